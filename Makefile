@@ -1,0 +1,121 @@
+# Two commands do everything: `make run` and `make test`. Each sets up what it needs first, from nothing but
+# Python 3.11 or later. Plain GNU make 3.81 and a POSIX shell are enough; `make -j` and `make -n` are safe.
+#
+#   SPEC=runspecs/m36.yaml   which run-spec (default: the quickstart)
+#   ARGS='…'                 passed on: overrides and options for runspec, options for pytest
+#   PYTHON=python3.12        which Python to build .venv with (default: the first that is new enough)
+#   EXTRA=gpu                which extra to train with: train (default), gpu, tpu
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+SHELL := /bin/sh
+
+SPEC ?= runspecs/quickstart.yaml
+ARGS ?=
+EXTRA ?= train
+TEST_JOBS ?= 2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+RUNSPEC := $(VENV)/bin/runspec
+RUN_STAMP := $(VENV)/.ready-$(EXTRA)
+DEV_STAMP := $(VENV)/.ready-$(EXTRA)-dev
+
+# pip reads the constraints for what it installs and for what it builds with (older pips know the first
+# variable only, newer ones need the second); a user-wide `pip --user` must not reach into the environment.
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_USER=0 \
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install --quiet --quiet --constraint constraints.txt
+
+# An environment knows its own path: one that came along with a copied or moved checkout would run the other
+# checkout's code, and one whose Python has gone runs nothing. Both are made anew, by the next target that
+# needs them.
+HERE := $(CURDIR)
+ifneq ($(shell test -x $(PY) && cat $(VENV)/.path 2>/dev/null),$(HERE))
+.PHONY: $(VENV)/.path
+endif
+
+.PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints
+
+help: ## this list
+	@echo 'make TARGET [SPEC=runspecs/NAME.yaml] [ARGS=…]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(DEV_STAMP) ## make .venv with everything (run and test do it by themselves)
+
+run: $(RUN_STAMP) ## run SPEC from its text to verified evidence; without SPEC the quickstart
+	@$(RUNSPEC) run $(SPEC) $(ARGS)
+
+test: $(DEV_STAMP) ## all tests but the slow ones
+	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
+
+test-all: $(DEV_STAMP) ## all tests
+	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile -m '' $(ARGS)
+
+lint: $(DEV_STAMP) ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+check: lint test ## lint, then test
+
+bench: $(DEV_STAMP) ## all benchmarks, each measure beside its bar
+	@for file in benchmarks/*.py; do $(PY) "$$file" $(ARGS) || exit 1; done
+
+validate: $(RUN_STAMP) ## SPEC: every error in its text
+	@$(RUNSPEC) validate $(SPEC) $(ARGS)
+
+plan: $(RUN_STAMP) ## SPEC: what would run, and why
+	@$(RUNSPEC) plan $(SPEC) $(ARGS)
+
+smoke: $(RUN_STAMP) ## SPEC: run up to the smoke run
+	@$(RUNSPEC) run $(SPEC) --to smoke $(ARGS)
+
+train: $(RUN_STAMP) ## SPEC: run up to the training
+	@$(RUNSPEC) run $(SPEC) --to train $(ARGS)
+
+evidence: $(RUN_STAMP) ## SPEC: render the evidence files of the finished run
+	@$(RUNSPEC) evidence $(SPEC) $(ARGS)
+
+package: $(RUN_STAMP) ## SPEC: make the zip of the evidence
+	@$(RUNSPEC) package $(SPEC) $(ARGS)
+
+verify: $(RUN_STAMP) ## SPEC: check its evidence as a stranger would
+	@$(RUNSPEC) verify $(SPEC) $(ARGS)
+
+constraints: ## choose new versions: rewrite constraints.txt (needs uv and the network)
+	@sed -n '/^#/p;/^[^#]/q' constraints.txt > constraints.tmp
+	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+	  --no-annotate --no-header pyproject.toml >> constraints.tmp
+	@mv constraints.tmp constraints.txt
+
+# What follows makes the environment. A stamp is written last: a half-made environment is mended or made anew.
+
+# The first of the candidates that really starts and is new enough (a pyenv shim may be there and not start).
+FIND_PYTHON = found=; \
+	for candidate in $(if $(PYTHON),"$(PYTHON)",python3.11 python3 python3.12 python3.13 python); do \
+	  if "$$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo 'runspec-engine needs Python 3.11 or later with its venv module; found none as' \
+	    '$(if $(PYTHON),$(PYTHON),python3.11 or python3). Install one, or name it: make PYTHON=/path/to/python …' >&2; \
+	  exit 2; \
+	fi
+
+$(VENV)/.path:
+	@$(FIND_PYTHON); \
+	echo "making $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv --clear $(VENV)
+	@pwd -P > $@
+
+$(RUN_STAMP): pyproject.toml constraints.txt $(VENV)/.path
+	@echo "installing runspec-engine[$(EXTRA)] into $(VENV) (the first time: a minute or two)"
+	@$(PIP) --editable '.[$(EXTRA)]'
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	@echo "installing what the tests need into $(VENV)"
+	@$(PIP) --editable '.[$(EXTRA),dev]'
+	@touch $@

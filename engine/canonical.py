@@ -1,0 +1,129 @@
+"""Canonical bytes of values, their digests, and how bytes reach the disk whole.
+
+What goes in: JSON values, files, folders. What comes out: bytes that are equal whenever the values
+are (RFC 8785 in spirit: sorted keys, no spaces, UTF-8, no NaN), SHA-256 digests in hex, and files
+that are either complete or absent.
+
+    >>> canonical_json({"b": 1, "a": [1.0, None]})
+    b'{"a":[1.0,null],"b":1}'
+    >>> digest_text("abc")[:12]
+    'ba7816bf8f01'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+CHUNK_BYTES = 1 << 20
+
+# What a clock says, not what was computed: two runs of the same thing differ in these and in nothing else.
+MEASURED_KEYS = frozenset({"seconds", "milliseconds", "tokens_per_second"})
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one byte string for this value. Raises ValueError for NaN and infinities."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def pretty_json(value: Any) -> str:
+    """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_text(text: str) -> str:
+    """SHA-256 of the text's UTF-8 bytes, in hex."""
+    return digest_bytes(text.encode())
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of the canonical JSON of a value, in hex."""
+    return digest_bytes(canonical_json(value))
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, read in chunks of 1 MiB."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def digest_tree(root: Path) -> dict[str, str]:
+    """Relative POSIX path -> SHA-256 for every file below ``root``, in sorted order."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): digest_file(path) for path in files}
+
+
+def without_measurements(value: Any) -> Any:
+    """The value with every key of :data:`MEASURED_KEYS` left out, at any depth.
+
+    >>> without_measurements({"text": "4", "milliseconds": 17.5})
+    {'text': '4'}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_measurements(child) for key, child in value.items() if key not in MEASURED_KEYS}
+    if isinstance(value, list):
+        return [without_measurements(child) for child in value]
+    return value
+
+
+def digest_result(path: Path) -> str:
+    """SHA-256 of what a JSON or JSONL file says apart from its measurements. Raises ValueError if it is neither."""
+    text = path.read_text(encoding="utf-8")
+    rows = [json.loads(text)] if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
+    return digest_json(without_measurements(rows))
+
+
+def jsonl_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """One JSON object a line, keys in the order given, each line ended by a newline."""
+    return "".join(
+        json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows
+    ).encode()
+
+
+def fsync_dir(path: Path) -> None:
+    """Make a rename inside ``path`` survive a power cut (POSIX; elsewhere opening a folder fails)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a whole file or nothing: a temporary file beside it, fsync, rename, fsync of the folder.
+
+    Raises OSError (disk full, no permission) and then leaves what was there before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    payload = data.encode() if isinstance(data, str) else data
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)  # mkstemp makes files 0600; give them what open() would have given
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)

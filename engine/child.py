@@ -1,0 +1,195 @@
+"""The trainer in a process of its own: started, listened to, stopped, and explained when it dies.
+
+The engine itself never imports JAX. A step hands a job to ``python -m engine.trainer <verb> JOB.json``; the
+child prints one JSON event a line and dies with its parent (its standard input reaches the end of file).
+
+    finished = run_trainer("train", job, ctx)          # the event {"event": "finished", "report": {...}}
+
+Raises what the child reported (its diagnostics, its exit code), RunFailed R201 where it was killed, R202 where
+it ended without a word, and Interrupted where the person asked to stop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from engine.canonical import pretty_json, write_atomic
+from engine.errors import (
+    Diagnostic,
+    EvidenceIncomplete,
+    InputInvalid,
+    Interrupted,
+    LockBusy,
+    RunFailed,
+    RunspecError,
+    Where,
+)
+from engine.steps import StepContext
+
+POLL_SECONDS = 0.1
+STDERR_TAIL_LINES = 12
+# Asked to stop, the child finishes its train step and saves; past this it is killed (nothing published is lost).
+STOP_GRACE_SECONDS = 60.0
+
+Event = Mapping[str, Any]
+_BY_EXIT_CODE: dict[int, type[RunspecError]] = {
+    1: RunFailed, 2: InputInvalid, 4: EvidenceIncomplete, 6: LockBusy, 130: Interrupted,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """The caller asked for a SIGKILL (the smoke run does), and the child is gone."""
+
+    event: Event
+    signal: int
+
+
+def run_trainer(verb: str, job: Mapping[str, Any], ctx: StepContext) -> Event:
+    """Run a job to its end and return its ``finished`` event."""
+    outcome = drive_trainer(verb, job, ctx, kill_on=None)
+    assert not isinstance(outcome, Killed)  # nobody asked for it
+    return outcome
+
+
+def drive_trainer(
+    verb: str, job: Mapping[str, Any], ctx: StepContext, *, kill_on: str | None
+) -> Event | Killed:
+    """Run a job; where an event named ``kill_on`` arrives, SIGKILL the child and say so."""
+    job_path = ctx.work / f"{verb}_job.json"
+    write_atomic(job_path, pretty_json(dict(job)))
+    stderr_path = ctx.work / f"{verb}_stderr.log"
+    with stderr_path.open("wb") as stderr, _spawn(verb, job_path, ctx.spec.root, stderr) as child:
+        try:
+            outcome = _listen(child, ctx, kill_on)
+        finally:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+    if isinstance(outcome, Killed):
+        return outcome
+    return _conclude(verb, child.returncode, outcome, stderr_path)
+
+
+def _spawn(verb: str, job: Path, cwd: Path, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    package_parent = str(Path(__file__).resolve().parent.parent)
+    paths = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "engine.trainer", verb, str(job)],
+        stdin=subprocess.PIPE,  # never written to: its end of file tells the child that we are gone
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        cwd=cwd,
+        env=environment,
+        start_new_session=True,  # a Ctrl-C in the terminal reaches us alone; we ask the child to stop
+    )
+
+
+def _listen(child: subprocess.Popen[bytes], ctx: StepContext, kill_on: str | None) -> Event | Killed | None:
+    """Pass events on until the child ends. Returns its last word: finished, stopped, error, or None."""
+    last: Event | None = None
+    stop_asked_at: float | None = None
+    assert child.stdout is not None
+    for event in _events(child.stdout):
+        if event is None:  # nothing new within POLL_SECONDS
+            stop_asked_at = _ask_to_stop(child, ctx.stopping, stop_asked_at)
+            continue
+        if event["event"] in ("finished", "stopped", "error"):
+            last = event
+        ctx.emit(event)
+        if event["event"] == kill_on:
+            child.send_signal(signal.SIGKILL)
+            return Killed(event, child.wait() * -1)
+        stop_asked_at = _ask_to_stop(child, ctx.stopping, stop_asked_at)
+    child.wait()
+    return last
+
+
+def _ask_to_stop(
+    child: subprocess.Popen[bytes], stopping: Callable[[], bool], asked_at: float | None
+) -> float | None:
+    if not stopping():
+        return None
+    if asked_at is None:
+        child.send_signal(signal.SIGTERM)
+        return time.monotonic()
+    if time.monotonic() - asked_at > STOP_GRACE_SECONDS:
+        child.kill()
+    return asked_at
+
+
+def _events(stream: IO[bytes]) -> Iterator[Event | None]:
+    """The child's events as they come; None whenever it is silent for POLL_SECONDS."""
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            yield None
+            continue
+        if line is None:
+            return
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # the torn last line of a killed child
+        if isinstance(event, dict) and "event" in event:
+            yield event
+
+
+def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> Event:
+    """Turn how the child ended into its ``finished`` event or the right exception."""
+    if last is not None and last["event"] == "error":
+        raise _reported(last)
+    if last is not None and last["event"] == "finished" and returncode == 0:
+        return last
+    if last is not None and last["event"] == "stopped":
+        raise Interrupted("R203", f"stopped at train step {last.get('train_step', '?')}; a checkpoint was saved")
+    tail = _tail(stderr)
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        raise RunFailed(
+            "R201", f"the {verb} process was killed by {name}",
+            hint="the system kills the largest process when memory runs out: a smaller per_device_batch_size or "
+                 "seq_len needs less\nrun the same command again: it goes on from the last checkpoint" + tail,
+        )  # fmt: skip
+    raise RunFailed("R202", f"the {verb} process ended with exit status {returncode} and no word why",
+                    hint="run the same command again: it goes on from the last checkpoint" + tail)  # fmt: skip
+
+
+def _reported(event: Event) -> RunspecError:
+    diagnostics = [_diagnostic(row) for row in event["diagnostics"]]
+    return _BY_EXIT_CODE.get(int(event["exit_code"]), RunFailed).of(diagnostics)
+
+
+def _diagnostic(row: Mapping[str, Any]) -> Diagnostic:
+    where = None
+    if row.get("file"):
+        where = Where(row["file"], row.get("line") or 0, row.get("column") or 0, path=row.get("path") or "")
+    return Diagnostic(row["code"], row["message"], where, row.get("hint"), row.get("severity", "error"))
+
+
+def _tail(stderr: Path) -> str:
+    from engine.log import redact
+
+    lines = stderr.read_text(encoding="utf-8", errors="replace").splitlines()[-STDERR_TAIL_LINES:]
+    return "\nits last words:\n" + "\n".join(f"  {redact(line)}" for line in lines) if lines else ""

@@ -1,0 +1,138 @@
+"""``runspec``: the one place where an answer is printed and an exception becomes an exit code.
+
+What goes in: the words after ``runspec``. What comes out: the command's answer on standard output (text, or
+one JSON document with ``--json``), everything else on standard error, and the exit code of
+:mod:`engine.errors`. Nothing heavy is imported before a command needs it: ``runspec validate`` stays under
+0.3 s from cold.
+
+    $ runspec validate runspecs/quickstart.yaml
+    runspecs/quickstart.yaml: ok
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine import __version__
+from engine.canonical import pretty_json
+from engine.commands import Reply
+from engine.commands.parsing import command_help, find_command, parse, top_help
+from engine.commands.table import COMMANDS
+from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, RunspecError, render
+
+INTERRUPTED_EXIT_CODE = 130
+BROKEN_PIPE_EXIT_CODE = 0  # `runspec … | head` took what it wanted: not a failure of ours
+
+
+def answer(words: Sequence[str]) -> Reply:
+    """Parse and run one command. Raises what the command raises."""
+    if not words or words[0] in ("--help", "-h", "help"):
+        if words[1:]:
+            return Reply({"ok": True}, command_help(find_command(words[1:], COMMANDS)[0]))
+        names = {command.name: command.does for command in COMMANDS}
+        return Reply({"ok": True, "version": __version__, "commands": names}, top_help(COMMANDS, __version__))
+    if words[0] in ("--version", "-V"):
+        return Reply({"ok": True, "version": __version__}, f"runspec {__version__}")
+    command, arguments = parse(words, COMMANDS)
+    if arguments.help:
+        return Reply({"ok": True, "help": command_help(command)}, command_help(command))
+    arguments.typed = _typed(words)
+    return command.function()(arguments)
+
+
+def _typed(words: Sequence[str]) -> str:
+    """What was typed, fit to be typed again; it goes into the evidence, so secrets are masked."""
+    import shlex
+
+    from engine.log import redact
+
+    return redact(shlex.join(["runspec", *words]))
+
+
+def _print_reply(reply: Reply, as_json: bool) -> int:
+    if reply.problems and not as_json:
+        _print_problems(reply.problems)
+    text = pretty_json(reply.document) if as_json else f"{reply.text}\n" if reply.text else ""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return reply.exit_code
+
+
+def _print_problems(diagnostics: Sequence[Diagnostic]) -> None:
+    """Errors and warnings as text on standard error; a person's own line may hold a secret."""
+    from engine.log import redact
+
+    text = "\n\n".join(render(diagnostic) for diagnostic in diagnostics)
+    sys.stderr.write(redact(text) + "\n")
+
+
+def _print_failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:
+    """Errors as one JSON document on standard output, or as text on standard error; secrets never."""
+    if not as_json:
+        _print_problems(diagnostics)
+        return
+    from engine.log import redact_value
+
+    rows = [diagnostic.as_json() for diagnostic in diagnostics]
+    sys.stdout.write(pretty_json(redact_value({"ok": False, "diagnostics": rows})))
+    sys.stdout.flush()
+
+
+def _log_folder() -> Path:
+    """``.runspec/logs`` of the nearest project above, or here."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / ".runspec").is_dir():
+            return folder / ".runspec" / "logs"
+    return here / ".runspec" / "logs"
+
+
+def _internal(error: Exception, words: Sequence[str]) -> Diagnostic:
+    """Our own mistake: one sentence on the screen, the traceback (redacted) in a file."""
+    from engine.log import write_traceback
+
+    path = write_traceback(error, _typed(words), _log_folder())
+    return Diagnostic(
+        "X301",
+        f"internal error: {type(error).__name__}; this is a fault of runspec, not of your input",
+        hint=f"the details are in {path}\nplease report it with that file: secrets are masked in it",
+    )
+
+
+def _go_on(words: Sequence[str]) -> Diagnostic:
+    hint = f"type it again to go on: {_typed(words)}" if words[:1] == ["run"] else None
+    return Diagnostic("U130", "interrupted", hint=hint)
+
+
+def _is_json(words: Sequence[str]) -> bool:
+    """Whether a JSON answer was asked for; looked up by hand because parsing itself may have failed."""
+    before = words[: words.index("--")] if "--" in words else words
+    return "--json" in before
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    as_json = _is_json(words)
+    try:
+        return _print_reply(answer(words), as_json)
+    except RunspecError as error:
+        _print_failure(error.diagnostics, as_json)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _print_failure([_go_on(words)], as_json)
+        return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        # Python flushes standard output at exit; a closed pipe would make it complain there once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE_EXIT_CODE
+    except Exception as error:  # noqa: BLE001 - the one place where what nobody foresaw ends
+        _print_failure([_internal(error, words)], as_json)
+        return INTERNAL_ERROR_EXIT_CODE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

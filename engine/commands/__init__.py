@@ -1,0 +1,62 @@
+"""The commands: each is one function from parsed arguments to a :class:`Reply`.
+
+Who adds a command writes the function and one entry in :data:`engine.commands.table.COMMANDS`. A command
+never prints and never exits: it returns its answer, as text and as a JSON document, or raises RunspecError.
+:mod:`engine.cli` prints the one or the other and turns exceptions into exit codes.
+
+    >>> Reply({"ok": True}, "all is well").exit_code
+    0
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import Diagnostic, InputInvalid, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: ``document`` for ``--json``, ``text`` for a person, ``problems`` for standard error."""
+
+    document: Mapping[str, Any]
+    text: str = ""
+    exit_code: int = 0
+    problems: tuple[Diagnostic, ...] = ()
+
+
+CommandFunction = Callable[[Namespace], Reply]
+
+
+def pick(kind: str, name: str, known: Iterable[str], code: str = "U110") -> str:
+    """``name`` where it is one of the known; InputInvalid with did-you-mean otherwise.
+
+    ``kind`` is what the person was naming, say "preset".
+    """
+    names = sorted(known)
+    if name in names:
+        return name
+    near = did_you_mean(name, names)
+    hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(names)}"
+    raise InputInvalid(code, f'there is no {kind} "{name}"', hint=hint)
+
+
+def columns(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> str:
+    """Rows of words, aligned.
+
+    >>> print(columns([("a", "1"), ("long", "2")], indent=""))
+    a     1
+    long  2
+    """
+    table = [tuple(str(cell) for cell in row) for row in rows]
+    if not table:
+        return ""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = []
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines)

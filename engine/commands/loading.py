@@ -1,0 +1,77 @@
+"""What nearly every command does first: read the run-spec with everything that is installed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import Diagnostic, InputInvalid
+
+if TYPE_CHECKING:
+    from engine.spec.model import Spec
+    from engine.steps import Handler
+
+
+def known_kinds() -> dict[str, Any]:
+    """The keyword arguments of ``engine.spec``: kinds of steps, dataset builders, metrics."""
+    from engine.data import BUILDERS
+    from engine.scoring import METRICS
+    from engine.steps.registry import handlers
+
+    return {"kinds": handlers(), "builders": tuple(BUILDERS), "metrics": tuple(METRICS)}
+
+
+def load(path: str, overrides: Sequence[str] | None = None) -> tuple[Spec, Mapping[str, Handler]]:
+    """The Spec and the handlers. Raises InputInvalid with every error of the file."""
+    from engine.spec import load_spec
+    from engine.steps.registry import handlers
+
+    return load_spec(Path(path), list(overrides or ()), **known_kinds()), handlers()
+
+
+def plugin_warnings() -> list[Diagnostic]:
+    """One warning for each broken plug-in."""
+    from engine.steps.registry import broken_plugins
+
+    return broken_plugins()
+
+
+def project_root() -> Path:
+    """The project that the current folder belongs to."""
+    from engine.spec import find_root
+
+    return find_root(Path.cwd())
+
+
+def is_spec(name: str) -> bool:
+    """Whether a word on the command line means a run-spec rather than a run_version."""
+    return name.endswith((".yaml", ".yml")) or Path(name).is_file()
+
+
+def run_of(name: str | None) -> tuple[Path, str]:
+    """(project, run_version) for a run-spec, a run_version, or the newest run. Raises InputInvalid (U112)."""
+    if name is not None and is_spec(name):
+        spec, _ = load(name)
+        return spec.root, spec.run_version
+    root = project_root()
+    runs = run_versions(root)
+    if name is None:
+        if not runs:
+            raise InputInvalid("U112", "this project has no run yet", hint="begin one: runspec run SPEC")
+        return root, runs[0]
+    if name not in runs:
+        from engine.commands import pick
+
+        if not runs:
+            raise InputInvalid("U112", f'there is no run "{name}": this project has no run yet',
+                               hint="begin one: runspec run SPEC")  # fmt: skip
+        pick("run", name, runs, "U112")
+    return root, name
+
+
+def run_versions(root: Path) -> list[str]:
+    """Every run of the project, the newest first."""
+    journals = (root / ".runspec" / "runs").glob("*/journal.jsonl")
+    ordered = sorted(journals, key=lambda path: (-path.stat().st_mtime_ns, path.parent.name))
+    return [path.parent.name for path in ordered]

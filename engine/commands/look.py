@@ -1,0 +1,170 @@
+"""``status``, ``show``, ``explain`` and ``logs``: read-only looks at what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.commands import Reply, columns, pick
+from engine.commands.loading import load, project_root, run_of, run_versions
+from engine.errors import InputInvalid
+
+_STATES = {
+    "verified": "verified",
+    "evidence_rendered": "evidence rendered, not verified yet",
+    "run_interrupted": "interrupted",
+    "step_failed": "failed",
+}
+
+
+def _journal(root: Path, run_version: str) -> list[dict[str, Any]]:
+    from engine.record import journal_path, read_journal
+
+    return read_journal(journal_path(root / ".runspec", run_version))
+
+
+def _is_running(root: Path, run_version: str) -> bool:
+    """Whether the process that took the run's lock last is alive.
+
+    For display only. Asking the kernel would mean taking the lock for a moment, and a run that starts in that
+    moment would be refused.
+    """
+    try:
+        pid = int((root / ".runspec" / "locks" / f"run-{run_version}.lock").read_text(encoding="utf-8"))
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _state(root: Path, run_version: str, events: Sequence[Mapping[str, Any]]) -> str:
+    if not events:
+        return "never run"
+    last = str(events[-1]["event"])
+    if last in _STATES:
+        return _STATES[last]
+    if _is_running(root, run_version):
+        return "running"
+    return "unfinished; the same `runspec run` goes on"
+
+
+def _steps_of(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The newest word of the journal on each step, in the order in which they were first seen."""
+    found: dict[str, dict[str, Any]] = {}
+    for event in events:
+        name = str(event["event"])
+        if not name.startswith("step_"):
+            continue
+        row = found.setdefault(str(event["id"]), {"id": event["id"]})
+        row |= {"state": name.removeprefix("step_"), "time": event["time"]}
+        row |= {key: event[key] for key in ("uses", "fingerprint", "type", "path") if key in event}
+    return list(found.values())
+
+
+def status(arguments: Namespace) -> Reply:
+    """All runs of the project, or the steps of one."""
+    if arguments.run is not None:
+        return _status_of(*run_of(arguments.run))
+    root = project_root()
+    runs = []
+    for name in run_versions(root):
+        events = _journal(root, name)
+        time_ = events[-1]["time"] if events else None
+        runs.append({"run_version": name, "state": _state(root, name, events), "time": time_})
+    size = sum(path.lstat().st_size for path in (root / ".runspec").rglob("*") if path.is_file())
+    text = columns((str(run["run_version"]), str(run["time"]), str(run["state"])) for run in runs)
+    text = text or "no run yet; begin one: runspec run SPEC"
+    text += f"\n.runspec/ holds {size / (1 << 20):.1f} MiB"
+    return Reply({"ok": True, "runs": runs, "store_bytes": size}, text)
+
+
+def _status_of(root: Path, run_version: str) -> Reply:
+    events = _journal(root, run_version)
+    steps = _steps_of(events)
+    state = _state(root, run_version, events)
+    rows = [(str(row["id"]), str(row.get("uses", "")), str(row["state"]), str(row["time"])) for row in steps]
+    document = {"ok": True, "run_version": run_version, "state": state, "steps": steps}
+    return Reply(document, f"{run_version}: {state}\n{columns(rows)}".rstrip())
+
+
+def show(arguments: Namespace) -> Reply:
+    """What the steps of a run published."""
+    from engine.store import Store
+
+    root, run_version = run_of(arguments.run)
+    rows = [row for row in _steps_of(_journal(root, run_version)) if "type" in row]
+    if arguments.step is not None:
+        pick("finished step", arguments.step, [str(row["id"]) for row in rows])
+        rows = [row for row in rows if row["id"] == arguments.step]
+    store, steps, lines = Store(root), [], []
+    for row in rows:
+        artifact = store.find(str(row["type"]), str(row["fingerprint"]))
+        facts = dict(artifact.facts) if artifact else None
+        files = dict(artifact.files) if artifact else None
+        steps.append({**row, "digest": artifact.digest if artifact else None, "facts": facts, "files": files})
+        lines.append(f"{row['id']} ({row.get('uses', '?')}) {row['time']}  {row['path']}/")
+        if artifact is None:
+            lines.append("  its artifact is gone; the next `runspec run` makes it again")
+        lines.append(columns([(str(key), _short(value)) for key, value in (facts or {}).items()], "  "))
+        if arguments.step is not None and files:
+            lines.append(columns([(digest[:12], name) for name, digest in files.items()], "  "))
+    text = "\n".join(line for line in lines if line) or f"{run_version}: no step has finished yet"
+    return Reply({"ok": True, "run_version": run_version, "steps": steps}, text)
+
+
+def _short(value: Any, limit: int = 100) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def explain(arguments: Namespace) -> Reply:
+    """Why each step would run or be skipped."""
+    from engine.plan import explain as reasons
+    from engine.plan import make_plan
+    from engine.store import Store
+
+    spec, handlers = load(arguments.spec, arguments.overrides)
+    if arguments.step is not None:
+        pick("step", arguments.step, [step.id for step in spec.steps])
+    events = _journal(spec.root, spec.run_version)
+    previous = {event["id"]: event["ingredients"] for event in events if "ingredients" in event}
+    steps = []
+    for planned in make_plan(spec, handlers, Store(spec.root)).steps:
+        if arguments.step in (None, planned.step.id):
+            because = reasons(spec, planned, previous.get(planned.step.id))
+            steps.append({"id": planned.step.id, "action": planned.action, "because": because})
+    text = "\n".join(line for step in steps for line in step["because"])
+    return Reply({"ok": True, "steps": steps}, text)
+
+
+def logs(arguments: Namespace) -> Reply:
+    """The JSONL log as lines."""
+    root, run_version = run_of(arguments.run)
+    path = root / ".runspec" / "logs" / f"{run_version}.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        raise InputInvalid("U113", f"run {run_version} has left no log at {path}") from None
+    if arguments.tail is not None:
+        lines = lines[-arguments.tail :] if arguments.tail > 0 else []
+    events = [event for event in map(_parsed, lines) if event is not None]
+    document = {"ok": True, "run_version": run_version, "file": str(path), "events": events}
+    return Reply(document, "\n".join(map(_log_line, events)))
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None  # the torn last line of a killed run
+    return event if isinstance(event, dict) else None
+
+
+def _log_line(event: Mapping[str, Any]) -> str:
+    hidden = ("time", "level", "event", "run_version")
+    facts = " ".join(f"{key}={_short(value)}" for key, value in event.items() if key not in hidden)
+    return f"{event.get('time', '?')} {event.get('event', '?')} {facts}".rstrip()

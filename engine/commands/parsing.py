@@ -1,0 +1,232 @@
+"""The command line: from words to a command and its arguments, and the help texts.
+
+What goes in: the table of commands and what was typed. What comes out: the :class:`Command` and a Namespace,
+or InputInvalid with a did-you-mean. argparse does the splitting; its messages and its help are replaced: they
+change between Python versions and never suggest anything.
+
+    command, arguments = parse(["validate", "runspecs/quickstart.yaml"], COMMANDS)
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shutil
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, cast
+
+from engine.commands import CommandFunction, columns
+from engine.errors import InputInvalid, did_you_mean
+
+# What a word must look like to be an override of the spec: a dotted path, an equals sign.
+_OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*=")
+Count = Literal["one", "optional", "any", "some"]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One positional (``SPEC``) or option (``--force``).
+
+    ``KEY=VALUE`` takes every further word of that form. An option without ``value`` is a switch.
+    """
+
+    name: str
+    help: str
+    value: str = ""
+    count: Count = "one"
+    repeat: bool = False
+    number: bool = False
+
+    @property
+    def is_option(self) -> bool:
+        """True for ``--force``, False for ``SPEC``."""
+        return self.name.startswith("-")
+
+    @property
+    def attribute(self) -> str:
+        """Its name in the Namespace: ``--eval-set`` is ``eval_set``, ``KEY=VALUE`` is ``overrides``."""
+        return "overrides" if self.name == "KEY=VALUE" else self.name.lstrip("-").replace("-", "_").lower()
+
+    @property
+    def shown(self) -> str:
+        """How usage shows it."""
+        if self.is_option:
+            return f"{self.name} {self.value}".strip()
+        return {
+            "one": self.name,
+            "optional": f"[{self.name}]",
+            "any": f"[{self.name}…]",
+            "some": f"{self.name}…",
+        }[self.count]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: ``where`` is ``module:function`` below engine.commands, imported only when it is run."""
+
+    name: str
+    does: str
+    where: str
+    arguments: tuple[Argument, ...] = ()
+    more: str = ""
+    group: str = ""
+
+    def function(self) -> CommandFunction:
+        """Import the command's module and return its function."""
+        module, _, function = self.where.partition(":")
+        return cast(CommandFunction, getattr(importlib.import_module(f"engine.commands.{module}"), function))
+
+
+COMMON = (
+    Argument("--json", "print one JSON document on standard output, and nothing else there"),
+    Argument("--help", "show this help"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises instead of printing and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it in our form."""
+        text = re.sub(r"^argument (\S+): ", r"\1: ", message)
+        raise InputInvalid("U103", f"{self.prog}: {text}", hint=f"see `{self.prog} --help`")
+
+
+def _parser(command: Command) -> _Parser:
+    parser = _Parser(prog=f"runspec {command.name}", add_help=False, allow_abbrev=False)
+    for argument in command.arguments + COMMON:
+        if not argument.is_option:
+            continue
+        if not argument.value:
+            parser.add_argument(argument.name, action="store_true")
+        else:
+            parser.add_argument(
+                argument.name,
+                dest="start" if argument.name == "--from" else None,  # "from" is a keyword of Python
+                action="append" if argument.repeat else "store",
+                type=int if argument.number else str,
+            )
+    return parser
+
+
+def find_command(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, list[str]]:
+    """The command that the first one or two words name, and the words after it."""
+    by_name = {command.name: command for command in commands}
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if len(words) >= length and name in by_name:
+            return by_name[name], list(words[length:])
+    first = words[0]
+    family = sorted(name for name in by_name if name.startswith(f"{first} "))
+    if family:
+        typed = words[1] if len(words) > 1 and not words[1].startswith("-") else ""
+        choices = [name.split()[1] for name in family]
+        near = did_you_mean(typed, choices) if typed else None
+        sentence = (
+            f'"runspec {first}" has no "{typed}"' if typed else f'"runspec {first}" needs one more word'
+        )
+        hint = f'did you mean "runspec {first} {near}"?' if near else f"one of: {', '.join(choices)}"
+        raise InputInvalid("U101", sentence, hint=hint)
+    near = did_you_mean(first, by_name)
+    hint = f'did you mean "runspec {near}"?' if near else "`runspec --help` lists the commands"
+    what = "option" if first.startswith("-") else "command"
+    raise InputInvalid("U101" if what == "command" else "U102", f'there is no {what} "{first}"', hint=hint)
+
+
+def parse(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, argparse.Namespace]:
+    """Raises InputInvalid (U101 command, U102 option, U103 missing or malformed argument)."""
+    command, rest = find_command(words, commands)
+    if "--help" in rest or "-h" in rest:
+        return command, argparse.Namespace(help=True, json=False)
+    known = [argument.name for argument in command.arguments + COMMON if argument.is_option]
+    end = rest.index("--") if "--" in rest else len(rest)
+    for word in rest[:end]:
+        option = word.split("=", 1)[0]
+        if word.startswith("-") and len(word) > 1 and option not in known and not _is_number(word):
+            near = did_you_mean(option, known)
+            hint = f'did you mean "{near}"?' if near else f"it has: {', '.join(known)}"
+            raise InputInvalid("U102", f'runspec {command.name} has no option "{option}"', hint=hint)
+    arguments, words_left = _parser(command).parse_known_args(rest[:end])
+    _bind(command, arguments, [*words_left, *rest[end + 1 :]])
+    return command, arguments
+
+
+def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> None:
+    """Give the words without a dash to the positionals, in order. Done here because argparse cannot take
+    ``run SPEC --force train key=value``: a list of words that an option interrupts."""
+    hint = f"see `runspec {command.name} --help`"
+    takes_overrides = any(argument.attribute == "overrides" for argument in command.arguments)
+    arguments.overrides = [word for word in words[1:] if takes_overrides and _OVERRIDE.match(word)]
+    words = [word for index, word in enumerate(words) if index == 0 or word not in arguments.overrides]
+    for positional in (argument for argument in command.arguments if not argument.is_option):
+        value: Any
+        if positional.attribute == "overrides":
+            continue
+        if positional.count == "some":
+            value, words = words, []
+        else:
+            value, words = (words[0] if words else None), words[1:]
+        if not value and positional.count in ("one", "some"):
+            raise InputInvalid("U103", f"runspec {command.name}: {positional.name} is missing", hint=hint)
+        setattr(arguments, positional.attribute, value)
+    if words:
+        say = "an override is written KEY=VALUE, say train.num_train_steps=50\n" if takes_overrides else ""
+        raise InputInvalid(
+            "U103", f"runspec {command.name}: too many arguments: {' '.join(words)}", hint=say + hint
+        )
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"-\d+(\.\d+)?", word) is not None
+
+
+def _width() -> int:
+    return max(60, min(100, shutil.get_terminal_size((100, 24)).columns))
+
+
+def command_help(command: Command) -> str:
+    """``runspec COMMAND --help``."""
+    positionals = [argument for argument in command.arguments if not argument.is_option]
+    options = [argument for argument in command.arguments if argument.is_option] + list(COMMON)
+    usage = " ".join(["runspec", command.name, *(argument.shown for argument in positionals), "[options]"])
+    parts = [f"usage: {usage}", "", textwrap.fill(command.does[0].upper() + command.does[1:] + ".", _width())]
+    if command.more:
+        parts += ["", textwrap.dedent(command.more).strip("\n")]
+    for title, arguments in (("arguments", positionals), ("options", options)):
+        if arguments:
+            parts += ["", f"{title}:", _aligned([(argument.shown, argument.help) for argument in arguments])]
+    return "\n".join(parts)
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> str:
+    """Two columns, the right one wrapped to the terminal (COLUMNS is honoured)."""
+    left = max(len(name) for name, _ in rows)
+    room = max(24, _width() - left - 4)
+    wrapped = []
+    for name, text in rows:
+        first, *others = textwrap.wrap(text, room) or [""]
+        wrapped += [(name.ljust(left), first), *((" " * left, other) for other in others)]
+    return columns(wrapped)
+
+
+def top_help(commands: Sequence[Command], version: str) -> str:
+    """``runspec --help``: every command, by what one wants to do."""
+    parts = [
+        f"runspec {version}: one run-spec, from YAML to verified evidence",
+        "",
+        "usage: runspec COMMAND [arguments] [--json]",
+    ]
+    left = max(len(command.name) for command in commands)
+    for group in dict.fromkeys(command.group for command in commands):
+        rows = [(command.name.ljust(left), command.does) for command in commands if command.group == group]
+        parts += ["", f"{group}:", _aligned(rows)]
+    parts += [
+        "",
+        "`runspec COMMAND --help` says more. Exit codes: 0 ok, 1 run failed, 2 input invalid,",
+        "3 internal error, 4 evidence incomplete, 5 verification failed, 6 another run holds the lock,",
+        "7 stopped by the deadline, 8 remote refused, 130 interrupted.",
+    ]
+    return "\n".join(parts)

@@ -1,0 +1,95 @@
+"""``init``, ``presets``, ``steps``, ``schema`` and ``doctor``: where one begins."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import pretty_json
+from engine.commands import Reply, columns, pick
+from engine.commands.loading import plugin_warnings, project_root
+
+
+def init(arguments: Namespace) -> Reply:
+    """Write a project to begin with."""
+    from engine import project
+    from engine.steps.registry import handlers
+
+    paths = project.preset_paths()
+    name = pick("preset", arguments.preset or "quickstart", paths)
+    made = project.init(paths[name], Path(arguments.dir or "."), kinds=handlers(), force=arguments.force)
+    steps = [f"runspec {verb} {made.spec}" for verb in ("validate", "plan", "run")]
+    if arguments.dir:
+        steps.insert(0, f"cd {arguments.dir}")
+    lines = [f"wrote {made.root / name}" for name in made.written]
+    lines += [f"kept  {made.root / name}" for name in made.kept]
+    text = "\n".join([*lines, "", "next:", *(f"  {step}" for step in steps)])
+    document = {"ok": True, "root": str(made.root.resolve()), "spec": made.spec}
+    return Reply({**document, "written": list(made.written), "kept": list(made.kept), "next": steps}, text)
+
+
+def presets(_: Namespace) -> Reply:
+    """The shipped run-specs."""
+    from engine import project
+
+    found = project.presets()
+    text = columns(found.items()) + "\n\nrunspec init PRESET writes one here"
+    return Reply(
+        {"ok": True, "presets": [{"name": name, "about": about} for name, about in found.items()]}, text
+    )
+
+
+def steps(_: Namespace) -> Reply:
+    """What ``uses:`` can name."""
+    from engine.steps.registry import HANDLERS, handlers
+
+    rows: list[dict[str, Any]] = []
+    for kind, handler in handlers().items():
+        rows.append(
+            {
+                "uses": kind,
+                "version": handler.version,
+                "title": handler.title,
+                "takes": list(handler.takes),
+                "makes": handler.makes,
+                "needs_extra": handler.needs_extra,
+                "built_in": kind in HANDLERS,
+            }
+        )
+    table = columns(
+        (str(row["uses"]), f"{', '.join(row['takes']) or '-'} -> {row['makes']}",
+         str(row["title"]) + ("" if row["built_in"] else " (plug-in)")) for row in rows
+    )  # fmt: skip
+    problems = plugin_warnings()
+    document = {"ok": True, "steps": rows, "warnings": [problem.as_json() for problem in problems]}
+    return Reply(document, f"{table}\n\nrunspec schema STEP prints its arguments", 0, tuple(problems))
+
+
+def schema(arguments: Namespace) -> Reply:
+    """The JSON schema; the document and the text are the same."""
+    from engine.spec import schema_document
+    from engine.steps.registry import handlers
+
+    kinds = handlers()
+    if arguments.step is not None:
+        pick("kind of step", arguments.step, kinds)
+    document = schema_document(kinds, arguments.step)
+    return Reply(document, pretty_json(document).rstrip("\n"))
+
+
+def doctor(arguments: Namespace) -> Reply:
+    """What this machine has."""
+    from engine.doctor import examine
+
+    findings = examine(project_root(), devices=not arguments.no_devices)
+    warnings = plugin_warnings()
+    signs = {"ok": "ok", "missing": "--", "warning": "! "}
+    lines = []
+    for finding in findings:
+        lines.append(f"{signs[finding.state]}  {finding.says}")
+        if finding.fix:
+            lines.append(f"      {finding.fix}")
+    document = {"ok": True, "findings": [finding.as_json() for finding in findings],
+                "warnings": [warning.as_json() for warning in warnings]}  # fmt: skip
+    return Reply(document, "\n".join(lines), 0, tuple(warnings))

@@ -1,0 +1,83 @@
+"""All commands, in the order in which ``runspec --help`` lists them. Nothing is imported before it is run."""
+
+from __future__ import annotations
+
+from engine.commands.parsing import Argument, Command
+
+_START, _RUN, _LOOK, _PROVE, _DATA = (
+    "start here",
+    "check and run",
+    "see what happened",
+    "evidence",
+    "data by itself",
+)
+
+SPEC = Argument("SPEC", "the run-spec, a YAML file")
+OVERRIDES = Argument("KEY=VALUE", "overrides, by step id: train.num_train_steps=50", count="any")
+TARGET = Argument(
+    "--target", "machine to price for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8", "T"
+)
+QUIET = Argument("--quiet", "no progress; errors are still printed")
+SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
+
+COMMANDS: tuple[Command, ...] = (
+    Command("init", "writes a run-spec to begin with, its eval set and your editor's schema", "start:init",
+            (Argument("PRESET", "which preset (default: quickstart)", count="optional"),
+             Argument("--dir", "the project folder (default: here)", "DIR"),
+             Argument("--force", "overwrite files that are there")), group=_START),
+    Command("presets", "lists the run-specs that `init` can write", "start:presets", group=_START),
+    Command("steps", "lists what `uses:` can name, installed plug-ins included", "start:steps", group=_START),
+    Command("schema", "prints the JSON schema of a run-spec, or of one step's `with`", "start:schema",
+            (Argument("STEP", "a kind of step", count="optional"),), group=_START),
+    Command("doctor", "says what this machine has, what is missing, and what to type", "start:doctor",
+            (Argument("--no-devices", "do not start JAX to look for accelerators"),), group=_START),
+    Command("validate", "reports every error of the run-specs in one go", "pipeline:validate",
+            (Argument("SPEC", "one or more run-specs", count="some"),), group=_RUN),
+    Command("plan", "shows what would run or be skipped and why, and the price: memory, time, disk",
+            "pipeline:plan",
+            (SPEC, OVERRIDES, TARGET), group=_RUN),
+    Command("run", "runs the steps, goes on where it stopped, renders evidence, packages and verifies",
+            "pipeline:run",
+            (SPEC, OVERRIDES,
+             Argument("--from", "begin at this step", "ID"),
+             Argument("--to", "stop after this step (no evidence is rendered)", "ID"),
+             Argument("--only", "this step alone (no evidence is rendered)", "ID"),
+             Argument("--force", "run this step again though nothing changed; repeatable; or: all", "ID",
+                      repeat=True),
+             Argument("--commit", "commit the evidence with git when all is verified"), QUIET),
+            more="""
+            A run that was stopped or killed goes on when the same command is typed again. Progress goes to
+            standard error: a live display on a terminal, plain lines elsewhere.""", group=_RUN),
+    Command("status", "shows the runs of this project, or the steps of one", "look:status", (SPEC_OR_RUN,),
+            group=_LOOK),
+    Command("show", "shows what a finished run published: facts, files, digests", "look:show",
+            (Argument("RUN", "a run-spec or a run_version"),
+             Argument("STEP", "one step only", count="optional")), group=_LOOK),
+    Command("explain", "says why each step would run or be skipped, naming what changed", "look:explain",
+            (SPEC, Argument("STEP", "one step only", count="optional"), OVERRIDES), group=_LOOK),
+    Command("logs", "prints the log of a run", "look:logs",
+            (SPEC_OR_RUN, Argument("--tail", "only the last N lines", "N", number=True)), group=_LOOK),
+    Command("evidence", "renders the evidence files of a finished run", "finish:evidence", (SPEC, OVERRIDES),
+            group=_PROVE),
+    Command("package", "packs the evidence of a finished run into a zip", "finish:package", (SPEC, OVERRIDES),
+            group=_PROVE),
+    Command("verify", "checks a run's evidence as a stranger would", "finish:verify",
+            (Argument("PATH", "an evidence folder, a zip, or a run-spec"),), group=_PROVE),
+    Command("score", "scores a predictions file against an eval set", "finish:score",
+            (Argument("PREDICTIONS", "JSONL with id and text"), Argument("EVAL_SET", "JSONL eval set"),
+             Argument("--metric", "default: answer_correctness@v1", "NAME")), group=_PROVE),
+    Command("dataset check", "checks a dataset file and shows one row as it is trained on",
+            "data:dataset_check",
+            (Argument("FILE", "JSONL, or a run-spec: its dataset is checked"),
+             Argument("--format", "trace (default), prompt_completion or chat", "FORMAT"),
+             Argument("--field", "our name for one of yours: prompt=question; may be repeated", "OURS=YOURS",
+                      repeat=True),
+             Argument("--eval-set", "also look for prompts that are in this eval set", "FILE")), group=_DATA),
+    Command("dataset build", "builds a named dataset", "data:dataset_build",
+            (Argument("NAME", "the builder's name"),
+             Argument("--out", "folder to write to (default: datasets/NAME)", "DIR"),
+             Argument("--seed", "default: 42", "N", number=True),
+             Argument("--num-rows", "default: the builder's own number", "N", number=True)), group=_DATA),
+    Command("evalset check", "checks an eval set: rows, ids, composition", "data:evalset_check",
+            (Argument("FILE", "JSONL"),), group=_DATA),
+)  # fmt: skip

@@ -1,0 +1,116 @@
+"""Builders of datasets: a literal dict, each entry a name, a version and a function that is imported late.
+
+What goes in: a name and a seed. What comes out: traces whose every answer a second derivation
+(:mod:`engine.data.recheck`) has found again; a build in which one disagrees fails.
+
+Who adds a builder writes one module here and one entry in :data:`BUILDERS`. Raise the version when the
+same seed would give other rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.data.manifest import Source
+from engine.data.model import Row, Trace
+from engine.data.text import excerpt, normalise_prompt
+from engine.errors import Diagnostic, InputInvalid, RunFailed, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """``make(seed, num_rows)`` gives the traces; ``max_rows`` equal to ``rows`` means: a fixed number."""
+
+    name: str
+    version: str
+    purpose: str
+    rows: int
+    max_rows: int
+    make: Callable[[int, int], list[Trace]]
+
+
+def _dev_reasoning(seed: int, num_rows: int) -> list[Trace]:
+    from engine.data.builders import dev_reasoning
+
+    return dev_reasoning.make(seed, num_rows)
+
+
+def _quickstart(seed: int, num_rows: int) -> list[Trace]:
+    from engine.data.builders import quickstart
+
+    return quickstart.make(seed, num_rows)
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "dev-reasoning-v2": Builder(
+        "dev-reasoning-v2", "2.0", "short reasoning over ten kinds of task", 550, 550, _dev_reasoning
+    ),
+    "quickstart-reasoning": Builder(
+        "quickstart-reasoning",
+        "1.0",
+        "what a model of 1 M parameters learns in minutes",
+        4500,
+        8000,
+        _quickstart,
+    ),
+}
+
+
+def build(name: str, *, seed: int, num_rows: int | None = None) -> list[Trace]:
+    """The traces of a builder, each re-checked. Raises InputInvalid; RunFailed where a re-check disagrees."""
+    builder = BUILDERS.get(name)
+    if builder is None:
+        near = did_you_mean(name, BUILDERS)
+        hint = (
+            f'did you mean "{near}"?'
+            if near
+            else f"builders: {', '.join(BUILDERS)}; a file: dataset: {{path: …}}"
+        )
+        raise InputInvalid("D304", f'unknown dataset "{name}"', hint=hint)
+    count = builder.rows if num_rows is None else num_rows
+    if builder.max_rows == builder.rows and count != builder.rows:
+        message = f'"{name}" always has {builder.rows} rows, not {count}'
+        raise InputInvalid("D305", message, hint="leave num_rows out")
+    if not 1 <= count <= builder.max_rows:
+        message = f'"{name}" can make 1 to {builder.max_rows} different rows, not {count}'
+        raise InputInvalid("D306", message, hint="change num_rows")
+    traces = builder.make(seed, count)
+    verify(name, traces, count)
+    return traces
+
+
+def verify(name: str, traces: Sequence[Trace], count: int) -> None:
+    """Every answer found again, every prompt different, the number as asked. Raises RunFailed."""
+    from engine.data import recheck
+
+    found: list[Diagnostic] = []
+    for trace in traces:
+        complaint = recheck.recheck_trace(trace)
+        if complaint:
+            message = f'{name}: row "{trace.id}" ({excerpt(trace.prompt)}): {complaint}'
+            found.append(Diagnostic("D310", message, hint="the builder is at fault: please report it"))
+    different = len({normalise_prompt(trace.prompt) for trace in traces})
+    if different != count or len(traces) != count:
+        message = f"{name}: {len(traces)} rows with {different} different prompts, {count} asked for"
+        found.append(Diagnostic("D311", message, hint="the builder is at fault: please report it"))
+    if found:
+        raise RunFailed.of(found)
+
+
+def trace_rows(traces: Iterable[Trace]) -> list[Row]:
+    """Built traces as rows."""
+    return [Row(trace.id or f"trace-{at}", trace) for at, trace in enumerate(traces, start=1)]
+
+
+def builder_source(name: str, *, seed: int) -> Source:
+    """What the manifest says about a built dataset."""
+    builder = BUILDERS[name]
+    return Source(
+        dataset=name,
+        format="trace",
+        purpose=builder.purpose,
+        version=builder.version,
+        seed=seed,
+        builder=name,
+    )

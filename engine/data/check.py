@@ -1,0 +1,236 @@
+"""``runspec dataset check``: what will be trained, shown; and whether anything will be.
+
+What goes in: a file (or rendered rows) and, where the trainer is installed, its tokenizer. What comes
+out: a report with counts, lengths and one row with its trained part marked, and a finding for every row
+in which no answer token is trained, BOS is missing or doubled, or EOS is not trained.
+
+Without a tokenizer the check works on characters: ``<bos>`` in front, ``<eos>`` after the last trained
+segment, control tokens that stand in the text itself counted as what a tokenizer would make of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.data.jsonl import Findings
+from engine.data.lineage import find_duplicates
+from engine.data.manifest import length_stats
+from engine.data.model import CONTROL_LITERALS, TURN_LITERALS, RenderedRow, Row
+from engine.data.render import RENDER_OF, render_row
+from engine.data.rows import check_mapping, collect_rows
+from engine.data.text import normalise_prompt, printable
+from engine.errors import Diagnostic, InputInvalid
+
+BOS, EOS = "<bos>", "<eos>"
+OPEN_MARK, CLOSE_MARK = "[trained>", "<trained]"
+_GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
+
+NOTHING_TRAINED, NO_BOS, TWO_BOS, EOS_NOT_TRAINED, BAD_MASK = 40, 41, 42, 43, 44
+
+_SYMBOLS = re.compile("|".join(map(re.escape, (*CONTROL_LITERALS, *TURN_LITERALS))) + "|.", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """A row as tokens. ``loss_mask``: 1 = the token counts in the loss. BOS and EOS are named by text."""
+
+    tokens: tuple[str, ...]
+    loss_mask: tuple[int, ...]
+    bos: str = BOS
+    eos: str = EOS
+
+
+Tokenize = Callable[[RenderedRow], "Tokenized | tuple[Sequence[str], Sequence[int]]"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetReport:
+    """What the check found. ``unit`` says what the lengths count: characters or tokens."""
+
+    path: str
+    format: str
+    render: str
+    unit: str
+    n_rows: int
+    n_duplicates: int = 0
+    lengths: Mapping[str, float | int] = field(default_factory=dict)
+    trained_lengths: Mapping[str, float | int] = field(default_factory=dict)
+    longest_id: str = ""
+    unused_fields: Mapping[str, int] = field(default_factory=dict)
+    sample_id: str = ""
+    sample: Tokenized | None = None
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True where nothing was found."""
+        return not self.diagnostics
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of ``--json``."""
+        return {
+            "ok": self.ok,
+            "path": self.path,
+            "format": self.format,
+            "render": self.render,
+            "unit": self.unit,
+            "n_rows": self.n_rows,
+            "n_duplicates": self.n_duplicates,
+            "lengths": dict(self.lengths),
+            "trained_lengths": dict(self.trained_lengths),
+            "longest_id": self.longest_id,
+            "unused_fields": dict(self.unused_fields),
+            "sample": {"id": self.sample_id, "text": marked(self.sample)} if self.sample else None,
+            "diagnostics": [diagnostic.as_json() for diagnostic in self.diagnostics],
+        }
+
+    def text(self, *, color: bool = False) -> str:
+        """The report as a person reads it; ``color``: the trained part is green instead of bracketed."""
+        lines = [f"{self.path}: {self.n_rows} rows of format {self.format}, rendered by {self.render}"]
+        for name, stats in (("row", self.lengths), ("trained part", self.trained_lengths)):
+            if stats:
+                spread = f"{stats['min']} to {stats['max']}, mean {stats['mean']}"
+                lines.append(f"length of a {name} in {self.unit}: {spread}")
+        if self.longest_id:
+            lines.append(f"longest row: {self.longest_id}")
+        lines.append(f"rows whose prompt an earlier row has: {self.n_duplicates}")
+        if self.unused_fields:
+            names = ", ".join(f"{name} ({count} rows)" for name, count in self.unused_fields.items())
+            lines.append(f"keys that no field is mapped to (not trained): {names}")
+        if self.sample is not None:
+            how = "green is trained" if color else f"trained between {OPEN_MARK} and {CLOSE_MARK}"
+            lines += ["", f"row {self.sample_id} ({how}):", marked(self.sample, color=color)]
+        return "\n".join(lines)
+
+
+def check_dataset(
+    source: Path | Sequence[RenderedRow],
+    format: str = "trace",
+    fields: Mapping[str, str] | None = None,
+    tokenize: Tokenize | None = None,
+    *,
+    limit_errors: int = 50,
+) -> DatasetReport:
+    """Check a file, or rows rendered already. Never raises for what stands in the file."""
+    name = str(source) if isinstance(source, Path) else "rows"
+    findings = Findings(name, "D1", limit_errors)
+    rows: list[Row] = []
+    if isinstance(source, Path):
+        try:
+            kind = check_mapping(format, fields or {})
+        except InputInvalid as error:
+            return DatasetReport(name, format, "", "characters", 0, diagnostics=error.diagnostics)
+        rows = collect_rows(source, kind, fields or {}, findings)
+        rendered, render = [render_row(row) for row in rows], RENDER_OF[kind]
+    else:
+        rendered, render = list(source), "as given"
+    lines = {row.id: row.line for row in rows}
+    # One row at a time: a file of a million rows must not be held as tokens.
+    lengths, trained_lengths, sample = [], [], None
+    for row in rendered:
+        tokens = _tokenize(row, tokenize)
+        check_tokens(tokens, row.id, lines.get(row.id, 0), findings)
+        lengths.append(len(tokens.tokens))
+        trained_lengths.append(sum(map(bool, tokens.loss_mask)))
+        sample = sample or tokens
+    return DatasetReport(
+        path=name,
+        format=format,
+        render=render,
+        unit="tokens" if tokenize else "characters",
+        n_rows=len(rendered),
+        n_duplicates=len(find_duplicates(rows)) if rows else _repeated_prompts(rendered),
+        lengths=length_stats(lengths) if lengths else {},
+        trained_lengths=length_stats(trained_lengths) if lengths else {},
+        longest_id=rendered[lengths.index(max(lengths))].id if lengths else "",
+        unused_fields=dict(sorted(Counter(key for row in rows for key in row.unused).items())),
+        sample_id=rendered[0].id if rendered else "",
+        sample=sample,
+        diagnostics=tuple(findings.diagnostics()),
+    )
+
+
+def _repeated_prompts(rendered: Sequence[RenderedRow]) -> int:
+    """The same count for rows that come rendered: by what stands before the trained text."""
+    prompts = {normalise_prompt("".join(part.text for part in row.segments[:-1])) for row in rendered}
+    return len(rendered) - len(prompts)
+
+
+def _tokenize(row: RenderedRow, tokenize: Tokenize | None) -> Tokenized:
+    if tokenize is None:
+        return tokenize_characters(row)
+    result = tokenize(row)
+    return result if isinstance(result, Tokenized) else Tokenized(tuple(result[0]), tuple(result[1]))
+
+
+def tokenize_characters(row: RenderedRow) -> Tokenized:
+    """The row as characters and control tokens, by the rule the trainer follows.
+
+    >>> from engine.data.model import RenderedRow, Segment
+    >>> tokenize_characters(RenderedRow("r", (Segment("a", False), Segment("b", True)))).tokens
+    ('<bos>', 'a', 'b', '<eos>')
+    """
+    tokens, mask = [BOS], [0]
+    trained = [at for at, segment in enumerate(row.segments) if segment.train]
+    for at, segment in enumerate(row.segments):
+        symbols = _SYMBOLS.findall(segment.text)
+        if trained and at == trained[-1]:
+            symbols.append(EOS)
+        tokens += symbols
+        mask += [int(segment.train)] * len(symbols)
+    return Tokenized(tuple(tokens), tuple(mask))
+
+
+def check_tokens(row: Tokenized, row_id: str, line: int, findings: Findings) -> None:
+    """The four laws of a row that can be trained on."""
+
+    def report(number: int, message: str, hint: str) -> None:
+        findings.add(number, f'row "{row_id}": {message}', line=line, path=row_id, hint=hint)
+
+    if len(row.tokens) != len(row.loss_mask):
+        message = f"{len(row.tokens)} tokens but a loss mask of {len(row.loss_mask)}"
+        report(BAD_MASK, message, "the tokenizer adapter is at fault")
+        return
+    trained = [token for token, counts in zip(row.tokens, row.loss_mask, strict=True) if counts]
+    if not any(token != row.eos and token.strip() for token in trained):
+        report(
+            NOTHING_TRAINED,
+            "no answer token is trained",
+            "at least one segment must be trained, and not blank",
+        )
+        return
+    bos_at = [at for at, token in enumerate(row.tokens) if token == row.bos]
+    if not bos_at or bos_at[0] != 0:
+        report(NO_BOS, "it does not begin with BOS", "Gemma's loss is far too high without <bos> in front")
+    if len(bos_at) > 1:
+        report(
+            TWO_BOS,
+            f"BOS stands in it {len(bos_at)} times",
+            "take <bos> out of the text: the engine puts it in",
+        )
+    if trained[-1] != row.eos:
+        report(
+            EOS_NOT_TRAINED, "EOS is not trained after the answer", "a model that never sees it never stops"
+        )
+
+
+def marked(row: Tokenized, *, color: bool = False) -> str:
+    """The row as text with its trained stretches marked, by brackets or in green.
+
+    >>> marked(Tokenized(("<bos>", "a", "b", "<eos>"), (0, 0, 1, 1)))
+    '<bos>a[trained>b<eos><trained]'
+    """
+    opening, closing = (_GREEN, _PLAIN) if color else (OPEN_MARK, CLOSE_MARK)
+    parts: list[str] = []
+    inside = False
+    for token, counts in zip(row.tokens, row.loss_mask, strict=False):
+        if bool(counts) != inside:
+            parts.append(closing if inside else opening)
+            inside = not inside
+        parts.append("\n".join(printable(part) for part in token.split("\n")))
+    return "".join([*parts, closing] if inside else parts)

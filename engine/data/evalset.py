@@ -1,0 +1,189 @@
+"""Eval sets: JSONL → items, with every error named; and a report of what a set is made of.
+
+What goes in: a path. What comes out: items in file order, or one InputInvalid with all findings.
+``id``, ``prompt`` and ``expected_answer`` are required. ``section`` and ``category`` are free text, so
+that people's own sets keep their own names; ``difficulty`` is easy, medium or hard. A key that is not
+known is an error (a mistyped ``dificulty`` would otherwise vanish from the scorecard); notes of one's own
+go under ``meta``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.data.jsonl import Findings, Line, json_kind, read_objects
+from engine.data.model import DIFFICULTIES, EvalItem
+from engine.data.text import excerpt, normalise_prompt
+from engine.errors import Diagnostic, did_you_mean
+
+REQUIRED = ("id", "prompt", "expected_answer")
+GROUPS = ("section", "category", "difficulty")
+KEYS = (*REQUIRED, *GROUPS, "meta")
+
+MISSING, WRONG_TYPE, BLANK_TEXT, UNKNOWN_KEY = 20, 21, 22, 23
+UNKNOWN_DIFFICULTY, SAME_ID, SAME_PROMPT, ANSWER_SHAPE = 24, 25, 26, 27
+
+
+def read_eval_set(path: Path, *, limit_errors: int = 50) -> list[EvalItem]:
+    """All items of the file. Raises InputInvalid with every finding."""
+    findings = Findings(str(path), "D2", limit_errors)
+    items = collect_items(path, findings)
+    findings.raise_if_any()
+    return items
+
+
+def collect_items(path: Path, findings: Findings) -> list[EvalItem]:
+    """The good items; what is wrong with the others goes to ``findings``."""
+    items: list[EvalItem] = []
+    ids: dict[str, int] = {}
+    prompts: dict[str, int] = {}
+    for line in read_objects(path, findings):
+        # Twins are looked for in bad items too: a person mends all errors of a line in one go.
+        _refuse_twin(line, "id", str(line.value.get("id")), ids, SAME_ID, findings)
+        prompt = normalise_prompt(str(line.value.get("prompt")))
+        _refuse_twin(line, "prompt", prompt, prompts, SAME_PROMPT, findings)
+        item = _read_item(line, findings)
+        if item is not None:
+            items.append(item)
+    return items
+
+
+def _refuse_twin(
+    line: Line, key: str, value: str, seen: dict[str, int], number: int, findings: Findings
+) -> None:
+    if not isinstance(line.value.get(key), str):
+        return
+    first = seen.setdefault(value, line.number)
+    if first == line.number:
+        return
+    column, width = line.span(key)
+    message = f'line {first} has the {key} "{excerpt(value, 40)}" too'
+    hint = "each item has an id of its own" if key == "id" else "a question that counts twice bends the score"
+    findings.add(
+        number, message, line=line.number, text=line.text, column=column, width=width, path=key, hint=hint
+    )
+
+
+def _read_item(line: Line, findings: Findings) -> EvalItem | None:
+    before = findings.total
+
+    def report(number: int, message: str, key: str, hint: str) -> None:
+        column, width = line.span(key)
+        findings.add(
+            number, message, line=line.number, text=line.text, column=column, width=width, path=key, hint=hint
+        )
+
+    unknown = [key for key in line.value if key not in KEYS]
+    for key in unknown:
+        near = did_you_mean(key, KEYS)
+        hint = f'did you mean "{near}"?' if near else 'notes of your own go under "meta": {…}'
+        report(UNKNOWN_KEY, f'unknown key "{excerpt(key, 40)}"', key, hint)
+    for key in REQUIRED:
+        if key not in line.value:
+            report(MISSING, f'the item has no "{key}"', key, f"an item needs {', '.join(REQUIRED)}")
+    for key in (*REQUIRED, *GROUPS):
+        value = line.value.get(key)
+        if key not in line.value:
+            continue
+        if not isinstance(value, str):
+            hint = (
+                f'write it in quotes: "{value}"' if isinstance(value, int | float) else "a text is expected"
+            )
+            report(WRONG_TYPE, f'"{key}" is {json_kind(value)}, not a text', key, hint)
+        elif not value.strip():
+            report(BLANK_TEXT, f'"{key}" is empty', key, "fill it in, or leave the key out")
+    _check_values(line, report)
+    if findings.total > before:
+        return None
+    texts = {key: str(line.value[key]) for key in (*REQUIRED, *GROUPS) if key in line.value}
+    return EvalItem(**texts, line=line.number)
+
+
+def _check_values(line: Line, report: Any) -> None:
+    answer = line.value.get("expected_answer")
+    if isinstance(answer, str) and len(answer.strip().splitlines()) > 1:
+        hint = "the scorer compares one line with one line"
+        report(ANSWER_SHAPE, '"expected_answer" has more than one line', "expected_answer", hint)
+    difficulty = line.value.get("difficulty")
+    if isinstance(difficulty, str) and difficulty.strip() and difficulty not in DIFFICULTIES:
+        near = did_you_mean(difficulty, DIFFICULTIES)
+        hint = f'did you mean "{near}"?' if near else f"one of {', '.join(DIFFICULTIES)}"
+        report(UNKNOWN_DIFFICULTY, f'unknown difficulty "{excerpt(difficulty, 30)}"', "difficulty", hint)
+    meta = line.value.get("meta", {})
+    if not isinstance(meta, dict):
+        report(
+            WRONG_TYPE, f'"meta" is {json_kind(meta)}, not an object', "meta", "write {…}, or leave it out"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSetReport:
+    """What ``runspec evalset check`` says: findings, and how many items each group has."""
+
+    path: str
+    n_items: int
+    sections: Mapping[str, int] = field(default_factory=dict)
+    categories: Mapping[str, int] = field(default_factory=dict)
+    difficulties: Mapping[str, int] = field(default_factory=dict)
+    table: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True where nothing was found."""
+        return not self.diagnostics
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of ``--json``."""
+        return {
+            "ok": self.ok,
+            "path": self.path,
+            "n_items": self.n_items,
+            "sections": dict(self.sections),
+            "categories": dict(self.categories),
+            "difficulties": dict(self.difficulties),
+            "table": {category: dict(row) for category, row in self.table.items()},
+            "diagnostics": [diagnostic.as_json() for diagnostic in self.diagnostics],
+        }
+
+    def text(self) -> str:
+        """The composition as a table: categories down, difficulties across."""
+        columns = list(self.difficulties)
+        width = max([8, *(len(name) for name in self.categories)])
+        lines = [f"{self.path}: {self.n_items} items", ""]
+        lines.append("  ".join(["category".ljust(width), *(name.rjust(6) for name in columns), "   all"]))
+        for category, row in self.table.items():
+            cells = [str(row.get(name, 0)).rjust(max(6, len(name))) for name in columns]
+            lines.append("  ".join([category.ljust(width), *cells, str(self.categories[category]).rjust(6)]))
+        totals = [str(count).rjust(max(6, len(name))) for name, count in self.difficulties.items()]
+        lines.append("  ".join(["all".ljust(width), *totals, str(self.n_items).rjust(6)]))
+        lines += ["", "sections: " + ", ".join(f"{name} {count}" for name, count in self.sections.items())]
+        return "\n".join(lines)
+
+
+def check_eval_set(path: Path, *, limit_errors: int = 50) -> EvalSetReport:
+    """Read the set and count its groups. Never raises for what stands in the file."""
+    findings = Findings(str(path), "D2", limit_errors)
+    items = collect_items(path, findings)
+    table: dict[str, Counter[str]] = {}
+    for item in items:
+        table.setdefault(item.category, Counter())[item.difficulty] += 1
+    order = [*DIFFICULTIES, "unspecified"]
+    difficulties = Counter(item.difficulty for item in items)
+    return EvalSetReport(
+        path=str(path),
+        n_items=len(items),
+        sections=_counts([item.section for item in items]),
+        categories=_counts([item.category for item in items]),
+        difficulties={name: difficulties[name] for name in order if difficulties[name]},
+        table={category: dict(table[category]) for category in sorted(table)},
+        diagnostics=tuple(findings.diagnostics()),
+    )
+
+
+def _counts(names: list[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))

@@ -1,0 +1,338 @@
+"""JSONL text → JSON objects, with every bad line reported. Shared by rows and eval sets.
+
+What goes in: a path of any file whatever. What comes out: the good lines, and a finding for each of the
+others. Nothing is skipped without one, nothing raises but :class:`engine.errors.InputInvalid`.
+
+What this reader refuses although ``json.loads`` would take it: two equal keys in one object (one value
+would vanish), NaN and infinities (no JSON), lone surrogates (no text), a byte order mark, blank lines
+between rows (a row got lost there). Blank lines after the last row are tolerated, and so is CRLF.
+
+The code of a finding is the family (``D1`` rows, ``D2`` eval sets) and the number here: the same number
+means the same thing in both. See docs/datasets.md for the list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from engine.data.text import near, place
+from engine.errors import Diagnostic, InputInvalid
+
+MAX_LINE_BYTES = 4 << 20
+MAX_DEPTH = 64
+BINARY_PROBE_BYTES = 4096
+
+NOT_FOUND, NOT_A_FILE, UNREADABLE, EMPTY = 1, 2, 3, 4
+MARKED, NOT_UTF8, BAD_JSON, NOT_OBJECT = 5, 6, 7, 8
+TWICE, NOT_FINITE, SURROGATE, LONG_LINE = 9, 10, 11, 12
+BLANK, DEEP, BIG_NUMBER, BINARY = 13, 14, 15, 16
+MORE = 99
+
+_BYTE_ORDER_MARKS = (
+    (b"\xef\xbb\xbf", "a byte order mark (the three bytes EF BB BF)"),
+    (b"\xff\xfe", "the byte order mark of UTF-16"),
+    (b"\xfe\xff", "the byte order mark of UTF-16"),
+)
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects what is wrong with one file, in full up to ``limit``, as a count beyond it."""
+
+    file: str
+    family: Literal["D1", "D2"]
+    limit: int = 50
+    kept: list[Diagnostic] = field(default_factory=list)
+    total: int = 0
+
+    def add(
+        self,
+        number: int,
+        message: str,
+        *,
+        line: int = 0,
+        text: str = "",
+        column: int = 0,
+        width: int = 1,
+        path: str = "",
+        hint: str | None = None,
+    ) -> None:
+        """Report one finding."""
+        self.total += 1
+        if len(self.kept) < self.limit:
+            where = place(self.file, line, text, column, width, path)
+            code = f"{self.family}{number:02d}"
+            self.kept.append(Diagnostic(code, message + near(text, column), where, hint))
+
+    def diagnostics(self) -> list[Diagnostic]:
+        """The findings, and one more that counts those beyond the limit."""
+        beyond = self.total - len(self.kept)
+        if not beyond:
+            return list(self.kept)
+        more = f"and {beyond} more error{'s' * (beyond > 1)} in this file"
+        hint = f"the first {len(self.kept)} are shown; mend these and check again"
+        return [*self.kept, Diagnostic(f"{self.family}{MORE}", more, place(self.file, 0), hint)]
+
+    def raise_if_any(self) -> None:
+        """Raise InputInvalid with all of them."""
+        if self.total:
+            raise InputInvalid.of(self.diagnostics())
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the file that holds a JSON object."""
+
+    number: int
+    text: str
+    value: dict[str, Any]
+
+    def span(self, key: str) -> tuple[int, int]:
+        """Column (from 1) and width of a top-level key with its quotes; (1, 1) where it is not found."""
+        return key_spans(self.text).get(key, (1, 1))
+
+
+class _Refused(ValueError):
+    """Raised by the hooks of the JSON parser for what JSON allows and we do not."""
+
+    def __init__(self, number: int, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.number, self.message, self.hint = number, message, hint
+
+
+def read_objects(path: Path, findings: Findings) -> Iterator[Line]:
+    """The objects of the file, line by line; what is no object goes to ``findings``."""
+    try:
+        with path.open("rb") as stream:
+            yield from _objects(stream, findings)
+    except FileNotFoundError:
+        findings.add(
+            NOT_FOUND, f"no such file: {findings.file}", hint="check the path; it is relative to the project"
+        )
+    except IsADirectoryError:
+        findings.add(
+            NOT_A_FILE, f"{findings.file} is a folder, not a file", hint="name the JSONL file inside it"
+        )
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        findings.add(UNREADABLE, f"{findings.file} cannot be read: {reason}", hint="check its permissions")
+    except ValueError:  # a path with a NUL character
+        findings.add(NOT_FOUND, f"no such file: {findings.file!r}", hint="the path holds a NUL character")
+
+
+def _objects(stream: IO[bytes], findings: Findings) -> Iterator[Line]:
+    if not _begins_as_text(stream, findings):
+        return
+    blank: list[int] = []
+    seen = False
+    for number, raw in _raw_lines(stream, findings):
+        if raw is None:
+            seen = True
+            continue
+        if not raw.strip():
+            blank.append(number)
+            continue
+        for earlier in blank:
+            findings.add(
+                BLANK, "blank line between rows", line=earlier, hint="delete it, or put back the row it held"
+            )
+        blank.clear()
+        seen = True
+        line = _parse(number, raw, findings)
+        if line is not None:
+            yield line
+    if not seen:
+        findings.add(EMPTY, f"{findings.file} is empty", hint="one JSON object a line is expected")
+
+
+def _begins_as_text(stream: IO[bytes], findings: Findings) -> bool:
+    head = stream.read(BINARY_PROBE_BYTES)
+    stream.seek(0)
+    for mark, name in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            findings.add(MARKED, f"the file begins with {name}", line=1, hint="save it as UTF-8 without BOM")
+            return False
+    if b"\0" in head:
+        hint = "JSONL is text: one JSON object a line, UTF-8"
+        findings.add(BINARY, f"{findings.file} is a binary file", hint=hint)
+        return False
+    return True
+
+
+def _raw_lines(stream: IO[bytes], findings: Findings) -> Iterator[tuple[int, bytes | None]]:
+    """Number and bytes of each line; None for one that is too long (it is passed over, and reported)."""
+    number = 0
+    while raw := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(raw) <= MAX_LINE_BYTES:
+            yield number, raw.rstrip(b"\r\n")
+            continue
+        while raw and not raw.endswith(b"\n"):
+            raw = stream.readline(MAX_LINE_BYTES)
+        message = f"line {number} is longer than {MAX_LINE_BYTES >> 20} MiB"
+        findings.add(LONG_LINE, message, line=number, hint="is this one JSON object a line?")
+        yield number, None
+
+
+def _parse(number: int, raw: bytes, findings: Findings) -> Line | None:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        column = len(raw[: error.start].decode()) + 1
+        message = f"invalid UTF-8: byte 0x{raw[error.start]:02X} at column {column}"
+        findings.add(NOT_UTF8, message, line=number, column=column, hint="save the file as UTF-8")
+        return None
+    try:
+        value = _DECODER.decode(text)
+    except _Refused as refused:
+        findings.add(refused.number, refused.message, line=number, text=text, hint=refused.hint)
+        return None
+    except json.JSONDecodeError as error:
+        _report_syntax(number, text, error, findings)
+        return None
+    except RecursionError:
+        value = None
+    except ValueError:  # int() refuses more digits than sys.get_int_max_str_digits()
+        hint = "write it as text, in quotes"
+        findings.add(BIG_NUMBER, "a number with too many digits", line=number, text=text, hint=hint)
+        return None
+    return _accept(number, text, value, findings)
+
+
+def _accept(number: int, text: str, value: Any, findings: Findings) -> Line | None:
+    """The last conditions: an object, not too deep, all of it text."""
+    if (value is None and text.lstrip()[:1] in ("[", "{")) or _depth_exceeds(value, MAX_DEPTH):
+        message = f"nested deeper than {MAX_DEPTH} levels"
+        findings.add(DEEP, message, line=number, text=text, column=1, hint="a row is flat")
+        return None
+    if not isinstance(value, dict):
+        message = f"the line holds {json_kind(value)}, not an object"
+        hint = 'one object a line: {"prompt": "…", …}'
+        if isinstance(value, list):
+            hint = "this is JSON, not JSONL: write each element on a line of its own"
+        findings.add(NOT_OBJECT, message, line=number, text=text, column=1, width=len(text), hint=hint)
+        return None
+    if "\\u" in text and not _is_text(value):
+        column = max(text.lower().find("\\ud"), 0) + 1
+        message = "half of a surrogate pair stands alone: this is no character"
+        hint = "write the character itself, or both halves of the pair"
+        findings.add(SURROGATE, message, line=number, text=text, column=column, width=6, hint=hint)
+        return None
+    return Line(number, text, value)
+
+
+def _report_syntax(number: int, text: str, error: json.JSONDecodeError, findings: Findings) -> None:
+    column = error.pos + 1
+    rest = text[error.pos :]
+    hint: str | None = "one JSON object a line"
+    if not rest.strip():
+        reason = "the line ends too early"
+        hint = "is the object spread over several lines? JSONL wants it on one"
+    elif error.msg == "Extra data":
+        reason, hint = "more text after the end of the object", "one object a line"
+    elif rest.startswith("'"):
+        reason, hint = "a single quote", 'JSON wants double quotes: "…"'
+    elif rest.startswith(("True", "False", "None")):
+        reason, hint = "a Python word", "JSON has true, false and null"
+    elif error.msg.startswith("Invalid control character"):
+        reason, hint = "a control character inside a text", "write \\n for a line break, \\t for a tab"
+    elif error.msg.startswith("Invalid \\"):
+        reason, hint = "an escape that JSON does not know", "write \\\\ for a backslash"
+    elif error.msg.startswith("Unterminated"):
+        reason, hint = "a text that is not closed", 'add the closing "'
+    elif error.msg.startswith("Expecting ',"):
+        reason, hint = (
+            f'"," or the closing bracket expected, found `{rest[0]}`',
+            'a quote inside a text is written \\"',
+        )
+    else:
+        # Python 3.13 words some of these anew; the person reads the same sentence everywhere.
+        reason = f"unexpected `{rest[0]}`"
+    message = f"not valid JSON: {reason} (column {column})"
+    findings.add(BAD_JSON, message, line=number, text=text, column=column, hint=hint)
+
+
+def json_kind(value: Any) -> str:
+    """What a JSON value is, in words: for "expected text, found …".
+
+    >>> json_kind(3.5), json_kind(None), json_kind([])
+    ('a number', 'null', 'a list')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    names = {int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    return names[type(value)]
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twins = sorted({key for key in keys if keys.count(key) > 1})
+        names = ", ".join(f'"{key}"' for key in twins)
+        raise _Refused(TWICE, f"two values for the key {names} in one object", "keep one of them")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise _Refused(NOT_FINITE, f"{name} is no JSON number", "write a number, or null")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise _Refused(NOT_FINITE, "a number beyond what a float can hold", "write it as text, in quotes")
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_twins, parse_constant=_no_constant, parse_float=_finite)
+_PLAIN = json.JSONDecoder()
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return False
+    return any(isinstance(node, dict | list) for node in level)
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def key_spans(text: str) -> dict[str, tuple[int, int]]:
+    """Column and width of each top-level key of a line that is a valid object.
+
+    >>> key_spans('{"a": 1, "bc": [2]}')
+    {'a': (2, 3), 'bc': (10, 4)}
+    """
+    spans: dict[str, tuple[int, int]] = {}
+    at = text.find("{") + 1
+    while True:
+        while at < len(text) and text[at] in ", \t\r\n":
+            at += 1
+        if at >= len(text) or text[at] != '"':
+            return spans
+        key, end = _PLAIN.raw_decode(text, at)
+        spans[str(key)] = (at + 1, end - at)
+        colon = text.index(":", end) + 1
+        while text[colon] in " \t\r\n":
+            colon += 1
+        _, at = _PLAIN.raw_decode(text, colon)

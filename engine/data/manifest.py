@@ -1,0 +1,181 @@
+"""A dataset on disk: dataset.jsonl, rows.jsonl and the manifest that binds them.
+
+What goes in: prepared rows and where they came from. What comes out: three files whose bytes depend on
+nothing else (not on the clock, the machine or the hash seed), and the facts of the build.
+
+    write_dataset(out, prepared, source=source)
+
+``build_id`` is a UUIDv5 of the content, so two builds of the same rows have the same one. Fields that a
+build cannot know (``created_at``, the ids of a session or a training run) are null, with the reason
+under ``not_applicable``: the run record knows them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import digest_bytes, jsonl_bytes, pretty_json, write_atomic
+from engine.data.lineage import Prepared
+from engine.data.model import RenderedRow, Row, RowFormat, Trace
+from engine.data.render import render_rows
+
+DATASET_SCHEMA_VERSION = "1.0"
+DATASET_FILE, ROWS_FILE, MANIFEST_FILE = "dataset.jsonl", "rows.jsonl", "manifest.json"
+FILES = (DATASET_FILE, ROWS_FILE, MANIFEST_FILE)
+
+# Any fixed value serves; it keeps these ids apart from other UUIDv5 of the same text.
+_NAMESPACE = uuid.UUID("6f1e6a52-5b0c-5d0e-9a53-0d6b8f7c2b11")
+
+NOT_APPLICABLE = {
+    "created_at": "two builds of the same rows are byte-identical; the run record has the time",
+    "session_id": "the engine has no sessions; the run record names the run",
+    "parent_dataset_id": "not derived from another built dataset",
+    "training_run_id": "the run that trains on it names this dataset, not the other way round",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the rows came from: a builder (``builder_version`` and ``seed`` set) or a person's file."""
+
+    dataset: str
+    format: RowFormat
+    purpose: str = "supervised fine-tuning"
+    version: str | None = None
+    seed: int | None = None
+    builder: str | None = None
+    file_sha256: str | None = None
+    fields: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The facts of a build, as the ``dataset`` artifact carries them."""
+
+    facts: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+
+
+def write_dataset(out: Path, prepared: Prepared, *, source: Source) -> Written:
+    """Render the rows and write the three files into ``out``. Raises OSError (disk full, no permission)."""
+    render, rendered = render_rows(prepared.rows, source.format)
+    dataset = jsonl_bytes(row.body.as_json() for row in prepared.rows)
+    rows = jsonl_bytes(row.as_json() for row in rendered)
+    manifest = make_manifest(
+        prepared,
+        rendered,
+        source=source,
+        render=render,
+        dataset_sha256=digest_bytes(dataset),
+        rows_sha256=digest_bytes(rows),
+    )
+    manifest_bytes = pretty_json(manifest).encode()
+    for name, data in ((DATASET_FILE, dataset), (ROWS_FILE, rows), (MANIFEST_FILE, manifest_bytes)):
+        write_atomic(out / name, data)
+    facts = {
+        "dataset": source.dataset,
+        "n_rows": len(rendered),
+        "rows_sha256": digest_bytes(rows),
+        "render": render,
+        "n_duplicates": prepared.n_duplicates,
+        "n_overlap": prepared.n_overlap,
+        "n_dropped": prepared.n_dropped,
+        "manifest_sha256": digest_bytes(manifest_bytes),
+    }
+    return Written(facts, manifest)
+
+
+def make_manifest(
+    prepared: Prepared,
+    rendered: Sequence[RenderedRow],
+    *,
+    source: Source,
+    render: str,
+    dataset_sha256: str,
+    rows_sha256: str,
+) -> dict[str, Any]:
+    """The manifest (schemas/dataset_manifest.schema.json): a pure function of its arguments."""
+    not_applicable = dict(NOT_APPLICABLE)
+    if source.builder is None:
+        not_applicable["seed"] = "read from a file: nothing was drawn"
+        not_applicable["builder"] = "read from a file"
+    else:
+        not_applicable["source_sha256"] = "made by a builder: there is no source file"
+    if not prepared.compared_with_eval_set:
+        not_applicable["lineage.n_overlap"] = "there was no eval set to compare with"
+    builder = None if source.builder is None else {"name": source.builder, "version": source.version}
+    return {
+        "dataset_key": source.dataset,
+        "build_id": build_id(source.dataset, dataset_sha256, rows_sha256),
+        "dataset_name": source.dataset,
+        "dataset_version": source.version or "1",
+        "dataset_schema_version": DATASET_SCHEMA_VERSION,
+        "created_at": None,
+        "filters": {"on_duplicate": prepared.on_duplicate, "on_overlap": prepared.on_overlap},
+        "selection_strategy": "all",
+        "seed": source.seed,
+        "trace_count": len(rendered),
+        "stats": make_stats(prepared.rows, rendered),
+        "lineage": prepared.lineage(),
+        "render": render,
+        "files": {DATASET_FILE: dataset_sha256, ROWS_FILE: rows_sha256},
+        "source_sha256": source.file_sha256,
+        "builder": builder,
+        "session_id": None,
+        "parent_dataset_id": None,
+        "training_run_id": None,
+        "provenance": {
+            "source": f"builder {source.builder}" if source.builder else f"file {source.dataset}",
+            "purpose": source.purpose,
+            "deterministic": True,
+            "schema": source.format,
+            "fields": dict(source.fields or {}),
+        },
+        "not_applicable": not_applicable,
+        "trace_ids": [row.id for row in prepared.rows],
+    }
+
+
+def build_id(dataset: str, dataset_sha256: str, rows_sha256: str) -> str:
+    """A UUIDv5 of the content: the same rows always have the same id."""
+    return str(uuid.uuid5(_NAMESPACE, f"{dataset}\n{dataset_sha256}\n{rows_sha256}"))
+
+
+def make_stats(rows: Sequence[Row], rendered: Sequence[RenderedRow]) -> dict[str, Any]:
+    """Composition and lengths (in characters) of what is trained on."""
+    metas = [row.body.meta if isinstance(row.body, Trace) else {} for row in rows]
+    trained = [sum(len(part.text) for part in row.segments if part.train) for row in rendered]
+    return {
+        "composition": _count(meta.get("category") for meta in metas),
+        "task_types": _count(meta.get("task_type") for meta in metas),
+        "row_characters": length_stats([len(row.text) for row in rendered]),
+        "trained_characters": length_stats(trained),
+        "prompt_characters": length_stats([len(row.prompt) for row in rows]),
+        "unused_fields": _count(key for row in rows for key in row.unused),
+    }
+
+
+def _count(values: Any) -> dict[str, int]:
+    return dict(sorted(Counter(str(value) for value in values if value is not None).items()))
+
+
+def length_stats(lengths: Sequence[int]) -> dict[str, float | int]:
+    """Smallest, median, mean (2 decimals), largest and sum.
+
+    >>> length_stats([1, 2, 9])
+    {'min': 1, 'median': 2, 'mean': 4.0, 'max': 9, 'sum': 12}
+    """
+    ordered = sorted(lengths)
+    total = sum(ordered)
+    return {
+        "min": ordered[0],
+        "median": ordered[(len(ordered) - 1) // 2],
+        "mean": round(total / len(ordered), 2),
+        "max": ordered[-1],
+        "sum": total,
+    }

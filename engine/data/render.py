@@ -1,0 +1,97 @@
+"""Rows → the text that is trained: three versioned renders.
+
+What goes in: rows of one format. What comes out: segments of text, each trained or not. A render never
+changes under its name: another text is another version, because a model answers only in the form it
+was taught.
+
+* ``reasoning@v1`` (traces): ``Question: {prompt}\\nReasoning:\\n``, then trained: the steps, one a line,
+  and ``Answer: {final_answer}``.
+* ``plain@v1`` (pairs): ``{prompt}\\n``, then trained: the completion.
+* ``gemma_chat@v1`` (conversations): ``<start_of_turn>user\\n…<end_of_turn>\\n<start_of_turn>model\\n``, then
+  trained: the answer and ``<end_of_turn>``; so for every turn of the assistant.
+
+    >>> render_prompt("reasoning@v1", "2 + 2 = ?")
+    'Question: 2 + 2 = ?\\nReasoning:\\n'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from engine.data.model import (
+    Conversation,
+    PromptCompletion,
+    RenderedRow,
+    Row,
+    RowFormat,
+    Segment,
+    Trace,
+)
+from engine.errors import InputInvalid, did_you_mean
+
+ANSWER_PREFIX = "Answer: "
+
+RENDER_OF: Mapping[RowFormat, str] = {
+    "trace": "reasoning@v1",
+    "prompt_completion": "plain@v1",
+    "chat": "gemma_chat@v1",
+}
+
+
+def render_rows(rows: Iterable[Row], format: RowFormat) -> tuple[str, list[RenderedRow]]:
+    """The name of the render that belongs to the format, and every row rendered by it."""
+    return RENDER_OF[format], [render_row(row) for row in rows]
+
+
+def render_row(row: Row) -> RenderedRow:
+    """One row by the render of its format."""
+    return RenderedRow(row.id, segments_of(row.body))
+
+
+def segments_of(body: Trace | PromptCompletion | Conversation) -> tuple[Segment, ...]:
+    """The segments of a row, in order; none of them is empty."""
+    if isinstance(body, Conversation):
+        return _chat_segments(body)
+    name = RENDER_OF["trace" if isinstance(body, Trace) else "prompt_completion"]
+    return Segment(render_prompt(name, body.prompt), False), Segment(completion_of(body), True)
+
+
+def completion_of(body: Trace | PromptCompletion) -> str:
+    """What the model has to write after the rendered prompt."""
+    if isinstance(body, PromptCompletion):
+        return body.completion
+    steps = "\n".join(step.content for step in body.steps)
+    return f"{steps}\n{ANSWER_PREFIX}{body.final_answer}"
+
+
+def render_prompt(render: str, prompt: str) -> str:
+    """The text to generate from, for one question of an eval set. Raises InputInvalid."""
+    if render not in _PROMPTS:
+        near = did_you_mean(render, _PROMPTS)
+        hint = f'did you mean "{near}"?' if near else f"one of {', '.join(_PROMPTS)}"
+        raise InputInvalid("D307", f'unknown render "{render}"', hint=hint)
+    return _PROMPTS[render](prompt)
+
+
+def _chat_turn(content: str) -> str:
+    return f"<start_of_turn>user\n{content}<end_of_turn>\n<start_of_turn>model\n"
+
+
+def _chat_segments(body: Conversation) -> tuple[Segment, ...]:
+    # Gemma has no system turn: its own template puts the system text in front of the first user turn.
+    messages = list(body.messages)
+    system = messages.pop(0).content + "\n\n" if messages[0].role == "system" else ""
+    segments: list[Segment] = []
+    for user, answer in zip(messages[::2], messages[1::2], strict=True):
+        between = "\n" if segments else ""
+        segments.append(Segment(between + _chat_turn(system + user.content), False))
+        segments.append(Segment(answer.content + "<end_of_turn>", True))
+        system = ""
+    return tuple(segments)
+
+
+_PROMPTS: Mapping[str, Callable[[str], str]] = {
+    "reasoning@v1": lambda prompt: f"Question: {prompt}\nReasoning:\n",
+    "plain@v1": lambda prompt: f"{prompt}\n",
+    "gemma_chat@v1": _chat_turn,
+}

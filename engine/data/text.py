@@ -1,0 +1,61 @@
+"""Text of rows: how two prompts are compared, and how a person's line is shown.
+
+>>> normalise_prompt("  What is\\t2 + 2? ") == normalise_prompt("what IS 2 + 2?")
+True
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from engine.errors import Where
+
+SNIPPET_CHARACTERS = 160
+NEAR_CHARACTERS = 24
+
+
+def normalise_prompt(text: str) -> str:
+    """NFC, case folded, runs of white space one space, none at the ends: equal means "the same prompt"."""
+    folded = unicodedata.normalize("NFC", text).casefold()
+    # Case folding can leave text that is no longer composed (say U+0345), so compose once more.
+    return " ".join(unicodedata.normalize("NFC", folded).split())
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal would act on replaced, one for one."""
+    return "".join(
+        character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
+
+
+def excerpt(text: str, limit: int = 60) -> str:
+    """At most ``limit`` characters on one line, for messages and samples.
+
+    >>> excerpt("one\\ntwo")
+    'one⏎two'
+    """
+    flat = printable(text.replace("\n", "⏎"))
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def place(file: str, line: int, text: str = "", column: int = 0, width: int = 1, path: str = "") -> Where:
+    """Where something stands in a JSONL file.
+
+    Lines of JSONL can be thousands of characters long: the line is shown only where it is short enough
+    for the caret to be of use; the column is always right.
+    """
+    shown = printable(text) if text and len(text) <= SNIPPET_CHARACTERS else None
+    return Where(file, line, column, shown, width, path)
+
+
+def near(text: str, column: int) -> str:
+    """The few characters around a column, for lines too long to show.
+
+    >>> near("short", 3)
+    ''
+    """
+    if len(text) <= SNIPPET_CHARACTERS or not column:
+        return ""
+    start = max(0, column - 1 - NEAR_CHARACTERS)
+    return f", near `{printable(text[start : column - 1 + NEAR_CHARACTERS]).strip()}`"

@@ -1,0 +1,162 @@
+"""What this machine has, what is missing, and what to type: ``runspec doctor``.
+
+Comes out as a list of :class:`Finding` rows. Nothing here fails: an absent thing is a finding. Secrets are
+reported as set or not set, never shown. Devices are asked for in a child process: importing JAX in this one
+would cost a second and might take hold of an accelerator.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from engine import __version__
+from engine.extras import EXTRAS, install_words, missing_modules, versions
+from engine.preflight.targets import machine_memory_bytes
+
+PROBE_SECONDS = 60.0
+LOW_DISK_BYTES = 2 << 30
+
+State = Literal["ok", "missing", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row: ``what`` is a stable name, ``says`` a sentence, ``fix`` what to type."""
+
+    what: str
+    state: State
+    says: str
+    fix: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row of ``--json``."""
+        return {"what": self.what, "state": self.state, "says": self.says, "fix": self.fix, **self.facts}
+
+
+def examine(root: Path, *, devices: bool = True) -> list[Finding]:
+    """Every finding, in the order in which they are shown."""
+    found = [_python(), _machine(), _memory(), _disk(root), _git(), _token()]
+    found += [_extra(name) for name in EXTRAS]
+    if devices and not missing_modules("train"):
+        found.append(_devices())
+    return found
+
+
+def _python() -> Finding:
+    says = f"runspec {__version__} on Python {platform.python_version()} ({sys.executable})"
+    return Finding("python", "ok", says, facts={"runspec": __version__, "python": platform.python_version()})
+
+
+def _machine() -> Finding:
+    cores = _usable_cores()
+    says = f"{platform.system()} {platform.machine()}, {cores} core{'s' * (cores != 1)}"
+    return Finding("machine", "ok", says, facts={"cores": cores})
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # a container or taskset may give us fewer than the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> Finding:
+    total = machine_memory_bytes()
+    if total is None:
+        return Finding(
+            "memory", "warning", "the size of the memory cannot be read here", facts={"bytes": None}
+        )
+    return Finding("memory", "ok", f"{total / (1 << 30):.1f} GiB of memory", facts={"bytes": total})
+
+
+def _disk(root: Path) -> Finding:
+    free = shutil.disk_usage(root).free
+    says = f"{free / (1 << 30):.1f} GiB free at {root}"
+    if free < LOW_DISK_BYTES:
+        return Finding("disk", "warning", says, "free some room before training", {"free_bytes": free})
+    return Finding("disk", "ok", says, facts={"free_bytes": free})
+
+
+def _git() -> Finding:
+    if shutil.which("git") is None:
+        return Finding("git", "missing", "git is not installed: the evidence cannot name a commit",
+                       "install git")  # fmt: skip
+    return Finding("git", "ok", "git is installed")
+
+
+def _token() -> Finding:
+    if os.environ.get("HF_TOKEN"):
+        return Finding("hf_token", "ok", "HF_TOKEN is set (its value is never shown)")
+    return Finding("hf_token", "warning", "HF_TOKEN is not set: gated models such as google/gemma-2b need it",
+                   "export HF_TOKEN=…   (quickstart works without)")  # fmt: skip
+
+
+def _extra(name: str) -> Finding:
+    found = versions(name)
+    missing = missing_modules(name)
+    facts = {"versions": found}
+    if missing:
+        says = f'extra "{name}" is not installed (missing: {", ".join(missing)})'
+        return Finding(f"extra.{name}", "missing", says, install_words(name), facts)
+    listed = ", ".join(f"{distribution} {version}" for distribution, version in found.items())
+    return Finding(f"extra.{name}", "ok", f'extra "{name}": {listed}', facts=facts)
+
+
+def _devices() -> Finding:
+    """Ask the trainer's probe; whatever it says or fails to say is one row."""
+    try:
+        event = _probe()
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        return Finding("devices", "warning", f"the devices cannot be asked for: {type(error).__name__}",
+                       "python -m engine.trainer probe JOB.json shows why")  # fmt: skip
+    names = [str(name) for name in event.get("devices", ())]
+    says = f"{event.get('platform', '?')}: {', '.join(names) or 'none'} ({event.get('device_kind', '?')})"
+    return Finding("devices", "ok", says, facts={"platform": event.get("platform"), "devices": names})
+
+
+def _probe() -> dict[str, Any]:
+    """The ``devices`` event of the trainer. Raises ValueError where it answers something else."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [_package_parent(), _python_path()])),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder) / "probe.json"
+        job.write_text(json.dumps({"device": "auto"}), encoding="utf-8")
+        # The probe ends at once when its standard input does, so the pipe has to stay open: Popen, not run.
+        with subprocess.Popen(
+            [sys.executable, "-m", "engine.trainer", "probe", str(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        ) as child:
+            try:
+                child.wait(timeout=PROBE_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise
+            assert child.stdout is not None
+            lines = child.stdout.read().decode(errors="replace").splitlines()
+    for line in lines:
+        event = json.loads(line)
+        if isinstance(event, dict) and event.get("event") == "devices":
+            return event
+    raise ValueError("no devices event")
+
+
+def _package_parent() -> str:
+    return str(Path(__file__).resolve().parent.parent)
+
+
+def _python_path() -> str:
+    return os.environ.get("PYTHONPATH", "")

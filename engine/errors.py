@@ -1,0 +1,186 @@
+"""The one exception tree, and the one place that maps it to exit codes.
+
+What goes in: what went wrong, where, a stable code, and what to do about it. What comes out: an
+exception that the command line prints as text (:func:`render`) or JSON (:meth:`Diagnostic.as_json`)
+and turns into an exit code (:attr:`RunspecError.exit_code`).
+
+    >>> where = Where(file="spec.yaml", line=3, column=1, text="modle: {}", width=5)
+    >>> print(render(Diagnostic("S101", 'unknown key "modle"', where, hint='did you mean "model"?')))
+    error[S101]: unknown key "modle"
+      --> spec.yaml:3:1
+       |
+     3 | modle: {}
+       | ^^^^^
+       = help: did you mean "model"?
+
+Exit codes (machine stable, see docs/exit-codes.md): 0 ok, 1 run failed, 2 input invalid, 3 internal,
+4 evidence incomplete, 5 verification failed, 6 lock busy, 7 deadline, 8 remote refused, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+Severity = Literal["error", "warning"]
+
+INTERNAL_ERROR_EXIT_CODE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in a person's file. ``line`` and ``column`` count from 1; 0 means "the whole file".
+
+    ``text`` is the person's own line, ``width`` how many characters the caret underlines, ``path`` the
+    dotted address inside the document (``steps.train.with.seq_len``).
+    """
+
+    file: str
+    line: int = 0
+    column: int = 0
+    text: str | None = None
+    width: int = 1
+    path: str = ""
+
+    def __str__(self) -> str:
+        if not self.line:
+            return self.file
+        return f"{self.file}:{self.line}:{self.column}" if self.column else f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One finding: a stable code, one sentence, the place, and a concrete fix."""
+
+    code: str
+    message: str
+    where: Where | None = None
+    hint: str | None = None
+    severity: Severity = "error"
+
+    def as_json(self) -> dict[str, Any]:
+        """The row that ``--json`` prints: code, severity, message, file, line, column, path, hint."""
+        where = self.where or Where(file="")
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "file": where.file or None,
+            "line": where.line or None,
+            "column": where.column or None,
+            "path": where.path or None,
+            "hint": self.hint,
+        }
+
+
+def render(diagnostic: Diagnostic) -> str:
+    """The finding as a person reads it: sentence, place, their own line with a caret, the fix."""
+    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"]
+    where = diagnostic.where
+    if where is not None:
+        lines.append(f"  --> {where}")
+    gutter = "  "
+    if where is not None and where.text is not None and where.line:
+        number = f"{where.line:>2}"
+        gutter = " " * len(number)
+        # A tab moves the caret by the terminal's tab stop; one space each keeps the two lines aligned.
+        text = where.text.replace("\t", " ").rstrip()
+        lines += [f"{gutter} |", f"{number} | {text}"]
+        if where.column:
+            caret = "^" * max(1, min(where.width, len(text) - where.column + 1))
+            lines.append(f"{gutter} | {' ' * (where.column - 1)}{caret}")
+    for index, hint in enumerate((diagnostic.hint or "").splitlines()):
+        lines.append(f"{gutter} = help: {hint}" if index == 0 else f"{gutter}         {hint}")
+    return "\n".join(lines)
+
+
+class RunspecError(Exception):
+    """Base of everything the engine raises on purpose. Carries one or many diagnostics."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        where: Where | None = None,
+        hint: str | None = None,
+        diagnostics: Iterable[Diagnostic] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.diagnostics: tuple[Diagnostic, ...] = (
+            tuple(diagnostics) if diagnostics is not None else (Diagnostic(code, message, where, hint),)
+        )
+        self.code = code
+        self.hint = hint
+
+    @classmethod
+    def of(cls, diagnostics: Iterable[Diagnostic]) -> RunspecError:
+        """One exception for many findings; the first one gives the code and the message."""
+        found = tuple(diagnostics)
+        return cls(found[0].code, found[0].message, hint=found[0].hint, diagnostics=found)
+
+    def __str__(self) -> str:
+        return "\n\n".join(render(diagnostic) for diagnostic in self.diagnostics)
+
+
+class RunFailed(RunspecError):
+    """A step could not do its work (exit 1)."""
+
+
+class InputInvalid(RunspecError):
+    """The spec, a data file, an eval set or the command line is wrong (exit 2)."""
+
+    exit_code = 2
+
+
+class EvidenceIncomplete(RunspecError):
+    """A field of the evidence has no value, and no reason for having none (exit 4)."""
+
+    exit_code = 4
+
+
+class VerificationFailed(RunspecError):
+    """A check of ``verify`` failed (exit 5)."""
+
+    exit_code = 5
+
+
+class LockBusy(RunspecError):
+    """Another run holds the lock (exit 6)."""
+
+    exit_code = 6
+
+
+class DeadlineReached(RunspecError):
+    """Stopped by the deadline; the next ``run`` goes on (exit 7)."""
+
+    exit_code = 7
+
+
+class RemoteRefused(RunspecError):
+    """A remote service said no (exit 8)."""
+
+    exit_code = 8
+
+
+class Interrupted(RunspecError):
+    """Stopped by Ctrl-C or SIGTERM; the next ``run`` goes on (exit 130)."""
+
+    exit_code = 130
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """The known word nearest to what the person wrote, or None where nothing is near.
+
+    >>> did_you_mean("num_train_step", ["num_train_steps", "seq_len"])
+    'num_train_steps'
+    """
+    import difflib
+
+    candidates = list(known)
+    lowered = {candidate.casefold(): candidate for candidate in candidates}
+    near = difflib.get_close_matches(word.casefold(), list(lowered), n=1, cutoff=0.6)
+    return lowered[near[0]] if near else None

@@ -1,0 +1,101 @@
+"""The last three phases of a run: evidence, package, verification.
+
+What goes in: the run record. What comes out: a :class:`Finish` that names the evidence files, the zip and the
+checks. Where the journal says that this very record was rendered, packaged and verified, and the files on disk
+still are those, nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.assets import asset
+from engine.canonical import digest_file, digest_json, digest_tree
+from engine.errors import Diagnostic, VerificationFailed
+from engine.evidence import package, record_dump, render_evidence, verify
+from engine.plan import relative
+from engine.record import Journal, RunRecord
+from engine.spec.model import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """``checks`` are rows {id, title, status, detail}; ``fresh`` is False where nothing had to be done."""
+
+    evidence_dir: Path
+    package: Path
+    trust_level: str
+    checks: tuple[Mapping[str, Any], ...]
+    fresh: bool
+
+
+def template_dirs(root: Path) -> tuple[Path, ...]:
+    """Where templates are looked for: the project's own first, then the shipped ones."""
+    return (root / "templates", asset("templates"))
+
+
+def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[str], None]) -> Finish:
+    """Render, package and verify, or find that all this was done. Raises exit 4 and exit 5 errors."""
+    identity = evidence_identity(spec, record)
+    done = _already_done(spec, journal, identity)
+    if done is not None:
+        return done
+    evidence_dir = write_evidence(spec, record)
+    note(f"evidence in {relative(evidence_dir, spec.root)}/")
+    journal.append("evidence_rendered", identity=identity, files=digest_tree(evidence_dir))
+    archive = package(evidence_dir, spec.resolve(spec.package.dir), spec.package.name)
+    note(f"package {relative(archive, spec.root)}")
+    verification = verify(archive)
+    checks = tuple(
+        {"id": check.id, "title": check.title, "status": check.status, "detail": check.detail}
+        for check in verification.checks
+    )
+    if not verification.ok:
+        raise verification_failed(archive, checks)
+    journal.append(
+        "verified", identity=identity, package=relative(archive, spec.root), sha256=digest_file(archive),
+        trust_level=verification.trust_level, checks=list(checks),
+    )  # fmt: skip
+    return Finish(evidence_dir, archive, verification.trust_level, checks, fresh=True)
+
+
+def write_evidence(spec: Spec, record: RunRecord) -> Path:
+    """Render the evidence files of the spec into its evidence folder."""
+    evidence_dir = spec.resolve(spec.evidence.dir)
+    render_evidence(record, spec.evidence.files, evidence_dir, template_dirs=template_dirs(spec.root))
+    return evidence_dir
+
+
+def verification_failed(path: Path, checks: tuple[Mapping[str, Any], ...]) -> VerificationFailed:
+    """One exception for all failed checks."""
+    failed = [check for check in checks if check["status"] == "fail"]
+    return VerificationFailed.of(  # type: ignore[return-value]
+        [Diagnostic(check["id"], f"{check['title']}: {check['detail']}", hint=f"in {path.name}") for check in failed]
+    )
+
+
+def evidence_identity(spec: Spec, record: RunRecord) -> str:
+    """Changes whenever rendering, packaging or verifying again could give another result."""
+    templates = {
+        str(index): digest_tree(folder) if folder.is_dir() else {}
+        for index, folder in enumerate(template_dirs(spec.root))
+    }
+    targets = [spec.evidence.dir, list(spec.evidence.files), spec.package.dir, spec.package.name]
+    return digest_json({"record": record_dump(record), "templates": templates, "targets": targets})
+
+
+def _already_done(spec: Spec, journal: Journal, identity: str) -> Finish | None:
+    rendered = journal.last("evidence_rendered")
+    verified = journal.last("verified")
+    if rendered is None or verified is None or not rendered["identity"] == verified["identity"] == identity:
+        return None
+    evidence_dir = spec.resolve(spec.evidence.dir)
+    archive = spec.root / verified["package"]
+    if not evidence_dir.is_dir() or digest_tree(evidence_dir) != rendered["files"]:
+        return None
+    if not archive.is_file() or digest_file(archive) != verified["sha256"]:
+        return None
+    return Finish(evidence_dir, archive, verified["trust_level"], tuple(verified["checks"]), fresh=False)

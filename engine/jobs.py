@@ -1,0 +1,71 @@
+"""What the steps hand to the trainer's process: job descriptions, made from the spec.
+
+The trainer never sees the spec; a job has paths, hyper-parameters and a device, nothing else. Used by
+``train_sft``, ``generate`` and ``smoke_run``, so that the smoke run proves the very job of the full one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import digest_text, jsonl_bytes, write_atomic
+from engine.data import EvalItem, render_prompt
+from engine.spec.model import ModelSpec, Spec
+
+# What can change a trained weight or a generated token.
+TRAINER_LIBRARIES = (
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "safetensors", "numpy", "ml-dtypes",
+)  # fmt: skip
+
+
+def model_job(model: ModelSpec, root: Path) -> dict[str, Any]:
+    """The ``model`` part of a train job: where the weights come from, or what to initialise."""
+    return {
+        "init": model.init,
+        "id": model.id,
+        "revision": model.revision,
+        "path": str(root / model.path) if model.path else None,
+        "config": dict(model.config) if model.config else None,
+        "tokenizer": model.tokenizer,
+    }
+
+
+def train_job(
+    spec: Spec, args: Mapping[str, Any], *, dataset: Path, render: str, work: Path, out: Path, cache: Path
+) -> dict[str, Any]:
+    """The whole job of ``python -m engine.trainer train``."""
+    return {
+        "model": model_job(spec.model, spec.root),
+        "rows": str(dataset / "rows.jsonl"),
+        "render": render,
+        "work": str(work),
+        "out": str(out),
+        "cache": str(cache),
+        "device": spec.device,
+        "args": dict(args),
+    }
+
+
+def generate_job(
+    spec: Spec, args: Mapping[str, Any], *, model_dir: Path, prompts: Path, out: Path, work: Path, cache: Path
+) -> dict[str, Any]:
+    """The whole job of ``python -m engine.trainer generate``."""
+    return {
+        "model_dir": str(model_dir),
+        "prompts": str(prompts),
+        "out": str(out / "predictions_raw.jsonl"),
+        "report": str(out / "generate_report.json"),
+        "work": str(work),
+        "cache": str(cache),
+        "device": spec.device,
+        "args": dict(args),
+    }
+
+
+def write_prompts(path: Path, items: Iterable[EvalItem], render: str) -> dict[str, str]:
+    """Write ``{id, prompt}`` rows, rendered as the training rows were. Returns id -> prompt digest."""
+    rows = [{"id": item.id, "prompt": render_prompt(render, item.prompt)} for item in items]
+    write_atomic(path, jsonl_bytes(rows))
+    return {row["id"]: digest_text(row["prompt"]) for row in rows}

@@ -1,0 +1,144 @@
+"""The price of a run before it is begun: memory, time and disk on a given machine.
+
+What goes in: the Spec, the handlers, the name of a target. What comes out: the ``memory``, ``time`` and
+``disk`` parts of ``plan --json``. ``source`` is ``analytic``: arithmetic on shapes, an estimate. What cannot
+be known is null with a reason; nothing is invented.
+
+    cost = price(spec, handlers, "kaggle-t4x2")
+    cost["memory"]["fits"]
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputInvalid, did_you_mean
+from engine.preflight.analytic import KNOWN_CONFIGS, NEEDED, disk_bytes, param_count, training_bytes
+from engine.preflight.targets import TARGETS, Target, machine_memory_bytes
+from engine.spec.model import Spec
+
+__all__ = ["TARGETS", "price", "target_named"]
+
+TIME_UNKNOWN = "not estimated: the speed of the target has not been measured"
+ASSUMES = (
+    "every device holds the whole model and per_device_batch_size rows; "
+    "layers are recomputed in the backward pass"
+)
+
+
+def target_named(name: str | None) -> Target:
+    """The target; None is this machine. Raises InputInvalid (U116)."""
+    if name is None:
+        return TARGETS["cpu"]
+    if name in TARGETS:
+        return TARGETS[name]
+    near = did_you_mean(name, TARGETS)
+    hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(TARGETS)}"
+    raise InputInvalid("U116", f'there is no target "{name}"', hint=hint)
+
+
+def price(spec: Spec, handlers: Mapping[str, Any], target: str | None = None) -> dict[str, Any]:
+    """``{"memory": …, "time": …, "disk": …}`` of the most expensive training step of the spec."""
+    machine = target_named(target)
+    config, reason = _config(spec)
+    trainings = [dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"]
+    known = [args for args in trainings if _is_priceable(args)]
+    if not known:
+        reason = (
+            "no step trains a model" if not trainings else "the training step is not one of the built-in kind"
+        )
+    if config is None or not known:
+        return {
+            "memory": _memory(machine, None, None, reason),
+            "time": {"seconds": None, "reason": TIME_UNKNOWN},
+            "disk": _disk(spec.root, machine, None, reason),
+        }
+    terms = max((training_bytes(config, args) for args in known), key=lambda found: sum(found.values()))
+    kept = [disk_bytes(config, args) for args in known]
+    needed = {name: sum(entry[name] for entry in kept) for name in kept[0]}
+    memory = _memory(machine, terms, param_count(config), None)
+    return {
+        "memory": memory,
+        "time": {"seconds": None, "reason": TIME_UNKNOWN},
+        "disk": _disk(spec.root, machine, needed, None),
+    }
+
+
+_ARGUMENTS = (
+    "dtype",
+    "optimizer",
+    "per_device_batch_size",
+    "grad_accum_steps",
+    "seq_len",
+    "keep_checkpoints",
+)
+
+
+def _is_priceable(args: Mapping[str, Any]) -> bool:
+    return all(key in args for key in _ARGUMENTS)
+
+
+def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
+    """The model's configuration and None, or None and why it is not known without the network."""
+    model = spec.model
+    if model.config is not None:
+        config: Mapping[str, Any] | None = model.config
+    elif model.path is not None:
+        config = _read_config(spec.resolve(model.path) / "config.json")
+    else:
+        config = KNOWN_CONFIGS.get(model.id)
+    if config is None:
+        return None, f"the shapes of {model.id} are not known here"
+    missing = [key for key in NEEDED if not isinstance(config.get(key), int)]
+    if missing:
+        return None, f"the configuration of {model.id} does not give {', '.join(missing)}"
+    return config, None
+
+
+def _read_config(path: Path) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the run itself reports a model folder that cannot be read
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _memory(
+    machine: Target, terms: Mapping[str, int] | None, params: int | None, reason: str | None
+) -> dict[str, Any]:
+    limit = machine.limit_bytes_per_device or machine_memory_bytes()
+    peak = sum(terms.values()) if terms is not None else None
+    fits = None if peak is None or limit is None else peak <= limit
+    row: dict[str, Any] = {
+        "target": machine.name,
+        "devices": machine.devices,
+        "peak_bytes_per_device": peak,
+        "limit_bytes_per_device": limit,
+        "fits": fits,
+        "source": "analytic",
+        "params": params,
+        "terms": dict(terms) if terms is not None else None,
+        "assumes": ASSUMES,
+    }
+    return row if peak is not None else {**row, "reason": reason}
+
+
+def _disk(
+    root: Path, machine: Target, needed: Mapping[str, int] | None, reason: str | None
+) -> dict[str, Any]:
+    limit = machine.disk_bytes
+    if limit is None:
+        limit = shutil.disk_usage(root).free
+    total = sum(needed.values()) if needed is not None else None
+    row = {
+        "needed_bytes": total,
+        "limit_bytes": limit,
+        "fits": None if total is None else total <= limit,
+        "source": "analytic",
+        "terms": dict(needed) if needed is not None else None,
+    }
+    return row if total is not None else {**row, "reason": reason}

@@ -1,0 +1,231 @@
+"""Strict readers of the two files a scorer needs: an eval set and predictions, both JSONL.
+
+What goes in: a path (or text and the name to show in errors). What comes out: tuples of :class:`EvalItem` or
+:class:`Prediction`; or one InputInvalid with every finding, each with file:line. Nothing is skipped silently:
+a blank line, a duplicate key or a NaN is an error. Keys a scorer does not need are left alone.
+
+    >>> parse_eval_set('{"id": "a", "prompt": "2 + 2?", "expected_answer": "4"}', "eval.jsonl")[0].prompt
+    '2 + 2?'
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engine.errors import Diagnostic, InputInvalid, Where
+
+MAX_FINDINGS = 20
+MAX_FILE_BYTES = 256 << 20
+
+GROUPS = ("section", "category", "difficulty")
+
+
+@dataclass(frozen=True, slots=True)
+class EvalItem:
+    """One question with its answer. The three groups are free text and may be absent."""
+
+    id: str
+    prompt: str
+    expected_answer: str
+    section: str | None = None
+    category: str | None = None
+    difficulty: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model wrote for one item. ``text`` None: it wrote nothing for it (counts 0, as skipped)."""
+
+    id: str
+    text: str | None
+    prompt_sha256: str | None = None
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+    finish_reason: str | None = None
+    milliseconds: float | None = None
+
+
+def read_eval_set(path: Path) -> tuple[EvalItem, ...]:
+    """The items of an eval set file, in its order. Raises InputInvalid with every finding."""
+    return parse_eval_set(_text(path), str(path))
+
+
+def read_predictions(path: Path) -> tuple[Prediction, ...]:
+    """The rows of predictions_raw.jsonl or predictions.jsonl, in the file's order."""
+    return parse_predictions(_text(path), str(path))
+
+
+def parse_eval_set(text: str, file: str) -> tuple[EvalItem, ...]:
+    """Items from JSONL text; ``file`` is the name that errors show."""
+    findings = _Findings(file)
+    items = [
+        EvalItem(
+            id=findings.text(row, "id", line),
+            prompt=findings.text(row, "prompt", line),
+            expected_answer=findings.answer(row, line),
+            **{group: findings.optional_text(row, group, line) for group in GROUPS},
+        )
+        for line, row in findings.rows(text)
+    ]
+    findings.refuse_duplicates([item.id for item in items])
+    findings.raise_any()
+    if not items:
+        raise InputInvalid("K107", "the eval set has no items", where=Where(file=file))
+    return tuple(items)
+
+
+def parse_predictions(text: str, file: str) -> tuple[Prediction, ...]:
+    """Predictions from JSONL text. A file of no rows is valid: every item then counts as skipped."""
+    findings = _Findings(file)
+    predictions = [
+        Prediction(
+            id=findings.text(row, "id", line),
+            text=findings.nullable_text(row, "text", line),
+            prompt_sha256=findings.optional_text(row, "prompt_sha256", line),
+            prompt_tokens=findings.optional_count(row, "prompt_tokens", line),
+            new_tokens=findings.optional_count(row, "new_tokens", line),
+            finish_reason=findings.optional_text(row, "finish_reason", line),
+            milliseconds=findings.optional_number(row, "milliseconds", line),
+        )
+        for line, row in findings.rows(text)
+    ]
+    findings.refuse_duplicates([prediction.id for prediction in predictions])
+    findings.raise_any()
+    return tuple(predictions)
+
+
+def _text(path: Path) -> str:
+    """The file's text, or K102 saying why it cannot be had."""
+    where = Where(file=str(path))
+    if path.is_dir():
+        raise InputInvalid("K102", f"{path} is a folder, a JSONL file is needed", where=where)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputInvalid("K102", f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB", where=where)
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InputInvalid("K102", f"cannot read {path}: {error.strerror}", where=where) from error
+    except UnicodeDecodeError as error:
+        raise InputInvalid(
+            "K102", f"{path} is not UTF-8 text (byte {error.start})", where=where, hint="save it as UTF-8"
+        ) from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'key "{twice}" twice in one object')
+    return row
+
+
+def strict_json(text: str) -> Any:
+    """A JSON value; ValueError for NaN, infinities, duplicate keys, and nesting too deep to read."""
+    try:
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+class _Findings:
+    """Collects what is wrong with one file, so that a person sees all of it at once."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.found: list[Diagnostic] = []
+        self.lines: list[int] = []
+
+    def add(self, code: str, line: int, message: str, hint: str | None = None) -> None:
+        self.found.append(Diagnostic(code, message, Where(file=self.file, line=line), hint))
+
+    def rows(self, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(line number, object) of every line that is one; a finding for every other line."""
+        # Split at \n alone: str.splitlines would also split at U+2028 and friends inside a JSON string.
+        lines = text.split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = strict_json(line)
+            except ValueError as error:
+                reason = "the line is blank" if not line.strip() else str(error)
+                self.add("K103", number, f"not a JSON object: {reason}", "one JSON object a line")
+                continue
+            if isinstance(row, dict):
+                self.lines.append(number)
+                yield number, row
+            else:
+                self.add("K103", number, f"a {type(row).__name__} where a JSON object is needed")
+
+    def text(self, row: dict[str, Any], key: str, line: int) -> str:
+        """A string that is there and not blank."""
+        value = row.get(key)
+        if isinstance(value, str) and value.strip():
+            return value
+        self.add("K104", line, f'"{key}" must be a string that is not blank', f'add "{key}": "…"')
+        return ""
+
+    def answer(self, row: dict[str, Any], line: int) -> str:
+        """The expected answer. An item nobody can get wrong by saying nothing is no item."""
+        value = row.get("expected_answer")
+        if isinstance(value, str) and not value.strip():
+            self.add("K107", line, "the expected answer is empty")
+            return ""
+        return self.text(row, "expected_answer", line)
+
+    def nullable_text(self, row: dict[str, Any], key: str, line: int) -> str | None:
+        """A string or null, but the key must be there: a row without text is a defect, not a skip."""
+        if key in row and (row[key] is None or isinstance(row[key], str)):
+            value: str | None = row[key]
+            return value
+        self.add("K104", line, f'"{key}" must be there, a string or null', "null says: no prediction")
+        return None
+
+    def optional_text(self, row: dict[str, Any], key: str, line: int) -> str | None:
+        value = row.get(key)
+        if value is None or isinstance(value, str):
+            return value
+        self.add("K104", line, f'"{key}" must be a string')
+        return None
+
+    def optional_number(self, row: dict[str, Any], key: str, line: int) -> float | None:
+        value = row.get(key)
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0):
+            return value
+        self.add("K104", line, f'"{key}" must be a number of at least 0')
+        return None
+
+    def optional_count(self, row: dict[str, Any], key: str, line: int) -> int | None:
+        value = row.get(key)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+            return value
+        self.add("K104", line, f'"{key}" must be a whole number of at least 0')
+        return None
+
+    def refuse_duplicates(self, ids: list[str]) -> None:
+        """K105 for each id seen before; both lines are named. Blank ids have their finding already."""
+        first: dict[str, int] = {}
+        for line, row_id in zip(self.lines, ids, strict=True):
+            if row_id and row_id in first:
+                self.add("K105", line, f'id "{row_id}" was used on line {first[row_id]} already')
+            first.setdefault(row_id, line)
+
+    def raise_any(self) -> None:
+        """One InputInvalid for all findings, the first :data:`MAX_FINDINGS` of them shown."""
+        if not self.found:
+            return
+        shown = sorted(self.found, key=lambda finding: finding.where.line if finding.where else 0)
+        more = len(shown) - MAX_FINDINGS
+        if more > 0:
+            rest = Diagnostic(shown[0].code, f"and {more} more findings", Where(file=self.file))
+            shown = [*shown[:MAX_FINDINGS], rest]
+        raise InputInvalid.of(shown)

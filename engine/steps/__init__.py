@@ -1,0 +1,159 @@
+"""Step handlers: what a ``uses:`` of the run-spec can name.
+
+A handler is one object (a module-level ``HANDLER``) with the attributes of :class:`Handler`. It is a thin
+adapter: it reads its inputs, calls one island (``data``, ``scoring``, ``trainer``), writes into ``ctx.out``
+and returns facts. It never publishes, locks, journals or prints: the runner does that for all of them.
+
+Who adds a step writes one module here, one schema under ``schemas/steps/`` and one line in
+:data:`engine.steps.registry.HANDLERS`; who ships one in another package names it under the entry point
+group ``runspec.steps``. CONTRIBUTING has the playbook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from engine.spec.model import Spec, StepSpec
+from engine.store import Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a handler is given.
+
+    ``inputs``  artifact type -> published artifact, for every type in ``takes``
+    ``ahead``   kind -> effective arguments of the later steps named in ``looks_ahead``
+    ``out``     an empty folder; what lies in it when ``run`` returns becomes the artifact
+    ``work``    a folder that survives a kill and is given back to the next attempt of the same fingerprint
+    ``cache``   a folder shared by all runs of the project; losing it costs time only
+    ``emit``    live events for the console: ``{"event": "train_step", ...}``; nothing is kept of them
+    ``note``    one line for the log (and the console)
+    ``stopping`` true once Ctrl-C or SIGTERM has been seen: finish cleanly and raise ``Interrupted``
+    """
+
+    spec: Spec
+    step: StepSpec
+    inputs: Mapping[str, Artifact]
+    ahead: Mapping[str, Mapping[str, Any]]
+    out: Path
+    work: Path
+    cache: Path
+    emit: Callable[[Mapping[str, Any]], None]
+    note: Callable[[str], None]
+    stopping: Callable[[], bool]
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        """The step's effective arguments."""
+        return self.step.args
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """``facts``: JSON values that the evidence, ``show`` and later steps may read."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Handler(Protocol):
+    """The whole interface of a step."""
+
+    @property
+    def kind(self) -> str:
+        """What ``uses:`` names it by."""
+
+    @property
+    def version(self) -> int:
+        """Raise it when the same inputs would give another result: it is part of the fingerprint."""
+
+    @property
+    def title(self) -> str:
+        """Half a sentence for ``runspec steps`` and the progress display."""
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Artifact types it needs; each must be made by an earlier step."""
+
+    @property
+    def makes(self) -> str:
+        """The artifact type it publishes."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files that must lie in ``out`` when ``run`` returns."""
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Of ``files``: JSON and JSONL in which seconds and tokens_per_second are measurements, not results."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Sections of the spec that change its result: of model, dataset, eval_set, device."""
+
+    @property
+    def looks_ahead(self) -> tuple[str, ...]:
+        """Kinds of later steps whose arguments it must know (the smoke run proves them)."""
+
+    @property
+    def needs_extra(self) -> str | None:
+        """The optional dependency group it needs at run time, say ``train``; None for the light core."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """Draft-07 schema of ``with``: an object with ``additionalProperties: false``."""
+
+    def environment(self) -> Mapping[str, str]:
+        """What of the machine can change its result: library versions, say. Must be cheap: no imports."""
+
+    def run(self, ctx: StepContext) -> StepResult:
+        """Do the work. Raises a RunspecError; anything else counts as an internal error of the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionHandler:
+    """A :class:`Handler` made of plain values and one function. All built-in kinds are of this class.
+
+    ``libraries`` are the distributions whose version can change the result: they enter the fingerprint.
+
+    >>> handler = FunctionHandler(
+    ...     kind="greet", version=1, title="says hello", makes="greeting", files=("greeting.txt",),
+    ...     schema={"type": "object", "additionalProperties": False, "properties": {}},
+    ...     function=lambda ctx: StepResult({"said": "hello"}),
+    ... )
+    >>> handler.environment()
+    {}
+    """
+
+    kind: str
+    version: int
+    title: str
+    makes: str
+    schema: Mapping[str, Any]
+    function: Callable[[StepContext], StepResult]
+    takes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    looks_ahead: tuple[str, ...] = ()
+    needs_extra: str | None = None
+    libraries: tuple[str, ...] = ()
+
+    def environment(self) -> Mapping[str, str]:
+        """Installed versions of ``libraries``, read from their metadata: nothing is imported."""
+        return {name: installed_version(name) for name in self.libraries}
+
+    def run(self, ctx: StepContext) -> StepResult:
+        """Call the function."""
+        return self.function(ctx)
+
+
+def installed_version(distribution: str) -> str:
+    """The version of an installed distribution, or the word ``absent``."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,48 @@
+"""``generate``: answer every item of the eval set with the trained model, in a process of its own.
+
+In: a checkpoint artifact, the spec's eval set. Out: a predictions artifact (``predictions_raw.jsonl``, one
+row an item in the order of the eval set, and ``generate_report.json``).
+"""
+
+from __future__ import annotations
+
+from engine.child import run_trainer
+from engine.data import read_eval_set
+from engine.jobs import TRAINER_LIBRARIES, generate_job, write_prompts
+from engine.steps import FunctionHandler, StepContext, StepResult
+from engine.steps.schemas import step_schema
+
+
+def run(ctx: StepContext) -> StepResult:
+    """Render the prompts as the training rows were rendered, then generate."""
+    checkpoint = ctx.inputs["checkpoint"]
+    items = read_eval_set(ctx.spec.resolve(ctx.spec.eval_set))
+    prompts = ctx.work / "prompts.jsonl"
+    write_prompts(prompts, items, checkpoint.facts["render"])
+    job = generate_job(
+        ctx.spec,
+        ctx.args,
+        model_dir=checkpoint.path / "model",
+        prompts=prompts,
+        out=ctx.out,
+        work=ctx.work,
+        cache=ctx.cache,
+    )
+    finished = run_trainer("generate", job, ctx)
+    return StepResult(finished["report"])
+
+
+HANDLER = FunctionHandler(
+    kind="generate",
+    version=1,
+    title="answer the eval set with the trained model",
+    takes=("checkpoint",),
+    makes="predictions",
+    files=("predictions_raw.jsonl", "generate_report.json"),
+    measured=("predictions_raw.jsonl", "generate_report.json"),
+    reads=("eval_set", "device"),
+    needs_extra="train",
+    libraries=TRAINER_LIBRARIES,
+    schema=step_schema("generate"),
+    function=run,
+)

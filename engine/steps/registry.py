@@ -1,0 +1,88 @@
+"""Which handlers there are: the built-in ones in a literal dict, and those of installed packages.
+
+What comes out: ``kind -> Handler``. A broken plug-in is reported by :func:`broken_plugins` (and by
+``runspec steps`` and ``doctor``) and is otherwise as if it were not installed: it cannot break the
+``validate`` of a spec that does not use it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from engine.errors import Diagnostic
+from engine.steps import Handler, build_dataset, generate, result_summary, score, smoke_run, train_sft
+
+ENTRY_POINT_GROUP = "runspec.steps"
+
+HANDLERS: dict[str, Handler] = {
+    "build_dataset": build_dataset.HANDLER,
+    "smoke_run": smoke_run.HANDLER,
+    "train_sft": train_sft.HANDLER,
+    "generate": generate.HANDLER,
+    "score": score.HANDLER,
+    "result_summary": result_summary.HANDLER,
+}
+
+_ATTRIBUTES: dict[str, type] = {
+    "kind": str, "version": int, "title": str, "takes": tuple, "makes": str, "files": tuple,
+    "measured": tuple, "reads": tuple, "looks_ahead": tuple, "schema": Mapping,
+}  # fmt: skip
+
+
+def handlers() -> Mapping[str, Handler]:
+    """Every kind that a spec can name with ``uses``."""
+    return _discover()[0]
+
+
+def broken_plugins() -> list[Diagnostic]:
+    """One warning (X201, X202, X203) for every installed plug-in that could not be taken."""
+    return list(_discover()[1])
+
+
+@functools.cache
+def _discover() -> tuple[Mapping[str, Handler], tuple[Diagnostic, ...]]:
+    found: dict[str, Handler] = dict(HANDLERS)
+    broken: list[Diagnostic] = []
+    for entry in sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
+        package = entry.dist.name if entry.dist else "an unknown package"
+        label = f'step plug-in "{entry.name}" of {package}'
+        try:
+            handler = entry.load()
+        except Exception as error:  # a stranger's module may raise anything; one warning is all it may cause
+            broken.append(_warning("X201", f"{label} cannot be imported: {type(error).__name__}: {error}"))
+            continue
+        problem = _shape_problem(entry.name, handler)
+        if problem:
+            broken.append(_warning("X202", f"{label} is not a step handler: {problem}"))
+        elif entry.name in found:
+            broken.append(_warning("X203", f"{label} has the name of a kind that is there already"))
+        else:
+            found[entry.name] = handler
+    return found, tuple(broken)
+
+
+def _shape_problem(name: str, handler: Any) -> str | None:
+    """Why this object is no handler of that name, or None where it is one."""
+    for attribute, kind in _ATTRIBUTES.items():
+        if not isinstance(getattr(handler, attribute, None), kind):
+            return f"its {attribute} is missing or not a {kind.__name__.lower()}"
+    for method in ("run", "environment"):
+        if not callable(getattr(handler, method, None)):
+            return f"it has no {method}()"
+    if handler.kind != name:
+        return f'its kind is "{handler.kind}", the entry point says "{name}"'
+    return _schema_problem(handler.schema)
+
+
+def _schema_problem(schema: Mapping[str, Any]) -> str | None:
+    if schema.get("type") != "object" or schema.get("additionalProperties") is not False:
+        return "its schema is not an object schema with additionalProperties: false"
+    return None
+
+
+def _warning(code: str, message: str) -> Diagnostic:
+    hint = "update or uninstall that package; specs that do not use this kind are not affected"
+    return Diagnostic(code, message, hint=hint, severity="warning")

@@ -1,0 +1,192 @@
+"""``smoke_run``: a few steps of the very job that comes later, killed and resumed, before hours are spent on it.
+
+In: a dataset artifact, the spec's model and eval set, and the arguments of the later ``train_sft``, ``generate``
+and ``score`` steps. Out: a smoke_report artifact that says what was proved, and what was not.
+
+The life of it: train until the first checkpoint; SIGKILL the training process; train again, which must restore
+that checkpoint; export; generate for the items with the longest prompts; score them. ``reduce`` may shrink the
+job as the runbook does (bfloat16, batch 1, length 128, Adafactor, on the CPU): then the report says for each
+reduction what it no longer proves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import jsonl_bytes, pretty_json, write_atomic
+from engine.child import Event, Killed, drive_trainer, run_trainer
+from engine.data import EvalItem, read_eval_set, render_prompt
+from engine.errors import InputInvalid, RunFailed
+from engine.jobs import TRAINER_LIBRARIES, generate_job, train_job, write_prompts
+from engine.scoring import score_files
+from engine.spec.model import Spec
+from engine.steps import FunctionHandler, StepContext, StepResult
+from engine.steps.schemas import step_schema
+
+
+def run(ctx: StepContext) -> StepResult:
+    """Prove the job, then write the report."""
+    spec, train_args = effective_job(ctx)
+    watcher = _Watcher(ctx)
+    ctx = replace(ctx, emit=watcher.emit)
+    killed = _train_and_kill(ctx, spec, train_args) if ctx.args["kill"] else None
+    _train_to_the_end(ctx, spec, train_args)
+    if killed is not None and watcher.resumed_from != killed.event["train_step"]:
+        raise RunFailed(
+            "R301", f"the training process was killed after the checkpoint of train step "
+                    f"{killed.event['train_step']}, but went on from train step {watcher.resumed_from}",
+            hint="a run that is interrupted would lose work; see the notes above for why the checkpoint was refused",
+        )  # fmt: skip
+    n_items, score = _generate_and_score(ctx, spec)
+    report = _report(ctx, watcher, killed, n_items, score)
+    write_atomic(ctx.out / "smoke_report.json", pretty_json(report))
+    for line in report["proved"]:
+        ctx.note(f"proved: {line}")
+    for line in report["not_proved"]:
+        ctx.note(f"not proved: {line}")
+    return StepResult(report)
+
+
+def effective_job(ctx: StepContext) -> tuple[Spec, dict[str, Any]]:
+    """The later training step's own arguments, cut to a few steps, with the declared reductions applied."""
+    if "train_sft" not in ctx.ahead:
+        raise InputInvalid("S401", f'step "{ctx.step.id}" proves a later train_sft step, and there is none',
+                           where=ctx.step.where, hint="put it before the train_sft step")  # fmt: skip
+    reduce = dict(ctx.args["reduce"])
+    device = reduce.pop("device", None)
+    spec = replace(ctx.spec, device=device) if device else ctx.spec
+    # The schedule and every shape stay those of the full job; only the number of steps is cut.
+    return spec, {**ctx.ahead["train_sft"], **reduce, "save_every_steps": 1, "eval_every_steps": 0}
+
+
+class _Watcher:
+    """Passes events on and remembers what the report needs."""
+
+    def __init__(self, ctx: StepContext) -> None:
+        self._emit = ctx.emit
+        self.resumed_from: int | None = None
+        self.longest_row_tokens: int | None = None
+        self.platform: str | None = None
+
+    def emit(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "restored":
+            self.resumed_from = event["train_step"]
+        if event["event"] == "started":
+            self.longest_row_tokens = event.get("longest_row_tokens", self.longest_row_tokens)
+            self.platform = event.get("platform", self.platform)
+        self._emit(event)
+
+
+def _job(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    dataset = ctx.inputs["dataset"]
+    job = train_job(
+        spec, train_args, dataset=dataset.path, render=dataset.facts["render"],
+        work=ctx.work / "train", out=ctx.work / "trained", cache=ctx.cache,
+    )  # fmt: skip
+    return {**job, "stop_at": ctx.args["num_train_steps"], **more}
+
+
+def _train_and_kill(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any]) -> Killed | None:
+    job = _job(ctx, spec, train_args, stop_after_saves=1)
+    outcome: Event | Killed = drive_trainer("train", job, ctx, kill_on="ready_to_die")
+    if isinstance(outcome, Killed):
+        ctx.note(f"killed the training process (SIGKILL) after train step {outcome.event['train_step']}")
+        return outcome
+    return None  # an earlier attempt of this smoke run had trained to the end already
+
+
+def _train_to_the_end(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any]) -> None:
+    run_trainer("train", _job(ctx, spec, train_args), ctx)
+
+
+def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
+    """Answer the items with the longest prompts, as many as asked for; returns their number and score."""
+    render = ctx.inputs["dataset"].facts["render"]
+    items = read_eval_set(spec.resolve(spec.eval_set))
+    chosen = _longest(items, render, ctx.args["num_items"])
+    prompts = ctx.work / "prompts.jsonl"
+    write_prompts(prompts, chosen, render)
+    out = ctx.work / "generated"
+    out.mkdir(exist_ok=True)
+    args = dict(ctx.ahead.get("generate", {}))
+    if ctx.args["max_new_tokens"] is not None:
+        args["max_new_tokens"] = ctx.args["max_new_tokens"]
+    job = generate_job(spec, args, model_dir=ctx.work / "trained" / "model", prompts=prompts, out=out,
+                       work=ctx.work / "generate", cache=ctx.cache)  # fmt: skip
+    run_trainer("generate", job, ctx)
+    subset = _eval_subset(ctx.work / "eval_subset.jsonl", chosen)
+    metric = ctx.ahead.get("score", {}).get("metric", "answer_correctness@v1")
+    _, scorecard = score_files(out / "predictions_raw.jsonl", subset, metric)
+    return scorecard.n_items, scorecard.primary_score
+
+
+def _longest(items: list[EvalItem], render: str, count: int) -> list[EvalItem]:
+    by_length = sorted(items, key=lambda item: (-len(render_prompt(render, item.prompt)), item.id))
+    return by_length[:count]
+
+
+def _eval_subset(path: Path, items: list[EvalItem]) -> Path:
+    write_atomic(path, jsonl_bytes(item.as_json() for item in items))
+    return path
+
+
+def _report(
+    ctx: StepContext, watcher: _Watcher, killed: Killed | None, n_items: int, score: float
+) -> dict[str, Any]:
+    """What was proved and what was not, in sentences with the numbers."""
+    train, reduce, steps = ctx.ahead["train_sft"], dict(ctx.args["reduce"]), ctx.args["num_train_steps"]
+    same = "the same model, optimizer and batch shape as the full training"
+    proved = [
+        f"{steps} train steps ran with {'a reduced job' if reduce else same}, on {watcher.platform}",
+        f"every row fits: the longest has {watcher.longest_row_tokens} tokens",
+        f"{n_items} predictions were generated from the exported model and scored (score {score:.4f}: "
+        "so early it says nothing about quality)",
+    ]
+    not_proved = [
+        f"that {_named(key)} {_declared(ctx, key, train)} works: this run used {value}"
+        for key, value in sorted(reduce.items())
+    ]
+    if killed is not None:
+        proved.insert(2, f"the training process was killed (SIGKILL) after train step "
+                         f"{killed.event['train_step']} and went on from its checkpoint")  # fmt: skip
+    else:
+        not_proved.append("that a killed training goes on from its checkpoint (kill: false)")
+    not_proved.append(f"that the loss falls: {steps} of {train['num_train_steps']} train steps were run")
+    return {
+        "proved": proved,
+        "not_proved": not_proved,
+        "num_train_steps": steps,
+        "killed_at": killed.event["train_step"] if killed else None,
+        "resumed_from": watcher.resumed_from,
+        "longest_row_tokens": watcher.longest_row_tokens,
+        "score_n_items": n_items,
+        "reduce": reduce,
+        "platform": watcher.platform,
+    }
+
+
+def _named(key: str) -> str:
+    return {"per_device_batch_size": "a batch of"}.get(key, key)
+
+
+def _declared(ctx: StepContext, key: str, train: Mapping[str, Any]) -> Any:
+    return ctx.spec.device if key == "device" else train[key]
+
+
+HANDLER = FunctionHandler(
+    kind="smoke_run",
+    version=1,
+    title="prove the full job on a few steps",
+    takes=("dataset",),
+    makes="smoke_report",
+    files=("smoke_report.json",),
+    reads=("model", "eval_set", "device"),
+    looks_ahead=("train_sft", "generate", "score"),
+    needs_extra="train",
+    libraries=TRAINER_LIBRARIES,
+    schema=step_schema("smoke_run"),
+    function=run,
+)

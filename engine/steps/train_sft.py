@@ -1,0 +1,45 @@
+"""``train_sft``: supervised fine-tuning, in a process of its own.
+
+In: a dataset artifact, the spec's model. Out: a checkpoint artifact (``model/`` in Hugging Face's layout,
+``metrics.jsonl``, ``train_report.json``). Its ``work`` folder keeps the trainer's own checkpoints, so that a
+killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+from engine.child import run_trainer
+from engine.jobs import TRAINER_LIBRARIES, train_job
+from engine.steps import FunctionHandler, StepContext, StepResult
+from engine.steps.schemas import step_schema
+
+
+def run(ctx: StepContext) -> StepResult:
+    """Train, and pass the trainer's report on as the facts."""
+    dataset = ctx.inputs["dataset"]
+    job = train_job(
+        ctx.spec,
+        ctx.args,
+        dataset=dataset.path,
+        render=dataset.facts["render"],
+        work=ctx.work,
+        out=ctx.out,
+        cache=ctx.cache,
+    )
+    finished = run_trainer("train", job, ctx)
+    return StepResult(finished["report"])
+
+
+HANDLER = FunctionHandler(
+    kind="train_sft",
+    version=1,
+    title="fine-tune the model on the dataset",
+    takes=("dataset",),
+    makes="checkpoint",
+    files=("model/config.json", "metrics.jsonl", "train_report.json"),
+    measured=("metrics.jsonl", "train_report.json"),
+    reads=("model", "device"),
+    needs_extra="train",
+    libraries=TRAINER_LIBRARIES,
+    schema=step_schema("train_sft"),
+    function=run,
+)

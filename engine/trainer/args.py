@@ -1,0 +1,51 @@
+"""The hyper-parameters of a training job, as a value. The run-spec's schema has their descriptions and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from engine.errors import InputInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class TrainArgs:
+    """Lengths in tokens, sizes in sequences, times in optimizer steps ("train steps")."""
+
+    num_train_steps: int
+    per_device_batch_size: int
+    grad_accum_steps: int
+    seq_len: int
+    optimizer: Literal["adamw", "adafactor"]
+    learning_rate: float
+    lr_schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: int
+    weight_decay: float
+    max_grad_norm: float | None
+    adam_b1: float
+    adam_b2: float
+    adam_eps: float
+    dtype: Literal["float32", "bfloat16"]
+    packing: bool
+    on_long_row: Literal["fail", "drop", "truncate"]
+    eval_rows: int
+    eval_every_steps: int
+    save_every_steps: int
+    keep_checkpoints: int
+    log_every_steps: int
+    seed: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> TrainArgs:
+        """From a job. Raises InputInvalid T115 naming keys that are missing or that nobody reads."""
+        known = {field.name for field in fields(cls)}
+        missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
+        if missing or unknown:
+            raise InputInvalid("T115", f"the job's args miss {missing} and have {unknown} that nobody reads")
+        return cls(**values)
+
+    @property
+    def sequences_per_step(self) -> int:
+        """On one device: every micro-batch of every accumulation."""
+        return self.per_device_batch_size * self.grad_accum_steps

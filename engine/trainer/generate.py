@@ -1,0 +1,212 @@
+"""The body of the generate job: prompts in, predictions out, nothing lost when it is killed.
+
+What goes in: the job (model_dir, prompts, out, report, work, args {max_new_tokens, batch_size, seed}),
+``emit`` for events, ``stopping`` which is asked between batches. What comes out: predictions_raw.jsonl in the order
+of the prompt file, generate_report.json, and the report as the returned mapping.
+
+Finished rows are appended to work/generated.jsonl and fsynced batch by batch. Its first line names what they were made from
+(digests of model, prompts and arguments); a later call goes on after them if that still holds, and starts
+afresh if not. A row does not depend on its batch (see :mod:`engine.trainer.sampler`), so a resumed run's
+output equals an uninterrupted one's except for milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from engine.canonical import (
+    digest_file,
+    digest_json,
+    digest_text,
+    digest_tree,
+    jsonl_bytes,
+    pretty_json,
+    write_atomic,
+)
+from engine.errors import Diagnostic, InputInvalid, Where
+from engine.trainer.sampler import Generation, Sampler
+from engine.trainer.tokenizer import Tokenizer
+from engine.trainer.weights import load_folder
+
+PROGRESS_FILE = "generated.jsonl"
+Row = dict[str, Any]
+Emit = Callable[[Row], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One line of the prompt file: the item's id and the rendered text."""
+
+    id: str
+    text: str
+
+
+def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]) -> dict[str, Any]:
+    """Do the job; returns the report, or {"stopped": True, "done", "total"} where ``stopping`` said so.
+
+    Events: started, generated{done,total,tokens_per_second}, then finished{report} or stopped{done,total}.
+    """
+    prompts = read_prompts(Path(job["prompts"]))
+    model_dir = Path(job["model_dir"])
+    model, config, tokenizer = load_folder(model_dir)
+    model_sha256 = digest_json(digest_tree(model_dir))
+    args = job["args"]
+    progress = Progress(
+        Path(job["work"]) / PROGRESS_FILE,
+        digest_json([model_sha256, digest_file(Path(job["prompts"])), dict(args), jax.default_backend()]),
+    )
+    sampler = Sampler(
+        model,
+        max_new_tokens=args["max_new_tokens"],
+        batch_size=args["batch_size"],
+        eos_id=config.eos_token_id,
+        pad_id=config.pad_token_id,
+    )
+    encoded = [[tokenizer.bos_id, *tokenizer.encode(prompt.text)] for prompt in prompts]
+    sampler.check(encoded, [prompt.id for prompt in prompts])
+    emit(
+        {
+            "event": "started",
+            "devices": [str(device) for device in jax.devices()],
+            "platform": jax.default_backend(),
+            "jax": jax.__version__,
+            "n_items": len(prompts),
+            "n_done": len(progress.rows),
+        }
+    )
+    finished = _generate_rest(sampler, tokenizer, prompts, encoded, progress, emit, stopping)
+    if not finished:
+        stopped = {"done": len(progress.rows), "total": len(prompts)}
+        emit({"event": "stopped", **stopped})
+        return {"stopped": True, **stopped}
+    rows = [progress.rows[prompt.id] for prompt in prompts]
+    report = _report(rows, model_sha256)
+    write_atomic(Path(job["out"]), jsonl_bytes(rows))
+    write_atomic(Path(job["report"]), pretty_json(report))
+    emit({"event": "finished", "report": report})
+    return report
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Read {id, prompt} lines; raises InputInvalid M502 naming each bad line."""
+    found: list[Prompt] = []
+    problems: list[Diagnostic] = []
+    seen: set[str] = set()
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputInvalid("M502", f"the prompts cannot be read: {error}", where=Where(file=str(path))) from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        problem = None
+        try:
+            row = json.loads(line)
+            prompt = Prompt(row["id"], row["prompt"])
+            if not isinstance(prompt.id, str) or not isinstance(prompt.text, str):
+                problem = "id and prompt must be strings"
+            elif prompt.id in seen:
+                problem = f'the id "{prompt.id}" comes twice'
+        except (ValueError, KeyError, TypeError) as error:
+            problem = f"not a prompt row with id and prompt: {error!r}"
+        if problem:
+            problems.append(Diagnostic("M502", problem, Where(file=str(path), line=number)))
+            continue
+        seen.add(prompt.id)
+        found.append(prompt)
+    if not problems and not found:
+        problems.append(Diagnostic("M502", "the file holds no prompt", Where(file=str(path))))
+    if problems:
+        raise InputInvalid.of(problems)
+    return found
+
+
+class Progress:
+    """Finished rows on disk: a header line, then one row a line, each batch fsynced."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self.rows: dict[str, Row] = {}
+        header = jsonl_bytes([{"made_from": key}])
+        data = path.read_bytes() if path.is_file() else b""
+        if not data.startswith(header):
+            write_atomic(path, header)
+            return
+        whole = data[: data.rfind(b"\n") + 1]  # a kill in the middle of a write leaves half a line
+        if len(whole) < len(data):
+            write_atomic(path, whole)
+        for line in whole[len(header) :].splitlines():
+            row = json.loads(line)
+            self.rows[row["id"]] = row
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add rows; they are on disk when this returns."""
+        with self._path.open("ab") as stream:
+            stream.write(jsonl_bytes(rows))
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.rows.update((row["id"], row) for row in rows)
+
+
+def _generate_rest(
+    sampler: Sampler,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    encoded: Sequence[Sequence[int]],
+    progress: Progress,
+    emit: Emit,
+    stopping: Callable[[], bool],
+) -> bool:
+    """Generate what is not there yet; False if told to stop before the end."""
+    rest = [index for index, prompt in enumerate(prompts) if prompt.id not in progress.rows]
+    started, new_tokens = time.perf_counter(), 0
+    batches = sampler.batches([encoded[index] for index in rest])
+    while len(progress.rows) < len(prompts):
+        if stopping():
+            return False
+        places, generations = next(batches)
+        done = zip((prompts[rest[place]] for place in places), generations, strict=True)
+        progress.append([_row(prompt, generation, tokenizer) for prompt, generation in done])
+        new_tokens += sum(generation.new_tokens for generation in generations)
+        emit(
+            {
+                "event": "generated",
+                "done": len(progress.rows),
+                "total": len(prompts),
+                "tokens_per_second": round(new_tokens / (time.perf_counter() - started), 1),
+            }
+        )
+    return True
+
+
+def _row(prompt: Prompt, generation: Generation, tokenizer: Tokenizer) -> Row:
+    return {
+        "id": prompt.id,
+        "prompt_sha256": digest_text(prompt.text),
+        "text": tokenizer.decode(generation.ids),
+        "prompt_tokens": generation.prompt_tokens,
+        "new_tokens": generation.new_tokens,
+        "finish_reason": generation.finish_reason,
+        "milliseconds": generation.milliseconds,
+    }
+
+
+def _report(rows: Sequence[Row], model_sha256: str) -> dict[str, Any]:
+    """The facts of the artifact; the speed is over the rows' own time, so that a resumed run's is right too."""
+    new_tokens = sum(row["new_tokens"] for row in rows)
+    seconds = sum(row["milliseconds"] for row in rows) / 1000
+    return {
+        "n_items": len(rows),
+        "new_tokens": new_tokens,
+        "tokens_per_second": round(new_tokens / seconds, 1) if seconds else None,
+        "model_sha256": model_sha256,
+        "platform": jax.default_backend(),
+    }

@@ -1,0 +1,76 @@
+"""The loop: a generator that trains and yields; the caller logs and writes.
+
+    for done in train(...):     # done: Done(train_step, metrics row, state)
+
+Metrics are fetched one train step late, so that the device never waits for the host: when ``Done`` for step n
+arrives, step n+1 is already under way, unless the caller asked for a pause after n (a checkpoint, an eval).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from engine.errors import RunFailed
+from engine.trainer.train_step import Arrays, State
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Train step ``train_step`` is done. ``state`` is the state after it where a pause was asked for, else None."""
+
+    train_step: int
+    metrics: dict[str, Any]
+    state: State | None
+
+
+def train(
+    step: Callable[[State, Arrays], tuple[State, Arrays]],
+    state: State,
+    batch_at: Callable[[int], Arrays],
+    *,
+    first: int,
+    last: int,
+    pause_after: Callable[[int], bool],
+) -> Iterator[Done]:
+    """Train steps ``first`` to ``last`` (1-based, both included). Raises RunFailed T130 for a loss that is no number."""
+    waiting: tuple[int, Arrays] | None = None
+    since = time.perf_counter()
+    for train_step in range(first, last + 1):
+        state, metrics = step(state, batch_at(train_step))
+        if waiting is not None:
+            row, since = _fetch(*waiting, since)
+            yield Done(waiting[0], row, None)
+        waiting = (train_step, metrics)
+        if pause_after(train_step) or train_step == last:
+            row, since = _fetch(train_step, metrics, since)
+            waiting = None
+            yield Done(train_step, row, state)
+            since = time.perf_counter()  # what the caller did meanwhile is not training time
+
+
+def _fetch(train_step: int, metrics: Arrays, since: float) -> tuple[dict[str, Any], float]:
+    """Wait for the numbers; seconds are those since the numbers of the step before."""
+    values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+    now = time.perf_counter()
+    if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
+        raise RunFailed(
+            "T130", f"train step {train_step}: loss {values['loss']}, gradient norm {values['grad_norm']}",
+            hint="lower the learning_rate, raise warmup_steps, or train in float32; checkpoints before it are kept",
+        )  # fmt: skip
+    seconds = now - since
+    row = {
+        "train_step": train_step,
+        "loss": values["loss"],
+        "learning_rate": values["learning_rate"],
+        "grad_norm": values["grad_norm"],
+        "tokens": int(values["tokens"]),
+        "tokens_per_second": round(values["tokens"] / seconds, 1),
+        "seconds": round(seconds, 4),
+    }
+    return row, now

@@ -1,0 +1,68 @@
+"""Model families by Hugging Face ``model_type``: a literal dict, one line each.
+
+What goes in: a configuration mapping, a seed. What comes out: a typed configuration, a module, a count.
+A family is a module with ``GemmaConfig``-like CONFIG, MODEL, ``weight_shapes``, ``init_weights`` and the table of
+names its files use (``HF_NAMES``); CONTRIBUTING has the playbook.
+
+    >>> config = config_from_hf({"model_type": "gemma", "vocab_size": 260, "hidden_size": 32,
+    ...     "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    ...     "num_key_value_heads": 1, "head_dim": 16})
+    >>> param_count(config)
+    26912
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import jax.numpy as jnp
+
+from engine.errors import InputInvalid, Where, did_you_mean
+from engine.trainer.models import gemma
+from engine.trainer.models.gemma import Gemma, GemmaConfig
+
+__all__ = ["FAMILIES", "config_from_hf", "create", "family_of", "param_count"]
+
+FAMILIES: dict[str, ModuleType] = {
+    "gemma": gemma,
+}
+
+
+def config_from_hf(mapping: Mapping[str, Any], source: str = "config.json") -> GemmaConfig:
+    """Dispatch on ``model_type``. Raises InputInvalid M101 for a family that is not here."""
+    model_type = mapping.get("model_type")
+    if model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        near = did_you_mean(str(model_type), FAMILIES)
+        said = "has no model_type" if model_type is None else f"has model_type {model_type!r}, which is not known here"
+        raise InputInvalid(
+            "M101",
+            f"the configuration {said} (known: {known})",
+            where=Where(file=source, path="model_type"),
+            hint=f'did you mean "{near}"?' if near else f"use a model of one of these families: {known}",
+        )
+    config: GemmaConfig = FAMILIES[model_type].CONFIG.from_hf(mapping, source)
+    return config
+
+
+def family_of(config: GemmaConfig) -> ModuleType:
+    """The family module whose configuration this is."""
+    return next(family for family in FAMILIES.values() if isinstance(config, family.CONFIG))
+
+
+def create(
+    config: GemmaConfig, *, seed: int, param_dtype: Any = jnp.float32, compute_dtype: Any = jnp.float32
+) -> Gemma:
+    """A fresh model; equal seeds give equal weights on every machine."""
+    family = family_of(config)
+    weights = family.init_weights(config, seed=seed, param_dtype=param_dtype)
+    model: Gemma = family.MODEL(config, weights, compute_dtype=compute_dtype)
+    return model
+
+
+def param_count(config: GemmaConfig) -> int:
+    """Number of parameters by arithmetic alone."""
+    count: int = family_of(config).param_count(config)
+    return count

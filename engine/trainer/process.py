@@ -1,0 +1,87 @@
+"""The trainer as a process: events out, end-of-parent in, SIGTERM as a wish to stop, one writer a work folder.
+
+Everything a library prints to standard output goes to standard error instead, so that standard output carries
+events and nothing else: one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.errors import LockBusy
+
+Emit = Callable[[Mapping[str, Any]], None]
+Stopping = Callable[[], bool]
+
+LOCK_WAIT_SECONDS = 30.0  # an orphan notices within a moment that its parent is gone
+ORPHANED_EXIT_CODE = 9
+
+
+def open_events() -> Emit:
+    """Keep the real standard output for events and point file descriptor 1 at standard error."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    lock = threading.Lock()
+
+    def emit(event: Mapping[str, Any]) -> None:
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False, default=float)
+        with lock:
+            stream.write(line + "\n")
+            stream.flush()
+
+    return emit
+
+
+def die_with_parent() -> None:
+    """Exit at once when standard input ends: whoever started us is gone (even by SIGKILL)."""
+
+    def watch() -> None:
+        # The raw descriptor: a thread that waits inside sys.stdin would hold its lock at interpreter exit.
+        while os.read(0, 4096):
+            pass
+        os._exit(ORPHANED_EXIT_CODE)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def stop_on_sigterm() -> Stopping:
+    """A flag that SIGTERM sets; Ctrl-C is the parent's business."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return asked.is_set
+
+
+@contextmanager
+def only_writer(work: Path) -> Iterator[None]:
+    """Hold the work folder's kernel lock. Raises LockBusy T102 where another trainer keeps it."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "trainer.lock").open("a+") as stream:
+        deadline = time.monotonic() + LOCK_WAIT_SECONDS
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LockBusy("T102", f"another trainer is still writing into {work}",
+                                   hint="wait for it to end, or stop it") from None  # fmt: skip
+                time.sleep(0.1)
+        yield
+
+
+def leave(code: int) -> None:
+    """Exit without waiting for library threads, once everything of ours is on disk."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,207 @@
+"""Greedy generation in batches with a key-value cache.
+
+What goes in: a model and prompts as token ids (BOS included by the caller). What comes out: one
+:class:`Generation` per prompt, in the order of the prompts.
+
+    sampler = Sampler(model, max_new_tokens=64, batch_size=32, eos_id=1, pad_id=0)
+    for indices, generations in sampler.batches(prompts): ...
+    generations = generate(model, prompts, max_new_tokens=64, eos_id=1, pad_id=0, batch_size=32)
+
+**The law: what a row gets does not depend on the other rows.** A prompt's length alone picks its bucket; every batch of
+a bucket has the same shape (missing rows are filled with padding that is finished from the start); no
+operation mixes rows. So a resumed, reordered or shortened run generates the same tokens, to the bit.
+One program is compiled per bucket: prompt and decoding loop together, the cache living inside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from engine.errors import Diagnostic, InputInvalid, Where
+from engine.trainer.models.gemma import Cache, Gemma
+
+SMALLEST_BUCKET = 16
+
+Batch = tuple[list[int], list["Generation"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What one prompt got.
+
+    ``ids`` are without the EOS; ``new_tokens`` counts it (it was computed), so that it is len(ids) + 1 for
+    "eos" and len(ids) for "length". ``milliseconds`` is the row's share of its batch's time: they add up
+    to the whole, compilation not included.
+    """
+
+    ids: list[int]
+    finish_reason: Literal["eos", "length"]
+    prompt_tokens: int
+    new_tokens: int
+    milliseconds: float
+
+
+class _State(NamedTuple):
+    """The decoding loop's carry."""
+
+    count: jax.Array  # i32[]: columns of `out` filled
+    token: jax.Array  # i32[B]: the newest token of each row
+    done: jax.Array  # bool[B]
+    out: jax.Array  # i32[B, max_new_tokens], padded
+    cache: Cache
+
+
+class Sampler:
+    """Compiled programs by bucket for one model, one batch size and one limit of new tokens."""
+
+    def __init__(
+        self, model: Gemma, *, max_new_tokens: int, batch_size: int, eos_id: int, pad_id: int
+    ) -> None:
+        self.max_new_tokens = max_new_tokens
+        self.batch_size = batch_size
+        self.eos_id = eos_id
+        self.pad_id = pad_id
+        self.context = model.config.max_position_embeddings
+        self.compile_seconds: dict[int, float] = {}
+        self._graph, self._state = nnx.split(model)
+        self._programs: dict[int, Any] = {}
+
+    def check(self, prompts: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> None:
+        """Raise InputInvalid M501 naming every prompt that is empty or does not fit with its answer."""
+        found = []
+        for index, prompt in enumerate(prompts):
+            name = names[index] if names else str(index)
+            where = Where(file=name)
+            if not prompt:
+                found.append(Diagnostic("M501", f'the prompt of item "{name}" is empty', where))
+            elif len(prompt) + self.max_new_tokens > self.context:
+                room = self.context - len(prompt)
+                message = (
+                    f'the prompt of item "{name}" has {len(prompt)} tokens; with max_new_tokens '
+                    f"{self.max_new_tokens} it does not fit the model's context of {self.context}"
+                )
+                hint = f"set max_new_tokens to at most {room}" if room > 0 else "shorten the prompt"
+                found.append(Diagnostic("M501", message, where, hint))
+        if found:
+            raise InputInvalid.of(found)
+
+    def batches(self, prompts: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """(indices, generations) batch by batch: buckets from small to large, input order inside each."""
+        self.check(prompts)
+        for bucket, indices in self.plan([len(prompt) for prompt in prompts]):
+            yield indices, self._run(bucket, [prompts[index] for index in indices])
+
+    def plan(self, lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """(bucket, indices) of each batch, a pure function of the lengths."""
+        buckets: dict[int, list[int]] = {}
+        for index, length in enumerate(lengths):
+            buckets.setdefault(bucket_of(length), []).append(index)
+        size = self.batch_size
+        return [
+            (bucket, indices[start : start + size])
+            for bucket, indices in sorted(buckets.items())
+            for start in range(0, len(indices), size)
+        ]
+
+    def _run(self, bucket: int, prompts: Sequence[Sequence[int]]) -> list[Generation]:
+        tokens = np.full((self.batch_size, bucket), self.pad_id, np.int32)  # [B, T]
+        lengths = np.zeros(self.batch_size, np.int32)  # [B]; 0 = no row here
+        for row, prompt in enumerate(prompts):
+            tokens[row, : len(prompt)] = prompt
+            lengths[row] = len(prompt)
+        program = self._program(bucket)
+        started = time.perf_counter()
+        out = np.asarray(program(self._state, tokens, lengths))  # [B, max_new_tokens]; waits for the device
+        share = (time.perf_counter() - started) * 1000 / len(prompts)
+        return [self._finish(out[row], len(prompt), share) for row, prompt in enumerate(prompts)]
+
+    def _program(self, bucket: int) -> Any:
+        if bucket not in self._programs:
+            started = time.perf_counter()
+            shapes = (
+                jax.ShapeDtypeStruct((self.batch_size, bucket), jnp.int32),
+                jax.ShapeDtypeStruct((self.batch_size,), jnp.int32),
+            )
+            self._programs[bucket] = jax.jit(self._greedy).lower(self._state, *shapes).compile()
+            self.compile_seconds[bucket] = time.perf_counter() - started
+        return self._programs[bucket]
+
+    def _greedy(self, state: Any, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+        """The program: tokens i32[B, T] right-padded, lengths i32[B] -> new tokens i32[B, max_new_tokens]."""
+        model: Gemma = nnx.merge(self._graph, state)
+        batch, bucket = tokens.shape
+        cache = model.init_cache(batch, bucket + self.max_new_tokens)
+        positions = jnp.broadcast_to(jnp.arange(bucket, dtype=jnp.int32)[None, :], (batch, bucket))
+        states, cache = model.extend(tokens, positions, cache)  # [B, T, D]
+        last = jnp.maximum(lengths - 1, 0)[:, None, None]  # [B, 1, 1]
+        states = jnp.take_along_axis(states, last, axis=1)[:, 0, :]  # [B, D]: the head sees one position a row
+        token = jnp.argmax(model.unembed(states), axis=-1).astype(jnp.int32)  # [B]
+        absent = lengths == 0
+        out = jnp.full((batch, self.max_new_tokens), self.pad_id, jnp.int32)
+        start = self._keep(_State(jnp.int32(0), token, absent, out, cache), token)
+
+        def unfinished(carry: _State) -> jax.Array:
+            return jnp.logical_and(carry.count < self.max_new_tokens, ~jnp.all(carry.done))
+
+        def decode(carry: _State) -> _State:
+            at = (lengths + carry.count - 1)[:, None]  # [B, 1]: where the newest token goes
+            states, cache = model.extend(carry.token[:, None], at, carry.cache)
+            token = jnp.argmax(model.unembed(states[:, 0, :]), axis=-1).astype(jnp.int32)
+            return self._keep(carry._replace(cache=cache), token)
+
+        return jax.lax.while_loop(unfinished, decode, start).out
+
+    def _keep(self, carry: _State, token: jax.Array) -> _State:
+        """Append one token to each row that is not done."""
+        token = jnp.where(carry.done, self.pad_id, token)
+        out = jax.lax.dynamic_update_slice(carry.out, token[:, None], (jnp.int32(0), carry.count))
+        done = jnp.logical_or(carry.done, token == self.eos_id)
+        return _State(carry.count + 1, token, done, out, carry.cache)
+
+    def _finish(self, row: np.ndarray[Any, Any], prompt_tokens: int, milliseconds: float) -> Generation:
+        ends = np.flatnonzero(row == self.eos_id)
+        kept = [int(one) for one in (row[: ends[0]] if ends.size else row)]
+        new_tokens = len(kept) + 1 if ends.size else len(kept)
+        reason: Literal["eos", "length"] = "eos" if ends.size else "length"
+        return Generation(kept, reason, prompt_tokens, new_tokens, round(milliseconds, 3))
+
+
+def bucket_of(length: int) -> int:
+    """The padded length of a prompt: the next power of two, 16 at least.
+
+    >>> [bucket_of(length) for length in (1, 16, 17, 100)]
+    [16, 16, 32, 128]
+    """
+    return max(SMALLEST_BUCKET, 1 << (length - 1).bit_length())
+
+
+def generate(
+    model: Gemma,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    eos_id: int,
+    pad_id: int,
+    batch_size: int,
+    names: Sequence[str] | None = None,
+    on_batch: Callable[[list[int], list[Generation]], None] | None = None,
+) -> list[Generation]:
+    """Generate for every prompt; ``on_batch(indices, generations)`` hears of each finished batch."""
+    sampler = Sampler(
+        model, max_new_tokens=max_new_tokens, batch_size=batch_size, eos_id=eos_id, pad_id=pad_id
+    )
+    sampler.check(prompts, names)
+    found: dict[int, Generation] = {}
+    for indices, generations in sampler.batches(prompts):
+        found.update(zip(indices, generations, strict=True))
+        if on_batch is not None:
+            on_batch(indices, generations)
+    return [found[index] for index in range(len(prompts))]

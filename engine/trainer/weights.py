@@ -1,0 +1,120 @@
+"""A model folder in Hugging Face's format: in and out, one canonical layout on disk.
+
+What goes in: a folder with config.json, tokenizer files and weights as ``model.safetensors`` or
+``flax_model.msgpack``, whole or sharded with an index; or a model to save. What comes out: a model, its
+configuration and tokenizer; or a folder that transformers' GemmaForCausalLM loads with equal logits,
+byte-identical for equal weights.
+
+    save_folder(folder, model, config, tokenizer, dtype="float32")
+    model, config, tokenizer = load_folder(folder, param_dtype="float32", compute_dtype="float32")
+
+Every name in the files must be used and every weight of the model must be found; all that is left over
+on either side is named in one error. Layers are stacked while reading, one file at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from engine.canonical import pretty_json, write_atomic
+from engine.errors import InputInvalid, Where
+from engine.trainer.models import config_from_hf, family_of
+from engine.trainer.models.gemma import Gemma, GemmaConfig
+from engine.trainer.tokenizer import Tokenizer
+from engine.trainer.weight_files import open_weights
+from engine.trainer.weight_table import Filling, stored_rows
+
+CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
+WEIGHTS_FILE = "model.safetensors"
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def save_folder(
+    folder: str | Path, model: Gemma, config: GemmaConfig, tokenizer: Tokenizer, *, dtype: Any
+) -> None:
+    """Write config.json, generation_config.json, model.safetensors and the tokenizer's files.
+
+    Weights are cast to ``dtype`` ("float32" or "bfloat16"). The bytes depend on the values alone.
+    """
+    folder = Path(folder)
+    name = jnp.dtype(dtype).name
+    generation = {
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+    }
+    tensors = {}
+    for key, array in model.weights().items():
+        host = np.asarray(array).astype(jnp.dtype(dtype))
+        tensors.update(stored_rows(family_of(config), key, host))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / CONFIG_FILE, pretty_json(config.to_hf(dtype=name)))
+    write_atomic(folder / GENERATION_FILE, pretty_json(generation))
+    # "format": "pt" is what transformers asks for; the library sorts names, so bytes repeat.
+    write_atomic(folder / WEIGHTS_FILE, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
+    tokenizer.save(folder)
+
+
+def load_folder(
+    folder: str | Path, *, param_dtype: Any = None, compute_dtype: Any = None
+) -> tuple[Gemma, GemmaConfig, Tokenizer]:
+    """Read a model folder; a dtype left out is the one config.json names (float32 if it names none).
+
+    Raises InputInvalid: M101 to M106 for the configuration, M201 to M206 for the weights, M3xx for
+    the tokenizer, M207 where tokenizer and model do not fit together.
+    """
+    folder = Path(folder)
+    mapping = read_config(folder)
+    config = config_from_hf(mapping, str(folder / CONFIG_FILE))
+    tokenizer = Tokenizer.load(folder)
+    _check_fit(folder, config, tokenizer)
+    stored = stored_dtype(mapping, str(folder / CONFIG_FILE))
+    family = family_of(config)
+    filling = Filling(family, config, jnp.dtype(param_dtype or stored))
+    for weights_file in open_weights(folder):
+        filling.take(weights_file)
+    arrays = {name: jnp.asarray(array) for name, array in filling.finish(folder)}
+    model: Gemma = family.MODEL(config, arrays, compute_dtype=compute_dtype or stored)
+    return model, config, tokenizer
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The mapping of ``config.json``. Raises InputInvalid M106 where it is missing or no JSON object."""
+    path = Path(folder) / CONFIG_FILE
+    try:
+        mapping = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputInvalid("M106", f"the model folder has no {CONFIG_FILE}", where=Where(file=str(folder))) from error
+    except (UnicodeDecodeError, ValueError) as error:
+        raise InputInvalid("M106", f"not JSON: {error}", where=Where(file=str(path))) from error
+    if not isinstance(mapping, dict):
+        raise InputInvalid("M106", "must be a JSON object", where=Where(file=str(path)))
+    return mapping
+
+
+def stored_dtype(mapping: dict[str, Any], source: str = CONFIG_FILE) -> str:
+    """The dtype a config.json names ("dtype" in transformers 5, "torch_dtype" in 4); float32 if none."""
+    name = mapping.get("dtype") or mapping.get("torch_dtype") or "float32"
+    if name not in DTYPES:
+        raise InputInvalid(
+            "M105", f"dtype {name!r} is not one of {', '.join(DTYPES)}", where=Where(file=source, path="dtype")
+        )
+    return str(name)
+
+
+def _check_fit(folder: Path, config: GemmaConfig, tokenizer: Tokenizer) -> None:
+    """The tokenizer's ids must be rows of the embedding (a larger, padded embedding is fine)."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputInvalid(
+            "M207",
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model's vocab_size is {config.vocab_size}",
+            where=Where(file=str(folder)),
+            hint=f"set vocab_size to at least {tokenizer.vocab_size}, or use the tokenizer the model came with",
+        )

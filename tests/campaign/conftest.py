@@ -1,0 +1,95 @@
+"""Runs the real command in a process of its own, kills it, and compares evidence apart from times."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.canonical import without_measurements
+
+REPOSITORY = Path(__file__).parent.parent.parent
+RUN_SECONDS = 900
+
+# What a clock says in the evidence: these keys, and the digests of the files that contain such keys.
+TIME_KEYS = {"timestamp", "evaluated_at", "started_at", "finished_at", "packaged_at", "created_at"}
+TIME_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+SPEED = re.compile(r"[\d.,]+ (?=tokens/s|s\b)")
+TIMED_FILES = {"predictions.jsonl", "predictions_raw.jsonl", "metrics.jsonl", "train_report.json", "generate_report.json"}
+
+
+class Project:
+    """A fresh project folder with one run-spec."""
+
+    def __init__(self, root: Path, spec: str, overrides: tuple[str, ...]) -> None:
+        self.root, self.overrides = root, overrides
+        for folder in (".runspec", "runspecs", "evalsets"):
+            (root / folder).mkdir(parents=True)
+        shutil.copy(REPOSITORY / "evalsets" / "quickstart.jsonl", root / "evalsets")
+        (root / "runspecs" / "spec.yaml").write_text(spec)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Begin ``runspec run`` and do not wait."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "engine.cli", "run", "runspecs/spec.yaml", *self.overrides],
+            cwd=self.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )  # fmt: skip
+
+    def finish(self) -> float:
+        """Run to the end; returns the seconds it took."""
+        started = time.monotonic()
+        process = self.start()
+        _, stderr = process.communicate(timeout=RUN_SECONDS)
+        assert process.returncode == 0, stderr.decode()[-4000:]
+        return time.monotonic() - started
+
+    def kill_after(self, seconds: float) -> bool:
+        """Run, SIGKILL after so many seconds; False where it had finished before."""
+        process = self.start()
+        try:
+            process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return True
+        return False
+
+    def evidence(self) -> dict[str, Any]:
+        """Every evidence file without times."""
+        folder = next((self.root / "submission_runs").iterdir())
+        return {path.name: _timeless(path) for path in sorted(folder.iterdir()) if path.name != "manifest-sha256.txt"}
+
+
+def _timeless(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return _strip(json.loads(text))
+    if path.suffix == ".jsonl":
+        return [_strip(json.loads(line)) for line in text.split("\n") if line]
+    return SPEED.sub("", TIME_STAMP.sub("", text))
+
+
+def _strip(value: Any) -> Any:
+    value = without_measurements(value)
+    if isinstance(value, dict):
+        return {key: _strip(child) for key, child in value.items() if key not in TIME_KEYS | TIMED_FILES}
+    if isinstance(value, list):
+        return [_strip(child) for child in value]
+    return SPEED.sub("", TIME_STAMP.sub("", value)) if isinstance(value, str) else value
+
+
+@pytest.fixture
+def new_project(tmp_path: Path) -> Callable[..., Project]:
+    """``new_project("name", spec_text, overrides)``."""
+    return lambda name, spec, overrides=(): Project(tmp_path / name, spec, tuple(overrides))

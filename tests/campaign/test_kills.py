@@ -1,0 +1,56 @@
+"""SIGKILL at random instants: the next run finishes, and the evidence is that of an uninterrupted run."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUICKSTART = Path(__file__).parent.parent.parent / "runspecs" / "quickstart.yaml"
+# The quickstart with every step of it, made small enough for `make test`.
+SMALL = ("dataset.num_rows=60", "train.num_train_steps=12", "train.save_every_steps=4", "predict.max_new_tokens=8")
+
+
+def check_kills(new_project: Any, instants: int, overrides: tuple[str, ...], seed: int) -> None:
+    """The law, for so many instants drawn uniformly over the length of a whole run."""
+    spec = QUICKSTART.read_text(encoding="utf-8")
+    whole = new_project("whole", spec, overrides)
+    seconds = whole.finish()
+    expected = whole.evidence()
+    draw = random.Random(seed)
+    killed = 0
+    for number in range(instants):
+        project = new_project(f"killed-{number}", spec, overrides)
+        instant = draw.uniform(0.0, seconds)
+        killed += project.kill_after(instant)
+        project.finish()
+        assert project.evidence() == expected, f"killed after {instant:.2f} s of {seconds:.2f} s"
+    assert killed >= instants // 2, "most of the kills must have hit a running process"
+
+
+def test_a_run_killed_at_three_instants_ends_in_the_same_evidence(new_project: Any) -> None:
+    """The short version: a small quickstart, three instants."""
+    check_kills(new_project, 3, SMALL, seed=20261123)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * 3600)
+def test_the_quickstart_killed_at_twenty_instants_ends_in_the_same_evidence(new_project: Any) -> None:
+    """The long campaign: the quickstart as it is, twenty instants."""
+    check_kills(new_project, 20, (), seed=20261124)
+
+
+def test_a_second_run_does_nothing_and_leaves_the_evidence_byte_identical(new_project: Any) -> None:
+    """Evidence, package and journal are the same bytes after it."""
+    project = new_project("twice", QUICKSTART.read_text(encoding="utf-8"), SMALL)
+    project.finish()
+    before = _bytes(project.root)
+    project.finish()
+    assert _bytes(project.root) == before
+
+
+def _bytes(root: Path) -> dict[str, bytes]:
+    kept = [root / "submission_runs", root / "submission", root / ".runspec" / "runs", root / ".runspec" / "store"]
+    return {str(path): path.read_bytes() for folder in kept for path in folder.rglob("*") if path.is_file()}

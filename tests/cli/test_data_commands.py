@@ -1,0 +1,127 @@
+"""dataset check, dataset build, evalset check and score: files in, one answer out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROWS = [
+    {"question": "What is 2 + 3?", "answer": "5"},
+    {"question": "What is 4 + 4?", "answer": "8"},
+]
+GROUPS = {"section": "core", "category": "arithmetic"}
+ITEMS = [
+    {"id": "e1", "prompt": "What is 4 + 4?", "expected_answer": "8", **GROUPS, "difficulty": "easy"},
+    {"id": "e2", "prompt": "What is 9 + 1?", "expected_answer": "10", **GROUPS, "difficulty": "hard"},
+]
+MAPPED = ("--format", "prompt_completion", "--field", "prompt=question", "--field", "completion=answer")
+
+
+def _write(path: Path, rows: list[dict[str, object]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_good_file_shows_a_row_with_the_trained_part_marked(runspec, project):
+    """The answer stands between the marks; exit 0."""
+    file = _write(project / "rows.jsonl", ROWS)
+    done = runspec("dataset", "check", file, *MAPPED)
+    assert done.code == 0, done.err
+    assert "[trained>5" in done.out
+    document = runspec("dataset", "check", file, *MAPPED, "--json").document
+    assert (document["ok"], document["n_rows"], document["n_overlap"]) == (True, 2, None)
+
+
+def test_bad_rows_are_all_reported(runspec, project):
+    """Every bad row is a diagnostic with its line; exit 2; the JSON is one document."""
+    file = _write(project / "rows.jsonl", [ROWS[0], {"question": "x?", "answer": ""}, {"question": "y?"}])
+    done = runspec("dataset", "check", file, *MAPPED, "--json")
+    assert done.code == 2
+    assert {row["line"] for row in done.document["diagnostics"]} == {2, 3}
+
+
+def test_overlap_with_the_eval_set_is_found(runspec, project):
+    """A training prompt that the eval set asks is an error, as it is in a run."""
+    file = _write(project / "rows.jsonl", ROWS)
+    evals = _write(project / "evals.jsonl", ITEMS)
+    done = runspec("dataset", "check", file, *MAPPED, "--eval-set", evals, "--json")
+    assert (done.code, done.document["n_overlap"]) == (2, 1)
+    assert done.document["diagnostics"][0]["code"] == "D302"
+
+
+def test_a_field_must_be_a_pair(runspec, project):
+    """--field without an equals sign is U117."""
+    file = _write(project / "rows.jsonl", ROWS)
+    done = runspec("dataset", "check", file, "--field", "prompt", "--json")
+    assert (done.code, done.document["diagnostics"][0]["code"]) == (2, "U117")
+
+
+def test_a_dataset_is_built_and_passes_its_own_check(runspec, project):
+    """Two builds have equal bytes, and the check accepts what was built."""
+    assert runspec("dataset", "build", "dev-reasoning-v2", "--out", "a").code == 0
+    document = runspec("dataset", "build", "dev-reasoning-v2", "--out", "b", "--json").document
+    assert document["facts"]["n_rows"] == 550
+    for name in ("dataset.jsonl", "rows.jsonl", "manifest.json"):
+        assert (project / "a" / name).read_bytes() == (project / "b" / name).read_bytes()
+    assert runspec("dataset", "check", "a/dataset.jsonl").code == 0
+
+
+def test_an_unknown_builder_is_suggested(runspec, project):
+    """A typo in the name of a dataset is U110 with the near one."""
+    done = runspec("dataset", "build", "dev-reasoning-v3", "--json")
+    assert done.code == 2
+    assert done.document["diagnostics"][0]["hint"] == 'did you mean "dev-reasoning-v2"?'
+
+
+@pytest.mark.skipif("os.geteuid() == 0", reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(runspec, project):
+    """No permission is a failed run with a fix, not a traceback."""
+    (project / "locked").mkdir(mode=0o500)
+    assert runspec("dataset", "build", "dev-reasoning-v2", "--out", "locked/x").code == 1
+
+
+def test_out_that_is_a_file(runspec, project):
+    """--out that names a file is exit 1, U115."""
+    (project / "taken").write_text("")
+    done = runspec("dataset", "build", "dev-reasoning-v2", "--out", "taken", "--json")
+    assert (done.code, done.document["diagnostics"][0]["code"]) == (1, "U115")
+
+
+def test_an_eval_set_shows_its_composition(runspec, project):
+    """Items by category and difficulty."""
+    file = _write(project / "evals.jsonl", ITEMS)
+    done = runspec("evalset", "check", file)
+    assert done.code == 0, done.err
+    assert "arithmetic" in done.out
+    assert runspec("evalset", "check", file, "--json").document["difficulties"] == {"easy": 1, "hard": 1}
+
+
+def test_bad_json_in_an_eval_set_names_the_line(runspec, project):
+    """Line 57 that is no JSON is reported as line 57."""
+    rows = [{**ITEMS[0], "id": f"e{at}", "prompt": f"What is {at} + 1?"} for at in range(56)]
+    _write(project / "evals.jsonl", rows)
+    with (project / "evals.jsonl").open("a") as stream:
+        stream.write("{oops\n")
+    done = runspec("evalset", "check", "evals.jsonl", "--json")
+    assert done.code == 2
+    assert [row["line"] for row in done.document["diagnostics"]] == [57]
+
+
+def test_scores(runspec, project):
+    """The scorer alone: a missing prediction counts 0."""
+    evals = _write(project / "evals.jsonl", ITEMS)
+    predictions = _write(project / "predictions.jsonl", [{"id": "e1", "text": "so\nAnswer: 8"}])
+    done = runspec("score", predictions, evals, "--json")
+    assert done.code == 0, done.err
+    card = done.document["scorecard"]
+    assert (card["primary_score"], card["n_items"], card["n_skipped"]) == (0.5, 2, 1)
+    assert "primary_score" in runspec("score", predictions, evals).out
+
+
+def test_an_unknown_metric(runspec, project):
+    """A metric that does not exist is exit 2."""
+    evals = _write(project / "evals.jsonl", ITEMS)
+    predictions = _write(project / "predictions.jsonl", [{"id": "e1", "text": "8"}])
+    assert runspec("score", predictions, evals, "--metric", "bleu@v1").code == 2

@@ -1,0 +1,103 @@
+"""doctor: rows with stable names, a fix for each lack, no secret, no accelerator touched in this process."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from engine import doctor, extras
+from engine.errors import InputInvalid
+
+TOKEN = "hf_" + "q" * 30
+
+
+def _rows(root: Any, **options: Any) -> dict[str, doctor.Finding]:
+    return {finding.what: finding for finding in doctor.examine(root, **options)}
+
+
+def test_what_it_looks_at(tmp_path):
+    """Python, machine, memory, disk, git, token and extras are always there, each with a sentence."""
+    rows = _rows(tmp_path, devices=False)
+    assert list(rows) == ["python", "machine", "memory", "disk", "git", "hf_token", "extra.train"]
+    assert all(row.says for row in rows.values())
+    assert rows["memory"].facts["bytes"] > 0
+    assert rows["disk"].facts["free_bytes"] > 0
+
+
+def test_a_token_is_reported_and_never_shown(tmp_path, monkeypatch):
+    """HF_TOKEN is `set` or `not set`."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    row = _rows(tmp_path, devices=False)["hf_token"]
+    assert row.state == "ok"
+    assert TOKEN not in str(row.as_json())
+    monkeypatch.delenv("HF_TOKEN")
+    assert _rows(tmp_path, devices=False)["hf_token"].state == "warning"
+
+
+def test_a_missing_extra_comes_with_the_command(tmp_path, monkeypatch):
+    """What is not installed is named, with the pip line that installs it; devices are then not asked for."""
+    monkeypatch.setitem(extras.EXTRAS, "train", ("json", "surely_not_installed"))
+    rows = _rows(tmp_path)
+    assert rows["extra.train"].state == "missing"
+    assert "surely_not_installed" in rows["extra.train"].says
+    assert rows["extra.train"].fix == "pip install 'runspec-engine[train]'"
+    assert "devices" not in rows
+
+
+def test_a_missing_git_is_a_finding(tmp_path, monkeypatch):
+    """Without git the evidence cannot name a commit."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _rows(tmp_path, devices=False)["git"].state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("program", "state", "says"),
+    [
+        ('print(\'{"event": "devices", "platform": "tpu", "devices": ["t0"], "device_kind": "x"}\')',
+         "ok", "tpu: t0"),
+        ("print('what')", "warning", "cannot be asked"),
+        ("pass", "warning", "cannot be asked"),
+        ("import time; time.sleep(60)", "warning", "TimeoutExpired"),
+    ],
+    ids=["answers", "nonsense", "silent", "hangs"],
+)  # fmt: skip
+def test_the_probe_may_answer_or_fail(tmp_path, monkeypatch, program, state, says):
+    """Whatever the child does, doctor has one row for it and ends."""
+    fake = tmp_path / "engine" / "trainer"
+    fake.mkdir(parents=True)
+    (tmp_path / "engine" / "__init__.py").write_text("")
+    (fake / "__init__.py").write_text("")
+    (fake / "__main__.py").write_text(program)
+    monkeypatch.setattr(doctor, "_package_parent", lambda: str(tmp_path))
+    monkeypatch.setattr(doctor, "PROBE_SECONDS", 5.0 if "sleep" not in program else 0.5)
+    monkeypatch.setitem(extras.EXTRAS, "train", ("json",))
+    monkeypatch.chdir(tmp_path)
+    row = _rows(tmp_path)["devices"]
+    assert (row.state, says in row.says) == (state, True)
+
+
+def test_require_names_the_extra_and_the_fix(monkeypatch):
+    """A command without its extra is exit 2 with the line to type."""
+    monkeypatch.setitem(extras.EXTRAS, "train", ("surely_not_installed",))
+    with pytest.raises(InputInvalid) as caught:
+        extras.require("train", 'step "train" (train_sft)')
+    [diagnostic] = caught.value.diagnostics
+    assert diagnostic.code == "X101"
+    assert diagnostic.message.startswith('step "train" (train_sft) needs the extra "train"')
+    assert diagnostic.hint.startswith("pip install 'runspec-engine[train]'")
+
+
+def test_looking_for_an_extra_imports_nothing():
+    """find_spec looks; it does not load."""
+    import subprocess
+
+    script = "import sys, engine.extras as e; e.missing_modules('train'); print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_an_unknown_extra_of_a_plugin_is_not_our_business():
+    """A plug-in may name an extra of its own package."""
+    extras.require("somebody-elses", "x")

@@ -1,0 +1,165 @@
+"""The command line's own errors and help."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.commands.parsing import command_help, parse
+from engine.commands.table import COMMANDS
+from engine.errors import InputInvalid
+
+TOP_HELP = """\
+runspec VERSION: one run-spec, from YAML to verified evidence
+
+usage: runspec COMMAND [arguments] [--json]
+
+start here:
+  init           writes a run-spec to begin with, its eval set and your editor's schema
+  presets        lists the run-specs that `init` can write
+  steps          lists what `uses:` can name, installed plug-ins included
+  schema         prints the JSON schema of a run-spec, or of one step's `with`
+  doctor         says what this machine has, what is missing, and what to type
+
+check and run:
+  validate       reports every error of the run-specs in one go
+  plan           shows what would run or be skipped and why, and the price: memory, time, disk
+  run            runs the steps, goes on where it stopped, renders evidence, packages and verifies
+
+see what happened:
+  status         shows the runs of this project, or the steps of one
+  show           shows what a finished run published: facts, files, digests
+  explain        says why each step would run or be skipped, naming what changed
+  logs           prints the log of a run
+
+evidence:
+  evidence       renders the evidence files of a finished run
+  package        packs the evidence of a finished run into a zip
+  verify         checks a run's evidence as a stranger would
+  score          scores a predictions file against an eval set
+
+data by itself:
+  dataset check  checks a dataset file and shows one row as it is trained on
+  dataset build  builds a named dataset
+  evalset check  checks an eval set: rows, ids, composition
+
+`runspec COMMAND --help` says more. Exit codes: 0 ok, 1 run failed, 2 input invalid,
+3 internal error, 4 evidence incomplete, 5 verification failed, 6 another run holds the lock,
+7 stopped by the deadline, 8 remote refused, 130 interrupted.
+"""
+
+PLAN_HELP = """\
+usage: runspec plan SPEC [KEY=VALUE…] [options]
+
+Shows what would run or be skipped and why, and the price: memory, time, disk.
+
+arguments:
+  SPEC          the run-spec, a YAML file
+  [KEY=VALUE…]  overrides, by step id: train.num_train_steps=50
+
+options:
+  --target T  machine to price for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8
+  --json      print one JSON document on standard output, and nothing else there
+  --help      show this help
+"""
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_help_lists_every_command(runspec, words):
+    """`runspec` alone, --help, -h and help print the same golden page and succeed."""
+    from engine import __version__
+
+    done = runspec(*words)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == TOP_HELP.replace("VERSION", __version__)
+
+
+def test_help_of_a_command_is_golden(runspec):
+    """A command's help has usage, arguments and options, whatever the Python version."""
+    assert runspec("plan", "--help").out == runspec("help", "plan").out == PLAN_HELP
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_has_help_within_the_width(command, monkeypatch):
+    """No line of any help is wider than the terminal; every option is explained."""
+    monkeypatch.setenv("COLUMNS", "80")
+    text = command_help(command)
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(argument.help for argument in command.arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_has_its_function(command):
+    """The table names a function that exists."""
+    assert callable(command.function())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message", "hint"),
+    [
+        (["validat"], "U101", 'there is no command "validat"', 'did you mean "runspec validate"?'),
+        (["xyzzy"], "U101", 'there is no command "xyzzy"', "`runspec --help` lists the commands"),
+        (["dataset"], "U101", '"runspec dataset" needs one more word', "one of: build, check"),
+        (["dataset", "chek"], "U101", '"runspec dataset" has no "chek"',
+         'did you mean "runspec dataset check"?'),
+        (["--jsn"], "U102", 'there is no option "--jsn"', "`runspec --help` lists the commands"),
+        (["run", "s.yaml", "--frce", "x"], "U102", 'runspec run has no option "--frce"',
+         'did you mean "--force"?'),
+        (["run", "s.yaml", "--forc=x"], "U102", 'runspec run has no option "--forc"',
+         'did you mean "--force"?'),
+        (["run"], "U103", "runspec run: SPEC is missing", "see `runspec run --help`"),
+        (["validate"], "U103", "runspec validate: SPEC is missing", "see `runspec validate --help`"),
+        (["score", "a"], "U103", "runspec score: EVAL_SET is missing", "see `runspec score --help`"),
+        (["init", "a", "b"], "U103", "runspec init: too many arguments: b", "see `runspec init --help`"),
+        (["plan", "s", "--target"], "U103", "runspec plan: --target: expected one argument",
+         "see `runspec plan --help`"),
+        (["logs", "--tail", "x"], "U103", "runspec logs: --tail: invalid int value: 'x'",
+         "see `runspec logs --help`"),
+        (["run", "s.yaml", "train.x", "5"], "U103", "runspec run: too many arguments: train.x 5",
+         "an override is written KEY=VALUE, say train.num_train_steps=50\nsee `runspec run --help`"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_wrong_words_are_explained(words, code, message, hint):
+    """Each mistake on the command line has a stable code, a sentence and what to type instead."""
+    with pytest.raises(InputInvalid) as caught:
+        parse(words, COMMANDS)
+    [diagnostic] = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.message, diagnostic.hint) == (code, message, hint)
+
+
+def test_overrides_and_options_may_stand_in_any_order():
+    """An option between the spec and its overrides takes nothing away from them."""
+    words = [
+        "run",
+        "spec.yaml",
+        "--force",
+        "a",
+        "train.x=1",
+        "--force=b",
+        "train.y=a=b",
+        "--from",
+        "c",
+        "--json",
+    ]
+    command, arguments = parse(words, COMMANDS)
+    assert command.name == "run"
+    assert arguments.spec == "spec.yaml"
+    assert arguments.overrides == ["train.x=1", "train.y=a=b"]
+    assert (arguments.force, arguments.start, arguments.json) == (["a", "b"], "c", True)
+
+
+def test_a_negative_override_is_no_option():
+    """`train.x=-1` and a file name after -- are words."""
+    _, arguments = parse(["plan", "--json", "--", "--odd.yaml", "train.x=-1"], COMMANDS)
+    assert (arguments.spec, arguments.overrides) == ("--odd.yaml", ["train.x=-1"])
+
+
+def test_explain_takes_a_step_and_overrides():
+    """A word without an equals sign is the step, the others are overrides."""
+    _, arguments = parse(["explain", "s.yaml", "train.seed=1", "train"], COMMANDS)
+    assert (arguments.step, arguments.overrides) == ("train", ["train.seed=1"])

@@ -1,0 +1,110 @@
+"""What holds for every test: nobody's home, no network, no secrets, one clock zone, strict JAX.
+
+The environment is set when pytest loads this file, before any test imports JAX or huggingface_hub, and is inherited by
+every process a test starts. Tests that need the machine's own settings (pip's, say) ask for ``real_environment``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_REAL_ENVIRONMENT = dict(os.environ)
+_HOME = Path(tempfile.mkdtemp(prefix="runspec-tests-home-"))
+
+# What a person's shell may carry and no test may see.
+_REMOVED_PREFIXES = ("HF_", "HUGGING", "KAGGLE_", "RUNSPEC_", "TRANSFORMERS_", "GIT_", "XDG_", "WANDB_")
+_REMOVED = ("FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "XLA_FLAGS")
+
+_SET = {
+    "HOME": str(_HOME),
+    "XDG_CACHE_HOME": str(_HOME / ".cache"),
+    "XDG_CONFIG_HOME": str(_HOME / ".config"),
+    # Names for `run --commit`; nobody's git configuration.
+    "GIT_AUTHOR_NAME": "Test",
+    "GIT_AUTHOR_EMAIL": "test@example.invalid",
+    "GIT_COMMITTER_NAME": "Test",
+    "GIT_COMMITTER_EMAIL": "test@example.invalid",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    # The hub's clients fail at once instead of trying, in child processes too.
+    "HF_HOME": str(_HOME / "huggingface"),
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    # f32 + bf16 or [B] + [B, T] by accident is an error, in the trainer's process too.
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
+    # A zone with an odd offset: local time where UTC is meant shows.
+    "TZ": "Asia/Kathmandu",
+    "COLUMNS": "120",
+    # Children run this checkout, from whatever folder they are started in.
+    "PYTHONPATH": str(REPOSITORY),
+}
+
+for _name in list(os.environ):
+    if _name.startswith(_REMOVED_PREFIXES) or _name in _REMOVED:
+        del os.environ[_name]
+os.environ.update(_SET)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+time.tzset()
+
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+class NetworkRefused(RuntimeError):
+    """A test reached for an address that is not this machine."""
+
+
+def _check(address: object) -> None:
+    host = address[0] if isinstance(address, tuple) and address else None
+    if isinstance(host, str) and host and not host.startswith(_LOOPBACK):
+        raise NetworkRefused(f"tests have no network; this one reached for {host}")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection and every name look-up that leaves this machine. Unix sockets are fine."""
+    real = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
+
+    def guarded(name: str) -> Any:
+        def call(self: socket.socket, *arguments: Any) -> Any:
+            _check(arguments[-1])
+            return real[name](self, *arguments)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(socket.socket, name, guarded(name))
+    look_up = socket.getaddrinfo
+
+    def guarded_look_up(host: Any, *arguments: Any, **options: Any) -> Any:
+        _check((host,))
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout that is under test."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_environment() -> Mapping[str, str]:
+    """The environment pytest was started in, for the few tests that install packages."""
+    return _REAL_ENVIRONMENT
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _home_is_removed() -> Iterator[None]:
+    yield
+    shutil.rmtree(_HOME, ignore_errors=True)

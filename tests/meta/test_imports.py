@@ -1,0 +1,293 @@
+"""The law of imports (CONTRIBUTING, "The house"): who may know whom, read from the source, lazy imports included."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "transformers"}
+# What only the extra `train` brings: the light core has none of it.
+TRAIN_ONLY = FRAMEWORKS | {
+    "numpy",
+    "tokenizers",
+    "safetensors",
+    "tensorstore",
+    "huggingface_hub",
+    "ml_dtypes",
+}
+CORE_LIBRARIES = {"jinja2", "jsonschema", "referencing", "rich", "ruamel", "structlog"}
+# The named lazy doors out of the light core: a module, and the one library it may reach for inside a function.
+DOORS: Mapping[str, set[str]] = {"engine.hubfile": {"huggingface_hub"}}
+
+ISLAND = {"errors", "canonical"}
+# part -> the other parts it may import. Every part has a row; a new one is a decision, written down here.
+LAW: Mapping[str, set[str]] = {
+    "engine": set(),
+    "errors": set(),
+    "canonical": set(),
+    "assets": set(),
+    # islands: worth publishing alone
+    "data": ISLAND,
+    "scoring": ISLAND,
+    "trainer": ISLAND,
+    # what is said and kept
+    "log": ISLAND,
+    "console": ISLAND | {"log"},
+    "live": ISLAND | {"log", "console"},
+    "store": ISLAND,
+    "record": ISLAND | {"store"},
+    "provenance": ISLAND | {"engine", "steps"},
+    "extras": ISLAND,
+    "hubfile": ISLAND | {"extras", "spec"},
+    # text to plan
+    "spec": ISLAND | {"assets"},
+    "sections": ISLAND | {"spec", "store", "data"},
+    "preflight": ISLAND | {"spec", "steps", "data"},
+    "plan": ISLAND | {"spec", "sections", "steps", "store"},
+    # plan to artifacts
+    "steps": ISLAND
+    | {"assets", "spec", "store", "data", "scoring", "trainer", "jobs", "child", "extras", "hubfile"},
+    "jobs": ISLAND | {"spec", "data"},
+    "child": ISLAND | {"steps", "log"},
+    "recording": ISLAND | {"plan", "record", "spec", "store"},
+    "runner": ISLAND
+    | {"finish", "plan", "provenance", "record", "recording", "spec", "steps", "store", "log", "extras"},
+    # record to evidence
+    "evidence": ISLAND | {"assets", "record", "scoring", "store"},
+    "finish": ISLAND | {"assets", "evidence", "plan", "record", "spec", "log"},
+}
+# The command line is the one place that knows everybody, but for the trainer.
+ABOVE_ALL = {"cli", "commands", "doctor", "project", "__main__"}
+
+
+def _root(target: str) -> str:
+    return target.split(".")[0]
+
+
+def _part(target: str) -> str:
+    return target.split(".")[1] if "." in target else "engine"
+
+
+def _engine_imports(module: Any) -> Iterable[Any]:
+    return (found for found in module.imports if _root(found.target) == "engine")
+
+
+def test_every_part_has_a_row_in_the_law(modules: Mapping[str, Any]) -> None:
+    """A new part of the engine says whom it may know before it is merged, and the table names no ghosts."""
+    parts = {module.part for module in modules.values()}
+    assert parts - set(LAW) - ABOVE_ALL == set()
+    assert set(LAW) - parts == set()
+
+
+def test_parts_import_only_whom_the_law_allows(modules: Mapping[str, Any]) -> None:
+    """No module imports a part of the engine that its row does not name."""
+    broken = []
+    for module in modules.values():
+        if module.part in ABOVE_ALL:
+            continue
+        allowed = LAW[module.part] | {module.part}
+        broken += [
+            f"{module.name}:{found.line} imports {found.target}"
+            for found in _engine_imports(module)
+            if _part(found.target) not in allowed
+        ]
+    assert broken == []
+
+
+def test_only_the_trainer_knows_the_trainer(modules: Mapping[str, Any]) -> None:
+    """The trainer is started as a process; only a step might import it, and none needs to."""
+    broken = [
+        f"{module.name}:{found.line}"
+        for module in modules.values()
+        for found in _engine_imports(module)
+        if _part(found.target) == "trainer" and module.part not in ("trainer", "steps")
+    ]
+    assert broken == []
+
+
+def test_no_step_imports_another(modules: Mapping[str, Any]) -> None:
+    """Steps share the protocol and the schema reader; only the registry names them."""
+    shared = {"engine.steps", "engine.steps.schemas"}
+    broken = [
+        f"{module.name}:{found.line} imports {found.target}"
+        for module in modules.values()
+        if module.name.startswith("engine.steps.") and module.name != "engine.steps.registry"
+        for found in module.imports
+        if found.target.startswith("engine.steps.") and found.target not in shared
+    ]
+    assert broken == []
+
+
+def test_the_runner_and_the_plan_know_no_step(modules: Mapping[str, Any]) -> None:
+    """Outside `steps/` only the command line may name a module below `engine.steps`, and only the registry."""
+    broken = [
+        f"{module.name}:{found.line} imports {found.target}"
+        for module in modules.values()
+        if module.part != "steps"
+        for found in module.imports
+        if found.target.startswith("engine.steps.")
+        and not (module.part in ABOVE_ALL and found.target == "engine.steps.registry")
+    ]
+    assert broken == []
+
+
+def test_the_light_core_imports_light_libraries_only(modules: Mapping[str, Any]) -> None:
+    """Outside the trainer every import is the standard library, a core dependency, or a named door."""
+    broken = []
+    for module in modules.values():
+        if module.part == "trainer":
+            continue
+        allowed = {"engine", *CORE_LIBRARIES, *sys.stdlib_module_names, *DOORS.get(module.name, set())}
+        broken += [
+            f"{module.name}:{found.line} imports {found.target}"
+            for found in module.imports
+            if _root(found.target) not in allowed
+        ]
+    assert broken == []
+
+
+def _cycle(graph: Mapping[str, set[str]]) -> list[str]:
+    """One cycle of the graph, or an empty list."""
+    state: dict[str, int] = {}
+    trail: list[str] = []
+
+    def visit(name: str) -> list[str]:
+        state[name] = 1
+        trail.append(name)
+        for other in sorted(graph[name]):
+            if state.get(other) == 1:
+                return [*trail[trail.index(other) :], other]
+            if other not in state and (found := visit(other)):
+                return found
+        state[name] = 2
+        trail.pop()
+        return []
+
+    for name in sorted(graph):
+        if name not in state and (found := visit(name)):
+            return found
+    return []
+
+
+def test_a_cycle_would_be_found() -> None:
+    """The search for cycles finds one through three nodes and none in a tree."""
+    assert _cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
+    assert _cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_import_cycle(modules: Mapping[str, Any]) -> None:
+    """No two modules import each other, directly or not, not even from inside a function."""
+    graph = {
+        name: {
+            found.target for found in module.imports
+            if not found.typing_only and found.target in modules and found.target != name
+        }
+        for name, module in modules.items()
+    }  # fmt: skip
+    assert _cycle(graph) == []
+
+
+IMPORT_ALL = """
+import importlib, sys
+names, heavy = sys.argv[1].split(","), set(sys.argv[2].split(","))
+for name in names:
+    importlib.import_module(name)
+    found = sorted(heavy & set(sys.modules))
+    if found:
+        sys.exit(f"{name} brought in {found}")
+"""
+
+IMPORT_EACH_ALONE = """
+import importlib, os, sys
+broken = []
+for name in sys.argv[1].split(","):
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            print(f"{name}: {error!r}", file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        broken.append(name)
+sys.exit(f"cannot be imported first: {broken}" if broken else 0)
+"""
+
+COMMANDS = """
+import contextlib, io, json, sys
+from engine.cli import main
+heavy = set(sys.argv[1].split(","))
+for words in json.loads(sys.argv[2]):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = main(words)
+    found = sorted(heavy & set(sys.modules))
+    if found:
+        sys.exit(f"runspec {words} brought in {found}")
+    if code == 3:  # an internal error proves nothing
+        sys.exit(f"runspec {words} ended with {code}: {said.getvalue()}")
+print("ok")
+"""
+
+
+def _light(modules: Mapping[str, Any]) -> str:
+    return ",".join(sorted(name for name, module in modules.items() if module.part != "trainer"))
+
+
+def _python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_importing_the_whole_light_core_brings_no_framework(
+    modules: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """All modules outside the trainer in one process: none of what the extra `train` brings is loaded."""
+    done = _python(IMPORT_ALL, _light(modules), ",".join(sorted(TRAIN_ONLY)), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_module_can_be_imported_first(modules: Mapping[str, Any], tmp_path: Path) -> None:
+    """No module relies on another having been imported before it."""
+    done = _python(IMPORT_EACH_ALONE, _light(modules), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_light_commands_bring_no_framework(repository: Path, tmp_path: Path) -> None:
+    """validate, plan, presets, evalset check, dataset build, score and verify run without any framework loaded."""
+    import json
+    import shutil
+
+    for folder in ("runspecs", "evalsets", "schemas"):
+        shutil.copytree(repository / folder, tmp_path / folder)
+    spec = "runspecs/quickstart.yaml"
+    eval_set = sorted(path.name for path in (tmp_path / "evalsets").glob("*.jsonl"))[0]
+    (tmp_path / "predictions.jsonl").write_text("")
+    commands = [
+        ["--version"],
+        ["validate", spec],
+        ["plan", spec],
+        ["presets"],
+        ["steps"],
+        ["evalset", "check", f"evalsets/{eval_set}"],
+        ["dataset", "build", "quickstart-reasoning", "--num-rows", "20"],
+        ["score", "predictions.jsonl", f"evalsets/{eval_set}"],
+        ["verify", spec],
+        ["status", spec],
+    ]
+    done = _python(COMMANDS, ",".join(sorted(TRAIN_ONLY)), json.dumps(commands), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ok\n"

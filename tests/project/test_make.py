@@ -1,0 +1,184 @@
+"""The Makefile and the packaging files: what can be known of them without installing anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TARGETS = {"help", "setup", "run", "test", "test-all", "lint", "check", "bench"}
+PHASES = {"validate", "plan", "smoke", "train", "evidence", "package", "verify"}
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@pytest.fixture
+def checkout(repository: Path, tmp_path: Path) -> Path:
+    """A folder, with a blank in its name, that holds what make reads."""
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(repository / name, folder)
+    return folder
+
+
+def _make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        ["make", *words], cwd=folder, env={**clean, **environment}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def test_help_is_the_default_and_lists_every_target(checkout: Path) -> None:
+    """`make` alone prints one line for each target and makes nothing."""
+    done = _make(checkout)
+    assert done.returncode == 0
+    shown = set(re.findall(r"^  ([a-z-]+) +\S", done.stdout, re.MULTILINE))
+    assert shown >= TARGETS | PHASES
+    assert not (checkout / ".venv").exists()
+
+
+def test_a_dry_run_makes_nothing(checkout: Path) -> None:
+    """`make -n run` shows the commands and leaves the folder as it was."""
+    before = sorted(checkout.rglob("*"))
+    done = _make(checkout, "-n", "run", "test")
+    assert done.returncode == 0
+    assert "runspec run runspecs/quickstart.yaml" in done.stdout
+    assert "-m pytest" in done.stdout
+    assert sorted(checkout.rglob("*")) == before
+
+
+@pytest.mark.parametrize("target", sorted(PHASES | {"run"}))
+def test_spec_and_args_reach_the_command(checkout: Path, target: str) -> None:
+    """`make PHASE SPEC=… ARGS=…` hands both to runspec."""
+    done = _make(checkout, "-n", target, "SPEC=runspecs/m36.yaml", "ARGS=train.seed=7")
+    assert re.search(r"runspec [a-z]+ runspecs/m36\.yaml .*train\.seed=7", done.stdout)
+
+
+def test_running_installs_no_test_tools(checkout: Path) -> None:
+    """`make run` installs the extra `train` alone; `make test` adds `dev`."""
+    assert "dev" not in _make(checkout, "-n", "run").stdout.replace("/dev/null", "")
+    assert "[train,dev]" in _make(checkout, "-n", "test").stdout
+
+
+def test_a_python_that_is_too_old_is_refused_in_one_sentence(checkout: Path) -> None:
+    """A Python that cannot do it is named, with what is needed instead, and nothing is made."""
+    old = checkout / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = _make(checkout, "setup", "PYTHON=./old-python")
+    assert done.returncode != 0
+    assert "needs Python 3.11 or later" in done.stderr
+    assert "./old-python" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def _fake_python(folder: Path) -> Path:
+    """A stand-in for Python that makes a stand-in for an environment, and writes down what it was asked."""
+    fake = folder / "fake-python"
+    fake.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >> "{folder}/asked"\n'
+        'case "$*" in\n'
+        f'  "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp "{folder}/fake-python" .venv/bin/python ;;\n'
+        "  *fail*) exit 1 ;;\n"
+        "esac\n"
+    )
+    fake.chmod(0o755)
+    return fake
+
+
+def test_setup_is_done_once(checkout: Path) -> None:
+    """A second `make setup` does nothing at all."""
+    fake = _fake_python(checkout)
+    assert _make(checkout, "setup", f"PYTHON={fake}").returncode == 0
+    asked = (checkout / "asked").read_text()
+    assert asked.count("pip install") == 2
+    assert _make(checkout, "setup", f"PYTHON={fake}").returncode == 0
+    assert (checkout / "asked").read_text() == asked
+
+
+def test_new_requirements_are_installed(checkout: Path) -> None:
+    """A newer pyproject.toml makes the next target install again, into the same environment."""
+    fake = _fake_python(checkout)
+    _make(checkout, "setup", f"PYTHON={fake}")
+    later = (checkout / ".venv" / ".ready-train-dev").stat().st_mtime + 5
+    os.utime(checkout / "pyproject.toml", (later, later))
+    _make(checkout, "setup", f"PYTHON={fake}")
+    asked = (checkout / "asked").read_text()
+    assert (asked.count("-m venv"), asked.count("pip install")) == (1, 4)
+
+
+@pytest.mark.parametrize("harm", ["half made", "python gone", "moved here"])
+def test_a_broken_environment_is_made_anew(checkout: Path, harm: str) -> None:
+    """One that was interrupted, lost its Python, or came with a copied checkout is replaced, not trusted."""
+    fake = _fake_python(checkout)
+    _make(checkout, "setup", f"PYTHON={fake}")
+    if harm == "half made":
+        shutil.rmtree(checkout / ".venv")
+        (checkout / ".venv" / "bin").mkdir(parents=True)
+    elif harm == "python gone":
+        (checkout / ".venv" / "bin" / "python").unlink()
+        (checkout / ".venv" / "bin" / "python").symlink_to("/nonexistent/python")
+    else:
+        (checkout / ".venv" / ".path").write_text("/somewhere/else\n")
+    assert _make(checkout, "setup", f"PYTHON={fake}").returncode == 0
+    asked = (checkout / "asked").read_text()
+    assert (asked.count("-m venv"), asked.count("pip install")) == (2, 4)
+
+
+@pytest.fixture(scope="module")
+def pyproject(repository: Path) -> dict[str, Any]:
+    """pyproject.toml."""
+    return tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=!~; ]", text)[0].lower().replace(".", "-") for text in requirements}
+
+
+def test_every_requirement_is_pinned(repository: Path, pyproject: dict[str, Any]) -> None:
+    """The constraints have exactly one version of every direct requirement, for Python 3.11 and for 3.12."""
+    from packaging.requirements import Requirement
+
+    lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"==[^,*]+", str(pin.specifier)) for pin in pins)
+    project = pyproject["project"]
+    wanted = _names(project["dependencies"] + sum(project["optional-dependencies"].values(), []))
+    for python in ("3.11", "3.12"):
+        environment = {
+            "python_version": python, "python_full_version": f"{python}.4", "sys_platform": "linux", "os_name": "posix",
+            "platform_machine": "x86_64", "platform_python_implementation": "CPython", "extra": "",
+        }  # fmt: skip
+        found = [pin.name.lower() for pin in pins if pin.marker is None or pin.marker.evaluate(environment)]
+        assert len(found) == len(set(found))
+        assert wanted - set(found) - {"runspec-engine"} == set()
+
+
+def test_the_light_core_stays_light(pyproject: dict[str, Any]) -> None:
+    """Five dependencies, none of them numerical; a sixth is a decision."""
+    assert _names(pyproject["project"]["dependencies"]) == {
+        "jinja2", "jsonschema", "rich", "ruamel-yaml", "structlog",
+    }  # fmt: skip
+
+
+def test_ci_installs_everything_itself(repository: Path) -> None:
+    """.ci/run is executable, stops at the first failure, and runs lint, types and tests."""
+    script = repository / ".ci" / "run"
+    text = script.read_text(encoding="utf-8")
+    assert os.access(script, os.X_OK)
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert "set -euo pipefail" in text
+    order = [
+        text.index(word)
+        for word in ("make --no-print-directory setup", "ruff check", "mypy", "directory test")
+    ]
+    assert order == sorted(order)
