@@ -1,8 +1,9 @@
 """How long a person waits before anything happens: cold starts, beside the bare interpreter.
 
 Measures, in one go and interleaved so that a busy machine slows all of them alike:
-``python -c pass``; ``runspec validate`` of the quickstart; ``runspec run`` with nothing to do, of a small spec that
-has run once before (needs the extra ``train``; left out where it is not installed). Medians of several processes.
+``python -c pass``; ``runspec validate`` of the quickstart; ``runspec run`` with nothing to do, of a small
+spec that has run once before (needs the extra ``train``; left out where it is not installed). Medians of
+several processes.
 
     $ python benchmarks/startup.py
     $ python benchmarks/startup.py --json          # rows {name, value, unit, bar, peer}

@@ -1,7 +1,8 @@
 """What holds for every test: nobody's home, no network, no secrets, one clock zone, strict JAX.
 
-The environment is set when pytest loads this file, before any test imports JAX or huggingface_hub, and is inherited by
-every process a test starts. Tests that need the machine's own settings (pip's, say) ask for ``real_environment``.
+The environment is set when pytest loads this file, before any test imports JAX or huggingface_hub, and is
+inherited by every process a test starts. Tests that need the machine's own settings (pip's, say) ask for
+``real_environment``.
 """
 
 from __future__ import annotations

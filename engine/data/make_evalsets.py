@@ -21,8 +21,7 @@ from engine.errors import Diagnostic, RunFailed
 QUICK_TASKS = {
     "addition": "quickstart.add",
     "subtraction": "quickstart.subtract",
-    "comparison": "quickstart.larger",
-    "sequence_reasoning": "quickstart.next_term",
+    "formatting": "quickstart.reverse",
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from engine.canonical import digest_text
 from engine.errors import Diagnostic, InputInvalid
 from engine.spec.checks import Case, check_together
-from engine.spec.document import Document, read_document
+from engine.spec.reader import Document, read_document
 from engine.spec.kinds import Kind, Kinds, schema_document
 from engine.spec.model import (
     DatasetSpec,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Diagnostic, did_you_mean
-from engine.spec.document import Document, SpecPath
+from engine.spec.reader import Document, SpecPath
 from engine.spec.kinds import Kinds
 from engine.spec.schema import fill_defaults
 

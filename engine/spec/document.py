@@ -1,289 +1,225 @@
-"""YAML text -> plain values with the place of every key and value.
+"""YAML text -> a tree with exact places, or one finding about the text itself (codes Y01x to Y03x).
 
-What goes in: the path of a run-spec. What comes out: a :class:`Document`: JSON-like values, and for each dotted
-path the place of its key and of its value, so that every later message can show the person's own line.
+The parser's events are read one by one instead of loading the document: limits hold before anything is built,
+every key and value has its place, and nothing is ever constructed from a tag.
 
-The reading is YAML 1.2's, by a table small enough to be known by heart: ``true``/``false``, ``null``, whole
-numbers, numbers with a point or an exponent (``1e-5`` is one), and text: ``no``, ``on`` and ``2026-01-01`` are text.
-Anchors are bounded, tags are refused, nothing is ever constructed.
+    >>> from engine.spec.nodes import Source, plain
+    >>> text = "seed: 42\\nrate: 1e-5\\nmode: no\\n"
+    >>> plain(parse(text, Source("spec.yaml", tuple(text.split("\\n")))))
+    {'seed': 42, 'rate': 1e-05, 'mode': 'no'}
 """
 
 from __future__ import annotations
 
-import codecs
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
+from engine.errors import InputInvalid, Where
+from engine.spec.nodes import Entry, Items, Mapping, Node, Place, Scalar, Source
+from engine.spec.scalars import NotANumber, resolve
+from engine.spec.syntax import syntax_error
 
-MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_ALIASES = 32
-
-SpecPath = tuple[str | int, ...]
-
-_INT = re.compile(r"[-+]?[0-9]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
-          "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}  # fmt: skip
-_PLAIN_TAG = re.compile(r"tag:yaml\.org,2002:(str|int|float|bool|null|map|seq|timestamp|merge|value)")
+MAX_NODES = 20_000  # counted with every alias written out: the bomb's size, not its text's
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Lines and columns count from 1."""
-
-    line: int
-    column: int
-    width: int = 1
+def parse(text: str, source: Source) -> Node | None:
+    """The one document of the text; None where it holds comments only. Raises InputInvalid."""
+    return _Builder(source, _events(text, source)).document()
 
 
-@dataclass(slots=True)
-class Document:
-    """``keys[path]`` is where the key stands, ``values[path]`` where its value begins."""
-
-    file: str
-    text: str
-    data: dict[str, Any] = field(default_factory=dict)
-    keys: dict[SpecPath, Place] = field(default_factory=dict)
-    values: dict[SpecPath, Place] = field(default_factory=dict)
-    overridden: dict[SpecPath, Where] = field(default_factory=dict)
-
-    def line_of(self, number: int) -> str:
-        """The person's own line."""
-        lines = self.text.split("\n")
-        return lines[number - 1] if 0 < number <= len(lines) else ""
-
-    def where(self, path: SpecPath, *, key: bool = False) -> Where:
-        """The place of a value (or of its key); of the nearest thing around it where it is not written down."""
-        for end in range(len(path), -1, -1):
-            near = path[:end]
-            if near in self.overridden:
-                return self.overridden[near]
-            place = self.keys.get(near) if key or end < len(path) else self.values.get(near)
-            place = place or self.values.get(near)
-            if place is not None:
-                return Where(self.file, place.line, place.column, self.line_of(place.line), place.width, dotted(path))
-        return Where(self.file, path=dotted(path))
+def parse_mapping(text: str, source: Source) -> Mapping:
+    """The document, which must be a mapping at the top (Y006, Y032)."""
+    tree = parse(text, source)
+    if tree is None or (isinstance(tree, Scalar) and tree.value is None and not tree.quoted):
+        raise InputInvalid(
+            "Y006", "the file holds nothing but comments", where=Where(source.name),
+            hint="start from a preset: runspec init quickstart",
+        )  # fmt: skip
+    if not isinstance(tree, Mapping):
+        what = "a list" if isinstance(tree, Items) else "a single value"
+        raise InputInvalid(
+            "Y032", f"a run-spec is a mapping of keys to values, and this is {what}", where=tree.place.where(),
+            hint="its first lines are: version: 1, run_version: my_run_v1, model: …",
+        )  # fmt: skip
+    return tree
 
 
-def dotted(path: SpecPath) -> str:
-    """``("steps", 0, "with")`` -> ``steps.0.with``."""
-    return ".".join(str(part) for part in path)
+def _events(text: str, source: Source) -> Iterator[Any]:
+    from ruamel.yaml import YAML  # 0.05 s; asking for --help must not pay for it
+    from ruamel.yaml.error import YAMLError
 
-
-def read_document(path: Path) -> Document:
-    """Raises InputInvalid (Y codes) carrying everything that is wrong with the text."""
-    text = _read_text(path)
-    document = Document(str(path), text)
-    root = _compose(document)
-    reader = _Reader(document)
-    data = reader.value(root, (), 1)
-    if reader.findings:
-        raise InputInvalid.of(reader.findings)
-    if not isinstance(data, dict):
-        raise InputInvalid("Y016", f"a run-spec is a mapping of keys, this is {_kind(data)}",
-                           where=document.where(()), hint="begin with: version: 1")  # fmt: skip
-    document.data = data
-    return document
-
-
-def _read_text(path: Path) -> str:
-    where = Where(str(path))
-    if path.is_dir():
-        inside = sorted(entry.name for entry in path.glob("*.yaml"))
-        raise InputInvalid("Y002", f"{path} is a folder, not a run-spec", where=where,
-                           hint=f"name a file, say {path / inside[0]}" if inside else "name a .yaml file")  # fmt: skip
+    # The parser's complaints are YAMLError, but for a few texts (an escape beyond Unicode, a broken
+    # directive) it trips over itself; a person sees a finding all the same.
+    stumbles = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, AssertionError)
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise InputInvalid("Y001", f"there is no file {path}", where=where, hint=_neighbour(path)) from None
-    except OSError as error:
-        raise InputInvalid("Y003", f"{path} cannot be read: {error.strerror or error}", where=where) from None
-    if len(data) > MAX_BYTES:
-        raise InputInvalid("Y007", f"{path} is larger than {MAX_BYTES} bytes", where=where,
-                           hint="a run-spec is a page of text; is this the right file?")  # fmt: skip
-    data = data.removeprefix(codecs.BOM_UTF8)
-    if not data.strip():
-        raise InputInvalid("Y004", f"{path} is empty", where=where, hint="start from a preset: runspec init quickstart")
-    return _decode(path, data)
+        yield from YAML(typ="safe", pure=True).parse(text)
+    except YAMLError as error:
+        raise syntax_error(error, source) from None
+    except NotImplementedError as error:
+        raise syntax_error(error, source) from None
+    except stumbles as error:
+        if isinstance(error, NotANumber):
+            raise
+        raise syntax_error(error, source) from None
 
 
-def _decode(path: Path, data: bytes) -> str:
-    if b"\0" in data or data.startswith((b"PK\x03\x04", b"\x1f\x8b", b"\x89PNG")):
-        raise InputInvalid("Y005", f"{path} is a binary file, not a run-spec", where=Where(str(path)),
-                           hint="a run-spec is YAML text in UTF-8")  # fmt: skip
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = data[: error.start]
-        line = before.count(b"\n") + 1
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        shown = data.split(b"\n")[line - 1].decode("utf-8", "replace")
-        raise InputInvalid("Y006", f"byte 0x{data[error.start]:02x} is not UTF-8",
-                           where=Where(str(path), line, column, shown), hint="save the file as UTF-8") from None  # fmt: skip
-    return text.replace("\r\n", "\n")
+@dataclass
+class _Builder:
+    """Builds the tree from the events; one instance per document."""
 
+    source: Source
+    events: Iterator[Any]
+    anchors: dict[str, Node | None] = field(default_factory=dict)  # None: still being read
+    sizes: dict[int, int] = field(default_factory=dict)  # id of a node -> its nodes, aliases written out
+    aliases: int = 0
+    nodes: int = 0
 
-def _neighbour(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f"there is no folder {folder} either"
-    names = [entry.name for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml")]
-    near = did_you_mean(path.name, names)
-    if near:
-        return f"did you mean {folder / near}?"
-    return f"{folder} has: {', '.join(sorted(names))}" if names else "start from a preset: runspec init quickstart"
-
-
-def _compose(document: Document) -> Any:
-    """The node graph of the one document in the text."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        nodes = list(YAML(typ="safe", pure=True).compose_all(document.text))
-    except MarkedYAMLError as error:
-        raise _syntax_error(document, error) from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        said = str(error).splitlines()[0] if str(error) else "nested too deeply"
-        raise InputInvalid("Y010", f"this is not YAML: {said}", where=Where(document.file)) from None
-    if len(nodes) > 1:
-        line = nodes[1].start_mark.line + 1
-        raise InputInvalid("Y013", f"the file holds {len(nodes)} documents, a run-spec is one",
-                           where=Where(document.file, line, 1, document.line_of(line)),
-                           hint="put each into a file of its own, and take the --- out")  # fmt: skip
-    if not nodes or nodes[0] is None:
-        raise InputInvalid("Y004", f"{document.file} holds nothing but comments", where=Where(document.file),
-                           hint="start from a preset: runspec init quickstart")  # fmt: skip
-    return nodes[0]
-
-
-def _syntax_error(document: Document, error: Any) -> InputInvalid:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
-    text = document.line_of(line)
-    if "\t" in text[: max(column, len(text) - len(text.lstrip()))]:
-        column = text.index("\t") + 1
-        return InputInvalid("Y011", "a tab cannot indent YAML", where=Where(document.file, line, column, text),
-                            hint="use two spaces for each level")  # fmt: skip
-    problem = (error.problem or error.context or "it ends too early").strip()
-    context = error.context_mark
-    hint = "look at the colon, the quotes and the indentation here and on the line above"
-    if context is not None and context.line + 1 != line and error.context:
-        hint = f"{error.context} that began on line {context.line + 1}; {hint}"
-    return InputInvalid("Y010", f"this is not YAML: {problem}", where=Where(document.file, line, column, text), hint=hint)
-
-
-class _Reader:
-    """Nodes -> values. Collects findings instead of stopping at the first."""
-
-    def __init__(self, document: Document) -> None:
-        self.document = document
-        self.findings: list[Diagnostic] = []
-        self._seen: set[int] = set()
-        self._aliases = 0
-        self._stopped = False
-
-    def value(self, node: Any, path: SpecPath, depth: int) -> Any:
-        """The plain value of a node; None (and a finding) where there is none."""
-        place = _place(node)
-        self.document.values[path] = place
-        if self._stopped:
+    def document(self) -> Node | None:
+        next(self.events)  # the stream starts
+        event = next(self.events)
+        if _name(event) == "StreamEndEvent":
             return None
+        self.check_start(event)
+        tree = self.node(next(self.events), 1)
+        next(self.events)  # the document ends
+        event = next(self.events)
+        if _name(event) != "StreamEndEvent":
+            place = self.place(event)
+            raise self.refuse(
+                "Y021", "a second document begins here; a run-spec file holds one", place,
+                'remove the line "---" and what follows it, or put it into a file of its own',
+            )  # fmt: skip
+        return tree
+
+    def check_start(self, event: Any) -> None:
+        version = tuple(event.version) if event.version else None
+        if (version and version != (1, 2)) or event.tags:
+            place = Place(self.source, 1, 1, len(self.source.line(1) or " "))
+            raise self.refuse(
+                "Y033", "directives (lines that begin with %) are not read", place,
+                "remove the line; run-specs are YAML 1.2",
+            )  # fmt: skip
+
+    def node(self, event: Any, depth: int) -> Node:
+        name = _name(event)
         if depth > MAX_DEPTH:
-            return self._stop("Y008", f"nested deeper than {MAX_DEPTH} levels", place)
-        if id(node) in self._seen:
-            self._aliases += 1
-            if self._aliases > MAX_ALIASES:
-                return self._stop("Y009", f"more than {MAX_ALIASES} uses of anchors", place,
-                                  "write the values out; a run-spec reads top to bottom")  # fmt: skip
-        self._seen.add(id(node))
-        if node.tag is not None and not _PLAIN_TAG.fullmatch(str(node.tag)):
-            self._find("Y014", f"the tag {node.tag} has no meaning here", place, "take it out: values are plain")
-            return None
-        if node.id == "mapping":
-            return self._mapping(node, path, depth)
-        if node.id == "sequence":
-            return [self.value(child, (*path, index), depth + 1) for index, child in enumerate(node.value)]
-        return self._scalar(node, place)
+            raise self.refuse(
+                "Y025", f"more than {MAX_DEPTH} levels of nesting", self.place(event), "no run-spec needs so many"
+            )
+        self.count(1, event)
+        if name == "AliasEvent":
+            return self.alias(event)
+        self.check_tag(event)
+        anchor = event.anchor
+        if anchor is not None:
+            self.anchors[anchor] = None
+        before = self.nodes
+        if name == "ScalarEvent":
+            built: Node = self.scalar(event)
+        elif name == "SequenceStartEvent":
+            built = self.items(event, depth)
+        else:
+            built = self.mapping(event, depth)
+        if anchor is not None:
+            self.anchors[anchor] = built
+            self.sizes[id(built)] = self.nodes - before + 1
+        return built
 
-    def _mapping(self, node: Any, path: SpecPath, depth: int) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            place = _place(key_node)
-            if key_node.id != "scalar":
-                self._find("Y015", "a key must be a word, not a list or a mapping", place, "quote text that has { or [ in it")
-                continue
-            key = str(key_node.value)
-            if key == "<<" and key_node.style is None:
-                self._find("Y018", "merge keys (<<) are not read here", place, "write the values out")
-                continue
-            if key in values:
-                first = self.document.keys[(*path, key)]
-                self._find("Y012", f'the key "{key}" stands twice', place, f"it is on line {first.line} already: keep one")
-                continue
-            self.document.keys[(*path, key)] = place
-            values[key] = self.value(value_node, (*path, key), depth + 1)
-        return values
+    def count(self, more: int, event: Any) -> None:
+        self.nodes += more
+        if self.nodes > MAX_NODES:
+            raise self.refuse(
+                "Y027", f"more than {MAX_NODES} values", self.place(event),
+                "an alias (*name) that repeats a large part? Write out what is needed",
+            )  # fmt: skip
 
-    def _scalar(self, node: Any, place: Place) -> Any:
-        text = str(node.value)
-        if node.style is not None:  # quoted, or a block: text
-            return text
-        if text in _WORDS:
-            return _WORDS[text]
-        if _NOT_FINITE.fullmatch(text):
-            self._find("Y017", f"{text} is not a number that can be used", place, "write a finite number")
-            return None
-        if _INT.fullmatch(text):
-            return int(text) if len(text) < 4000 else text
-        if _FLOAT.fullmatch(text):
-            number = float(text)
-            if number in (float("inf"), float("-inf")):
-                self._find("Y017", f"{text} is too large a number", place, "write a finite number")
-                return None
-            return number
-        return text
+    def alias(self, event: Any) -> Node:
+        place = self.place(event)
+        if event.anchor not in self.anchors:
+            raise self.refuse(
+                "Y028", f'the alias "*{event.anchor}" names nothing', place,
+                f'mark a value above it with "&{event.anchor}", or put the text in quotes',
+            )  # fmt: skip
+        target = self.anchors[event.anchor]
+        if target is None:
+            raise self.refuse("Y029", f'"*{event.anchor}" stands inside what it repeats', place, "write it out")
+        self.aliases += 1
+        if self.aliases > MAX_ALIASES:
+            raise self.refuse("Y026", f"more than {MAX_ALIASES} aliases", place, "write the values out")
+        self.count(self.sizes[id(target)], event)
+        return target
 
-    def _find(self, code: str, message: str, place: Place, hint: str | None = None) -> None:
-        line = self.document.line_of(place.line)
-        where = Where(self.document.file, place.line, place.column, line, place.width)
-        self.findings.append(Diagnostic(code, message, where, hint))
+    def check_tag(self, event: Any) -> None:
+        tag = getattr(event, "ctag", None)
+        if tag is None and not getattr(event, "tag", None):
+            return
+        place = self.place(event)
+        written = (self.source.line(place.line) or "")[place.column - 1 :].split()
+        shown = next((word for word in written if word.startswith("!")), "!")
+        place = Place(place.source, place.line, place.column, len(shown))
+        raise self.refuse(
+            "Y022", f'tags ("{shown}") are not read', place, "remove it; text goes in quotes, numbers without"
+        )
 
-    def _stop(self, code: str, message: str, place: Place, hint: str | None = None) -> None:
-        self._find(code, message, place, hint)
-        self._stopped = True
+    def scalar(self, event: Any) -> Scalar:
+        place = self.place(event)
+        quoted = event.style is not None  # 'single', "double", | and >
+        if quoted:
+            return Scalar(place, event.value, event.value, quoted=True)
+        try:
+            value = resolve(event.value)
+        except NotANumber as problem:
+            code = "Y030" if "finite" in str(problem) else "Y031"
+            raise self.refuse(code, str(problem), place, "every number of a run-spec is finite") from None
+        return Scalar(place, value, event.value)
+
+    def items(self, event: Any, depth: int) -> Items:
+        place, items = self.place(event), []
+        while _name(inner := next(self.events)) != "SequenceEndEvent":
+            items.append(self.node(inner, depth + 1))
+        return Items(place, tuple(items))
+
+    def mapping(self, event: Any, depth: int) -> Mapping:
+        place, entries = self.place(event), dict[str, Entry]()
+        while _name(inner := next(self.events)) != "MappingEndEvent":
+            key = self.key(inner, depth)
+            name = str(key.value)
+            if name in entries:
+                first = entries[name].key
+                raise self.refuse(
+                    "Y020", f'the key "{name}" is written twice in one place', key.place,
+                    f"the first one is at {first.source.name}:{first.line}:{first.column}; keep one of them",
+                )  # fmt: skip
+            entries[name] = Entry(key.place, self.node(next(self.events), depth + 1))
+        return Mapping(place, entries)
+
+    def key(self, event: Any, depth: int) -> Scalar:
+        key = self.node(event, depth + 1)
+        if isinstance(key, Scalar) and key.value == "<<" and not key.quoted:
+            raise self.refuse(
+                "Y023", 'merge keys ("<<") are not read: YAML 1.2 has none', key.place, "write the keys out"
+            )
+        if isinstance(key, Scalar) and isinstance(key.value, str):
+            return key
+        if isinstance(key, Scalar):
+            kind = "nothing" if key.value is None else f"{key.text}, which is not a name"
+            raise self.refuse("Y024", f"keys are names; this key is {kind}", key.place, "write a name before the colon")
+        hint = "in flow style a mapping is {key: value}; {{ }} is for templates"
+        raise self.refuse("Y024", "keys are names; this key is a list or a mapping", key.place, hint)
+
+    def place(self, event: Any) -> Place:
+        start, end = event.start_mark, event.end_mark
+        line = self.source.line(start.line + self.source.first) or ""
+        width = end.column - start.column if end.line == start.line else len(line) - start.column
+        return Place(self.source, start.line + self.source.first, start.column + 1, max(1, width))
+
+    @staticmethod
+    def refuse(code: str, message: str, place: Place, hint: str) -> InputInvalid:
+        return InputInvalid(code, message, where=place.where(), hint=hint)
 
 
-def _place(node: Any) -> Place:
-    start, end = node.start_mark, node.end_mark
-    width = end.column - start.column if end.line == start.line else 1
-    return Place(start.line + 1, start.column + 1, max(1, width))
-
-
-def _kind(value: Any) -> str:
-    return "a list" if isinstance(value, list) else "nothing" if value is None else f"the text {str(value)[:20]!r}"
-
-
-def walk(value: Any, path: SpecPath = ()) -> Iterator[tuple[SpecPath, Any]]:
-    """Every (path, value) of a document, parents first."""
-    yield path, value
-    children: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, child in children:
-        yield from walk(child, (*path, key))
-
-
-def parse_scalar(text: str) -> Any:
-    """One value as the command line gives it: read as YAML would read it. Raises InputInvalid (Y codes)."""
-    document = Document("command line", text)
-    reader = _Reader(document)
-    value = reader.value(_compose(document), (), 1) if text.strip() else ""
-    if reader.findings:
-        raise InputInvalid.of(reader.findings)
-    return value
+def _name(event: Any) -> str:
+    return type(event).__name__

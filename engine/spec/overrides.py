@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
-from engine.spec.document import Document, SpecPath, parse_scalar
+from engine.spec.reader import Document, SpecPath, parse_scalar
 from engine.spec.kinds import Kinds, base_schema
 from engine.spec.model import Override
 

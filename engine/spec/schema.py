@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.errors import Diagnostic, did_you_mean
-from engine.spec.document import Document, SpecPath
+from engine.spec.reader import Document, SpecPath
 from engine.spec.kinds import Kinds, base_schema
 
 _TYPE_WORDS = {

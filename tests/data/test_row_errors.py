@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - golden messages stand as a person reads them
 """Golden messages: what a person reads for each way a row can be wrong."""
 
 from __future__ import annotations
@@ -250,7 +251,13 @@ def test_each_bad_row_has_its_message(jsonl, complaint, form, lines, message):
 
 
 def test_every_bad_row_is_reported_and_the_good_ones_do_not_hide_them(jsonl):
-    lines = ['{"prompt": "a", "completion": "b"}', "{", "[]", '{"prompt": 1}', '{"prompt": "a", "completion": ""}']
+    lines = [
+        '{"prompt": "a", "completion": "b"}',
+        "{",
+        "[]",
+        '{"prompt": 1}',
+        '{"prompt": "a", "completion": ""}',
+    ]
     with pytest.raises(InputInvalid) as caught:
         read_rows(jsonl(*lines), "prompt_completion")
     found = [(d.code, d.where.line, d.where.path) for d in caught.value.diagnostics]
@@ -272,7 +279,12 @@ def test_beyond_the_limit_the_errors_are_counted(jsonl):
     [
         ("traces", {}, "D117", 'did you mean "trace"?'),
         ("chat", {"mesages": "m"}, "D118", 'did you mean "messages"?'),
-        ("prompt_completion", {"prompt": "t", "completion": "t"}, "D119", "each field is read from a key of its own"),
+        (
+            "prompt_completion",
+            {"prompt": "t", "completion": "t"},
+            "D119",
+            "each field is read from a key of its own",
+        ),
     ],
 )
 def test_a_wrong_format_or_mapping_is_refused_before_the_file_is_read(form, fields, code, hint):

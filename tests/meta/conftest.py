@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 TEXT_SUFFIXES = {
-    "", ".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".jsonl", ".j2", ".jinja", ".cfg", ".ini", ".typed",
+    "", ".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".jsonl", ".j2", ".jinja", ".cfg", ".ini",
 }  # fmt: skip
 
 

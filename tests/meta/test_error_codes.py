@@ -8,22 +8,58 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.errors import RunspecError
+
 CODE = re.compile(r"[YSDTMKEPVRXU]\d{3}|V\d{2}")
 ROW = re.compile(r"^\| `([A-Z]\d{2,3})` \| (.+?) \| (.+?) \|$", re.MULTILINE)
-# What a letter stands for, and the parts of the engine that may use it.
+# What a letter stands for.
 HEADINGS = {
-    "Y": "YAML text", "S": "the run-spec", "D": "data and eval sets", "T": "the trainer", "M": "models and weights",
-    "K": "scoring", "E": "evidence", "P": "the package", "V": "verification", "R": "runs, the store and locks",
-    "X": "the environment and extras", "U": "use of the command line",
-}  # fmt: skip
+    "Y": "YAML text",
+    "S": "the run-spec",
+    "D": "data and eval sets",
+    "T": "the trainer",
+    "M": "models and weights",
+    "K": "scoring",
+    "E": "evidence",
+    "P": "the package",
+    "V": "verification",
+    "R": "runs, the store and locks",
+    "X": "the environment and extras",
+    "U": "use of the command line",
+}
 
+EXCEPTIONS = {kind.__name__ for kind in RunspecError.__subclasses__()}
 # Parts that are one part to a person: what they type, and what answers.
 COMMAND_LINE = {"cli", "commands", "doctor", "project"}
 
 
+# The readers of JSONL put a code together: the family of the file (rows, eval sets) and a number that is a
+# constant in capitals at the top of these modules. The numbers of jsonl.py mean the same in both families.
+COMPOSED = {
+    "engine.data.jsonl": ("D1", "D2"),
+    "engine.data.rows": ("D1",),
+    "engine.data.check": ("D1",),
+    "engine.data.evalset": ("D2",),
+}
+
+
+def _numbers(module: Any) -> set[int]:
+    """`MISSING, WRONG_TYPE = 20, 21` and `MORE = 99` at the top of a module."""
+    found = set()
+    for node in module.tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+            found |= {value for value in ast.literal_eval(node.value) if isinstance(value, int)}
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MORE":
+            found.add(ast.literal_eval(node.value))
+    return found
+
+
 def _codes(module: Any) -> set[str]:
-    """Code-shaped string constants of a module; docstrings are prose and do not count."""
-    return {
+    """What a module can print: string constants that are a whole code, and codes it puts together."""
+    composed = {
+        f"{family}{number:02d}" for family in COMPOSED.get(module.name, ()) for number in _numbers(module)
+    }
+    return composed | {
         node.value
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and CODE.fullmatch(node.value)
@@ -75,3 +111,15 @@ def test_a_code_belongs_to_one_part(modules: Mapping[str, Any]) -> None:
         for code in _codes(module):
             owners.setdefault(code, set()).add("command line" if module.part in COMMAND_LINE else module.part)
     assert {code: sorted(parts) for code, parts in owners.items() if len(parts) > 1} == {}
+
+
+def test_a_code_has_one_exit_code(modules: Mapping[str, Any]) -> None:
+    """A code is always raised as the same kind of error: two kinds would be two meanings."""
+    kinds: dict[str, set[str]] = {}
+    for module in modules.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                name, code = ast.unparse(node.func), node.args[0].value
+                if name in EXCEPTIONS and isinstance(code, str) and CODE.fullmatch(code):
+                    kinds.setdefault(code, set()).add(name)
+    assert {code: sorted(names) for code, names in kinds.items() if len(names) > 1} == {}

@@ -1,7 +1,9 @@
-"""The law of imports (CONTRIBUTING, "The house"): who may know whom, read from the source, lazy imports included."""
+"""The law of imports (CONTRIBUTING, "The house"): who may know whom, lazy imports included."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ TRAIN_ONLY = FRAMEWORKS | {
     "ml_dtypes",
 }
 CORE_LIBRARIES = {"jinja2", "jsonschema", "referencing", "rich", "ruamel", "structlog"}
-# The named lazy doors out of the light core: a module, and the one library it may reach for inside a function.
+# The named lazy doors out of the light core: a module, and what it may reach for inside a function.
 DOORS: Mapping[str, set[str]] = {"engine.hubfile": {"huggingface_hub"}}
 
 ISLAND = {"errors", "canonical"}
@@ -67,7 +69,7 @@ ABOVE_ALL = {"cli", "commands", "doctor", "project", "__main__"}
 
 
 def _root(target: str) -> str:
-    return target.split(".")[0]
+    return target.split(".", maxsplit=1)[0]
 
 
 def _part(target: str) -> str:
@@ -125,7 +127,7 @@ def test_no_step_imports_another(modules: Mapping[str, Any]) -> None:
 
 
 def test_the_runner_and_the_plan_know_no_step(modules: Mapping[str, Any]) -> None:
-    """Outside `steps/` only the command line may name a module below `engine.steps`, and only the registry."""
+    """Outside `steps/` only the command line names a module below `engine.steps`: the registry."""
     broken = [
         f"{module.name}:{found.line} imports {found.target}"
         for module in modules.values()
@@ -267,10 +269,7 @@ def test_each_module_can_be_imported_first(modules: Mapping[str, Any], tmp_path:
 
 
 def test_light_commands_bring_no_framework(repository: Path, tmp_path: Path) -> None:
-    """validate, plan, presets, evalset check, dataset build, score and verify run without any framework loaded."""
-    import json
-    import shutil
-
+    """validate, plan, score, verify and the like run without any framework loaded."""
     for folder in ("runspecs", "evalsets", "schemas"):
         shutil.copytree(repository / folder, tmp_path / folder)
     spec = "runspecs/quickstart.yaml"

@@ -54,7 +54,7 @@ def _call(words: list[str], environment: Mapping[str, str], cwd: Path) -> None:
 def light(
     repository: Path, tmp_path_factory: pytest.TempPathFactory, real_environment: Mapping[str, str]
 ) -> Installed:
-    """Build the wheel from the checkout, then `pip install` it with the core dependencies and nothing else."""
+    """Build the wheel from the checkout, then install it with the core dependencies and nothing else."""
     folder = tmp_path_factory.mktemp("light")
     environment = {name: value for name, value in real_environment.items() if name not in _LEFT_BEHIND}
     python = [sys.executable, "-m"]
@@ -69,8 +69,8 @@ def light(
     into = ["--python", str(folder / "venv" / "bin" / "python")]
     _call(
         [
-            *python, "pip", *into, "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:",
-            "--constraint", str(repository / "constraints.txt"), str(wheel),
+            *python, "pip", *into, "install", "--quiet", "--disable-pip-version-check",
+            "--only-binary", ":all:", "--constraint", str(repository / "constraints.txt"), str(wheel),
         ],
         environment,
         folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -31,9 +32,14 @@ def checkout(repository: Path, tmp_path: Path) -> Path:
 def _make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(
-        ["make", *words], cwd=folder, env={**clean, **environment}, capture_output=True, text=True, timeout=60,
+        ["make", *words],
+        cwd=folder,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def test_help_is_the_default_and_lists_every_target(checkout: Path) -> None:
@@ -87,8 +93,8 @@ def _fake_python(folder: Path) -> Path:
         "#!/bin/sh\n"
         f'echo "$@" >> "{folder}/asked"\n'
         'case "$*" in\n'
-        f'  "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp "{folder}/fake-python" .venv/bin/python ;;\n'
-        "  *fail*) exit 1 ;;\n"
+        '  "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin;\n'
+        f'    cp "{folder}/fake-python" .venv/bin/python ;;\n'
         "esac\n"
     )
     fake.chmod(0o755)
@@ -152,12 +158,17 @@ def test_every_requirement_is_pinned(repository: Path, pyproject: dict[str, Any]
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"==[^,*]+", str(pin.specifier)) for pin in pins)
     project = pyproject["project"]
-    wanted = _names(project["dependencies"] + sum(project["optional-dependencies"].values(), []))
+    wanted = _names(project["dependencies"] + [*itertools.chain(*project["optional-dependencies"].values())])
     for python in ("3.11", "3.12"):
         environment = {
-            "python_version": python, "python_full_version": f"{python}.4", "sys_platform": "linux", "os_name": "posix",
-            "platform_machine": "x86_64", "platform_python_implementation": "CPython", "extra": "",
-        }  # fmt: skip
+            "python_version": python,
+            "python_full_version": f"{python}.4",
+            "sys_platform": "linux",
+            "os_name": "posix",
+            "platform_machine": "x86_64",
+            "platform_python_implementation": "CPython",
+            "extra": "",
+        }
         found = [pin.name.lower() for pin in pins if pin.marker is None or pin.marker.evaluate(environment)]
         assert len(found) == len(set(found))
         assert wanted - set(found) - {"runspec-engine"} == set()

@@ -57,7 +57,8 @@ def test_no_framework_comes_along(light: Any, tmp_path: Path) -> None:
     """None of what the extra `train` brings can be imported there."""
     code = f"import importlib.util; print([n for n in {HEAVY!r} if importlib.util.find_spec(n)])"
     done = subprocess.run(
-        [light.python, "-c", code], cwd=tmp_path, env=dict(light.environment), capture_output=True, text=True, check=True
+        [light.python, "-c", code],
+        cwd=tmp_path, env=dict(light.environment), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "[]\n"
 

@@ -1,13 +1,12 @@
 # ruff: noqa: D103 - each function is the family that it is called after
 """quickstart-reasoning: short sums written out digit by digit, for a model of 1 M parameters.
 
-Four families; addition is the main one. Every new character depends on few that stand close by, and a
+Three families; addition is the main one. Every new character depends on few that stand close by, and a
 carry is always written (0 too), so that all rows of a family have one shape:
 
     37 + 48 = ?      7+8=15 / 1+3+4=8 / Answer: 85
     52 - 37 = ?      12-7=5 / 5-1-3=1 / Answer: 15
-    4, 7, 10, ?      7-4=3 / 10+3=13 / Answer: 13
-    max(37, 84) = ?  3<8 / Answer: 84
+    reverse 472 = ?  2 7 4 / Answer: 274
 
 An eighth of each family's operands is held out: a hash of the operands decides, so the training rows of
 no seed can ever contain an item of the eval set, which is drawn from that eighth
@@ -54,23 +53,11 @@ def subtract(operands: Pair) -> Problem:
     return Problem(f"{a} - {b} = ?", steps, str(a - b))
 
 
-def next_term(operands: Pair) -> Problem:
-    first, gap = operands
-    a, b, c = first, first + gap, first + 2 * gap
-    steps = (("compute", f"{b}-{a}={gap}"), ("compute", f"{c}+{gap}={c + gap}"))
-    return Problem(f"{a}, {b}, {c}, ?", steps, str(c + gap))
-
-
-def larger(operands: Pair) -> Problem:
-    a, b = operands
-    steps = [("compare", f"{a // 10}{_sign(a // 10, b // 10)}{b // 10}")]
-    if a // 10 == b // 10:
-        steps.append(("compare", f"{a % 10}{_sign(a % 10, b % 10)}{b % 10}"))
-    return Problem(f"max({a}, {b}) = ?", tuple(steps), str(max(a, b)))
-
-
-def _sign(a: int, b: int) -> str:
-    return "=" if a == b else "<" if a < b else ">"
+def reverse(operands: Pair) -> Problem:
+    """The pair is the number split before its last digit, so that all families take two operands."""
+    digits = f"{operands[0]}{operands[1]}"
+    backwards = digits[::-1]
+    return Problem(f"reverse {digits} = ?", (("compute", " ".join(backwards)),), backwards)
 
 
 _TWO_DIGITS = range(10, 100)
@@ -88,16 +75,11 @@ class QuickFamily:
 
 
 FAMILIES: Mapping[str, QuickFamily] = {
-    "add": QuickFamily(0.6, tuple(product(_TWO_DIGITS, _TWO_DIGITS)), add, True, "addition"),
+    "add": QuickFamily(0.5, tuple(product(_TWO_DIGITS, _TWO_DIGITS)), add, True, "addition"),
     "subtract": QuickFamily(
-        0.2, tuple((a, b) for a in _TWO_DIGITS for b in _TWO_DIGITS if b <= a), subtract, False, "subtraction"
+        0.4, tuple((a, b) for a in _TWO_DIGITS for b in _TWO_DIGITS if b <= a), subtract, False, "subtraction"
     ),
-    "larger": QuickFamily(
-        0.1, tuple((a, b) for a in _TWO_DIGITS for b in _TWO_DIGITS if a != b), larger, True, "comparison"
-    ),
-    "next_term": QuickFamily(
-        0.1, tuple(product(range(1, 71), range(2, 10))), next_term, False, "sequence_reasoning"
-    ),
+    "reverse": QuickFamily(0.1, tuple(product(_TWO_DIGITS, range(10))), reverse, False, "formatting"),
 }
 
 
@@ -115,9 +97,8 @@ def side(name: str, *, held_out: bool) -> list[Pair]:
 def quotas(num_rows: int, sizes: Mapping[str, int]) -> dict[str, int]:
     """Rows per family: its share, at most what it has; what is left over goes to those that have more.
 
-    >>> sizes = {"add": 7000, "subtract": 3500, "larger": 7000, "next_term": 490}
-    >>> quotas(1000, sizes)
-    {'add': 600, 'subtract': 200, 'larger': 100, 'next_term': 100}
+    >>> quotas(1000, {"add": 7000, "subtract": 3500, "reverse": 80})
+    {'add': 520, 'subtract': 400, 'reverse': 80}
     """
     counts = {name: min(int(num_rows * family.share), sizes[name]) for name, family in FAMILIES.items()}
     for name in FAMILIES:

@@ -1,8 +1,8 @@
 """The quickstart eval set: 100 unseen items, drawn from the operands that no training row may use.
 
-Sections: core (nothing to carry), trace_sensitive (a carry, a borrow, a tie, a step of a sequence: what
-the reasoning is for), edge_case (the answer has another length than usual). Difficulty counts how many
-of these come together.
+Sections: core (nothing to carry), trace_sensitive (a carry or a borrow: what the reasoning is for),
+edge_case (the answer has another length than usual, or begins or ends with 0). Difficulty counts how
+many of these come together.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def items() -> list[EvalItem]:
 def _item(at: int, name: str, pair: Pair) -> EvalItem:
     family = FAMILIES[name]
     problem = family.make(pair)
-    carries, odd_length = _carries(name, pair), len(problem.answer) != 2
-    section = "edge_case" if odd_length else "trace_sensitive" if carries else "core"
-    difficulty = ("easy", "medium", "hard")[carries + odd_length]
+    carries, odd = _carries(name, pair), _is_odd(name, problem.answer)
+    section = "edge_case" if odd else "trace_sensitive" if carries else "core"
+    difficulty = ("easy", "medium", "hard")[carries + odd]
     return EvalItem(f"quick-{at:03d}", problem.prompt, problem.answer, section, family.category, difficulty)
 
 
@@ -37,6 +37,9 @@ def _carries(name: str, pair: Pair) -> int:
     a, b = pair
     if name == "add":
         return int(a % 10 + b % 10 > 9)
-    if name == "subtract":
-        return int(a % 10 < b % 10)
-    return int(a // 10 == b // 10) if name == "larger" else 1
+    return int(name == "subtract" and a % 10 < b % 10)
+
+
+def _is_odd(name: str, answer: str) -> bool:
+    """Whether the answer has an unusual form."""
+    return answer[0] == "0" if name == "reverse" else len(answer) != 2 or answer[-1] == "0"

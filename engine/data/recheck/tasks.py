@@ -254,9 +254,12 @@ def sort_list(prompt: str) -> str:
     return ",".join(map(str, ordered))
 
 
-def larger(prompt: str) -> str:
-    a, b = whole(prompt)
-    return str(a if b in range(a) else b)
+def reverse_digits(prompt: str) -> str:
+    number, backwards = whole(prompt)[0], ""
+    while number:
+        number, digit = divmod(number, 10)
+        backwards += str(digit)
+    return backwards
 
 
 TASKS: Mapping[str, Task] = {
@@ -303,6 +306,5 @@ TASKS: Mapping[str, Task] = {
     "edge_case.table": edge_case,
     "quickstart.add": lambda prompt: str(sum(whole(prompt))),
     "quickstart.subtract": lambda prompt: str(-sum(whole(prompt)[1:]) + whole(prompt)[0]),
-    "quickstart.larger": larger,
-    "quickstart.next_term": differences,
+    "quickstart.reverse": reverse_digits,
 }

@@ -1,0 +1,16 @@
+"""Run record -> evidence files -> package -> verification: the one door.
+
+    render_evidence(record, spec.evidence.files, folder, template_dirs=[…])
+    archive = package(folder, package_dir, name)
+    assert verify(archive).ok
+
+Knows the record, the data's renders and the scoring; never the trainer. jinja2 and jsonschema are loaded when something
+is rendered or checked.
+"""
+
+from engine.proof.archive import package
+from engine.proof.folder import render_evidence
+from engine.proof.verify import Check, Verification, verify
+from engine.proof.view import make_view, record_dump
+
+__all__ = ["Check", "Verification", "make_view", "package", "record_dump", "render_evidence", "verify"]

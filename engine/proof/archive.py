@@ -1,0 +1,70 @@
+"""Evidence folder -> ``<name>_<date>_<sha>.zip``: the same bytes for the same evidence, wherever and whenever.
+
+Members are sorted, stamped 1980-01-01, of mode 0644, in one folder named after the run. Before anything is written the
+evidence is verified and every byte is searched for secrets.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+from engine.canonical import write_atomic
+from engine.errors import Diagnostic, EvidenceIncomplete, RunFailed
+from engine.proof.bundle import Bundle, read_bundle
+from engine.proof.secrets import find_secrets
+from engine.proof.verify import verify_bundle
+
+STAMP = (1980, 1, 1, 0, 0, 0)
+MODE = 0o100644
+DEFLATE_LEVEL = 9
+
+
+def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
+    """Verify, search, pack. Raises EvidenceIncomplete P102, RunFailed P101 (a secret) and P103 (disk)."""
+    bundle = read_bundle(evidence_dir)
+    _refuse_secrets(bundle)
+    failed = [check for check in verify_bundle(bundle).checks if check.status == "fail"]
+    if failed:
+        raise EvidenceIncomplete.of(
+            [Diagnostic("P102", f"the evidence is not complete: {check.id} {check.title}: {check.detail}",
+                        hint="render it again: runspec evidence SPEC") for check in failed]
+        )  # fmt: skip
+    manifest = json.loads(bundle.files["run_manifest.json"])
+    summary = json.loads(bundle.files["eval_summary.json"])
+    date = summary["evaluated_at"][:10].replace("-", "")
+    commit = (manifest["commit_sha"] or "nogit")[:7]
+    path = package_dir / f"{name}_{date}_{commit}.zip"
+    data = zip_bytes(bundle, manifest["run_version"])
+    if path.is_file() and path.read_bytes() == data:
+        return path
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        raise RunFailed("P103", f"the package cannot be written: {error.filename or path}: {error.strerror}",
+                        hint="free some room or give this user the right to write there, then: runspec package SPEC") from error  # fmt: skip
+    return path
+
+
+def zip_bytes(bundle: Bundle, folder: str) -> bytes:
+    """The archive."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(bundle.files):
+            info = zipfile.ZipInfo(f"{folder}/{name}", STAMP)
+            info.external_attr = MODE << 16
+            info.create_system = 3
+            archive.writestr(info, bundle.files[name], zipfile.ZIP_DEFLATED, DEFLATE_LEVEL)
+    return buffer.getvalue()
+
+
+def _refuse_secrets(bundle: Bundle) -> None:
+    found = find_secrets(bundle.files)
+    if found:
+        raise RunFailed.of(
+            [Diagnostic("P101", f"{place} looks like it holds a secret ({kind})",
+                        hint="nothing was packed; revoke the secret if it is real, take it out of the spec or the data, "
+                             "and run again") for place, kind in found]
+        )  # fmt: skip

@@ -1,0 +1,398 @@
+"""The named checks of ``verify``, V01 to V24: each a function of what was read, in order.
+
+A check returns (status, detail): ``pass`` and ``fail`` speak for themselves; ``n/a`` says why it does not apply to this
+evidence. docs/evidence.md says what each of them proves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from engine.canonical import digest_bytes, digest_json, digest_text
+from engine.data import render_prompt
+from engine.errors import RunspecError
+from engine.proof.bundle import Bundle
+from engine.proof.folder import MANIFEST
+from engine.proof.render import schema_problems
+from engine.proof.secrets import find_secrets
+from engine.scoring import parse_eval_set, parse_predictions, result_summary_text, score
+
+Status = Literal["pass", "fail", "n/a"]
+Answer = tuple[Status, str]
+TOLERANCE = 1e-12
+LEAST_LOSS_SAMPLES = 2
+_HEX40, _HEX64 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+_PLACEHOLDER = re.compile(r"<[^<>]*(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
+                          re.IGNORECASE)  # fmt: skip
+_KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The files of a bundle, parsed when first asked for. A missing or broken one raises :class:`Broken`."""
+
+    bundle: Bundle
+
+    def data(self, name: str) -> bytes:
+        """The bytes of a file."""
+        if name not in self.bundle.files:
+            raise Broken(f"{name} is missing")
+        return self.bundle.files[name]
+
+    def text(self, name: str) -> str:
+        """A file as text."""
+        try:
+            return self.data(name).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Broken(f"{name} is not UTF-8") from error
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file that is an object."""
+        try:
+            value = json.loads(self.text(name))
+        except (ValueError, RecursionError) as error:
+            raise Broken(f"{name} is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise Broken(f"{name} is not a JSON object")
+        return value
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The objects of a JSONL file."""
+        try:
+            rows = [json.loads(line) for line in self.text(name).split("\n") if line]
+        except (ValueError, RecursionError) as error:
+            raise Broken(f"{name} is not JSONL: {error}") from error
+        if not all(isinstance(row, dict) for row in rows):
+            raise Broken(f"{name} has a line that is no object")
+        return rows
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """run_manifest.json."""
+        return self.json("run_manifest.json")
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """eval_summary.json."""
+        return self.json("eval_summary.json")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """run_record.json."""
+        return self.json("run_record.json")
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """metrics.jsonl."""
+        return self.rows("metrics.jsonl")
+
+    def step(self, uses: str) -> dict[str, Any]:
+        """The last step of this kind in the record."""
+        found = [step for step in self.record["steps"] if step["uses"] == uses]
+        if not found:
+            raise Broken(f"run_record.json has no {uses} step")
+        step: dict[str, Any] = found[-1]
+        return step
+
+
+class Broken(Exception):
+    """Something that a check needs is missing or cannot be read: the check fails, and says so."""
+
+
+def names_are_safe(evidence: Evidence) -> Answer:
+    problems = evidence.bundle.problems
+    return _answer(problems, f"{len(evidence.bundle.files)} plain files")
+
+
+def manifest_covers_all(evidence: Evidence) -> Answer:
+    lines = [line for line in evidence.text(MANIFEST).split("\n") if line]
+    listed, problems = {}, []
+    for line in lines:
+        digest, gap, name = line[:64], line[64:66], line[66:]
+        if not _HEX64.fullmatch(digest) or gap != "  " or name in listed:
+            problems.append(f"the line {line[:90]!r} is not a digest and a new name")
+        listed[name] = digest
+    present = {name for name in evidence.bundle.files if name != MANIFEST}
+    problems += [f"{name} is not listed" for name in sorted(present - set(listed))]
+    problems += [f"{name} is listed and missing" for name in sorted(set(listed) - present)]
+    problems += [f"{name} has been changed" for name in sorted(present & set(listed))
+                 if digest_bytes(evidence.data(name)) != listed[name]]  # fmt: skip
+    return _answer(problems, f"{len(listed)} files, every SHA-256 as listed")
+
+
+def schemas_hold(evidence: Evidence) -> Answer:
+    names = ["run_manifest.json", "eval_summary.json", *(name for name in evidence.bundle.files if name == "scorecard.json")]
+    problems = [f"{name}: {problem}" for name in names for problem in schema_problems(name, evidence.json(name))]
+    return _answer(problems, f"{', '.join(names)}")
+
+
+def nothing_is_empty(evidence: Evidence) -> Answer:
+    problems = []
+    for name in ("run_manifest.json", "eval_summary.json"):
+        value = evidence.json(name)
+        reasons = value.get("not_applicable", {})
+        for path, leaf in _leaves(value):
+            if leaf is None and not str(reasons.get(path.split(".")[0]) or reasons.get(path) or "").strip():
+                problems.append(f"{name}: {path} is null, without a reason")
+            if isinstance(leaf, str) and _PLACEHOLDER.search(leaf):
+                problems.append(f"{name}: {path} holds a placeholder: {leaf[:60]}")
+        problems += [f"{name}: {key} has a value and a reason for having none" for key in reasons
+                     if value.get(key) is not None]  # fmt: skip
+    problems += [f"kaggle_output_log.txt: placeholder {match.group()[:60]}"
+                 for match in [_PLACEHOLDER.search(evidence.text("kaggle_output_log.txt"))] if match]  # fmt: skip
+    return _answer(problems, "every field has a value, or a reason for having none")
+
+
+def names_agree(evidence: Evidence) -> Answer:
+    manifest, record = evidence.manifest, evidence.record
+    problems = [f"{key}: {manifest.get(key)!r} in run_manifest.json, {record.get(key)!r} in run_record.json"
+                for key in ("run_version", "model_id", "dataset", "eval_set", "command")
+                if manifest.get(key) != record.get(key)]  # fmt: skip
+    problems += [f"{key}: {manifest.get(key)!r} in run_manifest.json, {evidence.summary.get(key)!r} in eval_summary.json"
+                 for key in ("run_version", "eval_set") if manifest.get(key) != evidence.summary.get(key)]  # fmt: skip
+    return _answer(problems, f"run {manifest['run_version']}, model {manifest['model_id']}")
+
+
+def spec_is_the_one(evidence: Evidence) -> Answer:
+    digest = digest_text(evidence.text("runspec.yaml"))
+    problems = [f"runspec.yaml has SHA-256 {digest[:12]}…, {name} says {str(said)[:12]}…"
+                for name, said in (("run_manifest.json", evidence.manifest.get("spec_sha256")),
+                                   ("run_record.json", evidence.record.get("spec_digest"))) if said != digest]  # fmt: skip
+    if evidence.manifest.get("overrides") != evidence.record.get("overrides"):
+        problems.append("the overrides differ between run_manifest.json and run_record.json")
+    overrides = evidence.record["overrides"]
+    for step in evidence.record["steps"]:
+        for key, value in step["declared"].items():
+            changed = f"{step['id']}.{key}" in overrides or any(name.startswith(f"{step['id']}.{key}.") for name in overrides)
+            if not changed and not _declared_holds(value, step["with"].get(key)):
+                problems.append(f"{step['id']}.{key} was declared {value!r} and was {step['with'].get(key)!r}")
+    return _answer(problems, f"declared = effective, {len(overrides)} overrides listed")
+
+
+def _declared_holds(declared: Any, effective: Any) -> bool:
+    return bool(declared == effective)
+
+
+def commit_is_named(evidence: Evidence) -> Answer:
+    commit, dirty = evidence.manifest["commit_sha"], evidence.manifest.get("commit_dirty")
+    if commit is None:
+        return "n/a", str(evidence.manifest["not_applicable"].get("commit_sha", "no commit"))
+    problems = [] if _HEX40.fullmatch(str(commit)) else [f"{commit!r} is no commit id"]
+    if dirty and not _HEX64.fullmatch(str(evidence.manifest.get("diff_sha256"))):
+        problems.append("the checkout had uncommitted changes, and their digest is missing")
+    return _answer(problems, f"{str(commit)[:12]}, {'with uncommitted changes, digest recorded' if dirty else 'clean'}")
+
+
+def times_are_in_order(evidence: Evidence) -> Answer:
+    record, problems = evidence.record, []
+    for step in record["steps"]:
+        if not record["started_at"] <= step["started_at"] <= step["finished_at"] <= record["finished_at"]:
+            problems.append(f"step {step['id']} is outside the run or ends before it starts")
+    if evidence.summary["evaluated_at"] != evidence.step("score")["finished_at"]:
+        problems.append("evaluated_at is not when the score step finished")
+    if evidence.manifest["timestamp"] != record["started_at"]:
+        problems.append("timestamp is not when the run started")
+    return _answer(problems, f"{record['started_at']} to {record['finished_at']}")
+
+
+def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
+    items = [item.id for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")]
+    rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
+    return _answer([] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items")
+
+
+def prompts_are_the_items(evidence: Evidence) -> Answer:
+    render = str(evidence.step("train_sft")["facts"]["render"])
+    problems = []
+    rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
+    for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl"):
+        said = rows[item.id].get("prompt_sha256")
+        if said is not None and said != digest_text(render_prompt(render, item.prompt)):
+            problems.append(f"{item.id} was generated from another prompt")
+    return _answer(problems, f"rendered by {render}")
+
+
+def score_is_recomputed(evidence: Evidence) -> Answer:
+    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
+    rows, card = score(items, [row for row in predictions if row.text is not None], str(evidence.manifest["metric"]))
+    said, problems = evidence.summary, []
+    wanted = {"primary_score": card.primary_score, f"metrics.{card.metric.split('@')[0]}": card.primary_score,
+              **{f"scorecard.{key}": value for key, value in card.as_json().items() if key not in ("metric", "primary_score")}}  # fmt: skip
+    for path, value in wanted.items():
+        found: Any = said
+        for part in path.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if not _equal(found, value):
+            problems.append(f"{path} is {found!r}, recomputed {value!r}")
+    for row, again in zip(evidence.rows("predictions.jsonl"), rows, strict=True):
+        for key in ("extracted", "expected", "correct"):
+            if row.get(key) != getattr(again, key):
+                problems.append(f"{row['id']}.{key} is {row.get(key)!r}, recomputed {getattr(again, key)!r}")
+    return _answer(problems, f"{card.metric}: {card.primary_score:.4f} again, on {card.n_items} items")
+
+
+def counts_add_up(evidence: Evidence) -> Answer:
+    card = evidence.summary["scorecard"]
+    problems = [] if card["n_items"] == card["n_scored"] + card["n_skipped"] else ["n_items is not n_scored + n_skipped"]
+    if evidence.json("scorecard.json").get("n_items") != card["n_items"]:
+        problems.append("scorecard.json and eval_summary.json differ in n_items")
+    return _answer(problems, f"{card['n_items']} items, {card['n_scored']} scored, {card['n_skipped']} skipped")
+
+
+def loss_is_the_last_metric(evidence: Evidence) -> Answer:
+    rows, problems = evidence.metrics, []
+    steps = [row.get("train_step") for row in rows]
+    if steps != list(range(1, len(rows) + 1)) or not rows:
+        problems.append("metrics.jsonl does not have one row for each train step")
+    if len(rows) != evidence.step("train_sft")["facts"]["num_train_steps"]:
+        problems.append("the number of rows is not the number of train steps")
+    for name, said in (("eval_summary.json", evidence.summary["metrics"]["final_loss"]),
+                       ("train_report.json", evidence.json("train_report.json").get("final_loss"))):  # fmt: skip
+        if rows and not _equal(said, rows[-1].get("loss")):
+            problems.append(f"final_loss is {said} in {name}, and {rows[-1].get('loss')} in the last row of metrics.jsonl")
+    return _answer(problems, f"{len(rows)} train steps, last loss {rows[-1]['loss']:.4f}" if rows else "")
+
+
+def log_is_the_summary(evidence: Evidence) -> Answer:
+    log, summary = evidence.text("kaggle_output_log.txt"), evidence.summary
+    expected = result_summary_text({
+        "model_id": evidence.manifest["model_id"], "dataset": evidence.manifest["dataset"],
+        "eval_set": summary["eval_set"], "primary_score": summary["primary_score"],
+        "final_loss": summary["metrics"]["final_loss"], "n_items": summary["scorecard"]["n_items"],
+        "n_scored": summary["scorecard"]["n_scored"]})  # fmt: skip
+    problems = [] if expected in log and log.count("RESULT SUMMARY") == 1 else ["the RESULT SUMMARY in the log is not eval_summary.json's"]
+    losses = {f"{row['train_step']}": f"{row['loss']:.4f}" for row in evidence.metrics}
+    samples = re.findall(r"train step (\d+)/\d+\s+loss ([0-9.]+)", log)
+    problems += [f"the log's loss of train step {step} is not in metrics.jsonl" for step, loss in samples if losses.get(step) != loss]
+    if len(samples) < min(LEAST_LOSS_SAMPLES, len(losses)):
+        problems.append(f"the log has {len(samples)} loss samples")
+    return _answer(problems, f"RESULT SUMMARY and {len(samples)} loss samples agree")
+
+
+def log_names_the_machine(evidence: Evidence) -> Answer:
+    log, facts = evidence.text("kaggle_output_log.txt"), evidence.step("train_sft")["facts"]
+    wanted = [f"jax {facts['libraries']['jax']}", *facts["devices"]]
+    return _answer([f"the log does not name {text}" for text in wanted if text not in log], ", ".join(wanted))
+
+
+def predictions_are_the_models(evidence: Evidence) -> Answer:
+    trained, asked = (evidence.step(kind)["facts"].get("model_sha256") for kind in ("train_sft", "generate"))
+    problems = [] if trained == asked == evidence.manifest.get("model_sha256") else ["predictions and training name different model bytes"]
+    made_from = evidence.step("generate")["ingredients"]["inputs"]["checkpoint"]["content"]
+    if made_from != evidence.step("train_sft")["content_sha256"]:
+        problems.append("the generate step took another checkpoint than the train step published")
+    return _answer(problems, f"model {str(trained)[:12]}…")
+
+
+def data_is_the_recorded(evidence: Evidence) -> Answer:
+    dataset, problems = evidence.step("build_dataset"), []
+    if digest_bytes(evidence.data("dataset_manifest.json")) != dataset["facts"]["manifest_sha256"]:
+        problems.append("dataset_manifest.json is not the one the build made")
+    said = evidence.step("score")["ingredients"]["spec"]["eval_set"]
+    if digest_bytes(evidence.data("eval_set.jsonl")) != said:
+        problems.append("eval_set.jsonl is not the one that was scored on")
+    overlap = dataset["facts"]["n_overlap"]
+    if overlap and dataset["with"]["on_overlap"] != "keep" and not evidence.json("dataset_manifest.json")["lineage"]["n_dropped"]:
+        problems.append(f"{overlap} training rows overlap with the eval set, and the run-spec does not allow it")
+    for step in evidence.record["steps"]:
+        if digest_json(step["ingredients"]) != step["fingerprint"]:
+            problems.append(f"the fingerprint of step {step['id']} is not that of its ingredients")
+    problems += _changed_files(evidence)
+    return _answer(problems, f"dataset {dataset['facts']['dataset']}, overlap with the eval set: {overlap}")
+
+
+def _changed_files(evidence: Evidence) -> list[str]:
+    """Attachments that are not the files the steps published."""
+    origin = {"metrics.jsonl": ("train_sft", "metrics.jsonl"), "train_report.json": ("train_sft", "train_report.json"),
+              "predictions.jsonl": ("score", "predictions.jsonl"), "scorecard.json": ("score", "scorecard.json")}  # fmt: skip
+    return [f"{name} is not the file that step {evidence.step(kind)['id']} published" for name, (kind, source) in origin.items()
+            if digest_bytes(evidence.data(name)) != evidence.step(kind)["files"].get(source)]  # fmt: skip
+
+
+def no_secret_is_packed(evidence: Evidence) -> Answer:
+    return _answer([f"{place}: {kind}" for place, kind in find_secrets(evidence.bundle.files)], "none found by shape")
+
+
+def kaggle_is_well_formed(evidence: Evidence) -> Answer:
+    url = evidence.manifest["kaggle_notebook_url"]
+    if url is None:
+        return "n/a", str(evidence.manifest["not_applicable"].get("kaggle_notebook_url", "no notebook"))
+    return _answer([] if _KAGGLE_URL.fullmatch(str(url)) else [f"{url} is no address of a Kaggle notebook"], str(url))
+
+
+def not_yet(reason: str) -> Callable[[Evidence], Answer]:
+    """A check that this evidence cannot have."""
+    return lambda evidence: ("n/a", reason)
+
+
+CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
+    ("V01", "member names are safe", names_are_safe),
+    ("V02", "manifest-sha256.txt covers every file and nothing else", manifest_covers_all),
+    ("V03", "evidence files follow their schemas", schemas_hold),
+    ("V04", "no null without a reason, no placeholder", nothing_is_empty),
+    ("V05", "names agree in all files", names_agree),
+    ("V06", "the run-spec is the recorded one, declared = effective", spec_is_the_one),
+    ("V07", "the commit is named", commit_is_named),
+    ("V08", "times are in order", times_are_in_order),
+    ("V09", "one prediction for each eval item, in order", ids_are_the_eval_sets),
+    ("V10", "prompts are those of the eval items", prompts_are_the_items),
+    ("V11", "scores recomputed from the predictions", score_is_recomputed),
+    ("V12", "counts add up", counts_add_up),
+    ("V13", "final loss is the last metric, no gaps", loss_is_the_last_metric),
+    ("V14", "the log says what the summary says", log_is_the_summary),
+    ("V15", "the log names versions and devices", log_names_the_machine),
+    ("V16", "predictions come from the trained model", predictions_are_the_models),
+    ("V17", "the sessions of the run are chained", not_yet("the run record is the same for resumed and uninterrupted runs")),
+    ("V18", "the nonce of the push appears", not_yet("not pushed by runspec kaggle")),
+    ("V19", "the notebook's address is well formed", kaggle_is_well_formed),
+    ("V20", "data and artifacts are the recorded ones", data_is_the_recorded),
+    ("V21", "no secret", no_secret_is_packed),
+    ("V22", "the provenance statement names these files", not_yet("no provenance statement is written yet")),
+    ("V23", "signatures", not_yet("unsigned")),
+)  # fmt: skip
+
+
+def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Answer:
+    """One check; evidence that it cannot work on fails it."""
+    try:
+        return function(evidence)
+    except Broken as error:
+        return "fail", str(error)
+    except RunspecError as error:
+        return "fail", error.diagnostics[0].message
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        # The files are a stranger's: a value of another type than ours is one more way to be wrong.
+        return "fail", f"a value is missing or of the wrong kind: {type(error).__name__} {error}"
+
+
+def _answer(problems: Sequence[str], good: str) -> Answer:
+    if not problems:
+        return "pass", good
+    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+    return "fail", "; ".join(problems[:3]) + more
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        return isinstance(found, dict) and found.keys() == wanted.keys() and all(_equal(found[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float):
+        return bool(found == wanted)
+    return isinstance(found, int | float) and not isinstance(found, bool) and abs(found - wanted) <= TOLERANCE
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [leaf for key, child in value.items() if key != "not_applicable"
+                for leaf in _leaves(child, f"{path}.{key}" if path else key)]  # fmt: skip
+    if isinstance(value, list):
+        return [leaf for index, child in enumerate(value) for leaf in _leaves(child, f"{path}.{index}")]
+    return [(path, value)]
+
+
+__all__ = ["CHECKS", "Evidence", "run_check"]

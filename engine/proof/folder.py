@@ -1,0 +1,102 @@
+"""The evidence folder: rendered files, what a stranger needs to check them, and ``manifest-sha256.txt``.
+
+The manifest is written last and has the form that ``sha256sum -c`` reads. A file that is there already with the same
+bytes is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from engine.canonical import digest_bytes, pretty_json, write_atomic
+from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
+from engine.proof.render import render_text
+from engine.proof.view import make_view, record_dump
+from engine.record import RunRecord
+
+MANIFEST = "manifest-sha256.txt"
+# file in the evidence folder -> (kind of the step, file of its artifact); optional ones only where the step ran
+ATTACHMENTS: Mapping[str, tuple[str, str]] = {
+    "dataset_manifest.json": ("build_dataset", "manifest.json"),
+    "smoke_report.json": ("smoke_run", "smoke_report.json"),
+    "metrics.jsonl": ("train_sft", "metrics.jsonl"),
+    "train_report.json": ("train_sft", "train_report.json"),
+    "predictions.jsonl": ("score", "predictions.jsonl"),
+    "scorecard.json": ("score", "scorecard.json"),
+}
+
+
+def render_evidence(
+    record: RunRecord, files: Sequence[str], out_dir: Path, *, template_dirs: Sequence[Path]
+) -> list[Path]:
+    """Render and write everything; returns the paths. Nothing is written unless all of it could be made."""
+    _refuse_another_run(record.run_version, out_dir)
+    view = make_view(record)
+    contents = {name: render_text(name, view, template_dirs).encode() for name in files}
+    again = {name: render_text(name, make_view(record), template_dirs).encode() for name in files}
+    changing = sorted(name for name in files if contents[name] != again[name])
+    if changing:
+        raise InputInvalid("E109", f"{', '.join(changing)} renders differently each time",
+                           hint="evidence is a function of the run: take the clock or the dice out of the template")  # fmt: skip
+    contents.update(_attachments(record))
+    manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
+    try:
+        return _write(out_dir, {**contents, MANIFEST: manifest.encode()})
+    except OSError as error:
+        raise RunFailed("E110", f"the evidence cannot be written: {error.filename or out_dir}: {error.strerror}",
+                        hint="free some room or give this user the right to write there, then: runspec evidence SPEC") from error  # fmt: skip
+
+
+def _attachments(record: RunRecord) -> dict[str, bytes]:
+    contents = {
+        "runspec.yaml": record.spec_text.encode(),
+        "eval_set.jsonl": record.eval_set_text.encode(),
+        "run_record.json": pretty_json(record_dump(record)).encode(),
+    }
+    for name, (kind, source) in ATTACHMENTS.items():
+        step = record.step_of(kind)
+        if step is None:
+            continue
+        try:
+            contents[name] = step.artifact.file(source).read_bytes()
+        except (KeyError, OSError) as error:
+            raise EvidenceIncomplete("E101", f'the evidence needs {source}, and step "{step.id}" ({kind}) did not leave it',
+                                     hint=f"run it again: --force {step.id}") from error  # fmt: skip
+    return contents
+
+
+def _refuse_another_run(run_version: str, out_dir: Path) -> None:
+    """E108: evidence of one run is never written over that of another."""
+    try:
+        theirs = json.loads((out_dir / "run_manifest.json").read_text(encoding="utf-8"))["run_version"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        theirs = "an unreadable run"
+    if theirs != run_version:
+        raise InputInvalid("E108", f"{out_dir.name}/ holds the evidence of {theirs}, not of {run_version}",
+                           hint="give this run an evidence.dir of its own, or move the other one away")  # fmt: skip
+
+
+def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """The manifest comes last; files of an earlier rendering that are no longer made are taken away before it."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for stale in out_dir.iterdir():
+        if stale.is_file() and stale.name not in contents and _is_ours(stale.name, out_dir):
+            stale.unlink()
+    for name, data in contents.items():
+        path = out_dir / name
+        if not path.is_file() or path.read_bytes() != data:
+            write_atomic(path, data)
+    return [out_dir / name for name in contents]
+
+
+def _is_ours(name: str, out_dir: Path) -> bool:
+    """Whether an earlier manifest lists the file."""
+    manifest = out_dir / MANIFEST
+    if not manifest.is_file():
+        return name in ATTACHMENTS
+    lines = manifest.read_text(encoding="utf-8", errors="replace").split("\n")
+    return name in {line[66:] for line in lines}

@@ -1,0 +1,63 @@
+"""Evidence folder or zip -> which checks hold, and how far that can be trusted.
+
+    verification = verify(Path("submission/quickstart_20260102_1a2b3c4.zip"))
+    verification.ok, verification.trust_level
+
+Trust is computed, never claimed. L0: the evidence agrees with itself and the score follows from the predictions. L1:
+somebody signed it. L2: a platform witnessed it. L3: it was run again. No digest alone proves that a run happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import InputInvalid
+from engine.proof.bundle import Bundle, read_bundle
+from engine.proof.checklist import CHECKS, Evidence, Status, run_check
+
+TRUST_WORDS = "L0: self-consistent; unsigned, so it does not prove that the run happened"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One named check and its outcome."""
+
+    id: str
+    title: str
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """``ok`` where no check failed."""
+
+    ok: bool
+    trust_level: str
+    checks: Sequence[Check]
+
+
+def verify(path: Path) -> Verification:
+    """Check a folder or a zip; never raises for its content. Raises InputInvalid V00 where it cannot be opened."""
+    try:
+        bundle = read_bundle(path)
+    except OSError as error:
+        raise InputInvalid("V00", f"{path} cannot be read: {error.strerror or error}",
+                           hint="name an evidence folder or a package") from error  # fmt: skip
+    return verify_bundle(bundle)
+
+
+def verify_bundle(bundle: Bundle) -> Verification:
+    """All checks, in order. Where the names are not safe nothing else is looked at."""
+    evidence, checks = Evidence(bundle), []
+    for id_, title, function in CHECKS:
+        if checks and checks[0].status == "fail" and bundle.kind == "zip":
+            checks.append(Check(id_, title, "n/a", "not looked at: see V01"))
+            continue
+        status, detail = run_check(function, evidence)
+        checks.append(Check(id_, title, status, detail))
+    ok = all(check.status != "fail" for check in checks)
+    level = Check("V24", "trust level, computed", "pass" if ok else "fail", TRUST_WORDS if ok else "none: a check failed")
+    return Verification(ok, "L0", [*checks, level])

@@ -1,0 +1,203 @@
+"""Run record -> view: every field that a template can name, computed from the record and its artifacts.
+
+What comes out is plain dictionaries, lists, text and numbers. A field that does not apply is None and has its
+reason under ``not_applicable``; one that should be there and is not raises EvidenceIncomplete (exit 4), which
+names the step that should have made it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from engine.errors import EvidenceIncomplete
+from engine.record import RunRecord, StepRecord
+from engine.scoring import result_summary_text
+
+SCHEMA_VERSION = 1
+NO_TUNING = "no tuning job: the run-spec declares every hyper-parameter"
+NOT_ON_KAGGLE = "not run on Kaggle"
+UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot learn this of itself, and whoever pushed it did not pass it on"
+NO_CHECKOUT = "the project is not a git checkout"
+NO_REVISION = "the weights do not come from a hub"
+
+
+def make_view(record: RunRecord) -> dict[str, Any]:
+    """The names that templates can use. Raises EvidenceIncomplete E101."""
+    needed = _Needed(record)
+    summary, card = needed.summary(), needed.json("score", "scorecard.json", "the scorecard")
+    train, score_step = needed.step("train_sft", "final_loss"), needed.step("score", "primary_score")
+    reasons: dict[str, str] = {name: NO_TUNING for name in ("tuning_job_id", "trial_id")}
+    kaggle = _kaggle(record, reasons)
+    commit = record.environment.get("commit_sha")
+    if commit is None:
+        reasons["commit_sha"] = NO_CHECKOUT
+    if record.model_revision is None:
+        reasons["model_revision"] = NO_REVISION
+    metric = str(card["metric"])
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_version": record.run_version,
+        "model_id": record.model_id,
+        "model_revision": record.model_revision,
+        "model_sha256": needed.fact(train, "model_sha256"),
+        "dataset": record.dataset,
+        "eval_set": record.eval_set,
+        "config_path": record.spec_path,
+        "spec_sha256": record.spec_digest,
+        "overrides": dict(record.overrides),
+        "command": record.command,
+        "commit_sha": commit,
+        "commit_dirty": record.environment.get("commit_dirty"),
+        "diff_sha256": record.environment.get("diff_sha256"),
+        "timestamp": record.started_at,
+        "finished_at": record.finished_at,
+        "evaluated_at": score_step.artifact.finished_at,
+        "tuning_job_id": None,
+        "trial_id": None,
+        **kaggle,
+        "notes": record.notes,
+        "device": record.device,
+        "environment": _environment(record),
+        "steps": [_step(step) for step in record.steps],
+        "metric": metric,
+        "metrics": {metric.split("@")[0]: card["primary_score"], "final_loss": summary["final_loss"]},
+        "primary_score": card["primary_score"],
+        "final_loss": summary["final_loss"],
+        "scorecard": {key: value for key, value in card.items() if key not in ("metric", "primary_score")},
+        "predictions_path": "predictions.jsonl",
+        "result_summary": result_summary_text(summary),
+        "train": dict(train.artifact.facts),
+        "log": _log(record, train),
+        "not_applicable": reasons,
+    }
+
+
+class _Needed:
+    """Reads what must be there, and says who should have made it where it is not."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self.record = record
+
+    def step(self, kind: str, field: str) -> StepRecord:
+        """The step of a kind."""
+        found = self.record.step_of(kind)
+        if found is None:
+            raise EvidenceIncomplete(
+                "E101", f"the evidence needs {field}, and the run has no {kind} step that would have made it",
+                hint=f"add a step to the run-spec: {{id: {kind.split('_')[0]}, uses: {kind}}}",
+            )  # fmt: skip
+        return found
+
+    def fact(self, step: StepRecord, name: str) -> Any:
+        """A fact that must have a value."""
+        value = step.artifact.facts.get(name)
+        if value is None:
+            raise EvidenceIncomplete(
+                "E101", f'the evidence needs {name}, and step "{step.id}" ({step.uses}) did not make it',
+                hint=f"run it again: --force {step.id}",
+            )  # fmt: skip
+        return value
+
+    def json(self, kind: str, name: str, field: str) -> dict[str, Any]:
+        """A JSON file of a step's artifact."""
+        step = self.step(kind, field)
+        try:
+            value: dict[str, Any] = json.loads(step.artifact.file(name).read_text(encoding="utf-8"))
+        except (KeyError, OSError, ValueError) as error:
+            raise EvidenceIncomplete(
+                "E101", f'the evidence needs {field}: {name} of step "{step.id}" ({step.uses}) cannot be read',
+                hint=f"run it again: --force {step.id}",
+            ) from error  # fmt: skip
+        return value
+
+    def summary(self) -> dict[str, Any]:
+        """The summary, complete."""
+        summary = self.json("result_summary", "summary.json", "the RESULT SUMMARY")
+        for name in ("primary_score", "final_loss", "n_items", "n_scored"):
+            if summary.get(name) is None:
+                maker = "train_sft" if name == "final_loss" else "score"
+                raise EvidenceIncomplete("E101", f"the summary has no {name}, which the {maker} step should have made")
+        return summary
+
+
+def _kaggle(record: RunRecord, reasons: dict[str, str]) -> dict[str, Any]:
+    """The three fields of the runbook, each a value or a reason."""
+    facts = record.environment.get("kaggle")
+    fields = {}
+    for name in ("notebook_url", "notebook_version", "run_id"):
+        value = facts.get(name) if facts else None
+        fields[f"kaggle_{name}"] = value
+        if value is None:
+            reasons[f"kaggle_{name}"] = UNKNOWN_ON_KAGGLE if facts else NOT_ON_KAGGLE
+    return fields
+
+
+def _environment(record: RunRecord) -> dict[str, Any]:
+    kept = ("engine", "python", "implementation", "platform", "cpu_count", "libraries")
+    return {name: record.environment[name] for name in kept if name in record.environment}
+
+
+def _step(step: StepRecord) -> dict[str, Any]:
+    artifact = step.artifact
+    return {
+        "id": step.id,
+        "uses": step.uses,
+        "with": dict(step.args),
+        "artifact": artifact.type,
+        "fingerprint": artifact.fingerprint,
+        "content_sha256": artifact.digest,
+        "started_at": artifact.started_at,
+        "finished_at": artifact.finished_at,
+    }
+
+
+def _log(record: RunRecord, train: StepRecord) -> dict[str, Any]:
+    """What the log is made of: facts of each phase, and every so-manyth row of the metrics."""
+    rows = [json.loads(line) for line in train.artifact.file("metrics.jsonl").read_text("utf-8").split("\n") if line]
+    every, last = int(train.args.get("log_every_steps", 10)), len(rows)
+    samples = [row for row in rows if row["train_step"] in (1, last) or row["train_step"] % every == 0 or "eval_loss" in row]
+    facts = {kind: dict(step.artifact.facts) if (step := record.step_of(kind)) else None
+             for kind in ("build_dataset", "smoke_run", "generate", "score")}  # fmt: skip
+    return {**facts, "num_train_steps": last, "samples": samples, "warnings": _warnings(facts, train.artifact.facts)}
+
+
+def _warnings(facts: Mapping[str, Any], train: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers should know before believing them."""
+    dataset, found = facts["build_dataset"] or {}, []
+    if dataset.get("n_overlap"):
+        found.append(f"{dataset['n_overlap']} training rows asked what the eval set asks")
+    for name, words in (("n_duplicates", "rows repeat an earlier prompt"), ("n_dropped", "rows were dropped")):
+        if dataset.get(name):
+            found.append(f"{dataset[name]} {words}")
+    for name, words in (("n_dropped", "dropped"), ("n_truncated", "truncated")):
+        if train.get(name):
+            found.append(f"{train[name]} rows longer than seq_len were {words}")
+    if (facts["score"] or {}).get("n_skipped"):
+        found.append(f"{facts['score']['n_skipped']} items have no prediction and count 0")
+    return found
+
+
+def record_dump(record: RunRecord) -> dict[str, Any]:
+    """The record as JSON, without paths of this machine."""
+    names = (
+        "run_version", "notes", "spec_path", "spec_digest", "command", "model_id", "model_revision", "dataset",
+        "eval_set", "device", "started_at", "finished_at",
+    )  # fmt: skip
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **{name: getattr(record, name) for name in names},
+        "overrides": dict(record.overrides),
+        "environment": dict(record.environment),
+        "steps": [
+            {
+                **_step(step),
+                "declared": dict(step.declared),
+                "facts": dict(step.artifact.facts),
+                "files": dict(step.artifact.files),
+                "ingredients": dict(step.artifact.ingredients),
+            }
+            for step in record.steps
+        ],
+    }
