@@ -1,8 +1,8 @@
 """Which sequences a train step sees: a pure function of (seed, epoch, train_step), without iterator state.
 
 The sequences of an epoch are permuted by a counter-based generator keyed by (seed, epoch); train step s takes
-the s-th slice of the endless row of epochs, so every batch is full and a restart in the middle of an epoch
-needs nothing but the number of the step.
+the s-th slice of the endless row of epochs, so every batch is full (one that begins at the end of an epoch goes on
+in the next) and a restart in the middle of an epoch needs nothing but the number of the step.
 
     >>> order = DataOrder(n_sequences=3, per_step=2, seed=0)
     >>> sorted([*order.indices(1), *order.indices(2)][:3])
@@ -11,14 +11,18 @@ needs nothing but the number of the step.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from engine.trainer.packing import Packed
+from engine.trainer.packing import Packed, permutation
 
 Batch = dict[str, np.ndarray[Any, np.dtype[np.int32]]]
+
+# A memo of a pure function: two epochs are what a step can touch unless an epoch is shorter than a step.
+_epoch = functools.lru_cache(maxsize=4)(permutation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,9 @@ class DataOrder:
     per_step: int
     seed: int
 
-    def epoch(self, number: int) -> list[int]:
+    def epoch(self, number: int) -> tuple[int, ...]:
         """The permutation of epoch 0, 1, …"""
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, number]))
-        return [int(index) for index in generator.permutation(self.n_sequences)]
+        return _epoch(self.n_sequences, self.seed, number)
 
     def indices(self, train_step: int) -> list[int]:
         """The sequences of train step 1, 2, …, across the end of an epoch where it falls inside."""
@@ -45,13 +48,16 @@ class DataOrder:
 
 
 def batch_at(packed: Packed, order: DataOrder, train_step: int, micro_batches: int) -> Batch:
-    """tokens, loss_mask, segment_ids, positions, each i32[A, B, T] for A micro-batches of B sequences."""
-    chosen = order.indices(train_step)
-    return {
-        name: _split(getattr(packed, name)[chosen], micro_batches)
-        for name in ("tokens", "loss_mask", "segment_ids", "positions")
-    }
+    """The arrays of :class:`Packed`, each i32[A, B, …] for A micro-batches of B sequences."""
+    chosen = packed.take(order.indices(train_step))
+    return {name: _split(array, micro_batches) for name, array in chosen.items()}
+
+
+def real_tokens(packed: Packed, order: DataOrder, first: int, last: int) -> int:
+    """Tokens, padding left out, that train steps ``first`` to ``last`` are fed."""
+    each = packed.real_tokens
+    return sum(int(each[order.indices(train_step)].sum()) for train_step in range(first, last + 1))
 
 
 def _split(array: np.ndarray[Any, np.dtype[np.int32]], parts: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    return array.reshape(parts, array.shape[0] // parts, *array.shape[1:])  # [A, B, T]
+    return array.reshape(parts, array.shape[0] // parts, *array.shape[1:])  # [A, B, …]

@@ -1,7 +1,10 @@
-"""The loss: negative log-likelihood of the tokens that count, as a sum and a count.
+"""The loss: negative log-likelihood of the tokens that count, and nothing computed for those that do not.
 
-Sums, not means, so that micro-batches with different numbers of trained tokens add up to the same gradient as
-one batch: the division by the whole step's token count comes last (see train_step).
+Hidden states are picked at the places that predict a trained token before the vocabulary comes in: prompts and
+padding cost no logits (for Gemma 2B the head is a fifth of all multiplications). Weights carry the denominator of
+the whole train step, so that micro-batches with different numbers of trained tokens add up to one batch.
+
+Legend: B sequences, J targets a sequence, M = B*J, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,26 +15,23 @@ import jax
 import jax.numpy as jnp
 
 # Above this many logits (256 MiB in float32) they are made chunk by chunk and made again in the backward pass:
-# Gemma's 256,000 words would need 0.5 GiB for one row of 512 tokens, four times over.
+# Gemma's 256,000 words would need 0.5 GiB for one sequence of 512 targets, four times over.
 MAX_LOGITS = 1 << 26
 
 
-def token_losses(model: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """nll f32[B, T-1] of each next token, and weights f32[B, T-1]: 1 where it counts."""
+def target_losses(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    """-log p of each target, f32[B, J]; what fills up has some number there too: weigh it with 0."""
     hidden = model.hidden(batch["tokens"], positions=batch["positions"], segment_ids=batch["segment_ids"])
-    hidden, labels = hidden[:, :-1], batch["tokens"][:, 1:]  # [B, T-1, D], [B, T-1]
-    same_row = batch["segment_ids"][:, 1:] == batch["segment_ids"][:, :-1]
-    weights = (batch["loss_mask"][:, 1:] * same_row).astype(jnp.float32)
-    rows, length, width = hidden.shape
-    flat = hidden.reshape(rows * length, width)  # [M, D]
-    losses = _negative_log_likelihood(model, flat, labels.reshape(-1))
-    return losses.reshape(rows, length), weights
+    picked = jnp.take_along_axis(hidden, batch["target_places"][:, :, None], axis=1)  # [B, J, D]
+    rows, targets, width = picked.shape
+    flat = picked.reshape(rows * targets, width)  # [M, D]
+    losses = _negative_log_likelihood(model, flat, batch["target_ids"].reshape(-1))
+    return losses.reshape(rows, targets)
 
 
-def summed_loss(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
-    """Scalar f32: the sum of nll over the tokens that count."""
-    losses, weights = token_losses(model, batch)
-    return jnp.sum(losses * weights)
+def weighted_loss(model: Any, batch: dict[str, jax.Array], share: jax.Array) -> jax.Array:
+    """Scalar f32: the sum over targets, each times ``share`` (1 / targets of the whole train step)."""
+    return jnp.sum(target_losses(model, batch) * (batch["target_weights"].astype(jnp.float32) * share))
 
 
 def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array) -> jax.Array:

@@ -1,14 +1,15 @@
 """rows.jsonl -> token rows: what is fed, and which tokens count.
 
-In: lines ``{"id": …, "segments": [{"text": …, "train": bool}, …]}``. Out: :class:`TokenRow`, each with BOS once in
-front, every segment tokenised by itself (so no token spans the boundary between prompt and answer), and EOS,
-trained, after the last trained segment.
+In: lines ``{"id": …, "segments": [{"text": …, "train": bool, "eos"?: bool}, …]}``. Out: :class:`TokenRow`, each with
+BOS once in front, every segment tokenised by itself (so no token spans the boundary between prompt and answer), and
+EOS, trained, after the last trained segment and after every trained segment that ``"eos": true`` marks (the turns of
+a chat). What stands after the last trained segment is left out: it cannot change the loss of anything before it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,15 @@ class TokenRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a row's text; ``eos``: EOS follows it even though it is not the last trained one."""
+
+    text: str
+    train: bool
+    eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Fitted:
     """Rows that fit, and how many did not."""
 
@@ -39,52 +49,69 @@ class Fitted:
 
 
 def read_token_rows(path: Path, tokenizer: Tokenizer) -> list[TokenRow]:
-    """Every row of the file. Raises InputInvalid T110 (unreadable line), T111 (nothing trained)."""
-    parsed, problems = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-            parsed.append((row["id"], [(part["text"], bool(part["train"])) for part in row["segments"]], number))
-        except (ValueError, KeyError, TypeError) as error:
-            problems.append(Diagnostic("T110", f"not a training row: {error!r}", Where(str(path), number)))
-    texts = [text for _, segments, _ in parsed for text, _ in segments]
-    encoded = iter(tokenizer.encode_many(texts))
+    """Every row of the file. Raises InputInvalid T110 (unreadable line), T111 (nothing trained), T112 (no row)."""
+    problems: list[Diagnostic] = []
+    parsed = list(_parsed(path, problems))
+    encoded = iter(tokenizer.encode_many([segment.text for _, segments, _ in parsed for segment in segments]))
     rows = []
     for row_id, segments, number in parsed:
-        tokens = [(next(encoded), train) for _, train in segments]
-        row = token_row(row_id, tokens, tokenizer)
-        if not any(row.loss_mask[:-1]):  # the EOS alone teaches no answer
+        ids = [next(encoded) for _ in segments]
+        if not any(len(ids[index]) for index, segment in enumerate(segments) if segment.train):
             problems.append(Diagnostic("T111", f'row "{row_id}" has no token that is trained', Where(str(path), number),
                                        "its answer is empty, or nothing of it is marked as trained"))  # fmt: skip
-        rows.append(row)
+        rows.append(token_row(row_id, segments, ids, tokenizer))
     if not rows and not problems:
         problems.append(Diagnostic("T112", "there is no row to train on", Where(str(path))))
     if problems:
-        raise InputInvalid.of(problems[:SHOWN_ROWS])
+        raise InputInvalid.of(_shown(problems, path))
     return rows
 
 
-def token_row(row_id: str, segments: Sequence[tuple[Sequence[int], bool]], tokenizer: Tokenizer) -> TokenRow:
-    """Join tokenised segments.
+def _parsed(path: Path, problems: list[Diagnostic]) -> Iterator[tuple[str, list[Segment], int]]:
+    """(id, segments, line number) of each readable line; the others go to ``problems``."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode())
+            segments = [
+                Segment(part["text"], bool(part["train"]), bool(part.get("eos", False))) for part in row["segments"]
+            ]
+            if not all(isinstance(segment.text, str) for segment in segments):
+                raise TypeError("text is not a string")
+            yield str(row["id"]), segments, number
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(Diagnostic("T110", f"not a training row: {error!r}", Where(str(path), number)))
 
-    >>> token_row("a", [([5, 6], False), ([7], True)], tokenizer)  # doctest: +SKIP
-    TokenRow(id='a', tokens=(2, 5, 6, 7, 1), loss_mask=(0, 0, 0, 1, 1))
-    """
-    last_trained = max((index for index, (_, train) in enumerate(segments) if train), default=-1)
+
+def _shown(problems: Sequence[Diagnostic], path: Path) -> list[Diagnostic]:
+    """The first ones, and how many more there are."""
+    if len(problems) <= SHOWN_ROWS:
+        return list(problems)
+    more = Diagnostic(problems[0].code, f"and {len(problems) - SHOWN_ROWS} more rows", Where(str(path)))
+    return [*problems[:SHOWN_ROWS], more]
+
+
+def token_row(
+    row_id: str, segments: Sequence[Segment], ids: Sequence[Sequence[int]], tokenizer: Tokenizer
+) -> TokenRow:
+    """Join tokenised segments: (prompt [5, 6]) (answer [7], trained) -> tokens 2 5 6 7 1, mask 0 0 0 1 1."""
+    last_trained = max((index for index, segment in enumerate(segments) if segment.train), default=-1)
     tokens, mask = [tokenizer.bos_id], [0]
-    for index, (ids, train) in enumerate(segments):
-        tokens += ids
-        mask += [int(train)] * len(ids)
-        if index == last_trained:
+    for index, segment in enumerate(segments[: last_trained + 1]):
+        tokens += ids[index]
+        mask += [int(segment.train)] * len(ids[index])
+        if segment.train and (segment.eos or index == last_trained):
             tokens.append(tokenizer.eos_id)
             mask.append(1)
     return TokenRow(row_id, tuple(tokens), tuple(mask))
 
 
 def fit_rows(rows: Iterable[TokenRow], seq_len: int, on_long_row: OnLongRow) -> Fitted:
-    """Apply the policy for rows longer than ``seq_len``. Raises InputInvalid T113 (fail), T114 (nothing left)."""
+    """Apply the policy for rows longer than ``seq_len``. Raises InputInvalid T113 (fail), T114 (nothing left).
+
+    A row that loses all its trained tokens by ``truncate`` teaches nothing: it counts as dropped.
+    """
     kept, long, truncated = [], [], 0
     for row in rows:
         if len(row.tokens) <= seq_len:
@@ -113,8 +140,3 @@ def _too_long(rows: Sequence[TokenRow], seq_len: int) -> list[Diagnostic]:
     if len(rows) > SHOWN_ROWS:
         found.append(Diagnostic("T113", f"and {len(rows) - SHOWN_ROWS} more rows are too long", hint=hint))
     return found
-
-
-def as_json(row: TokenRow) -> dict[str, Any]:
-    """For looking at."""
-    return {"id": row.id, "tokens": list(row.tokens), "loss_mask": list(row.loss_mask)}

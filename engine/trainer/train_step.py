@@ -2,9 +2,9 @@
 
     state, metrics = step(state, batch)
 
-State is {"params", "opt_state", "step"}; batch is what :func:`engine.trainer.batches.batch_at` gives, [A, B, T].
-Gradients of A micro-batches are summed in float32 and divided by the number of trained tokens of the whole
-step: k micro-batches are one batch.
+State is {"params", "opt_state", "step"}; batch is what :func:`engine.trainer.batches.batch_at` gives, [A, B, …].
+The share of one target (1 / trained tokens of the whole step) weighs each of them in every micro-batch, and
+gradients are summed in float32: k micro-batches are one batch.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import optax
 from flax import nnx
 
 from engine.trainer.args import TrainArgs
-from engine.trainer.loss import summed_loss, token_losses
-from engine.trainer.optimizer import as_float32, make_optimizer
+from engine.trainer.loss import target_losses, weighted_loss
+from engine.trainer.optimizer import as_float32, make_optimizer, store
 
 State = dict[str, Any]
 Arrays = dict[str, jax.Array]
@@ -37,62 +37,58 @@ def make_train_step(graphdef: Any, args: TrainArgs) -> Callable[[State, Arrays],
     """The uncompiled step; metrics are loss, grad_norm, learning_rate and tokens (those that count)."""
     optimizer, schedule = make_optimizer(args)
 
-    def micro(params: Any, batch: Arrays) -> jax.Array:
-        return summed_loss(nnx.merge(graphdef, params), batch)
-
-    def gradients(params: Any, batch: Arrays) -> tuple[jax.Array, Any]:
-        """Sums over all micro-batches."""
-        if batch["tokens"].shape[0] == 1:
-            loss, grads = jax.value_and_grad(micro)(params, {name: array[0] for name, array in batch.items()})
-            return loss, as_float32(grads)
-
-        def add(carry: Any, part: Arrays) -> tuple[Any, None]:
-            loss, grads = jax.value_and_grad(micro)(params, part)
-            return jax.tree.map(jnp.add, carry, (loss, as_float32(grads))), None
-
-        zero = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, as_float32(params)))
-        (loss, grads), _ = jax.lax.scan(add, zero, batch)
-        return loss, grads
-
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
         params = state["params"]
-        tokens = jnp.sum(_counted(batch))
-        loss, grads = gradients(params, batch)
+        tokens = jnp.sum(batch["target_weights"])
         share = 1.0 / jnp.maximum(tokens, 1).astype(jnp.float32)
-        grads = jax.tree.map(lambda leaf: leaf * share, grads)
+        loss, grads = accumulated_gradients(graphdef, params, batch, share)
         wide = as_float32(params)
         updates, opt_state = optimizer.update(grads, state["opt_state"], wide)
-        moved = jax.tree.map(
-            lambda new, old: new.astype(old.dtype), optax.apply_updates(wide, updates), params
-        )
+        key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
         metrics = {
-            "loss": loss * share,
+            "loss": loss,
             "grad_norm": optax.global_norm(grads),
             "learning_rate": jnp.asarray(schedule(state["step"]), jnp.float32),
             "tokens": tokens,
         }
+        moved = store(optax.apply_updates(wide, updates), params, key)
         return {"params": moved, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 
     return step
 
 
-def _counted(batch: Arrays) -> jax.Array:
-    """i32[A, B, T-1]: 1 where a next token counts."""
-    same_row = batch["segment_ids"][..., 1:] == batch["segment_ids"][..., :-1]
-    return batch["loss_mask"][..., 1:] * same_row.astype(jnp.int32)
+def accumulated_gradients(graphdef: Any, params: Any, batch: Arrays, share: jax.Array) -> tuple[jax.Array, Any]:
+    """(loss, gradients in float32) of all micro-batches together."""
+
+    def micro(params: Any, part: Arrays) -> jax.Array:
+        return weighted_loss(nnx.merge(graphdef, params), part, share)
+
+    if batch["tokens"].shape[0] == 1:
+        loss, grads = jax.value_and_grad(micro)(params, {name: array[0] for name, array in batch.items()})
+        return loss, as_float32(grads)
+
+    def add(carry: Any, part: Arrays) -> tuple[Any, None]:
+        loss, grads = jax.value_and_grad(micro)(params, part)
+        return jax.tree.map(jnp.add, carry, (loss, as_float32(grads))), None
+
+    zero = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, as_float32(params)))
+    (loss, grads), _ = jax.lax.scan(add, zero, batch)
+    return loss, grads
 
 
-def compile_train_step(graphdef: Any, args: TrainArgs, state: State, batch: Arrays) -> Any:
-    """Compile for these shapes, donating the state: its bytes are reused for the new one."""
-    return jax.jit(make_train_step(graphdef, args), donate_argnums=0).lower(state, batch).compile()
+def compile_train_step(graphdef: Any, args: TrainArgs, state: State, batch: Any) -> Any:
+    """Compile for these shapes and placements, donating the state: its bytes are reused for the new one."""
+    placements = jax.tree.map(lambda leaf: leaf.sharding, state)
+    step = jax.jit(make_train_step(graphdef, args), donate_argnums=0, out_shardings=(placements, None))
+    return step.lower(state, batch).compile()
 
 
 def make_eval_loss(graphdef: Any) -> Callable[[Any, Arrays], tuple[jax.Array, jax.Array]]:
-    """A jitted (params, batch [B, T]) -> (summed loss, tokens that count)."""
+    """A jitted (params, batch [B, …]) -> (summed loss, tokens that count)."""
 
     @jax.jit
     def eval_loss(params: Any, batch: Arrays) -> tuple[jax.Array, jax.Array]:
-        losses, weights = token_losses(nnx.merge(graphdef, params), batch)
-        return jnp.sum(losses * weights), jnp.sum(weights)
+        weights = batch["target_weights"].astype(jnp.float32)
+        return jnp.sum(target_losses(nnx.merge(graphdef, params), batch) * weights), jnp.sum(weights)
 
     return eval_loss

@@ -19,7 +19,8 @@ FORMATS = ["trace", "prompt_completion", "chat"]
 def test_a_trace_is_read_whole_and_written_back_equal(jsonl):
     line = {
         "id": "t-1", "trace_version": "1.0", "prompt": "2 + 2 = ?",
-        "steps": [{"i": 1, "type": "compute", "content": "2 + 2 = 4"}], "final_answer": "4", "meta": {"seed": 1},
+        "steps": [{"i": 1, "type": "compute", "content": "2 + 2 = 4"}],
+        "final_answer": "4", "meta": {"seed": 1},
     }  # fmt: skip
     (row,) = read_rows(jsonl(line), "trace")
     assert row.body.as_json() == line

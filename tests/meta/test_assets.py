@@ -115,7 +115,7 @@ def test_every_key_of_a_schema_is_explained(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCHEMAS, ids=_name)
 def test_no_schema_lets_unknown_keys_through(path: Path) -> None:
-    """Every object that names its keys says what holds for others; in what a person writes: there are none."""
+    """Every object that names its keys says what of others; what a person writes has none."""
     written = path.name.startswith("runspec") or path.parent.name == "steps"
     schema = json.loads(path.read_text(encoding="utf-8"))
     conditional = (".if", ".then", ".else", ".not", ".allOf", ".anyOf")
