@@ -33,7 +33,8 @@ VALIDATE_BAR, NOTHING_BAR, NOTHING_PEER = 0.30, 0.50, 0.53
 # The whole chain, as small as it gets: the second run of it is what is measured.
 SMALL = (
     "dataset.num_rows=40", "smoke.kill=false", "smoke.num_items=1",
-    "train.num_train_steps=2", "train.save_every_steps=2",
+    "train.num_train_steps=2", "train.warmup_steps=0",
+    "train.eval_rows=0", "train.save_every_steps=2", "predict.max_new_tokens=2",
 )  # fmt: skip
 
 

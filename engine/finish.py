@@ -15,7 +15,7 @@ from typing import Any
 from engine.assets import asset
 from engine.canonical import digest_file, digest_json, digest_tree
 from engine.errors import Diagnostic, VerificationFailed
-from engine.proof import package, record_dump, render_evidence, verify
+from engine.evidence import package, record_dump, render_evidence, verify
 from engine.plan import relative
 from engine.record import Journal, RunRecord
 from engine.spec.model import Spec

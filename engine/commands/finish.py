@@ -62,7 +62,7 @@ def evidence(arguments: Namespace) -> Reply:
 def package(arguments: Namespace) -> Reply:
     """Pack the evidence folder."""
     from engine.canonical import digest_file
-    from engine.proof import package as pack
+    from engine.evidence import package as pack
     from engine.plan import relative
 
     spec, _ = load(arguments.spec, arguments.overrides)
@@ -77,7 +77,7 @@ def package(arguments: Namespace) -> Reply:
 
 def verify(arguments: Namespace) -> Reply:
     """Check a folder or a zip; of a run-spec, its evidence folder."""
-    from engine.proof import verify as check
+    from engine.evidence import verify as check
 
     path = Path(arguments.path)
     if is_spec(arguments.path) and path.suffix in (".yaml", ".yml"):

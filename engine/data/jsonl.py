@@ -272,7 +272,7 @@ def json_kind(value: Any) -> str:
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
-    if False:
+    if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
         twins = sorted({key for key in keys if keys.count(key) > 1})
         names = ", ".join(f'"{key}"' for key in twins)

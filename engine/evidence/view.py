@@ -1,275 +1,203 @@
-"""RunRecord -> the plain values that templates may name. Every one is computed; nobody types a number.
+"""Run record -> view: every field that a template can name, computed from the record and its artifacts.
 
-What goes in: a finished run. What comes out: a :class:`View`: ``fields`` (name -> JSON value, all that the
-three files of the runbook need, and more), and ``missing`` (name -> which step should have made it). A field
-that does not apply is None in ``fields`` with its reason under ``fields["not_applicable"]``. Which field comes
-from where is the table of docs/evidence.md.
-
-    >>> sorted(KIND_OF_TYPE)[:2]
-    ['checkpoint', 'dataset']
+What comes out is plain dictionaries, lists, text and numbers. A field that does not apply is None and has its
+reason under ``not_applicable``; one that should be there and is not raises EvidenceIncomplete (exit 4), which
+names the step that should have made it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
 from typing import Any
 
-from engine.canonical import digest_text
-from engine.evidence.artifacts import artifact_of, read_json, read_jsonl, step_making
-from engine.evidence.warning_lines import warning_lines
+from engine.errors import EvidenceIncomplete
 from engine.record import RunRecord, StepRecord
-from engine.scoring import METRICS, result_summary_text
+from engine.scoring import result_summary_text
 
-# artifact type -> the built-in kind of step that makes it: what an error tells a person to add.
-KIND_OF_TYPE: Mapping[str, str] = {
-    "dataset": "build_dataset",
-    "checkpoint": "train_sft",
-    "predictions": "generate",
-    "scorecard": "score",
-    "smoke_report": "smoke_run",
-    "summary": "result_summary",
-}
-
-# field -> (artifact type, fact). All of these must have a value.
-FROM_FACTS: Mapping[str, tuple[str, str]] = {
-    "dataset_rows": ("dataset", "n_rows"),
-    "dataset_sha256": ("dataset", "rows_sha256"),
-    "dataset_manifest_sha256": ("dataset", "manifest_sha256"),
-    "dataset_duplicates": ("dataset", "n_duplicates"),
-    "dataset_overlap": ("dataset", "n_overlap"),
-    "dataset_dropped": ("dataset", "n_dropped"),
-    "render": ("dataset", "render"),
-    "final_loss": ("checkpoint", "final_loss"),
-    "num_train_steps": ("checkpoint", "num_train_steps"),
-    "tokens_trained": ("checkpoint", "tokens_trained"),
-    "params": ("checkpoint", "params"),
-    "param_dtype": ("checkpoint", "param_dtype"),
-    "compute_dtype": ("checkpoint", "compute_dtype"),
-    "devices": ("checkpoint", "devices"),
-    "accelerator": ("checkpoint", "platform"),
-    "device_kind": ("checkpoint", "device_kind"),
-    "libraries": ("checkpoint", "libraries"),
-    "seq_len": ("checkpoint", "seq_len"),
-    "training_tokens_per_second": ("checkpoint", "tokens_per_second"),
-    "model_sha256": ("checkpoint", "model_sha256"),
-    "generated_tokens": ("predictions", "new_tokens"),
-    "generation_tokens_per_second": ("predictions", "tokens_per_second"),
-    "generation_model_sha256": ("predictions", "model_sha256"),
-}
-NO_KAGGLE = "not run on Kaggle"
-NO_GIT = "not a git checkout"
-NO_TUNING = "no tuning"
+SCHEMA_VERSION = 1
+NO_TUNING = "no tuning job: the run-spec declares every hyper-parameter"
+NOT_ON_KAGGLE = "not run on Kaggle"
+UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot learn this of itself, and whoever pushed it did not pass it on"
+NO_CHECKOUT = "the project is not a git checkout"
+NO_REVISION = "the weights do not come from a hub"
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """``missing`` maps a field to half a sentence: which step should have made it, and what it did not do."""
+def make_view(record: RunRecord) -> dict[str, Any]:
+    """The names that templates can use. Raises EvidenceIncomplete E101."""
+    needed = _Needed(record)
+    summary, card = needed.summary(), needed.json("score", "scorecard.json", "the scorecard")
+    train, score_step = needed.step("train_sft", "final_loss"), needed.step("score", "primary_score")
+    reasons: dict[str, str] = {name: NO_TUNING for name in ("tuning_job_id", "trial_id")}
+    kaggle = _kaggle(record, reasons)
+    commit = record.environment.get("commit_sha")
+    if commit is None:
+        reasons["commit_sha"] = NO_CHECKOUT
+    if record.model_revision is None:
+        reasons["model_revision"] = NO_REVISION
+    metric = str(card["metric"])
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_version": record.run_version,
+        "model_id": record.model_id,
+        "model_revision": record.model_revision,
+        "model_sha256": needed.fact(train, "model_sha256"),
+        "dataset": record.dataset,
+        "eval_set": record.eval_set,
+        "config_path": record.spec_path,
+        "spec_sha256": record.spec_digest,
+        "overrides": dict(record.overrides),
+        "command": record.command,
+        "commit_sha": commit,
+        "commit_dirty": record.environment.get("commit_dirty"),
+        "diff_sha256": record.environment.get("diff_sha256"),
+        "timestamp": record.started_at,
+        "finished_at": record.finished_at,
+        "evaluated_at": score_step.artifact.finished_at,
+        "tuning_job_id": None,
+        "trial_id": None,
+        **kaggle,
+        "notes": record.notes,
+        "device": record.device,
+        "environment": _environment(record),
+        "steps": [_step(step) for step in record.steps],
+        "metric": metric,
+        "metrics": {metric.split("@")[0]: card["primary_score"], "final_loss": summary["final_loss"]},
+        "primary_score": card["primary_score"],
+        "final_loss": summary["final_loss"],
+        "scorecard": {key: value for key, value in card.items() if key not in ("metric", "primary_score")},
+        "predictions_path": "predictions.jsonl",
+        "result_summary": result_summary_text(summary),
+        "train": dict(train.artifact.facts),
+        "log": _log(record, train),
+        "not_applicable": reasons,
+    }
 
-    fields: Mapping[str, Any]
-    missing: Mapping[str, str]
 
+class _Needed:
+    """Reads what must be there, and says who should have made it where it is not."""
 
-@dataclass(slots=True)
-class _Builder:
-    """Collects fields, reasons and gaps while the view is built."""
+    def __init__(self, record: RunRecord) -> None:
+        self.record = record
 
-    record: RunRecord
-    fields: dict[str, Any] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
+    def step(self, kind: str, field: str) -> StepRecord:
+        """The step of a kind."""
+        found = self.record.step_of(kind)
+        if found is None:
+            raise EvidenceIncomplete(
+                "E101", f"the evidence needs {field}, and the run has no {kind} step that would have made it",
+                hint=f"add a step to the run-spec: {{id: {kind.split('_')[0]}, uses: {kind}}}",
+            )  # fmt: skip
+        return found
 
-    def optional(self, name: str, value: Any, reason: str) -> None:
-        """A field that may have no value, and then has this reason."""
-        self.fields[name] = plain(value)
+    def fact(self, step: StepRecord, name: str) -> Any:
+        """A fact that must have a value."""
+        value = step.artifact.facts.get(name)
         if value is None:
-            self.reasons[name] = reason
-
-    def gap(self, name: str, type_: str, what: str) -> None:
-        """A field that must have a value and has none."""
-        step = step_making(self.record, type_)
-        kind = KIND_OF_TYPE[type_]
-        self.missing[name] = (
-            f'it is made by a step of kind "{kind}", and this run has none (step kind {kind})'
-            if step is None
-            else f'step "{step.id}" of kind "{step.uses}" should have made it, but {what}'
-        )
-
-
-def build_view(record: RunRecord) -> View:
-    """Every field that can be computed from the record and the artifacts it names."""
-    builder = _Builder(record)
-    for add in (_run, _model, _checkout, _kaggle, _facts, _training, _smoke, _scores):
-        add(builder)
-    builder.fields["steps"] = [_step_row(step) for step in record.steps]
-    builder.fields["warnings"] = warning_lines(record, builder.fields)
-    _summary(builder)
-    builder.fields["not_applicable"] = builder.reasons
-    return View(fields=builder.fields, missing=builder.missing)
-
-
-def plain(value: Any) -> Any:
-    """The value as dict, list, str, int, float, bool or None, all of them new: a template gets no object."""
-    if value is None or type(value) in (str, int, float, bool):
+            raise EvidenceIncomplete(
+                "E101", f'the evidence needs {name}, and step "{step.id}" ({step.uses}) did not make it',
+                hint=f"run it again: --force {step.id}",
+            )  # fmt: skip
         return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(child) for key, child in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [plain(child) for child in value]
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+    def json(self, kind: str, name: str, field: str) -> dict[str, Any]:
+        """A JSON file of a step's artifact."""
+        step = self.step(kind, field)
+        try:
+            value: dict[str, Any] = json.loads(step.artifact.file(name).read_text(encoding="utf-8"))
+        except (KeyError, OSError, ValueError) as error:
+            raise EvidenceIncomplete(
+                "E101", f'the evidence needs {field}: {name} of step "{step.id}" ({step.uses}) cannot be read',
+                hint=f"run it again: --force {step.id}",
+            ) from error  # fmt: skip
+        return value
+
+    def summary(self) -> dict[str, Any]:
+        """The summary, complete."""
+        summary = self.json("result_summary", "summary.json", "the RESULT SUMMARY")
+        for name in ("primary_score", "final_loss", "n_items", "n_scored"):
+            if summary.get(name) is None:
+                maker = "train_sft" if name == "final_loss" else "score"
+                raise EvidenceIncomplete("E101", f"the summary has no {name}, which the {maker} step should have made")
+        return summary
 
 
-def _run(builder: _Builder) -> None:
-    record = builder.record
-    builder.fields.update(
-        run_version=record.run_version,
-        notes=record.notes,
-        config_path=record.spec_path,
-        config_sha256=record.spec_digest,
-        command=record.command,
-        timestamp=record.started_at,
-        finished_at=record.finished_at,
-        overrides=plain(record.overrides),
-        dataset=record.dataset,
-        eval_set=record.eval_set,
-        eval_set_sha256=digest_text(record.eval_set_text),
-        device=record.device,
-    )
-    for name in ("engine", "python", "platform"):
-        value = record.environment.get(name)
-        if value is None:
-            builder.missing[name] = "the run itself should have recorded it when it started"
-        else:
-            builder.fields[name] = plain(value)
-    builder.optional("tuning_job_id", None, NO_TUNING)
-    builder.optional("trial_id", None, NO_TUNING)
-
-
-def _model(builder: _Builder) -> None:
-    checkpoint = artifact_of(builder.record, "checkpoint")
-    commit = checkpoint.facts.get("model_commit") if checkpoint else None
-    builder.fields["model_id"] = builder.record.model_id
-    builder.optional("model_revision", builder.record.model_revision, "the spec declares no revision")
-    builder.optional("model_commit", commit, "the weights do not come from a hub")
-
-
-def _checkout(builder: _Builder) -> None:
-    environment = builder.record.environment
-    sha = environment.get("commit_sha")
-    builder.optional("commit_sha", sha, NO_GIT)
-    builder.optional("commit_dirty", environment.get("commit_dirty") if sha else None, NO_GIT)
-    clean = "no uncommitted change" if sha else NO_GIT
-    builder.optional("diff_sha256", environment.get("diff_sha256") if sha else None, clean)
-
-
-def _kaggle(builder: _Builder) -> None:
-    kaggle = builder.record.environment.get("kaggle")
+def _kaggle(record: RunRecord, reasons: dict[str, str]) -> dict[str, Any]:
+    """The three fields of the runbook, each a value or a reason."""
+    facts = record.environment.get("kaggle")
+    fields = {}
     for name in ("notebook_url", "notebook_version", "run_id"):
-        value = kaggle.get(name) if kaggle else None
-        if not kaggle:
-            builder.optional(f"kaggle_{name}", None, NO_KAGGLE)
-        elif value is None and name != "run_id":
-            builder.missing[f"kaggle_{name}"] = (
-                f"the notebook that was pushed should have brought it (RUNSPEC_KAGGLE_{name.upper()})"
-            )
-        else:
-            builder.optional(f"kaggle_{name}", None if value is None else str(value), "Kaggle gave none")
-
-
-def _facts(builder: _Builder) -> None:
-    for name, (type_, fact) in FROM_FACTS.items():
-        artifact = artifact_of(builder.record, type_)
-        value = artifact.facts.get(fact) if artifact else None
+        value = facts.get(name) if facts else None
+        fields[f"kaggle_{name}"] = value
         if value is None:
-            builder.gap(name, type_, f'its facts have no "{fact}"')
-        else:
-            builder.fields[name] = plain(value)
-    jax = builder.fields.get("libraries", {}).get("jax")
-    if jax is None:
-        builder.gap("jax_version", "checkpoint", 'its facts have no "libraries.jax"')
-    else:
-        builder.fields["jax_version"] = jax
+            reasons[f"kaggle_{name}"] = UNKNOWN_ON_KAGGLE if facts else NOT_ON_KAGGLE
+    return fields
 
 
-def _training(builder: _Builder) -> None:
-    """The loss every ten train steps or so, the first and the last; and the eval loss where there is one."""
-    step = step_making(builder.record, "checkpoint")
-    rows = read_jsonl(step.artifact, "metrics.jsonl") if step else []
-    if step is None or not rows:
-        builder.gap("losses", "checkpoint", "its metrics.jsonl has no rows")
-        builder.gap("final_eval_loss", "checkpoint", "its metrics.jsonl has no rows")
-        return
-    every = int(step.args.get("log_every_steps") or 10)
-    builder.fields["losses"] = [
-        plain(row)
-        for index, row in enumerate(rows)
-        if index in (0, len(rows) - 1) or row["train_step"] % every == 0
-    ]
-    no_rows = "no rows were withheld for an eval loss (eval_rows: 0)"
-    builder.optional("final_eval_loss", step.artifact.facts.get("final_eval_loss"), no_rows)
+def _environment(record: RunRecord) -> dict[str, Any]:
+    kept = ("engine", "python", "implementation", "platform", "cpu_count", "libraries")
+    return {name: record.environment[name] for name in kept if name in record.environment}
 
 
-def _smoke(builder: _Builder) -> None:
-    artifact = artifact_of(builder.record, "smoke_report")
-    report = {key: plain(artifact.facts.get(key)) for key in _SMOKE_FACTS} if artifact else None
-    builder.optional("smoke", report, "no smoke_run step")
-
-
-_SMOKE_FACTS = ("proved", "not_proved", "num_train_steps", "killed_at", "resumed_from", "score_n_items")
-
-
-def _scores(builder: _Builder) -> None:
-    step = step_making(builder.record, "scorecard")
-    names = ("metric", "metric_name", "primary_score", "scorecard", "n_items", "n_scored", "n_skipped",
-             "evaluated_at", "predictions_path", "predictions_sha256", "metrics")  # fmt: skip
-    card = read_json(step.artifact, "scorecard.json") if step else None
-    if step is None or not isinstance(card, dict):
-        for name in names:
-            builder.gap(name, "scorecard", "its scorecard.json cannot be read")
-        return
-    fields = builder.fields
-    metric = METRICS.get(str(card.get("metric")))
-    fields["metric_name"] = metric.name if metric else str(card.get("metric")).partition("@")[0]
-    for name in ("metric", "primary_score", "n_items", "n_scored", "n_skipped"):
-        if card.get(name) is None:
-            builder.gap(name, "scorecard", f'its scorecard.json has no "{name}"')
-        else:
-            fields[name] = plain(card[name])
-    fields["scorecard"] = {key: plain(card[key]) for key in card if key not in ("metric", "primary_score")}
-    fields["evaluated_at"] = step.artifact.finished_at
-    fields["predictions_path"] = "predictions.jsonl"
-    fields["predictions_sha256"] = step.artifact.files.get("predictions.jsonl")
-    if "final_loss" in fields and "primary_score" in fields:
-        fields["metrics"] = {
-            fields["metric_name"]: fields["primary_score"],
-            "final_loss": fields["final_loss"],
-        }
-    else:
-        builder.missing["metrics"] = builder.missing.get("final_loss") or builder.missing["primary_score"]
-
-
-def _summary(builder: _Builder) -> None:
-    """The RESULT SUMMARY block, once all its values are known."""
-    needed = ("model_id", "dataset", "eval_set", "primary_score", "final_loss", "n_items", "n_scored")
-    gaps = [name for name in needed if name in builder.missing]
-    if gaps:
-        builder.missing["summary_text"] = f'it needs "{gaps[0]}": {builder.missing[gaps[0]]}'
-    else:
-        builder.fields["summary_text"] = result_summary_text({name: builder.fields[name] for name in needed})
-
-
-def _step_row(step: StepRecord) -> dict[str, Any]:
+def _step(step: StepRecord) -> dict[str, Any]:
     artifact = step.artifact
     return {
         "id": step.id,
         "uses": step.uses,
+        "with": dict(step.args),
+        "artifact": artifact.type,
         "fingerprint": artifact.fingerprint,
-        "digest": artifact.digest,
+        "content_sha256": artifact.digest,
         "started_at": artifact.started_at,
         "finished_at": artifact.finished_at,
     }
 
 
-def known_fields(view: View) -> list[str]:
-    """Every name a template may use."""
-    return sorted({*view.fields, *view.missing})
+def _log(record: RunRecord, train: StepRecord) -> dict[str, Any]:
+    """What the log is made of: facts of each phase, and every so-manyth row of the metrics."""
+    rows = [json.loads(line) for line in train.artifact.file("metrics.jsonl").read_text("utf-8").split("\n") if line]
+    every, last = int(train.args.get("log_every_steps", 10)), len(rows)
+    samples = [row for row in rows if row["train_step"] in (1, last) or row["train_step"] % every == 0 or "eval_loss" in row]
+    facts = {kind: dict(step.artifact.facts) if (step := record.step_of(kind)) else None
+             for kind in ("build_dataset", "smoke_run", "generate", "score")}  # fmt: skip
+    return {**facts, "num_train_steps": last, "samples": samples, "warnings": _warnings(facts, train.artifact.facts)}
+
+
+def _warnings(facts: Mapping[str, Any], train: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers should know before believing them."""
+    dataset, found = facts["build_dataset"] or {}, []
+    if dataset.get("n_overlap"):
+        found.append(f"{dataset['n_overlap']} training rows asked what the eval set asks")
+    for name, words in (("n_duplicates", "rows repeat an earlier prompt"), ("n_dropped", "rows were dropped")):
+        if dataset.get(name):
+            found.append(f"{dataset[name]} {words}")
+    for name, words in (("n_dropped", "dropped"), ("n_truncated", "truncated")):
+        if train.get(name):
+            found.append(f"{train[name]} rows longer than seq_len were {words}")
+    if (facts["score"] or {}).get("n_skipped"):
+        found.append(f"{facts['score']['n_skipped']} items have no prediction and count 0")
+    return found
+
+
+def record_dump(record: RunRecord) -> dict[str, Any]:
+    """The record as JSON, without paths of this machine."""
+    names = (
+        "run_version", "notes", "spec_path", "spec_digest", "command", "model_id", "model_revision", "dataset",
+        "eval_set", "device", "started_at", "finished_at",
+    )  # fmt: skip
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **{name: getattr(record, name) for name in names},
+        "overrides": dict(record.overrides),
+        "environment": dict(record.environment),
+        "steps": [
+            {
+                **_step(step),
+                "declared": dict(step.declared),
+                "facts": dict(step.artifact.facts),
+                "files": dict(step.artifact.files),
+                "ingredients": dict(step.artifact.ingredients),
+            }
+            for step in record.steps
+        ],
+    }

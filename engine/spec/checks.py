@@ -36,10 +36,10 @@ class Case:
 
     @property
     def steps(self) -> list[tuple[int, dict[str, Any]]]:
-        """The steps that are mappings with an id, beside their index."""
+        """The steps that are mappings with an id and a kind, beside their index."""
         steps = self.data.get("steps")
         return [(index, step) for index, step in enumerate(steps if isinstance(steps, list) else [])
-                if isinstance(step, dict) and isinstance(step.get("id"), str)]  # fmt: skip
+                if isinstance(step, dict) and isinstance(step.get("id"), str) and isinstance(step.get("uses"), str)]  # fmt: skip
 
     def find(self, code: str, message: str, path: SpecPath, hint: str | None = None, *, key: bool = False) -> Diagnostic:
         """An error at a path."""
@@ -62,8 +62,8 @@ def check_together(case: Case) -> list[Diagnostic]:
 
 def _uses(case: Case) -> Iterator[Diagnostic]:
     for index, step in case.steps:
-        uses = step.get("uses")
-        if isinstance(uses, str) and uses not in case.kinds:
+        uses = step["uses"]
+        if uses not in case.kinds:
             near = did_you_mean(uses, case.kinds)
             known = ", ".join(sorted(case.kinds))
             hint = f'did you mean "{near}"? Known: {known}' if near else f"known: {known}\na plug-in package may bring more"
@@ -135,7 +135,7 @@ def _dataset(case: Case) -> Iterator[Diagnostic]:
                             ("dataset", key), "take it out, or name the repository with hub:", key=True)  # fmt: skip
     names = {"trace": ("prompt", "steps", "final_answer"), "prompt_completion": ("prompt", "completion"),
              "chat": ("messages", "role", "content")}  # fmt: skip
-    known = names.get(dataset.get("format", "trace"), ())
+    known = names.get(str(dataset.get("format", "trace")), ())
     fields = dataset.get("fields")
     for key in fields if isinstance(fields, dict) else ():
         if known and key not in known:
@@ -190,11 +190,11 @@ def _training(case: Case) -> Iterator[Diagnostic]:
             continue
         warmup, steps = args["warmup_steps"], args["num_train_steps"]
         path: SpecPath = ("steps", index, "with", "warmup_steps")
-        if isinstance(warmup, int) and warmup >= steps:
+        if isinstance(warmup, int) and 0 < steps <= warmup:
             yield case.find("S311", f"warmup_steps {warmup} leaves none of {steps} train steps", path,
                             "the rate would never reach its peak: lower warmup_steps")  # fmt: skip
         rate = args["learning_rate"]
-        if isinstance(rate, int | float) and not isinstance(rate, bool) and not 1e-7 <= rate <= 2e-2:
+        if isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0 and not 1e-7 <= rate <= 2e-2:
             yield case.warn("S312", f"learning_rate {rate} is unusual: training rarely works outside 1e-7 to 2e-2",
                             ("steps", index, "with", "learning_rate"), "check the exponent")  # fmt: skip
 
@@ -205,6 +205,8 @@ def _smoke(case: Case) -> Iterator[Diagnostic]:
         if kind is None or "train_sft" not in kind.looks_ahead:
             continue
         later = [other.get("uses") for _, other in case.steps[place + 1 :]]
+        if any(uses not in case.kinds for uses in later):
+            continue  # one of these may have been meant
         for wanted in kind.looks_ahead:
             if wanted not in later and wanted in ("train_sft", "generate"):
                 yield case.find("S315", f'step "{step["id"]}" proves a later {wanted} step, and there is none',

@@ -7,6 +7,7 @@ keys get the nearest known one, or the place where that key does belong, found b
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ _TYPE_WORDS = {
     "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
     "object": "a mapping of keys", "array": "a list", "null": "null",
 }  # fmt: skip
+_UNSPOKEN = ("ratio", "norm", "per train step")  # units that a sentence is better without
 _BOOLEAN_WORDS = {"yes": "true", "y": "true", "on": "true", "no": "false", "n": "false", "off": "false"}
 
 
@@ -50,12 +52,22 @@ def fill_defaults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[
 def _check(
     document: Document, values: Any, schema: Mapping[str, Any], base: SpecPath, kinds: Kinds
 ) -> Iterator[Diagnostic]:
-    from jsonschema import Draft7Validator
-
-    for error in Draft7Validator(dict(schema)).iter_errors(values):
+    for error in _validator()(dict(schema)).iter_errors(values):
         path = (*base, *error.absolute_path)
         writer = _WRITERS[error.validator]
         yield from writer(_Finding(document, path, error.instance, error.validator_value, error.schema, kinds))
+
+
+@functools.cache
+def _validator() -> Any:
+    """Draft-07, but for one thing: 10.0 is no whole number, since a step would be handed a float."""
+    from jsonschema import Draft7Validator
+    from jsonschema.validators import extend
+
+    whole = Draft7Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    return extend(Draft7Validator, type_checker=whole)
 
 
 class _Finding:
@@ -93,7 +105,7 @@ class _Finding:
         title = self.schema.get("description")
         if not title:
             return None
-        unit = f" (in {self.schema['unit']})" if "unit" in self.schema else ""
+        unit = f" (in {self.schema['unit']})" if self.schema.get("unit") not in (None, *_UNSPOKEN) else ""
         default = f"; default {_shown(self.schema['default'])}" if "default" in self.schema else ""
         return f"{title.rstrip('.')}{unit}{default}"
 
@@ -171,6 +183,8 @@ def _wrong_type(finding: _Finding) -> Iterator[Diagnostic]:
 def _type_hint(value: Any, wanted: list[str]) -> str | None:
     if isinstance(value, str) and "boolean" in wanted and value.casefold() in _BOOLEAN_WORDS:
         return f"write {_BOOLEAN_WORDS[value.casefold()]} (in YAML 1.2 {value} is text)"
+    if isinstance(value, str) and "boolean" in wanted and value.casefold() in ("true", "false"):
+        return f"write {value.casefold()}, without quotes"
     if isinstance(value, str) and {"integer", "number"} & set(wanted):
         bare = value.replace("_", "").replace(",", "").strip()
         if bare.lstrip("+-").replace(".", "", 1).replace("e", "", 1).replace("-", "", 1).isdigit():
@@ -195,7 +209,7 @@ def _not_one_of(finding: _Finding) -> Iterator[Diagnostic]:
 
 def _out_of_range(finding: _Finding) -> Iterator[Diagnostic]:
     words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most", "exclusiveMaximum": "less than"}
-    unit = f" {finding.schema['unit']}" if finding.schema.get("unit") not in (None, "ratio", "norm") else ""
+    unit = f" {finding.schema['unit']}" if finding.schema.get("unit") not in (None, *_UNSPOKEN) else ""
     rules = [f"{text} {_shown(finding.schema[name])}" for name, text in words.items() if name in finding.schema]
     yield finding.say("S105", f"{finding.name} is {_shown(finding.value)}; it must be {' and '.join(rules)}{unit}")
 
@@ -229,7 +243,16 @@ def _shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
         return f'"{value if len(value) <= 60 else value[:57] + "…"}"'
+    if isinstance(value, list):
+        return f"[{', '.join(_bare(child) for child in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_bare(child)}' for key, child in value.items())}}}"
     return str(value)
+
+
+def _bare(value: Any) -> str:
+    """Inside a list or a mapping: text without quotes, as people write YAML."""
+    return value if isinstance(value, str) else _shown(value)
 
 
 def _described(value: Any) -> str:

@@ -45,7 +45,11 @@ class TrainArgs:
             raise InputInvalid("T115", f"the job's args miss {missing} and have {unknown} that nobody reads")
         return cls(**values)
 
-    @property
-    def sequences_per_step(self) -> int:
-        """On one device: every micro-batch of every accumulation."""
-        return self.per_device_batch_size * self.grad_accum_steps
+    def sequences_per_step(self, devices: int) -> int:
+        """On all devices together: every micro-batch of every accumulation."""
+        return self.per_device_batch_size * self.grad_accum_steps * devices
+
+    def identity(self) -> dict[str, Any]:
+        """The arguments that can change a weight or a metric; the others may change between two attempts."""
+        free = ("save_every_steps", "keep_checkpoints", "log_every_steps")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in free}

@@ -1,10 +1,10 @@
 """Checkpoints: orbax writes the arrays; a digest of every file and one rename make them whole or absent.
 
     checkpoints/00000025/state/…            what orbax wrote
-    checkpoints/00000025/checkpoint.json    train_step, identity, SHA-256 of every file; written last
+    checkpoints/00000025/checkpoint.json    the mark: train_step, identity, notes, SHA-256 of every file and of itself
 
 In: a state of arrays. Out: the newest checkpoint whose every byte is what was written; one that is not is passed
-over, and said. ``identity`` binds a checkpoint to what it came from: data, arguments, model, libraries.
+over, said, and taken away. ``identity`` binds a checkpoint to what it came from: data, arguments, model, libraries.
 """
 
 from __future__ import annotations
@@ -20,106 +20,153 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from engine.canonical import digest_tree, fsync_dir, pretty_json, write_atomic
-from engine.errors import Diagnostic, InputInvalid
+from engine.canonical import digest_json, digest_tree, fsync_dir, pretty_json, write_atomic
+from engine.errors import Diagnostic, InputInvalid, RunFailed, Where
 
 MARK = "checkpoint.json"
 Identity = Mapping[str, Any]
 OnFallback = Callable[[int, str], None]
+Check = Callable[[Mapping[str, Any]], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A state and the train step after which it was saved."""
+    """A state, the train step after which it was saved, and the notes saved with it."""
 
     state: Any
     train_step: int
+    notes: Mapping[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of one training."""
+    """The checkpoints of one training. Only one process may use a folder at a time (process.only_writer)."""
 
     def __init__(self, folder: Path, *, keep: int, identity: Identity) -> None:
         self._folder, self._keep, self._identity = folder, keep, dict(identity)
         self._orbax = ocp.StandardCheckpointer()
         folder.mkdir(parents=True, exist_ok=True)
         for half in folder.glob("*.tmp*"):  # of a process that was killed while it saved
-            shutil.rmtree(half, ignore_errors=True)
+            shutil.rmtree(half)
 
     def steps(self) -> list[int]:
         """Train steps of the checkpoints there are, oldest first."""
         return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
 
-    def save(self, state: Any, train_step: int) -> None:
-        """Write, mark, publish by one rename, then let the oldest go. Raises OSError (no space, no permission)."""
+    def save(self, state: Any, train_step: int, notes: Mapping[str, Any] | None = None) -> None:
+        """Write, mark, publish by one rename, then let the oldest go.
+
+        Raises OSError or RunFailed T141 (no space, no permission); what was saved before stays.
+        """
         final = self._path(train_step)
         staging = final.with_name(f"{final.name}.tmp")
         shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-        self._orbax.save(staging.resolve() / "state", _leaves(state))
-        self._orbax.wait_until_finished()
-        mark = {"train_step": train_step, "identity": self._identity, "files": digest_tree(staging)}
-        _fsync_tree(staging)
-        write_atomic(staging / MARK, pretty_json(mark))
-        shutil.rmtree(final, ignore_errors=True)
-        os.rename(staging, final)
+        try:
+            staging.mkdir()
+            self._write_arrays(staging / "state", state)
+            _fsync_tree(staging)
+            mark = {
+                "train_step": train_step,
+                "identity": self._identity,
+                "notes": dict(notes or {}),
+                "files": digest_tree(staging),
+            }
+            write_atomic(staging / MARK, pretty_json({**mark, "mark_sha256": digest_json(mark)}))
+            if final.exists():
+                shutil.rmtree(final)
+            os.rename(staging, final)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)  # a full disk needs the room
+            raise
         fsync_dir(self._folder)
         for old in self.steps()[: -self._keep]:
-            shutil.rmtree(self._path(old), ignore_errors=True)
+            shutil.rmtree(self._path(old))
 
-    def restore(self, like: Any, on_fallback: OnFallback) -> Restored | None:
+    def restore(self, like: Any, on_fallback: OnFallback, check: Check = lambda _: None) -> Restored | None:
         """The newest good checkpoint, laid out as ``like``; None where there is none.
 
-        Each one passed over is reported to ``on_fallback(train_step, reason)``. Raises InputInvalid T120 where
-        the newest good one belongs to another training.
+        ``check(notes)`` may name one more reason to distrust a checkpoint. Each one passed over is reported to
+        ``on_fallback(train_step, reason)`` and deleted. Raises InputInvalid T120 where the newest good one belongs
+        to another training; then nothing is deleted.
         """
+        damaged: dict[int, str] = {}
+        found: Restored | None = None
         for train_step in reversed(self.steps()):
-            reason = self._damage(train_step)
-            if reason is not None:
-                on_fallback(train_step, reason)
-                continue
-            self._refuse_foreign(train_step)
-            shapes = {
-                name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-                for name, leaf in _leaves(like).items()
-            }
-            found = self._orbax.restore(self._path(train_step).resolve() / "state", shapes)
-            return Restored(_like(like, found), train_step)
-        return None
+            outcome = self._try(train_step, like, check)
+            if isinstance(outcome, Restored):
+                found = outcome
+                break
+            damaged[train_step] = outcome
+        then = f"training goes on from train step {found.train_step}" if found else "training starts from the beginning"
+        for train_step, reason in damaged.items():
+            on_fallback(train_step, f"{reason}; {then}")
+            shutil.rmtree(self._path(train_step))
+        return found
+
+    def _try(self, train_step: int, like: Any, check: Check) -> Restored | str:
+        """The checkpoint, or why it cannot be trusted. Raises InputInvalid T120."""
+        mark = self._mark(train_step)
+        if mark is None:
+            return f"{MARK} is missing or damaged"
+        reason = self._damage(train_step, mark["files"]) or check(mark["notes"])
+        if reason is not None:
+            return reason
+        self._refuse_foreign(train_step, mark["identity"])
+        shapes = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+            for name, leaf in _leaves(like).items()
+        }
+        leaves = self._orbax.restore(self._path(train_step).resolve() / "state", shapes)
+        return Restored(_like(like, leaves), train_step, mark["notes"])
+
+    def _write_arrays(self, folder: Path, state: Any) -> None:
+        try:
+            self._orbax.save(folder.resolve(), _leaves(state))
+            self._orbax.wait_until_finished()
+        except (ValueError, RuntimeError) as error:  # how tensorstore's C++ reports a failed write
+            raise RunFailed(
+                "T141", f"the checkpoint cannot be written: {str(error).splitlines()[0][:200]}",
+                where=Where(file=str(self._folder)),
+                hint="free some room there, or save less often and keep fewer (save_every_steps, keep_checkpoints)",
+            ) from error  # fmt: skip
 
     def _path(self, train_step: int) -> Path:
         return self._folder / f"{train_step:08d}"
 
-    def _mark(self, train_step: int) -> dict[str, Any]:
-        mark: dict[str, Any] = json.loads((self._path(train_step) / MARK).read_text(encoding="utf-8"))
-        return mark
-
-    def _damage(self, train_step: int) -> str | None:
-        """Why this checkpoint cannot be trusted, or None."""
+    def _mark(self, train_step: int) -> dict[str, Any] | None:
+        """The mark if every byte of it is what was written."""
         try:
-            expected = self._mark(train_step)["files"]
-        except (OSError, ValueError, KeyError) as error:
-            return f"its mark cannot be read ({type(error).__name__})"
+            mark = json.loads((self._path(train_step) / MARK).read_bytes())
+            expected = mark.pop("mark_sha256")
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return None
+        return mark if digest_json(mark) == expected and mark["train_step"] == train_step else None
+
+    def _damage(self, train_step: int, expected: Mapping[str, str]) -> str | None:
         actual = digest_tree(self._path(train_step))
         actual.pop(MARK, None)
         changed = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
         return f"{len(changed)} of its files are damaged: {', '.join(changed[:3])}" if changed else None
 
-    def _refuse_foreign(self, train_step: int) -> None:
-        theirs = self._mark(train_step)["identity"]
-        differing = sorted(key for key in {*theirs, *self._identity} if theirs.get(key) != self._identity.get(key))
-        if differing:
-            raise InputInvalid.of(
-                [
-                    Diagnostic(
-                        "T120",
-                        f"the checkpoint of train step {train_step} belongs to another training: its {key} differs "
-                        f"({theirs.get(key)}, now {self._identity.get(key)})",
-                        hint="train into an empty work folder, or go back to what it was",
-                    )
-                    for key in differing
-                ]
+    def _refuse_foreign(self, train_step: int, theirs: Identity) -> None:
+        ours = json.loads(pretty_json(self._identity))
+        differing = sorted(key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key))
+        if not differing:
+            return
+        raise InputInvalid.of(
+            Diagnostic(
+                "T120",
+                f"the checkpoint of train step {train_step} belongs to another training: "
+                f"{key} was {_short(theirs.get(key))}, now it is {_short(ours.get(key))}",
+                Where(file=str(self._folder)),
+                hint="train into an empty work folder, or go back to what it was",
             )
+            for key in differing
+        )
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 24 else f"{text[:12]}…"
 
 
 def _leaves(state: Any) -> dict[str, jax.Array]:
@@ -139,3 +186,4 @@ def _fsync_tree(root: Path) -> None:
             continue
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
+    fsync_dir(root)

@@ -1,18 +1,25 @@
-"""Which device a job runs on: chosen before JAX starts, checked after.
+"""Which devices a job runs on: chosen before JAX starts, checked after; how a state is spread over several.
 
     select("cpu")             # before the first import of jax
     describe("cpu")           # after: platform, devices, device_kind; raises T101 where it is not there
+    place = Placement()       # after: all devices in one row; place.state(tree), place.batch(arrays, axis=1)
+
+With several devices every weight and statistic is cut along its largest axis that divides evenly, and the sequences
+of a batch are dealt out; the compiler puts in the communication (FSDP). With one device nothing is done.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from importlib import metadata
 from typing import Any
 
 from engine.errors import InputInvalid
 
-PLATFORMS = {"cpu": "cpu", "gpu": "cuda,rocm", "tpu": "tpu"}
+CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+# Without it a GPU adds up gradients in an order of its own at every run, and no resume is exact.
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -22,6 +29,10 @@ def select(device: str) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"
     # gpu and tpu are not forced: JAX must be able to say what else is there (see describe).
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes are no news
+    flags = os.environ.get("XLA_FLAGS", "")
+    has_cuda = any(importlib.util.find_spec(name) for name in CUDA_PLUGINS)
+    if device != "cpu" and has_cuda and "xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
 
 
 def describe(device: str) -> dict[str, Any]:
@@ -30,7 +41,11 @@ def describe(device: str) -> dict[str, Any]:
 
     import jax
 
-    devices = jax.devices()
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:  # JAX_PLATFORMS names what is not here
+        raise InputInvalid("T101", f"JAX finds no device: {str(error).splitlines()[0]}",
+                           hint=f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')}") from error  # fmt: skip
     found = devices[0].platform
     kind = {"cuda": "gpu", "rocm": "gpu"}.get(found, found)
     if device not in ("auto", kind):
@@ -45,3 +60,43 @@ def describe(device: str) -> dict[str, Any]:
         "device_kind": devices[0].device_kind,
         "libraries": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
     }
+
+
+class Placement:
+    """All local devices in one row; what lies where."""
+
+    def __init__(self) -> None:
+        import jax
+
+        self._jax = jax
+        self.devices = jax.device_count()
+        self._mesh = None
+        if self.devices > 1:
+            auto = (jax.sharding.AxisType.Auto,)
+            self._mesh = jax.make_mesh((self.devices,), ("data",), axis_types=auto)
+
+    def state(self, tree: Any) -> Any:
+        """Each leaf cut along its largest axis that divides evenly; one without such an axis is everywhere."""
+        if self._mesh is None:
+            return tree
+        return self._jax.tree.map(lambda leaf: self._put(leaf, largest_divisible(leaf.shape, self.devices)), tree)
+
+    def batch(self, arrays: dict[str, Any], *, axis: int) -> dict[str, Any]:
+        """Sequences (on ``axis``) dealt out to the devices."""
+        if self._mesh is None:
+            return arrays
+        return {name: self._put(array, axis) for name, array in arrays.items()}
+
+    def _put(self, leaf: Any, axis: int | None) -> Any:
+        spec = self._jax.P() if axis is None else self._jax.P(*[None] * axis, "data")
+        return self._jax.device_put(leaf, self._jax.NamedSharding(self._mesh, spec))
+
+
+def largest_divisible(shape: tuple[int, ...], parts: int) -> int | None:
+    """The axis to cut: the largest that ``parts`` divides, the first of equals.
+
+    >>> largest_divisible((18, 2048, 256), 8), largest_divisible((7,), 8), largest_divisible((), 8)
+    (1, None, None)
+    """
+    axes = [axis for axis, size in enumerate(shape) if size >= parts and size % parts == 0]
+    return max(axes, key=lambda axis: (shape[axis], -axis)) if axes else None

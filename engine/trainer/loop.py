@@ -70,7 +70,7 @@ def _fetch(train_step: int, metrics: Arrays, since: float) -> tuple[dict[str, An
         "learning_rate": values["learning_rate"],
         "grad_norm": values["grad_norm"],
         "tokens": int(values["tokens"]),
-        "tokens_per_second": round(values["tokens"] / seconds, 1),
+        "tokens_per_second": round(values["real_tokens"] / seconds, 1),
         "seconds": round(seconds, 4),
     }
     return row, now

@@ -1,41 +1,48 @@
 """metrics.jsonl: one row a train step, no gaps, no repeats, whatever happened to the process.
 
-Rows are on disk before the checkpoint of their step is published; after a restore, rows beyond the restored step
-are taken out, since those steps are done again.
+Rows are on disk before the checkpoint of their step is published, and the checkpoint remembers how long the file was
+and its digest (:meth:`MetricsFile.notes`). After a restore the file is cut back to just that: the steps beyond are
+done again. A file that is not what the checkpoint remembers makes the checkpoint useless, and :func:`mismatch` says so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.canonical import jsonl_bytes, write_atomic
+from engine.canonical import digest_bytes, jsonl_bytes, write_atomic
 
 MetricsRow = Mapping[str, Any]
 
 
 class MetricsFile:
-    """Append-only but for the cut at a restore."""
+    """Append-only but for the cut at a restore. ``notes``: those of the restored checkpoint, None for a fresh start."""
 
-    def __init__(self, path: Path, *, restored_step: int) -> None:
+    def __init__(self, path: Path, notes: Mapping[str, Any] | None = None) -> None:
         self._path = path
-        kept = [row for row in _read(path) if row["train_step"] <= restored_step]
-        self.rows: list[MetricsRow] = kept
-        write_atomic(path, jsonl_bytes(kept))
+        kept = path.read_bytes()[: notes["metrics_bytes"]] if notes else b""
+        self.rows: list[MetricsRow] = [json.loads(line) for line in kept.splitlines()]
+        self._size, self._hasher = len(kept), hashlib.sha256(kept)
+        write_atomic(path, kept)
         self._stream = path.open("ab")
 
     def append(self, row: MetricsRow) -> None:
         """Write one row; :meth:`sync` makes it last."""
+        line = jsonl_bytes([row])
         self.rows.append(row)
-        self._stream.write(jsonl_bytes([row]))
+        self._stream.write(line)
+        self._size += len(line)
+        self._hasher.update(line)
 
-    def sync(self) -> None:
-        """All rows so far are on disk when this returns."""
+    def sync(self) -> dict[str, Any]:
+        """All rows so far are on disk when this returns; what a checkpoint has to remember of them."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
+        return {"metrics_bytes": self._size, "metrics_sha256": self._hasher.hexdigest()}
 
     def complete_to(self, train_step: int) -> bool:
         """True where the rows are exactly those of train steps 1 to ``train_step``."""
@@ -51,12 +58,10 @@ class MetricsFile:
         self._stream.close()
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    rows = []
+def mismatch(path: Path, notes: Mapping[str, Any]) -> str | None:
+    """Why the file is not the one these notes were made of, or None."""
     data = path.read_bytes() if path.is_file() else b""
-    for line in data.split(b"\n"):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue  # the torn last line of a killed process, and the nothing after the last newline
-    return rows
+    kept = data[: notes["metrics_bytes"]]
+    if len(kept) == notes["metrics_bytes"] and digest_bytes(kept) == notes["metrics_sha256"]:
+        return None
+    return f"{path.name} no longer has the rows of the train steps before it"

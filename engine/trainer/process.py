@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,12 @@ def open_events() -> Emit:
 
     def emit(event: Mapping[str, Any]) -> None:
         line = json.dumps(event, ensure_ascii=False, allow_nan=False, default=float)
-        with lock:
-            stream.write(line + "\n")
-            stream.flush()
+        try:
+            with lock:
+                stream.write(line + "\n")
+                stream.flush()
+        except BrokenPipeError:  # nobody listens any more
+            os._exit(ORPHANED_EXIT_CODE)
 
     return emit
 
@@ -47,8 +50,9 @@ def die_with_parent() -> None:
 
     def watch() -> None:
         # The raw descriptor: a thread that waits inside sys.stdin would hold its lock at interpreter exit.
-        while os.read(0, 4096):
-            pass
+        with suppress(OSError):  # no standard input at all is the end of it, too
+            while os.read(0, 4096):
+                pass
         os._exit(ORPHANED_EXIT_CODE)
 
     threading.Thread(target=watch, daemon=True).start()

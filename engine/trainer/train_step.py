@@ -34,7 +34,7 @@ def init_state(model: nnx.Module, args: TrainArgs) -> tuple[Any, State]:
 
 
 def make_train_step(graphdef: Any, args: TrainArgs) -> Callable[[State, Arrays], tuple[State, Arrays]]:
-    """The uncompiled step; metrics are loss, grad_norm, learning_rate and tokens (those that count)."""
+    """The uncompiled step; metrics are loss, grad_norm, learning_rate, tokens (those that count), real_tokens."""
     optimizer, schedule = make_optimizer(args)
 
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
@@ -43,13 +43,16 @@ def make_train_step(graphdef: Any, args: TrainArgs) -> Callable[[State, Arrays],
         share = 1.0 / jnp.maximum(tokens, 1).astype(jnp.float32)
         loss, grads = accumulated_gradients(graphdef, params, batch, share)
         wide = as_float32(params)
-        updates, opt_state = optimizer.update(grads, state["opt_state"], wide)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to the power of integer counts
+            updates, opt_state = optimizer.update(grads, state["opt_state"], wide)
+            learning_rate = jnp.asarray(schedule(state["step"]), jnp.float32)
         key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
         metrics = {
             "loss": loss,
             "grad_norm": optax.global_norm(grads),
-            "learning_rate": jnp.asarray(schedule(state["step"]), jnp.float32),
+            "learning_rate": learning_rate,
             "tokens": tokens,
+            "real_tokens": jnp.sum(batch["segment_ids"] != 0),
         }
         moved = store(optax.apply_updates(wide, updates), params, key)
         return {"params": moved, "opt_state": opt_state, "step": state["step"] + 1}, metrics

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from engine.canonical import digest_bytes, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
-from engine.proof.render import render_text
-from engine.proof.view import make_view, record_dump
+from engine.evidence.render import render_text
+from engine.evidence.view import make_view, record_dump
 from engine.record import RunRecord
 
 MANIFEST = "manifest-sha256.txt"

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from engine.canonical import digest_bytes, digest_json, digest_text
 from engine.data import render_prompt
 from engine.errors import RunspecError
-from engine.proof.bundle import Bundle
-from engine.proof.folder import MANIFEST
-from engine.proof.render import schema_problems
-from engine.proof.secrets import find_secrets
+from engine.evidence.bundle import Bundle
+from engine.evidence.folder import MANIFEST
+from engine.evidence.render import schema_problems
+from engine.evidence.secrets import find_secrets
 from engine.scoring import parse_eval_set, parse_predictions, result_summary_text, score
 
 Status = Literal["pass", "fail", "n/a"]

@@ -8,9 +8,9 @@ Knows the record, the data's renders and the scoring; never the trainer. jinja2 
 is rendered or checked.
 """
 
-from engine.proof.archive import package
-from engine.proof.folder import render_evidence
-from engine.proof.verify import Check, Verification, verify
-from engine.proof.view import make_view, record_dump
+from engine.evidence.archive import package
+from engine.evidence.folder import render_evidence
+from engine.evidence.verify import Check, Verification, verify
+from engine.evidence.view import make_view, record_dump
 
 __all__ = ["Check", "Verification", "make_view", "package", "record_dump", "render_evidence", "verify"]

@@ -1,6 +1,7 @@
 """Evidence folder -> ``<name>_<date>_<sha>.zip``: the same bytes for the same evidence, wherever and whenever.
 
-Members are sorted, stamped 1980-01-01, of mode 0644, in one folder named after the run. Before anything is written the
+Members are sorted, stamped 1980-01-01, of mode 0644, stored (compressed bytes would depend on the machine's zlib), in
+one folder named after the run. Before anything is written the
 evidence is verified and every byte is searched for secrets.
 """
 
@@ -13,13 +14,12 @@ from pathlib import Path
 
 from engine.canonical import write_atomic
 from engine.errors import Diagnostic, EvidenceIncomplete, RunFailed
-from engine.proof.bundle import Bundle, read_bundle
-from engine.proof.secrets import find_secrets
-from engine.proof.verify import verify_bundle
+from engine.evidence.bundle import Bundle, read_bundle
+from engine.evidence.secrets import find_secrets
+from engine.evidence.verify import verify_bundle
 
 STAMP = (1980, 1, 1, 0, 0, 0)
 MODE = 0o100644
-DEFLATE_LEVEL = 9
 
 
 def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
@@ -56,7 +56,7 @@ def zip_bytes(bundle: Bundle, folder: str) -> bytes:
             info = zipfile.ZipInfo(f"{folder}/{name}", STAMP)
             info.external_attr = MODE << 16
             info.create_system = 3
-            archive.writestr(info, bundle.files[name], zipfile.ZIP_DEFLATED, DEFLATE_LEVEL)
+            archive.writestr(info, bundle.files[name], zipfile.ZIP_STORED)
     return buffer.getvalue()
 
 

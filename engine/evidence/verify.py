@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import InputInvalid
-from engine.proof.bundle import Bundle, read_bundle
-from engine.proof.checklist import CHECKS, Evidence, Status, run_check
+from engine.evidence.bundle import Bundle, read_bundle
+from engine.evidence.checklist import CHECKS, Evidence, Status, run_check
 
 TRUST_WORDS = "L0: self-consistent; unsigned, so it does not prove that the run happened"
 
