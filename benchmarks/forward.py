@@ -72,9 +72,7 @@ def main() -> None:
     print(f"{param_count(model.config):,} parameters on {jax.devices()[0].device_kind}")
     for name, function in (("forward", jax.jit(forward)), ("forward + backward", jax.jit(jax.grad(loss)))):
         seconds = best_seconds(function, state, repeats=options.repeats)
-        print(
-            f"{name:20} {seconds * 1000:8.1f} ms {options.batch * options.length / seconds:10,.0f} tokens/s"
-        )
+        print(f"{name:20} {seconds * 1000:8.1f} ms {options.batch * options.length / seconds:10,.0f} tokens/s")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Where schemas, templates, presets and eval sets lie: in the checkout, or inside the wheel.
 
-    >>> asset("schemas", "runspec.schema.json").name
-    'runspec.schema.json'
+>>> asset("schemas", "runspec.schema.json").name
+'runspec.schema.json'
 """
 
 from __future__ import annotations

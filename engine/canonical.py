@@ -28,9 +28,7 @@ MEASURED_KEYS = frozenset({"seconds", "milliseconds", "tokens_per_second"})
 
 def canonical_json(value: Any) -> bytes:
     """The one byte string for this value. Raises ValueError for NaN and infinities."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def pretty_json(value: Any) -> str:
@@ -90,9 +88,7 @@ def digest_result(path: Path) -> str:
 
 def jsonl_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """One JSON object a line, keys in the order given, each line ended by a newline."""
-    return "".join(
-        json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows
-    ).encode()
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
 
 
 def fsync_dir(path: Path) -> None:

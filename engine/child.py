@@ -44,8 +44,12 @@ STOP_GRACE_SECONDS = 60.0
 
 Event = Mapping[str, Any]
 _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
-    1: RunFailed, 2: InputInvalid, 4: EvidenceIncomplete, 6: LockBusy, 130: Interrupted,
-}  # fmt: skip
+    1: RunFailed,
+    2: InputInvalid,
+    4: EvidenceIncomplete,
+    6: LockBusy,
+    130: Interrupted,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,7 @@ def run_trainer(verb: str, job: Mapping[str, Any], ctx: StepContext) -> Event:
     return outcome
 
 
-def drive_trainer(
-    verb: str, job: Mapping[str, Any], ctx: StepContext, *, kill_on: str | None
-) -> Event | Killed:
+def drive_trainer(verb: str, job: Mapping[str, Any], ctx: StepContext, *, kill_on: str | None) -> Event | Killed:
     """Run a job; where an event named ``kill_on`` arrives, SIGKILL the child and say so."""
     job_path = ctx.work / f"{verb}_job.json"
     write_atomic(job_path, pretty_json(dict(job)))
@@ -117,9 +119,7 @@ def _listen(child: subprocess.Popen[bytes], ctx: StepContext, kill_on: str | Non
     return last
 
 
-def _ask_to_stop(
-    child: subprocess.Popen[bytes], stopping: Callable[[], bool], asked_at: float | None
-) -> float | None:
+def _ask_to_stop(child: subprocess.Popen[bytes], stopping: Callable[[], bool], asked_at: float | None) -> float | None:
     if not stopping():
         return None
     if asked_at is None:
@@ -168,12 +168,16 @@ def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> E
     if returncode < 0:
         name = signal.Signals(-returncode).name
         raise RunFailed(
-            "R201", f"the {verb} process was killed by {name}",
+            "R201",
+            f"the {verb} process was killed by {name}",
             hint="the system kills the largest process when memory runs out: a smaller per_device_batch_size or "
-                 "seq_len needs less\nrun the same command again: it goes on from the last checkpoint" + tail,
-        )  # fmt: skip
-    raise RunFailed("R202", f"the {verb} process ended with exit status {returncode} and no word why",
-                    hint="run the same command again: it goes on from the last checkpoint" + tail)  # fmt: skip
+            "seq_len needs less\nrun the same command again: it goes on from the last checkpoint" + tail,
+        )
+    raise RunFailed(
+        "R202",
+        f"the {verb} process ended with exit status {returncode} and no word why",
+        hint="run the same command again: it goes on from the last checkpoint" + tail,
+    )
 
 
 def _reported(event: Event) -> RunspecError:

@@ -127,9 +127,7 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "train_step": lambda event: _progress(event, "train step", "train_step", "num_train_steps"),
     "generated": lambda event: _progress(event, "generated", "done", "total"),
     "compiled": lambda event: f"compiled in {duration(event['seconds'])}",
-    "eval": lambda event: (
-        f"evaluated after train step {event['train_step']}: loss {number(event['eval_loss'])}"
-    ),
+    "eval": lambda event: f"evaluated after train step {event['train_step']}: loss {number(event['eval_loss'])}",
     "checkpoint": lambda event: f"checkpoint at train step {event['train_step']}",
     "restored": lambda event: f"went on from the checkpoint of train step {event['train_step']}",
     "fallback": lambda event: (

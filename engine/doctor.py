@@ -72,9 +72,7 @@ def _usable_cores() -> int:
 def _memory() -> Finding:
     total = machine_memory_bytes()
     if total is None:
-        return Finding(
-            "memory", "warning", "the size of the memory cannot be read here", facts={"bytes": None}
-        )
+        return Finding("memory", "warning", "the size of the memory cannot be read here", facts={"bytes": None})
     return Finding("memory", "ok", f"{total / (1 << 30):.1f} GiB of memory", facts={"bytes": total})
 
 

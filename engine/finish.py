@@ -56,9 +56,13 @@ def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[
     if not verification.ok:
         raise verification_failed(archive, checks)
     journal.append(
-        "verified", identity=identity, package=relative(archive, spec.root), sha256=digest_file(archive),
-        trust_level=verification.trust_level, checks=list(checks),
-    )  # fmt: skip
+        "verified",
+        identity=identity,
+        package=relative(archive, spec.root),
+        sha256=digest_file(archive),
+        trust_level=verification.trust_level,
+        checks=list(checks),
+    )
     return Finish(evidence_dir, archive, verification.trust_level, checks, fresh=True)
 
 

@@ -16,8 +16,16 @@ from engine.spec.model import ModelSpec, Spec
 
 # What can change a trained weight or a generated token.
 TRAINER_LIBRARIES = (
-    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "safetensors", "numpy", "ml-dtypes",
-)  # fmt: skip
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "ml-dtypes",
+)
 
 
 def model_job(model: ModelSpec, root: Path) -> dict[str, Any]:

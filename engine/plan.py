@@ -136,9 +136,7 @@ def step_ingredients(
     }
 
 
-def make_plan(
-    spec: Spec, handlers: Mapping[str, Handler], store: Store, selection: Selection | None = None
-) -> Plan:
+def make_plan(spec: Spec, handlers: Mapping[str, Handler], store: Store, selection: Selection | None = None) -> Plan:
     """Decide for every step. Reads marks and digests only; nothing is written."""
     selection = selection or Selection()
     selection.check(spec)
@@ -215,9 +213,7 @@ def _short(value: Any) -> str:
     return f"{text[:12]}…" if len(text) == 64 else text  # a SHA-256 says nothing to a reader
 
 
-def explain(
-    spec: Spec, planned: PlannedStep, previous: Mapping[str, Any] | None
-) -> list[str]:
+def explain(spec: Spec, planned: PlannedStep, previous: Mapping[str, Any] | None) -> list[str]:
     """Why the step runs or is skipped: one line each, naming every ingredient that changed.
 
     ``previous`` are the ingredients of the step's last finished run (from the journal), or None.

@@ -79,9 +79,7 @@ def kaggle_facts() -> dict[str, Any] | None:
 def _git(root: Path, *arguments: str) -> str | None:
     """Standard output of a git command, or None where git or the checkout is absent."""
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, timeout=GIT_SECONDS, check=False
-        )
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, timeout=GIT_SECONDS, check=False)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None

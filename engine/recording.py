@@ -19,8 +19,7 @@ def make_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> R
     """The record of a run whose steps are all published (``made``: step id -> artifact)."""
     session = _session_of_record(spec, made, journal)
     steps = tuple(
-        StepRecord(step.id, step.uses, dict(step.args), dict(step.declared), made[step.id])
-        for step in spec.steps
+        StepRecord(step.id, step.uses, dict(step.args), dict(step.declared), made[step.id]) for step in spec.steps
     )
     return RunRecord(
         run_version=spec.run_version,

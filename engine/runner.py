@@ -154,9 +154,10 @@ class _Run:
             for source in sources(self.spec, entry.step, self.handlers).values():
                 if source.id not in asked | have:
                     raise RunFailed(
-                        "R108", f'step "{entry.step.id}" needs "{source.id}", which has not been made yet',
+                        "R108",
+                        f'step "{entry.step.id}" needs "{source.id}", which has not been made yet',
                         hint=f"run the whole spec, or begin with --from {source.id}",
-                    )  # fmt: skip
+                    )
 
     def _skip(self, planned: PlannedStep) -> None:
         if planned.artifact is not None:
@@ -189,8 +190,9 @@ class _Run:
         step = planned.step
         assert planned.fingerprint is not None  # make_plan ran everything before it
         self._check_inputs(planned)
-        self.journal.append("step_started", session=self.session, id=step.id, uses=step.uses,
-                            fingerprint=planned.fingerprint)  # fmt: skip
+        self.journal.append(
+            "step_started", session=self.session, id=step.id, uses=step.uses, fingerprint=planned.fingerprint
+        )
         started = time.monotonic()
         try:
             with self.store.lock(f"step-{planned.fingerprint[:16]}"):
@@ -206,23 +208,37 @@ class _Run:
         staging = self.store.stage(planned.fingerprint or "")
         started_at = now()
         ctx = StepContext(
-            spec=self.spec, step=step, inputs=self._inputs(planned), ahead=self._ahead(planned),
-            out=staging.out, work=staging.work, cache=self.store.cache,
-            emit=self.console.event, note=self.console.note, stopping=self.stop,
-        )  # fmt: skip
+            spec=self.spec,
+            step=step,
+            inputs=self._inputs(planned),
+            ahead=self._ahead(planned),
+            out=staging.out,
+            work=staging.work,
+            cache=self.store.cache,
+            emit=self.console.event,
+            note=self.console.note,
+            stopping=self.stop,
+        )
         try:
             result = handler.run(ctx)
         except OSError as error:
             raise explain_os_error(error, staging.root) from error
         missing = [name for name in handler.files if not (staging.out / name).is_file()]
         if missing:
-            raise RunFailed("R109", f'step "{step.id}" ({step.uses}) did not write {", ".join(missing)}',
-                            hint=f"a fault of the handler of {step.uses}")  # fmt: skip
+            raise RunFailed(
+                "R109",
+                f'step "{step.id}" ({step.uses}) did not write {", ".join(missing)}',
+                hint=f"a fault of the handler of {step.uses}",
+            )
         mark = {
-            "type": handler.makes, "kind": handler.kind, "fingerprint": planned.fingerprint,
-            "facts": dict(result.facts), "ingredients": dict(planned.ingredients),
-            "started_at": started_at, "finished_at": now(),
-        }  # fmt: skip
+            "type": handler.makes,
+            "kind": handler.kind,
+            "fingerprint": planned.fingerprint,
+            "facts": dict(result.facts),
+            "ingredients": dict(planned.ingredients),
+            "started_at": started_at,
+            "finished_at": now(),
+        }
         return self.store.publish(staging, mark, handler.measured)
 
     def _inputs(self, planned: PlannedStep) -> dict[str, Artifact]:
@@ -240,10 +256,10 @@ class _Run:
             if damaged:
                 maker = next(name for name, made in self.made.items() if made is artifact)
                 raise RunFailed(
-                    "R105", f'the {artifact.type} made by step "{maker}" has been changed on disk: '
-                            f"{', '.join(damaged)}",
+                    "R105",
+                    f'the {artifact.type} made by step "{maker}" has been changed on disk: {", ".join(damaged)}',
                     hint=f"make it again: runspec run {self.spec.path.name} --force {maker}",
-                )  # fmt: skip
+                )
 
     def _failed(self, planned: PlannedStep, error: BaseException) -> RunspecError:
         step_id = planned.step.id
@@ -251,23 +267,28 @@ class _Run:
             self.journal.append("run_interrupted", session=self.session, id=step_id)
             return self._interrupted(f'in step "{step_id}"', error)
         assert isinstance(error, RunspecError)
-        self.journal.append("step_failed", session=self.session, id=step_id,
-                            diagnostics=[row.as_json() for row in error.diagnostics])  # fmt: skip
+        self.journal.append(
+            "step_failed", session=self.session, id=step_id, diagnostics=[row.as_json() for row in error.diagnostics]
+        )
         return error
 
     def _interrupted(self, place: str, error: BaseException | None = None) -> Interrupted:
         said = f": {error.args[0]}" if isinstance(error, Interrupted) else ""
-        return Interrupted("R110", f"stopped {place}{said}",
-                           hint=f"nothing is lost; go on with: {self.command}")  # fmt: skip
+        return Interrupted("R110", f"stopped {place}{said}", hint=f"nothing is lost; go on with: {self.command}")
 
     def _journal_finished(self, event: str, planned: PlannedStep, artifact: Artifact) -> None:
         self.journal.append(
-            event, session=self.session, id=planned.step.id, uses=planned.step.uses,
-            fingerprint=artifact.fingerprint, type=artifact.type, digest=artifact.digest,
-            path=_inside(artifact.path, self.spec.root), ingredients=dict(planned.ingredients),
-        )  # fmt: skip
+            event,
+            session=self.session,
+            id=planned.step.id,
+            uses=planned.step.uses,
+            fingerprint=artifact.fingerprint,
+            type=artifact.type,
+            digest=artifact.digest,
+            path=_inside(artifact.path, self.spec.root),
+            ingredients=dict(planned.ingredients),
+        )
 
 
 def _inside(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-

@@ -31,7 +31,11 @@ def section_digest(spec: Spec, section: str, store: Store) -> Any:
         own_file = spec.dataset.path if spec.dataset.hub is None else None
         content = path_digest(spec.resolve(own_file), store) if own_file else None
         builder = BUILDERS[spec.dataset.name].version if spec.dataset.name in BUILDERS else None
-        return {"declared": {**asdict(replace(spec.dataset, fields={})), "fields": dict(spec.dataset.fields)}, "content": content, "builder": builder}
+        return {
+            "declared": {**asdict(replace(spec.dataset, fields={})), "fields": dict(spec.dataset.fields)},
+            "content": content,
+            "builder": builder,
+        }
     if section == "eval_set":
         return path_digest(spec.resolve(spec.eval_set), store)
     if section == "device":

@@ -107,10 +107,17 @@ class Store:
             return None
         files = {name: entry["sha256"] for name, entry in mark["files"].items()}
         return Artifact(
-            type=type_, kind=mark["kind"], fingerprint=fingerprint, digest=mark["digest"], path=home,
-            files=files, facts=mark["facts"], started_at=mark["started_at"], finished_at=mark["finished_at"],
+            type=type_,
+            kind=mark["kind"],
+            fingerprint=fingerprint,
+            digest=mark["digest"],
+            path=home,
+            files=files,
+            facts=mark["facts"],
+            started_at=mark["started_at"],
+            finished_at=mark["finished_at"],
             ingredients=mark["ingredients"],
-        )  # fmt: skip
+        )
 
     def damage(self, artifact: Artifact) -> list[str]:
         """Names of files whose content is no longer what was published (reads every byte)."""
@@ -155,8 +162,11 @@ class Store:
             shutil.rmtree(staging.root, ignore_errors=True)
         published = self.find(mark["type"], mark["fingerprint"])
         if published is None:
-            raise RunFailed("R104", f"the artifact just published at {home} cannot be read back",
-                            hint="is something else cleaning .runspec/?")  # fmt: skip
+            raise RunFailed(
+                "R104",
+                f"the artifact just published at {home} cannot be read back",
+                hint="is something else cleaning .runspec/?",
+            )
         return published
 
     def discard(self, home: Path) -> None:
@@ -181,9 +191,10 @@ class Store:
                 stream.seek(0)
                 holder = stream.read().strip() or "unknown"
                 raise LockBusy(
-                    "R106", f"another run holds the lock of {name} (process {holder})",
+                    "R106",
+                    f"another run holds the lock of {name} (process {holder})",
                     hint="wait for it, or stop it; a lock never outlives its process, so nothing needs removing",
-                ) from None  # fmt: skip
+                ) from None
             stream.truncate(0)
             stream.write(f"{os.getpid()}\n")
             stream.flush()
@@ -223,10 +234,16 @@ def explain_os_error(error: OSError, path: Path) -> RunFailed:
 
     place = error.filename or str(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return RunFailed("R101", f"no space left to write {place}",
-                         hint="free some room (`runspec status` shows what .runspec/ holds), then run again: "
-                              "it goes on where it stopped")  # fmt: skip
+        return RunFailed(
+            "R101",
+            f"no space left to write {place}",
+            hint="free some room (`runspec status` shows what .runspec/ holds), then run again: "
+            "it goes on where it stopped",
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return RunFailed("R102", f"no permission to write {place}",
-                         hint="give this user the right to write there, or move the project")  # fmt: skip
+        return RunFailed(
+            "R102",
+            f"no permission to write {place}",
+            hint="give this user the right to write there, or move the project",
+        )
     return RunFailed("R103", f"cannot write {place}: {error.strerror or error}")

@@ -42,9 +42,7 @@ def _fields(words: Sequence[str] | None) -> dict[str, str]:
     for word in words or ():
         ours, equals, theirs = word.partition("=")
         if not (ours and equals and theirs):
-            raise InputInvalid(
-                "U117", f'--field wants OURS=YOURS, not "{word}"', hint="say --field prompt=question"
-            )
+            raise InputInvalid("U117", f'--field wants OURS=YOURS, not "{word}"', hint="say --field prompt=question")
         fields[ours] = theirs
     return fields
 
@@ -59,9 +57,7 @@ def _of_file(path: Path, format_: str, fields: Mapping[str, str]) -> tuple[Datas
 def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[Row], Path | None]:
     """The dataset that a run-spec names, as its build_dataset step would make it."""
     if arguments.format or arguments.field or arguments.eval_set:
-        raise InputInvalid(
-            "U118", "--format, --field and --eval-set belong to a JSONL file; the run-spec says its own"
-        )
+        raise InputInvalid("U118", "--format, --field and --eval-set belong to a JSONL file; the run-spec says its own")
     spec, _ = load(arguments.file)
     eval_set = spec.resolve(spec.eval_set)
     if spec.dataset.path is not None:

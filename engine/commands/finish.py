@@ -54,9 +54,7 @@ def evidence(arguments: Namespace) -> Reply:
         folder = write_evidence(spec, record)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     where = relative(folder, spec.root)
-    return Reply(
-        {"ok": True, "evidence": where, "files": files}, f"{where}/\n" + columns((name,) for name in files)
-    )
+    return Reply({"ok": True, "evidence": where, "files": files}, f"{where}/\n" + columns((name,) for name in files))
 
 
 def package(arguments: Namespace) -> Reply:
@@ -84,21 +82,14 @@ def verify(arguments: Namespace) -> Reply:
         spec, _ = load(arguments.path)
         path = spec.resolve(spec.evidence.dir)
     if not path.exists():
-        raise InputInvalid(
-            "U114", f"there is nothing at {path}", hint="name an evidence folder, a zip or a run-spec"
-        )
+        raise InputInvalid("U114", f"there is nothing at {path}", hint="name an evidence folder, a zip or a run-spec")
     verification = check(path)
     rows = [
-        {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail}
-        for row in verification.checks
+        {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail} for row in verification.checks
     ]
     document = {"ok": verification.ok, "trust_level": verification.trust_level, "checks": rows}
-    verdict = (
-        f"{path}: {'verified' if verification.ok else 'NOT verified'}, trust level {verification.trust_level}"
-    )
-    table = columns(
-        (row["id"], row["status"], f"{row['title']}: {row['detail']}".rstrip(": ")) for row in rows
-    )
+    verdict = f"{path}: {'verified' if verification.ok else 'NOT verified'}, trust level {verification.trust_level}"
+    table = columns((row["id"], row["status"], f"{row['title']}: {row['detail']}".rstrip(": ")) for row in rows)
     return Reply(document, f"{table}\n{verdict}", 0 if verification.ok else 5)
 
 

@@ -125,9 +125,7 @@ def find_command(words: Sequence[str], commands: Sequence[Command]) -> tuple[Com
         typed = words[1] if len(words) > 1 and not words[1].startswith("-") else ""
         choices = [name.split()[1] for name in family]
         near = did_you_mean(typed, choices) if typed else None
-        sentence = (
-            f'"runspec {first}" has no "{typed}"' if typed else f'"runspec {first}" needs one more word'
-        )
+        sentence = f'"runspec {first}" has no "{typed}"' if typed else f'"runspec {first}" needs one more word'
         hint = f'did you mean "runspec {first} {near}"?' if near else f"one of: {', '.join(choices)}"
         raise InputInvalid("U101", sentence, hint=hint)
     near = did_you_mean(first, by_name)
@@ -174,9 +172,7 @@ def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> 
         setattr(arguments, positional.attribute, value)
     if words:
         say = "an override is written KEY=VALUE, say train.num_train_steps=50\n" if takes_overrides else ""
-        raise InputInvalid(
-            "U103", f"runspec {command.name}: too many arguments: {' '.join(words)}", hint=say + hint
-        )
+        raise InputInvalid("U103", f"runspec {command.name}: too many arguments: {' '.join(words)}", hint=say + hint)
 
 
 def _is_number(word: str) -> bool:

@@ -73,9 +73,7 @@ def _count(planned: Plan) -> str:
 
 
 def _step_table(steps: list[dict[str, Any]]) -> str:
-    return columns(
-        (str(step["id"]), str(step["uses"]), str(step["action"]), str(step["reason"])) for step in steps
-    )
+    return columns((str(step["id"]), str(step["uses"]), str(step["action"]), str(step["reason"])) for step in steps)
 
 
 def price_text(cost: Mapping[str, Any]) -> str:
@@ -173,9 +171,7 @@ def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
         if arguments.commit:
             words = "nothing is committed: a part of the steps (--to, --only) makes no evidence"
             return Reply(document, words)
-        return Reply(
-            document, f"ran: {', '.join(outcome.ran) or 'nothing'}; a part of the steps makes no evidence"
-        )
+        return Reply(document, f"ran: {', '.join(outcome.ran) or 'nothing'}; a part of the steps makes no evidence")
     from engine.commands.commit import commit_evidence, git_commands
     from engine.plan import relative
 

@@ -35,9 +35,7 @@ def presets(_: Namespace) -> Reply:
 
     found = project.presets()
     text = columns(found.items()) + "\n\nrunspec init PRESET writes one here"
-    return Reply(
-        {"ok": True, "presets": [{"name": name, "about": about} for name, about in found.items()]}, text
-    )
+    return Reply({"ok": True, "presets": [{"name": name, "about": about} for name, about in found.items()]}, text)
 
 
 def steps(_: Namespace) -> Reply:

@@ -214,9 +214,7 @@ def check_tokens(row: Tokenized, row_id: str, line: int, findings: Findings) -> 
             "take <bos> out of the text: the engine puts it in",
         )
     if trained[-1] != row.eos:
-        report(
-            EOS_NOT_TRAINED, "EOS is not trained after the answer", "a model that never sees it never stops"
-        )
+        report(EOS_NOT_TRAINED, "EOS is not trained after the answer", "a model that never sees it never stops")
 
 
 def marked(row: Tokenized, *, color: bool = False) -> str:

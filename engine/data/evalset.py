@@ -52,9 +52,7 @@ def collect_items(path: Path, findings: Findings) -> list[EvalItem]:
     return items
 
 
-def _refuse_twin(
-    line: Line, key: str, value: str, seen: dict[str, int], number: int, findings: Findings
-) -> None:
+def _refuse_twin(line: Line, key: str, value: str, seen: dict[str, int], number: int, findings: Findings) -> None:
     if not isinstance(line.value.get(key), str):
         return
     first = seen.setdefault(value, line.number)
@@ -63,9 +61,7 @@ def _refuse_twin(
     column, width = line.span(key)
     message = f'line {first} has the {key} "{excerpt(value, 40)}" too'
     hint = "each item has an id of its own" if key == "id" else "a question that counts twice bends the score"
-    findings.add(
-        number, message, line=line.number, text=line.text, column=column, width=width, path=key, hint=hint
-    )
+    findings.add(number, message, line=line.number, text=line.text, column=column, width=width, path=key, hint=hint)
 
 
 def _read_item(line: Line, findings: Findings) -> EvalItem | None:
@@ -73,9 +69,7 @@ def _read_item(line: Line, findings: Findings) -> EvalItem | None:
 
     def report(number: int, message: str, key: str, hint: str) -> None:
         column, width = line.span(key)
-        findings.add(
-            number, message, line=line.number, text=line.text, column=column, width=width, path=key, hint=hint
-        )
+        findings.add(number, message, line=line.number, text=line.text, column=column, width=width, path=key, hint=hint)
 
     unknown = [key for key in line.value if key not in KEYS]
     for key in unknown:
@@ -90,9 +84,7 @@ def _read_item(line: Line, findings: Findings) -> EvalItem | None:
         if key not in line.value:
             continue
         if not isinstance(value, str):
-            hint = (
-                f'write it in quotes: "{value}"' if isinstance(value, int | float) else "a text is expected"
-            )
+            hint = f'write it in quotes: "{value}"' if isinstance(value, int | float) else "a text is expected"
             report(WRONG_TYPE, f'"{key}" is {json_kind(value)}, not a text', key, hint)
         elif not value.strip():
             report(BLANK_TEXT, f'"{key}" is empty', key, "fill it in, or leave the key out")
@@ -115,9 +107,7 @@ def _check_values(line: Line, report: Any) -> None:
         report(UNKNOWN_DIFFICULTY, f'unknown difficulty "{excerpt(difficulty, 30)}"', "difficulty", hint)
     meta = line.value.get("meta", {})
     if not isinstance(meta, dict):
-        report(
-            WRONG_TYPE, f'"meta" is {json_kind(meta)}, not an object', "meta", "write {…}, or leave it out"
-        )
+        report(WRONG_TYPE, f'"meta" is {json_kind(meta)}, not an object', "meta", "write {…}, or leave it out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,13 +110,9 @@ def read_objects(path: Path, findings: Findings) -> Iterator[Line]:
         with path.open("rb") as stream:
             yield from _objects(stream, findings)
     except FileNotFoundError:
-        findings.add(
-            NOT_FOUND, f"no such file: {findings.file}", hint="check the path; it is relative to the project"
-        )
+        findings.add(NOT_FOUND, f"no such file: {findings.file}", hint="check the path; it is relative to the project")
     except IsADirectoryError:
-        findings.add(
-            NOT_A_FILE, f"{findings.file} is a folder, not a file", hint="name the JSONL file inside it"
-        )
+        findings.add(NOT_A_FILE, f"{findings.file} is a folder, not a file", hint="name the JSONL file inside it")
     except OSError as error:
         reason = error.strerror or type(error).__name__
         findings.add(UNREADABLE, f"{findings.file} cannot be read: {reason}", hint="check its permissions")
@@ -137,9 +133,7 @@ def _objects(stream: IO[bytes], findings: Findings) -> Iterator[Line]:
             blank.append(number)
             continue
         for earlier in blank:
-            findings.add(
-                BLANK, "blank line between rows", line=earlier, hint="delete it, or put back the row it held"
-            )
+            findings.add(BLANK, "blank line between rows", line=earlier, hint="delete it, or put back the row it held")
         blank.clear()
         seen = True
         line = _parse(number, raw, findings)

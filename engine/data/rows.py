@@ -52,9 +52,7 @@ WRONG_VERSION, BAD_STEP_NUMBER, NO_STEPS, ANSWER_SHAPE = 24, 25, 26, 27
 UNKNOWN_ROLE, ROLE_ORDER, NO_ASSISTANT, SAME_ID = 28, 29, 30, 31
 
 
-def read_rows(
-    path: Path, format: str, fields: Mapping[str, str] | None = None, *, limit_errors: int = 50
-) -> list[Row]:
+def read_rows(path: Path, format: str, fields: Mapping[str, str] | None = None, *, limit_errors: int = 50) -> list[Row]:
     """All rows of the file. Raises InputInvalid with every finding."""
     findings = Findings(str(path), "D1", limit_errors)
     rows = collect_rows(path, format, fields or {}, findings)
@@ -141,9 +139,7 @@ class _Reader:
         if key in self.line.value:
             return self.line.value[key]
         near = did_you_mean(key, self.line.value)
-        hint = (
-            f"the row has: {', '.join(excerpt(k, 30) for k in list(self.line.value)[:8]) or 'no key at all'}"
-        )
+        hint = f"the row has: {', '.join(excerpt(k, 30) for k in list(self.line.value)[:8]) or 'no key at all'}"
         if near:
             hint = f'did you mean "{near}"? Mend the row, or map it: fields: {{{name}: {near}}}'
         self.report(MISSING, f'the row has no "{key}"', near or key, hint, path=key)
@@ -158,9 +154,7 @@ class _Reader:
     def check_text(self, value: Any, key: str, path: str) -> str:
         """The same for a value already at hand; ``path`` says where inside ``key`` it stands."""
         if not isinstance(value, str):
-            hint = (
-                f'write it in quotes: "{value}"' if isinstance(value, int | float) else "a text is expected"
-            )
+            hint = f'write it in quotes: "{value}"' if isinstance(value, int | float) else "a text is expected"
             self.report(WRONG_TYPE, f'"{path}" is {json_kind(value)}, not a text', key, hint, path=path)
             return ""
         if not value.strip():
@@ -205,9 +199,7 @@ def _read_trace(reader: _Reader) -> Row | None:
         reader.report(WRONG_VERSION, message, "trace_version", f'this engine reads "{TRACE_VERSION}"')
     meta = value.get("meta", {})
     if not isinstance(meta, dict):
-        reader.report(
-            WRONG_TYPE, f'"meta" is {json_kind(meta)}, not an object', "meta", "leave it out, or write {…}"
-        )
+        reader.report(WRONG_TYPE, f'"meta" is {json_kind(meta)}, not an object', "meta", "leave it out, or write {…}")
         meta = {}
     row_id = reader.check_text(value["id"], "id", "id") if "id" in value else reader.default_id
     if not reader.is_good:
@@ -220,9 +212,7 @@ def _check_answer(reader: _Reader, answer: str) -> None:
     """The scorer reads one line after the last "Answer:", so the answer must be that."""
     key = reader.names["final_answer"]
     if len(answer.strip().splitlines()) > 1:
-        reader.report(
-            ANSWER_SHAPE, f'"{key}" has more than one line', key, "put the reasoning into the steps"
-        )
+        reader.report(ANSWER_SHAPE, f'"{key}" has more than one line', key, "put the reasoning into the steps")
     elif "answer:" in answer.casefold():
         reader.report(
             ANSWER_SHAPE,
@@ -242,9 +232,7 @@ def _read_steps(reader: _Reader) -> tuple[TraceStep, ...]:
         reader.report(WRONG_TYPE, f'"{key}" is {json_kind(value)}, not a list', key, hint)
         return ()
     if not value:
-        reader.report(
-            NO_STEPS, f'"{key}" has no step', key, "a trace without reasoning is a prompt_completion row"
-        )
+        reader.report(NO_STEPS, f'"{key}" has no step', key, "a trace without reasoning is a prompt_completion row")
         return ()
     # Some people count from 0. Either start is taken, the numbers must then go up by one.
     first = value[0].get("i", 1) if isinstance(value[0], dict) else 1
@@ -300,18 +288,12 @@ def _read_message(reader: _Reader, key: str, at: int, value: Any) -> Message | N
     for name in (reader.names["role"], reader.names["content"]):
         if name not in value:
             near = did_you_mean(name, value)
-            hint = (
-                f'did you mean "{near}"?'
-                if near
-                else f"the message has: {', '.join(value) or 'no key at all'}"
-            )
+            hint = f'did you mean "{near}"?' if near else f"the message has: {', '.join(value) or 'no key at all'}"
             reader.report(MISSING, f'"{path}" has no "{name}"', key, hint, path=f"{path}.{name}")
             return None
     role = value[reader.names["role"]]
     if role not in ("system", "user", "assistant"):
-        near = OTHER_ROLES.get(str(role).casefold()) or did_you_mean(
-            str(role), ("system", "user", "assistant")
-        )
+        near = OTHER_ROLES.get(str(role).casefold()) or did_you_mean(str(role), ("system", "user", "assistant"))
         hint = f'did you mean "{near}"?' if near else "one of system, user, assistant"
         message = f"unknown role {excerpt(repr(role), 30)}"
         reader.report(UNKNOWN_ROLE, message, key, hint, path=f"{path}.{reader.names['role']}")
@@ -324,9 +306,7 @@ def _read_message(reader: _Reader, key: str, at: int, value: Any) -> Message | N
 
 def _check_order(reader: _Reader, key: str, roles: list[str]) -> None:
     if "assistant" not in roles:
-        reader.report(
-            NO_ASSISTANT, "the conversation has no assistant turn", key, "nothing in it could be trained"
-        )
+        reader.report(NO_ASSISTANT, "the conversation has no assistant turn", key, "nothing in it could be trained")
         return
     skip = 1 if roles[0] == "system" else 0
     for at, role in enumerate(roles[skip:]):

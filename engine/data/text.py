@@ -24,8 +24,7 @@ def normalise_prompt(text: str) -> str:
 def printable(text: str) -> str:
     """The text with every character that a terminal would act on replaced, one for one."""
     return "".join(
-        character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}"
-        for character in text
+        character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}" for character in text
     )
 
 

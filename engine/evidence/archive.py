@@ -29,9 +29,15 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
     failed = [check for check in verify_bundle(bundle).checks if check.status == "fail"]
     if failed:
         raise EvidenceIncomplete.of(
-            [Diagnostic("P102", f"the evidence is not complete: {check.id} {check.title}: {check.detail}",
-                        hint="render it again: runspec evidence SPEC") for check in failed]
-        )  # fmt: skip
+            [
+                Diagnostic(
+                    "P102",
+                    f"the evidence is not complete: {check.id} {check.title}: {check.detail}",
+                    hint="render it again: runspec evidence SPEC",
+                )
+                for check in failed
+            ]
+        )
     manifest = json.loads(bundle.files["run_manifest.json"])
     summary = json.loads(bundle.files["eval_summary.json"])
     date = summary["evaluated_at"][:10].replace("-", "")
@@ -43,8 +49,11 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
     try:
         write_atomic(path, data)
     except OSError as error:
-        raise RunFailed("P103", f"the package cannot be written: {error.filename or path}: {error.strerror}",
-                        hint="free some room or give this user the right to write there, then: runspec package SPEC") from error  # fmt: skip
+        raise RunFailed(
+            "P103",
+            f"the package cannot be written: {error.filename or path}: {error.strerror}",
+            hint="free some room or give this user the right to write there, then: runspec package SPEC",
+        ) from error
     return path
 
 
@@ -64,7 +73,13 @@ def _refuse_secrets(bundle: Bundle) -> None:
     found = find_secrets(bundle.files)
     if found:
         raise RunFailed.of(
-            [Diagnostic("P101", f"{place} looks like it holds a secret ({kind})",
-                        hint="nothing was packed; revoke the secret if it is real, take it out of the spec or the data, "
-                             "and run again") for place, kind in found]
-        )  # fmt: skip
+            [
+                Diagnostic(
+                    "P101",
+                    f"{place} looks like it holds a secret ({kind})",
+                    hint="nothing was packed; revoke the secret if it is real, take it out of the spec or the data, "
+                    "and run again",
+                )
+                for place, kind in found
+            ]
+        )

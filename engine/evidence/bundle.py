@@ -73,8 +73,7 @@ def _members(archive: zipfile.ZipFile) -> Bundle:
     names = [info.filename.rsplit("/", 1)[-1] for info in infos]
     folded = [name.casefold() for name in names]
     problems += [
-        f"{name} is there twice"
-        for name in sorted({name for name in names if folded.count(name.casefold()) > 1})
+        f"{name} is there twice" for name in sorted({name for name in names if folded.count(name.casefold()) > 1})
     ]
     if problems:
         return Bundle("zip", {}, tuple(problems))

@@ -27,8 +27,10 @@ Answer = tuple[Status, str]
 TOLERANCE = 1e-12
 LEAST_LOSS_SAMPLES = 2
 _HEX40, _HEX64 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
-_PLACEHOLDER = re.compile(r"<[^<>]*(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
-                          re.IGNORECASE)  # fmt: skip
+_PLACEHOLDER = re.compile(
+    r"<[^<>]*(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
+    re.IGNORECASE,
+)
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
 
 
@@ -120,13 +122,20 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
     present = {name for name in evidence.bundle.files if name != MANIFEST}
     problems += [f"{name} is not listed" for name in sorted(present - set(listed))]
     problems += [f"{name} is listed and missing" for name in sorted(set(listed) - present)]
-    problems += [f"{name} has been changed" for name in sorted(present & set(listed))
-                 if digest_bytes(evidence.data(name)) != listed[name]]  # fmt: skip
+    problems += [
+        f"{name} has been changed"
+        for name in sorted(present & set(listed))
+        if digest_bytes(evidence.data(name)) != listed[name]
+    ]
     return _answer(problems, f"{len(listed)} files, every SHA-256 as listed")
 
 
 def schemas_hold(evidence: Evidence) -> Answer:
-    names = ["run_manifest.json", "eval_summary.json", *(name for name in evidence.bundle.files if name == "scorecard.json")]
+    names = [
+        "run_manifest.json",
+        "eval_summary.json",
+        *(name for name in evidence.bundle.files if name == "scorecard.json"),
+    ]
     problems = [f"{name}: {problem}" for name in names for problem in schema_problems(name, evidence.json(name))]
     return _answer(problems, f"{', '.join(names)}")
 
@@ -141,34 +150,50 @@ def nothing_is_empty(evidence: Evidence) -> Answer:
                 problems.append(f"{name}: {path} is null, without a reason")
             if isinstance(leaf, str) and _PLACEHOLDER.search(leaf):
                 problems.append(f"{name}: {path} holds a placeholder: {leaf[:60]}")
-        problems += [f"{name}: {key} has a value and a reason for having none" for key in reasons
-                     if value.get(key) is not None]  # fmt: skip
-    problems += [f"kaggle_output_log.txt: placeholder {match.group()[:60]}"
-                 for match in [_PLACEHOLDER.search(evidence.text("kaggle_output_log.txt"))] if match]  # fmt: skip
+        problems += [
+            f"{name}: {key} has a value and a reason for having none" for key in reasons if value.get(key) is not None
+        ]
+    problems += [
+        f"kaggle_output_log.txt: placeholder {match.group()[:60]}"
+        for match in [_PLACEHOLDER.search(evidence.text("kaggle_output_log.txt"))]
+        if match
+    ]
     return _answer(problems, "every field has a value, or a reason for having none")
 
 
 def names_agree(evidence: Evidence) -> Answer:
     manifest, record = evidence.manifest, evidence.record
-    problems = [f"{key}: {manifest.get(key)!r} in run_manifest.json, {record.get(key)!r} in run_record.json"
-                for key in ("run_version", "model_id", "dataset", "eval_set", "command")
-                if manifest.get(key) != record.get(key)]  # fmt: skip
-    problems += [f"{key}: {manifest.get(key)!r} in run_manifest.json, {evidence.summary.get(key)!r} in eval_summary.json"
-                 for key in ("run_version", "eval_set") if manifest.get(key) != evidence.summary.get(key)]  # fmt: skip
+    problems = [
+        f"{key}: {manifest.get(key)!r} in run_manifest.json, {record.get(key)!r} in run_record.json"
+        for key in ("run_version", "model_id", "dataset", "eval_set", "command")
+        if manifest.get(key) != record.get(key)
+    ]
+    problems += [
+        f"{key}: {manifest.get(key)!r} in run_manifest.json, {evidence.summary.get(key)!r} in eval_summary.json"
+        for key in ("run_version", "eval_set")
+        if manifest.get(key) != evidence.summary.get(key)
+    ]
     return _answer(problems, f"run {manifest['run_version']}, model {manifest['model_id']}")
 
 
 def spec_is_the_one(evidence: Evidence) -> Answer:
     digest = digest_text(evidence.text("runspec.yaml"))
-    problems = [f"runspec.yaml has SHA-256 {digest[:12]}…, {name} says {str(said)[:12]}…"
-                for name, said in (("run_manifest.json", evidence.manifest.get("spec_sha256")),
-                                   ("run_record.json", evidence.record.get("spec_digest"))) if said != digest]  # fmt: skip
+    problems = [
+        f"runspec.yaml has SHA-256 {digest[:12]}…, {name} says {str(said)[:12]}…"
+        for name, said in (
+            ("run_manifest.json", evidence.manifest.get("spec_sha256")),
+            ("run_record.json", evidence.record.get("spec_digest")),
+        )
+        if said != digest
+    ]
     if evidence.manifest.get("overrides") != evidence.record.get("overrides"):
         problems.append("the overrides differ between run_manifest.json and run_record.json")
     overrides = evidence.record["overrides"]
     for step in evidence.record["steps"]:
         for key, value in step["declared"].items():
-            changed = f"{step['id']}.{key}" in overrides or any(name.startswith(f"{step['id']}.{key}.") for name in overrides)
+            changed = f"{step['id']}.{key}" in overrides or any(
+                name.startswith(f"{step['id']}.{key}.") for name in overrides
+            )
             if not changed and not _declared_holds(value, step["with"].get(key)):
                 problems.append(f"{step['id']}.{key} was declared {value!r} and was {step['with'].get(key)!r}")
     return _answer(problems, f"declared = effective, {len(overrides)} overrides listed")
@@ -203,7 +228,9 @@ def times_are_in_order(evidence: Evidence) -> Answer:
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
     items = [item.id for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")]
     rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
-    return _answer([] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items")
+    return _answer(
+        [] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items"
+    )
 
 
 def prompts_are_the_items(evidence: Evidence) -> Answer:
@@ -222,8 +249,13 @@ def score_is_recomputed(evidence: Evidence) -> Answer:
     predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
     rows, card = score(items, [row for row in predictions if row.text is not None], str(evidence.manifest["metric"]))
     said, problems = evidence.summary, []
-    wanted = {"primary_score": card.primary_score, f"metrics.{card.metric.split('@')[0]}": card.primary_score,
-              **{f"scorecard.{key}": value for key, value in card.as_json().items() if key not in ("metric", "primary_score")}}  # fmt: skip
+    wanted = {
+        "primary_score": card.primary_score,
+        f"metrics.{card.metric.split('@')[0]}": card.primary_score,
+        **{
+            f"scorecard.{key}": value for key, value in card.as_json().items() if key not in ("metric", "primary_score")
+        },
+    }
     for path, value in wanted.items():
         found: Any = said
         for part in path.split("."):
@@ -239,7 +271,9 @@ def score_is_recomputed(evidence: Evidence) -> Answer:
 
 def counts_add_up(evidence: Evidence) -> Answer:
     card = evidence.summary["scorecard"]
-    problems = [] if card["n_items"] == card["n_scored"] + card["n_skipped"] else ["n_items is not n_scored + n_skipped"]
+    problems = (
+        [] if card["n_items"] == card["n_scored"] + card["n_skipped"] else ["n_items is not n_scored + n_skipped"]
+    )
     if evidence.json("scorecard.json").get("n_items") != card["n_items"]:
         problems.append("scorecard.json and eval_summary.json differ in n_items")
     return _answer(problems, f"{card['n_items']} items, {card['n_scored']} scored, {card['n_skipped']} skipped")
@@ -252,24 +286,42 @@ def loss_is_the_last_metric(evidence: Evidence) -> Answer:
         problems.append("metrics.jsonl does not have one row for each train step")
     if len(rows) != evidence.step("train_sft")["facts"]["num_train_steps"]:
         problems.append("the number of rows is not the number of train steps")
-    for name, said in (("eval_summary.json", evidence.summary["metrics"]["final_loss"]),
-                       ("train_report.json", evidence.json("train_report.json").get("final_loss"))):  # fmt: skip
+    for name, said in (
+        ("eval_summary.json", evidence.summary["metrics"]["final_loss"]),
+        ("train_report.json", evidence.json("train_report.json").get("final_loss")),
+    ):
         if rows and not _equal(said, rows[-1].get("loss")):
-            problems.append(f"final_loss is {said} in {name}, and {rows[-1].get('loss')} in the last row of metrics.jsonl")
+            problems.append(
+                f"final_loss is {said} in {name}, and {rows[-1].get('loss')} in the last row of metrics.jsonl"
+            )
     return _answer(problems, f"{len(rows)} train steps, last loss {rows[-1]['loss']:.4f}" if rows else "")
 
 
 def log_is_the_summary(evidence: Evidence) -> Answer:
     log, summary = evidence.text("kaggle_output_log.txt"), evidence.summary
-    expected = result_summary_text({
-        "model_id": evidence.manifest["model_id"], "dataset": evidence.manifest["dataset"],
-        "eval_set": summary["eval_set"], "primary_score": summary["primary_score"],
-        "final_loss": summary["metrics"]["final_loss"], "n_items": summary["scorecard"]["n_items"],
-        "n_scored": summary["scorecard"]["n_scored"]})  # fmt: skip
-    problems = [] if expected in log and log.count("RESULT SUMMARY") == 1 else ["the RESULT SUMMARY in the log is not eval_summary.json's"]
+    expected = result_summary_text(
+        {
+            "model_id": evidence.manifest["model_id"],
+            "dataset": evidence.manifest["dataset"],
+            "eval_set": summary["eval_set"],
+            "primary_score": summary["primary_score"],
+            "final_loss": summary["metrics"]["final_loss"],
+            "n_items": summary["scorecard"]["n_items"],
+            "n_scored": summary["scorecard"]["n_scored"],
+        }
+    )
+    problems = (
+        []
+        if expected in log and log.count("RESULT SUMMARY") == 1
+        else ["the RESULT SUMMARY in the log is not eval_summary.json's"]
+    )
     losses = {f"{row['train_step']}": f"{row['loss']:.4f}" for row in evidence.metrics}
     samples = re.findall(r"train step (\d+)/\d+\s+loss ([0-9.]+)", log)
-    problems += [f"the log's loss of train step {step} is not in metrics.jsonl" for step, loss in samples if losses.get(step) != loss]
+    problems += [
+        f"the log's loss of train step {step} is not in metrics.jsonl"
+        for step, loss in samples
+        if losses.get(step) != loss
+    ]
     if len(samples) < min(LEAST_LOSS_SAMPLES, len(losses)):
         problems.append(f"the log has {len(samples)} loss samples")
     return _answer(problems, f"RESULT SUMMARY and {len(samples)} loss samples agree")
@@ -283,7 +335,11 @@ def log_names_the_machine(evidence: Evidence) -> Answer:
 
 def predictions_are_the_models(evidence: Evidence) -> Answer:
     trained, asked = (evidence.step(kind)["facts"].get("model_sha256") for kind in ("train_sft", "generate"))
-    problems = [] if trained == asked == evidence.manifest.get("model_sha256") else ["predictions and training name different model bytes"]
+    problems = (
+        []
+        if trained == asked == evidence.manifest.get("model_sha256")
+        else ["predictions and training name different model bytes"]
+    )
     made_from = evidence.step("generate")["ingredients"]["inputs"]["checkpoint"]["content"]
     if made_from != evidence.step("train_sft")["content_sha256"]:
         problems.append("the generate step took another checkpoint than the train step published")
@@ -298,7 +354,11 @@ def data_is_the_recorded(evidence: Evidence) -> Answer:
     if digest_bytes(evidence.data("eval_set.jsonl")) != said:
         problems.append("eval_set.jsonl is not the one that was scored on")
     overlap = dataset["facts"]["n_overlap"]
-    if overlap and dataset["with"]["on_overlap"] != "keep" and not evidence.json("dataset_manifest.json")["lineage"]["n_dropped"]:
+    if (
+        overlap
+        and dataset["with"]["on_overlap"] != "keep"
+        and not evidence.json("dataset_manifest.json")["lineage"]["n_dropped"]
+    ):
         problems.append(f"{overlap} training rows overlap with the eval set, and the run-spec does not allow it")
     for step in evidence.record["steps"]:
         if digest_json(step["ingredients"]) != step["fingerprint"]:
@@ -309,10 +369,17 @@ def data_is_the_recorded(evidence: Evidence) -> Answer:
 
 def _changed_files(evidence: Evidence) -> list[str]:
     """Attachments that are not the files the steps published."""
-    origin = {"metrics.jsonl": ("train_sft", "metrics.jsonl"), "train_report.json": ("train_sft", "train_report.json"),
-              "predictions.jsonl": ("score", "predictions.jsonl"), "scorecard.json": ("score", "scorecard.json")}  # fmt: skip
-    return [f"{name} is not the file that step {evidence.step(kind)['id']} published" for name, (kind, source) in origin.items()
-            if digest_bytes(evidence.data(name)) != evidence.step(kind)["files"].get(source)]  # fmt: skip
+    origin = {
+        "metrics.jsonl": ("train_sft", "metrics.jsonl"),
+        "train_report.json": ("train_sft", "train_report.json"),
+        "predictions.jsonl": ("score", "predictions.jsonl"),
+        "scorecard.json": ("score", "scorecard.json"),
+    }
+    return [
+        f"{name} is not the file that step {evidence.step(kind)['id']} published"
+        for name, (kind, source) in origin.items()
+        if digest_bytes(evidence.data(name)) != evidence.step(kind)["files"].get(source)
+    ]
 
 
 def no_secret_is_packed(evidence: Evidence) -> Answer:
@@ -348,14 +415,18 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V14", "the log says what the summary says", log_is_the_summary),
     ("V15", "the log names versions and devices", log_names_the_machine),
     ("V16", "predictions come from the trained model", predictions_are_the_models),
-    ("V17", "the sessions of the run are chained", not_yet("the run record is the same for resumed and uninterrupted runs")),
+    (
+        "V17",
+        "the sessions of the run are chained",
+        not_yet("the run record is the same for resumed and uninterrupted runs"),
+    ),
     ("V18", "the nonce of the push appears", not_yet("not pushed by runspec kaggle")),
     ("V19", "the notebook's address is well formed", kaggle_is_well_formed),
     ("V20", "data and artifacts are the recorded ones", data_is_the_recorded),
     ("V21", "no secret", no_secret_is_packed),
     ("V22", "the provenance statement names these files", not_yet("no provenance statement is written yet")),
     ("V23", "signatures", not_yet("unsigned")),
-)  # fmt: skip
+)
 
 
 def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Answer:
@@ -380,7 +451,11 @@ def _answer(problems: Sequence[str], good: str) -> Answer:
 
 def _equal(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
-        return isinstance(found, dict) and found.keys() == wanted.keys() and all(_equal(found[key], wanted[key]) for key in wanted)
+        return (
+            isinstance(found, dict)
+            and found.keys() == wanted.keys()
+            and all(_equal(found[key], wanted[key]) for key in wanted)
+        )
     if isinstance(wanted, bool) or not isinstance(wanted, int | float):
         return bool(found == wanted)
     return isinstance(found, int | float) and not isinstance(found, bool) and abs(found - wanted) <= TOLERANCE
@@ -388,8 +463,12 @@ def _equal(found: Any, wanted: Any) -> bool:
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, dict):
-        return [leaf for key, child in value.items() if key != "not_applicable"
-                for leaf in _leaves(child, f"{path}.{key}" if path else key)]  # fmt: skip
+        return [
+            leaf
+            for key, child in value.items()
+            if key != "not_applicable"
+            for leaf in _leaves(child, f"{path}.{key}" if path else key)
+        ]
     if isinstance(value, list):
         return [leaf for index, child in enumerate(value) for leaf in _leaves(child, f"{path}.{index}")]
     return [(path, value)]

@@ -38,15 +38,21 @@ def render_evidence(
     again = {name: render_text(name, make_view(record), template_dirs).encode() for name in files}
     changing = sorted(name for name in files if contents[name] != again[name])
     if changing:
-        raise InputInvalid("E109", f"{', '.join(changing)} renders differently each time",
-                           hint="evidence is a function of the run: take the clock or the dice out of the template")  # fmt: skip
+        raise InputInvalid(
+            "E109",
+            f"{', '.join(changing)} renders differently each time",
+            hint="evidence is a function of the run: take the clock or the dice out of the template",
+        )
     contents.update(_attachments(record))
     manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
     try:
         return _write(out_dir, {**contents, MANIFEST: manifest.encode()})
     except OSError as error:
-        raise RunFailed("E110", f"the evidence cannot be written: {error.filename or out_dir}: {error.strerror}",
-                        hint="free some room or give this user the right to write there, then: runspec evidence SPEC") from error  # fmt: skip
+        raise RunFailed(
+            "E110",
+            f"the evidence cannot be written: {error.filename or out_dir}: {error.strerror}",
+            hint="free some room or give this user the right to write there, then: runspec evidence SPEC",
+        ) from error
 
 
 def _attachments(record: RunRecord) -> dict[str, bytes]:
@@ -62,8 +68,11 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
         try:
             contents[name] = step.artifact.file(source).read_bytes()
         except (KeyError, OSError) as error:
-            raise EvidenceIncomplete("E101", f'the evidence needs {source}, and step "{step.id}" ({kind}) did not leave it',
-                                     hint=f"run it again: --force {step.id}") from error  # fmt: skip
+            raise EvidenceIncomplete(
+                "E101",
+                f'the evidence needs {source}, and step "{step.id}" ({kind}) did not leave it',
+                hint=f"run it again: --force {step.id}",
+            ) from error
     return contents
 
 
@@ -76,8 +85,11 @@ def _refuse_another_run(run_version: str, out_dir: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         theirs = "an unreadable run"
     if theirs != run_version:
-        raise InputInvalid("E108", f"{out_dir.name}/ holds the evidence of {theirs}, not of {run_version}",
-                           hint="give this run an evidence.dir of its own, or move the other one away")  # fmt: skip
+        raise InputInvalid(
+            "E108",
+            f"{out_dir.name}/ holds the evidence of {theirs}, not of {run_version}",
+            hint="give this run an evidence.dir of its own, or move the other one away",
+        )
 
 
 def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:

@@ -19,8 +19,13 @@ from engine.errors import EvidenceIncomplete, InputInvalid, Where
 
 MAX_OUTPUT_CHARS = 4_000_000
 # Where a reader should look for the value that a template missed.
-_MAKERS = {"primary_score": "score", "scorecard": "score", "final_loss": "train_sft", "train": "train_sft",
-           "result_summary": "result_summary"}  # fmt: skip
+_MAKERS = {
+    "primary_score": "score",
+    "scorecard": "score",
+    "final_loss": "train_sft",
+    "train": "train_sft",
+    "result_summary": "result_summary",
+}
 
 
 def render_text(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -> str:
@@ -31,12 +36,16 @@ def render_text(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise InputInvalid("E107", f"the template of {name} does not render JSON: {error}",
-                           hint="write values with | tojson") from error  # fmt: skip
+        raise InputInvalid(
+            "E107", f"the template of {name} does not render JSON: {error}", hint="write values with | tojson"
+        ) from error
     problems = schema_problems(name, value)
     if problems:
-        raise EvidenceIncomplete("E107", f"{name} breaks its schema: {problems[0]}",
-                                 hint="the template or the step that makes the value is at fault")  # fmt: skip
+        raise EvidenceIncomplete(
+            "E107",
+            f"{name} breaks its schema: {problems[0]}",
+            hint="the template or the step that makes the value is at fault",
+        )
     return pretty_json(value)
 
 
@@ -47,12 +56,8 @@ def schema_problems(name: str, value: Any) -> list[str]:
     schema = _schema(name)
     if schema is None:
         return []
-    errors = sorted(
-        Draft7Validator(schema).iter_errors(value), key=lambda error: list(map(str, error.absolute_path))
-    )
-    return [
-        f"{'.'.join(map(str, error.absolute_path)) or 'the whole'}: {error.message[:200]}" for error in errors
-    ]
+    errors = sorted(Draft7Validator(schema).iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
+    return [f"{'.'.join(map(str, error.absolute_path)) or 'the whole'}: {error.message[:200]}" for error in errors]
 
 
 @cache
@@ -80,20 +85,33 @@ def _render(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -
     try:
         return _capped(environment.get_template(file), view, file)
     except jinja2.TemplateNotFound as error:
-        raise InputInvalid("E106", f"there is no template {error.name} for the evidence file {name}",
-                           hint=f"put one at templates/{file} in the project, or take {name} out of evidence.files") from None  # fmt: skip
+        raise InputInvalid(
+            "E106",
+            f"there is no template {error.name} for the evidence file {name}",
+            hint=f"put one at templates/{file} in the project, or take {name} out of evidence.files",
+        ) from None
     except jinja2.TemplateSyntaxError as error:
-        raise InputInvalid("E104", f"the template is not Jinja: {error.message}",
-                           where=Where(error.name or file, error.lineno)) from None  # fmt: skip
+        raise InputInvalid(
+            "E104", f"the template is not Jinja: {error.message}", where=Where(error.name or file, error.lineno)
+        ) from None
     except jinja2.exceptions.SecurityError as error:
-        raise InputInvalid("E103", f"the template reaches for what it must not: {error}", where=_line(error, file),
-                           hint="templates see plain values only") from None  # fmt: skip
+        raise InputInvalid(
+            "E103",
+            f"the template reaches for what it must not: {error}",
+            where=_line(error, file),
+            hint="templates see plain values only",
+        ) from None
     except jinja2.UndefinedError as error:
-        raise EvidenceIncomplete("E102", f"the template names a value that is not there: {error}", where=_line(error, file),
-                                 hint=_maker_hint(str(error), view)) from None  # fmt: skip
+        raise EvidenceIncomplete(
+            "E102",
+            f"the template names a value that is not there: {error}",
+            where=_line(error, file),
+            hint=_maker_hint(str(error), view),
+        ) from None
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise InputInvalid("E104", f"the template cannot be rendered: {type(error).__name__}: {error}",
-                           where=_line(error, file)) from None  # fmt: skip
+        raise InputInvalid(
+            "E104", f"the template cannot be rendered: {type(error).__name__}: {error}", where=_line(error, file)
+        ) from None
 
 
 def _capped(template: Any, view: Mapping[str, Any], file: str) -> str:

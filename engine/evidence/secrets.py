@@ -24,7 +24,5 @@ def find_secrets(files: Mapping[str, bytes]) -> list[tuple[str, str]]:
     found = []
     for name, data in sorted(files.items()):
         for kind, shape in SHAPES.items():
-            found += [
-                (f"{name}:{data.count(10, 0, match.start()) + 1}", kind) for match in shape.finditer(data)
-            ]
+            found += [(f"{name}:{data.count(10, 0, match.start()) + 1}", kind) for match in shape.finditer(data)]
     return found

@@ -44,8 +44,9 @@ def verify(path: Path) -> Verification:
     try:
         bundle = read_bundle(path)
     except OSError as error:
-        raise InputInvalid("V00", f"{path} cannot be read: {error.strerror or error}",
-                           hint="name an evidence folder or a package") from error  # fmt: skip
+        raise InputInvalid(
+            "V00", f"{path} cannot be read: {error.strerror or error}", hint="name an evidence folder or a package"
+        ) from error
     return verify_bundle(bundle)
 
 
@@ -59,5 +60,7 @@ def verify_bundle(bundle: Bundle) -> Verification:
         status, detail = run_check(function, evidence)
         checks.append(Check(id_, title, status, detail))
     ok = all(check.status != "fail" for check in checks)
-    level = Check("V24", "trust level, computed", "pass" if ok else "fail", TRUST_WORDS if ok else "none: a check failed")
+    level = Check(
+        "V24", "trust level, computed", "pass" if ok else "fail", TRUST_WORDS if ok else "none: a check failed"
+    )
     return Verification(ok, "L0", [*checks, level])

@@ -28,7 +28,7 @@ def make_view(record: RunRecord) -> dict[str, Any]:
     needed = _Needed(record)
     summary, card = needed.summary(), needed.json("score", "scorecard.json", "the scorecard")
     train, score_step = needed.step("train_sft", "final_loss"), needed.step("score", "primary_score")
-    reasons: dict[str, str] = {name: NO_TUNING for name in ("tuning_job_id", "trial_id")}
+    reasons: dict[str, str] = dict.fromkeys(("tuning_job_id", "trial_id"), NO_TUNING)
     kaggle = _kaggle(record, reasons)
     commit = record.environment.get("commit_sha")
     if commit is None:
@@ -62,7 +62,7 @@ def make_view(record: RunRecord) -> dict[str, Any]:
         "environment": _environment(record),
         "steps": [_step(step) for step in record.steps],
         "metric": metric,
-        "metrics": {metric.split("@")[0]: card["primary_score"], "final_loss": summary["final_loss"]},
+        "metrics": {metric.split("@", maxsplit=1)[0]: card["primary_score"], "final_loss": summary["final_loss"]},
         "primary_score": card["primary_score"],
         "final_loss": summary["final_loss"],
         "scorecard": {key: value for key, value in card.items() if key not in ("metric", "primary_score")},
@@ -85,9 +85,10 @@ class _Needed:
         found = self.record.step_of(kind)
         if found is None:
             raise EvidenceIncomplete(
-                "E101", f"the evidence needs {field}, and the run has no {kind} step that would have made it",
-                hint=f"add a step to the run-spec: {{id: {kind.split('_')[0]}, uses: {kind}}}",
-            )  # fmt: skip
+                "E101",
+                f"the evidence needs {field}, and the run has no {kind} step that would have made it",
+                hint=f"add a step to the run-spec: {{id: {kind.split('_', maxsplit=1)[0]}, uses: {kind}}}",
+            )
         return found
 
     def fact(self, step: StepRecord, name: str) -> Any:
@@ -95,9 +96,10 @@ class _Needed:
         value = step.artifact.facts.get(name)
         if value is None:
             raise EvidenceIncomplete(
-                "E101", f'the evidence needs {name}, and step "{step.id}" ({step.uses}) did not make it',
+                "E101",
+                f'the evidence needs {name}, and step "{step.id}" ({step.uses}) did not make it',
                 hint=f"run it again: --force {step.id}",
-            )  # fmt: skip
+            )
         return value
 
     def json(self, kind: str, name: str, field: str) -> dict[str, Any]:
@@ -107,9 +109,10 @@ class _Needed:
             value: dict[str, Any] = json.loads(step.artifact.file(name).read_text(encoding="utf-8"))
         except (KeyError, OSError, ValueError) as error:
             raise EvidenceIncomplete(
-                "E101", f'the evidence needs {field}: {name} of step "{step.id}" ({step.uses}) cannot be read',
+                "E101",
+                f'the evidence needs {field}: {name} of step "{step.id}" ({step.uses}) cannot be read',
                 hint=f"run it again: --force {step.id}",
-            ) from error  # fmt: skip
+            ) from error
         return value
 
     def summary(self) -> dict[str, Any]:
@@ -157,9 +160,13 @@ def _log(record: RunRecord, train: StepRecord) -> dict[str, Any]:
     """What the log is made of: facts of each phase, and every so-manyth row of the metrics."""
     rows = [json.loads(line) for line in train.artifact.file("metrics.jsonl").read_text("utf-8").split("\n") if line]
     every, last = int(train.args.get("log_every_steps", 10)), len(rows)
-    samples = [row for row in rows if row["train_step"] in (1, last) or row["train_step"] % every == 0 or "eval_loss" in row]
-    facts = {kind: dict(step.artifact.facts) if (step := record.step_of(kind)) else None
-             for kind in ("build_dataset", "smoke_run", "generate", "score")}  # fmt: skip
+    samples = [
+        row for row in rows if row["train_step"] in (1, last) or row["train_step"] % every == 0 or "eval_loss" in row
+    ]
+    facts = {
+        kind: dict(step.artifact.facts) if (step := record.step_of(kind)) else None
+        for kind in ("build_dataset", "smoke_run", "generate", "score")
+    }
     return {**facts, "num_train_steps": last, "samples": samples, "warnings": _warnings(facts, train.artifact.facts)}
 
 
@@ -182,9 +189,19 @@ def _warnings(facts: Mapping[str, Any], train: Mapping[str, Any]) -> list[str]:
 def record_dump(record: RunRecord) -> dict[str, Any]:
     """The record as JSON, without paths of this machine."""
     names = (
-        "run_version", "notes", "spec_path", "spec_digest", "command", "model_id", "model_revision", "dataset",
-        "eval_set", "device", "started_at", "finished_at",
-    )  # fmt: skip
+        "run_version",
+        "notes",
+        "spec_path",
+        "spec_digest",
+        "command",
+        "model_id",
+        "model_revision",
+        "dataset",
+        "eval_set",
+        "device",
+        "started_at",
+        "finished_at",
+    )
     return {
         "schema_version": SCHEMA_VERSION,
         **{name: getattr(record, name) for name in names},

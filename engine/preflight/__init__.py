@@ -25,8 +25,7 @@ __all__ = ["TARGETS", "price", "target_named"]
 
 TIME_UNKNOWN = "not estimated: the speed of the target has not been measured"
 ASSUMES = (
-    "every device holds the whole model and per_device_batch_size rows; "
-    "layers are recomputed in the backward pass"
+    "every device holds the whole model and per_device_batch_size rows; layers are recomputed in the backward pass"
 )
 
 
@@ -48,9 +47,7 @@ def price(spec: Spec, handlers: Mapping[str, Any], target: str | None = None) ->
     trainings = [dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"]
     known = [args for args in trainings if _is_priceable(args)]
     if not known:
-        reason = (
-            "no step trains a model" if not trainings else "the training step is not one of the built-in kind"
-        )
+        reason = "no step trains a model" if not trainings else "the training step is not one of the built-in kind"
     if config is None or not known:
         return {
             "memory": _memory(machine, None, None, reason),
@@ -107,9 +104,7 @@ def _read_config(path: Path) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _memory(
-    machine: Target, terms: Mapping[str, int] | None, params: int | None, reason: str | None
-) -> dict[str, Any]:
+def _memory(machine: Target, terms: Mapping[str, int] | None, params: int | None, reason: str | None) -> dict[str, Any]:
     limit = machine.limit_bytes_per_device or machine_memory_bytes()
     peak = sum(terms.values()) if terms is not None else None
     fits = None if peak is None or limit is None else peak <= limit
@@ -127,9 +122,7 @@ def _memory(
     return row if peak is not None else {**row, "reason": reason}
 
 
-def _disk(
-    root: Path, machine: Target, needed: Mapping[str, int] | None, reason: str | None
-) -> dict[str, Any]:
+def _disk(root: Path, machine: Target, needed: Mapping[str, int] | None, reason: str | None) -> dict[str, Any]:
     limit = machine.disk_bytes
     if limit is None:
         limit = shutil.disk_usage(root).free

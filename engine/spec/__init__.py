@@ -15,7 +15,6 @@ from typing import Any
 from engine.canonical import digest_text
 from engine.errors import Diagnostic, InputInvalid
 from engine.spec.checks import Case, check_together
-from engine.spec.reader import Document, read_document
 from engine.spec.kinds import Kind, Kinds, schema_document
 from engine.spec.model import (
     DatasetSpec,
@@ -27,6 +26,7 @@ from engine.spec.model import (
     StepSpec,
 )
 from engine.spec.overrides import apply_overrides
+from engine.spec.reader import Document, read_document
 from engine.spec.schema import check_values, fill_defaults
 
 __all__ = ["Kind", "Kinds", "Spec", "check_spec", "find_root", "load_spec", "schema_document"]
@@ -77,7 +77,11 @@ def find_root(spec_path: Path) -> Path:
 
 
 def _examine(
-    path: Path, overrides: Sequence[str], kinds: Kinds, builders: Collection[str] | None, metrics: Collection[str] | None
+    path: Path,
+    overrides: Sequence[str],
+    kinds: Kinds,
+    builders: Collection[str] | None,
+    metrics: Collection[str] | None,
 ) -> tuple[Document | None, list[Override], list[Diagnostic]]:
     try:
         document = read_document(path)
@@ -95,9 +99,7 @@ def _place(finding: Diagnostic) -> tuple[bool, int, int]:
     return (finding.severity == "warning", where.line if where else 0, where.column if where else 0)
 
 
-def _make_spec(
-    path: Path, document: Document, declared: dict[str, Any], applied: list[Override], kinds: Kinds
-) -> Spec:
+def _make_spec(path: Path, document: Document, declared: dict[str, Any], applied: list[Override], kinds: Kinds) -> Spec:
     data, run_version = document.data, document.data["run_version"]
     evidence, package = data.get("evidence", {}), data.get("package", {})
     return Spec(
@@ -138,5 +140,3 @@ def _step(document: Document, index: int, declared: dict[str, Any], kinds: Kinds
         needs=tuple(needs) if needs is not None else None,
         where=document.where(("steps", index)),
     )
-
-

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
-from engine.spec.reader import Document, SpecPath, parse_scalar
 from engine.spec.kinds import Kinds, base_schema
 from engine.spec.model import Override
+from engine.spec.reader import Document, SpecPath, parse_scalar
 
 
 def apply_overrides(document: Document, texts: Sequence[str], kinds: Kinds) -> tuple[list[Override], list[Diagnostic]]:
@@ -34,13 +34,20 @@ def _parse(document: Document, text: str, kinds: Kinds) -> tuple[SpecPath, Any]:
     name, equals, raw = text.partition("=")
     name = name.strip()
     if not equals or not name:
-        raise _wrong("U201", f'"{text}" is no override', text, 1, len(text),
-                     "write id.key=value, say train.num_train_steps=50")  # fmt: skip
+        raise _wrong(
+            "U201", f'"{text}" is no override', text, 1, len(text), "write id.key=value, say train.num_train_steps=50"
+        )
     try:
         value = parse_scalar(raw)
     except InputInvalid as error:
-        raise _wrong("U204", f"the value of {name} cannot be read: {error.diagnostics[0].message}", text,
-                     len(name) + 2, max(1, len(raw)), "quote it as you would in the run-spec") from None  # fmt: skip
+        raise _wrong(
+            "U204",
+            f"the value of {name} cannot be read: {error.diagnostics[0].message}",
+            text,
+            len(name) + 2,
+            max(1, len(raw)),
+            "quote it as you would in the run-spec",
+        ) from None
     return _target(document, name, text, kinds), value
 
 
@@ -49,8 +56,11 @@ def _target(document: Document, name: str, text: str, kinds: Kinds) -> SpecPath:
     owner, dot, key = name.partition(".")
     top = base_schema()["properties"]
     steps = document.data.get("steps")
-    ids = {str(step.get("id")): index for index, step in enumerate(steps if isinstance(steps, list) else [])
-           if isinstance(step, dict)}  # fmt: skip
+    ids = {
+        str(step.get("id")): index
+        for index, step in enumerate(steps if isinstance(steps, list) else [])
+        if isinstance(step, dict)
+    }
     if owner in ids and dot:
         return _in_step(document, ids[owner], owner, key, text, kinds)
     if owner in top and owner != "steps":
@@ -64,7 +74,7 @@ def _target(document: Document, name: str, text: str, kinds: Kinds) -> SpecPath:
 def _in_step(document: Document, index: int, owner: str, key: str, text: str, kinds: Kinds) -> SpecPath:
     kind = kinds.get(str(document.data["steps"][index].get("uses")))
     known = list(kind.schema.get("properties", {})) if kind else []
-    if kind is not None and key.split(".")[0] not in known:
+    if kind is not None and key.split(".", maxsplit=1)[0] not in known:
         message = f'step "{owner}" ({kind.kind}) has no argument "{key}"'
         raise _unknown("U203", message, text, len(owner) + 2, key, known)
     return ("steps", index, "with", *key.split("."))

@@ -28,8 +28,19 @@ SpecPath = tuple[str | int, ...]
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
-          "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}  # fmt: skip
+_WORDS = {
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 _PLAIN_TAG = re.compile(r"tag:yaml\.org,2002:(str|int|float|bool|null|map|seq|timestamp|merge|value)")
 
 
@@ -86,8 +97,12 @@ def read_document(path: Path) -> Document:
     if reader.findings:
         raise InputInvalid.of(reader.findings)
     if not isinstance(data, dict):
-        raise InputInvalid("Y016", f"a run-spec is a mapping of keys, this is {_kind(data)}",
-                           where=document.where(()), hint="begin with: version: 1")  # fmt: skip
+        raise InputInvalid(
+            "Y016",
+            f"a run-spec is a mapping of keys, this is {_kind(data)}",
+            where=document.where(()),
+            hint="begin with: version: 1",
+        )
     document.data = data
     return document
 
@@ -96,8 +111,12 @@ def _read_text(path: Path) -> str:
     where = Where(str(path))
     if path.is_dir():
         inside = sorted(entry.name for entry in path.glob("*.yaml"))
-        raise InputInvalid("Y002", f"{path} is a folder, not a run-spec", where=where,
-                           hint=f"name a file, say {path / inside[0]}" if inside else "name a .yaml file")  # fmt: skip
+        raise InputInvalid(
+            "Y002",
+            f"{path} is a folder, not a run-spec",
+            where=where,
+            hint=f"name a file, say {path / inside[0]}" if inside else "name a .yaml file",
+        )
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
@@ -106,8 +125,12 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise InputInvalid("Y003", f"{path} cannot be read: {error.strerror or error}", where=where) from None
     if len(data) > MAX_BYTES:
-        raise InputInvalid("Y007", f"{path} is larger than {MAX_BYTES} bytes", where=where,
-                           hint="a run-spec is a page of text; is this the right file?")  # fmt: skip
+        raise InputInvalid(
+            "Y007",
+            f"{path} is larger than {MAX_BYTES} bytes",
+            where=where,
+            hint="a run-spec is a page of text; is this the right file?",
+        )
     data = data.removeprefix(codecs.BOM_UTF8)
     if not data.strip():
         raise InputInvalid("Y004", f"{path} is empty", where=where, hint="start from a preset: runspec init quickstart")
@@ -116,8 +139,12 @@ def _read_text(path: Path) -> str:
 
 def _decode(path: Path, data: bytes) -> str:
     if b"\0" in data or data.startswith((b"PK\x03\x04", b"\x1f\x8b", b"\x89PNG")):
-        raise InputInvalid("Y005", f"{path} is a binary file, not a run-spec", where=Where(str(path)),
-                           hint="a run-spec is YAML text in UTF-8")  # fmt: skip
+        raise InputInvalid(
+            "Y005",
+            f"{path} is a binary file, not a run-spec",
+            where=Where(str(path)),
+            hint="a run-spec is YAML text in UTF-8",
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -125,8 +152,12 @@ def _decode(path: Path, data: bytes) -> str:
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         shown = data.split(b"\n")[line - 1].decode("utf-8", "replace")
-        raise InputInvalid("Y006", f"byte 0x{data[error.start]:02x} is not UTF-8",
-                           where=Where(str(path), line, column, shown), hint="save the file as UTF-8") from None  # fmt: skip
+        raise InputInvalid(
+            "Y006",
+            f"byte 0x{data[error.start]:02x} is not UTF-8",
+            where=Where(str(path), line, column, shown),
+            hint="save the file as UTF-8",
+        ) from None
     return text.replace("\r\n", "\n")
 
 
@@ -155,12 +186,19 @@ def _compose(document: Document) -> Any:
         raise InputInvalid("Y010", f"this is not YAML: {said}", where=Where(document.file)) from None
     if len(nodes) > 1:
         line = nodes[1].start_mark.line + 1
-        raise InputInvalid("Y013", f"the file holds {len(nodes)} documents, a run-spec is one",
-                           where=Where(document.file, line, 1, document.line_of(line)),
-                           hint="put each into a file of its own, and take the --- out")  # fmt: skip
+        raise InputInvalid(
+            "Y013",
+            f"the file holds {len(nodes)} documents, a run-spec is one",
+            where=Where(document.file, line, 1, document.line_of(line)),
+            hint="put each into a file of its own, and take the --- out",
+        )
     if not nodes or nodes[0] is None:
-        raise InputInvalid("Y004", f"{document.file} holds nothing but comments", where=Where(document.file),
-                           hint="start from a preset: runspec init quickstart")  # fmt: skip
+        raise InputInvalid(
+            "Y004",
+            f"{document.file} holds nothing but comments",
+            where=Where(document.file),
+            hint="start from a preset: runspec init quickstart",
+        )
     return nodes[0]
 
 
@@ -170,14 +208,20 @@ def _syntax_error(document: Document, error: Any) -> InputInvalid:
     text = document.line_of(line)
     if "\t" in text[: max(column, len(text) - len(text.lstrip()))]:
         column = text.index("\t") + 1
-        return InputInvalid("Y011", "a tab cannot indent YAML", where=Where(document.file, line, column, text),
-                            hint="use two spaces for each level")  # fmt: skip
+        return InputInvalid(
+            "Y011",
+            "a tab cannot indent YAML",
+            where=Where(document.file, line, column, text),
+            hint="use two spaces for each level",
+        )
     problem = (error.problem or error.context or "it ends too early").strip()
     context = error.context_mark
     hint = "look at the colon, the quotes and the indentation here and on the line above"
     if context is not None and context.line + 1 != line and error.context:
         hint = f"{error.context} that began on line {context.line + 1}; {hint}"
-    return InputInvalid("Y010", f"this is not YAML: {problem}", where=Where(document.file, line, column, text), hint=hint)
+    return InputInvalid(
+        "Y010", f"this is not YAML: {problem}", where=Where(document.file, line, column, text), hint=hint
+    )
 
 
 class _Reader:
@@ -201,8 +245,12 @@ class _Reader:
         if id(node) in self._seen:
             self._aliases += 1
             if self._aliases > MAX_ALIASES:
-                return self._stop("Y009", f"more than {MAX_ALIASES} uses of anchors", place,
-                                  "write the values out; a run-spec reads top to bottom")  # fmt: skip
+                return self._stop(
+                    "Y009",
+                    f"more than {MAX_ALIASES} uses of anchors",
+                    place,
+                    "write the values out; a run-spec reads top to bottom",
+                )
         self._seen.add(id(node))
         if node.tag is not None and not _PLAIN_TAG.fullmatch(str(node.tag)):
             self._find("Y014", f"the tag {node.tag} has no meaning here", place, "take it out: values are plain")
@@ -218,7 +266,9 @@ class _Reader:
         for key_node, value_node in node.value:
             place = _place(key_node)
             if key_node.id != "scalar":
-                self._find("Y015", "a key must be a word, not a list or a mapping", place, "quote text that has { or [ in it")
+                self._find(
+                    "Y015", "a key must be a word, not a list or a mapping", place, "quote text that has { or [ in it"
+                )
                 continue
             key = str(key_node.value)
             if key == "<<" and key_node.style is None:
@@ -226,7 +276,9 @@ class _Reader:
                 continue
             if key in values:
                 first = self.document.keys[(*path, key)]
-                self._find("Y012", f'the key "{key}" stands twice', place, f"it is on line {first.line} already: keep one")
+                self._find(
+                    "Y012", f'the key "{key}" stands twice', place, f"it is on line {first.line} already: keep one"
+                )
                 continue
             self.document.keys[(*path, key)] = place
             values[key] = self.value(value_node, (*path, key), depth + 1)

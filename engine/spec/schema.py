@@ -12,13 +12,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.errors import Diagnostic, did_you_mean
-from engine.spec.reader import Document, SpecPath
 from engine.spec.kinds import Kinds, base_schema
+from engine.spec.reader import Document, SpecPath
 
 _TYPE_WORDS = {
-    "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
-    "object": "a mapping of keys", "array": "a list", "null": "null",
-}  # fmt: skip
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "object": "a mapping of keys",
+    "array": "a list",
+    "null": "null",
+}
 _UNSPOKEN = ("ratio", "norm", "per train step")  # units that a sentence is better without
 _BOOLEAN_WORDS = {"yes": "true", "y": "true", "on": "true", "no": "false", "n": "false", "off": "false"}
 
@@ -170,14 +175,17 @@ def _missing(finding: _Finding) -> Iterator[Diagnostic]:
             example = entry.get("examples", [None])[0]
             line = f"add {key}: {_shown(example)}" if example is not None else f"add {key}"
             about = f"   # {entry['description'].rstrip('.')}" if entry.get("description") else ""
-            yield Diagnostic("S102", f'the key "{key}"{owner} is missing', finding.document.where(finding.path), line + about)
+            yield Diagnostic(
+                "S102", f'the key "{key}"{owner} is missing', finding.document.where(finding.path), line + about
+            )
 
 
 def _wrong_type(finding: _Finding) -> Iterator[Diagnostic]:
     wanted = [finding.rule] if isinstance(finding.rule, str) else list(finding.rule)
     words = " or ".join(_TYPE_WORDS[name] for name in wanted)
-    yield finding.say("S103", f"{finding.name} must be {words}, not {_described(finding.value)}",
-                      _type_hint(finding.value, wanted))  # fmt: skip
+    yield finding.say(
+        "S103", f"{finding.name} must be {words}, not {_described(finding.value)}", _type_hint(finding.value, wanted)
+    )
 
 
 def _type_hint(value: Any, wanted: list[str]) -> str | None:
@@ -208,7 +216,12 @@ def _not_one_of(finding: _Finding) -> Iterator[Diagnostic]:
 
 
 def _out_of_range(finding: _Finding) -> Iterator[Diagnostic]:
-    words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most", "exclusiveMaximum": "less than"}
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "more than",
+        "maximum": "at most",
+        "exclusiveMaximum": "less than",
+    }
     unit = f" {finding.schema['unit']}" if finding.schema.get("unit") not in (None, *_UNSPOKEN) else ""
     rules = [f"{text} {_shown(finding.schema[name])}" for name, text in words.items() if name in finding.schema]
     yield finding.say("S105", f"{finding.name} is {_shown(finding.value)}; it must be {' and '.join(rules)}{unit}")
@@ -229,13 +242,23 @@ def _pattern(finding: _Finding) -> Iterator[Diagnostic]:
 
 
 _WRITERS = {
-    "additionalProperties": _unknown_keys, "required": _missing, "type": _wrong_type, "enum": _not_one_of,
-    "const": lambda finding: iter([finding.say("S104", f"{finding.name} cannot be {_shown(finding.value)}",
-                                               f"it can be: {_shown(finding.rule)}")]),
-    "minimum": _out_of_range, "maximum": _out_of_range, "exclusiveMinimum": _out_of_range,
-    "exclusiveMaximum": _out_of_range, "minLength": _too_short, "minItems": _too_short,
-    "minProperties": _too_short, "uniqueItems": _twice, "pattern": _pattern,
-}  # fmt: skip
+    "additionalProperties": _unknown_keys,
+    "required": _missing,
+    "type": _wrong_type,
+    "enum": _not_one_of,
+    "const": lambda finding: iter(
+        [finding.say("S104", f"{finding.name} cannot be {_shown(finding.value)}", f"it can be: {_shown(finding.rule)}")]
+    ),
+    "minimum": _out_of_range,
+    "maximum": _out_of_range,
+    "exclusiveMinimum": _out_of_range,
+    "exclusiveMaximum": _out_of_range,
+    "minLength": _too_short,
+    "minItems": _too_short,
+    "minProperties": _too_short,
+    "uniqueItems": _twice,
+    "pattern": _pattern,
+}
 
 
 def _shown(value: Any) -> str:

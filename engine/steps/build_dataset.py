@@ -10,8 +10,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.canonical import digest_file
-from engine.data import Prepared, Row, Source, build, builder_source, prepare, read_eval_set, read_rows
-from engine.data import trace_rows, write_dataset
+from engine.data import (
+    Prepared,
+    Row,
+    Source,
+    build,
+    builder_source,
+    prepare,
+    read_eval_set,
+    read_rows,
+    trace_rows,
+    write_dataset,
+)
 from engine.hubfile import fetch_dataset_file
 from engine.spec.model import DatasetSpec
 from engine.steps import FunctionHandler, StepContext, StepResult

@@ -27,9 +27,17 @@ HANDLERS: dict[str, Handler] = {
 }
 
 _ATTRIBUTES: dict[str, type] = {
-    "kind": str, "version": int, "title": str, "takes": tuple, "makes": str, "files": tuple,
-    "measured": tuple, "reads": tuple, "looks_ahead": tuple, "schema": Mapping,
-}  # fmt: skip
+    "kind": str,
+    "version": int,
+    "title": str,
+    "takes": tuple,
+    "makes": str,
+    "files": tuple,
+    "measured": tuple,
+    "reads": tuple,
+    "looks_ahead": tuple,
+    "schema": Mapping,
+}
 
 
 def handlers() -> Mapping[str, Handler]:

@@ -1,7 +1,7 @@
 """The shipped schema of a built-in step's ``with``.
 
-    >>> step_schema("score")["additionalProperties"]
-    False
+>>> step_schema("score")["additionalProperties"]
+False
 """
 
 from __future__ import annotations

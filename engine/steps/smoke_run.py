@@ -36,10 +36,11 @@ def run(ctx: StepContext) -> StepResult:
     _train_to_the_end(ctx, spec, train_args)
     if killed is not None and watcher.resumed_from != killed.event["train_step"]:
         raise RunFailed(
-            "R301", f"the training process was killed after the checkpoint of train step "
-                    f"{killed.event['train_step']}, but went on from train step {watcher.resumed_from}",
+            "R301",
+            f"the training process was killed after the checkpoint of train step "
+            f"{killed.event['train_step']}, but went on from train step {watcher.resumed_from}",
             hint="a run that is interrupted would lose work; see the notes above for why the checkpoint was refused",
-        )  # fmt: skip
+        )
     n_items, score = _generate_and_score(ctx, spec)
     report = _report(ctx, watcher, killed, n_items, score)
     write_atomic(ctx.out / "smoke_report.json", pretty_json(report))
@@ -53,8 +54,12 @@ def run(ctx: StepContext) -> StepResult:
 def effective_job(ctx: StepContext) -> tuple[Spec, dict[str, Any]]:
     """The later training step's own arguments, cut to a few steps, with the declared reductions applied."""
     if "train_sft" not in ctx.ahead:
-        raise InputInvalid("S401", f'step "{ctx.step.id}" proves a later train_sft step, and there is none',
-                           where=ctx.step.where, hint="put it before the train_sft step")  # fmt: skip
+        raise InputInvalid(
+            "S401",
+            f'step "{ctx.step.id}" proves a later train_sft step, and there is none',
+            where=ctx.step.where,
+            hint="put it before the train_sft step",
+        )
     reduce = dict(ctx.args["reduce"])
     device = reduce.pop("device", None)
     spec = replace(ctx.spec, device=device) if device else ctx.spec
@@ -83,9 +88,14 @@ class _Watcher:
 def _job(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     dataset = ctx.inputs["dataset"]
     job = train_job(
-        spec, train_args, dataset=dataset.path, render=dataset.facts["render"],
-        work=ctx.work / "train", out=ctx.work / "trained", cache=ctx.cache,
-    )  # fmt: skip
+        spec,
+        train_args,
+        dataset=dataset.path,
+        render=dataset.facts["render"],
+        work=ctx.work / "train",
+        out=ctx.work / "trained",
+        cache=ctx.cache,
+    )
     return {**job, "stop_at": ctx.args["num_train_steps"], **more}
 
 
@@ -114,8 +124,15 @@ def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
     args = dict(ctx.ahead.get("generate", {}))
     if ctx.args["max_new_tokens"] is not None:
         args["max_new_tokens"] = ctx.args["max_new_tokens"]
-    job = generate_job(spec, args, model_dir=ctx.work / "trained" / "model", prompts=prompts, out=out,
-                       work=ctx.work / "generate", cache=ctx.cache)  # fmt: skip
+    job = generate_job(
+        spec,
+        args,
+        model_dir=ctx.work / "trained" / "model",
+        prompts=prompts,
+        out=out,
+        work=ctx.work / "generate",
+        cache=ctx.cache,
+    )
     run_trainer("generate", job, ctx)
     subset = _eval_subset(ctx.work / "eval_subset.jsonl", chosen)
     metric = ctx.ahead.get("score", {}).get("metric", "answer_correctness@v1")
@@ -133,9 +150,7 @@ def _eval_subset(path: Path, items: list[EvalItem]) -> Path:
     return path
 
 
-def _report(
-    ctx: StepContext, watcher: _Watcher, killed: Killed | None, n_items: int, score: float
-) -> dict[str, Any]:
+def _report(ctx: StepContext, watcher: _Watcher, killed: Killed | None, n_items: int, score: float) -> dict[str, Any]:
     """What was proved and what was not, in sentences with the numbers."""
     train, reduce, steps = ctx.ahead["train_sft"], dict(ctx.args["reduce"]), ctx.args["num_train_steps"]
     same = "the same model, optimizer and batch shape as the full training"
@@ -150,8 +165,11 @@ def _report(
         for key, value in sorted(reduce.items())
     ]
     if killed is not None:
-        proved.insert(2, f"the training process was killed (SIGKILL) after train step "
-                         f"{killed.event['train_step']} and went on from its checkpoint")  # fmt: skip
+        proved.insert(
+            2,
+            f"the training process was killed (SIGKILL) after train step "
+            f"{killed.event['train_step']} and went on from its checkpoint",
+        )
     else:
         not_proved.append("that a killed training goes on from its checkpoint (kill: false)")
     not_proved.append(f"that the loss falls: {steps} of {train['num_train_steps']} train steps were run")

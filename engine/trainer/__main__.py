@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import RunspecError
+from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, Where
 from engine.trainer import device, process
 
 VERBS = ("train", "generate", "probe")
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 
 
 def main(arguments: list[str]) -> int:
@@ -23,22 +25,33 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or arguments[0] not in VERBS:
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    verb, job = arguments[0], json.loads(Path(arguments[1]).read_text(encoding="utf-8"))
     emit = process.open_events()
     process.die_with_parent()
     stopping = process.stop_on_sigterm()
     try:
+        job = _read_job(Path(arguments[1]))
         device.select(job["device"])
         _configure_jax(job.get("cache"))
-        _do(verb, job, emit, stopping)
+        _do(arguments[0], job, emit, stopping)
     except RunspecError as error:
-        rows = [diagnostic.as_json() for diagnostic in error.diagnostics]
-        emit({"event": "error", "exit_code": error.exit_code, "diagnostics": rows})
-        return error.exit_code
+        return _fail(emit, error.exit_code, *error.diagnostics)
     except OSError as error:
-        emit({"event": "error", "exit_code": 1, "diagnostics": [_os_error(error)]})
-        return 1
+        traceback.print_exc()
+        return _fail(emit, 1, _os_error(error))
+    except Exception as error:  # noqa: BLE001 - the one place where a child's last words are put into an event
+        traceback.print_exc()
+        return _fail(emit, *_unforeseen(error))
     return 0
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    try:
+        job = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputInvalid("T115", f"the job is no JSON: {error}", where=Where(file=str(path))) from error
+    if not isinstance(job, dict) or not isinstance(job.get("device"), str):
+        raise InputInvalid("T115", "the job is no JSON object with a device", where=Where(file=str(path)))
+    return job
 
 
 def _do(verb: str, job: Mapping[str, Any], emit: process.Emit, stopping: process.Stopping) -> None:
@@ -65,12 +78,33 @@ def _configure_jax(cache: str | None) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def _os_error(error: OSError) -> dict[str, Any]:
-    from engine.errors import Diagnostic
+def _fail(emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
+    rows = [diagnostic.as_json() for diagnostic in diagnostics]
+    emit({"event": "error", "exit_code": exit_code, "diagnostics": rows})
+    return exit_code
 
-    message = f"cannot write {error.filename or 'a file'}: {error.strerror or error}"
-    hint = "free some room or give this user the right to write there, then run again: it goes on where it stopped"
-    return Diagnostic("T140", message, hint=hint).as_json()
+
+def _os_error(error: OSError) -> Diagnostic:
+    if isinstance(error, FileNotFoundError):
+        return Diagnostic("T140", f"{error.filename} is not there", hint="run again: what is missing is made again")
+    return Diagnostic(
+        "T141",
+        f"cannot use {error.filename or 'the disk'}: {error.strerror or error}",
+        hint="free some room or give this user the right to write there, then run again: it goes on where it stopped",
+    )
+
+
+def _unforeseen(error: Exception) -> tuple[int, Diagnostic]:
+    message = str(error)
+    if isinstance(error, MemoryError) or any(word in message for word in OUT_OF_MEMORY):
+        return 1, Diagnostic(
+            "T142",
+            f"the device's memory is too small: {message.splitlines()[0][:300] if message else 'no memory'}",
+            hint="halve per_device_batch_size and double grad_accum_steps (the same training), or lower seq_len",
+        )
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = Where(file=Path(place.filename).name, line=place.lineno or 0)
+    return INTERNAL_ERROR_EXIT_CODE, Diagnostic("T140", f"{type(error).__name__}: {message[:300]}", where)
 
 
 if __name__ == "__main__":

@@ -124,10 +124,11 @@ class Checkpoints:
             self._orbax.wait_until_finished()
         except (ValueError, RuntimeError) as error:  # how tensorstore's C++ reports a failed write
             raise RunFailed(
-                "T141", f"the checkpoint cannot be written: {str(error).splitlines()[0][:200]}",
+                "T141",
+                f"the checkpoint cannot be written: {str(error).splitlines()[0][:200]}",
                 where=Where(file=str(self._folder)),
                 hint="free some room there, or save less often and keep fewer (save_every_steps, keep_checkpoints)",
-            ) from error  # fmt: skip
+            ) from error
 
     def _path(self, train_step: int) -> Path:
         return self._folder / f"{train_step:08d}"

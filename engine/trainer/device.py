@@ -44,16 +44,20 @@ def describe(device: str) -> dict[str, Any]:
     try:
         devices = jax.devices()
     except RuntimeError as error:  # JAX_PLATFORMS names what is not here
-        raise InputInvalid("T101", f"JAX finds no device: {str(error).splitlines()[0]}",
-                           hint=f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')}") from error  # fmt: skip
+        raise InputInvalid(
+            "T101",
+            f"JAX finds no device: {str(error).splitlines()[0]}",
+            hint=f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')}",
+        ) from error
     found = devices[0].platform
     kind = {"cuda": "gpu", "rocm": "gpu"}.get(found, found)
     if device not in ("auto", kind):
         there = ", ".join(f"{entry.platform}:{entry.device_kind}" for entry in devices)
         raise InputInvalid(
-            "T101", f"the run-spec asks for device: {device}, and there is none here",
+            "T101",
+            f"the run-spec asks for device: {device}, and there is none here",
             hint=f"here is: {there}\nwrite device: {kind} (or auto), or run on a machine with a {device}",
-        )  # fmt: skip
+        )
     return {
         "platform": kind,
         "devices": [str(entry) for entry in devices],

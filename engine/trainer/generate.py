@@ -4,9 +4,9 @@ What goes in: the job (model_dir, prompts, out, report, work, args {max_new_toke
 ``emit`` for events, ``stopping`` which is asked between batches. What comes out: predictions_raw.jsonl in the order
 of the prompt file, generate_report.json, and the report as the returned mapping.
 
-Finished rows are appended to work/generated.jsonl and fsynced batch by batch. Its first line names what they were made from
-(digests of model, prompts and arguments); a later call goes on after them if that still holds, and starts
-afresh if not. A row does not depend on its batch (see :mod:`engine.trainer.sampler`), so a resumed run's
+Finished rows are appended to work/generated.jsonl and fsynced batch by batch. Its first line names what
+they were made from (digests of model, prompts and arguments); a later call goes on after them if that
+still holds, and starts afresh if not. A row does not depend on its batch (see :mod:`engine.trainer.sampler`), so a resumed run's
 output equals an uninterrupted one's except for milliseconds.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,11 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
             "n_done": len(progress.rows),
         }
     )
-    finished = _generate_rest(sampler, tokenizer, prompts, encoded, progress, emit, stopping)
-    if not finished:
+    for event in _generate_rest(sampler, tokenizer, prompts, encoded, progress):
+        emit(event)
+        if stopping():
+            break
+    if len(progress.rows) < len(prompts):
         stopped = {"done": len(progress.rows), "total": len(prompts)}
         emit({"event": "stopped", **stopped})
         return {"stopped": True, **stopped}
@@ -107,18 +110,11 @@ def read_prompts(path: Path) -> list[Prompt]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        problem = None
-        try:
-            row = json.loads(line)
-            prompt = Prompt(row["id"], row["prompt"])
-            if not isinstance(prompt.id, str) or not isinstance(prompt.text, str):
-                problem = "id and prompt must be strings"
-            elif prompt.id in seen:
-                problem = f'the id "{prompt.id}" comes twice'
-        except (ValueError, KeyError, TypeError) as error:
-            problem = f"not a prompt row with id and prompt: {error!r}"
-        if problem:
-            problems.append(Diagnostic("M502", problem, Where(file=str(path), line=number)))
+        prompt = _prompt(line)
+        if isinstance(prompt, Prompt) and prompt.id in seen:
+            prompt = f'the id "{prompt.id}" comes twice'
+        if isinstance(prompt, str):
+            problems.append(Diagnostic("M502", prompt, Where(file=str(path), line=number)))
             continue
         seen.add(prompt.id)
         found.append(prompt)
@@ -127,6 +123,17 @@ def read_prompts(path: Path) -> list[Prompt]:
     if problems:
         raise InputInvalid.of(problems)
     return found
+
+
+def _prompt(line: str) -> Prompt | str:
+    """One line's prompt, or what is wrong with the line."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        return f"not JSON: {error}"
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "prompt")):
+        return 'a prompt row is an object with the strings "id" and "prompt"'
+    return Prompt(row["id"], row["prompt"])
 
 
 class Progress:
@@ -162,29 +169,20 @@ def _generate_rest(
     prompts: Sequence[Prompt],
     encoded: Sequence[Sequence[int]],
     progress: Progress,
-    emit: Emit,
-    stopping: Callable[[], bool],
-) -> bool:
-    """Generate what is not there yet; False if told to stop before the end."""
+) -> Iterator[Row]:
+    """Generate what is not there yet; an event after each batch that is safe on disk."""
     rest = [index for index, prompt in enumerate(prompts) if prompt.id not in progress.rows]
     started, new_tokens = time.perf_counter(), 0
-    batches = sampler.batches([encoded[index] for index in rest])
-    while len(progress.rows) < len(prompts):
-        if stopping():
-            return False
-        places, generations = next(batches)
+    for places, generations in sampler.batches([encoded[index] for index in rest]):
         done = zip((prompts[rest[place]] for place in places), generations, strict=True)
         progress.append([_row(prompt, generation, tokenizer) for prompt, generation in done])
         new_tokens += sum(generation.new_tokens for generation in generations)
-        emit(
-            {
-                "event": "generated",
-                "done": len(progress.rows),
-                "total": len(prompts),
-                "tokens_per_second": round(new_tokens / (time.perf_counter() - started), 1),
-            }
-        )
-    return True
+        yield {
+            "event": "generated",
+            "done": len(progress.rows),
+            "total": len(prompts),
+            "tokens_per_second": round(new_tokens / (time.perf_counter() - started), 1),
+        }
 
 
 def _row(prompt: Prompt, generation: Generation, tokenizer: Tokenizer) -> Row:

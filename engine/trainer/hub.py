@@ -90,10 +90,15 @@ def explain(error: Exception, model_id: str, revision: str | None) -> RunspecErr
     status = getattr(getattr(error, "response", None), "status_code", None)
     if "GatedRepoError" in kinds or (status in (401, 403) and "RepositoryNotFoundError" not in kinds):
         return RemoteRefused(
-            "M401", f"the hub refuses {at} (HTTP {status}): the model is gated", where=where, hint=TOKEN_HINT.format(id=model_id)
+            "M401",
+            f"the hub refuses {at} (HTTP {status}): the model is gated",
+            where=where,
+            hint=TOKEN_HINT.format(id=model_id),
         )
     if "RevisionNotFoundError" in kinds:
-        return InputInvalid("M402", f"{model_id} has no revision {revision!r}", where=where, hint="check model.revision")
+        return InputInvalid(
+            "M402", f"{model_id} has no revision {revision!r}", where=where, hint="check model.revision"
+        )
     if "RepositoryNotFoundError" in kinds or "HFValidationError" in kinds:
         return InputInvalid(
             "M402",

@@ -60,9 +60,10 @@ def _fetch(train_step: int, metrics: Arrays, since: float) -> tuple[dict[str, An
     now = time.perf_counter()
     if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
         raise RunFailed(
-            "T130", f"train step {train_step}: loss {values['loss']}, gradient norm {values['grad_norm']}",
+            "T130",
+            f"train step {train_step}: loss {values['loss']}, gradient norm {values['grad_norm']}",
             hint="lower the learning_rate, raise warmup_steps, or train in float32; checkpoints before it are kept",
-        )  # fmt: skip
+        )
     seconds = now - since
     row = {
         "train_step": train_step,

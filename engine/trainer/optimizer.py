@@ -1,8 +1,8 @@
 """Schedules, clipping and optimizers, put together from optax; statistics always in float32.
 
-    >>> schedule = make_schedule("linear", 1.0, num_train_steps=10, warmup_steps=2)
-    >>> [round(float(schedule(step)), 3) for step in (0, 1, 2, 6, 10)]
-    [0.5, 1.0, 1.0, 0.5, 0.0]
+>>> schedule = make_schedule("linear", 1.0, num_train_steps=10, warmup_steps=2)
+>>> [round(float(schedule(step)), 3) for step in (0, 1, 2, 6, 10)]
+[0.5, 1.0, 1.0, 0.5, 0.0]
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def make_optimizer(args: TrainArgs) -> tuple[optax.GradientTransformation, Sched
 
 def decays(params: Any) -> Any:
     """The same tree with True for weights that decay: all but the gains of norms."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: "norm" not in jax.tree_util.keystr(path).lower(), params
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, _: "norm" not in jax.tree_util.keystr(path).lower(), params)
 
 
 def as_float32(tree: Any) -> Any:

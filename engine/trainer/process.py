@@ -78,8 +78,9 @@ def only_writer(work: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise LockBusy("T102", f"another trainer is still writing into {work}",
-                                   hint="wait for it to end, or stop it") from None  # fmt: skip
+                    raise LockBusy(
+                        "T102", f"another trainer is still writing into {work}", hint="wait for it to end, or stop it"
+                    ) from None
                 time.sleep(0.1)
         yield
 

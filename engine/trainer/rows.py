@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.tokenizer import Tokenizer
@@ -57,8 +57,14 @@ def read_token_rows(path: Path, tokenizer: Tokenizer) -> list[TokenRow]:
     for row_id, segments, number in parsed:
         ids = [next(encoded) for _ in segments]
         if not any(len(ids[index]) for index, segment in enumerate(segments) if segment.train):
-            problems.append(Diagnostic("T111", f'row "{row_id}" has no token that is trained', Where(str(path), number),
-                                       "its answer is empty, or nothing of it is marked as trained"))  # fmt: skip
+            problems.append(
+                Diagnostic(
+                    "T111",
+                    f'row "{row_id}" has no token that is trained',
+                    Where(str(path), number),
+                    "its answer is empty, or nothing of it is marked as trained",
+                )
+            )
         rows.append(token_row(row_id, segments, ids, tokenizer))
     if not rows and not problems:
         problems.append(Diagnostic("T112", "there is no row to train on", Where(str(path))))
@@ -92,9 +98,7 @@ def _shown(problems: Sequence[Diagnostic], path: Path) -> list[Diagnostic]:
     return [*problems[:SHOWN_ROWS], more]
 
 
-def token_row(
-    row_id: str, segments: Sequence[Segment], ids: Sequence[Sequence[int]], tokenizer: Tokenizer
-) -> TokenRow:
+def token_row(row_id: str, segments: Sequence[Segment], ids: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenRow:
     """Join tokenised segments: (prompt [5, 6]) (answer [7], trained) -> tokens 2 5 6 7 1, mask 0 0 0 1 1."""
     last_trained = max((index for index, segment in enumerate(segments) if segment.train), default=-1)
     tokens, mask = [tokenizer.bos_id], [0]
@@ -125,8 +129,11 @@ def fit_rows(rows: Iterable[TokenRow], seq_len: int, on_long_row: OnLongRow) -> 
     if long and on_long_row == "fail":
         raise InputInvalid.of(_too_long(long, seq_len))
     if not kept:
-        raise InputInvalid("T114", f"no row is left to train on: all {len(long)} are longer than seq_len {seq_len}",
-                           hint="raise seq_len")  # fmt: skip
+        raise InputInvalid(
+            "T114",
+            f"no row is left to train on: all {len(long)} are longer than seq_len {seq_len}",
+            hint="raise seq_len",
+        )
     return Fitted(tuple(kept), len(long) - truncated, truncated)
 
 

@@ -62,9 +62,7 @@ class _State(NamedTuple):
 class Sampler:
     """Compiled programs by bucket for one model, one batch size and one limit of new tokens."""
 
-    def __init__(
-        self, model: Gemma, *, max_new_tokens: int, batch_size: int, eos_id: int, pad_id: int
-    ) -> None:
+    def __init__(self, model: Gemma, *, max_new_tokens: int, batch_size: int, eos_id: int, pad_id: int) -> None:
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self.eos_id = eos_id
@@ -195,9 +193,7 @@ def generate(
     on_batch: Callable[[list[int], list[Generation]], None] | None = None,
 ) -> list[Generation]:
     """Generate for every prompt; ``on_batch(indices, generations)`` hears of each finished batch."""
-    sampler = Sampler(
-        model, max_new_tokens=max_new_tokens, batch_size=batch_size, eos_id=eos_id, pad_id=pad_id
-    )
+    sampler = Sampler(model, max_new_tokens=max_new_tokens, batch_size=batch_size, eos_id=eos_id, pad_id=pad_id)
     sampler.check(prompts, names)
     found: dict[int, Generation] = {}
     for indices, generations in sampler.batches(prompts):

@@ -91,7 +91,7 @@ class Tokenizer:
         return text
 
     def _special_names(self, source: str) -> dict[str, str]:
-        """"bos_token" -> "<bos>", from tokenizer_config.json, else special_tokens_map.json."""
+        """ "bos_token" -> "<bos>", from tokenizer_config.json, else special_tokens_map.json."""
         found: dict[str, str] = {}
         for name in (SPECIALS_FILE, CONFIG_FILE):
             if name not in self._files:

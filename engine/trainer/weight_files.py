@@ -73,9 +73,7 @@ def _sharded(index: Path) -> list[WeightFile]:
         for name, file in weight_map.items():
             files.setdefault(file, set()).add(name)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputInvalid(
-            "M206", f"not an index of weights: {error!r}", where=Where(file=str(index))
-        ) from error
+        raise InputInvalid("M206", f"not an index of weights: {error!r}", where=Where(file=str(index))) from error
     bad = [name for name in sorted(files) if Path(name).name != name or not (index.parent / name).is_file()]
     if bad:
         raise InputInvalid.of(
@@ -118,7 +116,7 @@ def _leaves(tree: dict[str, Any], prefix: str, path: Path) -> Iterator[tuple[str
 
 
 def _common_name(name: str) -> str:
-    """"model/norm/weight" -> "model.norm.weight"; kernel and embedding are called weight in safetensors."""
+    """ "model/norm/weight" -> "model.norm.weight"; kernel and embedding are called weight in safetensors."""
     if "/" not in name:
         return name
     parts = name.removeprefix("params/").split("/")

@@ -32,8 +32,7 @@ def stored_rows(family: ModuleType, name: str, array: Array) -> dict[str, Array]
     if "{}" not in stored_name:
         return {stored_name: np.ascontiguousarray(array)}
     return {
-        stored_name.format(index): np.ascontiguousarray(row.T if transposed else row)
-        for index, row in enumerate(array)
+        stored_name.format(index): np.ascontiguousarray(row.T if transposed else row) for index, row in enumerate(array)
     }
 
 

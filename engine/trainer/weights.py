@@ -15,6 +15,7 @@ on either side is named in one error. Layers are stacked while reading, one file
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from engine.canonical import pretty_json, write_atomic
+from engine.canonical import fsync_dir, pretty_json, write_atomic
 from engine.errors import InputInvalid, Where
 from engine.trainer.models import config_from_hf, family_of
 from engine.trainer.models.gemma import Gemma, GemmaConfig
@@ -36,9 +37,7 @@ WEIGHTS_FILE = "model.safetensors"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def save_folder(
-    folder: str | Path, model: Gemma, config: GemmaConfig, tokenizer: Tokenizer, *, dtype: Any
-) -> None:
+def save_folder(folder: str | Path, model: Gemma, config: GemmaConfig, tokenizer: Tokenizer, *, dtype: Any) -> None:
     """Write config.json, generation_config.json, model.safetensors and the tokenizer's files.
 
     Weights are cast to ``dtype`` ("float32" or "bfloat16"). The bytes depend on the values alone.
@@ -58,8 +57,22 @@ def save_folder(
     write_atomic(folder / CONFIG_FILE, pretty_json(config.to_hf(dtype=name)))
     write_atomic(folder / GENERATION_FILE, pretty_json(generation))
     # "format": "pt" is what transformers asks for; the library sorts names, so bytes repeat.
-    write_atomic(folder / WEIGHTS_FILE, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
+    _save_tensors(folder / WEIGHTS_FILE, tensors)
     tokenizer.save(folder)
+
+
+def _save_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    """Straight from the arrays to a file beside ``path``, fsync, rename: no second copy of 5 GB in memory."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
 
 
 def load_folder(

@@ -25,7 +25,13 @@ RUN_SECONDS = 900
 TIME_KEYS = {"timestamp", "evaluated_at", "started_at", "finished_at", "packaged_at", "created_at"}
 TIME_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 SPEED = re.compile(r"[\d.,]+ (?=tokens/s|s\b)")
-TIMED_FILES = {"predictions.jsonl", "predictions_raw.jsonl", "metrics.jsonl", "train_report.json", "generate_report.json"}
+TIMED_FILES = {
+    "predictions.jsonl",
+    "predictions_raw.jsonl",
+    "metrics.jsonl",
+    "train_report.json",
+    "generate_report.json",
+}
 
 
 class Project:

@@ -22,9 +22,7 @@ def spec(tmp_path: Path) -> SimpleNamespace:
     folder = tmp_path / "submission_runs" / "v1"
     folder.mkdir(parents=True)
     (folder / "run_manifest.json").write_text("{}\n")
-    return SimpleNamespace(
-        root=tmp_path, run_version="v1", evidence=SimpleNamespace(dir="submission_runs/v1")
-    )
+    return SimpleNamespace(root=tmp_path, run_version="v1", evidence=SimpleNamespace(dir="submission_runs/v1"))
 
 
 @pytest.fixture

@@ -68,9 +68,7 @@ def play(console: object, clock: Clock) -> None:
     console.event({"event": "eval", "train_step": 20, "eval_loss": 0.0456})
     console.event({"event": "finished", "report": {}})
     console.note("a note\nin two lines")
-    console.step_finished(
-        "train", 113.4, {"final_loss": 0.0123, "tokens_per_second": 7500.2, "devices": ["cpu:0"]}
-    )
+    console.step_finished("train", 113.4, {"final_loss": 0.0123, "tokens_per_second": 7500.2, "devices": ["cpu:0"]})
     console.finished(["dataset", "train"], ["smoke"], 7512.0)
     console.close()
 
@@ -88,9 +86,7 @@ def test_a_run_with_nothing_to_do_says_so():
     console = PlainConsole(stream)
     console.step_skipped("a", "nothing changed")
     console.finished([], ["a"], 0.1)
-    assert (
-        stream.getvalue() == "      a skipped: nothing changed\nnothing to do: all 1 steps are done already\n"
-    )
+    assert stream.getvalue() == "      a skipped: nothing changed\nnothing to do: all 1 steps are done already\n"
 
 
 def test_progress_is_written_to_standard_error_alone(capsys):

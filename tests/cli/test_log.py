@@ -77,9 +77,7 @@ def test_which_variables_hold_secrets():
     environ = {"HF_TOKEN": "a" * 8, "my_secret": "b" * 9, "KEY": "short", "PATH": "/usr/bin:/bin",
                "PEM_KEY": "first-line-of-it\nsecond-line-of-it"}  # fmt: skip
     assert secrets_of(environ) == tuple(
-        sorted(
-            ["a" * 8, "b" * 9, "first-line-of-it\nsecond-line-of-it", "first-line-of-it", "second-line-of-it"]
-        )
+        sorted(["a" * 8, "b" * 9, "first-line-of-it\nsecond-line-of-it", "first-line-of-it", "second-line-of-it"])
     )
 
 
@@ -123,9 +121,7 @@ def test_the_run_log_is_jsonl_without_secrets(tmp_path, monkeypatch):
     assert [row["event"] for row in rows] == [
         "run_started", "step_skipped", "step_started", "train_step", "note", "step_finished", "run_finished",
     ]  # fmt: skip
-    assert all(
-        row["run_version"] == "v1" and row["level"] == "info" and row["time"].endswith("Z") for row in rows
-    )
+    assert all(row["run_version"] == "v1" and row["level"] == "info" and row["time"].endswith("Z") for row in rows)
     assert rows[4]["text"] == f"logged in with {MASK}"
     assert SECRET not in path.read_text()
 

@@ -96,9 +96,7 @@ def test_plan_shows_steps_reasons_and_price(runspec, toy):
     assert done.out.startswith("toy_v1: 2 of 2 steps to run\n  grow ")
     document = runspec("plan", "toy.yaml", "--json").document
     assert set(document) == {"steps", "memory", "time", "disk"}
-    assert [set(step) for step in document["steps"]] == [
-        {"id", "uses", "action", "reason", "fingerprint"}
-    ] * 2
+    assert [set(step) for step in document["steps"]] == [{"id", "uses", "action", "reason", "fingerprint"}] * 2
 
 
 def test_a_run_ends_with_summary_evidence_checks_and_git_commands(runspec, toy):

@@ -44,9 +44,7 @@ def test_gemma_7b_has_8_537_680_896_parameters():
 def test_weights_and_optimizer_of_gemma_2b():
     """bf16 weights are 4.67 GiB, f32 9.34; AdamW doubles them, Adafactor needs hardly anything."""
     config = KNOWN_CONFIGS["google/gemma-2b"]
-    assert training_bytes(config, {**ARGS, "dtype": "bfloat16"})["weights"] / GIB == pytest.approx(
-        4.67, abs=0.005
-    )
+    assert training_bytes(config, {**ARGS, "dtype": "bfloat16"})["weights"] / GIB == pytest.approx(4.67, abs=0.005)
     assert training_bytes(config, ARGS)["weights"] / GIB == pytest.approx(9.34, abs=0.005)
     assert optimizer_bytes(config, "adamw", 4) == 2 * 4 * 2_506_172_416
     assert optimizer_bytes(config, "adafactor", 4) < 20 << 20
@@ -134,10 +132,7 @@ def test_a_local_model_is_priced_by_its_config(spec, tmp_path):
 def test_a_spec_that_trains_nothing_costs_no_memory_figure(spec):
     """Scoring alone has no training to price."""
     step = dataclasses.replace(spec.steps[0], uses="score")
-    assert (
-        price(dataclasses.replace(spec, steps=(step,)), HANDLERS)["memory"]["reason"]
-        == "no step trains a model"
-    )
+    assert price(dataclasses.replace(spec, steps=(step,)), HANDLERS)["memory"]["reason"] == "no step trains a model"
 
 
 def test_an_unknown_target_is_an_error_with_a_suggestion(spec):

@@ -73,7 +73,9 @@ def test_a_step_that_does_not_notice_is_stopped_before_the_next_one(
     assert run(spec, kinds, console) == ["press"]
 
 
-def test_two_runs_at_once_are_refused(make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any) -> None:
+def test_two_runs_at_once_are_refused(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
+) -> None:
     inside, release = threading.Event(), threading.Event()
 
     def wait(ctx: StepContext) -> None:
@@ -106,7 +108,9 @@ def test_a_full_disk_inside_a_step_is_explained(
     assert run(spec, kinds, console) == ["grow"]
 
 
-def test_a_handler_that_forgets_a_file_is_named(make_spec: Callable[..., Spec], make_handler: Any, console: Any) -> None:
+def test_a_handler_that_forgets_a_file_is_named(
+    make_spec: Callable[..., Spec], make_handler: Any, console: Any
+) -> None:
     lazy = make_handler("grow", (), "apple", function=lambda ctx: StepResult())
     with pytest.raises(RunFailed, match=r"did not write apple\.json"):
         run(make_spec(GROW), {"grow": lazy}, console)
@@ -141,7 +145,9 @@ def test_a_run_with_nothing_to_do_adds_nothing_to_the_journal(
     assert events(spec) == before
 
 
-def test_work_done_under_another_run_version_is_taken_over(make_spec: Callable[..., Spec], kinds: Any, console: Any) -> None:
+def test_work_done_under_another_run_version_is_taken_over(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
     run(make_spec(GROW, PRESS), kinds, console)
     other = make_spec(GROW, PRESS, run_version="toy_v2")
     assert run(other, kinds, console) == []

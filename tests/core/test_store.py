@@ -93,9 +93,8 @@ def test_publishing_again_replaces_the_old_artifact(tmp_path: Path) -> None:
 
 def test_a_second_holder_of_a_lock_is_told_who_holds_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with store.lock("run-x"), pytest.raises(LockBusy) as caught:
-        with store.lock("run-x"):
-            pass
+    with store.lock("run-x"), pytest.raises(LockBusy) as caught, store.lock("run-x"):
+        pass
     assert str(os.getpid()) in str(caught.value)
     assert caught.value.exit_code == 6
     with store.lock("run-x"):

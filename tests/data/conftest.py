@@ -18,9 +18,7 @@ def jsonl(tmp_path: Path) -> Callable[..., Path]:
 
     def write(*lines: Any, name: str = "mine.jsonl", end: bytes = b"\n") -> Path:
         parts = [
-            line
-            if isinstance(line, bytes)
-            else (line if isinstance(line, str) else json.dumps(line)).encode()
+            line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
             for line in lines
         ]
         path = tmp_path / name

@@ -50,9 +50,7 @@ def test_no_training_row_asks_what_an_eval_set_asks(name, eval_set, seed):
 
 
 def test_the_largest_quickstart_build_has_no_eval_item_either():
-    rows = trace_rows(
-        build("quickstart-reasoning", seed=7, num_rows=BUILDERS["quickstart-reasoning"].max_rows)
-    )
+    rows = trace_rows(build("quickstart-reasoning", seed=7, num_rows=BUILDERS["quickstart-reasoning"].max_rows))
     assert find_overlaps(rows, read_eval_set(asset("evalsets", "quickstart.jsonl"))) == []
 
 

@@ -13,11 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def numbers(module):
-    return {
-        value
-        for name, value in vars(module).items()
-        if name.isupper() and isinstance(value, int) and value < 100
-    }
+    return {value for name, value in vars(module).items() if name.isupper() and isinstance(value, int) and value < 100}
 
 
 def test_the_table_of_codes_is_complete_and_has_nothing_else():

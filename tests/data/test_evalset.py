@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - golden messages stand as a person reads them
 """Eval sets: the shipped ones, people's own, and every way they can be wrong."""
 
 from __future__ import annotations
@@ -63,9 +62,7 @@ def test_the_maker_writes_both_files(tmp_path):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_item_fits_the_schema(name):
-    validator = jsonschema.Draft7Validator(
-        json.loads(asset("schemas", "evalset_item.schema.json").read_text())
-    )
+    validator = jsonschema.Draft7Validator(json.loads(asset("schemas", "evalset_item.schema.json").read_text()))
     for line in asset("evalsets", name).read_text().splitlines():
         validator.validate(json.loads(line))
 
@@ -192,9 +189,7 @@ def test_any_bytes_give_items_or_diagnostics_never_a_traceback(tmp_path_factory,
 
 VALUES = st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["easy", "a\nb", ""])
 ITEMS = st.dictionaries(
-    st.sampled_from(
-        ["id", "prompt", "expected_answer", "section", "category", "difficulty", "meta", "promt"]
-    ),
+    st.sampled_from(["id", "prompt", "expected_answer", "section", "category", "difficulty", "meta", "promt"]),
     VALUES | st.dictionaries(st.text(max_size=3), VALUES, max_size=2),
 )
 

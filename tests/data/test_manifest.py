@@ -64,9 +64,7 @@ def test_two_builds_are_byte_identical_whatever_the_hash_seed_and_the_zone(name,
 
 def test_manifest_and_rows_fit_their_schemas(built):
     out, _ = built
-    jsonschema.Draft7Validator(schema("dataset_manifest")).validate(
-        json.loads((out / "manifest.json").read_text())
-    )
+    jsonschema.Draft7Validator(schema("dataset_manifest")).validate(json.loads((out / "manifest.json").read_text()))
     validator = jsonschema.Draft7Validator(schema("trace"))
     lines = (out / "dataset.jsonl").read_text().splitlines()
     for line in lines:

@@ -70,9 +70,7 @@ def test_a_minus_between_numbers_is_no_sign():
     assert numbers("5 - 3 and -2, x2, 1.5") == [5, 3, -2, Fraction(3, 2)]
 
 
-@pytest.mark.parametrize(
-    ("numeral", "number"), [("XIV", 14), ("XL", 40), ("MCMXCIX", 1999), ("MMXXIV", 2024)]
-)
+@pytest.mark.parametrize(("numeral", "number"), [("XIV", 14), ("XL", 40), ("MCMXCIX", 1999), ("MMXXIV", 2024)])
 def test_roman_numerals(numeral, number):
     assert roman(numeral) == number
 

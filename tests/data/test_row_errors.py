@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - golden messages stand as a person reads them
 """Golden messages: what a person reads for each way a row can be wrong."""
 
 from __future__ import annotations

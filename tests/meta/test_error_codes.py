@@ -56,9 +56,7 @@ def _numbers(module: Any) -> set[int]:
 
 def _codes(module: Any) -> set[str]:
     """What a module can print: string constants that are a whole code, and codes it puts together."""
-    composed = {
-        f"{family}{number:02d}" for family in COMPOSED.get(module.name, ()) for number in _numbers(module)
-    }
+    composed = {f"{family}{number:02d}" for family in COMPOSED.get(module.name, ()) for number in _numbers(module)}
     return composed | {
         node.value
         for node in ast.walk(module.tree)

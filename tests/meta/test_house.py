@@ -19,9 +19,7 @@ SECRET = re.compile(r"\bhf_[A-Za-z0-9]{30,}|\bghp_[A-Za-z0-9]{30,}|-----BEGIN [A
 
 
 def _functions(module: Any) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (
-        node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
+    return (node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def test_files_are_short(modules: Mapping[str, Any]) -> None:

@@ -53,8 +53,7 @@ LAW: Mapping[str, set[str]] = {
     "preflight": ISLAND | {"spec", "steps", "data"},
     "plan": ISLAND | {"spec", "sections", "steps", "store"},
     # plan to artifacts
-    "steps": ISLAND
-    | {"assets", "spec", "store", "data", "scoring", "trainer", "jobs", "child", "extras", "hubfile"},
+    "steps": ISLAND | {"assets", "spec", "store", "data", "scoring", "trainer", "jobs", "child", "extras", "hubfile"},
     "jobs": ISLAND | {"spec", "data"},
     "child": ISLAND | {"steps", "log"},
     "recording": ISLAND | {"plan", "record", "spec", "store"},
@@ -254,9 +253,7 @@ def _python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProces
     )
 
 
-def test_importing_the_whole_light_core_brings_no_framework(
-    modules: Mapping[str, Any], tmp_path: Path
-) -> None:
+def test_importing_the_whole_light_core_brings_no_framework(modules: Mapping[str, Any], tmp_path: Path) -> None:
     """All modules outside the trainer in one process: none of what the extra `train` brings is loaded."""
     done = _python(IMPORT_ALL, _light(modules), ",".join(sorted(TRAIN_ONLY)), cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,9 @@ def test_an_installed_plugin_validates_plans_runs_and_is_then_skipped(
     assert [step["action"] for step in plan["steps"]] == ["skip", "skip"]
 
 
-def test_the_arguments_of_a_plugin_are_checked_by_its_own_schema(installed: dict[str, Path], runspec: Any, project: Path) -> None:
+def test_the_arguments_of_a_plugin_are_checked_by_its_own_schema(
+    installed: dict[str, Path], runspec: Any, project: Path
+) -> None:
     path = project / "runspecs" / "words.yaml"
     path.write_text(path.read_text().replace("most: 2", "mots: 2"))
     done = runspec("validate", "runspecs/words.yaml", see=(installed["sample"],))

@@ -51,9 +51,7 @@ def _call(words: list[str], environment: Mapping[str, str], cwd: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def light(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory, real_environment: Mapping[str, str]
-) -> Installed:
+def light(repository: Path, tmp_path_factory: pytest.TempPathFactory, real_environment: Mapping[str, str]) -> Installed:
     """Build the wheel from the checkout, then install it with the core dependencies and nothing else."""
     folder = tmp_path_factory.mktemp("light")
     environment = {name: value for name, value in real_environment.items() if name not in _LEFT_BEHIND}

@@ -188,8 +188,5 @@ def test_ci_installs_everything_itself(repository: Path) -> None:
     assert os.access(script, os.X_OK)
     assert text.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in text
-    order = [
-        text.index(word)
-        for word in ("make --no-print-directory setup", "ruff check", "mypy", "directory test")
-    ]
+    order = [text.index(word) for word in ("make --no-print-directory setup", "ruff check", "mypy", "directory test")]
     assert order == sorted(order)

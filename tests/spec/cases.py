@@ -94,17 +94,27 @@ CHANGES: dict[str, list[Change]] = {
     "needs_later": [("uses: generate", "uses: generate, needs: [score]")],
     "needs_itself": [("uses: generate", "uses: generate, needs: [predict]")],
     "input_nothing_makes": [("  - {id: dataset, uses: build_dataset}\n", "")],
-    "smoke_proves_nothing": [("  - {id: smoke, uses: smoke_run}\n", ""),
-                             ("  - {id: score, uses: score}", "  - {id: smoke, uses: smoke_run}\n  - {id: score, uses: score}")],
+    "smoke_proves_nothing": [
+        ("  - {id: smoke, uses: smoke_run}\n", ""),
+        ("  - {id: score, uses: score}", "  - {id: smoke, uses: smoke_run}\n  - {id: score, uses: score}"),
+    ],
     "dataset_unknown": [("dataset: quickstart-reasoning", "dataset: quickstart-reasonning")],
     "dataset_empty": [("dataset: quickstart-reasoning", "dataset: {format: trace}")],
-    "dataset_revision_without_hub": [("dataset: quickstart-reasoning", "dataset: {path: evalsets/items.jsonl, revision: x}")],
-    "dataset_field": [("dataset: quickstart-reasoning",
-                       "dataset: {path: evalsets/items.jsonl, format: prompt_completion, fields: {promt: q}}")],
+    "dataset_revision_without_hub": [
+        ("dataset: quickstart-reasoning", "dataset: {path: evalsets/items.jsonl, revision: x}")
+    ],
+    "dataset_field": [
+        (
+            "dataset: quickstart-reasoning",
+            "dataset: {path: evalsets/items.jsonl, format: prompt_completion, fields: {promt: q}}",
+        )
+    ],
     "config_for_pretrained": [("  init: random\n", "")],
     "random_without_config": [(GOOD[GOOD.index("  config:") : GOOD.index("dataset:")], "")],
     "revision_for_random": [("init: random", "init: random\n  revision: flax")],
-    "heads_do_not_divide": [("num_attention_heads: 2, num_key_value_heads: 1", "num_attention_heads: 3, num_key_value_heads: 2")],
+    "heads_do_not_divide": [
+        ("num_attention_heads: 2, num_key_value_heads: 1", "num_attention_heads: 3, num_key_value_heads: 2")
+    ],
     "head_dim_odd": [("head_dim: 8", "head_dim: 7")],
     "too_long_for_the_model": [("seq_len: 128", "seq_len: 512")],
     "warmup_too_long": [("seq_len: 128", "seq_len: 128\n      warmup_steps: 10")],
@@ -127,7 +137,11 @@ CHANGES: dict[str, list[Change]] = {
     "two_documents": [("package:", "---\npackage:")],
     "warning_rate": [("num_train_steps: 10", "num_train_steps: 10\n      learning_rate: 1.0e-8")],
     "warning_modeline": [("# yaml-language-server: $schema=../schemas/runspec.schema.json\n", "")],
-    "several_at_once": [("init: random", "initt: random"), ("seq_len: 128", "seq_len: x"), ("uses: score}", "uses: scroe}")],
+    "several_at_once": [
+        ("init: random", "initt: random"),
+        ("seq_len: 128", "seq_len: x"),
+        ("uses: score}", "uses: scroe}"),
+    ],
 }
 # name -> the whole file, as bytes
 FILES: dict[str, bytes] = {

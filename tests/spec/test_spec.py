@@ -58,7 +58,14 @@ def test_defaults_are_not_shared_between_two_specs(project: Path) -> None:
 
 def test_overrides_are_typed_and_recorded_and_leave_declared_alone(project: Path) -> None:
     """By step id, section and top level; '=' inside a value is part of it."""
-    spec = load(project, "train.num_train_steps=50", "train.learning_rate=1e-4", "device=cpu", "notes=a=b", "smoke.reduce.dtype=bfloat16")
+    spec = load(
+        project,
+        "train.num_train_steps=50",
+        "train.learning_rate=1e-4",
+        "device=cpu",
+        "notes=a=b",
+        "smoke.reduce.dtype=bfloat16",
+    )
     assert spec.step("train").args["num_train_steps"] == 50
     assert spec.step("train").args["learning_rate"] == 1e-4
     assert spec.step("train").declared["num_train_steps"] == 10
@@ -71,7 +78,12 @@ def test_comments_and_key_order_do_not_change_the_arguments(project: Path, cases
     """Only the digest of the text notices them."""
     before = load(project)
     path = project / "runspecs" / "spec.yaml"
-    path.write_text(cases.GOOD.replace("      num_train_steps: 10\n      seq_len: 128\n", "      seq_len: 128   # short\n      num_train_steps: 10\n"))
+    path.write_text(
+        cases.GOOD.replace(
+            "      num_train_steps: 10\n      seq_len: 128\n",
+            "      seq_len: 128   # short\n      num_train_steps: 10\n",
+        )
+    )
     after = load(project)
     assert after.steps[2].args == before.steps[2].args
     assert after.digest != before.digest
@@ -105,7 +117,9 @@ def test_the_editor_schema_accepts_the_presets_and_refuses_a_wrong_argument() ->
             jsonschema.validate(value, schema)
 
 
-@pytest.mark.parametrize("schema", [base_schema(), *(kind.schema for kind in HANDLERS.values())], ids=lambda schema: schema["title"])
+@pytest.mark.parametrize(
+    "schema", [base_schema(), *(kind.schema for kind in HANDLERS.values())], ids=lambda schema: schema["title"]
+)
 def test_every_key_is_described_and_every_number_has_a_unit_or_is_one_of_a_kind(schema: Any) -> None:
     """Title and description everywhere; a unit where a number measures something."""
     unitless = {"version", "seed"}
@@ -163,7 +177,9 @@ def test_any_value_anywhere_gives_findings_or_a_spec(project: Path, cases: Modul
         assert load_spec(path, kinds=HANDLERS).steps
 
 
-def test_a_path_through_a_link_that_leaves_the_project_is_refused(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_path_through_a_link_that_leaves_the_project_is_refused(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """A link counts as where it leads."""
     outside = tmp_path_factory.mktemp("outside")
     (outside / "items.jsonl").write_text("{}\n")

@@ -62,11 +62,7 @@ def build(name: str, *, seed: int, num_rows: int | None = None) -> list[Trace]:
     builder = BUILDERS.get(name)
     if builder is None:
         near = did_you_mean(name, BUILDERS)
-        hint = (
-            f'did you mean "{near}"?'
-            if near
-            else f"builders: {', '.join(BUILDERS)}; a file: dataset: {{path: …}}"
-        )
+        hint = f'did you mean "{near}"?' if near else f"builders: {', '.join(BUILDERS)}; a file: dataset: {{path: …}}"
         raise InputInvalid("D304", f'unknown dataset "{name}"', hint=hint)
     count = builder.rows if num_rows is None else num_rows
     if builder.max_rows == builder.rows and count != builder.rows:

@@ -99,9 +99,7 @@ def nth_term(dice: Dice) -> Problem:
         ("compute", f"{n - 1} × {gap} = {(n - 1) * gap}"),
         ("compute", f"{first} + {(n - 1) * gap} = {first + (n - 1) * gap}"),
     )
-    prompt = (
-        f"A sequence goes up by the same amount each time: {shown}, … What is term number {n}? {NUMBER_ONLY}"
-    )
+    prompt = f"A sequence goes up by the same amount each time: {shown}, … What is term number {n}? {NUMBER_ONLY}"
     return Problem(prompt, steps, str(first + (n - 1) * gap))
 
 
@@ -118,9 +116,7 @@ def growing_gaps(dice: Dice) -> Problem:
         ("compute", f"{terms[4]} + {gaps[4]} = {terms[5]}"),
     )
     shown = ", ".join(map(str, terms[:5]))
-    prompt = (
-        f"The gaps between these numbers grow steadily: {shown}, … Which number comes next? {NUMBER_ONLY}"
-    )
+    prompt = f"The gaps between these numbers grow steadily: {shown}, … Which number comes next? {NUMBER_ONLY}"
     return Problem(prompt, steps, str(terms[5]))
 
 

@@ -28,9 +28,7 @@ def rectangle(dice: Dice) -> Problem:
         ("compute", f"{w} + {h} = {w + h}"),
         ("compute", f"2 × {w + h} = {2 * (w + h)}"),
     )
-    return Problem(
-        f"{head} What is its perimeter in centimetres? {NUMBER_ONLY}", steps_around, str(2 * (w + h))
-    )
+    return Problem(f"{head} What is its perimeter in centimetres? {NUMBER_ONLY}", steps_around, str(2 * (w + h)))
 
 
 def corner_cut(dice: Dice) -> Problem:
@@ -61,8 +59,7 @@ def hypotenuse(dice: Dice) -> Problem:
         ("conclude", f"the hypotenuse is {c}"),
     )
     prompt = (
-        f"The legs of a right triangle are {a} m and {b} m long. How many metres long is the hypotenuse? "
-        f"{NUMBER_ONLY}"
+        f"The legs of a right triangle are {a} m and {b} m long. How many metres long is the hypotenuse? {NUMBER_ONLY}"
     )
     return Problem(prompt, steps, str(c))
 
@@ -74,18 +71,14 @@ def triangle_angle(dice: Dice) -> Problem:
         ("compute", f"{a} + {b} = {a + b}"),
         ("compute", f"180 - {a + b} = {180 - a - b}"),
     )
-    prompt = (
-        f"Two angles of a triangle measure {a} and {b} degrees. How many degrees has the third? {NUMBER_ONLY}"
-    )
+    prompt = f"Two angles of a triangle measure {a} and {b} degrees. How many degrees has the third? {NUMBER_ONLY}"
     return Problem(prompt, steps, str(180 - a - b))
 
 
 def box_volume(dice: Dice) -> Problem:
     a, b, c = (dice.between(2, 20) for _ in range(3))
     steps = (("compute", f"{a} × {b} = {a * b}"), ("compute", f"{a * b} × {c} = {a * b * c}"))
-    prompt = (
-        f"A box measures {a} cm by {b} cm by {c} cm. What is its volume in cubic centimetres? {NUMBER_ONLY}"
-    )
+    prompt = f"A box measures {a} cm by {b} cm by {c} cm. What is its volume in cubic centimetres? {NUMBER_ONLY}"
     return Problem(prompt, steps, str(a * b * c))
 
 
@@ -126,9 +119,7 @@ def speed(dice: Dice) -> Problem:
             ("recall", "an hour has 3600 seconds"),
             ("compute", f"{kmh * 1000} ÷ 3600 = {metres}"),
         )
-        return Problem(
-            f"Convert {kmh} kilometres per hour to metres per second. {NUMBER_ONLY}", steps, str(metres)
-        )
+        return Problem(f"Convert {kmh} kilometres per hour to metres per second. {NUMBER_ONLY}", steps, str(metres))
     steps = (
         ("recall", "an hour has 3600 seconds"),
         ("compute", f"{metres * 5} × 3600 = {metres * 5 * 3600}"),
@@ -179,9 +170,7 @@ def consecutive(dice: Dice) -> Problem:
         ("compute", f"{middle} + {count // 2} = {numbers[-1]}"),
     )
     word = {3: "Three", 5: "Five"}[count]
-    prompt = (
-        f"{word} consecutive whole numbers add up to {total}. Which is the largest of them? {NUMBER_ONLY}"
-    )
+    prompt = f"{word} consecutive whole numbers add up to {total}. Which is the largest of them? {NUMBER_ONLY}"
     return Problem(prompt, steps, str(numbers[-1]))
 
 

@@ -154,8 +154,7 @@ def weekday(dice: Dice) -> Problem:
         ("conclude", f"{rest} days after {WEEKDAYS[today]} comes {WEEKDAYS[(today + rest) % 7]}"),
     )
     prompt = (
-        f"Today is {WEEKDAYS[today]}. Which day of the week will it be in {days} days? "
-        "Give the name of the day only."
+        f"Today is {WEEKDAYS[today]}. Which day of the week will it be in {days} days? Give the name of the day only."
     )
     return Problem(prompt, steps, WEEKDAYS[(today + days) % 7])
 
@@ -202,9 +201,7 @@ def zero_pad(dice: Dice) -> Problem:
         ("compute", f"{width} - {len(str(number))} = {zeros}"),
         ("conclude", f"{zeros} zeros in front: {'0' * zeros}{number}"),
     )
-    return Problem(
-        f"Write {number} with leading zeros so that it has {width} digits.", steps, f"{'0' * zeros}{number}"
-    )
+    return Problem(f"Write {number} with leading zeros so that it has {width} digits.", steps, f"{'0' * zeros}{number}")
 
 
 def reverse_word(dice: Dice) -> Problem:
@@ -229,6 +226,4 @@ def sort_list(dice: Dice) -> Problem:
     steps = tuple(("compare", f"the {word} of what is left is {number}") for number in ordered)
     order = "largest to smallest" if falling else "smallest to largest"
     listed = ", ".join(map(str, numbers))
-    return Problem(
-        f"Sort from {order}: {listed}. Separate the numbers by commas, without spaces.", steps, answer
-    )
+    return Problem(f"Sort from {order}: {listed}. Separate the numbers by commas, without spaces.", steps, answer)

@@ -143,9 +143,7 @@ class Gemma(nnx.Module):
             found[name] = getattr(owner, name.removeprefix("layers."))[...]
         return found
 
-    def __call__(
-        self, tokens: jax.Array, *, positions: jax.Array, segment_ids: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, tokens: jax.Array, *, positions: jax.Array, segment_ids: jax.Array | None = None) -> jax.Array:
         """tokens i32[B, T] -> logits f32[B, T, V]."""
         return self.unembed(self.hidden(tokens, positions=positions, segment_ids=segment_ids))
 

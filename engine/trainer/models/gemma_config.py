@@ -25,9 +25,25 @@ from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
 
 # Keys that hold facts about files, serving or unused heads; they cannot change what the network computes.
 BOOKKEEPING = frozenset(
-    "_attn_implementation_autoset _name_or_path architectures auto_map chunk_size_feed_forward dtype id2label "
-    "label2id is_encoder_decoder model_type output_attentions output_hidden_states problem_type return_dict "
-    "torch_dtype transformers_version use_cache".split()
+    [
+        "_attn_implementation_autoset",
+        "_name_or_path",
+        "architectures",
+        "auto_map",
+        "chunk_size_feed_forward",
+        "dtype",
+        "id2label",
+        "label2id",
+        "is_encoder_decoder",
+        "model_type",
+        "output_attentions",
+        "output_hidden_states",
+        "problem_type",
+        "return_dict",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    ]
 )
 # Keys that would change the computation: the values under which Gemma 1 is exactly this network.
 FIXED: dict[str, tuple[Any, ...]] = {
@@ -77,7 +93,7 @@ class GemmaConfig:
                 if field.default is MISSING:
                     findings.append((field.name, "M103", f'key "{field.name}" is missing', None))
                 continue
-            value, problem = _typed(mapping[field.name], str(field.type))
+            value, problem = _typed(mapping[field.name], str(field.type), may_be_zero=field.name.endswith("_id"))
             if problem:
                 findings.append((field.name, "M104", f'"{field.name}": {problem}', None))
             else:
@@ -88,8 +104,7 @@ class GemmaConfig:
             if not findings:
                 return config
         raise InputInvalid.of(
-            Diagnostic(code, message, Where(file=source, path=key), hint)
-            for key, code, message, hint in findings
+            Diagnostic(code, message, Where(file=source, path=key), hint) for key, code, message, hint in findings
         )
 
     def to_hf(self, *, dtype: str = "float32") -> dict[str, Any]:
@@ -125,7 +140,6 @@ class GemmaConfig:
                 message = f'"{name}" ({getattr(self, name)}) lies outside the vocabulary of {self.vocab_size}'
                 found.append((name, "M105", message, None))
         return found
-
 
 
 def _unknown_keys(mapping: Mapping[str, Any]) -> list[Finding]:
@@ -178,14 +192,14 @@ def _rope_theta(mapping: Mapping[str, Any]) -> tuple[float | None, list[Finding]
     return float(next(iter(given.values()))), []
 
 
-def _typed(value: Any, kind: str) -> tuple[Any, str | None]:
-    """The value as a positive number of its kind (token ids may be 0), or what is wrong with it."""
+def _typed(value: Any, kind: str, *, may_be_zero: bool = False) -> tuple[Any, str | None]:
+    """The value as a number of its kind, above 0 (or not below, for token ids), or what is wrong with it."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]  # transformers writes "eos_token_id": [1] now and then
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None, f"must be a number, not {value!r}"
-    if kind == "int":
-        return (value, None) if isinstance(value, int) and value >= 0 else (None, f"must be an integer, not {value!r}")
-    if not math.isfinite(value) or value <= 0:
-        return None, f"must be a number above 0, not {value!r}"
-    return float(value), None
+    if kind == "int" and not isinstance(value, int):
+        return None, f"must be an integer, not {value!r}"
+    if value < 0 or (value == 0 and not may_be_zero):
+        return None, f"must be above 0, not {value!r}"
+    return (value if kind == "int" else float(value)), None

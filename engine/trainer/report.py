@@ -1,0 +1,70 @@
+"""The end of a training: the model folder, the metrics and the report.
+
+In: the trained state and what it came from. Out: ``model/``, ``metrics.jsonl`` and ``train_report.json``, whose facts
+are the facts of the pipeline's checkpoint artifact. What lies there from an attempt before gives way.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
+from engine.errors import RunFailed
+from engine.trainer.args import TrainArgs
+from engine.trainer.inputs import Data, Model
+from engine.trainer.metrics import MetricsFile
+from engine.trainer.models import param_count
+from engine.trainer.weights import save_folder
+
+
+def export(
+    out: Path,
+    trained: Any,
+    metrics: MetricsFile,
+    train_step: int,
+    *,
+    args: TrainArgs,
+    model: Model,
+    data: Data,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen."""
+    metrics.close()
+    if not metrics.complete_to(train_step):
+        raise RunFailed(
+            "T121",
+            "metrics.jsonl does not have one row for every train step",
+            hint="something else wrote into the work folder; train into an empty one",
+        )
+    shutil.rmtree(out / "model", ignore_errors=True)
+    save_folder(out / "model", trained, model.config, model.tokenizer, dtype=args.dtype)
+    write_atomic(out / "metrics.jsonl", metrics.path_bytes())
+    rows = metrics.rows
+    seconds = sum(row["seconds"] for row in rows)
+    report = {
+        "final_loss": rows[-1]["loss"],
+        "final_eval_loss": rows[-1].get("eval_loss"),
+        "num_train_steps": train_step,
+        "tokens_trained": sum(row["tokens"] for row in rows),
+        "tokens_seen": facts["tokens_seen"],
+        "params": param_count(model.config),
+        "param_dtype": args.dtype,
+        "compute_dtype": args.dtype,
+        **{key: facts[key] for key in ("devices", "platform", "device_kind", "libraries")},
+        "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),
+        "model_sha256": digest_json(digest_tree(out / "model")),
+        "model_commit": model.commit,
+        "render": facts["render"],
+        "n_rows": data.n_rows,
+        "n_eval_rows": data.n_withheld,
+        "n_dropped": data.fitted.n_dropped,
+        "n_truncated": data.fitted.n_truncated,
+        "real_token_share": round(data.packed.real_token_share, 4),
+        "longest_row_tokens": data.longest,
+        "seq_len": args.seq_len,
+    }
+    write_atomic(out / "train_report.json", pretty_json(report))
+    return report
