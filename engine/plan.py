@@ -213,7 +213,7 @@ def _short(value: Any) -> str:
     return f"{text[:12]}…" if len(text) == 64 else text  # a SHA-256 says nothing to a reader
 
 
-def explain(spec: Spec, planned: PlannedStep, previous: Mapping[str, Any] | None) -> list[str]:
+def explain(planned: PlannedStep, previous: Mapping[str, Any] | None) -> list[str]:
     """Why the step runs or is skipped: one line each, naming every ingredient that changed.
 
     ``previous`` are the ingredients of the step's last finished run (from the journal), or None.

@@ -127,6 +127,7 @@ class Journal:
 
     def last(self, event: str, **facts: Any) -> dict[str, Any] | None:
         """The newest event of this name that has these facts, or None."""
+        row: dict[str, Any]
         for row in reversed(self.events):
             if row["event"] == event and all(row.get(key) == value for key, value in facts.items()):
                 return row

@@ -64,6 +64,7 @@ class Stop:
         self._asked = threading.Event()
 
     def __call__(self) -> bool:
+        """True once somebody asked."""
         return self._asked.is_set()
 
     def ask(self, *_: object) -> None:

@@ -30,7 +30,8 @@ def section_digest(spec: Spec, section: str, store: Store) -> Any:
     if section == "dataset":
         own_file = spec.dataset.path if spec.dataset.hub is None else None
         content = path_digest(spec.resolve(own_file), store) if own_file else None
-        builder = BUILDERS[spec.dataset.name].version if spec.dataset.name in BUILDERS else None
+        maker = BUILDERS.get(spec.dataset.name or "")
+        builder = maker.version if maker else None
         return {
             "declared": {**asdict(replace(spec.dataset, fields={})), "fields": dict(spec.dataset.fields)},
             "content": content,

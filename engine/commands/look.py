@@ -135,7 +135,7 @@ def explain(arguments: Namespace) -> Reply:
     steps = []
     for planned in make_plan(spec, handlers, Store(spec.root)).steps:
         if arguments.step in (None, planned.step.id):
-            because = reasons(spec, planned, previous.get(planned.step.id))
+            because = reasons(planned, previous.get(planned.step.id))
             steps.append({"id": planned.step.id, "action": planned.action, "because": because})
     text = "\n".join(line for step in steps for line in step["because"])
     return Reply({"ok": True, "steps": steps}, text)

@@ -4,14 +4,17 @@ What goes in: rows of one format. What comes out: segments of text, each trained
 changes under its name: another text is another version, because a model answers only in the form it
 was taught.
 
-* ``reasoning@v1`` (traces): ``Question: {prompt}\\nReasoning:\\n``, then trained: the steps, one a line,
-  and ``Answer: {final_answer}``.
-* ``plain@v1`` (pairs): ``{prompt}\\n``, then trained: the completion.
-* ``gemma_chat@v1`` (conversations): ``<start_of_turn>user\\n…<end_of_turn>\\n<start_of_turn>model\\n``, then
-  trained: the answer and ``<end_of_turn>``; so for every turn of the assistant.
+========================  =====================================================  ============================
+render                    not trained                                            trained
+========================  =====================================================  ============================
+``reasoning@v1``          ``{prompt}\\n``                                         steps, one a line, ``Answer: X``
+``plain@v1``              ``{prompt}\\n``                                         the completion
+``gemma_chat@v1``         ``<start_of_turn>user\\n…<end_of_turn>\\n``              each answer and its
+                          ``<start_of_turn>model\\n``                             ``<end_of_turn>``
+========================  =====================================================  ============================
 
     >>> render_prompt("reasoning@v1", "2 + 2 = ?")
-    'Question: 2 + 2 = ?\\nReasoning:\\n'
+    '2 + 2 = ?\\n'
 """
 
 from __future__ import annotations
@@ -91,7 +94,7 @@ def _chat_segments(body: Conversation) -> tuple[Segment, ...]:
 
 
 _PROMPTS: Mapping[str, Callable[[str], str]] = {
-    "reasoning@v1": lambda prompt: f"Question: {prompt}\nReasoning:\n",
+    "reasoning@v1": lambda prompt: f"{prompt}\n",
     "plain@v1": lambda prompt: f"{prompt}\n",
     "gemma_chat@v1": _chat_turn,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,9 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def _read_folder(path: Path) -> Bundle:
-    files, problems, total = {}, [], 0
+    files: dict[str, bytes] = {}
+    problems: list[str] = []
+    total = 0
     for entry in sorted(path.iterdir()):
         if entry.is_symlink():
             problems.append(f"{entry.name} is a link")
@@ -77,7 +80,8 @@ def _members(archive: zipfile.ZipFile) -> Bundle:
     ]
     if problems:
         return Bundle("zip", {}, tuple(problems))
-    files, total = {}, 0
+    files: dict[str, bytes] = {}
+    total = 0
     for info, name in zip(infos, names, strict=True):
         data, problem = _read_member(archive, info, MAX_TOTAL_BYTES - total)
         if problem:
@@ -109,8 +113,6 @@ def _unsafe(info: zipfile.ZipInfo) -> str | None:
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, room: int) -> tuple[bytes, str | None]:
     """Bytes, counted as they come: the size in the header is only a claim."""
-    import zlib
-
     limit = min(info.file_size, MAX_MEMBER_BYTES, room)
     try:
         with archive.open(info) as stream:

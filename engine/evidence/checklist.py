@@ -395,7 +395,7 @@ def kaggle_is_well_formed(evidence: Evidence) -> Answer:
 
 def not_yet(reason: str) -> Callable[[Evidence], Answer]:
     """A check that this evidence cannot have."""
-    return lambda evidence: ("n/a", reason)
+    return lambda _: ("n/a", reason)
 
 
 CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (

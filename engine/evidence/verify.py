@@ -52,7 +52,8 @@ def verify(path: Path) -> Verification:
 
 def verify_bundle(bundle: Bundle) -> Verification:
     """All checks, in order. Where the names are not safe nothing else is looked at."""
-    evidence, checks = Evidence(bundle), []
+    evidence = Evidence(bundle)
+    checks: list[Check] = []
     for id_, title, function in CHECKS:
         if checks and checks[0].status == "fail" and bundle.kind == "zip":
             checks.append(Check(id_, title, "n/a", "not looked at: see V01"))

@@ -18,7 +18,8 @@ from engine.spec.reader import Document, SpecPath, parse_scalar
 
 def apply_overrides(document: Document, texts: Sequence[str], kinds: Kinds) -> tuple[list[Override], list[Diagnostic]]:
     """Change the document in place; returns what was changed, and what could not be."""
-    applied, findings = [], []
+    applied: list[Override] = []
+    findings: list[Diagnostic] = []
     for text in texts:
         try:
             path, value = _parse(document, text, kinds)

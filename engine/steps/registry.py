@@ -59,7 +59,7 @@ def _discover() -> tuple[Mapping[str, Handler], tuple[Diagnostic, ...]]:
         label = f'step plug-in "{entry.name}" of {package}'
         try:
             handler = entry.load()
-        except Exception as error:  # a stranger's module may raise anything; one warning is all it may cause
+        except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything
             broken.append(_warning("X201", f"{label} cannot be imported: {type(error).__name__}: {error}"))
             continue
         problem = _shape_problem(entry.name, handler)

@@ -75,7 +75,7 @@ def _configure_jax(cache: str | None) -> None:
 
     if cache is not None:  # the smoke run, the training and a resumed training compile the same step once
         jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _fail(emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:

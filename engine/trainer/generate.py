@@ -6,8 +6,9 @@ of the prompt file, generate_report.json, and the report as the returned mapping
 
 Finished rows are appended to work/generated.jsonl and fsynced batch by batch. Its first line names what
 they were made from (digests of model, prompts and arguments); a later call goes on after them if that
-still holds, and starts afresh if not. A row does not depend on its batch (see :mod:`engine.trainer.sampler`), so a resumed run's
-output equals an uninterrupted one's except for milliseconds.
+still holds, and starts afresh if not. A row does not depend on its batch (see
+:mod:`engine.trainer.sampler`), so a resumed run's output equals an uninterrupted one's except for
+milliseconds.
 """
 
 from __future__ import annotations

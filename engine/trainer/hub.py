@@ -1,7 +1,8 @@
 """A model from the Hugging Face hub to a local folder, and the commit it is at.
 
-What goes in: a model id, a revision (branch, tag or commit; None: the hub's default branch), a cache folder (None: the library's own). What
-comes out: the folder with config.json, tokenizer files and weights in one format, and the 40-hex commit.
+What goes in: a model id, a revision (branch, tag or commit; None: the hub's default branch), a cache
+folder (None: the library's own). What comes out: the folder with config.json, tokenizer files and weights
+in one format, and the 40-hex commit.
 
     folder, commit = fetch("google/gemma-2b", "flax", None)
 
@@ -52,7 +53,7 @@ def fetch(
     except RunspecError:
         raise
     # The client library's HTTP layer has changed three times: its errors are told apart by kind and name.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         if _is_offline(error):
             folder = client.cached(model_id, revision, where)
             if folder is not None:
@@ -91,7 +92,7 @@ def explain(error: Exception, model_id: str, revision: str | None) -> RunspecErr
     if "GatedRepoError" in kinds or (status in (401, 403) and "RepositoryNotFoundError" not in kinds):
         return RemoteRefused(
             "M401",
-            f"the hub refuses {at} (HTTP {status}): the model is gated",
+            f"the hub refuses {at} (HTTP {status}): the model is gated, or the token may not read it",
             where=where,
             hint=TOKEN_HINT.format(id=model_id),
         )

@@ -50,5 +50,5 @@ def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array) -> 
     padding = parts * chunk - tokens
     states = jnp.pad(flat, ((0, padding), (0, 0))).reshape(parts, chunk, -1)
     wanted = jnp.pad(labels, (0, padding)).reshape(parts, chunk)
-    losses = jax.lax.map(lambda pair: jax.checkpoint(direct)(*pair), (states, wanted))  # [parts, chunk]
+    losses: jax.Array = jax.lax.map(lambda pair: jax.checkpoint(direct)(*pair), (states, wanted))  # [parts, chunk]
     return losses.reshape(-1)[:tokens]

@@ -37,7 +37,8 @@ def make_schedule(kind: str, learning_rate: float, *, num_train_steps: int, warm
     if not warmup_steps:
         return main
     rise = optax.linear_schedule(learning_rate / warmup_steps, learning_rate, max(1, warmup_steps - 1))
-    return optax.join_schedules([rise, main], [warmup_steps])
+    joined: Schedule = optax.join_schedules([rise, main], [warmup_steps])
+    return joined
 
 
 def make_optimizer(args: TrainArgs) -> tuple[optax.GradientTransformation, Schedule]:

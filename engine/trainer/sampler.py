@@ -52,7 +52,7 @@ class Generation:
 class _State(NamedTuple):
     """The decoding loop's carry."""
 
-    count: jax.Array  # i32[]: columns of `out` filled
+    filled: jax.Array  # i32[]: columns of `out` that hold tokens
     token: jax.Array  # i32[B]: the newest token of each row
     done: jax.Array  # bool[B]
     out: jax.Array  # i32[B, max_new_tokens], padded
@@ -147,10 +147,10 @@ class Sampler:
         start = self._keep(_State(jnp.int32(0), token, absent, out, cache), token)
 
         def unfinished(carry: _State) -> jax.Array:
-            return jnp.logical_and(carry.count < self.max_new_tokens, ~jnp.all(carry.done))
+            return jnp.logical_and(carry.filled < self.max_new_tokens, ~jnp.all(carry.done))
 
         def decode(carry: _State) -> _State:
-            at = (lengths + carry.count - 1)[:, None]  # [B, 1]: where the newest token goes
+            at = (lengths + carry.filled - 1)[:, None]  # [B, 1]: where the newest token goes
             states, cache = model.extend(carry.token[:, None], at, carry.cache)
             token = jnp.argmax(model.unembed(states[:, 0, :]), axis=-1).astype(jnp.int32)
             return self._keep(carry._replace(cache=cache), token)
@@ -160,9 +160,9 @@ class Sampler:
     def _keep(self, carry: _State, token: jax.Array) -> _State:
         """Append one token to each row that is not done."""
         token = jnp.where(carry.done, self.pad_id, token)
-        out = jax.lax.dynamic_update_slice(carry.out, token[:, None], (jnp.int32(0), carry.count))
+        out = jax.lax.dynamic_update_slice(carry.out, token[:, None], (jnp.int32(0), carry.filled))
         done = jnp.logical_or(carry.done, token == self.eos_id)
-        return _State(carry.count + 1, token, done, out, carry.cache)
+        return _State(carry.filled + 1, token, done, out, carry.cache)
 
     def _finish(self, row: np.ndarray[Any, Any], prompt_tokens: int, milliseconds: float) -> Generation:
         ends = np.flatnonzero(row == self.eos_id)

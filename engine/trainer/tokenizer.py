@@ -119,8 +119,8 @@ def build_chars() -> Tokenizer:
     """The tiny model's tokenizer: one token a byte, id = byte + 4.
 
     Printable ASCII and the newline are tokens named by their character; every other byte is Hugging
-    Face's byte fallback token (``<0xC3>``). So any Unicode text has ids and comes back as it was, the vocabulary is 260,
-    and ids 0 to 3 are pad, eos, bos, unk as in Gemma.
+    Face's byte fallback token (``<0xC3>``). So any Unicode text has ids and comes back as it was, the
+    vocabulary is 260, and ids 0 to 3 are pad, eos, bos, unk as in Gemma.
     """
     names = [chr(byte) if byte in PRINTABLE or byte == 0x0A else f"<0x{byte:02X}>" for byte in range(256)]
     vocab = {name: index for index, name in enumerate((*CONTROL_TOKENS, *names))}

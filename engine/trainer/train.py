@@ -119,11 +119,11 @@ class Training:
         step = compile_train_step(self.graphdef, self.args, self.state, self._batch(self.train_step + 1))
         self._emit({"event": "compiled", "seconds": round(time.perf_counter() - started, 2)})
         began, first = time.perf_counter(), self.train_step + 1
-        state, self.state = self.state, {}  # donated: nobody else may hold it
-        for done in train(step, state, self._batch, first=first, last=self.last, pause_after=self._pauses):
-            del state
+        state, self.state = self.state, {}
+        steps = train(step, state, self._batch, first=first, last=self.last, pause_after=self._pauses)
+        del state  # donated: nobody else may hold it
+        for done in steps:
             self._take(done, began, first)
-            state = done.state
             if done.state is not None and self._stopping() and done.train_step < self.last:
                 self._save()
                 return False

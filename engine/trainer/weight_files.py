@@ -1,10 +1,11 @@
 """The weight files of a model folder, whichever of the two formats, whole or sharded, one at a time.
 
-What goes in: a folder. What comes out: an iterator of :class:`WeightFile`, each giving (name, array) pairs by Hugging Face's
-safetensors names. Order of preference: model.safetensors, its index, flax_model.msgpack, its index.
+What goes in: a folder. What comes out: a list of :class:`WeightFile`, each giving (name, array) pairs by
+Hugging Face's safetensors names. Order of preference: model.safetensors, its index, flax_model.msgpack,
+its index.
 
     for weights_file in open_weights(folder):
-        for name, array, is_flax in weights_file.tensors(): ...
+        for name, array in weights_file.tensors(): ...
 
 Flax files name the same weights "model/layers/0/self_attn/q_proj/kernel" and store matrices [in, out];
 leaves above 2^30 bytes are split there ("__msgpack_chunked_array__"), which flax.serialization joins.

@@ -82,7 +82,7 @@ def test_explain_names_the_ingredient_that_changed(make_spec: Callable[..., Spec
     changed = make_spec(("grow", "grow", {"n": 2}), PRESS)
     entry = make_plan(changed, kinds, Store(changed.root)).steps[0]
     before = {"kind": "grow", "version": 1, "with": {"n": 1}, "inputs": {}, "spec": {}, "ahead": {}, "environment": {}}
-    assert explain(changed, entry, before)[1:] == ["  changed: with.n: 1 -> 2"]
+    assert explain(entry, before)[1:] == ["  changed: with.n: 1 -> 2"]
 
 
 def test_a_step_takes_from_the_nearest_earlier_maker_unless_needs_says_otherwise(

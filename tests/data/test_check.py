@@ -32,7 +32,7 @@ def codes(*rows, tokenize=None):
 def test_a_good_file_is_shown_with_its_trained_part_marked(jsonl):
     report = check_dataset(jsonl(TRACE), "trace")
     assert report.ok
-    shown = "<bos>Question: 2 + 2 = ?\nReasoning:\n[trained>2 + 2 = 4\nAnswer: 4<eos><trained]"
+    shown = "<bos>2 + 2 = ?\n[trained>2 + 2 = 4\nAnswer: 4<eos><trained]"
     assert report.text().endswith(shown)
     assert "keys that no field is mapped to (not trained): note (1 rows)" in report.text()
     assert report.as_json()["sample"] == {"id": "line-1", "text": shown}

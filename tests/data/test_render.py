@@ -34,10 +34,10 @@ U, A, S = (lambda text, role=role: Message(role, text) for role in ("user", "ass
 VECTORS = [
     (
         trace("4", "two and two", "2 + 2 = 4"),
-        [("Question: 2 + 2 = ?\nReasoning:\n", False), ("two and two\n2 + 2 = 4\nAnswer: 4", True)],
+        [("2 + 2 = ?\n", False), ("two and two\n2 + 2 = 4\nAnswer: 4", True)],
     ),
-    (trace("4", "one\ntwo"), [("Question: 2 + 2 = ?\nReasoning:\n", False), ("one\ntwo\nAnswer: 4", True)]),
-    (trace("café", "é"), [("Question: 2 + 2 = ?\nReasoning:\n", False), ("é\nAnswer: café", True)]),
+    (trace("4", "one\ntwo"), [("2 + 2 = ?\n", False), ("one\ntwo\nAnswer: 4", True)]),
+    (trace("café", "é"), [("2 + 2 = ?\n", False), ("é\nAnswer: café", True)]),
     (PromptCompletion("Say hi", "hi"), [("Say hi\n", False), ("hi", True)]),
     (PromptCompletion("a\n", " b "), [("a\n\n", False), (" b ", True)]),
     (Conversation((U("hi"), A("ho"))), [(TURN.format("hi"), False), ("ho<end_of_turn>", True)]),
@@ -66,8 +66,8 @@ def test_vectors(body, segments):
 
 
 PROMPTS = [
-    ("reasoning@v1", "2 + 2 = ?", "Question: 2 + 2 = ?\nReasoning:\n"),
-    ("reasoning@v1", "", "Question: \nReasoning:\n"),
+    ("reasoning@v1", "2 + 2 = ?", "2 + 2 = ?\n"),
+    ("reasoning@v1", "", "\n"),
     ("plain@v1", "2 + 2 = ?", "2 + 2 = ?\n"),
     ("gemma_chat@v1", "hi", "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n"),
 ]

@@ -71,7 +71,7 @@ def test_overrides_are_typed_and_recorded_and_leave_declared_alone(project: Path
     assert spec.step("train").declared["num_train_steps"] == 10
     assert spec.step("smoke").args["reduce"] == {"dtype": "bfloat16"}
     assert (spec.device, spec.notes) == ("cpu", "a=b")
-    assert [(override.path, override.value) for override in spec.overrides][0] == ("train.num_train_steps", 50)
+    assert next((override.path, override.value) for override in spec.overrides) == ("train.num_train_steps", 50)
 
 
 def test_comments_and_key_order_do_not_change_the_arguments(project: Path, cases: ModuleType) -> None:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - one question a line
 """The two fixed parts of dev-reasoning-v2: 35 golden-style questions and 20 edge cases, written by hand.
 
 Golden-style: one fact, said with the reasoning that leads to it. The re-check looks each fact up in

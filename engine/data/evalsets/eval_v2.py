@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - one question a line
 """eval_v2: 100 questions of ten categories, ten each, written by hand.
 
 A row is (section, difficulty, question, form of the answer, expected answer). Sections: core (60),

@@ -56,6 +56,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "use_bidirectional_attention": (None, False),
 }
 ROPE_KEYS = ("rope_theta", "rope_parameters")
+ROPE_FIXED = {"rope_type": "default", "partial_rotary_factor": 1.0}
 
 Finding = tuple[str, str, str, str | None]  # key, code, sentence, hint
 
@@ -166,25 +167,22 @@ def _fixed_keys(mapping: Mapping[str, Any]) -> list[Finding]:
 
 def _rope_theta(mapping: Mapping[str, Any]) -> tuple[float | None, list[Finding]]:
     """The rotary base from either style; None where it is left to the default or wrong."""
-    given: dict[str, Any] = {}
-    if "rope_theta" in mapping:
-        given["rope_theta"] = mapping["rope_theta"]
-    parameters = mapping.get("rope_parameters")
-    if parameters is not None:
-        if not isinstance(parameters, Mapping):
-            return None, [("rope_parameters", "M104", '"rope_parameters": must be a mapping', None)]
-        for key, value in parameters.items():
-            if key == "rope_theta":
-                given["rope_parameters.rope_theta"] = value
-            elif (key, value) not in {("rope_type", "default"), ("partial_rotary_factor", 1.0)}:
-                message = f'"rope_parameters.{key}": {value!r} is not what Gemma 1 computes'
-                return None, [(f"rope_parameters.{key}", "M105", message, None)]
+    parameters = mapping.get("rope_parameters") or {}
+    if not isinstance(parameters, Mapping):
+        return None, [("rope_parameters", "M104", '"rope_parameters": must be a mapping', None)]
     found: list[Finding] = []
+    given = {key: mapping[key] for key in ("rope_theta",) if key in mapping}
+    for key, value in parameters.items():
+        if key == "rope_theta":
+            given["rope_parameters.rope_theta"] = value
+        elif ROPE_FIXED.get(key) != value:
+            message = f'"rope_parameters.{key}": {value!r} is not what Gemma 1 computes'
+            found.append((f"rope_parameters.{key}", "M105", message, None))
     for key, value in given.items():
         _, problem = _typed(value, "float")
         if problem:
             found.append((key, "M104", f'"{key}": {problem}', None))
-    if len(given) == 2 and not found and len({float(value) for value in given.values()}) == 2:
+    if not found and len(set(given.values())) == 2:
         text = " and ".join(f'"{key}" is {value!r}' for key, value in given.items())
         found.append(("rope_theta", "M105", f"two rotary bases: {text}", None))
     if found or not given:
