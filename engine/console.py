@@ -4,8 +4,7 @@ What goes in: the calls of :class:`Console`, made by the runner (steps) and by h
 trainer: ``train_step``, ``generated``, ``eval``, ``checkpoint``, …). What comes out: text on standard error;
 standard output belongs to the command's answer.
 
-    >>> describe({"event": "train_step", "train_step": 10, "num_train_steps": 300, "loss": 2.5})
-    'train step 10/300 · loss 2.5000'
+    console = make_console()        # live on a terminal, plain lines in a pipe
 
 ``rich`` is imported by the live display alone; a pipe, a notebook or ``--json`` never pays for it.
 """
@@ -19,25 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from engine.log import redact
+from engine.words import PROGRESS_EVENTS, describe, duration, shown_facts
 
 LINE_EVERY_SECONDS = 2.0  # a notebook or a CI log should stay readable: one line of progress in 2 s
 INDENT = "      "
-# Which facts of a finished step are worth a person's line, in this order.
-SHOWN_FACTS = (
-    "n_rows",
-    "n_duplicates",
-    "n_overlap",
-    "n_dropped",
-    "params",
-    "final_loss",
-    "final_eval_loss",
-    "n_items",
-    "n_scored",
-    "primary_score",
-    "tokens_per_second",
-    "killed_at",
-    "resumed_from",
-)
 
 
 class Console(Protocol):
@@ -63,106 +47,6 @@ class Console(Protocol):
 
     def close(self) -> None:
         """Give the terminal back, whatever happened. May be called twice."""
-
-
-def duration(seconds: float) -> str:
-    """``48s``, ``1m 53s``, ``2h 05m``.
-
-    >>> duration(113.4)
-    '1m 53s'
-    """
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02}s"
-    return f"{whole // 3600}h {whole % 3600 // 60:02}m"
-
-
-def number(value: Any) -> str:
-    """A figure for people: 4 decimals below 100, thousands separated above.
-
-    >>> number(0.95), number(7_300.4), number(730_112)
-    ('0.9500', '7,300', '730,112')
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
-
-
-def _progress(event: Mapping[str, Any], what: str, done: str, total: str) -> str:
-    count = f"{event.get(done, '?')}"
-    if event.get(total) is not None:
-        count += f"/{event[total]}"
-    parts = [f"{what} {count}"]
-    if event.get("loss") is not None:
-        parts.append(f"loss {number(event['loss'])}")
-    if event.get("tokens_per_second") is not None:
-        parts.append(f"{event['tokens_per_second']:,.0f} tokens/s")
-    if event.get("seconds_left") is not None:
-        parts.append(f"{duration(event['seconds_left'])} left")
-    return " · ".join(parts)
-
-
-def _started(event: Mapping[str, Any]) -> str:
-    parts = [str(event[key]) for key in ("device_kind", "platform") if event.get(key)][:1]
-    devices = event.get("devices") or ()
-    if len(devices) > 1:
-        parts.append(f"{len(devices)} devices")
-    if event.get("params") is not None:
-        parts.append(f"{number(event['params'])} parameters")
-    if event.get("n_rows") is not None:
-        parts.append(f"{number(event['n_rows'])} rows")
-    if event.get("real_token_share") is not None:
-        parts.append(f"{100 * event['real_token_share']:.0f} % of each batch are real tokens")
-    return "on " + ", ".join(parts) if parts else "started"
-
-
-_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "started": _started,
-    "train_step": lambda event: _progress(event, "train step", "train_step", "num_train_steps"),
-    "generated": lambda event: _progress(event, "generated", "done", "total"),
-    "compiled": lambda event: f"compiled in {duration(event['seconds'])}",
-    "eval": lambda event: f"evaluated after train step {event['train_step']}: loss {number(event['eval_loss'])}",
-    "checkpoint": lambda event: f"checkpoint at train step {event['train_step']}",
-    "restored": lambda event: f"went on from the checkpoint of train step {event['train_step']}",
-    "fallback": lambda event: (
-        f"the checkpoint of train step {event['train_step']} is unusable "
-        f"({event.get('reason', 'damaged')}); using the one before"
-    ),
-    "ready_to_die": lambda event: f"checkpoint {event['train_step']} is safe; killing the trainer on purpose",
-    "stopped": lambda event: f"stopped after train step {event['train_step']}; state saved",
-}
-_SILENT = frozenset({"finished", "devices", "error"})  # the runner says these in its own words
-PROGRESS_EVENTS = frozenset({"train_step", "generated"})
-
-
-def describe(event: Mapping[str, Any]) -> str | None:
-    """One line about a live event, or None where the runner speaks for it. Unknown events show as they are.
-
-    An event that lacks a field (a plug-in's, say) is shown raw rather than failing the run it reports on.
-    """
-    name = str(event.get("event", ""))
-    if name in _SILENT:
-        return None
-    facts = " · ".join(f"{key} {number(value)}" for key, value in event.items() if key != "event")
-    raw = " · ".join(part for part in (name, facts) if part)
-    if name not in _WORDS:
-        return raw or None
-    try:
-        return _WORDS[name](event)
-    except (KeyError, TypeError, ValueError):
-        return raw
-
-
-def shown_facts(facts: Mapping[str, Any]) -> str:
-    """`` · n_rows 550 · final_loss 0.1234``: the facts worth a line, or nothing."""
-    shown = [name for name in SHOWN_FACTS if isinstance(facts.get(name), int | float)]
-    return "".join(f" · {name} {number(facts[name])}" for name in shown)
 
 
 class PlainConsole:

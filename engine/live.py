@@ -14,8 +14,8 @@ from typing import Any, TextIO
 from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from engine.console import PROGRESS_EVENTS, describe, duration, number, shown_facts
 from engine.log import redact
+from engine.words import PROGRESS_EVENTS, describe, duration, number, shown_facts
 
 
 class LiveConsole:

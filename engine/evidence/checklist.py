@@ -6,17 +6,14 @@ evidence. docs/evidence.md says what each of them proves.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 from engine.canonical import digest_bytes, digest_json, digest_text
 from engine.data import render_prompt
 from engine.errors import RunspecError
-from engine.evidence.bundle import Bundle
+from engine.evidence.contents import Broken, Evidence
 from engine.evidence.folder import MANIFEST
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
@@ -32,78 +29,6 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The files of a bundle, parsed when first asked for. A missing or broken one raises :class:`Broken`."""
-
-    bundle: Bundle
-
-    def data(self, name: str) -> bytes:
-        """The bytes of a file."""
-        if name not in self.bundle.files:
-            raise Broken(f"{name} is missing")
-        return self.bundle.files[name]
-
-    def text(self, name: str) -> str:
-        """A file as text."""
-        try:
-            return self.data(name).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise Broken(f"{name} is not UTF-8") from error
-
-    def json(self, name: str) -> dict[str, Any]:
-        """A JSON file that is an object."""
-        try:
-            value = json.loads(self.text(name))
-        except (ValueError, RecursionError) as error:
-            raise Broken(f"{name} is not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise Broken(f"{name} is not a JSON object")
-        return value
-
-    def rows(self, name: str) -> list[dict[str, Any]]:
-        """The objects of a JSONL file."""
-        try:
-            rows = [json.loads(line) for line in self.text(name).split("\n") if line]
-        except (ValueError, RecursionError) as error:
-            raise Broken(f"{name} is not JSONL: {error}") from error
-        if not all(isinstance(row, dict) for row in rows):
-            raise Broken(f"{name} has a line that is no object")
-        return rows
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """run_manifest.json."""
-        return self.json("run_manifest.json")
-
-    @cached_property
-    def summary(self) -> dict[str, Any]:
-        """eval_summary.json."""
-        return self.json("eval_summary.json")
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """run_record.json."""
-        return self.json("run_record.json")
-
-    @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
-        """metrics.jsonl."""
-        return self.rows("metrics.jsonl")
-
-    def step(self, uses: str) -> dict[str, Any]:
-        """The last step of this kind in the record."""
-        found = [step for step in self.record["steps"] if step["uses"] == uses]
-        if not found:
-            raise Broken(f"run_record.json has no {uses} step")
-        step: dict[str, Any] = found[-1]
-        return step
-
-
-class Broken(Exception):
-    """Something that a check needs is missing or cannot be read: the check fails, and says so."""
 
 
 def names_are_safe(evidence: Evidence) -> Answer:
@@ -194,13 +119,9 @@ def spec_is_the_one(evidence: Evidence) -> Answer:
             changed = f"{step['id']}.{key}" in overrides or any(
                 name.startswith(f"{step['id']}.{key}.") for name in overrides
             )
-            if not changed and not _declared_holds(value, step["with"].get(key)):
+            if not changed and value != step["with"].get(key):
                 problems.append(f"{step['id']}.{key} was declared {value!r} and was {step['with'].get(key)!r}")
     return _answer(problems, f"declared = effective, {len(overrides)} overrides listed")
-
-
-def _declared_holds(declared: Any, effective: Any) -> bool:
-    return bool(declared == effective)
 
 
 def commit_is_named(evidence: Evidence) -> Answer:

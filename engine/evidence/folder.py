@@ -80,7 +80,7 @@ def _refuse_another_run(run_version: str, out_dir: Path) -> None:
     """E108: evidence of one run is never written over that of another."""
     try:
         theirs = json.loads((out_dir / "run_manifest.json").read_text(encoding="utf-8"))["run_version"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, ValueError, KeyError, TypeError):
         theirs = "an unreadable run"

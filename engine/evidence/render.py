@@ -29,7 +29,7 @@ _MAKERS = {
 
 
 def render_text(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -> str:
-    """One evidence file. Raises InputInvalid (E103 to E106) and EvidenceIncomplete (E102, E107)."""
+    """One evidence file. Raises InputInvalid (E103 to E107) and EvidenceIncomplete (E102, E111)."""
     text = _render(name, view, template_dirs)
     if not name.endswith(".json"):
         return text
@@ -42,7 +42,7 @@ def render_text(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path
     problems = schema_problems(name, value)
     if problems:
         raise EvidenceIncomplete(
-            "E107",
+            "E111",
             f"{name} breaks its schema: {problems[0]}",
             hint="the template or the step that makes the value is at fault",
         )

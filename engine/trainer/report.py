@@ -32,7 +32,7 @@ def export(
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen."""
-    metrics.close()
+    metrics.sync()
     if not metrics.complete_to(train_step):
         raise RunFailed(
             "T121",

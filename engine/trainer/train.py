@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,11 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[st
     placement = device.Placement()
     emit(_started(model, data, args, machine, placement.devices))
     training = Training(job, args, model, data, placement, emit, stopping)
-    if not training.run():
-        emit({"event": "stopped", "train_step": training.train_step})
-        return {"stopped": True, "train_step": training.train_step}
-    report = training.export(machine)
+    with closing(training.metrics):
+        if not training.run():
+            emit({"event": "stopped", "train_step": training.train_step})
+            return {"stopped": True, "train_step": training.train_step}
+        report = training.export(machine)
     emit({"event": "finished", "report": report})
     return report
 

@@ -49,7 +49,7 @@ def make_train_step(graphdef: Any, args: TrainArgs) -> Callable[[State, Arrays],
         key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
         metrics = {
             "loss": loss,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": learning_rate,
             "tokens": tokens,
             "real_tokens": jnp.sum(batch["segment_ids"] != 0),

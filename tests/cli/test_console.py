@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.console import PlainConsole, Tee, describe, duration, make_console, number
+from engine.console import PlainConsole, Tee, make_console
+from engine.words import describe, duration, number
 
 GOLDEN = """\
 [1/3] dataset · build_dataset: builds the rows

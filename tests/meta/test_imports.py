@@ -40,8 +40,9 @@ LAW: Mapping[str, set[str]] = {
     "trainer": ISLAND,
     # what is said and kept
     "log": ISLAND,
-    "console": ISLAND | {"log"},
-    "live": ISLAND | {"log", "console"},
+    "words": set(),
+    "console": ISLAND | {"log", "live", "words"},
+    "live": ISLAND | {"log", "words"},
     "store": ISLAND,
     "record": ISLAND | {"store"},
     "provenance": ISLAND | {"engine", "steps"},
@@ -60,7 +61,8 @@ LAW: Mapping[str, set[str]] = {
     "runner": ISLAND
     | {"finish", "plan", "provenance", "record", "recording", "spec", "steps", "store", "log", "extras"},
     # record to evidence
-    "evidence": ISLAND | {"assets", "record", "scoring", "store"},
+    # data: V10 renders the eval items' prompts again, by the very function that rendered them
+    "evidence": ISLAND | {"assets", "record", "scoring", "store", "data"},
     "finish": ISLAND | {"assets", "evidence", "plan", "record", "spec", "log"},
 }
 # The command line is the one place that knows everybody, but for the trainer.

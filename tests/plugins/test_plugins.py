@@ -55,5 +55,5 @@ def test_a_broken_package_is_named_by_the_list_of_steps(installed: dict[str, Pat
 
 def test_a_plugin_cannot_take_the_name_of_a_builtin_kind(installed: dict[str, Path], runspec: Any) -> None:
     done = runspec("steps", "--json", see=(installed["broken"],))
-    kinds = {row["kind"]: row for row in json.loads(done.stdout)["steps"]}
+    kinds = {row["uses"]: row for row in json.loads(done.stdout)["steps"]}
     assert kinds["score"]["title"] != "not the real one"

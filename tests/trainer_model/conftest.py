@@ -147,9 +147,7 @@ def ref_logits(
 @pytest.fixture(scope="session")
 def reference() -> SimpleNamespace:
     """The numpy functions: norm, rotate, attention, gelu, logits."""
-    return SimpleNamespace(
-        norm=ref_norm, rotate=ref_rotate, attention=ref_attention, gelu=ref_gelu, logits=ref_logits
-    )
+    return SimpleNamespace(norm=ref_norm, rotate=ref_rotate, attention=ref_attention, gelu=ref_gelu, logits=ref_logits)
 
 
 @pytest.fixture(scope="session")

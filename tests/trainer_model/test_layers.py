@@ -38,7 +38,7 @@ def test_rotation_equals_the_plain_formula(reference: SimpleNamespace) -> None:
     ours = layers.rotate(x, *layers.rope_tables(positions, 6, 10000.0))
     for head in range(3):
         expected = reference.rotate(np.float64(x[0, :, head]), np.asarray(positions[0]), 10000.0)
-        np.testing.assert_allclose(ours[0, :, head], expected, atol=2e-3 * 1e-1)
+        np.testing.assert_allclose(ours[0, :, head], expected, atol=2e-4)  # f32 angles near 8000 are exact to 5e-4 rad
 
 
 def test_rotation_tells_late_positions_apart_in_bf16() -> None:

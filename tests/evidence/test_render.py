@@ -1,0 +1,201 @@
+"""Laws of rendering: every field of the runbook, computed; twice the same; missing, undefined and forbidden are told apart."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed, RunspecError
+from engine.evidence import package, verify
+from engine.record import RunRecord
+
+RUNBOOK_MANIFEST = {
+    "run_version", "model_id", "dataset", "eval_set", "config_path", "command", "commit_sha", "timestamp", "tuning_job_id", "trial_id",
+    "kaggle_notebook_url", "kaggle_notebook_version", "kaggle_run_id", "notes",
+}  # fmt: skip
+RUNBOOK_SUMMARY = {
+    "run_version",
+    "eval_set",
+    "metrics",
+    "primary_score",
+    "scorecard",
+    "predictions_path",
+    "evaluated_at",
+    "notes",
+}
+RUNBOOK_CARD = {"n_items", "n_scored", "n_skipped", "stddev", "section_scores", "category_scores", "difficulty_scores"}
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def test_every_field_of_the_runbook_is_there_with_a_value_or_a_reason(record: RunRecord, render: Any) -> None:
+    """Step 4 of the runbook, field by field."""
+    folder = render(record)
+    manifest, summary = read(folder, "run_manifest.json"), read(folder, "eval_summary.json")
+    assert set(manifest) >= RUNBOOK_MANIFEST
+    assert set(summary) >= RUNBOOK_SUMMARY
+    assert set(summary["scorecard"]) == RUNBOOK_CARD
+    assert {key for key, value in manifest.items() if value is None} == set(manifest["not_applicable"])
+    assert summary["primary_score"] == summary["metrics"]["answer_correctness"] == 0.8
+    assert summary["metrics"]["final_loss"] == 0.25
+
+
+def test_the_log_has_setup_losses_and_the_summary_block(record: RunRecord, render: Any) -> None:
+    """What the runbook asks to be copied out of the cells."""
+    log = (render(record) / "kaggle_output_log.txt").read_text(encoding="utf-8")
+    for text in (
+        "jax 0.10.2",
+        "cpu:0",
+        "train step 1/4",
+        "train step 4/4",
+        "RESULT SUMMARY",
+        "primary_score: 0.8000",
+        "1 rows repeat an earlier prompt",
+    ):
+        assert text in log
+
+
+def test_rendering_again_changes_no_byte_and_no_file_time(record: RunRecord, render: Any) -> None:
+    """A second rendering leaves every file alone."""
+    folder = render(record)
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    render(record)
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+
+
+def test_the_manifest_is_what_sha256sum_reads(record: RunRecord, render: Any) -> None:
+    """A stranger needs coreutils only."""
+    done = subprocess.run(
+        ["sha256sum", "--strict", "-c", "manifest-sha256.txt"], cwd=render(record), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("uses", "field"), [("score", "primary_score"), ("train_sft", "final_loss"), ("result_summary", "RESULT SUMMARY")]
+)
+def test_a_missing_step_stops_with_exit_4_and_is_named(record: RunRecord, render: Any, uses: str, field: str) -> None:
+    """It says which step should have made which field."""
+    steps = tuple(step for step in record.steps if step.uses != uses)
+    with pytest.raises(EvidenceIncomplete) as caught:
+        render(record, steps=steps)
+    assert caught.value.exit_code == 4
+    assert uses in str(caught.value)
+
+
+def test_a_fact_that_a_step_did_not_make_is_named(record: RunRecord, render: Any) -> None:
+    """The field, the step's id and its kind."""
+    facts = {key: value for key, value in record.steps[1].artifact.facts.items() if key != "model_sha256"}
+    train = replace(record.steps[1], artifact=replace(record.steps[1].artifact, facts=facts))
+    with pytest.raises(EvidenceIncomplete, match=r'model_sha256, and step "train" \(train_sft\) did not make it'):
+        render(record, steps=(record.steps[0], train, *record.steps[2:]))
+
+
+def test_no_git_checkout_is_a_reason_not_a_hole(record: RunRecord, render: Any, tmp_path: Path) -> None:
+    """And the package says nogit."""
+    folder = render(record, environment={**record.environment, "commit_sha": None, "commit_dirty": None})
+    assert read(folder, "run_manifest.json")["not_applicable"]["commit_sha"] == "the project is not a git checkout"
+    assert package(folder, tmp_path / "out", "toy").name == "toy_20260102_nogit.zip"
+
+
+TEMPLATES = {
+    "undefined": ("{{ primry_score }}", EvidenceIncomplete, "E102", 'did you mean "primary_score"?'),
+    "undefined_inside": ("{{ scorecard.nothing }}", EvidenceIncomplete, "E102", "notes.txt.j2:1"),
+    "class": ("{{ ''.__class__.__mro__ }}", RunspecError, "", "notes.txt.j2:1"),
+    "attr_filter": ("{{ notes | attr('__class__') }}", RunspecError, "", "notes.txt.j2:1"),
+    "format_trick": ("{{ '{0.__class__}'.format(notes) }}", RunspecError, "", ""),
+    "change": ("{{ overrides.update({'a': 1}) }}", InputInvalid, "E103", "must not"),
+    "globals": ("{{ cycler.__init__.__globals__ }}", RunspecError, "", ""),
+    "syntax": ("one\n{% if %}", InputInvalid, "E104", "notes.txt.j2:2"),
+    "range": ("{% for n in range(10000000) %}x{% endfor %}", RunspecError, "", ""),
+    "endless": ("{% for a in range(9999) %}{% for b in range(9999) %}xxxxxxxxxx{% endfor %}{% endfor %}", InputInvalid, "E105", "more than"),
+    "division": ("{{ 1 / 0 }}", InputInvalid, "E104", "ZeroDivisionError"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_that_does_what_it_must_not_is_a_clear_error(
+    record: RunRecord, render: Any, tmp_path: Path, name: str
+) -> None:
+    """Nothing is written, and there is no traceback."""
+    text, kind, code, part = TEMPLATES[name]
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "notes.txt.j2").write_text(text)
+    with pytest.raises(kind) as caught:
+        render(record, files=("notes.txt",), templates=templates)
+    assert code in str(caught.value)
+    assert part in str(caught.value)
+    assert not (tmp_path / "submission_runs" / "toy_v1").exists()
+
+
+def test_no_template_and_broken_json_are_told_apart(record: RunRecord, render: Any, tmp_path: Path) -> None:
+    """E106, E107, E111."""
+    with pytest.raises(InputInvalid, match="there is no template"):
+        render(record, files=("extra.json",))
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "extra.json.j2").write_text("{ {{ notes }} }")
+    with pytest.raises(InputInvalid, match="does not render JSON"):
+        render(record, files=("extra.json",), templates=templates)
+    (templates / "eval_summary.json.j2").write_text("{}")
+    with pytest.raises(EvidenceIncomplete, match="breaks its schema"):
+        render(record, files=("eval_summary.json",), templates=templates)
+
+
+def test_a_projects_own_template_and_an_extra_file_are_used(record: RunRecord, render: Any, tmp_path: Path) -> None:
+    """The playbook for one more evidence file: a template and one line."""
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "extra.txt.j2").write_text("{{ model_id }} scored {{ primary_score }}\n")
+    folder = render(
+        record,
+        files=("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt", "extra.txt"),
+        templates=templates,
+    )
+    assert (folder / "extra.txt").read_text() == "toy/model scored 0.8\n"
+    assert verify(folder).ok
+
+
+def test_the_evidence_of_another_run_is_never_overwritten(record: RunRecord, render: Any) -> None:
+    """E108, and the folder stays as it was."""
+    folder = render(record)
+    before = (folder / "run_manifest.json").read_bytes()
+    with pytest.raises(InputInvalid, match="holds the evidence of toy_v1, not of toy_v2"):
+        render(record, run_version="toy_v2")
+    assert (folder / "run_manifest.json").read_bytes() == before
+
+
+def test_a_full_disk_is_an_error_with_a_hint(record: RunRecord, render: Any, tmp_path: Path) -> None:
+    """A file stands where the folder should be: the operating system says no."""
+    (tmp_path / "submission_runs").write_text("in the way")
+    with pytest.raises(RunFailed, match="the evidence cannot be written"):
+        render(record)
+
+
+def test_the_same_evidence_gives_the_same_zip(record: RunRecord, render: Any, tmp_path: Path) -> None:
+    """Byte for byte, and the name has the date and the commit."""
+    folder = render(record)
+    one, two = package(folder, tmp_path / "one", "toy"), package(folder, tmp_path / "two", "toy")
+    assert one.name == "toy_20260102_1111111.zip"
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "secret", ["hf_" + "a1" * 17, "KGAT_" + "b" * 32, "AKI" + "A" + "C" * 16, "-----BEGIN " + "PRIVATE KEY-----"]
+)
+def test_a_secret_is_never_packed_and_never_shown(record: RunRecord, render: Any, tmp_path: Path, secret: str) -> None:
+    """P101 names the place and the kind, not the secret."""
+    folder = render(record, notes=f"my {secret} here")
+    with pytest.raises(RunFailed) as caught:
+        package(folder, tmp_path / "out", "toy")
+    assert "P101" in str(caught.value)
+    assert secret not in str(caught.value)
+    assert not (tmp_path / "out").exists()

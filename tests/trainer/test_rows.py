@@ -1,0 +1,145 @@
+"""rows.jsonl -> token rows: what is fed and what counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import InputInvalid
+from engine.trainer.rows import TokenRow, fit_rows, read_token_rows
+from engine.trainer.tokenizer import build_chars
+
+CHARS = build_chars()
+BOS, EOS = CHARS.bos_id, CHARS.eos_id
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., list[TokenRow]]:
+    def run(*rows: Any) -> list[TokenRow]:
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+        return read_token_rows(path, CHARS)
+
+    return run
+
+
+def row(*segments: tuple[str, bool] | tuple[str, bool, bool], row_id: str = "a") -> dict[str, Any]:
+    made = [
+        {"text": segment[0], "train": segment[1], **({"eos": True} if len(segment) == 3 else {})}
+        for segment in segments
+    ]
+    return {"id": row_id, "segments": made}
+
+
+def test_a_row_is_bos_prompt_answer_eos(read: Callable[..., list[TokenRow]]) -> None:
+    """BOS comes once and is not trained; the answer and its EOS are."""
+    (found,) = read(row(("ab", False), ("c", True)))
+    assert found.tokens == (BOS, *CHARS.encode("ab"), *CHARS.encode("c"), EOS)
+    assert found.loss_mask == (0, 0, 0, 1, 1)
+
+
+def test_eos_follows_marked_turns_and_the_last(read: Callable[..., list[TokenRow]]) -> None:
+    """In a chat every marked trained turn ends with a trained EOS; an unmarked one in the middle does not."""
+    (found,) = read(row(("u", False), ("x", True, True), ("v", False), ("y", True), ("z", True)))
+    u, x, v, y, z = (CHARS.encode(letter)[0] for letter in "uxvyz")
+    assert found.tokens == (BOS, u, x, EOS, v, y, z, EOS)
+    assert found.loss_mask == (0, 0, 1, 1, 0, 1, 1, 1)
+
+
+def test_what_follows_the_last_trained_segment_is_left_out(read: Callable[..., list[TokenRow]]) -> None:
+    """Text after the last trained token changes no loss, and is not fed."""
+    (found,) = read(row(("a", False), ("b", True), ("tail", False)))
+    assert found.tokens == (BOS, CHARS.encode("a")[0], CHARS.encode("b")[0], EOS)
+
+
+def test_segments_are_tokenised_apart() -> None:
+    """No token spans the boundary of two segments, even where the whole text would have one."""
+
+    class Merging:
+        bos_id, eos_id = 2, 1
+
+        def encode_many(self, texts: list[str]) -> list[list[int]]:
+            return [[99] if text == "ab" else [ord(letter) for letter in text] for text in texts]
+
+    from engine.trainer.rows import Segment, token_row
+
+    segments = [Segment("a", False), Segment("b", True)]
+    ids = Merging().encode_many([segment.text for segment in segments])
+    assert token_row("r", segments, ids, Merging()).tokens == (2, ord("a"), ord("b"), 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("segments", [[("a", False)], [("a", False), ("", True)], []])
+def test_a_row_without_trained_text_is_refused(read: Callable[..., list[TokenRow]], segments: Any) -> None:
+    """An answer that is empty or not marked is an error that names the row; EOS alone teaches nothing."""
+    with pytest.raises(InputInvalid, match='row "bad" has no token that is trained') as caught:
+        read(row(("p", False), ("x", True)), row(*segments, row_id="bad"))
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.where and found.where.line) == ("T111", 2)
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "null", '{"id": "a"}', '{"id": "a", "segments": [{"text": 5, "train": true}]}', '"x"']
+)
+def test_a_broken_line_is_named(read: Callable[..., list[TokenRow]], line: str) -> None:
+    """A line that is no row is reported with its number."""
+    with pytest.raises(InputInvalid) as caught:
+        read(row(("p", False), ("x", True)), line)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.where and found.where.line) == ("T110", 2)
+
+
+def test_many_broken_lines_are_counted(read: Callable[..., list[TokenRow]]) -> None:
+    """Twenty are shown, the rest is a number."""
+    with pytest.raises(InputInvalid) as caught:
+        read(*["{"] * 25)
+    assert len(caught.value.diagnostics) == 21
+    assert caught.value.diagnostics[-1].message == "and 5 more rows"
+
+
+def test_an_empty_file_is_refused(read: Callable[..., list[TokenRow]]) -> None:
+    """Nothing to train on is an error."""
+    with pytest.raises(InputInvalid, match="no row to train on"):
+        read()
+
+
+ROWS = [TokenRow(f"r{index}", (2, *range(4, 4 + length), 1), (0, *[0] * (length - 2), 1, 1, 1)) for index, length in
+        enumerate((3, 8, 9))]  # fmt: skip
+
+
+def test_long_rows_fail_by_default() -> None:
+    """fail: every long row is named, with the seq_len that would do."""
+    with pytest.raises(InputInvalid) as caught:
+        fit_rows(ROWS, 6, "fail")
+    assert [found.message.split('"')[1] for found in caught.value.diagnostics] == ["r1", "r2"]
+    assert "raise seq_len to 11" in (caught.value.diagnostics[0].hint or "")
+
+
+def test_many_long_rows_are_counted() -> None:
+    """Twenty long rows are named, the rest is a number."""
+    with pytest.raises(InputInvalid) as caught:
+        fit_rows([ROWS[2]] * 30, 6, "fail")
+    assert len(caught.value.diagnostics) == 21
+    assert "10 more rows" in caught.value.diagnostics[-1].message
+
+
+def test_long_rows_are_dropped_and_counted() -> None:
+    """drop: only those that fit remain; the others are counted."""
+    fitted = fit_rows(ROWS, 6, "drop")
+    assert ([row.id for row in fitted.rows], fitted.n_dropped, fitted.n_truncated) == (["r0"], 2, 0)
+
+
+def test_long_rows_are_cut_and_counted() -> None:
+    """truncate: the end is cut off; a row that loses all its trained tokens counts as dropped."""
+    fitted = fit_rows(ROWS, 8, "truncate")
+    assert [len(row.tokens) for row in fitted.rows] == [5, 8]
+    assert (fitted.n_dropped, fitted.n_truncated) == (1, 1)
+
+
+def test_no_row_left_is_refused() -> None:
+    """Dropping everything is an error, not an empty training."""
+    with pytest.raises(InputInvalid, match="no row is left"):
+        fit_rows(ROWS, 2, "drop")
