@@ -83,7 +83,8 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
             "n_done": len(progress.rows),
         }
     )
-    for event in _generate_rest(sampler, tokenizer, prompts, encoded, progress):
+    events = iter(()) if stopping() else _generate_rest(sampler, tokenizer, prompts, encoded, progress)
+    for event in events:
         emit(event)
         if stopping():
             break

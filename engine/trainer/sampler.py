@@ -7,14 +7,16 @@ What goes in: a model and prompts as token ids (BOS included by the caller). Wha
     for indices, generations in sampler.batches(prompts): ...
     generations = generate(model, prompts, max_new_tokens=64, eos_id=1, pad_id=0, batch_size=32)
 
-**The law: what a row gets does not depend on the other rows.** A prompt's length alone picks its bucket; every batch of
-a bucket has the same shape (missing rows are filled with padding that is finished from the start); no
-operation mixes rows. So a resumed, reordered or shortened run generates the same tokens, to the bit.
-One program is compiled per bucket: prompt and decoding loop together, the cache living inside it.
+**The law: what a row gets does not depend on the other rows.** A prompt's length alone picks its bucket;
+every batch of a bucket has the same shape (missing rows are filled with padding that is finished from the
+start); no operation mixes rows. So a resumed, reordered or shortened run generates the same tokens, to the bit.
+One program is compiled per bucket: prompt and decoding loop together, the cache living inside it, where
+the loop updates it in place.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,7 +72,6 @@ class Sampler:
         self.context = model.config.max_position_embeddings
         self.compile_seconds: dict[int, float] = {}
         self._graph, self._state = nnx.split(model)
-        self._programs: dict[int, Any] = {}
 
     def check(self, prompts: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> None:
         """Raise InputInvalid M501 naming every prompt that is empty or does not fit with its answer."""
@@ -115,54 +116,21 @@ class Sampler:
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = prompt
             lengths[row] = len(prompt)
-        program = self._program(bucket)
+        arguments = (self._state, tokens, lengths, np.int32(self.eos_id), np.int32(self.pad_id))
+        program = self._program(bucket, arguments)
         started = time.perf_counter()
-        out = np.asarray(program(self._state, tokens, lengths))  # [B, max_new_tokens]; waits for the device
+        out = np.asarray(program(*arguments))  # [B, max_new_tokens]; waits for the device
         share = (time.perf_counter() - started) * 1000 / len(prompts)
         return [self._finish(out[row], len(prompt), share) for row, prompt in enumerate(prompts)]
 
-    def _program(self, bucket: int) -> Any:
-        if bucket not in self._programs:
-            started = time.perf_counter()
-            shapes = (
-                jax.ShapeDtypeStruct((self.batch_size, bucket), jnp.int32),
-                jax.ShapeDtypeStruct((self.batch_size,), jnp.int32),
-            )
-            self._programs[bucket] = jax.jit(self._greedy).lower(self._state, *shapes).compile()
-            self.compile_seconds[bucket] = time.perf_counter() - started
-        return self._programs[bucket]
-
-    def _greedy(self, state: Any, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-        """The program: tokens i32[B, T] right-padded, lengths i32[B] -> new tokens i32[B, max_new_tokens]."""
-        model: Gemma = nnx.merge(self._graph, state)
-        batch, bucket = tokens.shape
-        cache = model.init_cache(batch, bucket + self.max_new_tokens)
-        positions = jnp.broadcast_to(jnp.arange(bucket, dtype=jnp.int32)[None, :], (batch, bucket))
-        states, cache = model.extend(tokens, positions, cache)  # [B, T, D]
-        last = jnp.maximum(lengths - 1, 0)[:, None, None]  # [B, 1, 1]
-        states = jnp.take_along_axis(states, last, axis=1)[:, 0, :]  # [B, D]: the head sees one position a row
-        token = jnp.argmax(model.unembed(states), axis=-1).astype(jnp.int32)  # [B]
-        absent = lengths == 0
-        out = jnp.full((batch, self.max_new_tokens), self.pad_id, jnp.int32)
-        start = self._keep(_State(jnp.int32(0), token, absent, out, cache), token)
-
-        def unfinished(carry: _State) -> jax.Array:
-            return jnp.logical_and(carry.filled < self.max_new_tokens, ~jnp.all(carry.done))
-
-        def decode(carry: _State) -> _State:
-            at = (lengths + carry.filled - 1)[:, None]  # [B, 1]: where the newest token goes
-            states, cache = model.extend(carry.token[:, None], at, carry.cache)
-            token = jnp.argmax(model.unembed(states[:, 0, :]), axis=-1).astype(jnp.int32)
-            return self._keep(carry._replace(cache=cache), token)
-
-        return jax.lax.while_loop(unfinished, decode, start).out
-
-    def _keep(self, carry: _State, token: jax.Array) -> _State:
-        """Append one token to each row that is not done."""
-        token = jnp.where(carry.done, self.pad_id, token)
-        out = jax.lax.dynamic_update_slice(carry.out, token[:, None], (jnp.int32(0), carry.filled))
-        done = jnp.logical_or(carry.done, token == self.eos_id)
-        return _State(carry.filled + 1, token, done, out, carry.cache)
+    def _program(self, bucket: int, arguments: Any) -> Any:
+        """The compiled program of a bucket; equal models and limits in one process share it."""
+        leaves, tree = jax.tree.flatten(arguments)
+        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+        started = time.perf_counter()
+        program = _compiled(self._graph, self.max_new_tokens, tree, shapes)
+        self.compile_seconds.setdefault(bucket, time.perf_counter() - started)
+        return program
 
     def _finish(self, row: np.ndarray[Any, Any], prompt_tokens: int, milliseconds: float) -> Generation:
         ends = np.flatnonzero(row == self.eos_id)
@@ -170,6 +138,52 @@ class Sampler:
         new_tokens = len(kept) + 1 if ends.size else len(kept)
         reason: Literal["eos", "length"] = "eos" if ends.size else "length"
         return Generation(kept, reason, prompt_tokens, new_tokens, round(milliseconds, 3))
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(graph: Any, max_new_tokens: int, tree: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
+    program = jax.jit(functools.partial(_greedy, graph, max_new_tokens))
+    return program.lower(*jax.tree.unflatten(tree, shapes)).compile()
+
+
+def _greedy(  # noqa: PLR0917 - traced arguments have no names
+    graph: Any,
+    max_new_tokens: int,
+    state: Any,
+    tokens: jax.Array,
+    lengths: jax.Array,
+    eos_id: jax.Array,
+    pad_id: jax.Array,
+) -> jax.Array:
+    """The program: tokens i32[B, T] right-padded, lengths i32[B] -> new tokens i32[B, max_new_tokens]."""
+    model: Gemma = nnx.merge(graph, state)
+    batch, bucket = tokens.shape
+
+    def keep(carry: _State, token: jax.Array) -> _State:
+        """Append one token to each row that is not done."""
+        token = jnp.where(carry.done, pad_id, token)
+        out = jax.lax.dynamic_update_slice(carry.out, token[:, None], (jnp.int32(0), carry.filled))
+        done = jnp.logical_or(carry.done, token == eos_id)
+        return _State(carry.filled + 1, token, done, out, carry.cache)
+
+    def unfinished(carry: _State) -> jax.Array:
+        return jnp.logical_and(carry.filled < max_new_tokens, ~jnp.all(carry.done))
+
+    def decode(carry: _State) -> _State:
+        at = (lengths + carry.filled - 1)[:, None]  # [B, 1]: where the newest token goes
+        states, cache = model.extend(carry.token[:, None], at, carry.cache)
+        token = jnp.argmax(model.unembed(states[:, 0, :]), axis=-1).astype(jnp.int32)
+        return keep(carry._replace(cache=cache), token)
+
+    cache = model.init_cache(batch, bucket + max_new_tokens)
+    positions = jnp.broadcast_to(jnp.arange(bucket, dtype=jnp.int32)[None, :], (batch, bucket))
+    states, cache = model.extend(tokens, positions, cache)  # [B, T, D]
+    last = jnp.maximum(lengths - 1, 0)[:, None, None]  # [B, 1, 1]
+    states = jnp.take_along_axis(states, last, axis=1)[:, 0, :]  # [B, D]: the head sees one position a row
+    token = jnp.argmax(model.unembed(states), axis=-1).astype(jnp.int32)  # [B]
+    out = jnp.full((batch, max_new_tokens), pad_id, jnp.int32)
+    start = keep(_State(jnp.int32(0), token, lengths == 0, out, cache), token)
+    return jax.lax.while_loop(unfinished, decode, start).out
 
 
 def bucket_of(length: int) -> int:

@@ -53,6 +53,8 @@ class Tokenizer:
         added = document.get("added_tokens") or []
         self._skipped = {row["id"] for row in added if row.get("special")}
         self._skipped |= {self.bos_id, self.eos_id, self.pad_id}
+        markers = {self._raw.token_to_id(marker) for marker in TURN_MARKERS}
+        self._never = {self.bos_id, self.eos_id, self.pad_id} - markers
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
@@ -76,19 +78,30 @@ class Tokenizer:
             write_atomic(Path(folder) / name, data)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; no BOS, no EOS."""
-        ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids
-        return ids
+        """The ids of a text; no BOS, no EOS. Raises InputInvalid M304 if the vocabulary makes one of a text."""
+        return self._checked(self._raw.encode(text, add_special_tokens=False).ids, text)
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """:meth:`encode` of each text, on all cores."""
-        return [item.ids for item in self._raw.encode_batch(list(texts), add_special_tokens=False)]
+        encoded = self._raw.encode_batch(list(texts), add_special_tokens=False)
+        return [self._checked(item.ids, text) for item, text in zip(encoded, texts, strict=True)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are left out, ids outside the vocabulary too."""
         kept = [int(one) for one in ids if int(one) not in self._skipped]
         text: str = self._raw.decode(kept, skip_special_tokens=False)
         return text
+
+    def _checked(self, ids: list[int], text: str) -> list[int]:
+        """A vocabulary can spell a control token from ordinary pieces; then the law of this module is lost."""
+        if self._never.isdisjoint(ids):
+            return ids
+        name = next(self._raw.id_to_token(one) for one in ids if one in self._never)
+        raise InputInvalid(
+            "M304",
+            f"this tokenizer makes the control token {name!r} out of a text: {text[:60]!r}",
+            hint=f"take {name!r} out of the text",
+        )
 
     def _special_names(self, source: str) -> dict[str, str]:
         """ "bos_token" -> "<bos>", from tokenizer_config.json, else special_tokens_map.json."""

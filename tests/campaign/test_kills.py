@@ -10,7 +10,14 @@ import pytest
 
 QUICKSTART = Path(__file__).parent.parent.parent / "runspecs" / "quickstart.yaml"
 # The quickstart with every step of it, made small enough for `make test`.
-SMALL = ("dataset.num_rows=60", "train.num_train_steps=12", "train.save_every_steps=4", "predict.max_new_tokens=8")
+SMALL = (
+    "dataset.num_rows=60",
+    "train.num_train_steps=12",
+    "train.warmup_steps=2",
+    "train.eval_rows=8",
+    "train.save_every_steps=4",
+    "predict.max_new_tokens=8",
+)
 
 
 def check_kills(new_project: Any, instants: int, overrides: tuple[str, ...], seed: int) -> None:

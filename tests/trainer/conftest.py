@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
 from engine.trainer.args import TrainArgs
-from engine.trainer.models import config_from_hf, create
+from engine.trainer.models import config_from_hf
+from engine.trainer.models.gemma import Gemma, weight_shapes
 from engine.trainer.rows import TokenRow
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -50,9 +52,18 @@ def make_args() -> Callable[..., TrainArgs]:
 
 @pytest.fixture(scope="session")
 def micro_model() -> Callable[..., Any]:
-    """A fresh micro Gemma."""
+    """A fresh micro Gemma; ``dtype`` of weights and activations."""
     config = config_from_hf({**MICRO, "vocab_size": 260})
-    return lambda seed=0, **dtypes: create(config, seed=seed, **dtypes)
+
+    def make(dtype: str = "float32") -> Any:
+        kind = jnp.dtype(dtype)
+        draw = np.random.default_rng(0)
+        weights = {
+            name: jnp.asarray(0.1 * draw.normal(size=shape), kind) for name, shape in weight_shapes(config).items()
+        }
+        return Gemma(config, weights, compute_dtype=kind)
+
+    return make
 
 
 @pytest.fixture(scope="session")

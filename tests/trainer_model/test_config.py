@@ -73,6 +73,7 @@ def test_transformers_agrees_with_what_is_written(tiny_mapping: dict[str, Any]) 
 
     ours = config_from_hf(tiny_mapping | {"rope_theta": 5e5}).to_hf()
     theirs = GemmaConfig(**ours).to_dict()
+    del ours["rope_theta"]  # for transformers 4; 5 keeps it in rope_parameters
     assert {key: theirs[key] for key in ours} == ours
 
 

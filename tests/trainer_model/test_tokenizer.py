@@ -104,7 +104,14 @@ def test_turn_markers_become_their_tokens(tmp_path: Path, special: bool) -> None
     """<start_of_turn> and <end_of_turn> are what the chat rendering writes, however the vocabulary marks them."""
     tokenizer = Tokenizer.load(chat_folder(tmp_path / "t", special=special))
     assert tokenizer.encode("<start_of_turn>hello<end_of_turn>") == [4, 6, 5]
-    assert 2 not in tokenizer.encode("<bos>")
+
+
+def test_a_control_token_spelled_by_a_text_is_refused(tmp_path: Path) -> None:
+    """Where the vocabulary itself makes <bos> of the letters, encoding is an error, never a silent control token."""
+    tokenizer = Tokenizer.load(chat_folder(tmp_path / "t", special=True))
+    for encode in (tokenizer.encode, lambda text: tokenizer.encode_many(["hello", text])):
+        with pytest.raises(InputInvalid, match=r"M304.*<bos>"):
+            encode("<bos>")
 
 
 def test_special_names_come_from_the_folder(tmp_path: Path) -> None:

@@ -57,13 +57,13 @@ def flax_tree(tensors: Tensors) -> dict[str, Any]:
     for name, array in tensors.items():
         path = name.split(".")
         if path[-2].endswith("_proj"):
-            path[-1], array = "kernel", np.ascontiguousarray(array.T)
+            path[-1] = "kernel"
         elif path[-2] == "embed_tokens":
             path[-1] = "embedding"
         node = tree
         for part in path[:-1]:
             node = node.setdefault(part, {})
-        node[path[-1]] = array
+        node[path[-1]] = np.ascontiguousarray(array.T) if path[-1] == "kernel" else array
     return tree
 
 
