@@ -2,37 +2,36 @@
 
     spec = load_spec(Path("runspecs/quickstart.yaml"), ["train.num_train_steps=50"], kinds=handlers())
 
-Everything that is wrong is found in one go, each finding with its place, the person's own line, a stable code and a
-fix. Nothing here imports a framework; jsonschema and ruamel.yaml are loaded when a spec is read.
+What goes in: a run-spec's path, overrides from the command line, and the kinds of steps there are. What comes out:
+one immutable value with every default filled in; or everything that is wrong, in one go, each finding with its
+place, the person's own line, a stable code and a fix. No framework is imported, and jsonschema only for
+plug-ins whose schema needs it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from engine.canonical import digest_text
 from engine.errors import Diagnostic, InputInvalid
-from engine.spec.checks import Case, check_together
+from engine.spec.build import make_spec
+from engine.spec.document import parse_mapping
+from engine.spec.findings import Case, Findings
 from engine.spec.kinds import Kind, Kinds, schema_document
-from engine.spec.model import (
-    DatasetSpec,
-    EvidenceSpec,
-    ModelSpec,
-    Override,
-    PackageSpec,
-    Spec,
-    StepSpec,
-)
+from engine.spec.model import Override, Spec
+from engine.spec.nodes import Mapping
 from engine.spec.overrides import apply_overrides
-from engine.spec.reader import Document, read_document
-from engine.spec.schema import check_values, fill_defaults
+from engine.spec.rules import check_rules
+from engine.spec.schema import check_tree
+from engine.spec.sections import check_dataset, check_modeline, check_paths
+from engine.spec.source import read_source
+from engine.spec.wiring import check_steps
 
 __all__ = ["Kind", "Kinds", "Spec", "check_spec", "find_root", "load_spec", "schema_document"]
 
 MARKERS = (".runspec", ".git", "pyproject.toml")
-DEFAULT_FILES = ("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt")
 
 
 def load_spec(
@@ -43,13 +42,18 @@ def load_spec(
     builders: Collection[str] | None = None,
     metrics: Collection[str] | None = None,
 ) -> Spec:
-    """Read, check and complete a run-spec. Raises InputInvalid with every error in it."""
-    document, applied, findings = _examine(path, overrides, kinds, builders, metrics)
-    errors = [finding for finding in findings if finding.severity == "error"]
-    if errors or document is None:
+    """Read, check and complete a run-spec. Raises InputInvalid with every error in it.
+
+    ``builders`` and ``metrics`` are the names that exist; None lets any name pass.
+    """
+    read = _examine(path, overrides, kinds, builders, metrics)
+    errors = [finding for finding in read.findings if finding.severity == "error"]
+    if errors or read.case is None or read.written is None:
         raise InputInvalid.of(errors)
-    declared = read_document(path).data if applied else document.data
-    return _make_spec(path, document, declared, applied, kinds)
+    return make_spec(
+        path=read.case.spec_path, root=read.case.root, text=read.text, written=read.written, tree=read.case.tree,
+        overrides=read.overrides, kinds=kinds,
+    )  # fmt: skip
 
 
 def check_spec(
@@ -60,20 +64,37 @@ def check_spec(
     builders: Collection[str] | None = None,
     metrics: Collection[str] | None = None,
 ) -> list[Diagnostic]:
-    """Every finding, warnings included, in the order of the file; [] for a good spec."""
-    return _examine(path, overrides, kinds, builders, metrics)[2]
+    """Every finding in the order of the file, warnings included; [] for a good spec. Never raises for bad input."""
+    return _examine(path, overrides, kinds, builders, metrics).findings
 
 
 def find_root(spec_path: Path) -> Path:
-    """The project a spec belongs to: the nearest folder above it that has .runspec, .git or pyproject.toml.
+    """The project that a spec (or a folder) belongs to: the nearest folder with .runspec, .git or pyproject.toml.
 
     Where there is none: the spec's own folder, or the one above a folder called ``runspecs``.
     """
-    folder = spec_path.resolve().parent
+    start = _absolute(spec_path)
+    folder = start if start.is_dir() else start.parent
     for candidate in (folder, *folder.parents):
         if any((candidate / marker).exists() for marker in MARKERS):
             return candidate
     return folder.parent if folder.name == "runspecs" else folder
+
+
+def _absolute(path: Path) -> Path:
+    """Absolute, ``..`` taken out, links left as they are: a linked spec belongs where it is linked."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute() keeps "..", Path.resolve() follows links
+
+
+@dataclass
+class _Read:
+    """What became of one spec."""
+
+    text: str
+    written: Mapping | None
+    case: Case | None
+    overrides: list[Override]
+    findings: list[Diagnostic]
 
 
 def _examine(
@@ -82,61 +103,19 @@ def _examine(
     kinds: Kinds,
     builders: Collection[str] | None,
     metrics: Collection[str] | None,
-) -> tuple[Document | None, list[Override], list[Diagnostic]]:
+) -> _Read:
+    text, source, written = "", None, None
     try:
-        document = read_document(path)
+        text, source = read_source(path)
+        written = parse_mapping(text, source)
     except InputInvalid as error:
-        return None, [], list(error.diagnostics)
-    applied, findings = apply_overrides(document, overrides, kinds)
-    findings += check_values(document, kinds)
-    findings += check_together(Case(document, kinds, find_root(path), builders, metrics))
-    unique = {(finding.code, finding.message, str(finding.where)): finding for finding in findings}
-    return document, applied, sorted(unique.values(), key=_place)
-
-
-def _place(finding: Diagnostic) -> tuple[bool, int, int]:
-    where = finding.where
-    return (finding.severity == "warning", where.line if where else 0, where.column if where else 0)
-
-
-def _make_spec(path: Path, document: Document, declared: dict[str, Any], applied: list[Override], kinds: Kinds) -> Spec:
-    data, run_version = document.data, document.data["run_version"]
-    evidence, package = data.get("evidence", {}), data.get("package", {})
-    return Spec(
-        version=data["version"],
-        run_version=run_version,
-        notes=data.get("notes", ""),
-        device=data.get("device", "auto"),
-        model=ModelSpec(**data["model"]),
-        dataset=_dataset(data["dataset"]),
-        eval_set=data["eval_set"],
-        steps=tuple(_step(document, index, declared, kinds) for index in range(len(data["steps"]))),
-        evidence=EvidenceSpec(
-            evidence.get("dir", f"submission_runs/{run_version}"), tuple(evidence.get("files", DEFAULT_FILES))
-        ),
-        package=PackageSpec(package.get("name", run_version), package.get("dir", "submission")),
-        path=path.resolve(),
-        root=find_root(path),
-        text=document.text,
-        digest=digest_text(document.text),
-        overrides=tuple(applied),
-    )
-
-
-def _dataset(value: str | dict[str, Any]) -> DatasetSpec:
-    if isinstance(value, str):
-        return DatasetSpec(name=value)
-    return DatasetSpec(**value)
-
-
-def _step(document: Document, index: int, declared: dict[str, Any], kinds: Kinds) -> StepSpec:
-    step = document.data["steps"][index]
-    needs = step.get("needs")
-    return StepSpec(
-        id=step["id"],
-        uses=step["uses"],
-        args=fill_defaults(step.get("with", {}), kinds[step["uses"]].schema),
-        declared=dict(declared["steps"][index].get("with", {})),
-        needs=tuple(needs) if needs is not None else None,
-        where=document.where(("steps", index)),
-    )
+        return _Read(text, None, None, [], list(error.diagnostics))
+    tree, applied, refused = apply_overrides(written, overrides, kinds)
+    case = Case(tree, kinds, find_root(path), _absolute(path), Findings(tree), builders, metrics)
+    check_tree(case)
+    check_steps(case)
+    check_dataset(case)
+    check_rules(case)
+    check_paths(case)
+    check_modeline(case, text)
+    return _Read(text, written, case, applied, case.findings.sorted() + refused)

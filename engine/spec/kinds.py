@@ -1,13 +1,16 @@
-"""What the spec has to know of a step's kind, and the top-level schema, as values."""
+"""What the spec has to know of a step's kind, and the schemas as values."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from engine.assets import asset
+
+Schema = Mapping[str, Any]
 
 
 class Kind(Protocol):
@@ -18,7 +21,7 @@ class Kind(Protocol):
         """What ``uses`` names it by."""
 
     @property
-    def schema(self) -> Mapping[str, Any]:
+    def schema(self) -> Schema:
         """Draft-07 schema of its ``with``."""
 
     @property
@@ -38,26 +41,41 @@ Kinds = Mapping[str, Kind]
 
 
 @functools.cache
-def base_schema() -> Mapping[str, Any]:
+def base_schema() -> Schema:
     """The top-level schema; ``with`` is any mapping in it (kinds are dispatched on ``uses`` in code)."""
     text = asset("schemas", "runspec.base.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
 
 
+def properties(schema: Schema) -> Mapping[str, Schema]:
+    """The keys a schema knows; {} where it names none."""
+    found = schema.get("properties")
+    return found if isinstance(found, Mapping) else {}
+
+
+def step_schema() -> Schema:
+    """The schema of one entry of ``steps``."""
+    items: Schema = base_schema()["properties"]["steps"]["items"]
+    return items
+
+
 def schema_document(kinds: Kinds, step: str | None = None) -> dict[str, Any]:
-    """What ``runspec schema [STEP]`` prints: for editors, with ``with`` chosen by ``uses``. Raises KeyError."""
+    """What ``runspec schema [STEP]`` prints, for editors: ``with`` is chosen by ``uses``. Raises KeyError."""
     if step is not None:
-        return dict(kinds[step].schema)
-    schema: dict[str, Any] = json.loads(json.dumps(base_schema()))
-    items = schema["properties"]["steps"]["items"]
+        return copy.deepcopy(dict(kinds[step].schema))
+    document = copy.deepcopy(dict(base_schema()))
+    document["$id"] = "runspec.schema.json"
+    items = document["properties"]["steps"]["items"]
     items["properties"]["uses"]["enum"] = sorted(kinds)
-    items["allOf"] = [
-        {
-            "if": {"properties": {"uses": {"const": name}}, "required": ["uses"]},
-            "then": {"properties": {"with": {key: value for key, value in kind.schema.items() if key[0] != "$"}}},
-        }
-        for name, kind in sorted(kinds.items())
-    ]
-    schema["$id"] = "runspec.schema.json"
-    return schema
+    items["allOf"] = [_branch(name, kind.schema) for name, kind in sorted(kinds.items())]
+    return document
+
+
+def _branch(name: str, schema: Schema) -> dict[str, Any]:
+    """``if uses is NAME then with is its schema``; ``with`` itself is required where an argument is."""
+    arguments = {key: copy.deepcopy(value) for key, value in schema.items() if not key.startswith("$")}
+    then: dict[str, Any] = {"properties": {"with": arguments}}
+    if schema.get("required"):
+        then["required"] = ["with"]
+    return {"if": {"properties": {"uses": {"const": name}}, "required": ["uses"]}, "then": then}

@@ -1,107 +1,155 @@
-"""``id.key=value`` of the command line: put into the document before it is checked, typed as YAML types it.
+"""``id.key=value`` of the command line: an edit of the tree, typed by the schema, before anything is checked.
 
-``train.num_train_steps=50`` changes an argument of a step, ``model.revision=main`` a key of a section,
-``device=cpu`` a key of the top level. What is wrong with the value is found by the same schemas, and points at
-the command line.
+``train.num_train_steps=50`` is an argument of a step, ``model.revision=flax`` a key of a section, ``device=cpu`` a
+key of the top level. A key that takes text takes what was typed as it stands (``notes=a: b``); any other value is
+read as YAML. What is wrong with key or value is found by the same checks as in the file, and points at the
+command line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
-from engine.spec.kinds import Kinds, base_schema
+from engine.errors import Diagnostic, InputInvalid, did_you_mean
+from engine.spec.document import parse
+from engine.spec.kinds import Kinds, Schema, base_schema, properties
 from engine.spec.model import Override
-from engine.spec.reader import Document, SpecPath, parse_scalar
+from engine.spec.nodes import (
+    COMMAND_LINE,
+    Entry,
+    Items,
+    Mapping,
+    Node,
+    Path,
+    Place,
+    Scalar,
+    Source,
+    at,
+    plain,
+    put,
+    text_of,
+)
+
+EXAMPLE = "write id.key=value, say train.num_train_steps=50"
 
 
-def apply_overrides(document: Document, texts: Sequence[str], kinds: Kinds) -> tuple[list[Override], list[Diagnostic]]:
-    """Change the document in place; returns what was changed, and what could not be."""
-    applied: list[Override] = []
+def apply_overrides(
+    tree: Mapping, texts: Sequence[str], kinds: Kinds
+) -> tuple[Mapping, list[Override], list[Diagnostic]]:
+    """The changed tree, what was changed, and what could not be (U201 to U205)."""
+    applied: dict[str, Override] = {}
     findings: list[Diagnostic] = []
-    for text in texts:
+    for number, text in enumerate(texts, start=1):
         try:
-            path, value = _parse(document, text, kinds)
+            name, path, entry = _read(tree, Source(COMMAND_LINE, (text,), number), kinds)
+            if name in applied:
+                place = Place(entry.key.source, number, 1, len(name))
+                raise _wrong("U205", f"{name} is given twice", place, f"the other one: {applied[name].text}")
+            changed = put(tree, path, entry)
         except InputInvalid as error:
             findings += error.diagnostics
             continue
-        _put(document, path, value, text)
-        applied.append(Override(text.split("=", 1)[0].strip(), value, text))
-    return applied, findings
+        assert isinstance(changed, Mapping)
+        tree = changed
+        applied[name] = Override(name, plain(entry.value), text)
+    return tree, list(applied.values()), findings
 
 
-def _parse(document: Document, text: str, kinds: Kinds) -> tuple[SpecPath, Any]:
-    name, equals, raw = text.partition("=")
-    name = name.strip()
-    if not equals or not name:
-        raise _wrong(
-            "U201", f'"{text}" is no override', text, 1, len(text), "write id.key=value, say train.num_train_steps=50"
-        )
+def _wrong(code: str, message: str, place: Place, hint: str | None) -> InputInvalid:
+    return InputInvalid(code, message, where=place.where(), hint=hint)
+
+
+def _read(tree: Mapping, source: Source, kinds: Kinds) -> tuple[str, Path, Entry]:
+    """(what stands before the sign, the path it means, key and value with their places)."""
+    text = source.lines[0]
+    whole = Place(source, source.first, 1, len(text))
+    if "\n" in text or "\r" in text:
+        raise _wrong("U201", "an override is one line", Place(source, source.first, 1, 1), EXAMPLE)
+    name, sign, value = text.partition("=")
+    parts = name.strip().split(".")
+    if not sign or not all(parts):
+        raise _wrong("U201", "this is no override", whole, EXAMPLE)
+    target = _target(tree, name.strip(), Place(source, source.first, 1, len(name)), kinds)
+    start = len(name) + 2
+    key_start = name.rfind(".") + 2
+    key = Place(source, source.first, key_start, max(1, len(name) - key_start + 1))
+    place = Place(source, source.first, start, max(1, len(value)))
+    return name.strip(), target.path, Entry(key, _value(value, place, target.schema))
+
+
+@dataclass(frozen=True)
+class _Target:
+    path: Path
+    schema: Schema | None  # None: the key is unknown, and will be found so
+
+
+def _target(tree: Mapping, name: str, place: Place, kinds: Kinds) -> _Target:
+    """What the left side means: a step's argument first, then a section's key, then the top level."""
+    head, *rest = name.split(".")
+    top = properties(base_schema())
+    steps = tree.get("steps")
+    ids = (
+        {text_of(at(step, ["id"])): index for index, step in enumerate(steps.items)} if isinstance(steps, Items) else {}
+    )
+    if rest[:1] == ["with"] or head == "steps":
+        plain_name = ".".join(part for part in name.split(".") if part not in ("with", "steps"))
+        raise _wrong("U202", "steps are named by their id alone", place, f"write {plain_name}=…")
+    in_section = bool(rest) and rest[0] in properties(top.get(head, {}))
+    if head in ids and rest and not (in_section and rest[0] not in _arguments(tree, ids[head], kinds)):
+        return _in_step(tree, ids[head], rest, place, kinds)
+    if head in top:
+        if rest and not properties(top[head]):
+            raise _wrong("U203", f"{head} has no keys", place, f"write {head}=…")
+        if rest and isinstance(tree.get(head), Scalar):
+            raise _wrong("U203", f"{head} is a single value here", place, f"give it whole: '{head}={{{rest[0]}: …}}'")
+        return _inside((head, *rest), top[head], rest)
+    if not rest:
+        return _Target((head,), None)  # an unknown key of the top level: the checks know its right home
+    known = [*(name for name in ids if name), *top]
+    near = did_you_mean(head, known)
+    hint = (f'did you mean "{near}"?\n' if near else "") + f"steps: {', '.join(name for name in ids if name) or 'none'}"
+    raise _wrong(
+        "U202", f'there is no step and no section "{head}"', Place(place.source, place.line, 1, len(head)), hint
+    )
+
+
+def _arguments(tree: Mapping, index: int, kinds: Kinds) -> Schema:
+    kind = kinds.get(text_of(at(tree, ["steps", index, "uses"])) or "")
+    return properties(kind.schema) if kind else {}
+
+
+def _in_step(tree: Mapping, index: int, keys: list[str], place: Place, kinds: Kinds) -> _Target:
+    if not isinstance(at(tree, ["steps", index, "with"]), Mapping | None):
+        raise _wrong("U203", "`with` of this step is no mapping in the file", place, "correct the file first")
+    return _inside(("steps", index, "with", *keys), {"properties": _arguments(tree, index, kinds)}, keys)
+
+
+def _inside(path: Path, schema: Schema, keys: Sequence[str]) -> _Target:
+    found: Schema | None = schema
+    for key in keys:
+        found = properties(found).get(key) if found is not None else None
+    return _Target(path, found)
+
+
+def _value(text: str, place: Place, schema: Schema | None) -> Node:
+    """Text as typed where the key takes text; anything else as YAML reads it."""
+    wanted = (schema or {}).get("type", [])
+    types = {wanted} if isinstance(wanted, str) else set(wanted)
+    bare = text.strip()
+    quoted = len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\""
+    if "string" in types and not quoted and not (bare.startswith("{") and "object" in types):
+        if "null" in types and bare in ("null", "~"):
+            return Scalar(place, None, bare)
+        return Scalar(place, text, text, quoted=True)
+    if not bare:
+        return Scalar(place, None, "")
+    padded = " " * (place.column - 1) + text  # so that the parser's columns are those of the command line
     try:
-        value = parse_scalar(raw)
+        node = parse(padded, place.source)
     except InputInvalid as error:
-        raise _wrong(
-            "U204",
-            f"the value of {name} cannot be read: {error.diagnostics[0].message}",
-            text,
-            len(name) + 2,
-            max(1, len(raw)),
-            "quote it as you would in the run-spec",
+        found = error.diagnostics[0]
+        raise InputInvalid(
+            "U204", f"the value cannot be read: {found.message}", where=found.where, hint=found.hint
         ) from None
-    return _target(document, name, text, kinds), value
-
-
-def _target(document: Document, name: str, text: str, kinds: Kinds) -> SpecPath:
-    """The path that ``a.b.c`` means. Raises InputInvalid U202 (owner) and U203 (key)."""
-    owner, dot, key = name.partition(".")
-    top = base_schema()["properties"]
-    steps = document.data.get("steps")
-    ids = {
-        str(step.get("id")): index
-        for index, step in enumerate(steps if isinstance(steps, list) else [])
-        if isinstance(step, dict)
-    }
-    if owner in ids and dot:
-        return _in_step(document, ids[owner], owner, key, text, kinds)
-    if owner in top and owner != "steps":
-        known = list(top[owner].get("properties", {}))
-        if not dot or key.split(".")[0] in known:
-            return (owner, *key.split(".")) if dot else (owner,)
-        raise _unknown("U203", f'"{owner}" has no key "{key}"', text, len(owner) + 2, key, known)
-    raise _unknown("U202", f'the run-spec has no step and no section "{owner}"', text, 1, owner, [*ids, *top])
-
-
-def _in_step(document: Document, index: int, owner: str, key: str, text: str, kinds: Kinds) -> SpecPath:
-    kind = kinds.get(str(document.data["steps"][index].get("uses")))
-    known = list(kind.schema.get("properties", {})) if kind else []
-    if kind is not None and key.split(".", maxsplit=1)[0] not in known:
-        message = f'step "{owner}" ({kind.kind}) has no argument "{key}"'
-        raise _unknown("U203", message, text, len(owner) + 2, key, known)
-    return ("steps", index, "with", *key.split("."))
-
-
-def _unknown(code: str, message: str, text: str, column: int, word: str, known: list[str]) -> InputInvalid:
-    near = did_you_mean(word, known)
-    hint = f'did you mean "{near}"?' if near else f"known: {', '.join(known)}" if known else "it takes none"
-    return _wrong(code, message, text, column, max(1, len(word)), hint)
-
-
-def _wrong(code: str, message: str, text: str, column: int, width: int, hint: str) -> InputInvalid:
-    return InputInvalid(code, message, where=Where("command line", 1, column, text, width), hint=hint)
-
-
-def _put(document: Document, path: SpecPath, value: Any, text: str) -> None:
-    target: Any = document.data
-    for part in path[:-1]:
-        if isinstance(part, int):
-            target = target[part]
-            continue
-        inner = target.get(part)
-        if not isinstance(inner, dict | list):
-            target[part] = inner = {}
-        target = inner
-    target[path[-1]] = value
-    equals = text.index("=")
-    where = Where("command line", 1, equals + 2, text, max(1, len(text) - equals - 1), ".".join(map(str, path)))
-    document.overridden[path] = where
+    return node if node is not None else Scalar(place, None, "")

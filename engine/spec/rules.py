@@ -1,0 +1,153 @@
+"""Rules between keys, as annotations in the schemas: a step of a plug-in can use them like a built-in one.
+
+    below: other            this number lies below that one        (warmup_steps, num_train_steps)
+    atMost: other           this number is that one or less        (seq_len, model.config.max_position_embeddings)
+    divides: other          that number is a multiple of this one  (num_key_value_heads, num_attention_heads)
+    onlyWith: {other: […]}  writing this key makes sense only where the other one has one of these values
+    neededWith: {other: […]}  this key must be written there
+    usual: [low, high]      outside is a warning
+    names: metric           the text is a name of that family: metric or builder
+
+``other`` is a key beside this one, or a dotted address from the top of the run-spec. Draft-07 ignores such words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from engine.spec.findings import Case, said, suggestion
+from engine.spec.kinds import Schema, base_schema, properties
+from engine.spec.nodes import Mapping, Node, Path, Scalar, plain
+from engine.spec.words import described, example_line, listing, number_text
+
+
+def check_rules(case: Case) -> None:
+    """Add a finding for every rule that the document breaks."""
+    _check_section(case.tree, base_schema(), (), case)
+    for step in case.steps:
+        arguments = step.node.get("with")
+        if step.kind is not None and isinstance(arguments, Mapping):
+            _check_section(arguments, step.kind.schema, (*step.path, "with"), case)
+
+
+def _check_section(node: Mapping, schema: Schema, path: Path, case: Case) -> None:
+    for key, entry in properties(schema).items():
+        value, inner = node.get(key), (*path, key)
+        if value is None:
+            if inner not in case.findings.bad:
+                _needed(key, entry, inner, case)
+            continue
+        if not case.findings.usable(inner):
+            if isinstance(value, Mapping):
+                _check_section(value, entry, inner, case)
+            continue
+        for word, rule in _RULES.items():
+            if word in entry:
+                rule(key, value, entry, inner, case)
+        if isinstance(value, Mapping):
+            _check_section(value, entry, inner, case)
+
+
+def _other(name: str, path: Path, case: Case) -> Any:
+    """The effective value of another key; None where it has none, or where something is wrong with it."""
+    address: Path = tuple(name.split(".")) if "." in name else (*path[:-1], name)
+    node = case.at(*address)
+    if node is not None:
+        return plain(node) if case.findings.usable(address) else None
+    schema: Schema = base_schema()
+    for part in address:
+        schema = _inner_schema(schema, part, address, case)
+    return schema.get("default")
+
+
+def _inner_schema(schema: Schema, part: str | int, address: Path, case: Case) -> Schema:
+    if part == "with":
+        step = next((step for step in case.steps if step.path == address[:2]), None)
+        return step.kind.schema if step and step.kind else {}
+    found: Schema = schema.get("items", {}) if isinstance(part, int) else properties(schema).get(part, {})
+    return found
+
+
+def _number(name: str, path: Path, case: Case) -> float | None:
+    value = _other(name, path, case)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _below(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    other, value = _number(entry["below"], path, case), _value(node)
+    if other is not None and value is not None and value >= other:
+        message = f"{key} is {number_text(value)}, and {entry['below']} only {number_text(other)}"
+        case.findings.error("S311", message, path, node.place, f"{key} must be below {entry['below']}")
+
+
+def _at_most(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    other, value = _number(entry["atMost"], path, case), _value(node)
+    if other is not None and value is not None and value > other:
+        message = f"{key} is {number_text(value)}, and {entry['atMost']} only {number_text(other)}"
+        case.findings.error("S314", message, path, node.place, f"lower {key}, or raise {entry['atMost']}")
+
+
+def _divides(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    other, value = _number(entry["divides"], path, case), _value(node)
+    if other is not None and value and other % value:
+        message = f"{entry['divides']} ({number_text(other)}) is not a multiple of {key} ({number_text(value)})"
+        case.findings.error("S310", message, path, node.place, entry.get("description"))
+
+
+def _usual(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    value, (low, high) = _value(node), entry["usual"]
+    if value is not None and not low <= value <= high:
+        message = f"{key} is {number_text(value)}; {number_text(low)} to {number_text(high)} is usual"
+        case.findings.warn("S312", message, path, node.place, "check the exponent")
+
+
+def _value(node: Node) -> float | None:
+    value = node.value if isinstance(node, Scalar) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _only_with(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    if isinstance(node, Scalar) and node.value is None:
+        return  # "none of it" may be said anywhere
+    for other, allowed, value in _conditions(entry["onlyWith"], path, case):
+        if value not in allowed:
+            listed = listing([f"{other}: {described(one)}" for one in allowed])
+            now = f"; here it is {described(value)}" if value is not None else ""
+            message = f"{key} has a meaning with {listed} only{now}"
+            case.findings.error("S307", message, path, case.key_place(*path), f"remove it, or write {listed}")
+
+
+def _needed(key: str, entry: Schema, path: Path, case: Case) -> None:
+    for other, wanted, value in _conditions(entry.get("neededWith", {}), path, case):
+        if value in wanted:
+            message = f"{other}: {described(value)} needs {key}"
+            place = case.key_place(*path[:-1], other)
+            case.findings.error("S308", message, path, place, f"add `{example_line(key, entry)}`")
+
+
+def _conditions(rule: Schema, path: Path, case: Case) -> Iterator[tuple[str, list[Any], Any]]:
+    """(the other key, its values, its effective value), where the other key is sound."""
+    for other, values in rule.items():
+        address: Path = tuple(other.split(".")) if "." in other else (*path[:-1], other)
+        if case.findings.usable(address):
+            yield other, list(values), _other(other, path, case)
+
+
+def _names(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    known = case.metrics if entry["names"] == "metric" else case.builders
+    if known is None or not isinstance(node, Scalar) or not isinstance(node.value, str) or node.value in known:
+        return
+    if entry["names"] == "metric":
+        hint = suggestion(node.value, known, "metrics")
+        case.findings.error("S309", f"there is no metric {said(node)}", path, node.place, hint)
+        return
+    hint = suggestion(node.value, known, "datasets that can be built")
+    hint += f"\na file of your own: {key}: {{path: data/rows.jsonl, format: prompt_completion}}"
+    case.findings.error("S306", f"there is no dataset {said(node)}", path, node.place, hint)
+
+
+_RULES: dict[str, Callable[[str, Node, Schema, Path, Case], None]] = {
+    "below": _below, "atMost": _at_most, "divides": _divides, "usual": _usual, "onlyWith": _only_with,
+    "names": _names,
+}  # fmt: skip
