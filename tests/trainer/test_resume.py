@@ -29,7 +29,7 @@ def test_resumed_is_uninterrupted(
     """Stopped in the middle of an epoch, twice, a training ends with the bytes of one that never stopped."""
     whole, parts = make_job("whole", **changes), make_job("parts", **changes)
     events = train_here(whole)
-    assert events[0]["batches_per_epoch"] % 1  # no stop below falls on the end of an epoch
+    assert all(stop % events[0]["batches_per_epoch"] for stop in (3, 8))  # never at the end of an epoch
     for stop_after in (2, 7, None):
         events = train_here(parts, stop_after)
     assert names(events)[:2] == ["started", "restored"]
@@ -67,7 +67,7 @@ def test_a_finished_training_only_exports(make_job: Callable[..., Any], train_he
         (lambda job: job["args"].update(learning_rate=1.0), "argument learning_rate was 0.004, now it is 1.0"),
         (lambda job: job["args"].update(seq_len=64), "argument seq_len"),
         (lambda job: job["model"].update(config={**job["model"]["config"], "intermediate_size": 40}), "model interm"),
-        (lambda job: Path(job["rows"]).write_text(Path(job["rows"]).read_text().replace("=", ":")), "its? ?rows was"),
+        (lambda job: Path(job["rows"]).write_text(Path(job["rows"]).read_text().replace("=", ":")), "rows was"),
     ],
 )
 def test_what_differs_is_refused_by_name(

@@ -149,7 +149,7 @@ def test_stopping_keeps_what_is_done(make_job: Callable[..., Row], after: int) -
 
 def test_a_prompt_too_long_names_its_item(make_job: Callable[..., Row]) -> None:
     """M501 names the items by id, before anything is generated."""
-    with pytest.raises(InputInvalid, match='M501.*item "item-0"') as caught:
+    with pytest.raises(InputInvalid, match=r'M501.*item "item-0"') as caught:
         run_generate(make_job(max_new_tokens=45), lambda event: None, never)
     assert len(caught.value.diagnostics) == 3
 

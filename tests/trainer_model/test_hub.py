@@ -81,7 +81,7 @@ def test_only_needed_files_are_fetched(weights: list[str], expected: list[str]) 
 def test_a_revision_without_weights_is_named() -> None:
     """Only PyTorch pickles: M404, and nothing is fetched."""
     stand = Stand([*SMALL, "pytorch_model.bin"])
-    with pytest.raises(InputInvalid, match="M404.*a/b"):
+    with pytest.raises(InputInvalid, match=r"M404.*a/b"):
         hub.fetch("a/b", "main", None, client=stand)
     assert stand.asked == []
 

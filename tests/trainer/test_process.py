@@ -1,0 +1,312 @@
+"""The trainer as a process: what it says, how it dies, and that nothing is lost when it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Where the first uninterrupted training of this file's standard job lies."""
+    return {"root": tmp_path_factory.mktemp("reference")}
+
+
+@pytest.fixture
+def whole(reference: dict[str, Any], make_job: Callable[..., Any], child: Start) -> dict[str, Any]:
+    """The standard job, trained once without interruption by a child."""
+    if "job" not in reference:
+        job = make_job("whole", num_train_steps=20, save_every_steps=2)
+        assert child(job).finish() == 0
+        for name in ("work", "out"):
+            job[name] = shutil.copytree(job[name], reference["root"] / name)
+        reference["job"] = job
+    return reference["job"]
+
+
+def test_events_are_all_there_is(make_job: Callable[..., Any], child: Start) -> None:
+    """Standard output is one JSON event a line, in order, and nothing is said on standard error."""
+    run = child(make_job(num_train_steps=3, save_every_steps=2))
+    assert run.finish() == 0
+    assert [event["event"] for event in run.events] == [
+        "started", "compiled", "train_step", "train_step", "checkpoint", "train_step", "checkpoint", "finished",
+    ]  # fmt: skip
+    assert run.stderr_path.read_text() == ""
+
+
+def test_what_others_print_is_no_event(tmp_path: Path) -> None:
+    """print and writes to file descriptor 1 go to standard error once events are open."""
+    code = (
+        "from engine.trainer.process import open_events\n"
+        "import os\nemit = open_events()\nprint('noise', flush=True)\nos.write(1, b'more noise\\n')\n"
+        "emit({'event': 'x', 'text': 'é'})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert json.loads(done.stdout) == {"event": "x", "text": "é"}
+    assert done.stderr == b"noise\nmore noise\n"
+
+
+def _kill_at_random(job: dict[str, Any], child: Start, draw: random.Random) -> bool:
+    """Start, wait for a random event and a little more, SIGKILL; False where it had finished before."""
+    run = child(job)
+    after, pause = draw.randrange(1, 12), draw.random() * 0.05
+    for count, event in enumerate(run, start=1):
+        if event["event"] == "finished":
+            assert run.finish() == 0
+            return False
+        if count == after:
+            break
+    time.sleep(pause)
+    run.kill()
+    return True
+
+
+def _train_through_kills(job: dict[str, Any], child: Start, seed: int, kills: int) -> None:
+    draw = random.Random(seed)
+    for _ in range(kills):
+        if not _kill_at_random(job, child, draw):
+            return
+    assert child(job).finish() == 0
+
+
+def test_killed_is_uninterrupted(
+    whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None]
+) -> None:
+    """SIGKILLed at random instants, a training ends with the bytes of one that never stopped."""
+    job = make_job("killed", num_train_steps=20, save_every_steps=2)
+    _train_through_kills(job, child, seed=1, kills=4)
+    same_training(whole, job)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 7))
+def test_killed_often_is_uninterrupted(
+    whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None], seed: int
+) -> None:
+    """The same with other instants."""
+    job = make_job("killed", num_train_steps=20, save_every_steps=2)
+    _train_through_kills(job, child, seed, kills=8)
+    same_training(whole, job)
+
+
+def test_killed_while_saving(
+    whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None]
+) -> None:
+    """SIGKILLed while a checkpoint is half written, a training goes on from the one before it."""
+    job = make_job("saving", num_train_steps=20, save_every_steps=2)
+    folder = Path(job["work"]) / "checkpoints"
+    run = child(job)
+    run.until("checkpoint")
+    while not list(folder.glob("*.tmp")):
+        assert run.process.poll() is None
+    run.process.send_signal(signal.SIGKILL)
+    run.finish()
+    assert list(folder.glob("*.tmp"))
+    again = child(job)
+    assert again.finish() == 0
+    assert [event["event"] for event in again.events][:2] == ["started", "restored"]
+    assert not list(folder.glob("*.tmp"))
+    same_training(whole, job)
+
+
+def test_compiled_again_is_the_same(
+    whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None]
+) -> None:
+    """A training whose step is compiled afresh ends with the bytes of one that took it from the cache."""
+    job = make_job("fresh", num_train_steps=20, save_every_steps=2)
+    assert child({**job, "cache": None}).finish() == 0
+    same_training(whole, job)
+
+
+def test_a_damaged_cache_entry_is_no_harm(
+    whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None], tmp_path: Path,
+    jax_cache: Path,
+) -> None:  # fmt: skip
+    """A compiled step that was torn by a kill is made again, and the training goes on."""
+    cache = tmp_path / "cache"
+    shutil.copytree(jax_cache, cache)
+    for path in (cache / "jax").rglob("*-cache"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    job = make_job("torn", num_train_steps=20, save_every_steps=2)
+    assert child({**job, "cache": str(cache)}).finish() == 0
+    same_training(whole, job)
+
+
+def test_sigterm_saves_and_stops(
+    whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None]
+) -> None:
+    """SIGTERM finishes the train step, saves, says stopped, and exits 0; the next start goes on from there."""
+    job = make_job("stopped", num_train_steps=20, save_every_steps=2)
+    run = child(job)
+    run.until("checkpoint")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.finish() == 0
+    last = run.events[-1]
+    assert last["event"] == "stopped"
+    again = child(job)
+    assert again.finish() == 0
+    assert again.named("restored") == [{"event": "restored", "train_step": last["train_step"]}]
+    same_training(whole, job)
+
+
+def test_ready_to_die_waits_for_the_kill(make_job: Callable[..., Any], child: Start) -> None:
+    """After the declared number of checkpoints the child says so and does nothing more; SIGTERM still ends it."""
+    run = child({**make_job(save_every_steps=1), "stop_after_saves": 2})
+    assert run.until("ready_to_die")["train_step"] == 2
+    time.sleep(0.3)
+    assert run.process.poll() is None
+    run.process.send_signal(signal.SIGTERM)
+    assert run.finish() == 0
+    assert run.events[-1] == {"event": "stopped", "train_step": 2}
+
+
+def test_a_child_dies_with_its_parent(make_job: Callable[..., Any], tmp_path: Path) -> None:
+    """SIGKILL the parent in the middle of a training: the child is gone within a second."""
+    job = make_job(num_train_steps=100_000, save_every_steps=100_000)
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job))
+    code = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-m', 'engine.trainer', 'train', {str(path)!r}],\n"
+        "                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "for line in child.stdout:\n    if b'train_step' in line:\n        break\n"
+        "print(child.pid, flush=True)\nchild.wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while _is_alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_no_standard_input_is_no_parent(make_job: Callable[..., Any], tmp_path: Path) -> None:
+    """Started without anyone at standard input, the child ends at once, and not with success."""
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(make_job()))
+    done = subprocess.run(
+        [sys.executable, "-m", "engine.trainer", "train", str(path)], stdin=subprocess.DEVNULL, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 9
+
+
+def _error(run: Any) -> dict[str, Any]:
+    """The child's last word: an error with one diagnostic, and the exit code it named."""
+    code = run.finish()
+    event = run.events[-1]
+    assert (event["event"], event["exit_code"]) == ("error", code)
+    return event["diagnostics"][0]
+
+
+def test_a_full_disk_is_said(make_job: Callable[..., Any], child: Start) -> None:
+    """Where a checkpoint cannot be written, the error says so and how to help; what was saved before stays."""
+    job = make_job()
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # a checkpoint's arrays need about 70 kB
+
+    found = _error(child({**job, "cache": None}, preexec_fn=limit))
+    assert found["code"] == "T141"
+    assert "free some room" in found["hint"]
+    assert list((Path(job["work"]) / "checkpoints").iterdir()) == []
+    assert child(job).finish() == 0
+
+
+def test_a_folder_without_permission_is_said(make_job: Callable[..., Any], child: Start, is_root: bool) -> None:
+    """A work folder that cannot be made is an error with its name."""
+    job = make_job()
+    if is_root:  # whom no permission holds back: a file in the way does
+        Path(job["work"]).write_text("")
+    else:
+        Path(job["work"]).mkdir(mode=0o500)
+    found = _error(child(job))
+    assert found["code"] == "T141"
+    assert job["work"] in found["message"]
+
+
+def test_two_never_write_into_one_folder(make_job: Callable[..., Any], child: Start) -> None:
+    """A successor waits for the orphan before it, and takes over where that one ended."""
+    job = make_job(num_train_steps=6, save_every_steps=2)
+    first = child({**job, "stop_after_saves": 1})
+    first.until("ready_to_die")
+    second = child(job)
+    time.sleep(2.0)
+    assert second.process.poll() is None
+    first.kill()
+    assert second.finish() == 0
+    assert second.named("restored")[0]["train_step"] == 2
+
+
+@pytest.mark.parametrize("device", ["gpu", "tpu"])
+def test_an_absent_device_is_said(child: Start, tmp_path: Path, device: str) -> None:
+    """Asking for what is not here is an error that says what is."""
+    found = _error(child({"device": device, "folder": str(tmp_path / "x" / "y")}, "probe"))
+    assert (found["code"], "cpu" in found["hint"]) == ("T101", True)
+
+
+def test_probe_says_what_is_here(child: Start, tmp_path: Path) -> None:
+    """One event with platform, devices and libraries."""
+    run = child({"device": "auto", "folder": str(tmp_path / "x" / "y")}, "probe")
+    assert run.finish() == 0
+    (event,) = run.events
+    assert (event["event"], event["platform"]) == ("devices", "cpu")
+    assert {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"} == set(event["libraries"])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_broken_job_is_said(tmp_path: Path, text: str) -> None:
+    """A job that is no job is an error event, not a traceback."""
+    path = tmp_path / "job.json"
+    path.write_text(text)
+    with subprocess.Popen(
+        [sys.executable, "-m", "engine.trainer", "train", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        event = json.loads(run.stdout.readline())
+        assert (run.wait(), event["diagnostics"][0]["code"]) == (2, "T115")
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_several_devices_train_as_one(
+    make_job: Callable[..., Any], child: Start, metrics_of: Callable[..., Any], devices: int
+) -> None:
+    """The same sequences on several (simulated) devices, state spread over them, give the losses of one, and resume."""
+    one = make_job("one", per_device_batch_size=4, num_train_steps=4, save_every_steps=2, learning_rate=1e-4)
+    many = make_job("many", per_device_batch_size=4 // devices, num_train_steps=4, save_every_steps=2,
+                    learning_rate=1e-4)  # fmt: skip
+    assert child(one).finish() == 0
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    first = child({**many, "stop_after_saves": 1}, env=environment)
+    assert len(first.until("started")["devices"]) == devices
+    first.until("ready_to_die")
+    first.kill()
+    again = child(many, env=environment)
+    assert again.finish() == 0
+    assert again.named("restored")[0]["train_step"] == 2
+    losses = [[row["loss"] for row in metrics_of(job)] for job in (one, many)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
