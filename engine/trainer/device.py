@@ -92,6 +92,7 @@ class Placement:
         return {name: self._put(array, axis) for name, array in arrays.items()}
 
     def _put(self, leaf: Any, axis: int | None) -> Any:
+        assert self._mesh is not None
         spec = self._jax.P() if axis is None else self._jax.P(*[None] * axis, "data")
         return self._jax.device_put(leaf, self._jax.NamedSharding(self._mesh, spec))
 

@@ -46,7 +46,7 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[st
     data = load_data(Path(job["rows"]), model.tokenizer, args)
     placement = device.Placement()
     emit(_started(model, data, args, machine, placement.devices))
-    training = Training(job, args, model, data, placement, emit, stopping)
+    training = Training(job, args, model, data, placement, emit=emit, stopping=stopping)
     with closing(training.metrics):
         if not training.run():
             emit({"event": "stopped", "train_step": training.train_step})
@@ -81,6 +81,7 @@ class Training:
         model: Model,
         data: Data,
         placement: device.Placement,
+        *,
         emit: Emit,
         stopping: Stopping,
     ) -> None:

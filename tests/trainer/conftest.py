@@ -40,6 +40,8 @@ ARGS = {
     "eval_rows": 0, "eval_every_steps": 0, "save_every_steps": 3, "keep_checkpoints": 2, "log_every_steps": 1,
     "seed": 42,
 }  # fmt: skip
+# What `python -m engine.trainer` does; a prelude may come before it.
+RUN_MODULE = "import runpy; runpy.run_module('engine.trainer', run_name='__main__', alter_sys=True)"
 Job = dict[str, Any]
 Event = dict[str, Any]
 
@@ -121,7 +123,7 @@ def make_job(tmp_path: Path, jax_cache: Path) -> Callable[..., Job]:
 class Child:
     """The trainer's process: its events as they come, and its end."""
 
-    def __init__(self, verb: str, job: Mapping[str, Any], **popen: Any) -> None:
+    def __init__(self, verb: str, job: Mapping[str, Any], prelude: str = "", **popen: Any) -> None:
         work = Path(job["work"]) if "work" in job else Path(job["folder"])
         work.parent.mkdir(parents=True, exist_ok=True)
         path = work.parent / "job.json"
@@ -129,7 +131,7 @@ class Child:
         self.stderr_path = work.parent / "stderr.log"
         with self.stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "engine.trainer", verb, str(path)], cwd=REPOSITORY, stderr=stderr,
+                [sys.executable, "-c", f"{prelude}\n{RUN_MODULE}", verb, str(path)], cwd=REPOSITORY, stderr=stderr,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, **popen,
             )  # fmt: skip
         self.events: list[Event] = []
@@ -162,7 +164,7 @@ class Child:
 
 @pytest.fixture
 def child() -> Iterator[Callable[..., Child]]:
-    """Start a child; none outlives the test."""
+    """Start a child, ``prelude`` being code that runs in it first; none outlives the test."""
     started: list[Child] = []
 
     def start(job: Mapping[str, Any], verb: str = "train", **popen: Any) -> Child:

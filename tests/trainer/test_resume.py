@@ -130,7 +130,7 @@ def test_stop_at_ends_early_on_the_full_schedule(
 def test_a_loss_that_is_no_number_stops_the_training(make_job: Callable[..., Any], train_here: Train) -> None:
     """An exploding training fails with advice, and no checkpoint is made of it."""
     job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, save_every_steps=1)
-    with pytest.raises(RunFailed, match="train step [0-9]+: loss") as caught:
+    with pytest.raises(RunFailed, match=r"train step [0-9]+: loss") as caught:
         train_here(job)
     assert caught.value.code == "T130"
     assert len(list((Path(job["work"]) / "checkpoints").iterdir())) < 3
