@@ -15,7 +15,7 @@ from typing import Any
 from engine.assets import asset
 from engine.canonical import digest_file, digest_json, digest_tree
 from engine.errors import Diagnostic, VerificationFailed
-from engine.evidence import package, record_dump, render_evidence, verify
+from engine.evidence import Verification, check_owner, package, record_dump, render_evidence, verify
 from engine.plan import relative
 from engine.record import Journal, RunRecord
 from engine.spec.model import Spec
@@ -27,7 +27,7 @@ class Finish:
 
     evidence_dir: Path
     package: Path
-    trust_level: str
+    trust_level: str | None
     checks: tuple[Mapping[str, Any], ...]
     fresh: bool
 
@@ -49,12 +49,9 @@ def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[
     archive = package(evidence_dir, spec.resolve(spec.package.dir), spec.package.name)
     note(f"package {relative(archive, spec.root)}")
     verification = verify(archive)
-    checks = tuple(
-        {"id": check.id, "title": check.title, "status": check.status, "detail": check.detail}
-        for check in verification.checks
-    )
+    checks = check_rows(verification)
     if not verification.ok:
-        raise verification_failed(archive, checks)
+        raise verification_failed(archive, verification)
     journal.append(
         "verified",
         identity=identity,
@@ -66,6 +63,11 @@ def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[
     return Finish(evidence_dir, archive, verification.trust_level, checks, fresh=True)
 
 
+def check_targets(spec: Spec) -> None:
+    """Before the first step: the evidence folder must not be another run's (E108). Hours later would be too late."""
+    check_owner(spec.run_version, spec.resolve(spec.evidence.dir))
+
+
 def write_evidence(spec: Spec, record: RunRecord) -> Path:
     """Render the evidence files of the spec into its evidence folder."""
     evidence_dir = spec.resolve(spec.evidence.dir)
@@ -73,11 +75,25 @@ def write_evidence(spec: Spec, record: RunRecord) -> Path:
     return evidence_dir
 
 
-def verification_failed(path: Path, checks: tuple[Mapping[str, Any], ...]) -> VerificationFailed:
+def check_folder(folder: Path) -> None:
+    """Raises VerificationFailed (exit 5) where a rendered evidence folder does not verify."""
+    verification = verify(folder)
+    if not verification.ok:
+        raise verification_failed(folder, verification)
+
+
+def check_rows(verification: Verification) -> tuple[Mapping[str, Any], ...]:
+    """The checks as plain rows."""
+    return tuple(
+        {"id": check.id, "title": check.title, "status": check.status, "detail": check.detail}
+        for check in verification.checks
+    )
+
+
+def verification_failed(path: Path, verification: Verification) -> VerificationFailed:
     """One exception for all failed checks."""
-    failed = [check for check in checks if check["status"] == "fail"]
     return VerificationFailed.of(  # type: ignore[return-value]
-        [Diagnostic(check["id"], f"{check['title']}: {check['detail']}", hint=f"in {path.name}") for check in failed]
+        Diagnostic(check.id, f"{check.title}: {check.detail}", hint=f"in {path.name}") for check in verification.failed
     )
 
 

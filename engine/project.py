@@ -20,7 +20,9 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed
 
 MARKER = ".runspec"
 SCHEMA_PATH = "schemas/runspec.schema.json"  # where the modeline of every preset looks for it
-GITIGNORE = "# heavy artifacts, caches and journals of runspec; evidence is there to be committed\n/.runspec/\n"
+GITIGNORE = (
+    "# heavy artifacts, caches and journals of runspec; evidence is there to be committed\n/.runspec/\n/submission/\n"
+)
 
 
 @dataclass(frozen=True, slots=True)

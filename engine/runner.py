@@ -11,14 +11,14 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from engine.errors import Interrupted, RunFailed, RunspecError
-from engine.finish import Finish, finish_run
+from engine.finish import Finish, check_targets, finish_run
 from engine.plan import Plan, PlannedStep, Selection, make_plan, plan_step, sources
 from engine.provenance import environment
 from engine.record import Journal, RunRecord, journal_path, now
@@ -60,8 +60,8 @@ class Outcome:
 class Stop:
     """Set by the first Ctrl-C or SIGTERM; the second one raises KeyboardInterrupt at once."""
 
-    def __init__(self) -> None:
-        self._asked = threading.Event()
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._asked, self._note = threading.Event(), note
 
     def __call__(self) -> bool:
         """True once somebody asked."""
@@ -72,12 +72,13 @@ class Stop:
         if self._asked.is_set():
             raise KeyboardInterrupt
         self._asked.set()
+        self._note("stopping: the step saves what it has (once more to stop at once)")
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
+def stop_on_signals(note: Callable[[str], None]) -> Iterator[Stop]:
     """Listen to SIGINT and SIGTERM while a run goes on (in the main thread; elsewhere only a flag)."""
-    stop = Stop()
+    stop = Stop(note)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -100,9 +101,11 @@ def execute(
     """Run what needs running, then evidence, package, verification. Raises RunspecError."""
     selection = selection or Selection()
     store = Store(spec.root)
-    with store.lock(f"run-{spec.run_version}"), stop_on_signals() as stop:
+    with store.lock(f"run-{spec.run_version}"), stop_on_signals(console.note) as stop:
         journal = Journal(journal_path(store.root, spec.run_version))
         run = _Run(spec, handlers, store, journal, console, command, selection, stop)
+        if not selection.partial:
+            check_targets(spec)
         run.run_steps()
         if selection.partial:
             return Outcome(tuple(run.ran), tuple(run.skipped), None, None)

@@ -45,13 +45,14 @@ def _record(arguments: Namespace) -> tuple[Spec, RunRecord]:
 
 def evidence(arguments: Namespace) -> Reply:
     """Render the evidence files again."""
-    from engine.finish import write_evidence
+    from engine.finish import check_folder, write_evidence
     from engine.plan import relative
     from engine.store import Store
 
     spec, record = _record(arguments)
     with Store(spec.root).lock(f"run-{spec.run_version}"):
         folder = write_evidence(spec, record)
+        check_folder(folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     where = relative(folder, spec.root)
     return Reply({"ok": True, "evidence": where, "files": files}, f"{where}/\n" + columns((name,) for name in files))
@@ -88,7 +89,9 @@ def verify(arguments: Namespace) -> Reply:
         {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail} for row in verification.checks
     ]
     document = {"ok": verification.ok, "trust_level": verification.trust_level, "checks": rows}
-    verdict = f"{path}: {'verified' if verification.ok else 'NOT verified'}, trust level {verification.trust_level}"
+    verdict = (
+        f"{path}: {'verified' if verification.ok else 'NOT verified'}, trust level {verification.trust_level or 'none'}"
+    )
     table = columns((row["id"], row["status"], f"{row['title']}: {row['detail']}".rstrip(": ")) for row in rows)
     return Reply(document, f"{table}\n{verdict}", 0 if verification.ok else 5)
 

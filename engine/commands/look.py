@@ -61,7 +61,9 @@ def _steps_of(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         row = found.setdefault(str(event["id"]), {"id": event["id"]})
         row |= {"state": name.removeprefix("step_"), "time": event["time"]}
-        row |= {key: event[key] for key in ("uses", "fingerprint", "type", "path") if key in event}
+        row.setdefault("uses", event.get("uses"))
+        if "type" in event:  # published or taken over: a later failure leaves that artifact as it is
+            row |= {key: event[key] for key in ("uses", "fingerprint", "type", "path")}
     return list(found.values())
 
 

@@ -26,14 +26,14 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
     """Verify, search, pack. Raises EvidenceIncomplete P102, RunFailed P101 (a secret) and P103 (disk)."""
     bundle = read_bundle(evidence_dir)
     _refuse_secrets(bundle)
-    failed = [check for check in verify_bundle(bundle).checks if check.status == "fail"]
+    failed = verify_bundle(bundle).failed
     if failed:
         raise EvidenceIncomplete.of(
             [
                 Diagnostic(
                     "P102",
                     f"the evidence is not complete: {check.id} {check.title}: {check.detail}",
-                    hint="render it again: runspec evidence SPEC",
+                    hint="take out of the folder what is not ours, then render it again: runspec evidence SPEC",
                 )
                 for check in failed
             ]

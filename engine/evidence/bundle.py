@@ -66,7 +66,7 @@ def _read_zip(path: Path) -> Bundle:
 
 
 def _members(archive: zipfile.ZipFile) -> Bundle:
-    infos = archive.infolist()
+    infos = [info for info in archive.infolist() if not info.is_dir() or info.filename.count("/") > 1]
     if len(infos) > MAX_MEMBERS:
         return Bundle("zip", {}, (f"{len(infos)} members, more than {MAX_MEMBERS}",))
     problems = [problem for info in infos if (problem := _unsafe(info))]
@@ -102,7 +102,7 @@ def _unsafe(info: zipfile.ZipInfo) -> str | None:
         return f"{shown} is not a plain name"
     if len(parts) != 2:
         return f"{shown} does not lie in the one folder"
-    if info.external_attr >> 16 and not stat.S_ISREG(info.external_attr >> 16):
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
         return f"{shown} is not a plain file"
     if info.file_size > MAX_MEMBER_BYTES:
         return f"{shown} is too large"

@@ -32,7 +32,7 @@ def render_evidence(
     record: RunRecord, files: Sequence[str], out_dir: Path, *, template_dirs: Sequence[Path]
 ) -> list[Path]:
     """Render and write everything; returns the paths. Nothing is written unless all of it could be made."""
-    _refuse_another_run(record.run_version, out_dir)
+    check_owner(record.run_version, out_dir)
     view = make_view(record)
     contents = {name: render_text(name, view, template_dirs).encode() for name in files}
     again = {name: render_text(name, make_view(record), template_dirs).encode() for name in files}
@@ -67,6 +67,8 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
             continue
         try:
             contents[name] = step.artifact.file(source).read_bytes()
+            if digest_bytes(contents[name]) != step.artifact.files[source]:
+                raise OSError("it is no longer what was published")
         except (KeyError, OSError) as error:
             raise EvidenceIncomplete(
                 "E101",
@@ -76,7 +78,7 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
     return contents
 
 
-def _refuse_another_run(run_version: str, out_dir: Path) -> None:
+def check_owner(run_version: str, out_dir: Path) -> None:
     """E108: evidence of one run is never written over that of another."""
     try:
         theirs = json.loads((out_dir / "run_manifest.json").read_text(encoding="utf-8"))["run_version"]

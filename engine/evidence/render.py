@@ -71,9 +71,24 @@ def _schema(name: str) -> dict[str, Any] | None:
 
 def _render(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -> str:
     import jinja2
+    from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """Without what makes a text of any length out of a short template."""
+
+        intercepted_binops = frozenset({"*", "**", "%"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            numbers = isinstance(left, int | float) and isinstance(right, int | float) and operator != "**"
+            if not numbers:
+                raise SecurityError(f"the operator {operator} is for numbers only")
+            return super().call_binop(context, operator, left, right)
+
+        def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+            return super().is_safe_attribute(obj, attr, value) and not isinstance(obj, str | bytes)
+
+    environment = Sandbox(
         loader=jinja2.FileSystemLoader([str(folder) for folder in template_dirs]),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
@@ -81,6 +96,8 @@ def _render(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -
         lstrip_blocks=True,
         autoescape=False,  # the output is JSON and plain text, never HTML
     )
+    for filter_ in ("center", "indent", "wordwrap", "attr", "pprint", "xmlattr", "urlize"):
+        del environment.filters[filter_]
     file = f"{name}.j2"
     try:
         return _capped(environment.get_template(file), view, file)

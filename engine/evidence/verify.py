@@ -35,8 +35,13 @@ class Verification:
     """``ok`` where no check failed."""
 
     ok: bool
-    trust_level: str
+    trust_level: str | None  # None where a check failed: there is nothing to trust
     checks: Sequence[Check]
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that failed; not V24, which only sums them up."""
+        return [check for check in self.checks if check.status == "fail" and check.id != "V24"]
 
 
 def verify(path: Path) -> Verification:
@@ -64,4 +69,4 @@ def verify_bundle(bundle: Bundle) -> Verification:
     level = Check(
         "V24", "trust level, computed", "pass" if ok else "fail", TRUST_WORDS if ok else "none: a check failed"
     )
-    return Verification(ok, "L0", [*checks, level])
+    return Verification(ok, "L0" if ok else None, [*checks, level])

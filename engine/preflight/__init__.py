@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputInvalid, did_you_mean
-from engine.preflight.analytic import KNOWN_CONFIGS, NEEDED, disk_bytes, param_count, training_bytes
+from engine.preflight.analytic import (
+    KNOWN_CONFIGS,
+    NEEDED,
+    TOKENIZER_VOCABULARY,
+    disk_bytes,
+    param_count,
+    training_bytes,
+)
 from engine.preflight.targets import TARGETS, Target, machine_memory_bytes
 from engine.spec.model import Spec
 
@@ -83,7 +90,11 @@ def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
     """The model's configuration and None, or None and why it is not known without the network."""
     model = spec.model
     if model.config is not None:
-        config: Mapping[str, Any] | None = model.config
+        # The tokenizer decides the vocabulary, and we build the tokenizer (tests/trainer holds the two together).
+        config: Mapping[str, Any] | None = {
+            "vocab_size": TOKENIZER_VOCABULARY[model.tokenizer or "chars"],
+            **model.config,
+        }
     elif model.path is not None:
         config = _read_config(spec.resolve(model.path) / "config.json")
     else:

@@ -44,6 +44,9 @@ def _gemma(*values: int) -> dict[str, int]:
     return dict(zip(NEEDED, values, strict=True))
 
 
+# Tokenizers that are built here -> tokens in their vocabulary.
+TOKENIZER_VOCABULARY: Mapping[str, int] = {"chars": 260}
+
 # Models whose configuration is known without asking the hub.
 KNOWN_CONFIGS: Mapping[str, Mapping[str, int]] = {
     "google/gemma-2b": _gemma(256_000, 2048, 16_384, 18, 8, 1, 256),

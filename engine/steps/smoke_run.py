@@ -63,7 +63,9 @@ def effective_job(ctx: StepContext) -> tuple[Spec, dict[str, Any]]:
     reduce = dict(ctx.args["reduce"])
     device = reduce.pop("device", None)
     spec = replace(ctx.spec, device=device) if device else ctx.spec
-    # The schedule and every shape stay those of the full job; only the number of steps is cut.
+    if "seq_len" in reduce:  # rows that no longer fit are cut: the report says that longer ones are not proved
+        reduce["on_long_row"] = "truncate"
+    # The schedule and every other shape stay those of the full job; only the number of steps is cut.
     return spec, {**ctx.ahead["train_sft"], **reduce, "save_every_steps": 1, "eval_every_steps": 0}
 
 

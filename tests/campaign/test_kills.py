@@ -31,14 +31,18 @@ def small(new_project: Any) -> Any:
 
 def check_kills(new_project: Any, whole: Any, seconds: float, instants: int, seed: int) -> None:
     """The law, for so many instants drawn uniformly over the length of a whole run."""
-    expected, draw, killed = whole.evidence(), random.Random(seed), 0
-    for number in range(instants):
-        project = new_project(f"killed-{seed}-{number}", QUICKSTART, whole.overrides)
+    expected, draw, killed, attempts = whole.evidence(), random.Random(seed), 0, 0
+    while killed < instants:
+        attempts += 1
+        assert attempts <= 3 * instants, "most of the kills must hit a running process"
+        project = new_project(f"killed-{seed}-{attempts}", QUICKSTART, whole.overrides)
         instant = draw.uniform(0.0, seconds)
-        killed += project.kill_after(instant)
+        if not project.kill_after(instant):  # a quicker run than the first one: it had ended already
+            seconds = instant
+            continue
+        killed += 1
         project.finish()
         assert differences(expected, project.evidence()) == [], f"killed after {instant:.2f} s of {seconds:.2f} s"
-    assert killed >= instants // 2, "most of the kills must have hit a running process"
 
 
 @pytest.mark.timeout(900)

@@ -79,7 +79,7 @@ def toy(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def finish_run(spec: Spec, record: Any, journal: Any, note: Any) -> Finish:
         folder = spec.resolve(spec.evidence.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "run_manifest.json").write_text("{}\n")
+        (folder / "run_manifest.json").write_text(f'{{"run_version": "{spec.run_version}"}}\n')
         return Finish(folder, project / "submission" / "toy.zip", "L0", CHECKS, fresh=True)
 
     monkeypatch.setattr(engine.spec, "load_spec", load_spec, raising=False)

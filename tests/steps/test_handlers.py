@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+from engine.plan import Selection
+from engine.runner import execute
+from engine.spec import load_spec
+from engine.steps.registry import handlers
+
 STEPS = ("dataset", "smoke", "train", "predict", "score", "summary")
 
 
@@ -56,3 +61,19 @@ def test_the_whole_chain_ends_in_a_verified_package(lived: Any) -> None:
     assert (spec.root / "submission_runs/life_v1/run_manifest.json").is_file()
     assert len(list((spec.root / "submission").glob("life_v1_*.zip"))) == 1
     assert any(note.startswith("package ") for note in console.notes)
+
+
+def test_a_reduced_smoke_run_says_what_it_no_longer_proves(lived: Any) -> None:
+    """The runbook's reductions, declared: bfloat16, batch 1, a short length, Adafactor, on the CPU."""
+    spec, console = lived
+    reduce = "{dtype: bfloat16, per_device_batch_size: 1, seq_len: 32, optimizer: adafactor, device: cpu}"
+    reduced = load_spec(
+        spec.path, [f"smoke.reduce={reduce}", "smoke.kill=false", "smoke.num_items=1"], kinds=handlers()
+    )
+    execute(reduced, handlers(), console=console, command="reduced", selection=Selection(only="smoke"))
+    newest = max(
+        (spec.root / ".runspec/store/smoke_report").rglob("smoke_report.json"), key=lambda path: path.stat().st_mtime_ns
+    )
+    not_proved = " · ".join(json.loads(newest.read_text())["not_proved"])
+    for text in ("seq_len 128", "optimizer adamw", "dtype float32", "a batch of 2", "killed training"):
+        assert text in not_proved

@@ -287,7 +287,8 @@ def test_a_broken_job_is_said(tmp_path: Path, text: str) -> None:
         assert (run.wait(), event["diagnostics"][0]["code"]) == (2, "T115")
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4])
 def test_several_devices_train_as_one(
     make_job: Callable[..., Any], child: Start, metrics_of: Callable[..., Any], devices: int
 ) -> None:

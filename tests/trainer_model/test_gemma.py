@@ -145,6 +145,16 @@ def test_rows_of_different_length_share_a_cache(make_model: Make, tokens_and_pos
         np.testing.assert_allclose(states[row, 0], expected[0, -1], atol=2e-5)
 
 
+def test_a_position_outside_the_cache_is_not_written(make_model: Make, tokens_and_positions: Draw) -> None:
+    """Padding put past the end leaves the cache as it was; nothing wraps round or lands in the last slot."""
+    model = make_model()
+    tokens, positions = tokens_and_positions(1, 4)
+    _, cache = model.extend(tokens, positions, model.init_cache(1, 4))
+    _, after = model.extend(tokens[:, :1], jnp.array([[4]], jnp.int32), cache)
+    assert jnp.array_equal(after.k, cache.k)
+    assert jnp.array_equal(after.v, cache.v)
+
+
 def test_a_row_does_not_depend_on_the_others(make_model: Make, tokens_and_positions: Draw) -> None:
     """Changing the other rows of a batch changes nothing, to the bit."""
     model = make_model()

@@ -65,6 +65,13 @@ def test_attention_of_a_row_that_sees_nothing_is_finite() -> None:
     assert jnp.isfinite(grad).all()
 
 
+def test_a_masked_key_has_no_weight_however_large_its_score() -> None:
+    """A score of 40,000 behind the mask does not count beside a visible one of -40,000."""
+    q, k = jnp.full((1, 1, 1, 4), 100.0), jnp.array([-100.0, 100.0])[None, :, None, None] * jnp.ones((1, 2, 1, 4))
+    v = jnp.array([3.0, 7.0])[None, :, None, None] * jnp.ones((1, 2, 1, 4))
+    assert (layers.attention(q, k, v, jnp.array([[[True, False]]])) == 3.0).all()
+
+
 def test_mlp_uses_the_tanh_gelu(reference: SimpleNamespace) -> None:
     """The gated MLP equals the tanh formula, and differs from the exact gelu by more than the tolerance."""
     x, gate, up, down = normal(6, 8), normal(8, 12, seed=1), normal(8, 12, seed=2), normal(12, 8, seed=3)

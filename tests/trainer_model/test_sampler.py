@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from engine.errors import InputInvalid
@@ -16,7 +17,7 @@ from engine.trainer.sampler import Generation, Sampler, bucket_of, generate
 
 Make = Callable[..., Gemma]
 Prompts = list[list[int]]
-OPTIONS = {"max_new_tokens": 6, "eos_id": 1, "pad_id": 0, "batch_size": 3}
+OPTIONS = {"max_new_tokens": 5, "eos_id": 1, "pad_id": 0, "batch_size": 2}
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +27,9 @@ def model(make_model: Make) -> Gemma:
 
 @pytest.fixture(scope="session")
 def prompts() -> Prompts:
-    """Ten prompts of 1 to 28 tokens: two buckets, the last batch of each not full."""
+    """Eleven prompts of 1 to 31 tokens: two buckets, the last batch not full."""
     draws = random.Random(0)
-    return [[2, *(draws.randrange(4, 260) for _ in range(3 * index))] for index in range(10)]
+    return [[2, *(draws.randrange(4, 260) for _ in range(3 * index))] for index in range(11)]
 
 
 @pytest.fixture(scope="session")
@@ -70,13 +71,13 @@ def test_a_row_does_not_depend_on_its_batch(
     model: Gemma, prompts: Prompts, answers: list[Generation], order: str
 ) -> None:
     """Alone, in reverse order, or without half of the others: each row's tokens are the same."""
-    chosen = {"alone": [4], "reversed": list(range(9, -1, -1)), "half": [1, 3, 5, 7, 9]}[order]
+    chosen = {"alone": [4], "reversed": list(range(10, -1, -1)), "half": [1, 3, 5, 7, 9]}[order]
     found = generate(model, [prompts[index] for index in chosen], **OPTIONS)
     assert bare(found) == bare([answers[index] for index in chosen])
 
 
 def test_one_program_per_bucket(model: Gemma, prompts: Prompts) -> None:
-    """Four batches in two buckets compile twice, and a second call compiles nothing."""
+    """Six batches in two buckets compile twice, and a second call compiles nothing."""
     compiled: list[str] = []
 
     def hear(name: str, *_: float, **__: object) -> None:
@@ -84,13 +85,13 @@ def test_one_program_per_bucket(model: Gemma, prompts: Prompts) -> None:
             compiled.append(name)
 
     list(Sampler(model, **OPTIONS).batches(prompts))  # whatever jax compiles once for itself
-    sampler = Sampler(model, **(OPTIONS | {"max_new_tokens": 5}))
+    sampler = Sampler(model, **(OPTIONS | {"max_new_tokens": 4}))
     jax.monitoring.register_event_duration_secs_listener(hear)
     try:
-        assert len(list(sampler.batches(prompts))) == 4
+        assert len(list(sampler.batches(prompts))) == 6
         assert len(compiled) == 2
         list(sampler.batches(prompts[::-1]))
-        list(Sampler(model, **(OPTIONS | {"max_new_tokens": 5, "eos_id": 7})).batches(prompts))
+        list(Sampler(model, **(OPTIONS | {"max_new_tokens": 4, "eos_id": 7})).batches(prompts))
         assert len(compiled) == 2
     finally:
         jax.monitoring.unregister_event_duration_listener(hear)
@@ -119,10 +120,10 @@ def test_the_limit_is_exact(model: Gemma, prompts: Prompts, answers: list[Genera
 
 
 def test_a_context_filled_to_the_brim_works(model: Gemma) -> None:
-    """58 prompt tokens and 6 new ones are exactly the context of 64; one more is M501 naming the item."""
-    brim = [2] * 58
-    assert len(generate(model, [brim], **OPTIONS)[0].ids) == 6
-    with pytest.raises(InputInvalid, match=r'M501.*item "long".*59 tokens[\s\S]*at most 5'):
+    """59 prompt tokens and 5 new ones are exactly the context of 64; one more is M501 naming the item."""
+    brim = [2] * 59
+    assert len(generate(model, [brim], **OPTIONS)[0].ids) == 5
+    with pytest.raises(InputInvalid, match=r'M501.*item "long".*60 tokens[\s\S]*at most 4'):
         generate(model, [[2], [*brim, 2]], names=["short", "long"], **OPTIONS)
 
 
@@ -137,9 +138,9 @@ def test_batches_are_told_as_they_finish(model: Gemma, prompts: Prompts, answers
     """on_batch hears every index once, short buckets first, at most batch_size at a time."""
     heard: list[tuple[list[int], list[Generation]]] = []
     found = generate(model, prompts, on_batch=lambda *batch: heard.append(batch), **OPTIONS)
-    assert [indices for indices, _ in heard] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
-    assert sorted(index for indices, _ in heard for index in indices) == list(range(10))
-    assert all(len(indices) <= 3 for indices, _ in heard)
+    assert [indices for indices, _ in heard] == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10]]
+    assert sorted(index for indices, _ in heard for index in indices) == list(range(11))
+    assert all(len(indices) <= 2 for indices, _ in heard)
     assert bare(found) == bare(answers)
 
 
@@ -159,4 +160,14 @@ def test_buckets_are_powers_of_two_that_fit() -> None:
 def test_bf16_generates(make_model: Make, prompts: Prompts) -> None:
     """The cache and the loop keep their dtypes in bf16."""
     model = make_model(param_dtype=jnp.bfloat16, compute_dtype=jnp.bfloat16)
-    assert all(len(one.ids) <= 6 for one in generate(model, prompts[:2], **OPTIONS))
+    assert all(len(one.ids) <= 5 for one in generate(model, prompts[:2], **OPTIONS))
+
+
+def test_a_row_that_ended_stays_ended(model: Gemma, prompts: Prompts, answers: list[Generation]) -> None:
+    """After its EOS a row is padding, and the loop stops once every row has ended."""
+    sampler = Sampler(model, **(OPTIONS | {"eos_id": answers[0].ids[0]}))
+    tokens = np.zeros((2, 16), np.int32)
+    tokens[0, 0] = 2
+    arguments = (sampler._state, tokens, np.array([1, 0], np.int32), np.int32(sampler.eos_id), np.int32(0))
+    out = np.asarray(sampler._program(16, arguments)(*arguments))
+    assert out.tolist() == [[sampler.eos_id, 0, 0, 0, 0], [0, 0, 0, 0, 0]]

@@ -1,0 +1,153 @@
+"""The train step and the checkpoint at the size of the quickstart (985 k weights, 16 sequences of 128 tokens).
+
+What goes in: nothing, or a device. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}.
+
+    $ python benchmarks/train_step.py [--device cpu] [--steps 30] [--json]
+
+``matmul`` is what the machine does on one large product, the ceiling of everything else; ``share`` is how near
+the train step comes to it (6 floating-point operations a weight and token, attention left out). Medians, so that what
+else the machine does falls on some steps and not on the figure. Exit code 1 where a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.trainer import device
+
+QUICKSTART = {
+    "model_type": "gemma", "vocab_size": 260, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 512,
+}  # fmt: skip
+ARGS = {
+    "num_train_steps": 400, "per_device_batch_size": 16, "grad_accum_steps": 1, "seq_len": 128, "optimizer": "adamw",
+    "learning_rate": 4e-3, "lr_schedule": "cosine", "warmup_steps": 20, "weight_decay": 0.0, "max_grad_norm": 1.0,
+    "adam_b1": 0.9, "adam_b2": 0.99, "adam_eps": 1e-8, "dtype": "float32", "packing": True, "on_long_row": "fail",
+    "eval_rows": 0, "eval_every_steps": 0, "save_every_steps": 100, "keep_checkpoints": 2, "log_every_steps": 10,
+    "seed": 42,
+}  # fmt: skip
+
+
+SAVE_BAR = 0.2  # seconds for weights and two statistics of a million weights, synced to disk
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "gpu", "tpu"])
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    device.select(options.device)
+    device.describe(options.device)
+    rows = measure(options.steps)
+    if options.json:
+        print(json.dumps(rows))
+    else:
+        for row in rows:
+            bar = f"  (bar {row['bar']:g})" if row["bar"] is not None else ""
+            print(f"{row['name']:<28}{row['value']:>14,.4g} {row['unit']}{bar}")
+    sys.exit(any(row["bar"] is not None and row["value"] > row["bar"] for row in rows))
+
+
+def fact(name: str, value: float, unit: str, bar: float | None = None) -> Row:
+    """One row of the table."""
+    return {"name": name, "value": value, "unit": unit, "bar": bar, "peer": None}
+
+
+def measure(steps: int) -> list[Row]:
+    """Compile, run, save, restore."""
+    import jax
+    import numpy as np
+
+    from engine.trainer.args import TrainArgs
+    from engine.trainer.batches import DataOrder, batch_at
+    from engine.trainer.checkpoint import Checkpoints
+    from engine.trainer.models import config_from_hf, create, param_count
+    from engine.trainer.packing import pack_rows
+    from engine.trainer.rows import TokenRow
+    from engine.trainer.train_step import compile_train_step, init_state
+
+    args, config = TrainArgs.of(ARGS), config_from_hf(QUICKSTART)
+    draw = np.random.default_rng(0)
+    rows = []
+    for index in range(900):
+        length = int(draw.integers(30, 48))
+        tokens = (2, *draw.integers(4, 260, length - 1).tolist())
+        rows.append(TokenRow(str(index), tokens, (0,) * (length // 2) + (1,) * (length - length // 2)))
+    packed = pack_rows(rows, args.seq_len, packing=True, seed=args.seed)
+    order = DataOrder(packed.n_sequences, args.per_device_batch_size, args.seed)
+    graphdef, state = init_state(create(config, seed=0), args)
+
+    def batch(train_step: int) -> dict[str, np.ndarray]:
+        return batch_at(packed, order, train_step, 1)
+
+    started = time.perf_counter()
+    step = compile_train_step(graphdef, args, state, batch(1))
+    compile_seconds = time.perf_counter() - started
+    memory = step.memory_analysis()
+    seconds = []
+    state, metrics = step(state, batch(1))
+    jax.block_until_ready(metrics)
+    for train_step in range(2, steps + 2):
+        started = time.perf_counter()
+        state, metrics = step(state, batch(train_step))
+        jax.block_until_ready(metrics)
+        seconds.append(time.perf_counter() - started)
+    # The median: what else the machine does falls on some steps, not on most.
+    median = sorted(seconds)[len(seconds) // 2]
+    real = packed.real_tokens.mean() * args.per_device_batch_size
+    places = args.seq_len * args.per_device_batch_size
+    peak, rate = _matmul_rate(), 6 * param_count(config) * places / median
+    return [
+        fact("compile", compile_seconds, "s"),
+        fact("state updated in place", memory.alias_size_in_bytes / 1e6, "MB"),
+        fact("temporary", memory.temp_size_in_bytes / 1e6, "MB"),
+        fact("train step", median, "s"),
+        fact("tokens", real / median, "tokens/s"),
+        fact("matmul", peak / 1e9, "GFLOP/s"),
+        fact("share", rate / peak, "of matmul"),
+        *_save_and_restore(Checkpoints, state),
+    ]
+
+
+def _matmul_rate() -> float:
+    """Floating-point operations a second of a product of two 1536 x 1536 matrices, the best of five."""
+    import jax
+    import jax.numpy as jnp
+
+    size = 1536
+    matrix = jnp.ones((size, size))
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def _save_and_restore(checkpoints_class: type, state: object) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = checkpoints_class(Path(folder), keep=2, identity={})
+        seconds = []
+        for train_step in range(1, 6):
+            started = time.perf_counter()
+            checkpoints.save(state, train_step)
+            seconds.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        checkpoints.restore(state, lambda *_: None)
+        restored = time.perf_counter() - started
+    return [fact("save", min(seconds), "s", SAVE_BAR), fact("restore", restored, "s")]
+
+
+if __name__ == "__main__":
+    main()
