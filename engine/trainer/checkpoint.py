@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from engine.canonical import digest_json, digest_tree, fsync_dir, pretty_json, w
 from engine.errors import Diagnostic, InputInvalid, RunFailed, Where
 
 MARK = "checkpoint.json"
+REMOVE_ATTEMPTS, REMOVE_PAUSE_SECONDS = 20, 0.1
 Identity = Mapping[str, Any]
 OnFallback = Callable[[int, str], None]
 Check = Callable[[Mapping[str, Any]], str | None]
@@ -75,7 +77,7 @@ class Checkpoints:
                 shutil.rmtree(final)
             os.rename(staging, final)
         except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)  # a full disk needs the room
+            _take_away(staging)  # a full disk needs the room
             raise
         fsync_dir(self._folder)
         for old in self.steps()[: -self._keep]:
@@ -163,6 +165,15 @@ class Checkpoints:
             )
             for key in differing
         )
+
+
+def _take_away(folder: Path) -> None:
+    """Remove a folder into which tensorstore's threads may still be writing for a moment."""
+    for _ in range(REMOVE_ATTEMPTS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(REMOVE_PAUSE_SECONDS)
 
 
 def _short(value: Any) -> str:
