@@ -101,3 +101,4 @@ def test_looking_for_an_extra_imports_nothing():
 def test_an_unknown_extra_of_a_plugin_is_not_our_business():
     """A plug-in may name an extra of its own package."""
     extras.require("somebody-elses", "x")
+    assert extras.missing_modules("somebody-elses") == []
