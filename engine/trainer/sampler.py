@@ -28,7 +28,7 @@ import numpy as np
 from flax import nnx
 
 from engine.errors import Diagnostic, InputInvalid, Where
-from engine.trainer.models.gemma import Cache, Gemma
+from engine.trainer.models.decoder import Cache, Decoder
 
 SMALLEST_BUCKET = 16
 
@@ -64,7 +64,7 @@ class _State(NamedTuple):
 class Sampler:
     """Compiled programs by bucket for one model, one batch size and one limit of new tokens."""
 
-    def __init__(self, model: Gemma, *, max_new_tokens: int, batch_size: int, eos_id: int, pad_id: int) -> None:
+    def __init__(self, model: Decoder, *, max_new_tokens: int, batch_size: int, eos_id: int, pad_id: int) -> None:
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self.eos_id = eos_id
@@ -156,7 +156,7 @@ def _greedy(  # noqa: PLR0917 - traced arguments have no names
     pad_id: jax.Array,
 ) -> jax.Array:
     """The program: tokens i32[B, T] right-padded, lengths i32[B] -> new tokens i32[B, max_new_tokens]."""
-    model: Gemma = nnx.merge(graph, state)
+    model: Decoder = nnx.merge(graph, state)
     batch, bucket = tokens.shape
 
     def keep(carry: _State, token: jax.Array) -> _State:
@@ -196,7 +196,7 @@ def bucket_of(length: int) -> int:
 
 
 def generate(
-    model: Gemma,
+    model: Decoder,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,

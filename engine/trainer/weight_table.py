@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
-from engine.trainer.models.gemma import GemmaConfig
+from engine.trainer.models.config import DecoderConfig
 from engine.trainer.weight_files import WeightFile
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +39,7 @@ def stored_rows(family: ModuleType, name: str, array: Array) -> dict[str, Array]
 class Filling:
     """Stacked leaves being filled from files, tensor by tensor, in the parameters' dtype."""
 
-    def __init__(self, family: ModuleType, config: GemmaConfig, dtype: Any) -> None:
+    def __init__(self, family: ModuleType, config: DecoderConfig, dtype: Any) -> None:
         self._leaves: dict[str, Array] = {}
         self._places: dict[str, tuple[str, int | None, bool]] = {}  # stored name -> leaf, layer, transposed
         for name, shape in family.weight_shapes(config).items():

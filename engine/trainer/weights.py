@@ -26,7 +26,8 @@ import safetensors.numpy
 from engine.canonical import fsync_dir, pretty_json, write_atomic
 from engine.errors import InputInvalid, Where
 from engine.trainer.models import config_from_hf, family_of
-from engine.trainer.models.gemma import Gemma, GemmaConfig
+from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.decoder import Decoder
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weight_files import open_weights
 from engine.trainer.weight_table import Filling, stored_rows
@@ -37,7 +38,7 @@ WEIGHTS_FILE = "model.safetensors"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def save_folder(folder: str | Path, model: Gemma, config: GemmaConfig, tokenizer: Tokenizer, *, dtype: Any) -> None:
+def save_folder(folder: str | Path, model: Decoder, config: DecoderConfig, tokenizer: Tokenizer, *, dtype: Any) -> None:
     """Write config.json, generation_config.json, model.safetensors and the tokenizer's files.
 
     Weights are cast to ``dtype`` ("float32" or "bfloat16"). The bytes depend on the values alone.
@@ -77,7 +78,7 @@ def _save_tensors(path: Path, tensors: dict[str, Any]) -> None:
 
 def load_folder(
     folder: str | Path, *, param_dtype: Any = None, compute_dtype: Any = None
-) -> tuple[Gemma, GemmaConfig, Tokenizer]:
+) -> tuple[Decoder, DecoderConfig, Tokenizer]:
     """Read a model folder; a dtype left out is the one config.json names (float32 if it names none).
 
     Raises InputInvalid: M101 to M106 for the configuration, M201 to M206 for the weights, M3xx for
@@ -94,7 +95,7 @@ def load_folder(
     for weights_file in open_weights(folder):
         filling.take(weights_file)
     arrays = {name: jnp.asarray(array) for name, array in filling.finish(folder)}
-    model: Gemma = family.MODEL(config, arrays, compute_dtype=compute_dtype or stored)
+    model: Decoder = family.MODEL(config, arrays, compute_dtype=compute_dtype or stored)
     return model, config, tokenizer
 
 
@@ -122,7 +123,7 @@ def stored_dtype(mapping: dict[str, Any], source: str = CONFIG_FILE) -> str:
     return str(name)
 
 
-def _check_fit(folder: Path, config: GemmaConfig, tokenizer: Tokenizer) -> None:
+def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> None:
     """The tokenizer's ids must be rows of the embedding (a larger, padded embedding is fine)."""
     if tokenizer.vocab_size > config.vocab_size:
         raise InputInvalid(

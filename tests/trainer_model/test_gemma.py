@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from engine.trainer.models import FAMILIES, config_from_hf, create, gemma, param_count
+from engine.trainer.models import FAMILIES, config_from_hf, create, decoder, gemma, param_count
 from engine.trainer.models.gemma import Gemma
 from engine.trainer.weight_table import stored_rows
 
@@ -177,7 +177,7 @@ def test_loop_and_unrolled_layers_agree(
         return jnp.square(nnx.merge(graph, state).hidden(tokens, positions=positions, remat=remat)).mean()
 
     plain = jax.value_and_grad(loss)(state, False)
-    monkeypatch.setattr(gemma, "MAX_UNROLLED_LAYERS", 0)
+    monkeypatch.setattr(decoder, "MAX_UNROLLED_LAYERS", 0)
     scanned = jax.value_and_grad(loss)(state, remat)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, scanned)
 
@@ -197,7 +197,7 @@ def test_embedding_scale_is_rounded_to_the_compute_dtype(make_model: Make) -> No
     model = make_model(hidden_size=3072, num_hidden_layers=1, param_dtype=jnp.bfloat16, compute_dtype=jnp.bfloat16)
     tokens = jnp.array([[7]], jnp.int32)
     row = model.weights()["embed"][7]
-    assert jnp.array_equal(model._embed(tokens)[0], row * jnp.bfloat16(55.5))
+    assert jnp.array_equal(model.embed_tokens(tokens)[0], row * jnp.bfloat16(55.5))
 
 
 def test_param_count_equals_the_arrays(make_model: Make) -> None:

@@ -78,7 +78,7 @@ def test_mlp_uses_the_tanh_gelu(reference: SimpleNamespace) -> None:
     wide = [np.float64(part) for part in (x, gate, up, down)]
     expected = reference.gelu(wide[0] @ wide[1]) * (wide[0] @ wide[2]) @ wide[3]
     exact = (jax.nn.gelu(x @ gate, approximate=False) * (x @ up)) @ down
-    np.testing.assert_allclose(layers.gated_mlp(x, gate, up, down), expected, atol=2e-5)
+    np.testing.assert_allclose(layers.gated_mlp(x, {"gate": gate, "up": up, "down": down}), expected, atol=2e-5)
     assert np.abs(exact - expected).max() > 1e-3
 
 

@@ -20,17 +20,21 @@ from typing import Any
 import jax.numpy as jnp
 
 from engine.errors import InputInvalid, Where, did_you_mean
-from engine.trainer.models import gemma
-from engine.trainer.models.gemma import Gemma, GemmaConfig
+from engine.trainer.models import gemma, gemma2, gemma3
+from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.decoder import Decoder
 
 __all__ = ["FAMILIES", "config_from_hf", "create", "family_of", "param_count"]
 
 FAMILIES: dict[str, ModuleType] = {
     "gemma": gemma,
+    "gemma2": gemma2,
+    "gemma3_text": gemma3,
+    "gemma3": gemma3,  # the text part of the 4B
 }
 
 
-def config_from_hf(mapping: Mapping[str, Any], source: str = "config.json") -> GemmaConfig:
+def config_from_hf(mapping: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
     """Dispatch on ``model_type``. Raises InputInvalid M101 for a family that is not here."""
     model_type = mapping.get("model_type")
     if model_type not in FAMILIES:
@@ -43,26 +47,26 @@ def config_from_hf(mapping: Mapping[str, Any], source: str = "config.json") -> G
             where=Where(file=source, path="model_type"),
             hint=f'did you mean "{near}"?' if near else f"use a model of one of these families: {known}",
         )
-    config: GemmaConfig = FAMILIES[model_type].CONFIG.from_hf(mapping, source)
+    config: DecoderConfig = FAMILIES[model_type].CONFIG.from_hf(mapping, source)
     return config
 
 
-def family_of(config: GemmaConfig) -> ModuleType:
+def family_of(config: DecoderConfig) -> ModuleType:
     """The family module whose configuration this is."""
     return next(family for family in FAMILIES.values() if isinstance(config, family.CONFIG))
 
 
 def create(
-    config: GemmaConfig, *, seed: int, param_dtype: Any = jnp.float32, compute_dtype: Any = jnp.float32
-) -> Gemma:
+    config: DecoderConfig, *, seed: int, param_dtype: Any = jnp.float32, compute_dtype: Any = jnp.float32
+) -> Decoder:
     """A fresh model; equal seeds give equal weights on every machine."""
     family = family_of(config)
     weights = family.init_weights(config, seed=seed, param_dtype=param_dtype)
-    model: Gemma = family.MODEL(config, weights, compute_dtype=compute_dtype)
+    model: Decoder = family.MODEL(config, weights, compute_dtype=compute_dtype)
     return model
 
 
-def param_count(config: GemmaConfig) -> int:
+def param_count(config: DecoderConfig) -> int:
     """Number of parameters by arithmetic alone."""
     count: int = family_of(config).param_count(config)
     return count

@@ -14,6 +14,8 @@ stores it, not interleaved), Shazeer 2019/2020 (multi-query attention, GeGLU).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
@@ -35,13 +37,13 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     return (wide * scale * gain).astype(x.dtype)
 
 
-def rope_tables(positions: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
-    """cos and sin f32[B, T, H/2] for int positions [B, T].
+def rope_tables(positions: jax.Array, head_dim: int, theta: float, factor: float = 1.0) -> tuple[jax.Array, jax.Array]:
+    """cos and sin f32[B, T, H/2] for int positions [B, T], each position divided by ``factor``.
 
     In f32 whatever the compute dtype: bf16 has 8 bits of mantissa and cannot tell position 256 from 257.
     """
     exponents = jnp.arange(head_dim // 2, dtype=jnp.int32).astype(jnp.float32) * (2.0 / head_dim)
-    inverse = 1.0 / jnp.power(jnp.float32(theta), exponents)  # [H/2]
+    inverse = 1.0 / jnp.power(jnp.float32(theta), exponents) / factor  # [H/2]
     angles = positions.astype(jnp.float32)[:, :, None] * inverse[None, None, :]  # [B, T, H/2]
     return jnp.cos(angles), jnp.sin(angles)
 
@@ -54,8 +56,13 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     return turned.astype(x.dtype)  # [B, T, N, H]
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """softmax(q k^T) v with q [B, T, N, H] already scaled, k and v [B, S, K, H], bool mask [B, T, S].
+def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
+    """cap * tanh(x / cap): nearly x where |x| is small, never beyond ±cap; x itself without a cap."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, softcap: float | None = None) -> jax.Array:
+    """softmax(softcap(q k^T)) v with q [B, T, N, H] already scaled, k and v [B, S, K, H], bool mask [B, T, S].
 
     The G = N/K query heads of one kv head lie side by side in one matmul against it: k and v are never
     repeated. Scores and softmax are f32. The division by the softmax's sum comes after the second matmul,
@@ -68,7 +75,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.
     grouped = grouped.reshape(batch, kv_heads, groups * queries, head_dim)  # [B, K, G*T, H]
     columns, values = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)  # [B, K, H, S], [B, K, S, H]
     scores = jnp.matmul(grouped, columns, preferred_element_type=jnp.float32)  # [B, K, G*T, S]
-    scores = scores.reshape(batch, kv_heads, groups, queries, keys)
+    scores = soft_cap(scores, softcap).reshape(batch, kv_heads, groups, queries, keys)
     scores = jnp.where(mask[:, None, None, :, :], scores, MASKED)
     highest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     weights = jnp.exp(scores - highest)  # [B, K, G, T, S], at most 1
@@ -80,15 +87,29 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.
     return mixed.reshape(batch, queries, heads, head_dim)  # [B, T, N, H]
 
 
-def gated_mlp(x: jax.Array, gate: jax.Array, up: jax.Array, down: jax.Array) -> jax.Array:
+def project(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
+    """x [M, in] times the layer's matrix ``name`` [in, out] -> [M, out]."""
+    return x @ w[name]
+
+
+def qkv(
+    x: jax.Array, w: Mapping[str, jax.Array], rope: tuple[jax.Array, jax.Array], head_dim: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x [M, D] -> q [B, T, N, H], k and v [B, T, K, H]; B and T are those of the rotary tables [B, T, H/2]."""
+    batch, length = rope[0].shape[:2]
+    q, k, v = (project(x, w, name).reshape(batch, length, -1, head_dim) for name in ("q", "k", "v"))
+    return q, k, v
+
+
+def gated_mlp(x: jax.Array, w: Mapping[str, jax.Array]) -> jax.Array:
     """gelu_tanh(x gate) * (x up), projected back by down; x [M, D], gate and up [D, F], down [F, D].
 
     x has its batch and time axes flattened (M = B*T): XLA's CPU backend runs the backward of a 3-D
     matmul at half the speed of the 2-D one. The tanh form of gelu is what Gemma was trained with,
     although its config says "gelu" (transformers issue 29402).
     """
-    hidden = jax.nn.gelu(x @ gate, approximate=True) * (x @ up)  # [M, F]
-    return hidden @ down  # [M, D]
+    hidden = jax.nn.gelu(project(x, w, "gate"), approximate=True) * project(x, w, "up")  # [M, F]
+    return project(hidden, w, "down")  # [M, D]
 
 
 def causal_mask(segment_ids: jax.Array | None, batch: int, length: int) -> jax.Array:

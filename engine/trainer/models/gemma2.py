@@ -1,0 +1,132 @@
+"""Gemma 2: what one layer does, what it stores, what its config.json may say.
+
+    >>> config = Gemma2Config(vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=4,
+    ...                       num_attention_heads=2, num_key_value_heads=1, head_dim=16)
+    >>> config.layer_windows()
+    (4096, None, 4096, None)
+
+Against Gemma 1 (Gemma Team 2024, arXiv 2408.00118): each branch is normed before and after; every other layer,
+beginning with the first, looks back at a window only; attention scores and logits are soft-capped, c tanh(x / c);
+queries are scaled by query_pre_attn_scalar^-0.5, which the 27B sets apart from the head dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+
+from engine.trainer.models import layers
+from engine.trainer.models.config import (
+    FULL,
+    GELU_TANH,
+    SLIDING,
+    DecoderConfig,
+    Finding,
+    alternating,
+    layer_type_findings,
+)
+from engine.trainer.models.decoder import Decoder, Mix, Tables, Weights
+from engine.trainer.models.table import Leaf, WeightTable
+
+
+@dataclass(frozen=True, slots=True)
+class Gemma2Config(DecoderConfig):
+    """Sizes and constants of one Gemma 2, by Hugging Face's names."""
+
+    query_pre_attn_scalar: int = 256
+    sliding_window: int = 4096
+    layer_types: tuple[str, ...] = ()  # left out: sliding, full, sliding, …
+    attn_logit_softcapping: float | None = 50.0
+    final_logit_softcapping: float | None = 30.0
+
+    NAME: ClassVar[str] = "Gemma 2"
+    MODEL_TYPE: ClassVar[str] = "gemma2"
+    ARCHITECTURE: ClassVar[str] = "Gemma2ForCausalLM"
+    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "attention_bias": (False,),
+        "attention_dropout": (0, 0.0),
+        "hidden_act": GELU_TANH,
+        "hidden_activation": (None, *GELU_TANH),
+        "rope_scaling": (None,),
+        "tie_word_embeddings": (True,),
+        "use_bidirectional_attention": (None, False),
+    }
+
+    def __post_init__(self) -> None:
+        if not self.layer_types:
+            pattern = tuple(FULL if index % 2 else SLIDING for index in range(self.num_hidden_layers))
+            object.__setattr__(self, "layer_types", pattern)
+
+    def rope_to_hf(self) -> dict[str, Any]:
+        """The plain rope, the activation, and the layers' types as a list."""
+        return {
+            "hidden_activation": "gelu_pytorch_tanh",
+            "layer_types": list(self.layer_types),
+            "rope_parameters": {"rope_theta": self.rope_theta, "rope_type": "default"},
+        }
+
+    def contradictions(self) -> list[Finding]:
+        """Those of every decoder, and of the layers' types."""
+        return DecoderConfig.contradictions(self) + layer_type_findings(self)
+
+    @property
+    def query_scale(self) -> float:
+        """What queries are multiplied by."""
+        return float(self.query_pre_attn_scalar**-0.5)
+
+    def layer_windows(self) -> tuple[int | None, ...] | None:
+        """See :class:`DecoderConfig`."""
+        return alternating(self)
+
+    @property
+    def attention_softcap(self) -> float | None:
+        """50 in all published models."""
+        return self.attn_logit_softcapping
+
+    @property
+    def final_softcap(self) -> float | None:
+        """30 in all published models."""
+        return self.final_logit_softcapping
+
+
+TABLE = WeightTable(
+    Leaf("embed", "V D", "model.embed_tokens.weight"),
+    Leaf("layers.attn_norm", "L D", "model.layers.{}.input_layernorm.weight"),
+    Leaf("layers.q", "L D NH", "model.layers.{}.self_attn.q_proj.weight"),
+    Leaf("layers.k", "L D KH", "model.layers.{}.self_attn.k_proj.weight"),
+    Leaf("layers.v", "L D KH", "model.layers.{}.self_attn.v_proj.weight"),
+    Leaf("layers.o", "L NH D", "model.layers.{}.self_attn.o_proj.weight"),
+    # The name that in Gemma 1 means the norm before the MLP: here it is the one after the attention.
+    Leaf("layers.post_attn_norm", "L D", "model.layers.{}.post_attention_layernorm.weight"),
+    Leaf("layers.mlp_norm", "L D", "model.layers.{}.pre_feedforward_layernorm.weight"),
+    Leaf("layers.gate", "L D F", "model.layers.{}.mlp.gate_proj.weight"),
+    Leaf("layers.up", "L D F", "model.layers.{}.mlp.up_proj.weight"),
+    Leaf("layers.down", "L F D", "model.layers.{}.mlp.down_proj.weight"),
+    Leaf("layers.post_mlp_norm", "L D", "model.layers.{}.post_feedforward_layernorm.weight"),
+    Leaf("norm", "D", "model.norm.weight"),
+)
+
+
+class Gemma2(Decoder):
+    """Gemma 2."""
+
+    TABLE: ClassVar[WeightTable] = TABLE
+
+    def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix) -> tuple[jax.Array, Any]:
+        """x [M, D] -> x + normed attention of its norm, + normed MLP of the norm of that."""
+        eps = self.config.rms_norm_eps
+        normed = layers.rms_norm(x, w["attn_norm"], eps)  # [M, D]
+        q, k, v = layers.qkv(normed, w, rope, self.config.head_dim)  # [B, T, N, H], 2 x [B, T, K, H]
+        q, k = layers.rotate(q, *rope) * self.config.query_scale, layers.rotate(k, *rope)
+        mixed, kept = mix(q, k, v)  # [M, N*H]
+        x = x + layers.rms_norm(layers.project(mixed, w, "o"), w["post_attn_norm"], eps)  # [M, D]
+        normed = layers.rms_norm(x, w["mlp_norm"], eps)
+        return x + layers.rms_norm(layers.gated_mlp(normed, w), w["post_mlp_norm"], eps), kept
+
+
+# What every family offers under the same names (see engine.trainer.models).
+CONFIG, MODEL, HF_NAMES = Gemma2Config, Gemma2, TABLE.hf_names
+weight_shapes, init_weights, param_count = TABLE.weight_shapes, TABLE.init_weights, TABLE.param_count
