@@ -11,6 +11,8 @@ reduction what it no longer proves.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +33,7 @@ def run(ctx: StepContext) -> StepResult:
     """Prove the job, then write the report."""
     spec, train_args = effective_job(ctx)
     watcher = _Watcher(ctx)
-    ctx = replace(ctx, emit=watcher.emit)
+    ctx = replace(ctx, emit=watcher.emit, work=_fresh_work(ctx.work))
     killed = _train_and_kill(ctx, spec, train_args) if ctx.args["kill"] else None
     _train_to_the_end(ctx, spec, train_args)
     if killed is not None and watcher.resumed_from != killed.event["train_step"]:
@@ -69,6 +71,16 @@ def effective_job(ctx: StepContext) -> tuple[Spec, dict[str, Any]]:
     return spec, {**ctx.ahead["train_sft"], **reduce, "save_every_steps": 1, "eval_every_steps": 0}
 
 
+def _fresh_work(work: Path) -> Path:
+    """An empty folder: what a killed smoke run left would be gone on with, and then nothing here is killed and resumed.
+
+    A name of its own, since the killed attempt's trainer may still be writing for a moment.
+    """
+    for old in work.glob("attempt-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix="attempt-", dir=work))
+
+
 class _Watcher:
     """Passes events on and remembers what the report needs."""
 
@@ -101,13 +113,13 @@ def _job(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any], **more: An
     return {**job, "stop_at": ctx.args["num_train_steps"], **more}
 
 
-def _train_and_kill(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any]) -> Killed | None:
+def _train_and_kill(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any]) -> Killed:
     job = _job(ctx, spec, train_args, stop_after_saves=1)
     outcome: Event | Killed = drive_trainer("train", job, ctx, kill_on="ready_to_die")
-    if isinstance(outcome, Killed):
-        ctx.note(f"killed the training process (SIGKILL) after train step {outcome.event['train_step']}")
-        return outcome
-    return None  # an earlier attempt of this smoke run had trained to the end already
+    if not isinstance(outcome, Killed):
+        raise RunFailed("R301", "the training process ended before its first checkpoint: nothing was killed")
+    ctx.note(f"killed the training process (SIGKILL) after train step {outcome.event['train_step']}")
+    return outcome
 
 
 def _train_to_the_end(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any]) -> None:

@@ -71,6 +71,18 @@ class Project:
             return True
         return False
 
+    def kill_at(self, words: str, times: int) -> None:
+        """Run, SIGKILL once a line with these words was said so many times."""
+        process = self.start()
+        assert process.stderr is not None
+        for line in process.stderr:
+            times -= words in line.decode()
+            if not times:
+                break
+        assert times == 0, f"the run never said {words!r}"
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
     def evidence(self) -> dict[str, Any]:
         """Every evidence file without times."""
         folder = next((self.root / "submission_runs").iterdir())
