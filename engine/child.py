@@ -31,6 +31,7 @@ from engine.errors import (
     InputInvalid,
     Interrupted,
     LockBusy,
+    RemoteRefused,
     RunFailed,
     RunspecError,
     Where,
@@ -48,6 +49,7 @@ _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
     2: InputInvalid,
     4: EvidenceIncomplete,
     6: LockBusy,
+    8: RemoteRefused,
     130: Interrupted,
 }
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from engine.log import redact
-from engine.words import PROGRESS_EVENTS, describe, duration, shown_facts
+from engine.words import PROGRESS, describe, duration, shown_facts
 
 LINE_EVERY_SECONDS = 2.0  # a notebook or a CI log should stay readable: one line of progress in 2 s
 INDENT = "      "
@@ -73,10 +73,10 @@ class PlainConsole:
     def _is_due(self, event: Mapping[str, Any]) -> bool:
         """Progress is shown at most every LINE_EVERY_SECONDS, but the first and the last always."""
         name = str(event.get("event", ""))
-        if name not in PROGRESS_EVENTS:
+        if name not in PROGRESS:
             return True
         now = self._clock()
-        done, total = ("train_step", "num_train_steps") if name == "train_step" else ("done", "total")
+        _, done, total = PROGRESS[name]
         is_last = event.get(done) is not None and event.get(done) == event.get(total)
         if is_last or name not in self._last or now - self._last[name] >= LINE_EVERY_SECONDS:
             self._last[name] = now

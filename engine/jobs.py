@@ -6,7 +6,7 @@ The trainer never sees the spec; a job has paths, hyper-parameters and a device,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,16 @@ def train_job(
         "cache": str(cache),
         "device": spec.device,
         "args": dict(args),
+    }
+
+
+def fetch_job(spec: Spec, any_of: Sequence[str]) -> dict[str, Any]:
+    """The whole job of ``python -m engine.trainer fetch``: the first of these files that the dataset has."""
+    return {
+        "hub": spec.dataset.hub,
+        "revision": spec.dataset.revision,
+        "any_of": list(any_of),
+        "device": spec.device,
     }
 
 

@@ -15,7 +15,7 @@ from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from engine.log import redact
-from engine.words import PROGRESS_EVENTS, describe, duration, number, shown_facts
+from engine.words import PROGRESS, describe, duration, number, shown_facts, size
 
 
 class LiveConsole:
@@ -52,22 +52,26 @@ class LiveConsole:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Progress moves the second bar; anything else is a line that stays."""
-        if event.get("event") in PROGRESS_EVENTS:
+        if event.get("event") in PROGRESS:
             self._advance(event)
         elif (line := describe(event)) is not None:
             self._say(f"      {line}")
 
     def _advance(self, event: Mapping[str, Any]) -> None:
-        is_training = event["event"] == "train_step"
-        done, total = ("train_step", "num_train_steps") if is_training else ("done", "total")
+        words, done, total = PROGRESS[event["event"]]
         facts = []
+        if event["event"] == "download":
+            facts.append(str(event["file"]))
+        if done.endswith("_bytes"):  # the bar counts bytes, the words say them in a unit for people
+            words = f"{words} {size(event[done])} of {size(event[total])}"
+        if event.get("bytes_per_second") is not None:
+            facts.append(f"{size(event['bytes_per_second'])}/s")
         if event.get("loss") is not None:
             facts.append(f"loss {number(event['loss'])}")
         if event.get("tokens_per_second") is not None:
             facts.append(f"{event['tokens_per_second']:,.0f} tokens/s")
         if event.get("seconds_left") is not None:
             facts.append(f"{duration(event['seconds_left'])} left")
-        words = "train step" if is_training else "generated"
         if self._work is None:
             self._work = self._progress.add_task(words, total=event.get(total), facts="")
         self._progress.update(

@@ -38,7 +38,8 @@ class StepRecord:
 class RunRecord:
     """A finished run, complete enough to render every evidence file from it and nothing else.
 
-    ``command`` is what was typed, ``started_at``/``finished_at`` are ISO 8601 UTC, ``overrides`` map
+    ``model_revision`` is the commit that the trainer fetched, ``model_revision_declared`` the branch, tag or commit
+    that the run-spec names (both None where the weights come from elsewhere). ``command`` is what was typed, ``started_at``/``finished_at`` are ISO 8601 UTC, ``overrides`` map
     ``id.key`` to the value of the command line. ``environment`` has: engine, python, platform, libraries
     {name: version}, commit_sha (40 hex or None), commit_dirty (bool or None), diff_sha256 (of the uncommitted
     change, or None), kaggle {run_type, notebook_url, notebook_version, run_id} or None.
@@ -61,6 +62,7 @@ class RunRecord:
     started_at: str
     finished_at: str
     steps: tuple[StepRecord, ...]
+    model_revision_declared: str | None = None
 
     def step_of(self, kind: str) -> StepRecord | None:
         """The last step of this kind, or None where the run had none."""

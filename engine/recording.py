@@ -31,6 +31,7 @@ def make_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> R
         command=session["command"],
         model_id=spec.model.id,
         model_revision=_model_revision(spec, steps),
+        model_revision_declared=spec.model.revision,
         dataset=spec.dataset.label,
         eval_set=spec.eval_set,
         eval_set_text=spec.resolve(spec.eval_set).read_text(encoding="utf-8"),

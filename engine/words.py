@@ -56,6 +56,18 @@ def number(value: Any) -> str:
     return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
+def size(count: float) -> str:
+    """Bytes for people, in the powers of ten that downloads and disks are sold in.
+
+    >>> size(512), size(15_300_000), size(5_012_345_678)
+    ('512 B', '15.3 MB', '5.01 GB')
+    """
+    for unit, scale, digits in (("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)):
+        if count >= scale:
+            return f"{count / scale:.{digits}f} {unit}"
+    return f"{count:.0f} B"
+
+
 def _progress(event: Mapping[str, Any], what: str, done: str, total: str) -> str:
     count = f"{event.get(done, '?')}"
     if event.get(total) is not None:
@@ -84,10 +96,36 @@ def _started(event: Mapping[str, Any]) -> str:
     return "on " + ", ".join(parts) if parts else "started"
 
 
+def _download(event: Mapping[str, Any]) -> str:
+    parts = [f"fetched {size(event['done_bytes'])} of {size(event['total_bytes'])}", str(event["file"])]
+    if event.get("bytes_per_second") is not None:
+        parts.append(f"{size(event['bytes_per_second'])}/s")
+    if event.get("seconds_left"):
+        parts.append(f"{duration(event['seconds_left'])} left")
+    return " · ".join(parts)
+
+
+def _resolved(event: Mapping[str, Any]) -> str:
+    missing = event["missing_bytes"]
+    there = f"{size(missing)} of {size(event['total_bytes'])} to fetch" if missing else "all in the cache"
+    return f"{_at(event)} is commit {event['commit'][:12]}: {event['n_files']} files, {there}"
+
+
+def _at(event: Mapping[str, Any]) -> str:
+    return f"{event['id']} at {event['revision'] or 'its default revision'}"
+
+
 _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "started": _started,
     "train_step": lambda event: _progress(event, "train step", "train_step", "num_train_steps"),
     "generated": lambda event: _progress(event, "generated", "done", "total"),
+    "download": _download,
+    "resolved": _resolved,
+    "hub_retry": lambda event: f"{event['reason']}; trying again in {duration(event['wait_seconds'])}",
+    "hub_offline": lambda event: (
+        f"the hub cannot be reached: using the earlier download of {_at(event)}, commit {event['commit'][:12]}"
+    ),
+    "hub_bad_file": lambda event: f"{event['file']} in the cache is damaged; it is removed and fetched again",
     "compiled": lambda event: f"compiled in {duration(event['seconds'])}",
     "eval": lambda event: f"evaluated after train step {event['train_step']}: loss {number(event['eval_loss'])}",
     "checkpoint": lambda event: f"checkpoint at train step {event['train_step']}",
@@ -100,7 +138,12 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "stopped": lambda event: f"stopped after train step {event['train_step']}; state saved",
 }
 _SILENT = frozenset({"finished", "devices", "error"})  # the runner says these in its own words
-PROGRESS_EVENTS = frozenset({"train_step", "generated"})
+# Events that come often: their words on the live display, and the fields that say how far.
+PROGRESS: Mapping[str, tuple[str, str, str]] = {
+    "train_step": ("train step", "train_step", "num_train_steps"),
+    "generated": ("generated", "done", "total"),
+    "download": ("fetching", "done_bytes", "total_bytes"),
+}
 
 
 def describe(event: Mapping[str, Any]) -> str | None:

@@ -90,7 +90,7 @@ def names_agree(evidence: Evidence) -> Answer:
     manifest, record = evidence.manifest, evidence.record
     problems = [
         f"{key}: {manifest.get(key)!r} in run_manifest.json, {record.get(key)!r} in run_record.json"
-        for key in ("run_version", "model_id", "dataset", "eval_set", "command")
+        for key in ("run_version", "model_id", "model_revision", "dataset", "eval_set", "command")
         if manifest.get(key) != record.get(key)
     ]
     problems += [

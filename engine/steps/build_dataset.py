@@ -55,7 +55,7 @@ def _rows(ctx: StepContext) -> tuple[list[Row], Source, dict[str, str]]:
     if dataset.hub is None:
         rows, source = _from_file(dataset, ctx.spec.resolve(dataset.path or ""))
         return rows, source, {}
-    path, commit = fetch_dataset_file(dataset, ctx.cache / "hub")
+    path, commit = fetch_dataset_file(ctx)
     rows, source = _from_file(dataset, path)
     return rows, source, {"dataset_commit": commit}
 

@@ -1,7 +1,7 @@
 """``python -m engine.trainer VERB JOB.json``: the trainer in a process of its own.
 
 Verbs: ``train`` (see engine.trainer.train), ``generate`` (engine.trainer.generate), ``probe`` (what devices there
-are). Events go to standard output, one JSON object a line; the process ends when its standard input does.
+are), ``fetch`` (a data file from the hub, see engine.trainer.hub). Events go to standard output, one JSON object a line; the process ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, Where
-from engine.trainer import device, process
+from engine.trainer import device, hub, process
 
-VERBS = ("train", "generate", "probe")
+VERBS = ("train", "generate", "probe", "fetch")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 
 
@@ -30,6 +30,9 @@ def main(arguments: list[str]) -> int:
     stopping = process.stop_on_sigterm()
     try:
         job = _read_job(Path(arguments[1]))
+        if arguments[0] == "fetch":
+            _fetch(job, emit, stopping)
+            return 0
         device.select(job["device"])
         _configure_jax(job.get("cache"))
         _do(arguments[0], job, emit, stopping)
@@ -68,6 +71,13 @@ def _do(verb: str, job: Mapping[str, Any], emit: process.Emit, stopping: process
 
             device.describe(job["device"])
             run_generate(job, emit, stopping)
+
+
+def _fetch(job: Mapping[str, Any], emit: process.Emit, stopping: process.Stopping) -> None:
+    """No device, no JAX. The report: {path, commit}."""
+    repository = hub.Repository(job["hub"], job["revision"], "dataset")
+    path, commit = hub.fetch_file(repository, job["any_of"], emit=emit, stopping=stopping)
+    emit({"event": "finished", "report": {"path": str(path), "commit": commit}})
 
 
 def _configure_jax(cache: str | None) -> None:

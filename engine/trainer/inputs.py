@@ -22,6 +22,7 @@ from engine.trainer import device, hub
 from engine.trainer.args import TrainArgs
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.packing import Packed, pack_rows, permutation
+from engine.trainer.process import Emit, Stopping
 from engine.trainer.rows import Fitted, TokenRow, fit_rows, read_token_rows
 from engine.trainer.tokenizer import Tokenizer, build_chars
 from engine.trainer.weights import load_folder
@@ -53,15 +54,18 @@ class Data:
     longest: int
 
 
-def load_model(job: Mapping[str, Any], args: TrainArgs, cache: Path | None) -> Model:
-    """Fresh weights, a local folder, or the hub's. Raises InputInvalid (M codes, T116)."""
+def load_model(job: Mapping[str, Any], args: TrainArgs, emit: Emit, stopping: Stopping) -> Model:
+    """Fresh weights, a local folder, or the hub's. Raises InputInvalid (M codes, T116), what hub.fetch raises."""
     dtype = jnp.dtype(args.dtype)
     if job["init"] == "random":
         tokenizer = build_chars()
         config = config_from_hf({**job["config"], **_tokenizer_keys(job["config"], tokenizer)}, "the run-spec")
         module = create(config, seed=args.seed, param_dtype=dtype, compute_dtype=dtype)
         return Model(module, config, tokenizer, None, f"random, seed {args.seed}")
-    folder, commit = (Path(job["path"]), None) if job.get("path") else hub.fetch(job["id"], job["revision"], cache)
+    if job.get("path"):
+        folder, commit = Path(job["path"]), None
+    else:
+        folder, commit = hub.fetch(job["id"], job["revision"], emit=emit, stopping=stopping)
     module, config, tokenizer = load_folder(folder, param_dtype=dtype, compute_dtype=dtype)
     return Model(module, config, tokenizer, commit, commit or _folder_digest(folder))
 

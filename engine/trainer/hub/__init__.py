@@ -1,0 +1,199 @@
+"""A model or a data file from the Hugging Face hub to this machine, and the commit it is at.
+
+What goes in: a repository's id and a revision (branch, tag or commit; None: the hub's default branch). What comes
+out: the local folder (or file) and the 40-hex commit that the revision stood for.
+
+    folder, commit = fetch("google/gemma-2b", "flax")
+
+Everything lies in the hub's own cache (HF_HOME, HF_HUB_CACHE), in the layout of huggingface_hub: what another
+program has fetched serves here and the other way round. Only what :mod:`engine.trainer.weights` reads is fetched:
+configuration, tokenizer, and the weights in one format, safetensors where the revision has them, else Flax msgpack;
+of sharded weights the shards that the index names. A download that was cut, or whose process was killed, goes on
+where it stopped; each file is checked against the hub's own digest before it becomes visible. Where the hub
+cannot be reached an earlier, complete download of the same revision serves, and an event says so.
+
+Events: ``resolved`` {id, revision, commit, n_files, total_bytes, missing_bytes}, ``download`` {file, done_bytes,
+total_bytes, bytes_per_second, seconds_left} (bytes of all files that had to be fetched), ``hub_retry`` {reason,
+wait_seconds}, ``hub_offline`` {id, revision, commit}, ``hub_bad_file`` {file}.
+
+Errors never hold a header, a token, an address with a query, or the client's own exception: a caller may print
+them, their causes included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from engine.errors import InputInvalid, RunspecError, Where
+from engine.trainer.hub.cache import Cache, leads_astray
+from engine.trainer.hub.choice import choose_weights, index_shards, small_files
+from engine.trainer.hub.client import Client, HubClient, Listing, RemoteFile, Repository
+from engine.trainer.hub.download import Download
+from engine.trainer.hub.errors import explain, is_passing, is_unreachable, unknown_revision
+from engine.trainer.hub.patience import Patience
+from engine.trainer.hub.progress import Emit, Progress, Stopping, ignore, never
+
+__all__ = ["HubClient", "Repository", "fetch", "fetch_file"]
+
+Result = TypeVar("Result")
+
+
+def fetch(
+    model_id: str,
+    revision: str | None,
+    cache: str | Path | None = None,
+    *,
+    emit: Emit = ignore,
+    stopping: Stopping = never,
+    client: Client | None = None,
+) -> tuple[Path, str]:
+    """A model's folder and its commit. ``cache`` None: the hub's own.
+
+    Raises InputInvalid M402 (no such model or revision), M404 (no weights that can be read); RemoteRefused M401
+    (no access), M403 (not reachable, not in the cache), M405 (failed), M406 (wrong digest); RunFailed M407 (disk
+    full); Interrupted M408 (``stopping`` said so).
+    """
+    repository = Repository(model_id, revision, "model")
+    job = _Fetch(repository, client or HubClient(), cache, emit, stopping)
+    return _without_a_past(job.model, job)
+
+
+def fetch_file(
+    repository: Repository,
+    any_of: Sequence[str],
+    cache: str | Path | None = None,
+    *,
+    emit: Emit = ignore,
+    stopping: Stopping = never,
+    client: Client | None = None,
+) -> tuple[Path, str]:
+    """The first of the named files that the repository has, and the commit. Raises as :func:`fetch` does."""
+    job = _Fetch(repository, client or HubClient(), cache, emit, stopping)
+    return _without_a_past(lambda: job.one_file(any_of), job)
+
+
+def _without_a_past(work: Callable[[], Result], job: _Fetch) -> Result:
+    """The result, or an error that does not remember the client's: that one holds the request, token included."""
+    try:
+        return work()
+    except RunspecError as error:
+        failure = error
+    # The client library's HTTP layer has changed three times: its errors are told apart by kind and name.
+    except Exception as error:  # noqa: BLE001
+        failure = job.explained(error)
+    failure.__cause__ = failure.__context__ = None
+    raise failure  # outside the handler: inside it Python would note the client's error as the context
+
+
+class _Fetch:
+    """One fetch: what it was asked, and whom it talks to."""
+
+    def __init__(
+        self, repository: Repository, client: Client, cache: str | Path | None, emit: Emit, stopping: Stopping
+    ) -> None:
+        self.repository, self.client, self.emit = repository, client, emit
+        self.cache = Cache(Path(cache) if cache is not None else client.cache_root(), repository)
+        self.patience = Patience(emit, stopping, repository)
+        self.stopping = stopping
+
+    def model(self) -> tuple[Path, str]:
+        """See :func:`fetch`."""
+        listing = self._listing(self._is_complete_model)
+        if isinstance(listing, str):
+            return self.cache.snapshot(listing), listing
+        weights = choose_weights(listing.files, self.repository)
+        wanted = [*small_files(listing.files), *weights]
+        if len(weights) == 1 and weights[0].endswith(".index.json"):
+            index = self._bring(listing, weights, silent=True) / weights[0]
+            wanted += index_shards(index, listing.files, self.repository)
+        return self._bring(listing, wanted), listing.commit
+
+    def one_file(self, any_of: Sequence[str]) -> tuple[Path, str]:
+        """See :func:`fetch_file`."""
+        listing = self._listing(lambda commit: any((self.cache.snapshot(commit) / name).is_file() for name in any_of))
+        if isinstance(listing, str):
+            folder = self.cache.snapshot(listing)
+            return next(folder / name for name in any_of if (folder / name).is_file()), listing
+        for name in any_of:
+            if name in listing.files:
+                return self._bring(listing, [name]) / name, listing.commit
+        alike = [name for name in sorted(listing.files) if Path(name).suffix == Path(any_of[0]).suffix]
+        raise InputInvalid(
+            "M409",
+            f"{self.repository.kind} {self.repository.id} has no {' or '.join(any_of)}",
+            where=Where(file=self.repository.id),
+            hint=f"name the file with path: …; of its kind it has: {', '.join(alike) or 'none'}",
+        )
+
+    def _listing(self, is_complete: Callable[[str], bool]) -> Listing | str:
+        """What the hub says of the revision; the commit of an earlier download where nobody answers."""
+        if leads_astray(self.repository.revision):
+            raise unknown_revision(self.repository, ())
+
+        def earlier() -> str | None:
+            commit = self.cache.commit_of(self.repository.revision)
+            return commit if commit is not None and is_complete(commit) else None
+
+        def is_hopeless(error: Exception) -> bool:
+            """With an earlier download at hand nobody waits for a network that is not there."""
+            return is_unreachable(error) and earlier() is not None
+
+        try:
+            return self.patience.ask(lambda: self.client.info(self.repository), is_hopeless)
+        except Exception as error:
+            commit = earlier() if is_unreachable(error) or is_passing(error) else None
+            if commit is None:
+                raise
+        facts = {"id": self.repository.id, "revision": self.repository.revision, "commit": commit}
+        self.emit({"event": "hub_offline", **facts})
+        return commit
+
+    def _is_complete_model(self, commit: str) -> bool:
+        """Whether an earlier download can be loaded: configuration, tokenizer, all weights."""
+        folder = self.cache.snapshot(commit)
+        names = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+        if not {"config.json", "tokenizer.json"} <= names:
+            return False
+        try:
+            weights = choose_weights(names, self.repository)
+            if weights[0].endswith(".index.json"):
+                index_shards(folder / weights[0], names, self.repository)
+        except InputInvalid:
+            return False
+        return True
+
+    def _bring(self, listing: Listing, names: Sequence[str], *, silent: bool = False) -> Path:
+        """Have these files in the snapshot's folder; returns the folder."""
+        files = [self._known(listing, name) for name in names]
+        missing = [file for file in files if not self.cache.has(listing.commit, file, self._bad_file)]
+        progress = Progress(self.emit, missing)
+        if not silent:
+            self.emit(
+                {
+                    "event": "resolved",
+                    "id": self.repository.id,
+                    "revision": self.repository.revision,
+                    "commit": listing.commit,
+                    "n_files": len(files),
+                    "total_bytes": sum(file.size for file in files),
+                    "missing_bytes": progress.total,
+                }
+            )
+        self.cache.check_space(missing)
+        for file in missing:
+            Download(self.repository, self.client, self.cache, self.patience, progress, listing.commit).run(file)
+        self.cache.note_revision(self.repository.revision, listing.commit)
+        return self.cache.snapshot(listing.commit)
+
+    def _known(self, listing: Listing, name: str) -> RemoteFile:
+        """The file with its size and digest, asked for by itself where the listing does not have them."""
+        return listing.files[name] or self.patience.ask(lambda: self.client.stat(self.repository, listing.commit, name))
+
+    def _bad_file(self, file: RemoteFile) -> None:
+        self.emit({"event": "hub_bad_file", "file": file.name})
+
+    def explained(self, error: Exception) -> RunspecError:
+        """The client's error in the house's terms; for an unknown revision with those that exist."""
+        return explain(error, self.repository, self.client)

@@ -1,0 +1,62 @@
+"""Which files of a repository make a model: small ones, and the weights in the one format that is preferred.
+
+>>> choose_weights(["config.json", "model.safetensors", "flax_model.msgpack"], Repository("a/b", None, "model"))
+['model.safetensors']
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from engine.errors import InputInvalid, Where
+from engine.trainer.hub.client import Repository
+from engine.trainer.tokenizer import COMPANION_FILES, CONFIG_FILE, SPECIALS_FILE, TOKENIZER_FILE
+
+SMALL_FILES = ("config.json", "generation_config.json", TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
+# The order in which engine.trainer.weight_files looks for them.
+WEIGHTS = ("model.safetensors", "flax_model.msgpack")
+SHOWN = 5
+
+
+def small_files(names: Collection[str]) -> list[str]:
+    """Configuration, tokenizer and chat template, as far as there are any."""
+    return sorted(name for name in names if name in SMALL_FILES)
+
+
+def choose_weights(names: Collection[str], repository: Repository) -> list[str]:
+    """The one file of weights, or the index of those in shards. Raises InputInvalid M404 where there is neither."""
+    for whole in WEIGHTS:
+        for name in (whole, f"{whole}.index.json"):
+            if name in names:
+                return [name]
+    kinds = ", ".join(sorted({Path(name).suffix for name in names if Path(name).suffix})) or "no files"
+    raise InputInvalid(
+        "M404",
+        f"{repository.at} has neither safetensors nor Flax weights (it has: {kinds})",
+        where=Where(file=repository.id),
+        hint="name another revision of the model; google/gemma-2b has Flax weights at revision flax",
+    )
+
+
+def index_shards(index: Path, names: Collection[str], repository: Repository) -> list[str]:
+    """The shards that an index names. Raises InputInvalid M404: it is no index, or names what is not there."""
+    where = Where(file=f"{repository.id}/{index.name}")
+    try:
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        bad = [name for name in shards if Path(name).name != name]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputInvalid("M404", f"the index of the weights of {repository.at} is no index", where=where,
+                           hint="name another revision of the model") from None  # fmt: skip
+    missing = bad + [name for name in shards if name not in names and name not in bad]
+    if missing or not shards:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        raise InputInvalid(
+            "M404",
+            f"the index of the weights of {repository.at} names what is not there: "
+            f"{', '.join(missing[:SHOWN]) or 'nothing at all'}{more}",
+            where=where,
+            hint="name another revision of the model, or tell its owner",
+        )
+    return shards

@@ -1,0 +1,147 @@
+"""One file from the hub into the cache: goes on where it stopped, is checked, then becomes visible.
+
+The bytes are gathered in a partial file beside the blobs, held by a kernel lock, so that two processes that want
+the same file fetch it once. A connection that breaks is opened again from where it broke (an HTTP range request);
+a process that is killed leaves the partial file, and the next one goes on from it. The digest is computed while
+the bytes come in; a file that has another than the hub lists is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from engine.trainer.hub.cache import PIECE, Cache, Digest
+from engine.trainer.hub.client import Client, RangeRefused, RemoteFile, Repository
+from engine.trainer.hub.errors import reason_of, status_of, wrong_digest
+from engine.trainer.hub.patience import NAP, Patience
+from engine.trainer.hub.progress import Progress
+
+UNSATISFIABLE_RANGE = 416
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Fetches files of one commit."""
+
+    repository: Repository
+    client: Client
+    cache: Cache
+    patience: Patience
+    progress: Progress
+    commit: str
+
+    def run(self, file: RemoteFile) -> None:
+        """Fetch one file. Raises RemoteRefused M406, Interrupted M408, and the client's exceptions."""
+        self.progress.file(file.name)
+        with self._partial(file) as descriptor:
+            if descriptor is None:  # another process has fetched it while we waited
+                self.cache.link(self.commit, file)
+                self.progress.at(file.size)
+            else:
+                self._fill(descriptor, file)
+                os.fsync(descriptor)
+                self.cache.publish(self.commit, file)
+        self.progress.end_of_file()
+
+    @contextmanager
+    def _partial(self, file: RemoteFile) -> Iterator[int | None]:
+        """The partial file, locked; None where the blob has appeared meanwhile."""
+        path = self.cache.partial(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                self._lock(descriptor)
+                if self.cache.blob(file).is_file():
+                    path.unlink(missing_ok=True)
+                    yield None
+                    return
+                # Whoever held the lock may have published the file under our hands: then this one is nowhere.
+                if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                    yield descriptor
+                    return
+            finally:
+                os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                self.patience.check_stop()
+                time.sleep(NAP)
+
+    def _fill(self, descriptor: int, file: RemoteFile) -> None:
+        """Bring the partial file to its full, checked length."""
+        digest, offset = self._digest_so_far(descriptor, file)
+        while offset < file.size:
+            try:
+                digest, offset = self._receive(descriptor, file, digest, offset)
+            except Exception as error:  # told apart by kind; what is final is raised again
+                offset = os.lseek(descriptor, 0, os.SEEK_END)
+                if self._must_begin_again(error) and offset:
+                    digest, offset = self._begin_again(descriptor, file)
+                    continue
+                pause = self.patience.pause_after(error)
+                if pause is None:
+                    raise
+                reason = reason_of(error)
+                digest, offset = self._digest_so_far(descriptor, file)
+            else:
+                if offset >= file.size:
+                    break
+                reason, pause = "the connection ended early", self.patience.pause_after(ConnectionError())
+                if pause is None:
+                    raise ConnectionError
+            self.patience.wait(pause, reason)
+        if digest.text() != file.etag or offset != file.size:
+            self.cache.partial(file).unlink(missing_ok=True)
+            raise wrong_digest(self.repository, file.name, file.etag, digest.text(), offset)
+
+    def _must_begin_again(self, error: Exception) -> bool:
+        return isinstance(error, RangeRefused) or status_of(error) == UNSATISFIABLE_RANGE
+
+    def _begin_again(self, descriptor: int, file: RemoteFile) -> tuple[Digest, int]:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        self.progress.at(0)
+        return Digest(file), 0
+
+    def _digest_so_far(self, descriptor: int, file: RemoteFile) -> tuple[Digest, int]:
+        """Of what lies in the partial file; the descriptor then stands at its end."""
+        digest, offset = Digest(file), os.lseek(descriptor, 0, os.SEEK_SET)
+        while piece := os.read(descriptor, PIECE):
+            digest.add(piece)
+            offset += len(piece)
+        if offset > file.size:  # of nothing that we know
+            return self._begin_again(descriptor, file)
+        self.progress.at(offset)
+        return digest, offset
+
+    def _receive(self, descriptor: int, file: RemoteFile, digest: Digest, offset: int) -> tuple[Digest, int]:
+        """One connection: from ``offset`` to wherever it leads."""
+        with self.client.open(self.repository, self.commit, file.name, offset) as body:
+            if body.start != offset:  # the server does not know ranges and sends all of it
+                digest, offset = self._begin_again(descriptor, file)
+            for chunk in body.chunks:
+                self.patience.check_stop()
+                _write(descriptor, chunk)
+                digest.add(chunk)
+                offset += len(chunk)
+                self.progress.add(len(chunk))
+                self.patience.used = 0
+                if offset > file.size:
+                    break
+        return digest, offset
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,84 @@
+"""Trying again: which failures pass by themselves, how long to wait, and when to give up.
+
+    listing = patience.ask(lambda: client.info(repository))
+
+Waits of 1, 2, 4 and 8 seconds (or as long as the hub's Retry-After says), each announced by a ``hub_retry``
+event and ended at once by the wish to stop. A request that was answered with "no" is never repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from engine.errors import Interrupted, Where
+from engine.trainer.hub.client import Repository
+from engine.trainer.hub.errors import is_passing, reason_of, status_of
+from engine.trainer.hub.progress import Emit, Stopping
+
+Result = TypeVar("Result")
+
+WAITS = (1.0, 2.0, 4.0, 8.0)
+LONGEST_WAIT = 120.0  # a hub that asks for more is asked again by the person
+NAP = 0.1
+
+
+class Patience:
+    """One fetch's waits; ``used`` counts those since something last went forward."""
+
+    def __init__(self, emit: Emit, stopping: Stopping, repository: Repository) -> None:
+        self._emit, self.stopping, self._repository = emit, stopping, repository
+        self.used = 0
+        self.is_passing = is_passing
+
+    def ask(self, question: Callable[[], Result], give_up: Callable[[Exception], bool] = lambda _: False) -> Result:
+        """The answer. Raises the client's exception where it is final, or the waits are used up."""
+        while True:
+            try:
+                answer = question()
+            except Exception as error:  # told apart by kind; what is final is raised again
+                pause = None if give_up(error) else self.pause_after(error)
+                if pause is None:
+                    raise
+                reason = reason_of(error)
+            else:
+                self.used = 0
+                return answer
+            self.wait(pause, reason)
+
+    def pause_after(self, error: Exception) -> float | None:
+        """How long to wait before the next attempt; None: no attempt more."""
+        if not is_passing(error) or self.used >= len(WAITS):
+            return None
+        pause = _asked_for(error) or WAITS[self.used]
+        if pause > LONGEST_WAIT:
+            return None
+        self.used += 1
+        return pause
+
+    def wait(self, seconds: float, reason: str) -> None:
+        """Wait, unless asked to stop. Raises Interrupted M408."""
+        self._emit({"event": "hub_retry", "reason": reason, "wait_seconds": seconds})
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check_stop()
+            time.sleep(min(NAP, left))
+
+    def check_stop(self) -> None:
+        """Raises Interrupted M408 where the person asked to stop."""
+        if self.stopping():
+            raise Interrupted(
+                "M408",
+                f"stopped while fetching {self._repository.id}",
+                where=Where(file=self._repository.id),
+                hint="what has been fetched is kept, and the next run goes on from there",
+            )
+
+
+def _asked_for(error: Exception) -> float | None:
+    """Seconds of a Retry-After header (the form with a date is not used by the hub)."""
+    if status_of(error) not in (429, 503):
+        return None
+    value = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+    return float(value) if value.isdecimal() else None

@@ -1,0 +1,74 @@
+"""How far a fetch is: ``download`` events, one a second at most, the first and the last always.
+
+progress = Progress(emit, missing)      # bytes of all files that have to be fetched
+progress.file("model.safetensors", 0)
+progress.add(65536)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from engine.trainer.hub.client import RemoteFile
+
+Emit = Callable[[Mapping[str, Any]], None]
+Stopping = Callable[[], bool]
+
+EVENT_EVERY_SECONDS = 1.0
+
+
+def ignore(_: Mapping[str, Any]) -> None:
+    """The listener of those who do not listen."""
+
+
+def never() -> bool:
+    """The wish to stop of those who have none."""
+    return False
+
+
+class Progress:
+    """Counts bytes over all files. What lay in a partial file from an earlier attempt counts, but not as speed."""
+
+    def __init__(self, emit: Emit, missing: Sequence[RemoteFile], clock: Callable[[], float] = time.monotonic) -> None:
+        self._emit, self._clock = emit, clock
+        self.total = sum(file.size for file in missing)
+        self._done = self._begun_at = self._received = 0
+        self._file = ""
+        self._started = clock()
+        self._last = float("-inf")
+
+    def file(self, name: str) -> None:
+        """The file that comes now."""
+        self._file, self._begun_at = name, self._done
+
+    def at(self, offset: int) -> None:
+        """How many bytes of the file are there by now without having been received: of an earlier attempt, or none."""
+        self._done = self._begun_at + offset
+        self._say(force=self._last == float("-inf"))
+
+    def add(self, received: int) -> None:
+        """Bytes that came over the network and are written."""
+        self._done += received
+        self._received += received
+        self._say()
+
+    def end_of_file(self) -> None:
+        """The file is complete and checked."""
+        self._say(force=self._done >= self.total)
+
+    def _say(self, *, force: bool = False) -> None:
+        now = self._clock()
+        if not force and now - self._last < EVENT_EVERY_SECONDS:
+            return
+        # The last word belongs to end_of_file: complete and checked, not merely received.
+        if not force and self._done >= self.total:
+            return
+        self._last = now
+        pace = self._received / elapsed if (elapsed := now - self._started) > 0 else 0.0
+        event = {"event": "download", "file": self._file, "done_bytes": self._done, "total_bytes": self.total}
+        if pace > 0:
+            left = max(self.total - self._done, 0) / pace
+            event |= {"bytes_per_second": round(pace), "seconds_left": round(left, 1)}
+        self._emit(event)
