@@ -28,10 +28,10 @@ from typing import TypeVar
 
 from engine.errors import InputInvalid, RunspecError, Where
 from engine.trainer.hub.cache import Cache, leads_astray
-from engine.trainer.hub.choice import choose_weights, index_shards, small_files
+from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_weights, small_files
 from engine.trainer.hub.client import Client, HubClient, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import Download
-from engine.trainer.hub.errors import explain, is_passing, is_unreachable, unknown_revision
+from engine.trainer.hub.errors import branches, explain, is_passing, is_unreachable, unknown_revision
 from engine.trainer.hub.patience import Patience
 from engine.trainer.hub.progress import Emit, Progress, Stopping, ignore, never
 
@@ -83,7 +83,8 @@ def _without_a_past(work: Callable[[], Result], job: _Fetch) -> Result:
     # The client library's HTTP layer has changed three times: its errors are told apart by kind and name.
     except Exception as error:  # noqa: BLE001
         failure = job.explained(error)
-    failure.__cause__ = failure.__context__ = None
+    # Not even the frames are kept: the client's hold the headers of the request.
+    failure.__cause__ = failure.__context__ = failure.__traceback__ = None
     raise failure  # outside the handler: inside it Python would note the client's error as the context
 
 
@@ -103,10 +104,12 @@ class _Fetch:
         listing = self._listing(self._is_complete_model)
         if isinstance(listing, str):
             return self.cache.snapshot(listing), listing
-        weights = choose_weights(listing.files, self.repository)
-        wanted = [*small_files(listing.files), *weights]
-        if len(weights) == 1 and weights[0].endswith(".index.json"):
-            index = self._bring(listing, weights, silent=True) / weights[0]
+        weights = choose_weights(listing.files)
+        if weights is None:
+            raise no_weights(self.repository, listing.files, branches(self.repository, self.client))
+        wanted = [*small_files(listing.files), weights]
+        if weights.endswith(INDEX):
+            index = self._bring(listing, [weights], silent=True) / weights
             wanted += index_shards(index, listing.files, self.repository)
         return self._bring(listing, wanted), listing.commit
 
@@ -156,13 +159,13 @@ class _Fetch:
         names = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
         if not {"config.json", "tokenizer.json"} <= names:
             return False
+        weights = choose_weights(names)
+        if weights is None or not weights.endswith(INDEX):
+            return weights is not None
         try:
-            weights = choose_weights(names, self.repository)
-            if weights[0].endswith(".index.json"):
-                index_shards(folder / weights[0], names, self.repository)
+            return bool(index_shards(folder / weights, names, self.repository))
         except InputInvalid:
             return False
-        return True
 
     def _bring(self, listing: Listing, names: Sequence[str], *, silent: bool = False) -> Path:
         """Have these files in the snapshot's folder; returns the folder."""

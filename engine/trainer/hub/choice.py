@@ -1,13 +1,13 @@
 """Which files of a repository make a model: small ones, and the weights in the one format that is preferred.
 
->>> choose_weights(["config.json", "model.safetensors", "flax_model.msgpack"], Repository("a/b", None, "model"))
-['model.safetensors']
+>>> choose_weights(["config.json", "model.safetensors", "flax_model.msgpack"])
+'model.safetensors'
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from engine.errors import InputInvalid, Where
@@ -17,6 +17,7 @@ from engine.trainer.tokenizer import COMPANION_FILES, CONFIG_FILE, SPECIALS_FILE
 SMALL_FILES = ("config.json", "generation_config.json", TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
 # The order in which engine.trainer.weight_files looks for them.
 WEIGHTS = ("model.safetensors", "flax_model.msgpack")
+INDEX = ".index.json"
 SHOWN = 5
 
 
@@ -25,18 +26,20 @@ def small_files(names: Collection[str]) -> list[str]:
     return sorted(name for name in names if name in SMALL_FILES)
 
 
-def choose_weights(names: Collection[str], repository: Repository) -> list[str]:
-    """The one file of weights, or the index of those in shards. Raises InputInvalid M404 where there is neither."""
-    for whole in WEIGHTS:
-        for name in (whole, f"{whole}.index.json"):
-            if name in names:
-                return [name]
+def choose_weights(names: Collection[str]) -> str | None:
+    """The one file of weights, or the index of those in shards; None where there is neither."""
+    candidates = [name for whole in WEIGHTS for name in (whole, f"{whole}{INDEX}")]
+    return next((name for name in candidates if name in names), None)
+
+
+def no_weights(repository: Repository, names: Collection[str], branches: Sequence[str]) -> InputInvalid:
+    """M404, with the branches: the weights may lie on another one."""
     kinds = ", ".join(sorted({Path(name).suffix for name in names if Path(name).suffix})) or "no files"
-    raise InputInvalid(
+    return InputInvalid(
         "M404",
         f"{repository.at} has neither safetensors nor Flax weights (it has: {kinds})",
         where=Where(file=repository.id),
-        hint="name another revision of the model; google/gemma-2b has Flax weights at revision flax",
+        hint=f"name another revision; there are: {', '.join(branches)}" if branches else "name another revision",
     )
 
 

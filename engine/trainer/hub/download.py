@@ -80,32 +80,29 @@ class Download:
     def _fill(self, descriptor: int, file: RemoteFile) -> None:
         """Bring the partial file to its full, checked length."""
         digest, offset = self._digest_so_far(descriptor, file)
+        was_refused = False
         while offset < file.size:
+            problem: Exception = ConnectionError()  # an end without a word, before all was there
             try:
                 digest, offset = self._receive(descriptor, file, digest, offset)
-            except Exception as error:  # told apart by kind; what is final is raised again
-                offset = os.lseek(descriptor, 0, os.SEEK_END)
-                if self._must_begin_again(error) and offset:
-                    digest, offset = self._begin_again(descriptor, file)
-                    continue
-                pause = self.patience.pause_after(error)
-                if pause is None:
-                    raise
-                reason = reason_of(error)
+            except Exception as error:  # noqa: BLE001 - told apart by kind; what is final is raised again below
+                problem = error
                 digest, offset = self._digest_so_far(descriptor, file)
-            else:
-                if offset >= file.size:
+            if offset >= file.size:
+                break
+            if offset and _is_refused_part(problem):
+                if was_refused:  # the file that is there ends before the one that is listed
                     break
-                reason, pause = "the connection ended early", self.patience.pause_after(ConnectionError())
-                if pause is None:
-                    raise ConnectionError
-            self.patience.wait(pause, reason)
+                was_refused = True
+                digest, offset = self._begin_again(descriptor, file)
+                continue
+            pause = self.patience.pause_after(problem)
+            if pause is None:
+                raise problem
+            self.patience.wait(pause, reason_of(problem))
         if digest.text() != file.etag or offset != file.size:
             self.cache.partial(file).unlink(missing_ok=True)
             raise wrong_digest(self.repository, file.name, file.etag, digest.text(), offset)
-
-    def _must_begin_again(self, error: Exception) -> bool:
-        return isinstance(error, RangeRefused) or status_of(error) == UNSATISFIABLE_RANGE
 
     def _begin_again(self, descriptor: int, file: RemoteFile) -> tuple[Digest, int]:
         os.ftruncate(descriptor, 0)
@@ -139,6 +136,10 @@ class Download:
                 if offset > file.size:
                     break
         return digest, offset
+
+
+def _is_refused_part(error: Exception) -> bool:
+    return isinstance(error, RangeRefused) or status_of(error) == UNSATISFIABLE_RANGE
 
 
 def _write(descriptor: int, data: bytes) -> None:

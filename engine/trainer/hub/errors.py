@@ -47,7 +47,7 @@ def is_passing(error: BaseException) -> bool:
 def reason_of(error: BaseException) -> str:
     """A few words for an event."""
     status = status_of(error)
-    return f"the hub answers HTTP {status}" if status is not None else f"no connection ({type(error).__name__})"
+    return f"the hub answers HTTP {status}" if status is not None else f"the connection failed ({type(error).__name__})"
 
 
 def explain(error: Exception, repository: Repository, client: Client) -> RunspecError:
@@ -56,7 +56,7 @@ def explain(error: Exception, repository: Repository, client: Client) -> Runspec
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return disk_full(repository)
     if "RevisionNotFoundError" in kinds:
-        return unknown_revision(repository, _branches(repository, client))
+        return unknown_revision(repository, branches(repository, client))
     if "GatedRepoError" in kinds:
         return _gated(repository, client, status)
     if "RepositoryNotFoundError" in kinds or "HFValidationError" in kinds:
@@ -142,7 +142,7 @@ def _unknown_repository(repository: Repository, client: Client, status: int | No
     return InputInvalid("M402", message, where=Where(file=repository.id), hint=hint)
 
 
-def _branches(repository: Repository, client: Client) -> list[str]:
+def branches(repository: Repository, client: Client) -> list[str]:
     """What the hub tells of them; nothing where it does not: the list is an extra, the sentence holds without."""
     try:
         return client.branches(repository)

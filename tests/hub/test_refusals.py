@@ -1,0 +1,263 @@
+"""What a person reads when the hub says no: whole texts, and never the token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+from engine.errors import InputInvalid, RemoteRefused
+
+SET_TOKEN = """make a token that may read it at {url}/settings/tokens,
+           then set it: export HF_TOKEN=…   (on Kaggle: Add-ons > Secrets, one named HF_TOKEN, attached to this notebook)"""
+
+
+@pytest.fixture
+def says(
+    hub: Any, fetch: Any, told: Callable[[BaseException], str], token: str, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., None]:
+    """``says(kind, text, revision, name)``: the fetch fails so; the text's {url} is the hub's address."""
+
+    def check(kind: type[Exception], text: str, *what: Any, **keys: Any) -> None:
+        error = fetch.error(*what, **keys)
+        assert str(error) == text.replace("{SET_TOKEN}", SET_TOKEN).replace("{url}", hub.url)
+        assert type(error) is kind
+        printed = "".join(capfd.readouterr())
+        assert token not in told(error) + repr(fetch.events) + printed
+        assert error.__cause__ is error.__context__ is None
+
+    return check
+
+
+@pytest.fixture
+def with_token(monkeypatch: pytest.MonkeyPatch, token: str) -> str:
+    monkeypatch.setenv("HF_TOKEN", token)
+    return token
+
+
+def test_gated_without_a_token(hub: Any, says: Callable[..., None], name: str) -> None:
+    """401: where to accept the licence, where to make a token, how to set it, on Kaggle too."""
+    hub.repos[name].access = "gated"
+    says(
+        RemoteRefused,
+        "error[M401]: the hub refuses acme/tiny-gemma at revision flax (HTTP 401): it is gated, and no token is set\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: accept the licence at {url}/acme/tiny-gemma, signed in,\n"
+        "           {SET_TOKEN}",
+    )
+
+
+@pytest.mark.usefixtures("with_token")
+def test_gated_with_a_token_of_an_account_without_access(hub: Any, says: Callable[..., None], name: str) -> None:
+    """403: the token is fine, its account has not accepted the licence."""
+    hub.repos[name].access = "gated"
+    says(
+        RemoteRefused,
+        "error[M401]: the hub refuses acme/tiny-gemma at revision flax (HTTP 403): it is gated, and the account of "
+        "HF_TOKEN has no access yet\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: accept the licence at {url}/acme/tiny-gemma, signed in to the account that the token belongs to;\n"
+        "           a fine-grained token also needs the permission to read gated repositories",
+    )
+
+
+@pytest.mark.usefixtures("with_token")
+def test_a_token_that_is_not_valid(hub: Any, says: Callable[..., None]) -> None:
+    """401 for everything, even what is public; the hub's own answer quotes the token, ours does not."""
+    hub.valid_tokens = {"another"}
+    says(
+        RemoteRefused,
+        "error[M401]: the hub refuses acme/tiny-gemma at revision flax (HTTP 401): the token in HF_TOKEN is not valid "
+        "(mistyped, expired or revoked)\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: {SET_TOKEN}",
+    )
+
+
+@pytest.mark.usefixtures("with_token")
+def test_a_token_that_may_not_read_it(hub: Any, says: Callable[..., None]) -> None:
+    """403 without further words: a fine-grained token, say."""
+    hub.statuses = [(403, {})]
+    says(
+        RemoteRefused,
+        "error[M401]: the hub refuses acme/tiny-gemma at revision flax (HTTP 403): the token in HF_TOKEN may not read it\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: {SET_TOKEN}",
+    )
+
+
+@pytest.mark.parametrize("addition", ["é", "\x00"])
+def test_a_token_that_no_header_can_carry(
+    says: Callable[..., None], token: str, monkeypatch: pytest.MonkeyPatch, addition: str
+) -> None:
+    """A token copied with something else is refused here: the HTTP layer's error would quote it."""
+    if "\x00" in addition:  # no environment holds it, a token file may
+        monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: f"{token}\x00")
+    else:
+        monkeypatch.setenv("HF_TOKEN", f"{token}{addition}end")
+    says(
+        RemoteRefused,
+        "error[M401]: the hub cannot be asked for acme/tiny-gemma at revision flax: HF_TOKEN holds characters that no "
+        "token has\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: copy the token again, without spaces or line breaks",
+    )
+
+
+def test_an_unknown_repository_without_a_token(says: Callable[..., None]) -> None:
+    """The hub does not tell strangers whether it is there (HTTP 401)."""
+    says(
+        InputInvalid,
+        "error[M402]: the hub has no model 'acme/nothing', or it is private (HTTP 401)\n"
+        "  --> acme/nothing\n"
+        "   = help: check model.id; for a private one: export HF_TOKEN=…   (on Kaggle: Add-ons > Secrets, one named "
+        "HF_TOKEN, attached to this notebook)",
+        "main",
+        "acme/nothing",
+    )
+
+
+@pytest.mark.usefixtures("with_token")
+def test_an_unknown_repository_with_a_token(hub: Any, says: Callable[..., None]) -> None:
+    """404; a private one of others looks the same."""
+    hub.add("acme/private", {"main": {}}, access="private")
+    for name in ("acme/nothing", "acme/private"):
+        says(
+            InputInvalid,
+            f"error[M402]: the hub has no model '{name}', or the account of HF_TOKEN may not see it (HTTP 404)\n"
+            f"  --> {name}\n"
+            "   = help: check model.id",
+            "main",
+            name,
+        )
+
+
+def test_an_id_that_is_none(says: Callable[..., None]) -> None:
+    """Refused by the client itself, before anybody is asked."""
+    says(
+        InputInvalid,
+        "error[M402]: the hub has no model 'acme//tiny?', or it is private\n"
+        "  --> acme//tiny?\n"
+        "   = help: check model.id; for a private one: export HF_TOKEN=…   (on Kaggle: Add-ons > Secrets, one named "
+        "HF_TOKEN, attached to this notebook)",
+        "main",
+        "acme//tiny?",
+    )
+
+
+def test_an_unknown_revision(says: Callable[..., None]) -> None:
+    """404: the branches that exist, the nearest first."""
+    says(
+        InputInvalid,
+        "error[M402]: acme/tiny-gemma has no revision 'falx'\n"
+        "  --> acme/tiny-gemma\n"
+        '   = help: did you mean "flax"?\n'
+        "           it has: main, flax",
+        "falx",
+    )
+
+
+def test_an_unknown_revision_where_the_branches_are_not_told(hub: Any, says: Callable[..., None]) -> None:
+    """The list is an extra: without it the sentence stands."""
+    hub.statuses = [(0, {}), (500, {})]
+    says(
+        InputInvalid,
+        "error[M402]: acme/tiny-gemma has no revision 'nothing'\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: check model.revision",
+        "nothing",
+    )
+
+
+@pytest.mark.parametrize("revision", ["../../secrets", "a/../../b", "/etc", ".."])
+def test_a_revision_that_is_a_path(hub: Any, says: Callable[..., None], revision: str) -> None:
+    """Nobody is asked, and nothing outside the cache is read or written."""
+    says(
+        InputInvalid,
+        f"error[M402]: acme/tiny-gemma has no revision '{revision}'\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: check model.revision",
+        revision,
+    )
+    assert hub.asked == []
+
+
+def test_a_revision_without_weights(hub: Any, says: Callable[..., None]) -> None:
+    """Only pickles: what there is instead, and the other branches; nothing is fetched."""
+    says(
+        InputInvalid,
+        "error[M404]: acme/tiny-gemma at revision main has neither safetensors nor Flax weights (it has: .bin, .md)\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: name another revision; there are: main, flax",
+        "main",
+    )
+    assert hub.fetched() == []
+
+
+@pytest.mark.parametrize(
+    ("index", "says_what"),
+    [
+        (b"no json", "is no index"),
+        (b"[]", "is no index"),
+        (b'{"weight_map": {}}', "names what is not there: nothing at all"),
+        (b'{"weight_map": {"a": "model-7.safetensors"}}', "names what is not there: model-7.safetensors"),
+        (b'{"weight_map": {"a": "../config.json"}}', "names what is not there: ../config.json"),
+    ],
+)
+def test_an_index_that_is_none(hub: Any, fetch: Any, index: bytes, says_what: str) -> None:
+    """M404: what is wrong with the index, before any shard is fetched."""
+    hub.add("acme/sharded", {"main": {"config.json": b"{}", "model.safetensors.index.json": index}})
+    error = fetch.error(None, "acme/sharded")
+    assert (error.code, type(error)) == ("M404", InputInvalid)
+    assert f"the index of the weights of acme/sharded at its default revision {says_what}" in str(error)
+
+
+@pytest.mark.usefixtures("with_token")
+@pytest.mark.parametrize(("status", "waits"), [(500, 4), (503, 4), (429, 4), (418, 0)])
+def test_a_hub_that_does_not_work(hub: Any, says: Callable[..., None], fetch: Any, status: int, waits: int) -> None:
+    """What may pass is tried five times, what will not once; the server's own words stay out."""
+    hub.statuses = [(status, {})] * 5
+    says(
+        RemoteRefused,
+        f"error[M405]: fetching acme/tiny-gemma at revision flax failed (HTTP {status})\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: the hub is busy or down: run again later, it goes on where it stopped",
+    )
+    assert len(fetch.named("hub_retry")) == waits
+
+
+def test_no_network(hub: Any, says: Callable[..., None]) -> None:
+    """Nobody listens: how to go on without."""
+    hub.__exit__()
+    says(
+        RemoteRefused,
+        "error[M403]: the hub cannot be reached (ConnectError), and acme/tiny-gemma at revision flax is not in the "
+        "cache as a whole\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: connect to the network, on Kaggle: Settings > Internet, or fetch it elsewhere and give model.path\n"
+        "           what has been fetched so far is kept",
+    )
+
+
+def test_offline_mode(hub: Any, says: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """HF_HUB_OFFLINE and an empty cache: nobody is asked."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    says(
+        RemoteRefused,
+        "error[M403]: the hub is switched off (HF_HUB_OFFLINE), and acme/tiny-gemma at revision flax is not in the "
+        "cache as a whole\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: unset HF_HUB_OFFLINE once to fetch it, or fetch it elsewhere and give model.path",
+    )
+    assert hub.asked == []
+
+
+def test_the_address_in_a_hint_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HF_ENDPOINT may hold the user and password of a mirror."""
+    from engine.trainer.hub import HubClient
+
+    assert (
+        HubClient("https://somebody:secret@mirror.example:8443/hf?key=1").address() == "https://mirror.example:8443/hf"
+    )
