@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine.canonical import fsync_dir, write_atomic
+from engine.canonical import write_atomic
 from engine.trainer.hub.client import COMMIT, RemoteFile, Repository
 from engine.trainer.hub.errors import disk_full
 
@@ -126,8 +126,9 @@ class Cache:
         return True
 
     def _mark(self, path: Path, file: RemoteFile) -> None:
-        status = path.stat()
-        write_atomic(self.folder / ".runspec" / file.etag, f"{status.st_size} {status.st_mtime_ns}")
+        status, mark = path.stat(), self.folder / ".runspec" / file.etag
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(f"{status.st_size} {status.st_mtime_ns}", encoding="utf-8")  # torn, it means nothing
 
     def remove(self, path: Path, file: RemoteFile) -> None:
         """A bad file goes, its blob and its mark with it."""
@@ -137,8 +138,7 @@ class Cache:
     def publish(self, commit: str, file: RemoteFile) -> None:
         """Partial -> blob -> link: the file has been checked and becomes visible."""
         blob = self.blob(file)
-        os.replace(self.partial(file), blob)
-        fsync_dir(blob.parent)
+        os.replace(self.partial(file), blob)  # lost in a power failure, the file is fetched again
         self._mark(blob, file)
         self.link(commit, file)
 
