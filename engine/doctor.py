@@ -92,10 +92,21 @@ def _git() -> Finding:
 
 
 def _token() -> Finding:
-    if os.environ.get("HF_TOKEN"):
+    """Whether the hub's client will find a token: in the environment, or where ``hf auth login`` keeps it."""
+    if os.environ.get("HF_TOKEN", "").strip():
         return Finding("hf_token", "ok", "HF_TOKEN is set (its value is never shown)")
+    if _token_file().is_file():
+        return Finding("hf_token", "ok", "HF_TOKEN is not set; the token that hf auth login has kept serves")
     return Finding("hf_token", "warning", "HF_TOKEN is not set: gated models such as google/gemma-2b need it",
-                   "export HF_TOKEN=…   (quickstart works without)")  # fmt: skip
+                   "export HF_TOKEN=…   (on Kaggle: a secret named HF_TOKEN; quickstart works without)")  # fmt: skip
+
+
+def _token_file() -> Path:
+    """Where huggingface_hub looks: its documented variables, in its order."""
+    if named := os.environ.get("HF_TOKEN_PATH"):
+        return Path(named).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("HF_HOME") or f"{cache}/huggingface").expanduser() / "token"
 
 
 def _extra(name: str) -> Finding:

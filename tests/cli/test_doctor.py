@@ -36,6 +36,16 @@ def test_a_token_is_reported_and_never_shown(tmp_path, monkeypatch):
     assert _rows(tmp_path, devices=False)["hf_token"].state == "warning"
 
 
+def test_a_token_kept_by_hf_auth_login_counts(tmp_path, monkeypatch):
+    """Where HF_TOKEN is not set, the client's own token file serves; its content is not shown."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    (tmp_path / "token").write_text(TOKEN)
+    row = _rows(tmp_path, devices=False)["hf_token"]
+    assert (row.state, row.fix) == ("ok", None)
+    assert TOKEN not in str(row.as_json())
+
+
 def test_a_missing_extra_comes_with_the_command(tmp_path, monkeypatch):
     """What is not installed is named, with the pip line that installs it; devices are then not asked for."""
     monkeypatch.setitem(extras.EXTRAS, "train", ("json", "surely_not_installed"))

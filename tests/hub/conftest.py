@@ -80,12 +80,18 @@ def hub(flax_files: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Ite
     """A hub where the weights are on the branch ``flax``, and ``main`` has something else."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    close_session()  # the client's session remembers proxies, and the connections of the test before
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(patience, "WAITS", (0.01, 0.01, 0.01, 0.01))
     with server.Hub() as running:
         running.add(NAME, {"main": {"README.md": b"# other\n", "pytorch_model.bin": b"pickle"}, "flax": flax_files})
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sessions_end() -> Iterator[None]:
+    """The client's session remembers the proxies of whoever asked first, and keeps connections open."""
+    close_session()
+    yield
     close_session()
 
 
