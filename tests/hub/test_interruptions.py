@@ -68,7 +68,7 @@ def test_a_killed_process_leaves_its_bytes_to_the_next(
     hub.pause.set()
     hub.forget()
     with start_child(job, environment) as second:
-        out, err = second.communicate(timeout=60) if second.stdin is None else _read(second)
+        out, err = _read(second)
     report = json.loads(out.splitlines()[-1])["report"]
     assert Path(report["path"]).read_bytes() == data
     assert [one.range for one in hub.asked if one.on_cdn] == [f"bytes={there}-"]
@@ -252,6 +252,20 @@ def test_a_cache_that_cannot_be_written_is_said(fetch: Any) -> None:
         "  --> acme/tiny-gemma\n"
         "   = help: give this user the right to write there, or set HF_HOME to another folder"
     )
+
+
+def test_a_cache_that_can_only_be_read_serves(hub: Any, fetch: Any) -> None:
+    """Where nothing can be noted beside the files they are checked each time, and used."""
+    folder, _ = fetch()
+    notes, ref = (fetch.cache / "models--acme--tiny-gemma" / name for name in (".runspec", "refs"))
+    for place in (notes, ref):
+        for path in place.iterdir():
+            path.unlink()
+        place.rmdir()
+        place.write_text("no folder can be made here")
+    hub.forget()
+    assert fetch()[0] == folder
+    assert hub.fetched() == []
 
 
 # --- busy, down, offline, stopped ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,11 +91,12 @@ def test_a_token_that_may_not_read_it(hub: Any, says: Callable[..., None]) -> No
 
 @pytest.mark.parametrize("addition", ["é", "\x00"])
 def test_a_token_that_no_header_can_carry(
-    says: Callable[..., None], token: str, monkeypatch: pytest.MonkeyPatch, addition: str
+    says: Callable[..., None], token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, addition: str
 ) -> None:
     """A token copied with something else is refused here: the HTTP layer's error would quote it."""
     if "\x00" in addition:  # no environment holds it, a token file may
-        monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: f"{token}\x00")
+        (tmp_path / "token").write_text(f"{token}{addition}end")
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     else:
         monkeypatch.setenv("HF_TOKEN", f"{token}{addition}end")
     says(
@@ -215,9 +217,9 @@ def test_an_index_that_is_none(hub: Any, fetch: Any, index: bytes, says_what: st
 
 
 @pytest.mark.usefixtures("with_token")
-@pytest.mark.parametrize(("status", "waits"), [(500, 4), (503, 4), (429, 4), (418, 0)])
+@pytest.mark.parametrize(("status", "waits"), [(500, 4), (503, 4), (429, 4), (408, 4)])
 def test_a_hub_that_does_not_work(hub: Any, says: Callable[..., None], fetch: Any, status: int, waits: int) -> None:
-    """What may pass is tried five times, what will not once; the server's own words stay out."""
+    """What may pass is tried five times; the server's own words stay out."""
     hub.statuses = [(status, {})] * 5
     says(
         RemoteRefused,
@@ -226,6 +228,22 @@ def test_a_hub_that_does_not_work(hub: Any, says: Callable[..., None], fetch: An
         "   = help: the hub is busy or down: run again later, it goes on where it stopped",
     )
     assert len(fetch.named("hub_retry")) == waits
+
+
+@pytest.mark.usefixtures("with_token")
+@pytest.mark.parametrize(
+    ("status", "said"), [(418, "HTTP 418"), (200, "the answer is not that of a hub: JSONDecodeError")]
+)
+def test_an_answer_that_no_hub_gives(hub: Any, says: Callable[..., None], fetch: Any, status: int, said: str) -> None:
+    """A login page or a proxy in between: asked once, and told where to look."""
+    hub.statuses = [(status, {"Content-Type": "text/html"})]
+    says(
+        RemoteRefused,
+        f"error[M405]: fetching acme/tiny-gemma at revision flax failed ({said})\n"
+        "  --> acme/tiny-gemma\n"
+        "   = help: look at HF_ENDPOINT, and at what lies between here and the hub (a proxy, a login page)",
+    )
+    assert fetch.named("hub_retry") == []
 
 
 def test_no_network(hub: Any, says: Callable[..., None]) -> None:

@@ -100,16 +100,18 @@ def test_another_project_runs_without_network(hub: Any, run: Callable[..., Any],
     assert f"using the earlier download of acme/tiny-gemma at flax, commit {commit[:12]}" in done.stderr
 
 
+@pytest.mark.parametrize("refused", ["acme/rows", pytest.param("acme/tiny-gemma", marks=pytest.mark.slow)])
 def test_a_run_that_is_refused_says_why_and_keeps_the_token(
-    hub: Any, run: Callable[..., Any], project: Path, name: str, token: str
+    hub: Any, run: Callable[..., Any], project: Path, token: str, refused: str
 ) -> None:
     """Gated, and the account has no access: exit 8, M401, and the token is in no file and on no stream."""
-    hub.repos[name].members = frozenset()
+    hub.repos[refused].access, hub.repos[refused].members = "gated", frozenset()
     hub.statuses = [(500, {})]
     done = run("run", "runspecs/hub.yaml", "--to", "train")
     assert done.returncode == 8, done.stderr
-    assert "error[M401]: the hub refuses acme/tiny-gemma at revision flax (HTTP 403): it is gated" in done.stderr
-    assert f"accept the licence at {hub.url}/acme/tiny-gemma" in done.stderr
+    assert f"error[M401]: the hub refuses {refused} at revision " in done.stderr
+    page = f"datasets/{refused}" if refused == "acme/rows" else refused
+    assert f"accept the licence at {hub.url}/{page}, signed in to the account" in done.stderr
     assert "the hub answers HTTP 500; trying again in 1.0s" in done.stderr
     assert [path for path, data in _texts(project) if token.encode() in data] == []
     assert token not in done.stdout + done.stderr

@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from engine.canonical import write_atomic
@@ -97,7 +98,8 @@ class Cache:
     def note_revision(self, revision: str | None, commit: str) -> None:
         """Remember for offline days what the revision stood for."""
         if revision != commit and self.commit_of(revision) != commit:
-            write_atomic(self.folder / "refs" / (revision or DEFAULT_BRANCH), commit)
+            with suppress(OSError):  # as above
+                write_atomic(self.folder / "refs" / (revision or DEFAULT_BRANCH), commit)
 
     def has(self, commit: str, file: RemoteFile, found_bad: Callable[[RemoteFile], None]) -> bool:
         """Whether the file is there and good; a bad one is removed and told to ``found_bad``."""
@@ -127,8 +129,9 @@ class Cache:
 
     def _mark(self, path: Path, file: RemoteFile) -> None:
         status, mark = path.stat(), self.folder / ".runspec" / file.etag
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(f"{status.st_size} {status.st_mtime_ns}", encoding="utf-8")  # torn, it means nothing
+        with suppress(OSError):  # a cache that can only be read serves all the same, and is checked each time
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.write_text(f"{status.st_size} {status.st_mtime_ns}", encoding="utf-8")  # torn, it means nothing
 
     def remove(self, path: Path, file: RemoteFile) -> None:
         """A bad file goes, its blob and its mark with it."""

@@ -63,7 +63,7 @@ def explain(error: Exception, repository: Repository, client: Client) -> Runspec
         return _unknown_repository(repository, client, status)
     if status in (401, 403):
         return _refused(repository, client, status)
-    if isinstance(error, UnicodeError) or "LocalProtocolError" in kinds:
+    if client.has_token() and (isinstance(error, UnicodeEncodeError) or "LocalProtocolError" in kinds):
         return RemoteRefused("M401", f"the hub cannot be asked for {repository.at}: HF_TOKEN holds characters that no "
                              "token has", where=where, hint="copy the token again, without spaces or line breaks")  # fmt: skip
     if "OfflineModeIsEnabled" in kinds:
@@ -88,8 +88,10 @@ def _failed(error: Exception, repository: Repository, status: int | None) -> Run
         said = f"the cache cannot be written: {error.strerror}"
         return RemoteRefused("M405", f"fetching {repository.at} failed: {said}", where=where,
                              hint="give this user the right to write there, or set HF_HOME to another folder")  # fmt: skip
-    said = f"HTTP {status}" if status is not None else type(error).__name__
-    hint = "the hub is busy or down: run again later, it goes on where it stopped"
+    said = f"HTTP {status}" if status is not None else f"the answer is not that of a hub: {type(error).__name__}"
+    hint = "look at HF_ENDPOINT, and at what lies between here and the hub (a proxy, a login page)"
+    if status in PASSING_STATUS:
+        hint = "the hub is busy or down: run again later, it goes on where it stopped"
     return RemoteRefused("M405", f"fetching {repository.at} failed ({said})", where=where, hint=hint)
 
 
