@@ -73,12 +73,15 @@ class Decoder(nnx.Module):
 
     TABLE: ClassVar[WeightTable]
 
-    def __init__(self, config: Any, weights: Weights, *, compute_dtype: Any = jnp.float32) -> None:
+    def __init__(
+        self, config: Any, weights: Weights, *, compute_dtype: Any = jnp.float32, lora: nnx.Module | None = None
+    ) -> None:
         self.config: DecoderConfig = config
         self.compute_dtype = jnp.dtype(compute_dtype)
         self.embed = nnx.Param(weights["embed"])
         self.layers = LayerWeights(weights)
         self.norm = nnx.Param(weights["norm"])
+        self.lora: Any = lora  # adapters beside the layers' matrices (engine.trainer.lora), or none
 
     @abc.abstractmethod
     def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix) -> tuple[jax.Array, Any]:
@@ -97,12 +100,19 @@ class Decoder(nnx.Module):
         return self.unembed(self.hidden(tokens, positions=positions, segment_ids=segment_ids))
 
     def hidden(
-        self, tokens: jax.Array, *, positions: jax.Array, segment_ids: jax.Array | None = None, remat: bool = False
+        self,
+        tokens: jax.Array,
+        *,
+        positions: jax.Array,
+        segment_ids: jax.Array | None = None,
+        remat: bool = False,
+        dropout_key: jax.Array | None = None,
     ) -> jax.Array:
         """tokens, positions, segment_ids i32[B, T] -> final normed states [B, T, D].
 
         Segment 0 is padding. Tokens see earlier tokens of their own segment only, so that rows packed
         into one sequence do not see each other. ``remat`` recomputes each layer in the backward pass.
+        ``dropout_key``: adapters that have dropout use it; without a key nothing is dropped.
         """
         batch, length = tokens.shape
         context = self.context(positions, layers.causal_mask(segment_ids, batch, length), positions)
@@ -112,7 +122,7 @@ class Decoder(nnx.Module):
             return self.layer(x, kind, weights, context), None
 
         body: Callable[..., Any] = jax.checkpoint(layer) if remat else layer
-        items = (self.kinds(), self.stacked())
+        items = (self.kinds(), self.stacked(dropout_key))
         x, _ = jax.lax.scan(body, self.embed_tokens(tokens), items, unroll=self._unroll())
         return self.normed(x).reshape(batch, length, -1)
 
@@ -137,10 +147,11 @@ class Decoder(nnx.Module):
             found["window"] = jnp.asarray([endless if size is None else size for size in windows], jnp.int32)
         return found
 
-    def stacked(self) -> dict[str, jax.Array]:
-        """Name of a layer's weight -> [L, ...], as stored."""
+    def stacked(self, dropout_key: jax.Array | None = None) -> dict[str, jax.Array]:
+        """Name of a layer's weight -> [L, ...], as stored; what adapters need has a dot in its name."""
         prefix = "layers."
-        return {name.removeprefix(prefix): array for name, array in self.weights().items() if name.startswith(prefix)}
+        found = {name.removeprefix(prefix): array for name, array in self.weights().items() if name.startswith(prefix)}
+        return found | (self.lora.stacked(self.config.num_hidden_layers, dropout_key) if self.lora else {})
 
     def layer(self, x: jax.Array, kind: Weights, weights: Weights, context: Context) -> jax.Array:
         """One layer over whole sequences: x [M, D] -> [M, D]. ``kind`` and ``weights``: its part of kinds(), stacked()."""
@@ -219,9 +230,9 @@ class Decoder(nnx.Module):
         return depth if depth <= MAX_UNROLLED_LAYERS else 1
 
     def _cast(self, weights: Weights) -> dict[str, jax.Array]:
-        """Matrices in the compute dtype; the gains of norms as stored (they work in f32)."""
+        """Matrices in the compute dtype; the gains of norms and adapters as stored (they work in f32)."""
         return {
-            name: array if name.endswith("norm") else array.astype(self.compute_dtype)
+            name: array if name.endswith("norm") or "." in name else array.astype(self.compute_dtype)
             for name, array in weights.items()
         }
 

@@ -23,6 +23,8 @@ import jax.numpy as jnp
 # that exp() of it is exactly 0 in f32 beside any real score.
 MASKED = -2.3819763e38
 
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+
 
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     """x [..., D] over its root mean square, times (1 + weight [D]); computed in f32 and cast last.
@@ -88,8 +90,21 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, soft
 
 
 def project(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
-    """x [M, in] times the layer's matrix ``name`` [in, out] -> [M, out]."""
-    return x @ w[name]
+    """x [M, in] times the layer's matrix ``name`` [in, out] -> [M, out], and its low-rank adapter where it has one.
+
+    The adapter ``name.a`` [in, r], ``name.b`` [r, out] adds lora.scale (x a) b, in f32 (see
+    :mod:`engine.trainer.lora`); with ``lora.key`` each entry of its x is kept with probability lora.keep.
+    """
+    out = x @ w[name]
+    if f"{name}.a" not in w:
+        return out
+    wide = x.astype(jnp.float32)
+    if "lora.key" in w:
+        key = jax.random.fold_in(w["lora.key"], PROJECTIONS.index(name))
+        kept = jax.random.bernoulli(key, w["lora.keep"], wide.shape)
+        wide = jnp.where(kept, wide / w["lora.keep"], 0.0)
+    added = (wide @ w[f"{name}.a"]) @ w[f"{name}.b"] * w["lora.scale"]  # [M, r] between
+    return (out.astype(jnp.float32) + added).astype(out.dtype)
 
 
 def qkv(
