@@ -12,6 +12,7 @@ for: its configuration and where its weights come from; PEFT does not read it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from engine.trainer.models.decoder import Decoder
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_FILE = "runspec_base.json"
+HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # Keys of PEFT's file that would change the computation: the values under which it is ours.
 PLAIN: Mapping[str, tuple[Any, ...]] = {
@@ -149,8 +151,8 @@ def _read_args(folder: Path) -> LoraArgs:
         for key, allowed in PLAIN.items()
         if key in found and found[key] not in allowed
     ]
-    targets = found.get("target_modules")
-    if isinstance(targets, str) and targets == "all-linear":
+    targets: Any = found.get("target_modules")
+    if targets == "all-linear":
         targets = list(TARGETS)
     if not isinstance(targets, list) or not targets or any(name not in TARGETS for name in targets):
         message = f'"target_modules": {targets!r} are not projections of this family ({", ".join(TARGETS)})'
@@ -182,6 +184,8 @@ def _refuse_other_base(folder: Path, model: Decoder, base: Mapping[str, Any]) ->
         found = _json(folder / ADAPTER_CONFIG)
         made_for = {"id": found.get("base_model_name_or_path"), "revision": found.get("revision")}
         ours, keys = dict(base), ("id", "revision")
+        if not all(HUB_NAME.fullmatch(str(name["id"])) for name in (made_for, ours)):
+            return  # one of them is a folder on somebody's disk: nothing can be concluded from its name
     differing = [key for key in keys if made_for.get(key) is not None and made_for[key] != ours.get(key)]
     if differing:
         raise InputInvalid.of(
