@@ -71,6 +71,7 @@ def generate_job(
 ) -> dict[str, Any]:
     """The whole job of ``python -m engine.trainer generate``."""
     return {
+        "model": model_job(spec.model, spec.root),  # the base, where model_dir holds adapters only
         "model_dir": str(model_dir),
         "prompts": str(prompts),
         "out": str(out / "predictions_raw.jsonl"),

@@ -108,6 +108,11 @@ def is_adapter(folder: str | Path) -> bool:
     return (Path(folder) / ADAPTER_CONFIG).is_file()
 
 
+def read_base(folder: str | Path) -> dict[str, Any]:
+    """What the folder's adapters were trained over. Raises InputInvalid M602."""
+    return _json(Path(folder) / BASE_FILE)
+
+
 def _stored_names(model: Decoder, name: str) -> list[str]:
     """PEFT's name of "q.a" in each layer."""
     ours, part = name.split(".")

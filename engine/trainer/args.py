@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from engine.errors import InputInvalid
@@ -35,15 +35,26 @@ class TrainArgs:
     keep_checkpoints: int
     log_every_steps: int
     seed: int
+    method: Literal["full", "lora"] = "full"
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    lora_rslora: bool = False
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    lora_merge: bool = False
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainArgs:
         """From a job. Raises InputInvalid T115 naming keys that are missing or that nobody reads."""
-        known = {field.name for field in fields(cls)}
-        missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
+        known = {field.name: field.default is MISSING for field in fields(cls)}
+        missing = sorted(name for name, needed in known.items() if needed and name not in values)
+        unknown = sorted(set(values) - set(known))
         if missing or unknown:
             raise InputInvalid("T115", f"the job's args miss {missing} and have {unknown} that nobody reads")
-        return cls(**values)
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**plain)
 
     def sequences_per_step(self, devices: int) -> int:
         """On all devices together: every micro-batch of every accumulation."""

@@ -33,13 +33,18 @@ from engine.canonical import (
     write_atomic,
 )
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.trainer.adapter_files import is_adapter, load_adapter, read_base
+from engine.trainer.inputs import load_model
+from engine.trainer.lora import merged
+from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.decoder import Decoder
+from engine.trainer.process import Emit
 from engine.trainer.sampler import Generation, Sampler
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
 
 PROGRESS_FILE = "generated.jsonl"
 Row = dict[str, Any]
-Emit = Callable[[Row], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
     """
     prompts = read_prompts(Path(job["prompts"]))
     model_dir = Path(job["model_dir"])
-    model, config, tokenizer = load_folder(model_dir)
+    model, config, tokenizer = load_trained(model_dir, job, emit, stopping)
     model_sha256 = digest_json(digest_tree(model_dir))
     args = job["args"]
     progress = Progress(
@@ -98,6 +103,22 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
     write_atomic(Path(job["report"]), pretty_json(report))
     emit({"event": "finished", "report": report})
     return report
+
+
+def load_trained(
+    folder: Path, job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]
+) -> tuple[Decoder, DecoderConfig, Tokenizer]:
+    """The model of a training: its own weights, or its adapters merged into the base that they were trained over.
+
+    The base is found as the training found it (``job["model"]``), at the commit that the adapters name.
+    """
+    if not is_adapter(folder):
+        return load_folder(folder)
+    base = read_base(folder)
+    source = {**job["model"], **({"revision": base["revision"]} if base["revision"] else {})}
+    found = load_model(source, base["dtype"], base["seed"], emit, stopping)
+    adapted = load_adapter(folder, found.module, base={**base, "weights": found.origin})
+    return merged(adapted), found.config, found.tokenizer
 
 
 def read_prompts(path: Path) -> list[Prompt]:

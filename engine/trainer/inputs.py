@@ -54,14 +54,14 @@ class Data:
     longest: int
 
 
-def load_model(job: Mapping[str, Any], args: TrainArgs, emit: Emit, stopping: Stopping) -> Model:
+def load_model(job: Mapping[str, Any], dtype_name: str, seed: int, emit: Emit, stopping: Stopping) -> Model:
     """Fresh weights, a local folder, or the hub's. Raises InputInvalid (M codes, T116), what hub.fetch raises."""
-    dtype = jnp.dtype(args.dtype)
+    dtype = jnp.dtype(dtype_name)
     if job["init"] == "random":
         tokenizer = build_chars()
         config = config_from_hf({**job["config"], **_tokenizer_keys(job["config"], tokenizer)}, "the run-spec")
-        module = create(config, seed=args.seed, param_dtype=dtype, compute_dtype=dtype)
-        return Model(module, config, tokenizer, None, f"random, seed {args.seed}")
+        module = create(config, seed=seed, param_dtype=dtype, compute_dtype=dtype)
+        return Model(module, config, tokenizer, None, f"random, seed {seed}")
     if job.get("path"):
         folder, commit = Path(job["path"]), None
     else:

@@ -19,9 +19,11 @@ import jax.numpy as jnp
 MAX_LOGITS = 1 << 26
 
 
-def target_losses(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
+def target_losses(model: Any, batch: dict[str, jax.Array], dropout_key: jax.Array | None = None) -> jax.Array:
     """-log p of each target, f32[B, J]; what fills up has some number there too: weigh it with 0."""
-    hidden = model.hidden(batch["tokens"], positions=batch["positions"], segment_ids=batch["segment_ids"])
+    hidden = model.hidden(
+        batch["tokens"], positions=batch["positions"], segment_ids=batch["segment_ids"], dropout_key=dropout_key
+    )
     picked = jnp.take_along_axis(hidden, batch["target_places"][:, :, None], axis=1)  # [B, J, D]
     rows, targets, width = picked.shape
     flat = picked.reshape(rows * targets, width)  # [M, D]
@@ -29,9 +31,11 @@ def target_losses(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
     return losses.reshape(rows, targets)
 
 
-def weighted_loss(model: Any, batch: dict[str, jax.Array], share: jax.Array) -> jax.Array:
+def weighted_loss(
+    model: Any, batch: dict[str, jax.Array], share: jax.Array, dropout_key: jax.Array | None = None
+) -> jax.Array:
     """Scalar f32: the sum over targets, each times ``share`` (1 / targets of the whole train step)."""
-    return jnp.sum(target_losses(model, batch) * (batch["target_weights"].astype(jnp.float32) * share))
+    return jnp.sum(target_losses(model, batch, dropout_key) * (batch["target_weights"].astype(jnp.float32) * share))
 
 
 def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array) -> jax.Array:

@@ -67,7 +67,7 @@ def schedule_of(args: TrainArgs) -> Schedule:
 def init_opt_state(params: Any, args: TrainArgs, *, master_weights: bool = False) -> OptState:
     """{"count": i32, "stats": {dotted name: {statistic: f32}}} and, where asked for, "master": {name: f32}.
 
-    A leaf below ``layers`` stacks one weight per layer on its leading axis. A master is kept of the weights that are
+    A leaf below ``layers`` or ``lora`` stacks one weight per layer on its leading axis. A master is kept of the weights that are
     not float32 themselves.
     """
     rule, stats, master = Rule.of(args), {}, {}
@@ -141,8 +141,8 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def is_stacked(name: str) -> bool:
-    """Does the leaf of this dotted name stack the weights of all layers [L, ...]?"""
-    return "layers" in name.split(".")
+    """Does the leaf of this dotted name stack the weights (or the adapters) of all layers [L, ...]?"""
+    return not {"layers", "lora"}.isdisjoint(name.split("."))
 
 
 def _update_whole(rule: Rule, now: Now, name: str, grad: jax.Array, carry: Slice) -> Slice:

@@ -6,6 +6,7 @@ are the facts of the pipeline's checkpoint artifact. What lies there from an att
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 
 from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
 from engine.errors import RunFailed
+from engine.trainer.adapter_files import save_adapter
 from engine.trainer.args import TrainArgs
 from engine.trainer.inputs import Data, Model
+from engine.trainer.lora import LoraArgs, adapter_shapes, merged
 from engine.trainer.metrics import MetricsFile
 from engine.trainer.models import param_count
-from engine.trainer.weights import save_folder
+from engine.trainer.weights import save_companions, save_folder
 
 
 def export(
@@ -40,7 +43,7 @@ def export(
             hint="something else wrote into the work folder; train into an empty one",
         )
     shutil.rmtree(out / "model", ignore_errors=True)
-    save_folder(out / "model", trained, model.config, model.tokenizer, dtype=args.dtype)
+    _save(out, trained, args, model, facts["base"])
     write_atomic(out / "metrics.jsonl", metrics.path_bytes())
     rows = metrics.rows
     seconds = sum(row["seconds"] for row in rows)
@@ -50,7 +53,9 @@ def export(
         "num_train_steps": train_step,
         "tokens_trained": sum(row["tokens"] for row in rows),
         "tokens_seen": facts["tokens_seen"],
+        "method": args.method,
         "params": param_count(model.config),
+        "trained_params": _trained_params(args, model),
         "param_dtype": args.dtype,
         "compute_dtype": args.dtype,
         **{key: facts[key] for key in ("devices", "platform", "device_kind", "libraries")},
@@ -68,3 +73,23 @@ def export(
     }
     write_atomic(out / "train_report.json", pretty_json(report))
     return report
+
+
+def _save(out: Path, trained: Any, args: TrainArgs, model: Model, base: Mapping[str, Any]) -> None:
+    """``model/``: all weights, or adapters beside the base's configuration and tokenizer; ``merged/`` where asked for."""
+    if args.method == "full":
+        save_folder(out / "model", trained, model.config, model.tokenizer, dtype=args.dtype)
+        return
+    save_adapter(out / "model", trained, base=base)
+    save_companions(out / "model", model.config, model.tokenizer, dtype=args.dtype)
+    shutil.rmtree(out / "merged", ignore_errors=True)
+    if args.lora_merge:
+        save_folder(out / "merged", merged(trained), model.config, model.tokenizer, dtype=args.dtype)
+
+
+def _trained_params(args: TrainArgs, model: Model) -> int:
+    """How many numbers the optimizer moved."""
+    if args.method == "full":
+        return param_count(model.config)
+    lora = LoraArgs(args.lora_rank, args.lora_alpha, targets=args.lora_targets)
+    return sum(math.prod(shape) for shape in adapter_shapes(model.config, lora).values())

@@ -21,7 +21,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from engine.trainer import device
 from engine.trainer.args import TrainArgs
@@ -29,12 +28,13 @@ from engine.trainer.batches import DataOrder, batch_at, real_tokens
 from engine.trainer.checkpoint import Checkpoints
 from engine.trainer.inputs import Data, Model, identity, load_data, load_model
 from engine.trainer.loop import Done, train
+from engine.trainer.lora import LoraArgs, attach
 from engine.trainer.metrics import MetricsFile, mismatch
 from engine.trainer.models import param_count
 from engine.trainer.packing import Packed
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.report import export
-from engine.trainer.train_step import State, compile_train_step, init_state, make_eval_loss
+from engine.trainer.train_step import State, compile_train_step, init_state, make_eval_loss, merge, trained
 
 WAIT_SECONDS = 0.05
 
@@ -42,7 +42,7 @@ WAIT_SECONDS = 0.05
 def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[str, Any]:
     """Do the job; returns the report, or {"stopped": True} where ``stopping`` said so."""
     args, machine = TrainArgs.of(job["args"]), device.describe(job["device"])
-    model = load_model(job["model"], args, emit, stopping)
+    model = load_model(job["model"], args.dtype, args.seed, emit, stopping)
     data = load_data(Path(job["rows"]), model.tokenizer, args)
     placement = device.Placement()
     emit(_started(model, data, args, machine, placement.devices))
@@ -102,10 +102,10 @@ class Training:
             keep=self.args.keep_checkpoints,
             identity=identity(self.job, self.args, self.model, self.data),
         )
-        self.graphdef, fresh = init_state(self.model.module, self.args)
+        self.graphdef, fresh = init_state(with_method(self.model.module, self.args), self.args)
         fresh = self._placement.state(fresh)
-        restored = self.checkpoints.restore(fresh, self._fell_back, lambda notes: mismatch(metrics, notes))
-        self.state: State = restored.state if restored else fresh
+        restored = self.checkpoints.restore(trained(fresh), self._fell_back, lambda notes: mismatch(metrics, notes))
+        self.state: State = fresh | (restored.state if restored else {})
         self.train_step = self._saved_step = restored.train_step if restored else 0
         self.metrics = MetricsFile(metrics, restored.notes if restored else None)
         if restored:
@@ -174,7 +174,7 @@ class Training:
         """A checkpoint of the present step, unless it has one."""
         if self._saved_step == self.train_step:
             return
-        self.checkpoints.save(self.state, self.train_step, self.metrics.sync())
+        self.checkpoints.save(trained(self.state), self.train_step, self.metrics.sync())
         self._emit({"event": "checkpoint", "train_step": self.train_step})
         self._saved_step = self.train_step
         self._saves += 1
@@ -190,18 +190,29 @@ class Training:
         for start in range(0, withheld.n_sequences, size):
             chosen = withheld.take(range(start, min(start + size, withheld.n_sequences)))
             part = {name: _filled(array, size) for name, array in chosen.items()}
-            loss, count = self._eval_loss(self.state["params"], self._placement.batch(part, axis=0))
+            loss, count = self._eval_loss(self.state, self._placement.batch(part, axis=0))
             total, tokens = total + float(loss), tokens + float(count)
         return total / tokens
+
+    def _base(self) -> dict[str, Any]:
+        """What adapters are over: enough to find the same weights again."""
+        job = self.job["model"]
+        return {
+            "id": job["id"],
+            "revision": self.model.commit,
+            "init": job["init"],
+            "weights": self.model.origin,
+            "dtype": self.args.dtype,
+            "seed": self.args.seed,
+        }
 
     def export(self, machine: Mapping[str, Any]) -> dict[str, Any]:
         """Write the results; returns the report."""
         seen = real_tokens(self.data.packed, self._order, 1, self.train_step)
-        facts = {**machine, "render": self.job["render"], "tokens_seen": seen}
-        trained = nnx.merge(self.graphdef, self.state["params"])
+        facts = {**machine, "render": self.job["render"], "tokens_seen": seen, "base": self._base()}
         return export(
             Path(self.job["out"]),
-            trained,
+            merge(self.graphdef, self.state["params"], self.state.get("frozen")),
             self.metrics,
             self.train_step,
             args=self.args,
@@ -209,6 +220,14 @@ class Training:
             data=self.data,
             facts=facts,
         )
+
+
+def with_method(module: Any, args: TrainArgs) -> Any:
+    """The module itself, or with fresh adapters."""
+    if args.method == "full":
+        return module
+    lora = LoraArgs(args.lora_rank, args.lora_alpha, args.lora_rslora, args.lora_dropout, args.lora_targets)
+    return attach(module, lora, seed=args.seed)
 
 
 def _filled(array: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:

@@ -2,7 +2,8 @@
 
     state, metrics = step(state, batch)
 
-State is {"params", "opt_state", "step"}; batch is what :func:`engine.trainer.batches.batch_at` gives, [A, B, …].
+State is {"params", "opt_state", "step"}, and "frozen" where only adapters are trained: weights that go in and out
+untouched (donated, they stay where they are) and are no part of a checkpoint. batch is what :func:`engine.trainer.batches.batch_at` gives, [A, B, …].
 The share of one target (1 / trained tokens of the whole step) weighs each of them in every micro-batch, and
 gradients are summed in float32: k micro-batches are one batch.
 """
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from engine.trainer.args import TrainArgs
+from engine.trainer.lora import LoraParam
 from engine.trainer.loss import target_losses, weighted_loss
 from engine.trainer.optimizer import apply_updates, init_opt_state
 
@@ -26,12 +28,23 @@ Arrays = dict[str, jax.Array]
 
 def init_state(model: nnx.Module, args: TrainArgs) -> tuple[Any, State]:
     """Split the module once: (graphdef, state). Optimizer statistics are float32 whatever the weights are."""
-    graphdef, params = nnx.split(model)
-    return graphdef, {
-        "params": params,
-        "opt_state": init_opt_state(params, args),
-        "step": jnp.zeros((), jnp.int32),
-    }
+    state: State = {"step": jnp.zeros((), jnp.int32)}
+    if args.method == "lora":
+        graphdef, state["params"], *rest = nnx.split(model, LoraParam, ...)
+        (state["frozen"],) = rest
+    else:
+        graphdef, state["params"] = nnx.split(model)
+    return graphdef, state | {"opt_state": init_opt_state(state["params"], args)}
+
+
+def trained(state: State) -> State:
+    """The state without what is frozen: what a checkpoint holds."""
+    return {name: part for name, part in state.items() if name != "frozen"}
+
+
+def merge(graphdef: Any, params: Any, frozen: Any = None) -> Any:
+    """The module again, of its trained and its frozen weights."""
+    return nnx.merge(graphdef, params) if frozen is None else nnx.merge(graphdef, params, frozen)
 
 
 def make_train_step(graphdef: Any, args: TrainArgs) -> Callable[[State, Arrays], tuple[State, Arrays]]:
@@ -40,29 +53,41 @@ def make_train_step(graphdef: Any, args: TrainArgs) -> Callable[[State, Arrays],
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
         tokens = jnp.sum(batch["target_weights"])
         share = 1.0 / jnp.maximum(tokens, 1).astype(jnp.float32)
-        loss, grads = accumulated_gradients(graphdef, state["params"], batch, share)
+        key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
+        frozen, dropout_key = state.get("frozen"), key if args.lora_dropout and args.method == "lora" else None
+        loss, grads = accumulated_gradients(graphdef, state["params"], batch, share, frozen, dropout_key)
         params, opt_state, metrics = apply_updates(grads, state["params"], state["opt_state"], state["step"], args)
         metrics |= {"loss": loss, "tokens": tokens, "real_tokens": jnp.sum(batch["segment_ids"] != 0)}
-        return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
+        return {**state, "params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 
     return step
 
 
-def accumulated_gradients(graphdef: Any, params: Any, batch: Arrays, share: jax.Array) -> tuple[jax.Array, Any]:
+def accumulated_gradients(
+    graphdef: Any,
+    params: Any,
+    batch: Arrays,
+    share: jax.Array,
+    frozen: Any = None,
+    dropout_key: jax.Array | None = None,
+) -> tuple[jax.Array, Any]:
     """(loss, gradients) of all micro-batches together: in the weights' dtype for one, summed in float32 for more."""
 
-    def micro(params: Any, part: Arrays) -> jax.Array:
-        return weighted_loss(nnx.merge(graphdef, params), part, share)
+    def micro(params: Any, part: Arrays, index: jax.Array) -> jax.Array:
+        key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
+        return weighted_loss(merge(graphdef, params, frozen), part, share, key)
 
-    if batch["tokens"].shape[0] == 1:
-        return jax.value_and_grad(micro)(params, {name: array[0] for name, array in batch.items()})
+    parts = batch["tokens"].shape[0]
+    if parts == 1:
+        only = {name: array[0] for name, array in batch.items()}
+        return jax.value_and_grad(micro)(params, only, jnp.zeros((), jnp.int32))
 
-    def add(carry: Any, part: Arrays) -> tuple[Any, None]:
-        loss, grads = jax.value_and_grad(micro)(params, part)
+    def add(carry: Any, item: tuple[Arrays, jax.Array]) -> tuple[Any, None]:
+        loss, grads = jax.value_and_grad(micro)(params, *item)
         return jax.tree.map(lambda total, part: total + part.astype(jnp.float32), carry, (loss, grads)), None
 
     zero = (jnp.zeros((), jnp.float32), jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params))
-    (loss, grads), _ = jax.lax.scan(add, zero, batch)
+    (loss, grads), _ = jax.lax.scan(add, zero, (batch, jnp.arange(parts, dtype=jnp.int32)))
     return loss, grads
 
 
@@ -74,11 +99,11 @@ def compile_train_step(graphdef: Any, args: TrainArgs, state: State, batch: Any)
 
 
 def make_eval_loss(graphdef: Any) -> Callable[[Any, Arrays], tuple[jax.Array, jax.Array]]:
-    """A jitted (params, batch [B, …]) -> (summed loss, tokens that count)."""
+    """A jitted (state, batch [B, …]) -> (summed loss, tokens that count)."""
 
     @jax.jit
-    def eval_loss(params: Any, batch: Arrays) -> tuple[jax.Array, jax.Array]:
+    def eval_loss(params: Any, frozen: Any, batch: Arrays) -> tuple[jax.Array, jax.Array]:
         weights = batch["target_weights"].astype(jnp.float32)
-        return jnp.sum(target_losses(nnx.merge(graphdef, params), batch) * weights), jnp.sum(weights)
+        return jnp.sum(target_losses(merge(graphdef, params, frozen), batch) * weights), jnp.sum(weights)
 
-    return eval_loss
+    return lambda state, batch: eval_loss(state["params"], state.get("frozen"), batch)

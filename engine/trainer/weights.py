@@ -44,21 +44,26 @@ def save_folder(folder: str | Path, model: Decoder, config: DecoderConfig, token
     Weights are cast to ``dtype`` ("float32" or "bfloat16"). The bytes depend on the values alone.
     """
     folder = Path(folder)
-    name = jnp.dtype(dtype).name
+    tensors = {}
+    for key, array in model.weights().items():
+        host = np.asarray(array).astype(jnp.dtype(dtype))
+        tensors.update(stored_rows(family_of(config), key, host))
+    save_companions(folder, config, tokenizer, dtype=dtype)
+    # "format": "pt" is what transformers asks for; the library sorts names, so bytes repeat.
+    _save_tensors(folder / WEIGHTS_FILE, tensors)
+
+
+def save_companions(folder: str | Path, config: DecoderConfig, tokenizer: Tokenizer, *, dtype: Any) -> None:
+    """Write what lies beside the weights: config.json, generation_config.json and the tokenizer's files."""
+    folder = Path(folder)
     generation = {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }
-    tensors = {}
-    for key, array in model.weights().items():
-        host = np.asarray(array).astype(jnp.dtype(dtype))
-        tensors.update(stored_rows(family_of(config), key, host))
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / CONFIG_FILE, pretty_json(config.to_hf(dtype=name)))
+    write_atomic(folder / CONFIG_FILE, pretty_json(config.to_hf(dtype=jnp.dtype(dtype).name)))
     write_atomic(folder / GENERATION_FILE, pretty_json(generation))
-    # "format": "pt" is what transformers asks for; the library sorts names, so bytes repeat.
-    _save_tensors(folder / WEIGHTS_FILE, tensors)
     tokenizer.save(folder)
 
 

@@ -104,7 +104,8 @@ def project(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
         kept = jax.random.bernoulli(key, w["lora.keep"], wide.shape)
         wide = jnp.where(kept, wide / w["lora.keep"], 0.0)
     added = (wide @ w[f"{name}.a"]) @ w[f"{name}.b"] * w["lora.scale"]  # [M, r] between
-    return (out.astype(jnp.float32) + added).astype(out.dtype)
+    # In the dtype of ``out``, or XLA would round it where without an adapter it keeps more: adding 0 changes no bit.
+    return out + added.astype(out.dtype)
 
 
 def qkv(
