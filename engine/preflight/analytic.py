@@ -80,8 +80,27 @@ def optimizer_bytes(config: Mapping[str, Any], optimizer: str, width: int) -> in
     return sum(4 * sum(shape) for shape in weight_shapes(config))
 
 
+def adapter_params(config: Mapping[str, Any], args: Mapping[str, Any]) -> int:
+    """Numbers in the adapters of all layers: rank columns and rows beside each matrix that has one."""
+    _, width, ffn, depth, heads, kv_heads, head_dim = (int(config[key]) for key in NEEDED)
+    queries, keys = heads * head_dim, kv_heads * head_dim
+    sides = {
+        "q_proj": width + queries,
+        "k_proj": width + keys,
+        "v_proj": width + keys,
+        "o_proj": queries + width,
+        "gate_proj": width + ffn,
+        "up_proj": width + ffn,
+        "down_proj": ffn + width,
+    }
+    return depth * int(args["lora_rank"]) * sum(sides[name] for name in args["lora_targets"])
+
+
 def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, int]:
-    """The terms of the peak on one device that holds the whole model."""
+    """The terms of the peak on one device that holds the whole model.
+
+    With adapters the weights have no gradients and no statistics; the adapters' own are float32.
+    """
     bytes_each = DTYPE_BYTES[str(args["dtype"])]
     batch, length = int(args["per_device_batch_size"]), int(args["seq_len"])
     vocab, width, ffn, depth, heads, kv_heads, head_dim = (int(config[key]) for key in NEEDED)
@@ -90,6 +109,16 @@ def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[s
     per_token = 2 * width + 2 * heads * head_dim + 2 * kv_heads * head_dim + 3 * ffn
     at_logits = 3 * vocab * 4 * min(tokens, LOGITS_CHUNK_TOKENS) + vocab * width * bytes_each
     one_layer = tokens * per_token * bytes_each + 2 * batch * heads * length * length * 4
+    if args.get("method") == "lora":
+        adapters = adapter_params(config, args)
+        statistics = 8 if args["optimizer"] == "adamw" else 4
+        return {
+            "weights": params * bytes_each + 4 * adapters,
+            "optimizer": statistics * adapters,
+            "accumulated": 4 * adapters * (int(args["grad_accum_steps"]) > 1),
+            "layer_inputs": depth * tokens * width * bytes_each,
+            "backward": max(at_logits - vocab * width * bytes_each, 4 * adapters + one_layer),
+        }
     return {
         "weights": params * bytes_each,
         "optimizer": optimizer_bytes(config, str(args["optimizer"]), bytes_each),
@@ -104,4 +133,9 @@ def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, 
     bytes_each = DTYPE_BYTES[str(args["dtype"])]
     weights = param_count(config) * bytes_each
     checkpoint = weights + optimizer_bytes(config, str(args["optimizer"]), bytes_each)
-    return {"checkpoints": checkpoint * (int(args["keep_checkpoints"]) + 1), "model": weights}
+    model = weights
+    if args.get("method") == "lora":
+        adapters = 4 * adapter_params(config, args)
+        checkpoint = adapters * (3 if args["optimizer"] == "adamw" else 2)
+        model = adapters + weights * bool(args["lora_merge"])
+    return {"checkpoints": checkpoint * (int(args["keep_checkpoints"]) + 1), "model": model}
