@@ -34,6 +34,8 @@ from engine.canonical import (
 )
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.sampler import Generation, Sampler
+from engine.trainer.segments import prompt_ids
+from engine.trainer.stop import read_generation_config, stop_ids
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
 
@@ -44,10 +46,11 @@ Emit = Callable[[Row], None]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One line of the prompt file: the item's id and the rendered text."""
+    """One line of the prompt file: the item's id, the rendered text, and its messages if it is a chat."""
 
     id: str
     text: str
+    messages: tuple[Mapping[str, str], ...] | None = None
 
 
 def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]) -> dict[str, Any]:
@@ -69,9 +72,10 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
         max_new_tokens=args["max_new_tokens"],
         batch_size=args["batch_size"],
         eos_id=config.eos_token_id,
+        stop_ids=stop_ids(tokenizer, read_generation_config(model_dir)),
         pad_id=config.pad_token_id,
     )
-    encoded = [[tokenizer.bos_id, *tokenizer.encode(prompt.text)] for prompt in prompts]
+    encoded = [prompt_ids(prompt.text, prompt.messages, tokenizer) for prompt in prompts]
     sampler.check(encoded, [prompt.id for prompt in prompts])
     emit(
         {
@@ -101,7 +105,7 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Read {id, prompt} lines; raises InputInvalid M502 naming each bad line."""
+    """Read {id, prompt, messages?} lines; raises InputInvalid M502 naming each bad line."""
     found: list[Prompt] = []
     problems: list[Diagnostic] = []
     seen: set[str] = set()
@@ -135,7 +139,15 @@ def _prompt(line: str) -> Prompt | str:
         return f"not JSON: {error}"
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "prompt")):
         return 'a prompt row is an object with the strings "id" and "prompt"'
-    return Prompt(row["id"], row["prompt"])
+    messages = row.get("messages")
+    if messages is None:
+        return Prompt(row["id"], row["prompt"])
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+        for message in messages
+    ):
+        return '"messages" is a list of objects with the strings "role" and "content"'
+    return Prompt(row["id"], row["prompt"], tuple(messages))
 
 
 class Progress:
