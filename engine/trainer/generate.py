@@ -97,7 +97,7 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
         emit({"event": "stopped", **stopped})
         return {"stopped": True, **stopped}
     rows = [progress.rows[prompt.id] for prompt in prompts]
-    report = _report(rows, model_sha256)
+    report = _report(rows, model_sha256, chats=any(prompt.messages for prompt in prompts), tokenizer=tokenizer)
     write_atomic(Path(job["out"]), jsonl_bytes(rows))
     write_atomic(Path(job["report"]), pretty_json(report))
     emit({"event": "finished", "report": report})
@@ -211,7 +211,7 @@ def _row(prompt: Prompt, generation: Generation, tokenizer: Tokenizer) -> Row:
     }
 
 
-def _report(rows: Sequence[Row], model_sha256: str) -> dict[str, Any]:
+def _report(rows: Sequence[Row], model_sha256: str, *, chats: bool, tokenizer: Tokenizer) -> dict[str, Any]:
     """The facts of the artifact; the speed is over the rows' own time, so that a resumed run's is right too."""
     new_tokens = sum(row["new_tokens"] for row in rows)
     seconds = sum(row["milliseconds"] for row in rows) / 1000
@@ -220,5 +220,6 @@ def _report(rows: Sequence[Row], model_sha256: str) -> dict[str, Any]:
         "new_tokens": new_tokens,
         "tokens_per_second": round(new_tokens / seconds, 1) if seconds else None,
         "model_sha256": model_sha256,
+        "chat_template_sha256": tokenizer.chat_sha256 if chats else None,
         "platform": jax.default_backend(),
     }

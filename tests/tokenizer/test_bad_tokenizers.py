@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputInvalid
+from engine.trainer.segments import row_segments
 from engine.trainer.stop import read_generation_config, stop_ids
 from engine.trainer.tokenizer import Tokenizer, build_chars
 
@@ -43,7 +44,7 @@ def test_a_tokenizer_without_bos(gemma_files: dict[str, bytes]) -> None:
         ("{% for %}", HI, "Expected an expression, got 'end of statement block'"),
         ("{{ messages[7].content }}", HI, "UndefinedError: list object has no element 7"),
         ("{{ messages[0].content + 1 }}", HI, 'TypeError: can only concatenate str (not "int") to str'),
-        ("{{ messages.append(1) }}", HI, "SecurityError: access to attribute 'append' of 'list' object is unsafe."),
+        ("{{ messages.append(1) }}", HI, "SecurityError: access to attribute 'append' of"),
         ("{% set n = namespace(_a=1) %}", HI, "SecurityError: a namespace cannot hold '_a'"),
         (
             "{{ strftime_now('%d') }}",
@@ -58,10 +59,8 @@ def test_a_template_that_cannot_be_used(
 ) -> None:
     """M305 with Jinja's own words."""
     with pytest.raises(InputInvalid) as caught:
-        chat = with_template(template).chat
-        assert chat is not None
-        chat.segments(messages)
-    assert said(caught.value).startswith(BROKEN + reason.split("append")[0].strip())
+        row_segments([], messages, with_template(template))
+    assert said(caught.value).startswith(BROKEN + reason)
     assert said(caught.value).endswith(MEND)
 
 
@@ -117,15 +116,17 @@ def test_turns_out_of_order_are_refused(tokenizers_by_name: dict[str, Tokenizer]
 
 
 FORGETS = "{% for m in messages %}{{ m.content if loop.last or m.role == 'user' else 'forgotten' }};{% endfor %}"
-THINKS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}<think>{{ m.content }}{% endif %}{% endfor %}" \
-         "{% if add_generation_prompt %}<answer>{% endif %}"  # fmt: skip
-LATE = "{% for m in messages %}{{ m.content if m.role == 'user' else '' }}{% if m.role != 'user' %}model:{% generation %}" \
-       "{{ m.content }}{% endgeneration %}{% endif %}{% endfor %}"  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("template", "messages", "number"), [(FORGETS, AGAIN, 2), (THINKS, HI, 2), (LATE, HI, 2)]
+THINKS = (
+    "{% for m in messages %}{{ m.content if m.role == 'user' else '<think>' + m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<answer>{% endif %}"
 )
+LATE = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}model:"
+    "{% generation %}{{ m.content }}{% endgeneration %}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(("template", "messages", "number"), [(FORGETS, AGAIN, 2), (THINKS, HI, 2), (LATE, HI, 2)])
 def test_a_template_that_asks_otherwise_than_it_trains(
     with_template: Make, template: str, messages: list[dict[str, str]], number: int
 ) -> None:

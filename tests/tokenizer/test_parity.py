@@ -138,7 +138,9 @@ def test_a_message_cannot_forge_a_turn(theirs: Reference, messages: list[dict[st
     """Names of control tokens in a message stay letters: theirs does that when asked to, and makes tokens by default."""
     options = {"tokenize": True, "return_dict": False, "add_generation_prompt": ask}
     plain = theirs.apply_chat_template(messages, **options)
-    assert ids_of(OURS, messages, ask=ask) == theirs.apply_chat_template(messages, sanitize_control_tokens=True, **options)
+    assert ids_of(OURS, messages, ask=ask) == theirs.apply_chat_template(
+        messages, sanitize_control_tokens=True, **options
+    )
     assert ids_of(OURS, messages, ask=ask) != plain
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,13 @@ def asked(tmp_path: Path) -> Callable[[str, str, Tokenizer], list[int]]:
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=TEXT, answer=TEXT)
 def test_what_is_asked_is_what_stood_before_the_answer(
-    tokenizers_by_name: dict[str, Tokenizer], token_rows: Any, asked: Any, name: str, render: str, prompt: str, answer: str
+    tokenizers_by_name: dict[str, Tokenizer],
+    token_rows: Any,
+    asked: Any,
+    name: str,
+    render: str,
+    prompt: str,
+    answer: str,
 ) -> None:
     """For every render and tokenizer, whatever the texts; BOS once, in front; the row ends in a trained end."""
     tokenizer = tokenizers_by_name[name]
@@ -166,10 +173,7 @@ def test_the_count_is_that_of_the_plain_definition(
     tokenizer = tokenizers_by_name[name]
     segments = [[Segment(text, train=bool(at % 2)) for at, text in enumerate(row)] for row in rows]
     plain = [
-        sum(
-            tokenizer.encode(one + two) != tokenizer.encode(one) + tokenizer.encode(two)
-            for one, two in zip(row, row[1:], strict=False)
-        )
+        sum(tokenizer.encode(one + two) != tokenizer.encode(one) + tokenizer.encode(two) for one, two in pairwise(row))
         for row in rows
     ]
     assert merged_boundaries(segments, tokenizer) == plain
