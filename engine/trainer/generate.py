@@ -72,7 +72,7 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
         max_new_tokens=args["max_new_tokens"],
         batch_size=args["batch_size"],
         eos_id=config.eos_token_id,
-        stop_ids=stop_ids(tokenizer, read_generation_config(model_dir)),
+        stop_ids=(*config.more_eos_ids, *stop_ids(tokenizer, read_generation_config(model_dir))),
         pad_id=config.pad_token_id,
     )
     encoded = [prompt_ids(prompt.text, prompt.messages, tokenizer) for prompt in prompts]

@@ -46,7 +46,7 @@ def save_folder(folder: str | Path, model: Decoder, config: DecoderConfig, token
     """
     folder = Path(folder)
     name = jnp.dtype(dtype).name
-    ends = stop_ids(tokenizer, {"eos_token_id": config.eos_token_id})
+    ends = stop_ids(tokenizer, {"eos_token_id": [config.eos_token_id, *config.more_eos_ids]})
     generation = {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": list(ends) if len(ends) > 1 else ends[0],
