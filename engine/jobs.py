@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.canonical import digest_text, jsonl_bytes, write_atomic
-from engine.data import EvalItem, render_prompt
+from engine.data import EvalItem, prompt_messages, render_prompt
 from engine.spec.model import ModelSpec, Spec
 
 # What can change a trained weight or a generated token.
@@ -84,7 +84,11 @@ def generate_job(
 
 
 def write_prompts(path: Path, items: Iterable[EvalItem], render: str) -> dict[str, str]:
-    """Write ``{id, prompt}`` rows, rendered as the training rows were. Returns id -> prompt digest."""
-    rows = [{"id": item.id, "prompt": render_prompt(render, item.prompt)} for item in items]
+    """Write ``{id, prompt, messages?}`` rows, rendered as the training rows were. Returns id -> prompt digest."""
+    rows: list[dict[str, Any]] = []
+    for item in items:
+        messages = [message.as_json() for message in prompt_messages(render, item.prompt)]
+        row = {"id": item.id, "prompt": render_prompt(render, item.prompt)}
+        rows.append(row | {"messages": messages} if messages else row)
     write_atomic(path, jsonl_bytes(rows))
     return {row["id"]: digest_text(row["prompt"]) for row in rows}

@@ -31,7 +31,7 @@ from engine.data.model import (
     Trace,
     TraceStep,
 )
-from engine.data.render import RENDER_OF, completion_of, render_prompt, render_row, render_rows
+from engine.data.render import RENDER_OF, completion_of, prompt_messages, render_prompt, render_row, render_rows
 from engine.data.rows import FIELDS, check_mapping, read_rows
 from engine.data.text import normalise_prompt
 
@@ -72,6 +72,7 @@ __all__ = [
     "marked",
     "normalise_prompt",
     "prepare",
+    "prompt_messages",
     "read_eval_set",
     "read_rows",
     "render_prompt",

@@ -5,7 +5,8 @@ out: a report with counts, lengths and one row with its trained part marked, and
 in which no answer token is trained, BOS is missing or doubled, or EOS is not trained.
 
 Without a tokenizer the check works on characters: ``<bos>`` in front, ``<eos>`` after the last trained
-segment, control tokens that stand in the text itself counted as what a tokenizer would make of them.
+segment unless that ends its turn itself (``<end_of_turn>``), control tokens that stand in the text itself counted as
+what a tokenizer would make of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from engine.data.text import normalise_prompt, printable
 from engine.errors import Diagnostic, InputInvalid
 
 BOS, EOS = "<bos>", "<eos>"
+END_OF_TURN = TURN_LITERALS[1]
 OPEN_MARK, CLOSE_MARK = "[trained>", "<trained]"
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
 
@@ -37,12 +39,13 @@ _SYMBOLS = re.compile("|".join(map(re.escape, (*CONTROL_LITERALS, *TURN_LITERALS
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """A row as tokens. ``loss_mask``: 1 = the token counts in the loss. BOS and EOS are named by text."""
+    """A row as tokens. ``loss_mask``: 1 = the token counts in the loss. BOS and the ends of a turn are named by text."""
 
     tokens: tuple[str, ...]
     loss_mask: tuple[int, ...]
     bos: str = BOS
     eos: str = EOS
+    end_of_turn: str = END_OF_TURN
 
 
 Tokenize = Callable[[RenderedRow], "Tokenized | tuple[Sequence[str], Sequence[int]]"]
@@ -179,7 +182,7 @@ def tokenize_characters(row: RenderedRow) -> Tokenized:
     trained = [at for at, segment in enumerate(row.segments) if segment.train]
     for at, segment in enumerate(row.segments):
         symbols = _SYMBOLS.findall(segment.text)
-        if trained and at == trained[-1]:
+        if trained and at == trained[-1] and symbols[-1:] != [END_OF_TURN]:
             symbols.append(EOS)
         tokens += symbols
         mask += [int(segment.train)] * len(symbols)
@@ -196,8 +199,9 @@ def check_tokens(row: Tokenized, row_id: str, line: int, findings: Findings) -> 
         message = f"{len(row.tokens)} tokens but a loss mask of {len(row.loss_mask)}"
         report(BAD_MASK, message, "the tokenizer adapter is at fault")
         return
+    ends = (row.eos, row.end_of_turn)
     trained = [token for token, counts in zip(row.tokens, row.loss_mask, strict=True) if counts]
-    if not any(token != row.eos and token.strip() for token in trained):
+    if not any(token not in ends and token.strip() for token in trained):
         report(
             NOTHING_TRAINED,
             "no answer token is trained",
@@ -213,8 +217,9 @@ def check_tokens(row: Tokenized, row_id: str, line: int, findings: Findings) -> 
             f"BOS stands in it {len(bos_at)} times",
             "take <bos> out of the text: the engine puts it in",
         )
-    if trained[-1] != row.eos:
-        report(EOS_NOT_TRAINED, "EOS is not trained after the answer", "a model that never sees it never stops")
+    if trained[-1] not in ends:
+        message = "neither EOS nor the end of the turn is trained after the answer"
+        report(EOS_NOT_TRAINED, message, "a model that never sees it never stops")
 
 
 def marked(row: Tokenized, *, color: bool = False) -> str:

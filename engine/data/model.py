@@ -162,10 +162,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class RenderedRow:
-    """What the trainer tokenises: BOS, the segments, EOS after the last trained one."""
+    """What the trainer tokenises: BOS, the segments, EOS after the last trained one.
+
+    ``messages``: those of a conversation; a checkpoint that has a chat template of its own renders them itself.
+    """
 
     id: str
     segments: tuple[Segment, ...]
+    messages: tuple[Message, ...] = ()
 
     @property
     def text(self) -> str:
@@ -175,7 +179,8 @@ class RenderedRow:
     def as_json(self) -> dict[str, Any]:
         """The row of rows.jsonl."""
         segments = [{"text": segment.text, "train": segment.train} for segment in self.segments]
-        return {"id": self.id, "segments": segments}
+        row: dict[str, Any] = {"id": self.id, "segments": segments}
+        return row | {"messages": [message.as_json() for message in self.messages]} if self.messages else row
 
 
 @dataclass(frozen=True, slots=True)

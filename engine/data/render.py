@@ -13,6 +13,9 @@ render                    not trained                                           
                           ``<start_of_turn>model\\n``                             ``<end_of_turn>``
 ========================  =====================================================  ============================
 
+A conversation keeps its messages beside the segments: a checkpoint with a chat template of its own (chat_template.jinja)
+renders them itself, and its questions too; ``gemma_chat@v1`` is for those without.
+
     >>> render_prompt("reasoning@v1", "2 + 2 = ?")
     '2 + 2 = ?\\n'
 """
@@ -23,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from engine.data.model import (
     Conversation,
+    Message,
     PromptCompletion,
     RenderedRow,
     Row,
@@ -48,7 +52,8 @@ def render_rows(rows: Iterable[Row], format: RowFormat) -> tuple[str, list[Rende
 
 def render_row(row: Row) -> RenderedRow:
     """One row by the render of its format."""
-    return RenderedRow(row.id, segments_of(row.body))
+    messages = row.body.messages if isinstance(row.body, Conversation) else ()
+    return RenderedRow(row.id, segments_of(row.body), messages)
 
 
 def segments_of(body: Trace | PromptCompletion | Conversation) -> tuple[Segment, ...]:
@@ -74,6 +79,11 @@ def render_prompt(render: str, prompt: str) -> str:
         hint = f'did you mean "{near}"?' if near else f"one of {', '.join(_PROMPTS)}"
         raise InputInvalid("D307", f'unknown render "{render}"', hint=hint)
     return _PROMPTS[render](prompt)
+
+
+def prompt_messages(render: str, prompt: str) -> tuple[Message, ...]:
+    """The same question as messages, for a model with a chat template of its own; empty where nothing is a chat."""
+    return (Message("user", prompt),) if render == RENDER_OF["chat"] else ()
 
 
 def _chat_turn(content: str) -> str:

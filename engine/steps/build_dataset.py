@@ -84,7 +84,7 @@ def _counts(prepared: Prepared) -> list[str]:
 
 HANDLER = FunctionHandler(
     kind="build_dataset",
-    version=1,
+    version=2,
     title="build the dataset",
     makes="dataset",
     files=("dataset.jsonl", "rows.jsonl", "manifest.json"),

@@ -31,7 +31,7 @@ def run(ctx: StepContext) -> StepResult:
 
 HANDLER = FunctionHandler(
     kind="train_sft",
-    version=1,
+    version=2,
     title="fine-tune the model on the dataset",
     takes=("dataset",),
     makes="checkpoint",

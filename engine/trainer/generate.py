@@ -40,6 +40,8 @@ from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.process import Emit
 from engine.trainer.sampler import Generation, Sampler
+from engine.trainer.segments import prompt_ids
+from engine.trainer.stop import read_generation_config, stop_ids
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
 
@@ -49,10 +51,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One line of the prompt file: the item's id and the rendered text."""
+    """One line of the prompt file: the item's id, the rendered text, and its messages if it is a chat."""
 
     id: str
     text: str
+    messages: tuple[Mapping[str, str], ...] | None = None
 
 
 def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]) -> dict[str, Any]:
@@ -74,9 +77,10 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
         max_new_tokens=args["max_new_tokens"],
         batch_size=args["batch_size"],
         eos_id=config.eos_token_id,
+        stop_ids=(*config.more_eos_ids, *stop_ids(tokenizer, read_generation_config(model_dir))),
         pad_id=config.pad_token_id,
     )
-    encoded = [[tokenizer.bos_id, *tokenizer.encode(prompt.text)] for prompt in prompts]
+    encoded = [prompt_ids(prompt.text, prompt.messages, tokenizer) for prompt in prompts]
     sampler.check(encoded, [prompt.id for prompt in prompts])
     emit(
         {
@@ -98,7 +102,7 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
         emit({"event": "stopped", **stopped})
         return {"stopped": True, **stopped}
     rows = [progress.rows[prompt.id] for prompt in prompts]
-    report = _report(rows, model_sha256)
+    report = _report(rows, model_sha256, chats=any(prompt.messages for prompt in prompts), tokenizer=tokenizer)
     write_atomic(Path(job["out"]), jsonl_bytes(rows))
     write_atomic(Path(job["report"]), pretty_json(report))
     emit({"event": "finished", "report": report})
@@ -122,7 +126,7 @@ def load_trained(
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Read {id, prompt} lines; raises InputInvalid M502 naming each bad line."""
+    """Read {id, prompt, messages?} lines; raises InputInvalid M502 naming each bad line."""
     found: list[Prompt] = []
     problems: list[Diagnostic] = []
     seen: set[str] = set()
@@ -156,7 +160,15 @@ def _prompt(line: str) -> Prompt | str:
         return f"not JSON: {error}"
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "prompt")):
         return 'a prompt row is an object with the strings "id" and "prompt"'
-    return Prompt(row["id"], row["prompt"])
+    messages = row.get("messages")
+    if messages is None:
+        return Prompt(row["id"], row["prompt"])
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+        for message in messages
+    ):
+        return '"messages" is a list of objects with the strings "role" and "content"'
+    return Prompt(row["id"], row["prompt"], tuple(messages))
 
 
 class Progress:
@@ -220,7 +232,7 @@ def _row(prompt: Prompt, generation: Generation, tokenizer: Tokenizer) -> Row:
     }
 
 
-def _report(rows: Sequence[Row], model_sha256: str) -> dict[str, Any]:
+def _report(rows: Sequence[Row], model_sha256: str, *, chats: bool, tokenizer: Tokenizer) -> dict[str, Any]:
     """The facts of the artifact; the speed is over the rows' own time, so that a resumed run's is right too."""
     new_tokens = sum(row["new_tokens"] for row in rows)
     seconds = sum(row["milliseconds"] for row in rows) / 1000
@@ -229,5 +241,6 @@ def _report(rows: Sequence[Row], model_sha256: str) -> dict[str, Any]:
         "new_tokens": new_tokens,
         "tokens_per_second": round(new_tokens / seconds, 1) if seconds else None,
         "model_sha256": model_sha256,
+        "chat_template_sha256": tokenizer.chat_sha256 if chats else None,
         "platform": jax.default_backend(),
     }

@@ -44,7 +44,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Packed training sequences, the rows withheld for the eval loss, and what did not fit."""
+    """Packed training sequences, the rows withheld for the eval loss, and what did not fit.
+
+    ``n_boundary_merges``: rows whose whole text one tokenisation would have merged across prompt and answer.
+    """
 
     packed: Packed
     withheld: Packed | None
@@ -52,6 +55,7 @@ class Data:
     n_rows: int
     n_withheld: int
     longest: int
+    n_boundary_merges: int
 
 
 def load_model(job: Mapping[str, Any], dtype_name: str, seed: int, emit: Emit, stopping: Stopping) -> Model:
@@ -108,7 +112,8 @@ def load_data(path: Path, tokenizer: Tokenizer, args: TrainArgs) -> Data:
     packed = pack_rows(kept, args.seq_len, packing=args.packing, seed=args.seed)
     eval_packed = pack_rows(withheld, args.seq_len, packing=args.packing) if withheld else None
     longest = max(len(row.tokens) for row in fitted.rows)
-    return Data(packed, eval_packed, fitted, len(kept), len(withheld), longest)
+    merged = sum(row.boundary_merges > 0 for row in rows)
+    return Data(packed, eval_packed, fitted, len(kept), len(withheld), longest, merged)
 
 
 def withhold(rows: tuple[TokenRow, ...], count: int, seed: int) -> tuple[list[TokenRow], list[TokenRow]]:

@@ -69,6 +69,8 @@ def export(
         "n_truncated": data.fitted.n_truncated,
         "real_token_share": round(data.packed.real_token_share, 4),
         "longest_row_tokens": data.longest,
+        "n_boundary_merges": data.n_boundary_merges,
+        "chat_template_sha256": model.tokenizer.chat_sha256,
         "seq_len": args.seq_len,
     }
     write_atomic(out / "train_report.json", pretty_json(report))

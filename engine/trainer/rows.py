@@ -1,20 +1,23 @@
 """rows.jsonl -> token rows: what is fed, and which tokens count.
 
-In: lines ``{"id": …, "segments": [{"text": …, "train": bool, "eos"?: bool}, …]}``. Out: :class:`TokenRow`, each with
-BOS once in front, every segment tokenised by itself (so no token spans the boundary between prompt and answer), and
-EOS, trained, after the last trained segment and after every trained segment that ``"eos": true`` marks (the turns of
-a chat). What stands after the last trained segment is left out: it cannot change the loss of anything before it.
+In: lines ``{"id": …, "segments": [{"text": …, "train": bool, "eos"?: bool}, …], "messages"?: […]}``. Out:
+:class:`TokenRow`, each with BOS once in front, every segment tokenised by itself (so no token spans the boundary between
+prompt and answer), and EOS, trained, after the last trained segment and after every trained segment that ``"eos": true``
+marks (the turns of a chat), unless that segment ends in a token that ends a turn. What stands after the last trained
+segment is left out: it cannot change the loss of anything before it. A row with ``messages`` is rendered by the
+checkpoint's chat template, where it has one (:mod:`engine.trainer.segments`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.trainer.segments import Segment, encode_segments, merged_boundaries, row_segments
 from engine.trainer.tokenizer import Tokenizer
 
 OnLongRow = Literal["fail", "drop", "truncate"]
@@ -23,20 +26,15 @@ SHOWN_ROWS = 20
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """``tokens[i]`` is predicted from what stands before it where ``loss_mask[i]`` is 1."""
+    """``tokens[i]`` is predicted from what stands before it where ``loss_mask[i]`` is 1.
+
+    ``boundary_merges``: how many boundaries of its segments one tokenisation of the whole text would have merged.
+    """
 
     id: str
     tokens: tuple[int, ...]
     loss_mask: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A piece of a row's text; ``eos``: EOS follows it even though it is not the last trained one."""
-
-    text: str
-    train: bool
-    eos: bool = False
+    boundary_merges: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +47,16 @@ class Fitted:
 
 
 def read_token_rows(path: Path, tokenizer: Tokenizer) -> list[TokenRow]:
-    """Every row of the file. Raises InputInvalid T110 (unreadable line), T111 (nothing trained), T112 (no row)."""
+    """Every row of the file.
+
+    Raises InputInvalid T110 (unreadable line), T111 (nothing trained), T112 (no row), M304 to M308 (tokenizer, template).
+    """
     problems: list[Diagnostic] = []
-    parsed = list(_parsed(path, problems))
-    encoded = iter(tokenizer.encode_many([segment.text for _, segments, _ in parsed for segment in segments]))
+    parsed = list(_parsed(path, tokenizer, problems))
+    encoded = iter(encode_segments([segment for _, segments, _ in parsed for segment in segments], tokenizer))
+    merges = merged_boundaries([segments for _, segments, _ in parsed], tokenizer)
     rows = []
-    for row_id, segments, number in parsed:
+    for (row_id, segments, number), merged in zip(parsed, merges, strict=True):
         ids = [next(encoded) for _ in segments]
         if not any(len(ids[index]) for index, segment in enumerate(segments) if segment.train):
             problems.append(
@@ -65,7 +67,7 @@ def read_token_rows(path: Path, tokenizer: Tokenizer) -> list[TokenRow]:
                     "its answer is empty, or nothing of it is marked as trained",
                 )
             )
-        rows.append(token_row(row_id, segments, ids, tokenizer))
+        rows.append(replace(token_row(row_id, segments, ids, tokenizer), boundary_merges=merged))
     if not rows and not problems:
         problems.append(Diagnostic("T112", "there is no row to train on", Where(str(path))))
     if problems:
@@ -73,7 +75,9 @@ def read_token_rows(path: Path, tokenizer: Tokenizer) -> list[TokenRow]:
     return rows
 
 
-def _parsed(path: Path, problems: list[Diagnostic]) -> Iterator[tuple[str, list[Segment], int]]:
+def _parsed(
+    path: Path, tokenizer: Tokenizer, problems: list[Diagnostic]
+) -> Iterator[tuple[str, Sequence[Segment], int]]:
     """(id, segments, line number) of each readable line; the others go to ``problems``."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
@@ -85,7 +89,12 @@ def _parsed(path: Path, problems: list[Diagnostic]) -> Iterator[tuple[str, list[
             ]
             if not all(isinstance(segment.text, str) for segment in segments):
                 raise TypeError("text is not a string")
-            yield str(row["id"]), segments, number
+            yield str(row["id"]), row_segments(segments, row.get("messages"), tokenizer), number
+        except InputInvalid as error:
+            found = error.diagnostics[0]
+            problems.append(
+                replace(found, message=f'row "{row["id"]}": {found.message}', where=Where(str(path), number))
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(Diagnostic("T110", f"not a training row: {error!r}", Where(str(path), number)))
 
@@ -105,7 +114,8 @@ def token_row(row_id: str, segments: Sequence[Segment], ids: Sequence[Sequence[i
     for index, segment in enumerate(segments[: last_trained + 1]):
         tokens += ids[index]
         mask += [int(segment.train)] * len(ids[index])
-        if segment.train and (segment.eos or index == last_trained):
+        ends = segment.train and (segment.eos or index == last_trained)
+        if ends and tokens[-1] not in tokenizer.turn_end_ids:
             tokens.append(tokenizer.eos_id)
             mask.append(1)
     return TokenRow(row_id, tuple(tokens), tuple(mask))
@@ -122,7 +132,7 @@ def fit_rows(rows: Iterable[TokenRow], seq_len: int, on_long_row: OnLongRow) -> 
             kept.append(row)
             continue
         long.append(row)
-        cut = TokenRow(row.id, row.tokens[:seq_len], row.loss_mask[:seq_len])
+        cut = replace(row, tokens=row.tokens[:seq_len], loss_mask=row.loss_mask[:seq_len])
         if on_long_row == "truncate" and any(cut.loss_mask):
             kept.append(cut)
             truncated += 1

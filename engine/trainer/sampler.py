@@ -39,7 +39,7 @@ Batch = tuple[list[int], list["Generation"]]
 class Generation:
     """What one prompt got.
 
-    ``ids`` are without the EOS; ``new_tokens`` counts it (it was computed), so that it is len(ids) + 1 for
+    ``ids`` are without the EOS (or end of turn); ``new_tokens`` counts it (it was computed), so that it is len(ids) + 1 for
     "eos" and len(ids) for "length". ``milliseconds`` is the row's share of its batch's time: they add up
     to the whole, compilation not included.
     """
@@ -64,10 +64,20 @@ class _State(NamedTuple):
 class Sampler:
     """Compiled programs by bucket for one model, one batch size and one limit of new tokens."""
 
-    def __init__(self, model: Decoder, *, max_new_tokens: int, batch_size: int, eos_id: int, pad_id: int) -> None:
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        max_new_tokens: int,
+        batch_size: int,
+        eos_id: int,
+        pad_id: int,
+        stop_ids: Sequence[int] = (),
+    ) -> None:
+        """``stop_ids``: where an answer ends besides ``eos_id`` (the end of a turn)."""
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
-        self.eos_id = eos_id
+        self.stop_ids = np.array(sorted({eos_id, *stop_ids}), np.int32)
         self.pad_id = pad_id
         self.context = model.config.max_position_embeddings
         self.compile_seconds: dict[int, float] = {}
@@ -116,7 +126,7 @@ class Sampler:
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = prompt
             lengths[row] = len(prompt)
-        arguments = (self._state, tokens, lengths, np.int32(self.eos_id), np.int32(self.pad_id))
+        arguments = (self._state, tokens, lengths, self.stop_ids, np.int32(self.pad_id))
         program = self._program(bucket, arguments)
         started = time.perf_counter()
         out = np.asarray(program(*arguments))  # [B, max_new_tokens]; waits for the device
@@ -133,7 +143,7 @@ class Sampler:
         return program
 
     def _finish(self, row: np.ndarray[Any, Any], prompt_tokens: int, milliseconds: float) -> Generation:
-        ends = np.flatnonzero(row == self.eos_id)
+        ends = np.flatnonzero(np.isin(row, self.stop_ids))
         kept = [int(one) for one in (row[: ends[0]] if ends.size else row)]
         new_tokens = len(kept) + 1 if ends.size else len(kept)
         reason: Literal["eos", "length"] = "eos" if ends.size else "length"
@@ -152,10 +162,10 @@ def _greedy(  # noqa: PLR0917 - traced arguments have no names
     state: Any,
     tokens: jax.Array,
     lengths: jax.Array,
-    eos_id: jax.Array,
+    stop_ids: jax.Array,
     pad_id: jax.Array,
 ) -> jax.Array:
-    """The program: tokens i32[B, T] right-padded, lengths i32[B] -> new tokens i32[B, max_new_tokens]."""
+    """tokens i32[B, T] right-padded, lengths i32[B], stop_ids i32[E] -> new tokens i32[B, max_new_tokens]."""
     model: Decoder = nnx.merge(graph, state)
     batch, bucket = tokens.shape
 
@@ -163,7 +173,7 @@ def _greedy(  # noqa: PLR0917 - traced arguments have no names
         """Append one token to each row that is not done."""
         token = jnp.where(carry.done, pad_id, token)
         out = jax.lax.dynamic_update_slice(carry.out, token[:, None], (jnp.int32(0), carry.filled))
-        done = jnp.logical_or(carry.done, token == eos_id)
+        done = jnp.logical_or(carry.done, jnp.any(token[:, None] == stop_ids[None, :], axis=1))
         return _State(carry.filled + 1, token, done, out, carry.cache)
 
     def unfinished(carry: _State) -> jax.Array:

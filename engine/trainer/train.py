@@ -67,6 +67,8 @@ def _started(model: Model, data: Data, args: TrainArgs, machine: Mapping[str, An
         "batches_per_epoch": round(data.packed.n_sequences / args.sequences_per_step(devices), 2),
         "real_token_share": round(data.packed.real_token_share, 4),
         "longest_row_tokens": data.longest,
+        "n_boundary_merges": data.n_boundary_merges,
+        "chat_template_sha256": model.tokenizer.chat_sha256,
         "num_train_steps": args.num_train_steps,
     }
 

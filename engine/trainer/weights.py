@@ -28,13 +28,14 @@ from engine.errors import InputInvalid, Where
 from engine.trainer.models import config_from_hf, family_of
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
+from engine.trainer.stop import GENERATION_FILE, stop_ids
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weight_files import open_weights
 from engine.trainer.weight_table import Filling, stored_rows
 
 CONFIG_FILE = "config.json"
-GENERATION_FILE = "generation_config.json"
 WEIGHTS_FILE = "model.safetensors"
+MOST_PADDING_ROWS = 1024  # embeddings are padded to multiples of 64 to 1024
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -56,9 +57,10 @@ def save_folder(folder: str | Path, model: Decoder, config: DecoderConfig, token
 def save_companions(folder: str | Path, config: DecoderConfig, tokenizer: Tokenizer, *, dtype: Any) -> None:
     """Write what lies beside the weights: config.json, generation_config.json and the tokenizer's files."""
     folder = Path(folder)
+    ends = stop_ids(tokenizer, {"eos_token_id": [config.eos_token_id, *config.more_eos_ids]})
     generation = {
         "bos_token_id": config.bos_token_id,
-        "eos_token_id": config.eos_token_id,
+        "eos_token_id": list(ends) if len(ends) > 1 else ends[0],
         "pad_token_id": config.pad_token_id,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +131,14 @@ def stored_dtype(mapping: dict[str, Any], source: str = CONFIG_FILE) -> str:
 
 
 def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> None:
-    """The tokenizer's ids must be rows of the embedding (a larger, padded embedding is fine)."""
+    """The tokenizer's ids must be rows of the embedding, which may be padded, but is not another model's."""
+    if config.vocab_size - tokenizer.vocab_size > MOST_PADDING_ROWS:
+        raise InputInvalid(
+            "M207",
+            f"the tokenizer has only {tokenizer.vocab_size} tokens, the model's vocab_size is {config.vocab_size}",
+            where=Where(file=str(folder)),
+            hint="use the tokenizer the model came with",
+        )
     if tokenizer.vocab_size > config.vocab_size:
         raise InputInvalid(
             "M207",

@@ -84,6 +84,10 @@ GOOD = Tokenized(("<bos>", "p", "a", "<eos>"), (0, 0, 1, 1))
         (Tokenized(("<bos>", "p"), (0, 0, 1)), ["D144"]),
         (Tokenized(("<s>", "p", "a", "</s>"), (0, 0, 1, 1), bos="<s>", eos="</s>"), []),
         ((("<bos>", "p", "a", "<eos>"), (0, 0, 1, 1)), []),
+        (Tokenized(("<bos>", "p", "a", "<end_of_turn>"), (0, 0, 1, 1)), []),
+        (Tokenized(("<bos>", "p", "a", "<end_of_turn>"), (0, 0, 1, 0)), ["D143"]),
+        (Tokenized(("<bos>", "p", "<end_of_turn>"), (0, 0, 1)), ["D140"]),
+        (Tokenized(("<bos>", "p", "a", "</turn>"), (0, 0, 1, 1), end_of_turn="</turn>"), []),
     ],
 )
 def test_with_a_tokenizer_the_same_laws_hold_on_its_tokens(tokens, found):
@@ -104,12 +108,13 @@ def test_the_report_never_raises(tmp_path):
     assert check_dataset([]).n_rows == 0
 
 
-def test_multi_turn_rows_train_every_answer_and_end_once(jsonl):
+def test_multi_turn_rows_train_every_answer_and_the_end_of_its_turn(jsonl):
     turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
     report = check_dataset(jsonl({"messages": [{"role": r, "content": t} for r, t in turns]}), "chat")
     assert report.ok
     assert marked(report.sample).count("[trained>") == 2
-    assert report.sample.tokens.count("<eos>") == 1
+    assert marked(report.sample).count("<end_of_turn><trained]") == 2
+    assert "<eos>" not in report.sample.tokens
 
 
 SEGMENTS = st.lists(st.tuples(st.text(max_size=10), st.booleans()), min_size=1, max_size=5)

@@ -60,7 +60,7 @@ def test_segments_are_tokenised_apart() -> None:
     """No token spans the boundary of two segments, even where the whole text would have one."""
 
     class Merging:
-        bos_id, eos_id = 2, 1
+        bos_id, eos_id, turn_end_ids = 2, 1, frozenset({1})
 
         def encode_many(self, texts: list[str]) -> list[list[int]]:
             return [[99] if text == "ab" else [ord(letter) for letter in text] for text in texts]

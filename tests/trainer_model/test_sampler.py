@@ -168,6 +168,6 @@ def test_a_row_that_ended_stays_ended(model: Gemma, prompts: Prompts, answers: l
     sampler = Sampler(model, **(OPTIONS | {"eos_id": answers[0].ids[0]}))
     tokens = np.zeros((2, 16), np.int32)
     tokens[0, 0] = 2
-    arguments = (sampler._state, tokens, np.array([1, 0], np.int32), np.int32(sampler.eos_id), np.int32(0))
+    arguments = (sampler._state, tokens, np.array([1, 0], np.int32), sampler.stop_ids, np.int32(0))
     out = np.asarray(sampler._program(16, arguments)(*arguments))
-    assert out.tolist() == [[sampler.eos_id, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+    assert out.tolist() == [[answers[0].ids[0], 0, 0, 0, 0], [0, 0, 0, 0, 0]]
