@@ -1,0 +1,75 @@
+"""What becomes of a train step whose loss or gradients are no numbers: it changes nothing, is counted, and may be one too many.
+
+On the device, inside the compiled step (pure):
+
+    finite = is_finite(loss, global_norm(grads))
+    params, opt_state, metrics = apply_updates(grads, params, opt_state, step, args, ok=finite)
+    metrics |= skipped(finite)                      # {"skipped": 0 or 1}
+
+The old state is kept by selecting each number as it is written (:func:`engine.trainer.rules.write_slice`), not by a
+branch around the update: a branch would keep both states alive, this costs no memory. Loss and norm are enough to
+look at: a sum of squares is finite only if every gradient is (one above 1e19 counts as infinite too).
+
+On the host, where metrics arrive:
+
+    skips = Skips(most=10)
+    skips.take(train_step, skipped, loss, grad_norm, rows=[...])   # raises RunFailed T131 at the 11th in a row
+
+With the update inside the backward pass the norm is not known beforehand: pass ``is_finite(loss, norm of this layer)``
+for each layer. A layer whose gradient is no number is left alone, and so is all below it (a cotangent that is no number
+stays one); what lies above has then already moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from engine.errors import RunFailed
+
+MOST_NAMED = 5  # rows in a message
+
+
+def is_finite(loss: jax.Array, grad_norm: jax.Array) -> jax.Array:
+    """bool[]: are both numbers?"""
+    return jnp.logical_and(jnp.isfinite(loss), jnp.isfinite(grad_norm))
+
+
+def skipped(finite: jax.Array) -> dict[str, jax.Array]:
+    """The metric: {"skipped": i32, 1 where the step changed nothing}."""
+    return {"skipped": jnp.where(finite, 0, 1).astype(jnp.int32)}
+
+
+@dataclass(slots=True)
+class Skips:
+    """How many train steps were skipped, in all and in a row; ``most`` in a row are borne."""
+
+    most: int
+    total: int = 0
+    in_a_row: int = 0
+    train_steps: list[int] = field(default_factory=list)
+
+    def take(
+        self, train_step: int, was_skipped: bool, *, loss: float, grad_norm: float, rows: Sequence[str] = ()
+    ) -> None:
+        """Count this step. ``rows``: ids of the rows in its batch. Raises RunFailed T131 for one too many in a row."""
+        if not was_skipped:
+            self.in_a_row = 0
+            return
+        self.total += 1
+        self.in_a_row += 1
+        self.train_steps.append(train_step)
+        if self.in_a_row <= self.most:
+            return
+        named = ", ".join(rows[:MOST_NAMED]) + (f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else "")
+        times = "once" if self.in_a_row == 1 else f"{self.in_a_row} times in a row"
+        raise RunFailed(
+            "T131",
+            f"train step {train_step}: loss {loss}, gradient norm {grad_norm}, {times}; {self.most} are borne"
+            + (f"; its batch: {named}" if named else ""),
+            hint="look at those rows; lower the learning_rate, raise warmup_steps, or train in float32; "
+            "weights, optimizer and checkpoints are those before the first of them",
+        )

@@ -1,0 +1,80 @@
+"""Steps that are no numbers: found, changing nothing, counted, and stopped with the batch that caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from engine.errors import RunFailed
+from engine.trainer.guard import Skips, is_finite, skipped
+from engine.trainer.optimizer import apply_updates, global_norm, init_opt_state
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_bad_number_anywhere_is_found(bad: float) -> None:
+    """In the loss, or at one place of one gradient."""
+    grads = {"a": jnp.ones((3, 4)), "b": jnp.ones(5, jnp.bfloat16)}
+    assert is_finite(jnp.float32(1.0), global_norm(grads))
+    assert not is_finite(jnp.float32(bad), global_norm(grads))
+    for name in grads:
+        broken = {**grads, name: grads[name].at[-1].set(bad)}
+        assert not is_finite(jnp.float32(1.0), global_norm(broken))
+
+
+def test_a_bad_step_in_between_leaves_no_trace(make_args: Callable[..., Any]) -> None:
+    """Good, bad, good: weights, statistics and count end where they end without the bad one (at the same rates)."""
+    args = make_args(lr_schedule="constant", warmup_steps=0)
+    params = {"layers": {"q": jnp.ones((2, 3, 4), jnp.bfloat16)}, "norm": jnp.ones(3)}
+
+    @jax.jit
+    def step(params: Any, opt_state: Any, factor: jax.Array, number: jax.Array) -> Any:
+        grads = jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), params)
+        finite = is_finite(factor, global_norm(grads))
+        params, opt_state, metrics = apply_updates(grads, params, opt_state, number, args, ok=finite)
+        return params, opt_state, {**metrics, **skipped(finite)}
+
+    def run(steps: list[tuple[float, int]]) -> Any:
+        state = params, init_opt_state(params, args)
+        counts = []
+        for factor, number in steps:
+            *state, metrics = step(*state, jnp.float32(factor), jnp.int32(number))
+            counts.append(int(metrics["skipped"]))
+        return state, counts
+
+    with_bad, counts = run([(0.5, 0), (np.nan, 1), (0.3, 2)])
+    without, none = run([(0.5, 0), (0.3, 2)])
+    assert (counts, none) == ([0, 1, 0], [0, 0])
+    for left, right in zip(jax.tree.leaves(with_bad), jax.tree.leaves(without), strict=True):
+        assert left.tobytes() == right.tobytes()
+
+
+def test_the_message_names_the_batch() -> None:
+    """Two in a row are borne, a good step in between starts anew, the third in a row stops with what to look at."""
+    skips = Skips(most=2)
+    values = {"loss": float("nan"), "grad_norm": 3.5}
+    for train_step, bad in enumerate([True, True, False, True, True], start=1):
+        skips.take(train_step, bad, **values)
+    assert (skips.total, skips.in_a_row, skips.train_steps) == (4, 2, [1, 2, 4, 5])
+    with pytest.raises(RunFailed) as failure:
+        skips.take(6, True, **values, rows=[f"r{index}" for index in range(7)])
+    found = failure.value.diagnostics[0]
+    assert (found.code, found.message) == (
+        "T131",
+        "train step 6: loss nan, gradient norm 3.5, 3 times in a row; 2 are borne; "
+        "its batch: r0, r1, r2, r3, r4 and 2 more",
+    )
+    assert found.hint == (
+        "look at those rows; lower the learning_rate, raise warmup_steps, or train in float32; "
+        "weights, optimizer and checkpoints are those before the first of them"
+    )
+
+
+def test_none_is_borne_at_zero() -> None:
+    """most=0 stops at the first."""
+    with pytest.raises(RunFailed, match=r"loss inf, gradient norm 1\.0, once; 0 are borne\n"):
+        Skips(most=0).take(1, True, loss=float("inf"), grad_norm=1.0)
