@@ -5,6 +5,7 @@
     divides: other          that number is a multiple of this one  (num_key_value_heads, num_attention_heads)
     onlyWith: {other: […]}  writing this key makes sense only where the other one has one of these values
     neededWith: {other: […]}  this key must be written there
+    asks: {value: {other: […]}}  this key may have that value only where the other one has one of these
     usual: [low, high]      outside is a warning
     names: metric           the text is a name of that family: metric or builder
 
@@ -118,6 +119,15 @@ def _only_with(key: str, node: Node, entry: Schema, path: Path, case: Case) -> N
             case.findings.error("S307", message, path, case.key_place(*path), f"remove it, or write {listed}")
 
 
+def _asks(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    said_value = node.value if isinstance(node, Scalar) else None
+    for other, allowed, value in _conditions(entry["asks"].get(said_value, {}), path, case):
+        if value not in allowed:
+            wanted = listing([f"{other}: {described(one)}" for one in allowed])
+            message = f"{key}: {said_value} goes with {wanted} only; here it is {described(value)}"
+            case.findings.error("S315", message, path, node.place, f"write {wanted}, or leave {key} out")
+
+
 def _needed(key: str, entry: Schema, path: Path, case: Case) -> None:
     for other, wanted, value in _conditions(entry.get("neededWith", {}), path, case):
         if value in wanted:
@@ -149,5 +159,6 @@ def _names(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
 
 _RULES: dict[str, Callable[[str, Node, Schema, Path, Case], None]] = {
     "below": _below, "atMost": _at_most, "divides": _divides, "usual": _usual, "onlyWith": _only_with,
+    "asks": _asks,
     "names": _names,
 }  # fmt: skip

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from engine.errors import InputInvalid
 
+PLAIN_ATTENTION_TOKENS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class TrainArgs:
@@ -42,6 +44,11 @@ class TrainArgs:
     lora_dropout: float = 0.0
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     lora_merge: bool = False
+    update: Literal["after_backward", "in_backward"] = "after_backward"
+    master_weights: bool = False
+    remat: Literal["auto", "none", "dots", "block", "offload"] = "auto"
+    attention: Literal["auto", "plain", "blocked"] = "auto"
+    max_skipped_steps: int = 0
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainArgs:
@@ -56,11 +63,16 @@ class TrainArgs:
         }
         return cls(**plain)
 
+    @property
+    def blocked(self) -> bool:
+        """Attention in blocks: above this length its scores are the largest thing in memory."""
+        return self.attention == "blocked" or (self.attention == "auto" and self.seq_len > PLAIN_ATTENTION_TOKENS)
+
     def sequences_per_step(self, devices: int) -> int:
         """On all devices together: every micro-batch of every accumulation."""
         return self.per_device_batch_size * self.grad_accum_steps * devices
 
     def identity(self) -> dict[str, Any]:
         """The arguments that can change a weight or a metric; the others may change between two attempts."""
-        free = ("save_every_steps", "keep_checkpoints", "log_every_steps")
+        free = ("save_every_steps", "keep_checkpoints", "log_every_steps", "max_skipped_steps")
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in free}

@@ -9,50 +9,76 @@ Legend: B sequences, J targets a sequence, M = B*J, D width, V vocabulary.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-# Above this many logits (256 MiB in float32) they are made chunk by chunk and made again in the backward pass:
-# Gemma's 256,000 words would need 0.5 GiB for one sequence of 512 targets, four times over.
+from engine.trainer.fused_loss import Head, even_block, linear_cross_entropy
+
+# Up to here all logits are made at once (256 MiB in float32): one product less than in blocks of the vocabulary.
 MAX_LOGITS = 1 << 26
 
 
-def target_losses(model: Any, batch: dict[str, jax.Array], dropout_key: jax.Array | None = None) -> jax.Array:
+@dataclass(frozen=True, slots=True)
+class How:
+    """How the same loss is computed; no number depends on it beyond rounding.
+
+    ``remat`` and ``blocked`` are those of Decoder.hidden. Over several devices ``shards`` is how many ways the head's
+    table is cut along its rows, and ``whole`` the sharding that puts the states it multiplies on every device.
+    """
+
+    remat: str = "none"
+    blocked: bool = False
+    shards: int = 1
+    whole: Any = None
+
+
+def target_losses(model: Any, batch: dict[str, jax.Array], how: How, dropout_key: jax.Array | None = None) -> jax.Array:
     """-log p of each target, f32[B, J]; what fills up has some number there too: weigh it with 0."""
     hidden = model.hidden(
-        batch["tokens"], positions=batch["positions"], segment_ids=batch["segment_ids"], dropout_key=dropout_key
+        batch["tokens"],
+        positions=batch["positions"],
+        segment_ids=batch["segment_ids"],
+        remat=how.remat,
+        blocked=how.blocked,
+        dropout_key=dropout_key,
     )
-    picked = jnp.take_along_axis(hidden, batch["target_places"][:, :, None], axis=1)  # [B, J, D]
-    rows, targets, width = picked.shape
-    flat = picked.reshape(rows * targets, width)  # [M, D]
-    losses = _negative_log_likelihood(model, flat, batch["target_ids"].reshape(-1))
-    return losses.reshape(rows, targets)
+    flat = picked(hidden, batch["target_places"])  # [M, D]
+    losses = _negative_log_likelihood(model, flat, batch["target_ids"].reshape(-1), how)
+    return losses.reshape(batch["target_ids"].shape)
 
 
 def weighted_loss(
-    model: Any, batch: dict[str, jax.Array], share: jax.Array, dropout_key: jax.Array | None = None
+    model: Any, batch: dict[str, jax.Array], share: jax.Array, how: How, dropout_key: jax.Array | None = None
 ) -> jax.Array:
     """Scalar f32: the sum over targets, each times ``share`` (1 / targets of the whole train step)."""
-    return jnp.sum(target_losses(model, batch, dropout_key) * (batch["target_weights"].astype(jnp.float32) * share))
+    losses = target_losses(model, batch, how, dropout_key)
+    return jnp.sum(losses * (batch["target_weights"].astype(jnp.float32) * share))
 
 
-def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array) -> jax.Array:
+def picked(hidden: jax.Array, places: jax.Array) -> jax.Array:
+    """hidden [B, T, D], places i32[B, J] -> the states that predict a target [M, D]."""
+    found = jnp.take_along_axis(hidden, places[:, :, None], axis=1)  # [B, J, D]
+    return found.reshape(-1, found.shape[-1])
+
+
+def head_of(model: Any, tokens: int, how: How) -> Head:
+    """The static facts of the model's head for M = ``tokens`` states."""
+    vocab, shards = model.config.vocab_size, how.shards if model.config.vocab_size % how.shards == 0 else 1
+    return Head(model.config.final_softcap, even_block(tokens, vocab, shards=shards), shards)
+
+
+def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array, how: How) -> jax.Array:
     """states [M, D], labels i32[M] -> f32[M]."""
-
-    def direct(states: jax.Array, wanted: jax.Array) -> jax.Array:
-        logits = model.unembed(states).astype(jnp.float32)  # [m, V]
-        chosen = jnp.take_along_axis(logits, wanted[:, None], axis=-1)[:, 0]
+    if flat.shape[0] * model.config.vocab_size <= MAX_LOGITS:
+        logits = model.unembed(flat)  # f32[M, V]
+        chosen = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
         return jax.nn.logsumexp(logits, axis=-1) - chosen
-
-    tokens = flat.shape[0]
-    chunk = max(1, MAX_LOGITS // model.config.vocab_size)
-    if tokens <= chunk:
-        return direct(flat, labels)
-    parts = -(-tokens // chunk)
-    padding = parts * chunk - tokens
-    states = jnp.pad(flat, ((0, padding), (0, 0))).reshape(parts, chunk, -1)
-    wanted = jnp.pad(labels, (0, padding)).reshape(parts, chunk)
-    losses: jax.Array = jax.lax.map(lambda pair: jax.checkpoint(direct)(*pair), (states, wanted))  # [parts, chunk]
-    return losses.reshape(-1)[:tokens]
+    head = head_of(model, flat.shape[0], how)
+    if how.whole is not None:
+        flat = jax.lax.with_sharding_constraint(flat, how.whole)
+    return linear_cross_entropy(
+        flat, model.embed[...], labels, softcap=head.softcap, block=head.block, shards=head.shards
+    )

@@ -18,9 +18,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from engine.trainer.args import TrainArgs
+from engine.trainer.guard import is_finite, skipped
+from engine.trainer.in_backward import make_in_backward_step
 from engine.trainer.lora import LoraParam
-from engine.trainer.loss import target_losses, weighted_loss
-from engine.trainer.optimizer import apply_updates, init_opt_state
+from engine.trainer.loss import How, target_losses, weighted_loss
+from engine.trainer.optimizer import apply_updates, global_norm, init_opt_state
 
 State = dict[str, Any]
 Arrays = dict[str, jax.Array]
@@ -34,7 +36,7 @@ def init_state(model: nnx.Module, args: TrainArgs) -> tuple[Any, State]:
         (state["frozen"],) = rest
     else:
         graphdef, state["params"] = nnx.split(model)
-    return graphdef, state | {"opt_state": init_opt_state(state["params"], args)}
+    return graphdef, state | {"opt_state": init_opt_state(state["params"], args, master_weights=args.master_weights)}
 
 
 def trained(state: State) -> State:
@@ -47,17 +49,31 @@ def merge(graphdef: Any, params: Any, frozen: Any = None) -> Any:
     return nnx.merge(graphdef, params) if frozen is None else nnx.merge(graphdef, params, frozen)
 
 
-def make_train_step(graphdef: Any, args: TrainArgs) -> Callable[[State, Arrays], tuple[State, Arrays]]:
-    """The uncompiled step; metrics are loss, grad_norm, learning_rate, tokens (those that count), real_tokens."""
+def make_train_step(
+    graphdef: Any, args: TrainArgs, how: How | None = None
+) -> Callable[[State, Arrays], tuple[State, Arrays]]:
+    """The uncompiled step.
+
+    Metrics are loss, grad_norm, learning_rate, tokens (those that count), real_tokens, skipped (1: loss or gradients
+    were no numbers, and nothing changed).
+    """
+    how = how or How(blocked=args.blocked)
+    if args.update == "in_backward":
+        return make_in_backward_step(graphdef, args, how)
 
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
         tokens = jnp.sum(batch["target_weights"])
         share = 1.0 / jnp.maximum(tokens, 1).astype(jnp.float32)
         key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
         frozen, dropout_key = state.get("frozen"), key if args.lora_dropout and args.method == "lora" else None
-        loss, grads = accumulated_gradients(graphdef, state["params"], batch, share, frozen, dropout_key)
-        params, opt_state, metrics = apply_updates(grads, state["params"], state["opt_state"], state["step"], args)
-        metrics |= {"loss": loss, "tokens": tokens, "real_tokens": jnp.sum(batch["segment_ids"] != 0)}
+        loss, grads = accumulated_gradients(
+            graphdef, state["params"], batch, share, how, frozen=frozen, dropout_key=dropout_key
+        )
+        finite = is_finite(loss, global_norm(grads))
+        params, opt_state, metrics = apply_updates(
+            grads, state["params"], state["opt_state"], state["step"], args, ok=finite
+        )
+        metrics |= skipped(finite) | {"loss": loss, "tokens": tokens, "real_tokens": jnp.sum(batch["segment_ids"] != 0)}
         return {**state, "params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 
     return step
@@ -68,6 +84,8 @@ def accumulated_gradients(
     params: Any,
     batch: Arrays,
     share: jax.Array,
+    how: How,
+    *,
     frozen: Any = None,
     dropout_key: jax.Array | None = None,
 ) -> tuple[jax.Array, Any]:
@@ -75,7 +93,7 @@ def accumulated_gradients(
 
     def micro(params: Any, part: Arrays, index: jax.Array) -> jax.Array:
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-        return weighted_loss(merge(graphdef, params, frozen), part, share, key)
+        return weighted_loss(merge(graphdef, params, frozen), part, share, how, key)
 
     parts = batch["tokens"].shape[0]
     if parts == 1:
@@ -91,19 +109,21 @@ def accumulated_gradients(
     return loss, grads
 
 
-def compile_train_step(graphdef: Any, args: TrainArgs, state: State, batch: Any) -> Any:
+def compile_train_step(graphdef: Any, args: TrainArgs, state: State, batch: Any, how: How | None = None) -> Any:
     """Compile for these shapes and placements, donating the state: its bytes are reused for the new one."""
     placements = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = jax.jit(make_train_step(graphdef, args), donate_argnums=0, out_shardings=(placements, None))
+    step = jax.jit(make_train_step(graphdef, args, how), donate_argnums=0, out_shardings=(placements, None))
     return step.lower(state, batch).compile()
 
 
-def make_eval_loss(graphdef: Any) -> Callable[[Any, Arrays], tuple[jax.Array, jax.Array]]:
+def make_eval_loss(graphdef: Any, how: How | None = None) -> Callable[[Any, Arrays], tuple[jax.Array, jax.Array]]:
     """A jitted (state, batch [B, …]) -> (summed loss, tokens that count)."""
+
+    how = how or How()
 
     @jax.jit
     def eval_loss(params: Any, frozen: Any, batch: Arrays) -> tuple[jax.Array, jax.Array]:
         weights = batch["target_weights"].astype(jnp.float32)
-        return jnp.sum(target_losses(merge(graphdef, params, frozen), batch) * weights), jnp.sum(weights)
+        return jnp.sum(target_losses(merge(graphdef, params, frozen), batch, how) * weights), jnp.sum(weights)
 
     return lambda state, batch: eval_loss(state["params"], state.get("frozen"), batch)

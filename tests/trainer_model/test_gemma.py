@@ -165,18 +165,18 @@ def test_a_row_does_not_depend_on_the_others(make_model: Make, tokens_and_positi
     assert not jnp.array_equal(one[1], two[1])
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", ["none", "dots", "block", "offload"])
 def test_loop_and_unrolled_layers_agree(
-    make_model: Make, tokens_and_positions: Draw, monkeypatch: pytest.MonkeyPatch, remat: bool
+    make_model: Make, tokens_and_positions: Draw, monkeypatch: pytest.MonkeyPatch, remat: str
 ) -> None:
     """A scan over layers, and recomputation, change neither values nor gradients."""
     graph, state = nnx.split(make_model())
     tokens, positions = tokens_and_positions(2, 8)
 
-    def loss(state: Any, remat: bool) -> jax.Array:
+    def loss(state: Any, remat: str) -> jax.Array:
         return jnp.square(nnx.merge(graph, state).hidden(tokens, positions=positions, remat=remat)).mean()
 
-    plain = jax.value_and_grad(loss)(state, False)
+    plain = jax.value_and_grad(loss)(state, "none")
     monkeypatch.setattr(decoder, "MAX_UNROLLED_LAYERS", 0)
     scanned = jax.value_and_grad(loss)(state, remat)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, scanned)

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from engine.trainer.blocked_attention import Places, blocked_attention
 from engine.trainer.models import layers
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.table import WeightTable
@@ -33,6 +34,9 @@ from engine.trainer.models.table import WeightTable
 MAX_UNROLLED_LAYERS = 8
 
 LAYER_INPUT = "layer_input"  # the name under which a remat policy finds what a layer is given
+
+# What the backward pass finds kept; the rest it makes again, from the cheapest in time to the cheapest in memory.
+REMAT = ("none", "dots", "block", "offload")
 
 Weights = Mapping[str, jax.Array]
 Tables = tuple[jax.Array, jax.Array]  # cos and sin f32[B, T, H/2]
@@ -52,8 +56,9 @@ class Context(NamedTuple):
 
     cos: jax.Array
     sin: jax.Array
-    mask: jax.Array  # bool[B, T, S] without any window
+    mask: jax.Array | None  # bool[B, T, S] without any window; None where attention goes in blocks
     distance: jax.Array | None  # i32[B, T, S]: how far back a key lies; None where no layer has a window
+    places: Places  # of the queries: what attention in blocks makes its masks of
 
 
 class LayerWeights(nnx.Module):
@@ -105,36 +110,50 @@ class Decoder(nnx.Module):
         *,
         positions: jax.Array,
         segment_ids: jax.Array | None = None,
-        remat: bool = False,
+        remat: str = "none",
+        blocked: bool = False,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
         """tokens, positions, segment_ids i32[B, T] -> final normed states [B, T, D].
 
         Segment 0 is padding. Tokens see earlier tokens of their own segment only, so that rows packed
-        into one sequence do not see each other. ``remat`` recomputes each layer in the backward pass.
-        ``dropout_key``: adapters that have dropout use it; without a key nothing is dropped.
+        into one sequence do not see each other. ``remat`` is one of REMAT. ``blocked``: attention in blocks, no
+        [T, T] scores. ``dropout_key``: adapters that have dropout use it; without a key nothing is dropped.
         """
         batch, length = tokens.shape
-        context = self.context(positions, layers.causal_mask(segment_ids, batch, length), positions)
+        context = self.whole_context(positions, segment_ids, blocked=blocked)
 
         def layer(x: jax.Array, item: Any) -> tuple[jax.Array, None]:
             kind, weights = item
             return self.layer(x, kind, weights, context), None
 
-        body: Callable[..., Any] = jax.checkpoint(layer) if remat else layer
         items = (self.kinds(), self.stacked(dropout_key))
-        x, _ = jax.lax.scan(body, self.embed_tokens(tokens), items, unroll=self._unroll())
+        x, _ = jax.lax.scan(recomputed(layer, remat), self.embed_tokens(tokens), items, unroll=self._unroll())
         return self.normed(x).reshape(batch, length, -1)
 
     # --- the pieces of the walk, pure in what they are given, for those who walk otherwise ---
 
-    def context(self, positions: jax.Array, mask: jax.Array, key_positions: jax.Array) -> Context:
+    def whole_context(self, positions: jax.Array, segment_ids: jax.Array | None, *, blocked: bool = False) -> Context:
+        """What all layers share when whole sequences are seen at once; positions and segment_ids i32[B, T]."""
+        batch, length = positions.shape
+        mask = None if blocked else layers.causal_mask(segment_ids, batch, length)
+        segments = jnp.ones_like(positions) if segment_ids is None else segment_ids
+        return self.context(positions, mask, positions, segments)
+
+    def context(
+        self,
+        positions: jax.Array,
+        mask: jax.Array | None,
+        key_positions: jax.Array,
+        segment_ids: jax.Array | None = None,
+    ) -> Context:
         """positions i32[B, T], mask bool[B, T, S], key_positions i32[B, S] -> what all layers share."""
         tables = [layers.rope_tables(positions, self.config.head_dim, *rope) for rope in self.config.ropes()]
         cos, sin = (jnp.stack(parts) for parts in zip(*tables, strict=True))  # [R, B, T, H/2]
-        windowed = self.config.layer_windows() is not None
+        windowed = self.config.layer_windows() is not None and mask is not None
         distance = positions[:, :, None] - key_positions[:, None, :] if windowed else None
-        return Context(cos, sin, mask, distance)
+        places = Places(positions, jnp.ones_like(positions) if segment_ids is None else segment_ids)
+        return Context(cos, sin, mask, distance, places)
 
     def kinds(self) -> dict[str, jax.Array]:
         """What tells the layers apart beside their weights, each i32[L]; nothing where they are all alike."""
@@ -156,10 +175,13 @@ class Decoder(nnx.Module):
     def layer(self, x: jax.Array, kind: Weights, weights: Weights, context: Context) -> jax.Array:
         """One layer over whole sequences: x [M, D] -> [M, D]. ``kind`` and ``weights``: its part of kinds(), stacked()."""
         x = checkpoint_name(x, LAYER_INPUT)
-        seen = _in_window(context, kind)
 
         def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
-            mixed = layers.attention(q, k, v, seen, softcap=self.config.attention_softcap)
+            softcap = self.config.attention_softcap
+            if context.mask is None:
+                mixed = blocked_attention(q, k, v, context.places, window=kind.get("window"), softcap=softcap)
+            else:
+                mixed = layers.attention(q, k, v, _in_window(context.mask, context.distance, kind), softcap=softcap)
             return mixed.reshape(x.shape[0], -1), None  # [M, N*H]
 
         return self.block(x, self._cast(weights), _rope(context, kind), mix)[0]
@@ -171,7 +193,11 @@ class Decoder(nnx.Module):
 
     def normed(self, x: jax.Array) -> jax.Array:
         """The last norm: x [..., D] -> [..., D]."""
-        return layers.rms_norm(x, self.norm[...], self.config.rms_norm_eps)
+        return self.normed_by(x, self.norm[...])
+
+    def normed_by(self, x: jax.Array, gain: jax.Array) -> jax.Array:
+        """The last norm with a gain [D] that is given, so that one can differentiate by it."""
+        return layers.rms_norm(x, gain, self.config.rms_norm_eps)
 
     def unembed(self, states: jax.Array) -> jax.Array:
         """states [..., D] -> logits f32[..., V]; the head is the embedding (tied)."""
@@ -200,7 +226,8 @@ class Decoder(nnx.Module):
         """
         batch, length = tokens.shape
         slots = jnp.broadcast_to(jnp.arange(cache.k.shape[2], dtype=jnp.int32)[None, :], (batch, cache.k.shape[2]))
-        context = self.context(positions, slots[:, None, :] <= positions[:, :, None], slots)
+        visible = slots[:, None, :] <= positions[:, :, None]  # bool[B, T, S]
+        context = self.context(positions, visible, slots)
         rows = jnp.arange(batch, dtype=jnp.int32)[:, None]  # [B, 1]
 
         def layer(carry: Any, item: Any) -> tuple[Any, None]:
@@ -212,7 +239,7 @@ class Decoder(nnx.Module):
                 new_keys = keys.at[index, rows, positions].set(k.astype(keys.dtype), mode="drop")
                 new_values = values.at[index, rows, positions].set(v.astype(values.dtype), mode="drop")
                 seen_k, seen_v = new_keys[index].astype(q.dtype), new_values[index].astype(q.dtype)  # [B, S, K, H]
-                seen = _in_window(context, kind)
+                seen = _in_window(visible, context.distance, kind)
                 mixed = layers.attention(q, seen_k, seen_v, seen, softcap=self.config.attention_softcap)
                 return mixed.reshape(x.shape[0], -1), (new_keys, new_values)  # [M, N*H]
 
@@ -243,8 +270,26 @@ def _rope(context: Context, kind: Weights) -> Tables:
     return context.cos[index], context.sin[index]
 
 
-def _in_window(context: Context, kind: Weights) -> jax.Array:
+def _in_window(mask: jax.Array, distance: jax.Array | None, kind: Weights) -> jax.Array:
     """bool[B, T, S]: what the layer sees. A window of w is a token itself and the w - 1 before it."""
-    if context.distance is None:
-        return context.mask
-    return jnp.logical_and(context.mask, context.distance < kind["window"])
+    return mask if distance is None else jnp.logical_and(mask, distance < kind["window"])
+
+
+def recomputed(layer: Callable[..., Any], remat: str) -> Callable[..., Any]:
+    """The body of a scan over layers whose backward pass keeps what the policy says and makes the rest again."""
+    policies = jax.checkpoint_policies
+    if remat == "none":
+        return layer
+    if remat == "dots":  # the products with weights; those of attention are made again
+        return jax.checkpoint(layer, prevent_cse=False, policy=policies.dots_with_no_batch_dims_saveable)
+    if remat == "block":
+        return jax.checkpoint(layer, prevent_cse=False)
+    if remat == "offload":
+        policy = policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=[LAYER_INPUT],
+            offload_src="device",
+            offload_dst="pinned_host",
+        )
+        return jax.checkpoint(layer, prevent_cse=False, policy=policy)
+    raise ValueError(f"remat is one of {REMAT}, not {remat!r}")

@@ -1,0 +1,200 @@
+"""The update inside the backward pass: each layer's weights move as soon as its gradient is there.
+
+What goes in and comes out: as :func:`engine.trainer.train_step.make_train_step`. No gradient of more than one layer,
+and none of the embedding, exists at any time (LOMO, Lv et al. 2023, arXiv 2306.09782; AdaLomo with factored
+statistics, arXiv 2310.10195): Gemma 2B with all its weights trained in bfloat16 needs about what its weights alone do.
+
+Forward, the inputs of all layers are kept [L, M, D]. Then backward:
+
+1. the loss's gradient by the final states, from the head's blocks;
+2. the layers from the last to the first: gradient of one layer by ``jax.vjp``, its weights and statistics updated in the
+   carry of the loop; a layer's own input is kept, so each layer is computed once more, as with remat "block";
+3. the tied embedding, block by block of its rows, the head's share computed again
+   (:mod:`engine.trainer.tied_update`): it must wait for the gradient by the inputs.
+
+Its limits, by what it is: no clipping by global norm (the norm is known when all weights have moved), one micro-batch
+(gradients are not added up), full training only. A layer whose gradient is no number is left alone, and so are those
+below it; layers above have then moved, which a skipped step of the other method never does. ``grad_norm`` is that of all
+weights but the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from engine.trainer.args import TrainArgs
+from engine.trainer.fused_loss import Targets, head_forward, head_input_gradient
+from engine.trainer.guard import is_finite, skipped
+from engine.trainer.loss import How, head_of, picked
+from engine.trainer.optimizer import named_leaves, schedule_of
+from engine.trainer.rules import Now, Rule, update_slice
+from engine.trainer.tied_update import Tied, tied_embedding_update
+
+Arrays = dict[str, jax.Array]
+State = dict[str, Any]
+
+
+def make_in_backward_step(graphdef: Any, args: TrainArgs, how: How) -> Callable[[State, Arrays], tuple[State, Arrays]]:
+    """The uncompiled step; its metrics are those of the other method."""
+
+    def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
+        (part,) = ({name: array[0] for name, array in batch.items()},)  # one micro-batch
+        tokens = jnp.sum(part["target_weights"])
+        weigh = part["target_weights"].reshape(-1).astype(jnp.float32) / jnp.maximum(tokens, 1).astype(jnp.float32)
+        with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
+            rate = jnp.asarray(schedule_of(args)(state["step"]), jnp.float32)
+        key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
+        now = Now(state["opt_state"]["count"], rate, jnp.ones((), jnp.float32), key, jnp.asarray(True))
+        walk = _Walk(nnx.merge(graphdef, state["params"]), state, Rule.of(args), now)
+        loss, squares, finite = walk.run(part, weigh, how)
+        new = walk.state(state, finite)
+        metrics = {
+            "loss": loss,
+            "grad_norm": jnp.sqrt(squares),
+            "learning_rate": rate,
+            "tokens": tokens,
+            "real_tokens": jnp.sum(part["segment_ids"] != 0),
+            **skipped(finite),
+        }
+        return new, metrics
+
+    return step
+
+
+class _Walk:
+    """Weights, statistics and masters by dotted name while they are being moved."""
+
+    def __init__(self, model: Any, state: State, rule: Rule, now: Now) -> None:
+        self.model, self.rule, self.now = model, rule, now
+        self.params = named_leaves(state["params"])
+        self.stats = dict(state["opt_state"]["stats"])
+        self.masters = dict(state["opt_state"].get("master", {}))
+
+    def run(self, part: Arrays, weigh: jax.Array, how: How) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(loss, sum of squared gradients without the embedding's, was everything a number)."""
+        model = self.model
+        context = model.whole_context(part["positions"], part["segment_ids"], blocked=how.blocked)
+        names = [name for name in self.params if name.startswith("layers.")]
+        stacks = {name.removeprefix("layers."): self.params[name] for name in names}
+        kinds = model.kinds()
+
+        def forward(x: jax.Array, item: Any) -> tuple[jax.Array, jax.Array]:
+            kind, weights = item
+            return model.layer(x, kind, weights, context), x
+
+        last, inputs = jax.lax.scan(forward, model.embed_tokens(part["tokens"]), (kinds, stacks))  # [M, D], [L, M, D]
+        shape = (*part["tokens"].shape, last.shape[-1])
+
+        def final(x: jax.Array, gain: jax.Array) -> jax.Array:
+            normed = model.normed_by(x, gain).reshape(shape)
+            found: jax.Array = picked(normed, part["target_places"])
+            return found
+
+        states, back = jax.vjp(final, last, self.params["norm"])
+        if how.whole is not None:
+            states = jax.lax.with_sharding_constraint(states, how.whole)
+        labels, head = part["target_ids"].reshape(-1), head_of(model, states.shape[0], how)
+        losses, log_sum = head_forward(states, self.params["embed"], labels, head)
+        loss = jnp.sum(losses * weigh)
+        targets = Targets(states, labels, log_sum, weigh)
+        by_states = head_input_gradient(targets, self.params["embed"], head).astype(states.dtype)
+        by_x, by_gain = back(by_states)
+        ok = is_finite(loss, jnp.sum(jnp.square(by_gain.astype(jnp.float32))))
+        squares = jnp.sum(jnp.square(by_gain.astype(jnp.float32)))
+        self._update("norm", by_gain, ok)
+        by_x, squares, ok = self._layers(inputs, kinds, context, by_x, squares, ok)
+        scaled = by_x * jnp.asarray(model.config.hidden_size**0.5, by_x.dtype)
+        tied = Tied(targets, part["tokens"].reshape(-1), scaled)
+        ok = jnp.logical_and(ok, jnp.isfinite(jnp.sum(jnp.square(by_x.astype(jnp.float32)))))
+        self.params["embed"], self.stats["embed"], master = tied_embedding_update(
+            self.rule,
+            self.now._replace(ok=ok),
+            tied,
+            self.params["embed"],
+            self.stats["embed"],
+            self.masters.get("embed"),
+            head=head,
+        )
+        self._keep_master("embed", master)
+        return loss, squares, ok
+
+    def state(self, state: State, finite: jax.Array) -> State:
+        """The train state with all that has moved."""
+        params = jax.tree.unflatten(jax.tree.structure(state["params"]), list(self.params.values()))
+        opt_state = {**state["opt_state"], "stats": self.stats}
+        opt_state["count"] = state["opt_state"]["count"] + finite.astype(jnp.int32)
+        if "master" in opt_state:
+            opt_state["master"] = self.masters
+        return {**state, "params": params, "opt_state": opt_state, "step": state["step"] + 1}
+
+    def _update(self, name: str, grad: jax.Array, ok: jax.Array) -> None:
+        self.params[name], self.stats[name], master = update_slice(
+            self.rule,
+            self.now._replace(ok=ok),
+            grad,
+            self.stats[name],
+            self.params[name],
+            self.masters.get(name),
+            name=name,
+        )
+        self._keep_master(name, master)
+
+    def _keep_master(self, name: str, master: jax.Array | None) -> None:
+        if master is not None:
+            self.masters[name] = master
+
+    def _layers(
+        self, inputs: jax.Array, kinds: Any, context: Any, by_x: jax.Array, squares: jax.Array, ok: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """From the last layer to the first: its gradient, its update in the carry, the gradient by its input."""
+        names = [name for name in self.params if name.startswith("layers.")]
+        depth = inputs.shape[0]
+        moving = (
+            {name: self.params[name] for name in names},
+            {name: self.stats[name] for name in names},
+            {name: self.masters[name] for name in names if name in self.masters},
+        )
+
+        def body(done: jax.Array, carry: Any) -> Any:
+            by_x, squares, ok, moving = carry
+            layer = depth - 1 - done
+
+            def take(leaf: jax.Array) -> Any:
+                return jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+
+            weights, stats, masters = jax.tree.map(take, moving)
+            kind = jax.tree.map(take, kinds)
+
+            def one(x: jax.Array, weights: Arrays) -> jax.Array:
+                short = {name.removeprefix("layers."): leaf for name, leaf in weights.items()}
+                after: jax.Array = self.model.layer(x, kind, short, context)
+                return after
+
+            _, back = jax.vjp(one, take(inputs), weights)
+            by_x, grads = back(by_x)
+            norm = sum(
+                (jnp.sum(jnp.square(grad.astype(jnp.float32))) for grad in grads.values()), jnp.zeros((), jnp.float32)
+            )
+            ok = jnp.logical_and(ok, jnp.isfinite(norm))
+            now = self.now._replace(ok=ok)
+            for name in names:
+                weights[name], stats[name], master = update_slice(
+                    self.rule, now, grads[name], stats[name], weights[name], masters.get(name), name=name, layer=layer
+                )
+                if master is not None:
+                    masters[name] = master
+
+            def put(whole: jax.Array, part: jax.Array) -> Any:
+                return jax.lax.dynamic_update_index_in_dim(whole, part, layer, 0)
+
+            return by_x, squares + norm, ok, jax.tree.map(put, moving, (weights, stats, masters))
+
+        by_x, squares, ok, moving = jax.lax.fori_loop(0, depth, body, (by_x, squares, ok, moving))
+        for kept, moved in zip((self.params, self.stats, self.masters), moving, strict=True):
+            kept.update(moved)
+        return by_x, squares, ok
