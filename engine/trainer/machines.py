@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import InputInvalid, did_you_mean
+from engine.trainer.buffers import DUMP_FLAGS
 from engine.trainer.device import DETERMINISTIC
 
 GIB = 1 << 30
@@ -105,8 +106,11 @@ def machine_named(name: str) -> Machine:
     raise InputInvalid("T150", f'no compiler is known for a machine "{name}"', hint=hint)
 
 
-def prepare(name: str, folder: Path | None) -> None:
-    """Set this process up for the machine's compiler; jax must not have been imported yet."""
+def prepare(name: str, folder: Path | None, dump: Path | None = None) -> None:
+    """Set this process up for the machine's compiler; jax must not have been imported yet.
+
+    ``dump``: a folder for the compiler's own account of the program (see engine.trainer.buffers).
+    """
     machine = machine_named(name)
     missing = [part for part in PLUGIN_FILES[machine.platform] if folder is None or not (folder / part).exists()]
     if missing:
@@ -114,6 +118,8 @@ def prepare(name: str, folder: Path | None) -> None:
         raise InputInvalid("T151", f"the {machine.platform} compiler is not here: {where}", hint=HOW_TO_GET)
     os.environ["JAX_PLATFORMS"] = "cpu"  # the described devices are no backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes are no news
+    if dump is not None:
+        _add_xla_flags(DUMP_FLAGS.format(dump))
     if machine.platform == "tpu":
         assert folder is not None
         os.environ["TPU_LIBRARY_PATH"] = str((folder / "libtpu" / "libtpu.so").resolve())
@@ -126,8 +132,11 @@ def prepare(name: str, folder: Path | None) -> None:
         nvcc = folder.resolve() / "nvidia" / "cuda_nvcc"
         os.environ["PATH"] = os.pathsep.join([str(nvcc / "bin"), os.environ.get("PATH", "")])
         os.environ |= {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "CUDA_VISIBLE_DEVICES": "-1"}
-        flags = [os.environ.get("XLA_FLAGS", ""), GPU_FLAGS, f"--xla_gpu_cuda_data_dir={nvcc}"]
-        os.environ["XLA_FLAGS"] = " ".join(filter(None, flags))
+        _add_xla_flags(f"{GPU_FLAGS} --xla_gpu_cuda_data_dir={nvcc}")
+
+
+def _add_xla_flags(flags: str) -> None:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
 
 
 def described_devices(name: str) -> list[Any]:
