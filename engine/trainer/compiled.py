@@ -2,9 +2,9 @@
 
 In: the job of the verb ``price``, a mapping with
 
-    machine (a name of engine.trainer.machines), compilers (folder or null), config (Hugging Face's keys), args
-    (engine.trainer.args), targets_per_row (null: every token of a row but the first is trained), largest (how many
-    of the largest buffers to name)
+    device "cpu" (nothing else is started), machine (a name of engine.trainer.machines), compilers (folder or null), config
+    (Hugging Face's keys), args (engine.trainer.args), targets_per_row (null: every token of a row but the first is
+    trained), dump (null, or an empty folder: the report then names the buffers that live at the peak)
 
 Out: one mapping; bytes are of one device. ``peak_bytes`` is null where the program does not compile because it does
 not fit; ``needed_bytes`` then is what the compiler says it would take.
@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,12 +27,14 @@ from jax.errors import JaxRuntimeError
 
 from engine.trainer import device
 from engine.trainer.args import TrainArgs
+from engine.trainer.buffers import at_peak
 from engine.trainer.machines import described_devices, machine_named
 from engine.trainer.models import config_from_hf, create, param_count
 from engine.trainer.packing import pack_rows
 from engine.trainer.rows import TokenRow
 from engine.trainer.train_step import State, compile_train_step, init_state
 
+LARGEST = 40  # buffers that a report names
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -96,7 +100,11 @@ def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
     report |= memory_report(compiled) | {"state_bytes": state_bytes(state)}
     report["needed_bytes"] = report["peak_bytes"]
     limit = machine.limit_bytes
-    return {**report, "fits": None if limit is None else report["peak_bytes"] <= limit}
+    report["fits"] = None if limit is None else report["peak_bytes"] <= limit
+    if job.get("dump"):
+        report["live_bytes"], buffers = at_peak(Path(job["dump"]))
+        report["live"] = [asdict(buffer) for buffer in buffers[:LARGEST]]
+    return report
 
 
 def memory_report(compiled: Any) -> dict[str, Any]:
