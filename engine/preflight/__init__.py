@@ -27,7 +27,7 @@ from engine.preflight.analytic import (
     param_count,
     training_bytes,
 )
-from engine.preflight.exact import ask, compilers_folder, kept_answer, price_job
+from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
 from engine.preflight.targets import TARGETS, Target, machine_memory_bytes
 from engine.spec.model import Spec
 
@@ -104,7 +104,7 @@ def _answer(
     root: Path, machine: Target, config: Mapping[str, Any], args: Mapping[str, Any], exact: Callable[[str], None] | None
 ) -> dict[str, Any] | None:
     """The compiler's report: kept, or made now where ``exact`` says so."""
-    job = price_job(machine, config, args, compilers_folder(root))
+    job = job_for(machine.machine, config, args, compilers_folder(root))
     kept = kept_answer(root, job)
     if kept is not None or exact is None:
         return kept

@@ -1,6 +1,6 @@
 """The exact price of a train step: the target's own compiler, asked in a child process; its answers are kept.
 
-    job = price_job(target, config, args, compilers_folder(root))
+    job = job_for(target.machine, config, args, compilers_folder(root))
     kept_answer(root, job)              # the report of engine.trainer.compiled, or None: costs a millisecond
     ask(root, job)                      # compiles (seconds to a minute) and keeps the answer
 
@@ -19,7 +19,6 @@ from typing import Any
 
 from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
 from engine.child import ask_trainer
-from engine.preflight.targets import Target
 from engine.steps import installed_version
 
 VARIABLE, FOLDER = "RUNSPEC_COMPILERS", ".compilers"
@@ -49,13 +48,11 @@ def compilers_folder(root: Path) -> Path | None:
     return own if own.is_dir() else None
 
 
-def price_job(
-    target: Target, config: Mapping[str, Any], args: Mapping[str, Any], compilers: Path | None
-) -> dict[str, Any]:
-    """The job of the trainer's verb ``price``."""
+def job_for(machine: str, config: Mapping[str, Any], args: Mapping[str, Any], compilers: Path | None) -> dict[str, Any]:
+    """The job of the trainer's verb ``price``; ``machine`` is the trainer's name for a target."""
     return {
         "device": "cpu",
-        "machine": target.machine,
+        "machine": machine,
         "compilers": None if compilers is None else str(compilers),
         "config": dict(config),
         "args": dict(args),

@@ -118,7 +118,8 @@ def _ranges(lines: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 def _values(lines: Iterable[str]) -> Iterator[_Value]:
     """Every value in main memory (color 0)."""
-    allocation, kind = "", "temporary"
+    allocation = ""
+    kind: Kind = "temporary"
     for line in lines:
         if head := _ALLOCATION.match(line):
             allocation, kind = head[1], _kind(head[2])
