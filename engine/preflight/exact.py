@@ -89,12 +89,13 @@ def _key(job: Mapping[str, Any]) -> str:
     code = {name: digest for name, digest in digest_tree(trainer).items() if name.endswith(".py")}
     args = {name: value for name, value in job["args"].items() if name not in NO_MATTER}
     matters = {name: value for name, value in job.items() if name not in ("args", "compilers")}
+    folder = None if job["compilers"] is None else Path(job["compilers"])
     versions = {name: installed_version(name) for name in LIBRARIES}
-    return digest_json([matters, args, code, versions, _compiler_versions(job["compilers"])])
+    return digest_json([matters, args, code, versions, compiler_versions(folder)])
 
 
-def _compiler_versions(folder: str | None) -> list[str]:
+def compiler_versions(folder: Path | None) -> list[str]:
     """``libtpu-0.0.42.1`` and the like: what pip wrote down beside the plug-ins."""
     if folder is None:
         return []
-    return sorted(path.name.removesuffix(".dist-info") for path in Path(folder).glob("*.dist-info"))
+    return sorted(path.name.removesuffix(".dist-info") for path in folder.glob("*.dist-info"))
