@@ -37,7 +37,7 @@ DEFAULTS = {name: entry.get("default") for name, entry in SCHEMA.items()} | {"nu
 
 BF16 = {"dtype": "bfloat16", "optimizer": "adafactor"}
 IN_BACKWARD = {"update": "in_backward"}
-LORA = {"lora_rank": 16}
+LORA = {"method": "lora", "lora_rank": 16, "optimizer": "adamw"}
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ NO_MATTER = frozenset(
         "save_every_steps",
         "keep_checkpoints",
         "log_every_steps",
+        "lora_merge",
         "on_long_row",
         "seed",
     ]

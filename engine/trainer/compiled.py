@@ -9,7 +9,8 @@ In: the job of the verb ``price``, a mapping with
 Out: one mapping; bytes are of one device. ``peak_bytes`` is null where the program does not compile because it does
 not fit; ``needed_bytes`` then is what the compiler says it would take.
 
-The very functions that train are lowered (init_state, compile_train_step, Placement, pack_rows), on shapes alone.
+The very functions that train are lowered (with_method, init_state, compile_train_step, Placement, pack_rows), on shapes
+alone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from engine.trainer.machines import described_devices, machine_named
 from engine.trainer.models import config_from_hf, create, param_count
 from engine.trainer.packing import pack_rows
 from engine.trainer.rows import TokenRow
+from engine.trainer.train import with_method
 from engine.trainer.train_step import State, compile_train_step, init_state
 
 LARGEST = 40  # buffers that a report names
@@ -45,7 +47,7 @@ def abstract_state(config: Any, args: TrainArgs) -> tuple[Any, State]:
     def build() -> State:
         dtype = jnp.dtype(args.dtype)
         model = create(config, seed=args.seed, param_dtype=dtype, compute_dtype=dtype)
-        graphdef, state = init_state(model, args)
+        graphdef, state = init_state(with_method(model, args), args)
         kept.append(graphdef)
         return state
 

@@ -17,6 +17,7 @@ from engine.trainer.device import Placement
 from engine.trainer.models import config_from_hf
 from engine.trainer.packing import pack_rows
 from engine.trainer.rows import TokenRow
+from engine.trainer.train import with_method
 from engine.trainer.train_step import compile_train_step, init_state
 
 CONFIG = {
@@ -75,6 +76,15 @@ def test_the_state_of_shapes_is_the_state_that_trains(make_args, micro_model):
         (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(real)
     ]
     assert graphdef == real_graphdef
+
+
+def test_adapters_have_a_state_of_shapes_too(make_args, micro_model):
+    """With method lora the base is frozen beside the adapters, as in a training."""
+    args = make_args(method="lora", lora_rank=2)
+    _, shapes = abstract_state(config_from_hf(CONFIG), args)
+    _, real = init_state(with_method(micro_model(), args), args)
+    assert jax.tree.structure(shapes) == jax.tree.structure(real)
+    assert "frozen" in shapes
 
 
 def test_shapes_compile_to_the_memory_of_the_real_step(full_rows, micro_model):
