@@ -36,7 +36,8 @@ ifneq ($(shell test -x $(PY) && cat $(VENV)/.path 2>/dev/null),$(HERE))
 .PHONY: $(VENV)/.path
 endif
 
-.PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints
+.PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints \
+	compilers
 
 help: ## this list
 	@echo 'make TARGET [SPEC=runspecs/NAME.yaml] [ARGS=…]'
@@ -84,11 +85,23 @@ package: $(RUN_STAMP) ## SPEC: make the zip of the evidence
 verify: $(RUN_STAMP) ## SPEC: check its evidence as a stranger would
 	@$(RUNSPEC) verify $(SPEC) $(ARGS)
 
+compilers: .compilers/.ready ## the compilers of TPUs and GPUs, for `runspec plan --exact` without the device (1.3 GB)
+
 constraints: ## choose new versions: rewrite constraints.txt (needs uv and the network)
 	@sed -n '/^#/p;/^[^#]/q' constraints.txt > constraints.tmp
 	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
 	  --no-annotate --no-header pyproject.toml >> constraints.tmp
 	@mv constraints.tmp constraints.txt
+
+# A folder of its own, never in .venv: where these can be imported they take over JAX's search for devices.
+# Without what they depend on: to compile, the CUDA libraries (5 GB) are not needed.
+COMPILERS := libtpu jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12
+
+.compilers/.ready: constraints.txt | $(RUN_STAMP)
+	@echo "installing $(COMPILERS) into .compilers (1.3 GB)"
+	@rm -rf .compilers
+	@$(PIP) --no-deps --target .compilers $(COMPILERS)
+	@touch $@
 
 # What follows makes the environment. A stamp is written last: a half-made environment is mended or made anew.
 

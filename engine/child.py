@@ -5,6 +5,8 @@ child prints one JSON event a line and dies with its parent (its standard input 
 
     finished = run_trainer("train", job, ctx)          # the event {"event": "finished", "report": {...}}
 
+    finished = ask_trainer("price", job, work=folder, cwd=root)      # the same, for who is no step
+
 Raises what the child reported (its diagnostics, its exit code), RunFailed R201 where it was killed, R202 where
 it ended without a word, and Interrupted where the person asked to stop.
 """
@@ -71,12 +73,33 @@ def run_trainer(verb: str, job: Mapping[str, Any], ctx: StepContext) -> Event:
 
 def drive_trainer(verb: str, job: Mapping[str, Any], ctx: StepContext, *, kill_on: str | None) -> Event | Killed:
     """Run a job; where an event named ``kill_on`` arrives, SIGKILL the child and say so."""
-    job_path = ctx.work / f"{verb}_job.json"
+    talk = _Talk(ctx.emit, ctx.stopping, kill_on)
+    return _converse(verb, job, ctx.work, ctx.spec.root, talk)
+
+
+def ask_trainer(verb: str, job: Mapping[str, Any], *, work: Path, cwd: Path) -> Event:
+    """Run a job that no step stands behind, without progress, and return its ``finished`` event."""
+    outcome = _converse(verb, job, work, cwd, _Talk(lambda _: None, lambda: False, None))
+    assert not isinstance(outcome, Killed)  # nobody asked for it
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """What is done while the child works."""
+
+    emit: Callable[[Event], None]
+    stopping: Callable[[], bool]
+    kill_on: str | None
+
+
+def _converse(verb: str, job: Mapping[str, Any], work: Path, cwd: Path, talk: _Talk) -> Event | Killed:
+    job_path = work / f"{verb}_job.json"
     write_atomic(job_path, pretty_json(dict(job)))
-    stderr_path = ctx.work / f"{verb}_stderr.log"
-    with stderr_path.open("wb") as stderr, _spawn(verb, job_path, ctx.spec.root, stderr) as child:
+    stderr_path = work / f"{verb}_stderr.log"
+    with stderr_path.open("wb") as stderr, _spawn(verb, job_path, cwd, stderr) as child:
         try:
-            outcome = _listen(child, ctx, kill_on)
+            outcome = _listen(child, talk)
         finally:
             if child.poll() is None:
                 child.kill()
@@ -101,22 +124,22 @@ def _spawn(verb: str, job: Path, cwd: Path, stderr: IO[bytes]) -> subprocess.Pop
     )
 
 
-def _listen(child: subprocess.Popen[bytes], ctx: StepContext, kill_on: str | None) -> Event | Killed | None:
+def _listen(child: subprocess.Popen[bytes], talk: _Talk) -> Event | Killed | None:
     """Pass events on until the child ends. Returns its last word: finished, stopped, error, or None."""
     last: Event | None = None
     stop_asked_at: float | None = None
     assert child.stdout is not None
     for event in _events(child.stdout):
         if event is None:  # nothing new within POLL_SECONDS
-            stop_asked_at = _ask_to_stop(child, ctx.stopping, stop_asked_at)
+            stop_asked_at = _ask_to_stop(child, talk.stopping, stop_asked_at)
             continue
         if event["event"] in ("finished", "stopped", "error"):
             last = event
-        ctx.emit(event)
-        if event["event"] == kill_on:
+        talk.emit(event)
+        if event["event"] == talk.kill_on:
             child.send_signal(signal.SIGKILL)
             return Killed(event, child.wait() * -1)
-        stop_asked_at = _ask_to_stop(child, ctx.stopping, stop_asked_at)
+        stop_asked_at = _ask_to_stop(child, talk.stopping, stop_asked_at)
     child.wait()
     return last
 
@@ -167,18 +190,19 @@ def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> E
     if last is not None and last["event"] == "stopped":
         raise Interrupted("R203", f"stopped at train step {last.get('train_step', '?')}; a checkpoint was saved")
     tail = _tail(stderr)
+    again = "run the same command again" + (": it goes on from the last checkpoint" if verb != "price" else "")
     if returncode < 0:
         name = signal.Signals(-returncode).name
         raise RunFailed(
             "R201",
             f"the {verb} process was killed by {name}",
             hint="the system kills the largest process when memory runs out: a smaller per_device_batch_size or "
-            "seq_len needs less\nrun the same command again: it goes on from the last checkpoint" + tail,
+            f"seq_len needs less\n{again}{tail}",
         )
     raise RunFailed(
         "R202",
         f"the {verb} process ended with exit status {returncode} and no word why",
-        hint="run the same command again: it goes on from the last checkpoint" + tail,
+        hint=again + tail,
     )
 
 

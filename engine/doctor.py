@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from engine import __version__
 from engine.extras import EXTRAS, install_words, missing_modules, versions
+from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.preflight.targets import machine_memory_bytes
 
 PROBE_SECONDS = 60.0
@@ -47,6 +48,7 @@ def examine(root: Path, *, devices: bool = True) -> list[Finding]:
     """Every finding, in the order in which they are shown."""
     found = [_python(), _machine(), _memory(), _disk(root), _git(), _token()]
     found += [_extra(name) for name in EXTRAS]
+    found.append(_compilers(root))
     if devices and not missing_modules("train"):
         found.append(_devices())
     return found
@@ -118,6 +120,16 @@ def _extra(name: str) -> Finding:
         return Finding(f"extra.{name}", "missing", says, install_words(name), facts)
     listed = ", ".join(f"{distribution} {version}" for distribution, version in found.items())
     return Finding(f"extra.{name}", "ok", f'extra "{name}": {listed}', facts=facts)
+
+
+def _compilers(root: Path) -> Finding:
+    """The plug-ins with which `plan --exact` prices a run for machines that are not here."""
+    folder = compilers_folder(root)
+    names = compiler_versions(folder)
+    if not names:
+        says = "no compilers of TPUs and GPUs: plan --exact answers for this machine's CPU only"
+        return Finding("compilers", "missing", says, "make compilers   (1.3 GB; training works without)")
+    return Finding("compilers", "ok", f"compilers in {folder}: {', '.join(names)}", facts={"versions": names})
 
 
 def _devices() -> Finding:

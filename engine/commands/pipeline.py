@@ -44,13 +44,15 @@ def _verdict(diagnostics: list[Diagnostic]) -> str:
 
 def plan(arguments: Namespace) -> Reply:
     """Steps with their reasons, and the price."""
+    from engine.console import make_console
     from engine.plan import make_plan
     from engine.preflight import price
     from engine.store import Store
 
     spec, handlers = load(arguments.spec, arguments.overrides)
     planned = make_plan(spec, handlers, Store(spec.root))
-    cost = price(spec, handlers, arguments.target)
+    console = make_console(quiet=arguments.quiet, plain=True)
+    cost = price(spec, handlers, arguments.target, exact=console.note if arguments.exact else None)
     steps = [
         {
             "id": entry.step.id,
@@ -86,7 +88,10 @@ def price_text(cost: Mapping[str, Any]) -> str:
         verdict = "fits" if memory["fits"] else "does NOT fit"
         limit = _gib(memory["limit_bytes_per_device"])
         peak = _gib(memory["peak_bytes_per_device"])
-        first = f"memory  {verdict}: about {peak} of {limit} per device on {where} (analytic estimate)"
+        source = memory["source"]
+        estimate = source == "analytic"
+        how = "an estimate; runspec plan --exact asks the compiler" if estimate else f"says the {source}"
+        first = f"memory  {verdict}: {'about ' * estimate}{peak} of {limit} per device on {where} ({how})"
     seconds = time_["seconds"]
     second = f"time    {time_['reason']}" if seconds is None else f"time    about {seconds:.0f} s"
     third = (

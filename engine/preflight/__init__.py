@@ -1,18 +1,20 @@
 """The price of a run before it is begun: memory, time and disk on a given machine.
 
 What goes in: the Spec, the handlers, the name of a target. What comes out: the ``memory``, ``time`` and
-``disk`` parts of ``plan --json``. ``source`` is ``analytic``: arithmetic on shapes, an estimate. What cannot
-be known is null with a reason; nothing is invented.
+``disk`` parts of ``plan --json``. ``source`` of the memory is ``tpu-compiler``, ``gpu-compiler`` or ``cpu-compiler``
+where the target's compiler was asked, now (``exact``) or before; else ``analytic``: arithmetic on shapes, an
+estimate. What cannot be known is null with a reason; nothing is invented.
 
     cost = price(spec, handlers, "kaggle-t4x2")
     cost["memory"]["fits"]
+    price(spec, handlers, "kaggle-v5e-8", exact=print)      # asks the compiler; print is told what takes the time
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ from engine.preflight.analytic import (
     param_count,
     training_bytes,
 )
+from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
 from engine.preflight.targets import TARGETS, Target, machine_memory_bytes
 from engine.spec.model import Spec
 
 __all__ = ["TARGETS", "price", "target_named"]
 
 TIME_UNKNOWN = "not estimated: the speed of the target has not been measured"
+ASSUMES_FULL_ROWS = "every row is full and all of it but the first token is trained: the most a step can take"
 ASSUMES = (
     "every device holds the whole model and per_device_batch_size rows; layers are recomputed in the backward pass"
 )
@@ -47,8 +51,18 @@ def target_named(name: str | None) -> Target:
     raise InputInvalid("U116", f'there is no target "{name}"', hint=hint)
 
 
-def price(spec: Spec, handlers: Mapping[str, Any], target: str | None = None) -> dict[str, Any]:
-    """``{"memory": …, "time": …, "disk": …}`` of the most expensive training step of the spec."""
+def price(
+    spec: Spec,
+    handlers: Mapping[str, Any],
+    target: str | None = None,
+    *,
+    exact: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """``{"memory": …, "time": …, "disk": …}`` of the most expensive training step of the spec.
+
+    With ``exact`` the target's compiler is asked, unless it was before; ``exact`` is called with a line for the
+    person while it works. Without, an answer that was kept serves, and otherwise the estimate.
+    """
     machine = target_named(target)
     config, reason = _config(spec)
     trainings = [dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"]
@@ -65,6 +79,10 @@ def price(spec: Spec, handlers: Mapping[str, Any], target: str | None = None) ->
     kept = [disk_bytes(config, args) for args in known]
     needed = {name: sum(entry[name] for entry in kept) for name in kept[0]}
     memory = _memory(machine, terms, param_count(config), None)
+    answers = [_answer(spec.root, machine, {"model_type": "gemma", **config}, args, exact) for args in known]
+    if all(answers):
+        worst = max((answer for answer in answers if answer), key=lambda answer: answer["needed_bytes"])
+        memory |= _compiled(worst, memory["limit_bytes_per_device"])
     return {
         "memory": memory,
         "time": {"seconds": None, "reason": TIME_UNKNOWN},
@@ -80,6 +98,31 @@ _ARGUMENTS = (
     "seq_len",
     "keep_checkpoints",
 )
+
+
+def _answer(
+    root: Path, machine: Target, config: Mapping[str, Any], args: Mapping[str, Any], exact: Callable[[str], None] | None
+) -> dict[str, Any] | None:
+    """The compiler's report: kept, or made now where ``exact`` says so."""
+    job = job_for(machine.machine, config, args, compilers_folder(root))
+    kept = kept_answer(root, job)
+    if kept is not None or exact is None:
+        return kept
+    exact(f"compiling the train step for {machine.name}: up to a minute or two; the answer is kept")
+    return ask(root, job)
+
+
+def _compiled(report: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
+    """What the compiler's report changes in the ``memory`` part."""
+    names = ("state_bytes", "argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "code_bytes")
+    fits = report["fits"] if limit is None or report["peak_bytes"] is None else report["peak_bytes"] <= limit
+    return {
+        "peak_bytes_per_device": report["needed_bytes"],
+        "fits": fits,
+        "source": report["source"],
+        "terms": {name: report[name] for name in names} if report["peak_bytes"] is not None else None,
+        "assumes": ASSUMES_FULL_ROWS,
+    }
 
 
 def _is_priceable(args: Mapping[str, Any]) -> bool:

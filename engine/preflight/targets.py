@@ -17,13 +17,17 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``limit_bytes_per_device`` is what a program may use; None on ``cpu``: asked of this machine."""
+    """``limit_bytes_per_device`` is what a program may use; None on ``cpu``: asked of this machine.
+
+    ``machine`` is the name that the trainer's compilers know it by (engine.trainer.machines).
+    """
 
     name: str
     devices: int
     limit_bytes_per_device: int | None
     disk_bytes: int | None
     about: str
+    machine: str
 
 
 # Kaggle keeps 20 GB of /kaggle/working. A T4 reports 15,655,829,504 bytes to XLA; one v5e chip 15.75 GiB, as
@@ -32,11 +36,11 @@ _KAGGLE_DISK_BYTES = 20_000_000_000
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
-        Target("cpu", 1, None, None, "this machine, without an accelerator"),
-        Target("kaggle-t4", 1, 15_655_829_504, _KAGGLE_DISK_BYTES, "one NVIDIA T4"),
-        Target("kaggle-t4x2", 2, 15_655_829_504, _KAGGLE_DISK_BYTES, "two NVIDIA T4"),
-        Target("kaggle-p100", 1, int(15.9 * GIB), _KAGGLE_DISK_BYTES, "one NVIDIA P100"),
-        Target("kaggle-v5e-8", 8, int(15.75 * GIB), _KAGGLE_DISK_BYTES, "eight TPU v5e chips"),
+        Target("cpu", 1, None, None, "this machine, without an accelerator", "cpu"),
+        Target("kaggle-t4", 1, 15_655_829_504, _KAGGLE_DISK_BYTES, "one NVIDIA T4", "t4"),
+        Target("kaggle-t4x2", 2, 15_655_829_504, _KAGGLE_DISK_BYTES, "two NVIDIA T4", "t4x2"),
+        Target("kaggle-p100", 1, int(15.9 * GIB), _KAGGLE_DISK_BYTES, "one NVIDIA P100", "p100"),
+        Target("kaggle-v5e-8", 8, int(15.75 * GIB), _KAGGLE_DISK_BYTES, "eight TPU v5e chips", "v5e-8"),
     )
 }
 

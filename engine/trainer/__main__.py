@@ -1,7 +1,9 @@
 """``python -m engine.trainer VERB JOB.json``: the trainer in a process of its own.
 
 Verbs: ``train`` (see engine.trainer.train), ``generate`` (engine.trainer.generate), ``probe`` (what devices there
-are), ``fetch`` (a data file from the hub, see engine.trainer.hub). Events go to standard output, one JSON object a line; the process ends when its standard input does.
+are), ``fetch`` (a data file from the hub, see engine.trainer.hub), ``price`` (what a train step costs on a machine
+that need not be there, see engine.trainer.compiled). Events go to standard output, one JSON object a line; the process
+ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, Where
-from engine.trainer import device, hub, process
+from engine.trainer import device, hub, machines, process
 
-VERBS = ("train", "generate", "probe", "fetch")
+VERBS = ("train", "generate", "probe", "fetch", "price")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 
 
@@ -34,6 +36,8 @@ def main(arguments: list[str]) -> int:
             _fetch(job, emit, stopping)
             return 0
         device.select(job["device"])
+        if arguments[0] == "price":
+            machines.prepare(str(job.get("machine")), *(_folder(job, key) for key in ("compilers", "dump")))
         _configure_jax(job.get("cache"))
         _do(arguments[0], job, emit, stopping)
     except RunspecError as error:
@@ -61,6 +65,11 @@ def _do(verb: str, job: Mapping[str, Any], emit: process.Emit, stopping: process
     if verb == "probe":
         emit({"event": "devices", **device.describe(job["device"])})
         return
+    if verb == "price":
+        from engine.trainer.compiled import price_step
+
+        emit({"event": "finished", "report": price_step(job)})
+        return
     with process.only_writer(Path(job["work"])):
         if verb == "train":
             from engine.trainer.train import run_train
@@ -78,6 +87,10 @@ def _fetch(job: Mapping[str, Any], emit: process.Emit, stopping: process.Stoppin
     repository = hub.Repository(job["hub"], job["revision"], "dataset")
     path, commit = hub.fetch_file(repository, job["any_of"], emit=emit, stopping=stopping)
     emit({"event": "finished", "report": {"path": str(path), "commit": commit}})
+
+
+def _folder(job: Mapping[str, Any], key: str) -> Path | None:
+    return Path(job[key]) if job.get(key) else None
 
 
 def _configure_jax(cache: str | None) -> None:

@@ -3,6 +3,7 @@
     select("cpu")             # before the first import of jax
     describe("cpu")           # after: platform, devices, device_kind; raises T101 where it is not there
     place = Placement()       # after: all devices in one row; place.state(tree), place.batch(arrays, axis=1)
+    place = Placement(found)  # of these devices, which may be mere descriptions; shapes are placed like arrays
 
 With several devices every weight and statistic is cut along its largest axis that divides evenly, and the sequences
 of a batch are dealt out; the compiler puts in the communication (FSDP). With one device nothing is done.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -67,17 +69,17 @@ def describe(device: str) -> dict[str, Any]:
 
 
 class Placement:
-    """All local devices in one row; what lies where."""
+    """All local devices in one row, or those given; what lies where."""
 
-    def __init__(self) -> None:
+    def __init__(self, devices: Sequence[Any] | None = None) -> None:
         import jax
 
         self._jax = jax
-        self.devices = jax.device_count()
+        self.devices = jax.device_count() if devices is None else len(devices)
         self._mesh = None
-        if self.devices > 1:
+        if self.devices > 1 or devices is not None:
             auto = (jax.sharding.AxisType.Auto,)
-            self._mesh = jax.make_mesh((self.devices,), ("data",), axis_types=auto)
+            self._mesh = jax.make_mesh((self.devices,), ("data",), axis_types=auto, devices=devices)
 
     def state(self, tree: Any) -> Any:
         """Each leaf cut along its largest axis that divides evenly; one without such an axis is everywhere."""
@@ -94,7 +96,10 @@ class Placement:
     def _put(self, leaf: Any, axis: int | None) -> Any:
         assert self._mesh is not None
         spec = self._jax.P() if axis is None else self._jax.P(*[None] * axis, "data")
-        return self._jax.device_put(leaf, self._jax.NamedSharding(self._mesh, spec))
+        sharding = self._jax.NamedSharding(self._mesh, spec)
+        if isinstance(leaf, self._jax.ShapeDtypeStruct):
+            return self._jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        return self._jax.device_put(leaf, sharding)
 
 
 def largest_divisible(shape: tuple[int, ...], parts: int) -> int | None:

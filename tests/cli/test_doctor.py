@@ -20,7 +20,7 @@ def _rows(root: Any, **options: Any) -> dict[str, doctor.Finding]:
 def test_what_it_looks_at(tmp_path):
     """Python, machine, memory, disk, git, token and extras are always there, each with a sentence."""
     rows = _rows(tmp_path, devices=False)
-    assert list(rows) == ["python", "machine", "memory", "disk", "git", "hf_token", "extra.train"]
+    assert list(rows) == ["python", "machine", "memory", "disk", "git", "hf_token", "extra.train", "compilers"]
     assert all(row.says for row in rows.values())
     assert rows["memory"].facts["bytes"] > 0
     assert rows["disk"].facts["free_bytes"] > 0
@@ -54,6 +54,16 @@ def test_a_missing_extra_comes_with_the_command(tmp_path, monkeypatch):
     assert "surely_not_installed" in rows["extra.train"].says
     assert rows["extra.train"].fix == "pip install 'runspec-engine[train]'"
     assert "devices" not in rows
+
+
+def test_the_compilers_are_named_by_their_versions(tmp_path, monkeypatch):
+    """Absent: what to type. There: what pip wrote down beside them."""
+    monkeypatch.delenv("RUNSPEC_COMPILERS", raising=False)
+    absent = _rows(tmp_path, devices=False)["compilers"]
+    assert (absent.state, absent.fix) == ("missing", "make compilers   (1.3 GB; training works without)")
+    (tmp_path / ".compilers" / "libtpu-0.0.42.1.dist-info").mkdir(parents=True)
+    there = _rows(tmp_path, devices=False)["compilers"]
+    assert (there.state, there.facts) == ("ok", {"versions": ["libtpu-0.0.42.1"]})
 
 
 def test_a_missing_git_is_a_finding(tmp_path, monkeypatch):

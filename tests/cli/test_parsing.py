@@ -58,6 +58,8 @@ arguments:
 
 options:
   --target T  machine to price for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8
+  --exact     ask the target's own compiler for the memory (see `make compilers`)
+  --quiet     no progress; errors are still printed
   --json      print one JSON document on standard output, and nothing else there
   --help      show this help
 """

@@ -52,7 +52,8 @@ LAW: Mapping[str, set[str]] = {
     # text to plan
     "spec": ISLAND | {"assets"},
     "sections": ISLAND | {"spec", "store", "data"},
-    "preflight": ISLAND | {"spec", "steps", "data"},
+    # child: the exact price is compiled in a process of its own
+    "preflight": ISLAND | {"spec", "steps", "data", "child"},
     "plan": ISLAND | {"spec", "sections", "steps", "store"},
     # plan to artifacts
     "steps": ISLAND | {"assets", "spec", "store", "data", "scoring", "trainer", "jobs", "child", "extras", "hubfile"},

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-TARGETS = {"help", "setup", "run", "test", "test-all", "lint", "check", "bench"}
+TARGETS = {"help", "setup", "run", "test", "test-all", "lint", "check", "bench", "compilers"}
 PHASES = {"validate", "plan", "smoke", "train", "evidence", "package", "verify"}
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -49,6 +49,17 @@ def test_help_is_the_default_and_lists_every_target(checkout: Path) -> None:
     shown = set(re.findall(r"^  ([a-z-]+) +\S", done.stdout, re.MULTILINE))
     assert shown >= TARGETS | PHASES
     assert not (checkout / ".venv").exists()
+
+
+def test_the_compilers_go_into_a_folder_of_their_own(checkout: Path) -> None:
+    """`make compilers` installs pinned plug-ins beside .venv, without what they depend on, never into it."""
+    done = _make(checkout, "-n", "compilers")
+    assert done.returncode == 0
+    (line,) = (line for line in done.stdout.splitlines() if "pip install" in line and "libtpu" in line)
+    assert "--constraint constraints.txt --no-deps --target .compilers " in line
+    pinned = (checkout / "constraints.txt").read_text()
+    names = line.partition("--target .compilers ")[2].split()
+    assert all(re.search(rf"^{re.escape(name)}==", pinned, re.MULTILINE) for name in names)
 
 
 def test_a_dry_run_makes_nothing(checkout: Path) -> None:

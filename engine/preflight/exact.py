@@ -1,0 +1,102 @@
+"""The exact price of a train step: the target's own compiler, asked in a child process; its answers are kept.
+
+    job = job_for(target.machine, config, args, compilers_folder(root))
+    kept_answer(root, job)              # the report of engine.trainer.compiled, or None: costs a millisecond
+    ask(root, job)                      # compiles (seconds to a minute) and keeps the answer
+
+An answer is kept under everything that can change it: the model's configuration, the arguments, the machine, the
+trainer's code, and the versions of the libraries and of the compiler. No JAX here: the child has it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
+from engine.child import ask_trainer
+from engine.steps import installed_version
+
+VARIABLE, FOLDER = "RUNSPEC_COMPILERS", ".compilers"
+LIBRARIES = ("jax", "jaxlib", "flax", "optax")
+# Numbers inside the program or beside it; the program's memory is the same whatever they are.
+NO_MATTER = frozenset(
+    [
+        "num_train_steps",
+        "learning_rate",
+        "eval_rows",
+        "eval_every_steps",
+        "save_every_steps",
+        "keep_checkpoints",
+        "log_every_steps",
+        "lora_merge",
+        "on_long_row",
+        "seed",
+    ]
+)
+
+
+def compilers_folder(root: Path) -> Path | None:
+    """The folder of plug-ins that the environment names, or the project's own; None where there is neither."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named).absolute()
+    own = root / FOLDER
+    return own if own.is_dir() else None
+
+
+def job_for(machine: str, config: Mapping[str, Any], args: Mapping[str, Any], compilers: Path | None) -> dict[str, Any]:
+    """The job of the trainer's verb ``price``; ``machine`` is the trainer's name for a target."""
+    return {
+        "device": "cpu",
+        "machine": machine,
+        "compilers": None if compilers is None else str(compilers),
+        "config": dict(config),
+        "args": dict(args),
+        "targets_per_row": None,
+        "dump": None,
+    }
+
+
+def kept_answer(root: Path, job: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the compiler said about this very job before, or None."""
+    try:
+        found = json.loads(_place(root, job).read_bytes())
+    except (OSError, ValueError):  # never asked, or a cache that somebody damaged: it can be asked again
+        return None
+    return found if isinstance(found, dict) and "needed_bytes" in found else None
+
+
+def ask(root: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Compile in a child process and keep the answer. Raises what the child reports (T150, T151, T115, M codes)."""
+    with tempfile.TemporaryDirectory(prefix="runspec-price-") as work:
+        report: dict[str, Any] = ask_trainer("price", job, work=Path(work), cwd=root)["report"]
+    place = _place(root, job)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(place, pretty_json(report))
+    return report
+
+
+def _place(root: Path, job: Mapping[str, Any]) -> Path:
+    return root / ".runspec" / "cache" / "price" / f"{_key(job)}.json"
+
+
+def _key(job: Mapping[str, Any]) -> str:
+    trainer = Path(__file__).resolve().parent.parent / "trainer"
+    code = {name: digest for name, digest in digest_tree(trainer).items() if name.endswith(".py")}
+    args = {name: value for name, value in job["args"].items() if name not in NO_MATTER}
+    matters = {name: value for name, value in job.items() if name not in ("args", "compilers")}
+    folder = None if job["compilers"] is None else Path(job["compilers"])
+    versions = {name: installed_version(name) for name in LIBRARIES}
+    return digest_json([matters, args, code, versions, compiler_versions(folder)])
+
+
+def compiler_versions(folder: Path | None) -> list[str]:
+    """``libtpu-0.0.42.1`` and the like: what pip wrote down beside the plug-ins."""
+    if folder is None:
+        return []
+    return sorted(path.name.removesuffix(".dist-info") for path in folder.glob("*.dist-info"))
