@@ -9,7 +9,7 @@ bytes, term by term. No JAX; the compilers will give exact answers later.
 The terms of the peak, in bytes (w = bytes of the dtype, P parameters, M = B*T tokens of one micro-batch):
 
     weights       P w
-    optimizer     AdamW 2 P w; Adafactor 4 (rows + columns) of each matrix, 4 n of each vector
+    optimizer     AdamW 8 P; Adafactor 4 (rows + columns) of each matrix, 4 n of each vector
     accumulated   P w where gradients of several micro-batches are summed, else 0
     layer_inputs  L M D w: what is kept for the backward pass, in which each layer is recomputed
     backward      the larger of its two ends:
@@ -75,7 +75,7 @@ def param_count(config: Mapping[str, Any]) -> int:
 def optimizer_bytes(config: Mapping[str, Any], optimizer: str, width: int) -> int:
     """The optimizer's state."""
     if optimizer == "adamw":
-        return 2 * width * param_count(config)
+        return 2 * 4 * param_count(config)  # float32, whatever the weights are
     # Adafactor keeps a row and a column of float32 statistics for a matrix, all of them for a vector.
     return sum(4 * sum(shape) for shape in weight_shapes(config))
 

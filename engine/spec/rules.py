@@ -125,7 +125,7 @@ def _asks(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
         if value not in allowed:
             wanted = listing([f"{other}: {described(one)}" for one in allowed])
             message = f"{key}: {said_value} goes with {wanted} only; here it is {described(value)}"
-            case.findings.error("S315", message, path, node.place, f"write {wanted}, or leave {key} out")
+            case.findings.error("S317", message, path, node.place, f"write {wanted}, or leave {key} out")
 
 
 def _needed(key: str, entry: Schema, path: Path, case: Case) -> None:

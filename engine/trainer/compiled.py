@@ -29,12 +29,14 @@ from jax.errors import JaxRuntimeError
 from engine.trainer import device
 from engine.trainer.args import TrainArgs
 from engine.trainer.buffers import at_peak
+from engine.trainer.fitting import compile_fitting, effective, local_bytes, peak_bytes
+from engine.trainer.loss import How
 from engine.trainer.machines import described_devices, machine_named
 from engine.trainer.models import config_from_hf, create, param_count
 from engine.trainer.packing import pack_rows
 from engine.trainer.rows import TokenRow
 from engine.trainer.train import with_method
-from engine.trainer.train_step import State, compile_train_step, init_state
+from engine.trainer.train_step import State, init_state
 
 LARGEST = 40  # buffers that a report names
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -66,14 +68,20 @@ def abstract_batch(args: TrainArgs, devices: int, targets_per_row: int | None = 
 
 
 def compile_abstract(
-    config: Any, args: TrainArgs, devices: list[Any], targets_per_row: int | None = None
-) -> tuple[Any, State]:
-    """(compiled train step, the shapes of its state) for these devices, attached or described."""
+    config: Any,
+    args: TrainArgs,
+    devices: list[Any],
+    targets_per_row: int | None = None,
+    *,
+    limit: int | None = None,
+) -> tuple[Any, State, How]:
+    """(compiled train step, the shapes of its state, how it computes) for these devices, attached or described."""
     placement = device.Placement(devices)
     graphdef, state = abstract_state(config, args)
     state = placement.state(state)
     batch = placement.batch(abstract_batch(args, len(devices), targets_per_row), axis=1)
-    return compile_train_step(graphdef, args, state, batch), state
+    compiled, how = compile_fitting(graphdef, args, state, batch, placement, limit=limit)
+    return compiled, state, how
 
 
 def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +99,9 @@ def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
     }
     started = time.perf_counter()
     try:
-        compiled, state = compile_abstract(config, args, devices, job.get("targets_per_row"))
+        compiled, state, how = compile_abstract(
+            config, args, devices, job.get("targets_per_row"), limit=machine.limit_bytes
+        )
     except JaxRuntimeError as error:
         needed = needed_bytes(str(error))
         if needed is None:
@@ -100,6 +110,7 @@ def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
         return {**report, **_does_not_fit(needed, str(error)), "compile_seconds": round(seconds, 2)}
     report["compile_seconds"] = round(time.perf_counter() - started, 2)
     report |= memory_report(compiled, machine.platform) | {"state_bytes": state_bytes(state)}
+    report["how"] = effective(args, how)
     report["needed_bytes"] = report["peak_bytes"]
     limit = machine.limit_bytes
     report["fits"] = None if limit is None else report["peak_bytes"] <= limit
@@ -119,29 +130,14 @@ def memory_report(compiled: Any, platform: str) -> dict[str, Any]:
         "alias_bytes": found.alias_size_in_bytes,
         "temp_bytes": found.temp_size_in_bytes,
         "code_bytes": found.generated_code_size_in_bytes,
-        "peak_bytes": _peak(found, platform),
+        "peak_bytes": peak_bytes(compiled, platform),
         "flops": costs.get("flops"),
     }
 
 
-def _peak(found: Any, platform: str) -> int:
-    """The CPU compiler's own peak leaves the temporaries out; they lie beside what goes in and comes out."""
-    if platform != "cpu":
-        return int(found.peak_memory_in_bytes)
-    there = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-    return int(there + found.temp_size_in_bytes)
-
-
 def state_bytes(state: State) -> int:
     """Bytes of the state's share on one device, by arithmetic on its shards."""
-    total = 0
-    for leaf in jax.tree.leaves(state):
-        shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
-        size = leaf.dtype.itemsize
-        for length in shape:
-            size *= length
-        total += size
-    return total
+    return sum(local_bytes(leaf) for leaf in jax.tree.leaves(state))
 
 
 def _does_not_fit(needed: int, message: str) -> dict[str, Any]:

@@ -77,9 +77,15 @@ class Placement:
         self._jax = jax
         self.devices = jax.device_count() if devices is None else len(devices)
         self._mesh = None
+        self.platform: str = (jax.devices() if devices is None else devices)[0].platform
         if self.devices > 1 or devices is not None:
             auto = (jax.sharding.AxisType.Auto,)
             self._mesh = jax.make_mesh((self.devices,), ("data",), axis_types=auto, devices=devices)
+
+    @property
+    def whole(self) -> Any:
+        """The sharding of what lies on every device; None with one device, where nothing is placed."""
+        return None if self._mesh is None or self.devices == 1 else self._jax.NamedSharding(self._mesh, self._jax.P())
 
     def state(self, tree: Any) -> Any:
         """Each leaf cut along its largest axis that divides evenly; one without such an axis is everywhere."""

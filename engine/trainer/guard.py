@@ -13,7 +13,7 @@ look at: a sum of squares is finite only if every gradient is (one above 1e19 co
 On the host, where metrics arrive:
 
     skips = Skips(most=10)
-    skips.take(train_step, skipped, loss, grad_norm, rows=[...])   # raises RunFailed T131 at the 11th in a row
+    skips.take(train_step, skipped, rows=[...])   # raises RunFailed T131 at the 11th in a row
 
 With the update inside the backward pass the norm is not known beforehand: pass ``is_finite(loss, norm of this layer)``
 for each layer. A layer whose gradient is no number is left alone, and so is all below it (a cotangent that is no number
@@ -52,9 +52,7 @@ class Skips:
     in_a_row: int = 0
     train_steps: list[int] = field(default_factory=list)
 
-    def take(
-        self, train_step: int, was_skipped: bool, *, loss: float, grad_norm: float, rows: Sequence[str] = ()
-    ) -> None:
+    def take(self, train_step: int, was_skipped: bool, *, rows: Sequence[str] = ()) -> None:
         """Count this step. ``rows``: ids of the rows in its batch. Raises RunFailed T131 for one too many in a row."""
         if not was_skipped:
             self.in_a_row = 0
@@ -68,7 +66,7 @@ class Skips:
         times = "once" if self.in_a_row == 1 else f"{self.in_a_row} times in a row"
         raise RunFailed(
             "T131",
-            f"train step {train_step}: loss {loss}, gradient norm {grad_norm}, {times}; {self.most} are borne"
+            f"train step {train_step}: the loss or a gradient is no number, {times}; {self.most} are borne"
             + (f"; its batch: {named}" if named else ""),
             hint="look at those rows; lower the learning_rate, raise warmup_steps, or train in float32; "
             "weights, optimizer and checkpoints are those before the first of them",

@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 
-from engine.errors import RunFailed
 from engine.trainer.train_step import Arrays, State
 
 
@@ -38,7 +37,7 @@ def train(
     last: int,
     pause_after: Callable[[int], bool],
 ) -> Iterator[Done]:
-    """Train steps ``first`` to ``last`` (1-based, both included). Raises RunFailed T130 for a loss that is no number."""
+    """Train steps ``first`` to ``last`` (1-based, both included)."""
     waiting: tuple[int, Arrays] | None = None
     since = time.perf_counter()
     for train_step in range(first, last + 1):
@@ -58,20 +57,16 @@ def _fetch(train_step: int, metrics: Arrays, since: float) -> tuple[dict[str, An
     """Wait for the numbers; seconds are those since the numbers of the step before."""
     values = {name: value.item() for name, value in jax.device_get(metrics).items()}
     now = time.perf_counter()
-    if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
-        raise RunFailed(
-            "T130",
-            f"train step {train_step}: loss {values['loss']}, gradient norm {values['grad_norm']}",
-            hint="lower the learning_rate, raise warmup_steps, or train in float32; checkpoints before it are kept",
-        )
     seconds = now - since
     row = {
         "train_step": train_step,
-        "loss": values["loss"],
+        "loss": values["loss"] if math.isfinite(values["loss"]) else None,
         "learning_rate": values["learning_rate"],
-        "grad_norm": values["grad_norm"],
+        "grad_norm": values["grad_norm"] if math.isfinite(values["grad_norm"]) else None,
         "tokens": int(values["tokens"]),
         "tokens_per_second": round(values["real_tokens"] / seconds, 1),
         "seconds": round(seconds, 4),
     }
+    if values["skipped"]:  # nothing has moved; JSON has no word for what is no number
+        row["skipped"] = True
     return row, now

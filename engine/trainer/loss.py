@@ -35,7 +35,12 @@ class How:
     whole: Any = None
 
 
-def target_losses(model: Any, batch: dict[str, jax.Array], how: How, dropout_key: jax.Array | None = None) -> jax.Array:
+PLAIN = How()
+
+
+def target_losses(
+    model: Any, batch: dict[str, jax.Array], how: How = PLAIN, dropout_key: jax.Array | None = None
+) -> jax.Array:
     """-log p of each target, f32[B, J]; what fills up has some number there too: weigh it with 0."""
     hidden = model.hidden(
         batch["tokens"],
@@ -51,7 +56,7 @@ def target_losses(model: Any, batch: dict[str, jax.Array], how: How, dropout_key
 
 
 def weighted_loss(
-    model: Any, batch: dict[str, jax.Array], share: jax.Array, how: How, dropout_key: jax.Array | None = None
+    model: Any, batch: dict[str, jax.Array], share: jax.Array, how: How = PLAIN, dropout_key: jax.Array | None = None
 ) -> jax.Array:
     """Scalar f32: the sum over targets, each times ``share`` (1 / targets of the whole train step)."""
     losses = target_losses(model, batch, how, dropout_key)

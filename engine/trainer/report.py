@@ -42,6 +42,9 @@ def export(
             "metrics.jsonl does not have one row for every train step",
             hint="something else wrote into the work folder; train into an empty one",
         )
+    if metrics.rows[-1]["loss"] is None:
+        raise RunFailed("T131", f"the last train step, {train_step}, was skipped: there is no final loss",
+                        hint="lower the learning_rate, or train in float32")  # fmt: skip
     shutil.rmtree(out / "model", ignore_errors=True)
     _save(out, trained, args, model, facts["base"])
     write_atomic(out / "metrics.jsonl", metrics.path_bytes())
@@ -59,6 +62,7 @@ def export(
         "param_dtype": args.dtype,
         "compute_dtype": args.dtype,
         **{key: facts[key] for key in ("devices", "platform", "device_kind", "libraries")},
+        "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
         "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),
         "model_sha256": digest_json(digest_tree(out / "model")),
         "model_commit": model.commit,

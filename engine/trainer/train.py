@@ -26,6 +26,8 @@ from engine.trainer import device
 from engine.trainer.args import TrainArgs
 from engine.trainer.batches import DataOrder, batch_at, real_tokens
 from engine.trainer.checkpoint import Checkpoints
+from engine.trainer.fitting import compile_fitting, effective, how_of, limit_bytes
+from engine.trainer.guard import Skips
 from engine.trainer.inputs import Data, Model, identity, load_data, load_model
 from engine.trainer.loop import Done, train
 from engine.trainer.lora import LoraArgs, attach
@@ -34,7 +36,7 @@ from engine.trainer.models import param_count
 from engine.trainer.packing import Packed
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.report import export
-from engine.trainer.train_step import State, compile_train_step, init_state, make_eval_loss, merge, trained
+from engine.trainer.train_step import State, init_state, make_eval_loss, merge, trained
 
 WAIT_SECONDS = 0.05
 
@@ -94,7 +96,8 @@ class Training:
         self._saves = 0
         self._saved_step = 0
         self._restore(Path(job["work"]))
-        self._eval_loss = make_eval_loss(self.graphdef)
+        self._eval_loss = make_eval_loss(self.graphdef, how_of(args, placement))
+        self._skips = Skips(args.max_skipped_steps)
 
     def _restore(self, work: Path) -> None:
         """Begin at the newest good checkpoint, or at 0."""
@@ -121,8 +124,11 @@ class Training:
         if self.train_step >= self.last:
             return True
         started = time.perf_counter()
-        step = compile_train_step(self.graphdef, self.args, self.state, self._batch(self.train_step + 1))
-        self._emit({"event": "compiled", "seconds": round(time.perf_counter() - started, 2)})
+        limit = limit_bytes(jax.local_devices()[0])
+        batch = self._batch(self.train_step + 1)
+        step, how = compile_fitting(self.graphdef, self.args, self.state, batch, self._placement, limit=limit)
+        seconds = round(time.perf_counter() - started, 2)
+        self._emit({"event": "compiled", "seconds": seconds, **effective(self.args, how)})
         began, first = time.perf_counter(), self.train_step + 1
         state, self.state = self.state, {}
         steps = train(step, state, self._batch, first=first, last=self.last, pause_after=self._pauses)
@@ -137,6 +143,10 @@ class Training:
     def _batch(self, train_step: int) -> dict[str, Any]:
         batch = batch_at(self.data.packed, self._order, train_step, self.args.grad_accum_steps)
         return self._placement.batch(batch, axis=1)
+
+    def _sequences(self, train_step: int) -> list[str]:
+        """The batch of a train step by the numbers of its packed sequences."""
+        return [f"sequence {index}" for index in self._order.indices(train_step)]
 
     def _pauses(self, train_step: int) -> bool:
         return self._saves_after(train_step) or self._evals_after(train_step) or self._stopping()
@@ -153,6 +163,7 @@ class Training:
     def _take(self, done: Done, began: float, first: int) -> None:
         """Write one row, and do what is due after it."""
         row = done.metrics
+        self._skips.take(done.train_step, bool(row.get("skipped")), rows=self._sequences(done.train_step))
         if done.state is not None:
             self.state, self.train_step = done.state, done.train_step
             if self.data.withheld is not None and self._evals_after(done.train_step):

@@ -70,6 +70,9 @@ CHANGES: dict[str, list[Change]] = {
     "type_kilo": [("num_train_steps: 10", "num_train_steps: 2k")],
     "no_value": [("seq_len: 128", "seq_len:")],
     "no_space_after_colon": [("uses: smoke_run", "uses: smoke_run, with: {num_items:3}")],
+    "rank_beside_full": [("seq_len: 128", "seq_len: 128\n      lora_rank: 8")],
+    "in_backward_asks": [("seq_len: 128", "seq_len: 128\n      update: in_backward\n      grad_accum_steps: 4")],
+    "unknown_lora_target": [("seq_len: 128", "seq_len: 128\n      method: lora\n      lora_targets: [q_prj]")],
     "called_otherwise": [("num_train_steps: 10", "max_steps: 10")],
     "adam_beside_adafactor": [("seq_len: 128", "seq_len: 128\n      optimizer: adafactor\n      adam_b1: 0.8")],
     "needs_two_of_one": [

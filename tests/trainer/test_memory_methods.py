@@ -75,7 +75,9 @@ def test_gradients_do_not_depend_on_the_way(
     model_type: str, gradients: Callable[..., Any], few_logits: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every remat policy, attention plain or in blocks, the loss plain or in blocks: equal within 1e-5."""
-    ways = [How(remat=remat) for remat in decoder.REMAT] + [How(remat="block", blocked=True)]
+    ways = [How(remat="block", blocked=True)]
+    if model_type == "gemma2":  # it has both kinds of layers and both soft caps; the policies see no other difference
+        ways += [How(remat=remat) for remat in decoder.REMAT]
     found = [gradients(model_type, how) for how in ways]
     monkeypatch.setattr(loss_module, "MAX_LOGITS", 1 << 26)
     plain = gradients(model_type, How())
@@ -89,8 +91,9 @@ def test_an_unknown_policy_is_an_error(gradients: Callable[..., Any]) -> None:
         gradients("gemma", How(remat="some"))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize(
+    ("model_type", "optimizer"), [("gemma", "adamw"), ("gemma2", "adafactor"), ("gemma3_text", "adafactor")]
+)
 def test_the_update_inside_the_backward_pass_is_the_same(
     model_type: str, optimizer: str, make_args: Callable[..., Any], few_logits: None
 ) -> None:

@@ -130,10 +130,28 @@ def test_stop_at_ends_early_on_the_full_schedule(
 def test_a_loss_that_is_no_number_stops_the_training(make_job: Callable[..., Any], train_here: Train) -> None:
     """An exploding training fails with advice, and no checkpoint is made of it."""
     job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, save_every_steps=1)
-    with pytest.raises(RunFailed, match=r"train step [0-9]+: loss") as caught:
+    with pytest.raises(
+        RunFailed,
+        match=r"train step [0-9]+: the loss or a gradient is no number, once; 0 are borne; its batch: sequence",
+    ) as caught:
         train_here(job)
-    assert caught.value.code == "T130"
+    assert caught.value.code == "T131"
     assert len(list((Path(job["work"]) / "checkpoints").iterdir())) < 3
+
+
+def test_a_loss_that_is_no_number_may_be_borne(make_job: Callable[..., Any], train_here: Train) -> None:
+    """Declared, the exploded steps are counted and recorded, and the training goes on."""
+    job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, max_skipped_steps=1000)
+    try:
+        train_here(job)
+    except RunFailed as error:  # where the last step is one of them
+        assert "the last train step, 12, was skipped" in str(error)  # noqa: PT017
+    rows = [json.loads(line) for line in (Path(job["work"]) / "metrics.jsonl").read_text().splitlines()]
+    skipped = [row for row in rows if row.get("skipped")]
+    assert len(rows) == 12
+    assert skipped
+    assert all(row["loss"] is None or row["grad_norm"] is None for row in skipped)
+    assert not any(row["loss"] is None for row in rows if not row.get("skipped"))
 
 
 def test_eval_rows_must_leave_something(make_job: Callable[..., Any], train_here: Train) -> None:
