@@ -68,16 +68,15 @@ def _assert_close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "block", "key_block", "window", "kv_heads"),
+    ("length", "block", "key_block", "window", "kv_heads", "packed"),
     [
-        (32, 8, 8, None, 2),
-        (29, 8, 5, None, 1),  # ragged in both, multi-query
-        (29, 64, 64, 9, 4),  # one tile, full attention
-        (40, 8, 16, 9, 2),
-        (40, 16, 4, 1, 2),  # only itself
+        (32, 8, 8, None, 2, True),
+        (29, 8, 5, None, 1, False),  # ragged in both, multi-query
+        (29, 64, 64, 9, 4, True),  # one tile, full attention
+        (40, 8, 16, 9, 2, False),
+        (29, 16, 4, 1, 2, True),  # only itself
     ],
 )
-@pytest.mark.parametrize("packed", [False, True])
 def test_it_is_the_layers_attention(
     length: int, block: int, key_block: int, window: int | None, kv_heads: int, packed: bool
 ) -> None:
