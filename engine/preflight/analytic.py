@@ -72,7 +72,7 @@ def param_count(config: Mapping[str, Any]) -> int:
     return sum(math.prod(shape) for shape in weight_shapes(config))
 
 
-def optimizer_bytes(config: Mapping[str, Any], optimizer: str, width: int) -> int:
+def optimizer_bytes(config: Mapping[str, Any], optimizer: str) -> int:
     """The optimizer's state."""
     if optimizer == "adamw":
         return 2 * 4 * param_count(config)  # float32, whatever the weights are
@@ -121,7 +121,7 @@ def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[s
         }
     return {
         "weights": params * bytes_each,
-        "optimizer": optimizer_bytes(config, str(args["optimizer"]), bytes_each),
+        "optimizer": optimizer_bytes(config, str(args["optimizer"])),
         "accumulated": params * bytes_each * (int(args["grad_accum_steps"]) > 1),
         "layer_inputs": depth * tokens * width * bytes_each,
         "backward": max(at_logits, params * bytes_each + one_layer),
@@ -132,7 +132,7 @@ def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, 
     """What stays on disk: the checkpoints that are kept, one more while it is written, the exported model."""
     bytes_each = DTYPE_BYTES[str(args["dtype"])]
     weights = param_count(config) * bytes_each
-    checkpoint = weights + optimizer_bytes(config, str(args["optimizer"]), bytes_each)
+    checkpoint = weights + optimizer_bytes(config, str(args["optimizer"]))
     model = weights
     if args.get("method") == "lora":
         adapters = 4 * adapter_params(config, args)

@@ -53,8 +53,8 @@ def test_weights_and_optimizer_of_gemma_2b():
     config = KNOWN_CONFIGS["google/gemma-2b"]
     assert training_bytes(config, {**ARGS, "dtype": "bfloat16"})["weights"] / GIB == pytest.approx(4.67, abs=0.005)
     assert training_bytes(config, ARGS)["weights"] / GIB == pytest.approx(9.34, abs=0.005)
-    assert optimizer_bytes(config, "adamw", 4) == 2 * 4 * 2_506_172_416
-    assert optimizer_bytes(config, "adafactor", 4) < 20 << 20
+    assert optimizer_bytes(config, "adamw") == 2 * 4 * 2_506_172_416
+    assert optimizer_bytes(config, "adafactor") < 20 << 20
 
 
 def test_bf16_adafactor_on_one_chip_agrees_with_the_compiler():
