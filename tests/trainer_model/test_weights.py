@@ -18,7 +18,7 @@ from flax import serialization
 from engine.errors import InputInvalid
 from engine.trainer.models.gemma import Gemma
 from engine.trainer.tokenizer import build_chars
-from engine.trainer.weights import load_folder, save_folder, stored_dtype
+from engine.trainer.weights import FORMATS, load_folder, save_folder, stored_dtype
 
 Make = Callable[..., Gemma]
 Tensors = dict[str, np.ndarray]
@@ -254,7 +254,7 @@ def test_integer_weights_are_refused(copy: Path) -> None:
     tensors = tensors_of(copy)
     tensors["model.norm.weight"] = np.zeros(16, np.int8)
     write_tensors(copy, tensors)
-    assert errors_of(copy) == ["M204 model.norm.weight holds int8, not floating point"]
+    assert errors_of(copy) == ["M204 model.norm.weight holds I8, not one of float32, bfloat16, float16"]
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
@@ -341,16 +341,20 @@ def test_stored_dtype_in_both_styles() -> None:
         stored_dtype({"dtype": "int8"})
 
 
+@pytest.mark.parametrize("formats", [["safetensors"], ["flax_msgpack"], ["safetensors", "flax_msgpack"]])
 def test_a_failed_save_leaves_the_old_weights(
-    make_model: Make, saved: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+    make_model: Make, saved: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, formats: list[str]
 ) -> None:
-    """Disk full while saving: the error is passed on, the old file is whole, no debris stays."""
+    """Disk full at the end of the last file: the error is passed on, the old files are whole, no debris stays."""
+    form = formats[-1]
+    whole, write = FORMATS[form]
 
-    def full(*_: Any, **__: Any) -> None:
+    def full(*arguments: Any) -> None:
+        write(*arguments)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    monkeypatch.setitem(FORMATS, form, (whole, full))
     model = make_model(seed=1)
     with pytest.raises(OSError, match="No space"):
-        save_folder(copy, model, model.config, build_chars(), dtype="float32")
+        save_folder(copy, model, model.config, build_chars(), dtype="float32", formats=formats)
     assert contents(copy) == contents(saved)
