@@ -79,6 +79,10 @@ class Placement:
             auto = (jax.sharding.AxisType.Auto,)
             self._mesh = jax.make_mesh((self.devices,), ("data",), axis_types=auto)
 
+    def sharding(self, shape: tuple[int, ...]) -> Any:
+        """Where a leaf of this shape lies: a Sharding, or None for the one device there is."""
+        return None if self._mesh is None else self._over(largest_divisible(shape, self.devices))
+
     def state(self, tree: Any) -> Any:
         """Each leaf cut along its largest axis that divides evenly; one without such an axis is everywhere."""
         if self._mesh is None:
@@ -92,9 +96,13 @@ class Placement:
         return {name: self._put(array, axis) for name, array in arrays.items()}
 
     def _put(self, leaf: Any, axis: int | None) -> Any:
+        return self._jax.device_put(leaf, self._over(axis))
+
+    def _over(self, axis: int | None) -> Any:
+        """Cut along this axis; None: a copy on every device."""
         assert self._mesh is not None
         spec = self._jax.P() if axis is None else self._jax.P(*[None] * axis, "data")
-        return self._jax.device_put(leaf, self._jax.NamedSharding(self._mesh, spec))
+        return self._jax.NamedSharding(self._mesh, spec)
 
 
 def largest_divisible(shape: tuple[int, ...], parts: int) -> int | None:

@@ -30,7 +30,7 @@ from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights import msgpack_file, safetensors_file
-from engine.trainer.weights.filling import bits, transpose_into
+from engine.trainer.weights.filling import bits, cast, transpose_into
 from engine.trainer.weights.folder import MSGPACK, SAFETENSORS
 from engine.trainer.weights.load import CONFIG_FILE
 from engine.trainer.weights.reading import Array
@@ -87,7 +87,7 @@ class Tensors:
 
     def fetch(self, slot: Slot, *, is_flax: bool) -> Array:
         """One tensor, contiguous, in the layout of the format."""
-        host = np.ascontiguousarray(_host(self._leaves[slot.leaf], slot.layer).astype(self.dtype, copy=False))
+        host = cast(_host(self._leaves[slot.leaf], slot.layer), self.dtype)
         if is_flax or not slot.is_matrix:
             return host
         turned = np.empty(host.shape[::-1], host.dtype)
@@ -114,19 +114,38 @@ def _natural(slot: Slot) -> list[tuple[int, int, str]]:
 
 
 def _host(leaf: jax.Array, layer: int | None) -> Array:
-    """A leaf or one layer of it. JAX keeps what it copies to the host with the array, so only slices are copied."""
-    devices = list(leaf.devices())
-    if len(devices) == 1 and devices[0].platform == "cpu":
-        view = np.asarray(leaf)
-        return view if layer is None else view[layer]
-    if layer is not None:
-        return np.asarray(jax.lax.dynamic_index_in_dim(leaf, np.int32(layer), axis=0, keepdims=False))
-    whole = np.empty(leaf.shape, leaf.dtype)
-    step = max(1, FETCH_BYTES * len(leaf) // max(1, leaf.nbytes))
-    for start in range(0, len(leaf), step):
-        size = min(step, len(leaf) - start)
-        whole[start : start + size] = np.asarray(jax.lax.dynamic_slice_in_dim(leaf, np.int32(start), size))
-    return whole
+    """A leaf or one layer of it, put together from the shares of the devices: none of them sees another's."""
+    whole = np.empty(leaf.shape if layer is None else (1, *leaf.shape[1:]), leaf.dtype)
+    for shard in leaf.addressable_shards:
+        (low, high), *others = (one.indices(size)[:2] for one, size in zip(shard.index, leaf.shape, strict=True))
+        if shard.replica_id or (layer is not None and not low <= layer < high):
+            continue
+        inner = tuple(slice(*one) for one in others)
+        for start, stop in _steps(shard.data, None if layer is None else layer - low):
+            begin = low + start if layer is None else 0
+            whole[(slice(begin, begin + stop - start), *inner)] = fetch_rows(shard.data, start, stop)
+    return whole if layer is None else whole[0]
+
+
+def _steps(data: jax.Array, row: int | None) -> Iterator[tuple[int, int]]:
+    """The rows to fetch at once: the one asked for, or all of them in pieces."""
+    if row is not None:
+        return iter([(row, row + 1)])
+    step = max(1, FETCH_BYTES * len(data) // max(1, data.nbytes))
+    return ((start, min(start + step, len(data))) for start in range(0, len(data), step))
+
+
+def fetch_rows(data: jax.Array, start: int, stop: int) -> Array:
+    """Rows of an array on one device. JAX keeps what it copies to the host with the array, so a slice is copied."""
+    (device,) = data.devices()
+    if device.platform == "cpu":
+        return np.asarray(data)[start:stop]  # a view, no copy
+    return sliced_rows(data, start, stop)
+
+
+def sliced_rows(data: jax.Array, start: int, stop: int) -> Array:
+    """The way over the device, compiled once for each number of rows."""
+    return np.asarray(jax.lax.dynamic_slice_in_dim(data, np.int32(start), stop - start))
 
 
 class Publication:
