@@ -22,6 +22,6 @@ layouts, the bounds and the figures.
 """
 
 from engine.trainer.weights.load import load_folder, read_config, stored_dtype
-from engine.trainer.weights.save import FORMATS, save_folder
+from engine.trainer.weights.save import FORMATS, save_companions, save_folder
 
-__all__ = ["FORMATS", "load_folder", "read_config", "save_folder", "stored_dtype"]
+__all__ = ["FORMATS", "load_folder", "read_config", "save_companions", "save_folder", "stored_dtype"]

@@ -31,6 +31,7 @@ PIECE_BYTES = 4 << 20
 TILE = 256  # rows and columns transposed at once: source, turned copy and target stay in the cache
 CHECK_BYTES = 1 << 18  # looked at twice while in the cache
 WORKERS = min(4, os.cpu_count() or 1)  # past four the memory is the limit, not the processor
+NOT_FINITE = "holds NaN or infinity"
 ALIGNMENT = 64  # XLA on CPU takes over memory that begins at a multiple, and copies any other
 
 Place = Callable[[str, tuple[int, ...]], jax.sharding.Sharding | None]
@@ -130,7 +131,8 @@ def _fill(
         if problem:
             name = part.stored.name
             where = Where(file=str(part.stored.file.path), path=name)
-            problems.setdefault(name, Diagnostic("M204", f"{name} {problem}", where, "fetch the file again"))
+            hint = "fetch the file again" if problem == NOT_FINITE else "ask for a wider dtype"
+            problems.setdefault(name, Diagnostic("M204", f"{name} {problem}", where, hint))
     return list(problems.values())
 
 
@@ -159,7 +161,7 @@ def _fill_piece(
     stored = part.stored
     piece = stored.rows(start, stop, scratch.take((stop - start) * stored.row_bytes))
     if not is_finite(piece):
-        return "holds NaN or infinity"
+        return NOT_FINITE
     if piece.dtype != dtype:
         with np.errstate(over="ignore"):  # looked for on the next line
             piece = cast(piece, dtype)

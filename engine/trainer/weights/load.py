@@ -24,6 +24,7 @@ from engine.trainer.weights.reading import FLOATS
 from engine.trainer.weights.table import match
 
 CONFIG_FILE = "config.json"
+MOST_PADDING_ROWS = 1024  # embeddings are padded to multiples of 64 to 1024
 _log = logging.getLogger(__name__)
 
 
@@ -90,7 +91,14 @@ def stored_dtype(mapping: dict[str, Any], source: str = CONFIG_FILE) -> str:
 
 
 def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> None:
-    """The tokenizer's ids must be rows of the embedding (a larger, padded embedding is fine)."""
+    """The tokenizer's ids must be rows of the embedding, which may be padded, but is not another model's."""
+    if config.vocab_size - tokenizer.vocab_size > MOST_PADDING_ROWS:
+        raise InputInvalid(
+            "M207",
+            f"the tokenizer has only {tokenizer.vocab_size} tokens, the model's vocab_size is {config.vocab_size}",
+            where=Where(file=str(folder)),
+            hint="use the tokenizer the model came with",
+        )
     if tokenizer.vocab_size > config.vocab_size:
         raise InputInvalid(
             "M207",

@@ -28,6 +28,7 @@ from engine.canonical import fsync_dir, pretty_json, write_atomic
 from engine.trainer.models import family_of
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
+from engine.trainer.stop import GENERATION_FILE, stop_ids
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights import msgpack_file, safetensors_file
 from engine.trainer.weights.filling import bits, cast, transpose_into
@@ -36,7 +37,6 @@ from engine.trainer.weights.load import CONFIG_FILE
 from engine.trainer.weights.reading import Array
 from engine.trainer.weights.table import Slot, flax_name, slots
 
-GENERATION_FILE = "generation_config.json"
 MAX_SHARD_BYTES = 5_000_000_000
 FETCH_BYTES = 1 << 26  # of a leaf that has no layers, from devices other than the host
 # What a reader of this folder would take for its weights.
@@ -67,15 +67,26 @@ def save_folder(
     folder, dtype = Path(folder), jnp.dtype(dtype)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = Tensors(model, config, dtype)
-    hf_config = config.to_hf(dtype=dtype.name)
-    generation = {key: hf_config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     with Publication(folder) as publication:
         for name in formats:
             _write_weights(publication, name, tensors, max_shard_bytes)
-        write_atomic(folder / CONFIG_FILE, pretty_json(hf_config))
-        write_atomic(folder / GENERATION_FILE, pretty_json(generation))
-        tokenizer.save(folder)
+        save_companions(folder, config, tokenizer, dtype=dtype)
         publication.publish()
+
+
+def save_companions(folder: str | Path, config: DecoderConfig, tokenizer: Tokenizer, *, dtype: Any) -> None:
+    """Write what lies beside the weights: config.json, generation_config.json and the tokenizer's files."""
+    folder = Path(folder)
+    ends = stop_ids(tokenizer, {"eos_token_id": [config.eos_token_id, *config.more_eos_ids]})
+    generation = {
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": list(ends) if len(ends) > 1 else ends[0],
+        "pad_token_id": config.pad_token_id,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / CONFIG_FILE, pretty_json(config.to_hf(dtype=jnp.dtype(dtype).name)))
+    write_atomic(folder / GENERATION_FILE, pretty_json(generation))
+    tokenizer.save(folder)
 
 
 class Tensors:
