@@ -100,6 +100,16 @@ def test_export_import_export(tmp_path: Path, family: str, form: str, dtype: str
     assert save(tmp_path / "b", loaded, dtype, formats=[form]) == first
 
 
+def test_arrays_to_donate_are_taken_over(tmp_path: Path) -> None:
+    """Asked for, each array lies in memory that a compiled step takes over: the sum is where the weight was."""
+    save(tmp_path, model_of("gemma"))
+    loaded, _, _ = load_folder(tmp_path, may_donate=True)
+    step = jax.jit(lambda array: array + jnp.ones((), array.dtype), donate_argnums=0)
+    for name, array in loaded.weights().items():
+        before = array.unsafe_buffer_pointer()
+        assert step(array).unsafe_buffer_pointer() == before, name
+
+
 def test_fetching_from_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slice by slice, as from a device whose memory is not the host's, in pieces that do not divide the rows."""
     model = model_of("gemma", "bfloat16")

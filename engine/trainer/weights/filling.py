@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from engine.errors import Diagnostic, InputInvalid, Where
@@ -107,17 +108,24 @@ def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
 def _put(
     shape: tuple[int, ...], blocks: dict[Bounds, Block], sharding: jax.sharding.Sharding | None, *, may_donate: bool
 ) -> jax.Array:
-    may_alias = not may_donate
+    own = _own if may_donate else jax.device_put
     if sharding is None:
         (block,) = blocks.values()
-        array: jax.Array = jax.device_put(block.array, may_alias=may_alias)
+        array: jax.Array = own(block.array, None)
         return array
     whole = tuple(slice(None) for _ in shape)
     shares = [
-        jax.device_put(blocks[_bounds(index or whole, shape)].array, device, may_alias=may_alias)
+        own(blocks[_bounds(index or whole, shape)].array, device)
         for device, index in sharding.addressable_devices_indices_map(shape).items()
     ]
     return jax.make_array_from_single_device_arrays(shape, sharding, shares)
+
+
+def _own(array: Array, device: Any) -> jax.Array:
+    """On a device, in memory that XLA can take over. On CPU it borrows numpy's (may_alias=False or not): copy that."""
+    put: jax.Array = jax.device_put(array, device)
+    on_cpu = next(iter(put.devices())).platform == "cpu"
+    return jnp.copy(put).block_until_ready() if on_cpu else put
 
 
 def _fill(
@@ -143,15 +151,16 @@ def _pieces(stored: Stored) -> Iterator[tuple[int, int]]:
 
 
 class _Scratch(threading.local):
-    """Memory each worker reads its pieces into, again and again: fresh pages would cost more than the reading."""
+    """Memory each worker uses for one piece after the other: fresh pages would cost more than the reading."""
 
     def __init__(self) -> None:
-        self._memory = np.empty(PIECE_BYTES, np.uint8)
+        self._memory: dict[str, Array] = {}
 
-    def take(self, size: int) -> Array:
-        if size > self._memory.size:
-            self._memory = np.empty(size, np.uint8)
-        return self._memory
+    def take(self, use: str, size: int) -> Array:
+        """u8[at least size], the same for the same use."""
+        if use not in self._memory or size > self._memory[use].size:
+            self._memory[use] = np.empty(max(size, PIECE_BYTES), np.uint8)
+        return self._memory[use]
 
 
 def _fill_piece(
@@ -159,12 +168,12 @@ def _fill_piece(
 ) -> str | None:
     """Rows start..stop of a stored tensor to wherever they belong; what is wrong with them, or None."""
     stored = part.stored
-    piece = stored.rows(start, stop, scratch.take((stop - start) * stored.row_bytes))
+    piece = stored.rows(start, stop, scratch.take("read", (stop - start) * stored.row_bytes))
     if not is_finite(piece):
         return NOT_FINITE
     if piece.dtype != dtype:
         with np.errstate(over="ignore"):  # looked for on the next line
-            piece = cast(piece, dtype)
+            piece = cast(piece, dtype, scratch.take("cast", piece.size * dtype.itemsize))
         if not is_finite(piece):
             return f"holds a value that {dtype.name} cannot hold"
     for block in blocks:
@@ -199,13 +208,21 @@ def bits(array: Array) -> Array:
     return array.view(_UNSIGNED[array.dtype.itemsize])
 
 
-def cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    """To nearest, ties to even. bfloat16 is the upper half of a float32, which the library does not make use of."""
+def cast(array: Array, dtype: np.dtype[Any], memory: Array | None = None) -> Array:
+    """To nearest, ties to even; in ``memory`` (u8, large enough) if given, and not at all if it is of that dtype.
+
+    bfloat16 is the upper half of a float32, which the library does not make use of.
+    """
+    if array.dtype == dtype:
+        return array
+    size = array.size * dtype.itemsize
+    memory = np.empty(size, np.uint8) if memory is None else memory[:size]
+    target: Array = memory.view(dtype).reshape(array.shape)
     if array.dtype == FLOATS["bfloat16"] and dtype == FLOATS["float32"]:
-        wide = bits(array).astype(np.uint32)
-        wide <<= 16
-        return wide.view(dtype)
-    return array.astype(dtype, copy=False)
+        np.left_shift(bits(array), np.uint32(16), out=bits(target), dtype=np.uint32)
+    else:
+        np.copyto(target, array, casting="unsafe")
+    return target
 
 
 def transpose_into(target: Array, source: Array) -> None:
