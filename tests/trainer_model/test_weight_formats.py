@@ -234,7 +234,10 @@ def index_of_bytes(path: Path, data: bytes) -> Tensors:
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_damage_is_an_error_or_harmless(files: dict[str, bytes], tmp_path_factory: Any, data: st.DataObject) -> None:
-    """Some bytes changed: M205 or readable, never a traceback; and what the safetensors library refuses, so do we."""
+    """Some bytes changed: M205 or readable, never a traceback; and what the safetensors library refuses, so do we.
+
+    A dtype that nobody knows is left to the matching, which knows the weight it belongs to (M204).
+    """
     suffix = data.draw(st.sampled_from(sorted(files)))
     damaged = bytearray(files[suffix])
     for _ in range(data.draw(st.integers(1, 3))):
@@ -248,7 +251,7 @@ def test_damage_is_an_error_or_harmless(files: dict[str, bytes], tmp_path_factor
     else:
         codes = set()
     assert codes <= {"M205"}
-    if not codes and suffix == ".safetensors":
+    if len(ours) == 3 and suffix == ".safetensors":
         theirs = safetensors.deserialize(bytes(damaged))
         assert set(ours) <= {name for name, _ in theirs}
 

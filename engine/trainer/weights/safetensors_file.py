@@ -7,7 +7,7 @@ file, byte for byte what the safetensors library writes.
 
 Read and written here rather than by the library because both must stream: its reader copies through a memory map, and
 its writer wants every tensor in memory at once, a second copy of 5 GB. Tests hold both to the library: what it
-refuses is refused here, and what is written equals its bytes.
+refuses is refused here (a dtype it does not know, when the weight is matched), and what is written equals its bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def index(file: WeightsFile) -> list[Stored]:
         raise file.damaged(f"the header is not JSON: {error}") from error
     if not isinstance(header, dict):
         raise file.damaged("the header is no JSON object")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(one, str) for one in metadata.values()):
+        raise file.damaged("the header's metadata is no mapping to text")
     start = LENGTH_BYTES + length
     found = [_stored(file, name, entry, start) for name, entry in header.items()]
     found.sort(key=lambda one: one.segments[0])
