@@ -4,7 +4,7 @@ What goes in: a size. What comes out: a table, or with ``--json`` rows {name, va
 
     $ python benchmarks/load_weights.py [--gigabytes 1.0] [--rounds 5] [--dtype bfloat16] [--json]
 
-The folder is generated: Gemma 2B's sizes with fewer layers and tokens, a pool of normal numbers in place of trained
+The folder is generated: Gemma 2B's sizes with fewer layers and few tokens, a pool of normal numbers in place of trained
 ones. ``read`` puts the file into fresh memory, as loading must; ``read, 1 MiB again and again`` keeps nothing, and is
 what the page cache can do at best. ``load`` is load_folder to arrays that are ready: read, checked for NaN, transposed,
 placed on the CPU device. ``to donate`` adds the copy that a training on CPU asks for; on other devices it costs nothing.
@@ -44,17 +44,21 @@ GEMMA_2B = {
     "model_type": "gemma", "hidden_size": 2048, "intermediate_size": 16384, "num_attention_heads": 8,
     "num_key_value_heads": 1, "head_dim": 256,
 }  # fmt: skip
+LAYER_OF_2B = 110e6
 Row = dict[str, Any]
 
 
 def generate(folder: Path, form: str, dtype: str, gigabytes: float) -> Path:
-    """A folder of about that size, a fifth of it embedding, as in Gemma 2B; returns the file of its weights."""
-    one, two = (config_from_hf(GEMMA_2B | {"num_hidden_layers": depth, "vocab_size": 512}) for depth in (1, 2))
-    layer = param_count(two) - param_count(one)
+    """A folder of about that size; returns the file of its weights.
+
+    The tokenizer made here is small, and so must the embedding be: nearly all of it is matrices of layers, which
+    safetensors has transposed. The width of the MLP makes the size right.
+    """
     wanted = gigabytes * 1e9 / FLOATS[dtype].itemsize
-    depth = max(1, round(0.8 * wanted / layer))
-    vocab = max(512, int(wanted - depth * layer) // GEMMA_2B["hidden_size"] // 8 * 8)
-    config = config_from_hf(GEMMA_2B | {"num_hidden_layers": depth, "vocab_size": vocab})
+    sizes = GEMMA_2B | {"num_hidden_layers": max(1, round(wanted / LAYER_OF_2B)), "vocab_size": 1024}
+    none = param_count(config_from_hf(sizes | {"intermediate_size": 1}))
+    width = (wanted - none) / (3 * GEMMA_2B["hidden_size"] * sizes["num_hidden_layers"])
+    config = config_from_hf(sizes | {"intermediate_size": max(64, int(width) // 64 * 64)})
     by_name = {flax_name(slot) if form == "flax_msgpack" else slot.stored_name: slot
                for slot in slots(family_of(config), config)}  # fmt: skip
     shapes = {name: slot.stored_shape(is_flax=form == "flax_msgpack") for name, slot in by_name.items()}

@@ -155,7 +155,7 @@ def test_memory_of_host_and_devices(tmp_path: Path, form: str) -> None:
     """Host: the model and at most two leaves. A device: never more than its share. Saving: not even one leaf more."""
     small = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
     large = {
-        "vocab_size": 32768, "hidden_size": 1024, "intermediate_size": 8192, "num_hidden_layers": 4, "head_dim": 128,
+        "vocab_size": 1280, "hidden_size": 1024, "intermediate_size": 8192, "num_hidden_layers": 5, "head_dim": 128,
     }  # fmt: skip
     found = json.loads(
         run(
@@ -167,7 +167,7 @@ def test_memory_of_host_and_devices(tmp_path: Path, form: str) -> None:
         )
     )
     assert found["model"] > 250 * MB
-    assert found["leaf"] < found["model"] / 4
+    assert found["leaf"] < found["model"] / 3
     assert found["load, may_donate=False"] - found["model"] < found["leaf"] + SLACK
     assert found["load, may_donate=True"] - found["model"] < 2 * found["leaf"] + SLACK
     assert found["save"] < found["leaf"] + SLACK
