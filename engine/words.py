@@ -116,6 +116,7 @@ def _at(event: Mapping[str, Any]) -> str:
 
 
 _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "note": lambda event: str(event["text"]),
     "started": _started,
     "train_step": lambda event: _progress(event, "train step", "train_step", "num_train_steps"),
     "generated": lambda event: _progress(event, "generated", "done", "total"),

@@ -87,6 +87,10 @@ class Placement:
         """The sharding of what lies on every device; None with one device, where nothing is placed."""
         return None if self._mesh is None or self.devices == 1 else self._jax.NamedSharding(self._mesh, self._jax.P())
 
+    def sharding(self, shape: tuple[int, ...]) -> Any:
+        """Where a leaf of this shape lies: a Sharding, or None for the one device there is."""
+        return None if self._mesh is None else self._over(largest_divisible(shape, self.devices))
+
     def state(self, tree: Any) -> Any:
         """Each leaf cut along its largest axis that divides evenly; one without such an axis is everywhere."""
         if self._mesh is None:
@@ -100,12 +104,16 @@ class Placement:
         return {name: self._put(array, axis) for name, array in arrays.items()}
 
     def _put(self, leaf: Any, axis: int | None) -> Any:
-        assert self._mesh is not None
-        spec = self._jax.P() if axis is None else self._jax.P(*[None] * axis, "data")
-        sharding = self._jax.NamedSharding(self._mesh, spec)
+        sharding = self._over(axis)
         if isinstance(leaf, self._jax.ShapeDtypeStruct):
             return self._jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
         return self._jax.device_put(leaf, sharding)
+
+    def _over(self, axis: int | None) -> Any:
+        """Cut along this axis; None: a copy on every device."""
+        assert self._mesh is not None
+        spec = self._jax.P() if axis is None else self._jax.P(*[None] * axis, "data")
+        return self._jax.NamedSharding(self._mesh, spec)
 
 
 def largest_divisible(shape: tuple[int, ...], parts: int) -> int | None:

@@ -61,7 +61,7 @@ class Prompt:
 def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]) -> dict[str, Any]:
     """Do the job; returns the report, or {"stopped": True, "done", "total"} where ``stopping`` said so.
 
-    Events: started, generated{done,total,tokens_per_second}, then finished{report} or stopped{done,total}.
+    Events: note{text}, started, generated{done,total,tokens_per_second}, then finished{report} or stopped{done,total}.
     """
     prompts = read_prompts(Path(job["prompts"]))
     model_dir = Path(job["model_dir"])
@@ -117,7 +117,7 @@ def load_trained(
     The base is found as the training found it (``job["model"]``), at the commit that the adapters name.
     """
     if not is_adapter(folder):
-        return load_folder(folder)
+        return load_folder(folder, tell=lambda text: emit({"event": "note", "text": text}))
     base = read_base(folder)
     source = {**job["model"], **({"revision": base["revision"]} if base["revision"] else {})}
     found = load_model(source, base["dtype"], base["seed"], emit, stopping)

@@ -58,8 +58,20 @@ class Data:
     n_boundary_merges: int
 
 
-def load_model(job: Mapping[str, Any], dtype_name: str, seed: int, emit: Emit, stopping: Stopping) -> Model:
-    """Fresh weights, a local folder, or the hub's. Raises InputInvalid (M codes, T116), what hub.fetch raises."""
+def load_model(
+    job: Mapping[str, Any],
+    dtype_name: str,
+    seed: int,
+    emit: Emit,
+    stopping: Stopping,
+    *,
+    placement: device.Placement | None = None,
+) -> Model:
+    """Fresh weights, a local folder, or the hub's.
+
+    With a ``placement`` each leaf of a folder goes to its own share of the devices, for a train step to take over.
+    Emits note{text} about weights that are not read. Raises InputInvalid (M codes, T116), what hub.fetch raises.
+    """
     dtype = jnp.dtype(dtype_name)
     if job["init"] == "random":
         tokenizer = build_chars()
@@ -70,7 +82,14 @@ def load_model(job: Mapping[str, Any], dtype_name: str, seed: int, emit: Emit, s
         folder, commit = Path(job["path"]), None
     else:
         folder, commit = hub.fetch(job["id"], job["revision"], emit=emit, stopping=stopping)
-    module, config, tokenizer = load_folder(folder, param_dtype=dtype, compute_dtype=dtype)
+    module, config, tokenizer = load_folder(
+        folder,
+        param_dtype=dtype,
+        compute_dtype=dtype,
+        place=(lambda _, shape: placement.sharding(shape)) if placement else None,
+        may_donate=placement is not None,
+        tell=lambda text: emit({"event": "note", "text": text}),
+    )
     return Model(module, config, tokenizer, commit, commit or _folder_digest(folder))
 
 

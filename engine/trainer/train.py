@@ -7,7 +7,7 @@ In: the job, a mapping with
     stop_after_saves: null or after how many checkpoints to say ready_to_die and wait for the kill.
 
 Out: ``out/model/`` in Hugging Face's layout, ``out/metrics.jsonl``, ``out/train_report.json``; in ``work``: checkpoints
-and metrics that survive a kill. Events: those of engine.trainer.hub, started, restored, fallback, compiled, train_step (every
+and metrics that survive a kill. Events: those of engine.trainer.hub, note, started, restored, fallback, compiled, train_step (every
 ``log_every_steps``, the first and the last), eval, checkpoint, ready_to_die, stopped, finished.
 """
 
@@ -44,9 +44,9 @@ WAIT_SECONDS = 0.05
 def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[str, Any]:
     """Do the job; returns the report, or {"stopped": True} where ``stopping`` said so."""
     args, machine = TrainArgs.of(job["args"]), device.describe(job["device"])
-    model = load_model(job["model"], args.dtype, args.seed, emit, stopping)
-    data = load_data(Path(job["rows"]), model.tokenizer, args)
     placement = device.Placement()
+    model = load_model(job["model"], args.dtype, args.seed, emit, stopping, placement=placement)
+    data = load_data(Path(job["rows"]), model.tokenizer, args)
     emit(_started(model, data, args, machine, placement.devices))
     training = Training(job, args, model, data, placement, emit=emit, stopping=stopping)
     with closing(training.metrics):

@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from engine.trainer.inputs import load_model
+from engine.trainer.weights import save_folder
+
 Start = Callable[..., Any]
 
 
@@ -290,12 +293,18 @@ def test_a_broken_job_is_said(tmp_path: Path, text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 4])
 def test_several_devices_train_as_one(
-    make_job: Callable[..., Any], child: Start, metrics_of: Callable[..., Any], devices: int
+    make_job: Callable[..., Any], child: Start, metrics_of: Callable[..., Any], devices: int, tmp_path: Path
 ) -> None:
-    """The same sequences on several (simulated) devices, state spread over them, give the losses of one, and resume."""
+    """The same sequences on several (simulated) devices give the losses of one, and resume.
+
+    The one draws its weights; the several read the same ones from a folder, each leaf to its own share.
+    """
     one = make_job("one", per_device_batch_size=4, num_train_steps=4, save_every_steps=2, learning_rate=1e-4)
     many = make_job("many", per_device_batch_size=4 // devices, num_train_steps=4, save_every_steps=2,
                     learning_rate=1e-4)  # fmt: skip
+    drawn = load_model(one["model"], "float32", one["args"]["seed"], print, bool)
+    save_folder(tmp_path / "drawn", drawn.module, drawn.config, drawn.tokenizer, dtype="float32")
+    many["model"] = {**one["model"], "init": "pretrained", "path": str(tmp_path / "drawn")}
     assert child(one).finish() == 0
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     first = child({**many, "stop_after_saves": 1}, env=environment)

@@ -14,7 +14,7 @@ from flax import nnx
 
 from engine.trainer.models import FAMILIES, config_from_hf, create, decoder, gemma, param_count
 from engine.trainer.models.gemma import Gemma
-from engine.trainer.weight_table import stored_rows
+from engine.trainer.weights.save import Tensors
 
 Draw = Callable[..., tuple[jax.Array, jax.Array]]
 Make = Callable[..., Gemma]
@@ -54,9 +54,8 @@ def test_loss_and_gradients_equal_pytorchs(golden: SimpleNamespace, golden_model
     tokens = jnp.asarray(golden.tokens)
     loss, grads = jax.value_and_grad(lambda state: mean_loss(nnx.merge(graph, state), tokens))(state)
     assert float(loss) == pytest.approx(golden.loss, abs=1e-5)
-    ours: dict[str, Any] = {}
-    for name, array in nnx.merge(graph, grads).weights().items():
-        ours |= stored_rows(gemma, name, np.asarray(array))
+    tensors = Tensors(nnx.merge(graph, grads), golden_model.config, np.dtype("float32"))
+    ours = {slot.stored_name: tensors.fetch(slot, is_flax=False) for slot in tensors.slots}
     assert ours.keys() == golden.grads.keys()
     for name, expected in golden.grads.items():
         np.testing.assert_allclose(ours[name], expected, atol=1e-4, rtol=0, err_msg=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,10 @@ import pytest
 import safetensors.numpy
 from flax import serialization
 
-from engine.errors import InputInvalid
+from engine.errors import InputInvalid, render
 from engine.trainer.models.gemma import Gemma
 from engine.trainer.tokenizer import build_chars
-from engine.trainer.weights import load_folder, save_folder, stored_dtype
+from engine.trainer.weights import FORMATS, load, load_folder, save_folder, stored_dtype
 
 Make = Callable[..., Gemma]
 Tensors = dict[str, np.ndarray]
@@ -254,7 +255,7 @@ def test_integer_weights_are_refused(copy: Path) -> None:
     tensors = tensors_of(copy)
     tensors["model.norm.weight"] = np.zeros(16, np.int8)
     write_tensors(copy, tensors)
-    assert errors_of(copy) == ["M204 model.norm.weight holds int8, not floating point"]
+    assert errors_of(copy) == ["M204 model.norm.weight holds I8, not one of float32, bfloat16, float16"]
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
@@ -316,6 +317,88 @@ def test_an_index_must_agree_with_its_files(copy: Path) -> None:
     assert errors_of(copy) == ["M206 the index promises model.extra, the file lacks it"]
 
 
+def said(folder: Path, **options: Any) -> str:
+    """The whole text as a person reads it, the folder's name left out."""
+    with pytest.raises(InputInvalid) as caught:
+        load_folder(folder, **options)
+    return "\n".join(render(one) for one in caught.value.diagnostics).replace(str(folder), "FOLDER")
+
+
+def test_what_a_person_reads_of_a_cut_file(copy: Path) -> None:
+    """Which file, which weight, from where on, what to do."""
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert said(copy) == (
+        "error[M205]: the weights file is damaged or cut short (in model.norm.weight): "
+        "its bytes end at 37416, the file has 37376 bytes\n"
+        "  --> FOLDER/model.safetensors\n"
+        "   = help: fetch or copy the file again"
+    )
+
+
+def test_what_a_person_reads_of_another_vocabulary(copy: Path) -> None:
+    """Both shapes, and both numbers in words."""
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"vocab_size": 264}))
+    assert said(copy) == (
+        "error[M203]: model.embed_tokens.weight has shape [260, 16], the configuration asks for [264, 16]\n"
+        "  --> FOLDER/model.safetensors\n"
+        "   = help: config.json says vocab_size 264, the embedding has 260 rows"
+    )
+
+
+def test_what_a_person_reads_of_a_missing_shard(copy: Path) -> None:
+    """The index, the file it names, what to do."""
+    (copy / "model.safetensors").unlink()
+    index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert said(copy) == (
+        'error[M206]: the index names "model-00002-of-00002.safetensors", which is not in the folder\n'
+        "  --> FOLDER/model.safetensors.index.json\n"
+        "   = help: fetch that file, or the whole folder again"
+    )
+
+
+def test_a_dtype_that_is_too_small(copy: Path) -> None:
+    """A value that the dtype asked for cannot hold is named, not turned into infinity."""
+    tensors = tensors_of(copy)
+    tensors["model.layers.1.mlp.down_proj.weight"][2, 3] = -1e6
+    write_tensors(copy, tensors)
+    assert said(copy, param_dtype="float16") == (
+        "error[M204]: model.layers.1.mlp.down_proj.weight holds a value that float16 cannot hold\n"
+        "  --> FOLDER/model.safetensors\n"
+        "   = help: ask for a wider dtype"
+    )
+    assert load_folder(copy, param_dtype="bfloat16")
+
+
+def test_every_tensor_with_nan_is_named(copy: Path) -> None:
+    """Not the first alone, and in the order of the model."""
+    tensors = tensors_of(copy)
+    for name in ("model.norm.weight", "model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"):
+        tensors[name][-1] = np.nan
+    write_tensors(copy, tensors)
+    assert errors_of(copy) == [
+        "M204 model.embed_tokens.weight holds NaN or infinity",
+        "M204 model.layers.0.mlp.up_proj.weight holds NaN or infinity",
+        "M204 model.norm.weight holds NaN or infinity",
+    ]
+
+
+def test_a_file_that_shrinks_while_it_is_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the header and the data: an error with a name, where a memory map would be a signal."""
+    fill = load.fill_leaves
+
+    def shrink(*arguments: Any, **options: Any) -> Any:
+        os.truncate(copy / "model.safetensors", 20_000)
+        return fill(*arguments, **options)
+
+    monkeypatch.setattr(load, "fill_leaves", shrink)
+    (message,) = errors_of(copy)
+    assert message.startswith("M205 the weights file is damaged or cut short (in model.")
+    assert message.endswith("while it is read")
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", "\x00"])
 def test_a_broken_config_is_named(copy: Path, content: str | None) -> None:
     """No config.json, or none that is a JSON object, is M106."""
@@ -341,16 +424,20 @@ def test_stored_dtype_in_both_styles() -> None:
         stored_dtype({"dtype": "int8"})
 
 
+@pytest.mark.parametrize("formats", [["safetensors"], ["flax_msgpack"], ["safetensors", "flax_msgpack"]])
 def test_a_failed_save_leaves_the_old_weights(
-    make_model: Make, saved: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+    make_model: Make, saved: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, formats: list[str]
 ) -> None:
-    """Disk full while saving: the error is passed on, the old file is whole, no debris stays."""
+    """Disk full at the end of the last file: the error is passed on, the old files are whole, no debris stays."""
+    form = formats[-1]
+    whole, write = FORMATS[form]
 
-    def full(*_: Any, **__: Any) -> None:
+    def full(*arguments: Any) -> None:
+        write(*arguments)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    monkeypatch.setitem(FORMATS, form, (whole, full))
     model = make_model(seed=1)
     with pytest.raises(OSError, match="No space"):
-        save_folder(copy, model, model.config, build_chars(), dtype="float32")
+        save_folder(copy, model, model.config, build_chars(), dtype="float32", formats=formats)
     assert contents(copy) == contents(saved)

@@ -15,7 +15,7 @@ from engine.trainer.hub.client import Repository
 from engine.trainer.tokenizer import COMPANION_FILES, CONFIG_FILE, SPECIALS_FILE, TOKENIZER_FILE
 
 SMALL_FILES = ("config.json", "generation_config.json", TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
-# The order in which engine.trainer.weight_files looks for them.
+# The order in which engine.trainer.weights looks for them.
 WEIGHTS = ("model.safetensors", "flax_model.msgpack")
 INDEX = ".index.json"
 SHOWN = 5

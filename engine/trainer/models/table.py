@@ -1,7 +1,7 @@
 """A family's weights as one table: our name, the shape in words, the name in Hugging Face's files.
 
 What goes in: rows. What comes out: shapes for a configuration, the number of parameters, fresh weights, and the
-names that :mod:`engine.trainer.weight_table` translates with.
+names that :mod:`engine.trainer.weights` translates with.
 
     >>> table = WeightTable(Leaf("embed", "V D", "model.embed_tokens.weight"), Leaf("norm", "D", "model.norm.weight"))
     >>> table.hf_names

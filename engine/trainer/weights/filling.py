@@ -1,0 +1,278 @@
+"""Leaves, filled from pieces of files and put on their devices one by one.
+
+What goes in: leaves matched with stored tensors, a dtype, and where each leaf shall lie. What comes out: the arrays,
+or one error naming every tensor that holds NaN, infinity, or what its new dtype cannot hold.
+
+    arrays = fill_leaves(matched.leaves, jnp.dtype("bfloat16"), place=None, may_donate=False)
+
+A leaf's blocks (one per different share of it on the devices) are made on the host, by some threads, from pieces of
+4 MiB: read, checked, cast, transposed while in the cache. The next leaf is made while this one travels. So the host
+holds two leaves at most beside what the devices hold, and a device never more than its share.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from engine.errors import Diagnostic, InputInvalid, Where
+from engine.trainer.weights.reading import FLOATS, Array, Stored
+from engine.trainer.weights.table import Leaf, Part
+
+PIECE_BYTES = 4 << 20
+TILE = 256  # rows and columns transposed at once: source, turned copy and target stay in the cache
+CHECK_BYTES = 1 << 18  # looked at twice while in the cache
+WORKERS = min(4, os.cpu_count() or 1)  # past four the memory is the limit, not the processor
+NOT_FINITE = "holds NaN or infinity"
+ALIGNMENT = 64  # XLA on CPU takes over memory that begins at a multiple, and copies any other
+
+Place = Callable[[str, tuple[int, ...]], jax.sharding.Sharding | None]
+# The bits of an infinity by item size; what lies above, the sign bit apart, is no number.
+_UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {2: np.uint16, 4: np.uint32}
+_INFINITY = {"float32": 0x7F800000, "bfloat16": 0x7F80, "float16": 0x7C00}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a leaf that some device holds: from ``start`` on, in the leaf's coordinates."""
+
+    start: tuple[int, ...]
+    array: Array
+
+
+def fill_leaves(
+    leaves: Iterable[Leaf], dtype: np.dtype[Any], place: Place | None, *, may_donate: bool
+) -> dict[str, jax.Array]:
+    """Leaf name -> array [L, …] of ``dtype`` on the sharding ``place`` gives it (None: the default device).
+
+    Raises InputInvalid M204 (values), M205 (damaged files). ``may_donate``: see load_folder.
+    """
+    arrays: dict[str, jax.Array] = {}
+    problems: list[Diagnostic] = []
+    travelling: jax.Array | None = None
+    scratch = _Scratch()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for leaf in leaves:
+            sharding = place(leaf.name, leaf.shape) if place else None
+            # Once something is wrong the rest is looked at, to name all of it, and kept nowhere.
+            blocks = {} if problems else _blocks(leaf.shape, dtype, sharding)
+            problems += _fill(leaf, list(blocks.values()), dtype, pool, scratch)
+            if problems:
+                continue
+            arrays[leaf.name] = _put(leaf.shape, blocks, sharding, may_donate=may_donate)
+            if travelling is not None:
+                travelling.block_until_ready()
+            travelling = arrays[leaf.name]
+    if problems:
+        raise InputInvalid.of(problems)
+    return arrays
+
+
+Bounds = tuple[tuple[int, int], ...]
+
+
+def _bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
+    return tuple(one.indices(size)[:2] for one, size in zip(index, shape, strict=True))
+
+
+def _blocks(
+    shape: tuple[int, ...], dtype: np.dtype[Any], sharding: jax.sharding.Sharding | None
+) -> dict[Bounds, Block]:
+    """Empty memory for each different share of the leaf on this process's devices."""
+    whole = tuple(slice(None) for _ in shape)
+    indices = [whole] if sharding is None else sharding.addressable_devices_indices_map(shape).values()
+    found = {_bounds(index or whole, shape) for index in indices}
+    return {
+        bounds: Block(tuple(start for start, _ in bounds), _aligned([stop - start for start, stop in bounds], dtype))
+        for bounds in found
+    }
+
+
+def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """numpy asks the kernel for huge pages, but begins anywhere."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _put(
+    shape: tuple[int, ...], blocks: dict[Bounds, Block], sharding: jax.sharding.Sharding | None, *, may_donate: bool
+) -> jax.Array:
+    own = _own if may_donate else jax.device_put
+    if sharding is None:
+        (block,) = blocks.values()
+        array: jax.Array = own(block.array, None)
+        return array
+    whole = tuple(slice(None) for _ in shape)
+    shares = [
+        own(blocks[_bounds(index or whole, shape)].array, device)
+        for device, index in sharding.addressable_devices_indices_map(shape).items()
+    ]
+    return jax.make_array_from_single_device_arrays(shape, sharding, shares)
+
+
+def _own(array: Array, device: Any) -> jax.Array:
+    """On a device, in memory that XLA can take over. On CPU it borrows numpy's (may_alias=False or not): copy that."""
+    put: jax.Array = jax.device_put(array, device)
+    on_cpu = next(iter(put.devices())).platform == "cpu"
+    return jnp.copy(put).block_until_ready() if on_cpu else put
+
+
+def _fill(
+    leaf: Leaf, blocks: Sequence[Block], dtype: np.dtype[Any], pool: ThreadPoolExecutor, scratch: _Scratch
+) -> list[Diagnostic]:
+    """Every piece of every part, by the pool; findings in the order of the parts, one a part."""
+    pieces = [(part, start, stop) for part in leaf.parts for start, stop in _pieces(part.stored)]
+    said = pool.map(lambda piece: _fill_piece(*piece, blocks=blocks, dtype=dtype, scratch=scratch), pieces)
+    problems: dict[str, Diagnostic] = {}
+    for (part, _, _), problem in zip(pieces, said, strict=True):
+        if problem:
+            name = part.stored.name
+            where = Where(file=str(part.stored.file.path), path=name)
+            hint = "fetch the file again" if problem == NOT_FINITE else "ask for a wider dtype"
+            problems.setdefault(name, Diagnostic("M204", f"{name} {problem}", where, hint))
+    return list(problems.values())
+
+
+def _pieces(stored: Stored) -> Iterator[tuple[int, int]]:
+    rows = stored.shape[0]
+    step = max(1, PIECE_BYTES // stored.row_bytes)
+    return ((start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+class _Scratch(threading.local):
+    """Memory each worker uses for one piece after the other: fresh pages would cost more than the reading."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, Array] = {}
+
+    def take(self, use: str, size: int) -> Array:
+        """u8[at least size], the same for the same use."""
+        if use not in self._memory or size > self._memory[use].size:
+            self._memory[use] = np.empty(max(size, PIECE_BYTES), np.uint8)
+        return self._memory[use]
+
+
+def _fill_piece(
+    part: Part, start: int, stop: int, *, blocks: Sequence[Block], dtype: np.dtype[Any], scratch: _Scratch
+) -> str | None:
+    """Rows start..stop of a stored tensor to wherever they belong; what is wrong with them, or None."""
+    stored = part.stored
+    piece = stored.rows(start, stop, scratch.take("read", (stop - start) * stored.row_bytes))
+    if not is_finite(piece):
+        return NOT_FINITE
+    if piece.dtype != dtype:
+        with np.errstate(over="ignore"):  # looked for on the next line
+            piece = cast(piece, dtype, scratch.take("cast", piece.size * dtype.itemsize))
+        if not is_finite(piece):
+            return f"holds a value that {dtype.name} cannot hold"
+    for block in blocks:
+        _place(part, start, piece, block)
+    return None
+
+
+def _place(part: Part, start: int, piece: Array, block: Block) -> None:
+    """The part of ``piece`` (whose first row is row ``start`` of the tensor) that lies in ``block``."""
+    first, target = block.start, bits(block.array)
+    if part.slot.layer is not None:
+        layer = part.slot.layer - first[0]
+        if not 0 <= layer < len(target):
+            return
+        first, target = first[1:], target[layer]
+    source = bits(piece)
+    if part.is_transposed:
+        # target [in, out], source [out, in]
+        low, high = max(start, first[1]), min(start + len(source), first[1] + target.shape[1])
+        if low < high:
+            columns = slice(first[0], first[0] + target.shape[0])
+            transpose_into(target[:, low - first[1] : high - first[1]], source[low - start : high - start, columns])
+        return
+    low, high = max(start, first[0]), min(start + len(source), first[0] + len(target))
+    if low < high:
+        inner = tuple(slice(begin, begin + size) for begin, size in zip(first[1:], target.shape[1:], strict=True))
+        target[low - first[0] : high - first[0]] = source[(slice(low - start, high - start), *inner)]
+
+
+def bits(array: Array) -> Array:
+    """The same memory as integers: numpy moves these three times as fast as bfloat16."""
+    return array.view(_UNSIGNED[array.dtype.itemsize])
+
+
+def cast(array: Array, dtype: np.dtype[Any], memory: Array | None = None) -> Array:
+    """To nearest, ties to even; in ``memory`` (u8, large enough) if given, and not at all if it is of that dtype.
+
+    bfloat16 is the upper half of a float32, which the library does not make use of.
+    """
+    if array.dtype == dtype:
+        return array
+    size = array.size * dtype.itemsize
+    memory = np.empty(size, np.uint8) if memory is None else memory[:size]
+    target: Array = memory.view(dtype).reshape(array.shape)
+    if array.dtype == FLOATS["bfloat16"] and dtype == FLOATS["float32"]:
+        np.left_shift(bits(array), np.uint32(16), out=bits(target), dtype=np.uint32)
+    else:
+        np.copyto(target, array, casting="unsafe")
+    return target
+
+
+def transpose_into(target: Array, source: Array) -> None:
+    """target [C, R] = source [R, C] transposed, tile by tile: 2 GiB/s of bfloat16, numpy's own way 0.26.
+
+    A tile is copied to where its rows do not all fall on the same lines of the cache, turned there, and stored.
+    """
+    rows, columns = source.shape
+    wide = min(TILE, columns)
+    near = np.empty((min(TILE, rows), wide + 32), source.dtype)
+    turned = np.empty(wide * min(TILE, rows), source.dtype)
+    for row in range(0, rows, TILE):
+        for column in range(0, columns, TILE):
+            tile = source[row : row + TILE, column : column + TILE]
+            height, width = tile.shape
+            near[:height, :width] = tile
+            turn = turned[: height * width].reshape(width, height)
+            turn[...] = near[:height, :width].T
+            target[column : column + width, row : row + height] = turn
+
+
+def is_finite(array: Array) -> bool:
+    """Whether every value is a finite number, by its bits and without a copy.
+
+    Read as signed integers, positive infinity and NaN are the largest; read as unsigned ones, the negative are.
+    """
+    infinity = _INFINITY[array.dtype.name]
+    unsigned = bits(np.ascontiguousarray(array)).reshape(-1)
+    negative_infinity = infinity | 1 << (8 * array.dtype.itemsize - 1)
+    signed = unsigned.view(np.dtype(f"i{array.dtype.itemsize}"))
+    step = CHECK_BYTES // array.dtype.itemsize
+    return all(
+        signed[start : start + step].max() < infinity and unsigned[start : start + step].max() < negative_infinity
+        for start in range(0, unsigned.size, step)
+    )
+
+
+def check_alias(alias: Stored, source: Part, dtype: np.dtype[Any]) -> None:
+    """The stored alias of the tied head must equal the embedding. Raises InputInvalid M204."""
+    whole = alias.rows(0, alias.shape[0]).T if alias.is_flax else None
+    for start, stop in _pieces(source.stored):
+        ours = source.stored.rows(start, stop)
+        theirs = alias.rows(start, stop) if whole is None else whole[start:stop]
+        if not np.array_equal(ours.astype(dtype), theirs.astype(dtype)):
+            raise InputInvalid(
+                "M204",
+                f"{alias.name} differs from {source.stored.name}, but the head of this family is tied",
+                where=Where(file=str(alias.file.path), path=alias.name),
+                hint="a model whose head was trained apart cannot be used here",
+            )
+
+
+assert set(_INFINITY) == set(FLOATS)

@@ -1,0 +1,128 @@
+"""The weight files of a model folder, whichever of the two formats, whole or sharded; nothing is read but headers.
+
+What goes in: a folder, and which prefixes a family's files may have. What comes out: every stored tensor, by Hugging
+Face's safetensors names. Order of preference: model.safetensors, its index, flax_model.msgpack, its index.
+
+    with open_weights(folder, family) as found:
+        found.tensors     # [Stored("model.norm.weight", …), …]
+        found.not_read    # names the family says it ignores: the vision part of a larger model
+
+Flax files name the same weights "model/layers/0/self_attn/q_proj/kernel" and store matrices [in, out].
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from engine.errors import Diagnostic, InputInvalid, Where
+from engine.trainer.weights import msgpack_file, safetensors_file
+from engine.trainer.weights.reading import Stored, WeightsFile
+
+SAFETENSORS = "model.safetensors"
+MSGPACK = "flax_model.msgpack"
+# Names a file may use for the last part -> safetensors' one.
+FLAX_LEAVES = {"kernel": "weight", "embedding": "weight"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the files of a folder hold."""
+
+    tensors: list[Stored]
+    not_read: list[str]
+
+
+@contextmanager
+def open_weights(folder: Path, family: ModuleType) -> Iterator[Found]:
+    """The folder's tensors, readable until the block ends.
+
+    A family may have KEY_PREFIXES {prefix in files: what it stands for} and IGNORED_PREFIXES (of weights that are
+    not its own). Raises InputInvalid M201 (no weights), M205 (damaged), M206 (index broken).
+    """
+    prefixes: Mapping[str, str] = getattr(family, "KEY_PREFIXES", {})
+    ignored: tuple[str, ...] = getattr(family, "IGNORED_PREFIXES", ())
+    with ExitStack() as stack:
+        found = Found([], [])
+        for path, expected in weight_files(folder):
+            file = stack.enter_context(WeightsFile(path))
+            stored = (msgpack_file if path.suffix == ".msgpack" else safetensors_file).index(file)
+            if expected is not None and {one.name for one in stored} != expected:
+                raise _index_differs(path, {one.name for one in stored}, expected)
+            for one in stored:
+                name = common_name(one.name, prefixes)
+                if name.startswith(ignored):
+                    found.not_read.append(name)
+                else:
+                    found.tensors.append(replace(one, name=name))
+        yield found
+
+
+def common_name(name: str, prefixes: Mapping[str, str]) -> str:
+    """
+    >>> common_name("model/layers/0/mlp/up_proj/kernel", {})
+    'model.layers.0.mlp.up_proj.weight'
+    >>> common_name("language_model.model.norm.weight", {"language_model.model.": "model."})
+    'model.norm.weight'
+    """
+    if "/" in name:
+        parts = name.removeprefix("params/").split("/")
+        name = ".".join([*parts[:-1], FLAX_LEAVES.get(parts[-1], parts[-1])])
+    for prefix, meaning in prefixes.items():
+        if name.startswith(prefix):
+            return meaning + name.removeprefix(prefix)
+    return name
+
+
+def weight_files(folder: Path) -> list[tuple[Path, frozenset[str] | None]]:
+    """(file, the names an index promises in it; None: no index). Raises InputInvalid M201 (none), M206 (index)."""
+    for name in (SAFETENSORS, MSGPACK):
+        if (folder / name).is_file():
+            return [(folder / name, None)]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return _sharded(index)
+    raise InputInvalid(
+        "M201",
+        f"no weights here: neither {SAFETENSORS} nor {MSGPACK}, nor the index of either",
+        where=Where(file=str(folder)),
+        hint="for google/gemma-2b name the revision: main has safetensors, flax has msgpack",
+    )
+
+
+def _sharded(index: Path) -> list[tuple[Path, frozenset[str] | None]]:
+    try:
+        weight_map = json.loads(index.read_bytes())["weight_map"]
+        files: dict[str, set[str]] = {}
+        for name, file in weight_map.items():
+            files.setdefault(file, set()).add(name)
+        bad = [name for name in sorted(files) if Path(name).name != name or not (index.parent / name).is_file()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputInvalid(
+            "M206",
+            f"not an index of weights: {error!r}",
+            where=Where(file=str(index)),
+            hint="fetch the folder again",
+        ) from error
+    if bad:
+        raise InputInvalid.of(
+            Diagnostic(
+                "M206",
+                f'the index names "{name}", which is not in the folder',
+                Where(file=str(index)),
+                "fetch that file, or the whole folder again",
+            )
+            for name in bad
+        )
+    return [(index.parent / name, frozenset(files[name])) for name in sorted(files)]
+
+
+def _index_differs(path: Path, stored: set[str], expected: frozenset[str]) -> Exception:
+    lines = [f"the index promises {name}, the file lacks it" for name in sorted(expected - stored)]
+    lines += [f"the file has {name}, the index does not name it" for name in sorted(stored - expected)]
+    hint = "index and files are of different models; fetch the folder again"
+    return InputInvalid.of(Diagnostic("M206", line, Where(file=str(path)), hint) for line in lines)

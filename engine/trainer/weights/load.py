@@ -1,0 +1,108 @@
+"""In: a model folder. Out: the model, its configuration, its tokenizer; or one error with every finding.
+
+model, config, tokenizer = load_folder(folder, param_dtype="bfloat16", place=placement.of_leaf)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from engine.errors import InputInvalid, Where
+from engine.trainer.models import config_from_hf, family_of
+from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.decoder import Decoder
+from engine.trainer.tokenizer import Tokenizer
+from engine.trainer.weights.filling import Place, check_alias, fill_leaves
+from engine.trainer.weights.folder import open_weights
+from engine.trainer.weights.reading import FLOATS
+from engine.trainer.weights.table import match
+
+CONFIG_FILE = "config.json"
+MOST_PADDING_ROWS = 1024  # embeddings are padded to multiples of 64 to 1024
+_log = logging.getLogger(__name__)
+
+
+def load_folder(
+    folder: str | Path,
+    *,
+    param_dtype: Any = None,
+    compute_dtype: Any = None,
+    place: Place | None = None,
+    may_donate: bool = False,
+    tell: Callable[[str], None] = _log.warning,
+) -> tuple[Decoder, DecoderConfig, Tokenizer]:
+    """Read a model folder; a dtype left out is the one config.json names (float32 if it names none).
+
+    ``place(leaf name, shape)`` says on which sharding a leaf shall lie (None: on the default device); each is filled
+    from the files and put there before the one after the next is begun. ``may_donate``: the arrays will be given to
+    a compiled step that takes them over. On CPU they are otherwise the memory they were read into, which XLA
+    borrows and would have to copy as a whole then. ``tell`` gets a sentence about weights that are not read.
+
+    Raises InputInvalid: M101 to M106 for the configuration, M201 to M206 for the weights, M3xx for
+    the tokenizer, M207 where tokenizer and model do not fit together.
+    """
+    folder = Path(folder)
+    mapping = read_config(folder)
+    config = config_from_hf(mapping, str(folder / CONFIG_FILE))
+    tokenizer = Tokenizer.load(folder)
+    _check_fit(folder, config, tokenizer)
+    stored = stored_dtype(mapping, str(folder / CONFIG_FILE))
+    family, dtype = family_of(config), jnp.dtype(param_dtype or stored)
+    with open_weights(folder, family) as found:
+        matched = match(family, config, found.tensors, folder)
+        if matched.alias is not None:
+            check_alias(matched.alias, matched.source, dtype)
+        arrays = fill_leaves(matched.leaves, dtype, place, may_donate=may_donate)
+    if found.not_read:
+        parts = ", ".join(sorted({name.removeprefix("model.").split(".")[0] for name in found.not_read}))
+        tell(f"not read: {len(found.not_read)} weights of parts this family does without ({parts})")
+    model: Decoder = family.MODEL(config, arrays, compute_dtype=compute_dtype or stored)
+    return model, config, tokenizer
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The mapping of ``config.json``. Raises InputInvalid M106 where it is missing or no JSON object."""
+    path = Path(folder) / CONFIG_FILE
+    try:
+        mapping = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputInvalid("M106", f"the model folder has no {CONFIG_FILE}", where=Where(file=str(folder))) from error
+    except (UnicodeDecodeError, ValueError) as error:
+        raise InputInvalid("M106", f"not JSON: {error}", where=Where(file=str(path))) from error
+    if not isinstance(mapping, dict):
+        raise InputInvalid("M106", "must be a JSON object", where=Where(file=str(path)))
+    return mapping
+
+
+def stored_dtype(mapping: dict[str, Any], source: str = CONFIG_FILE) -> str:
+    """The dtype a config.json names ("dtype" in transformers 5, "torch_dtype" in 4); float32 if none."""
+    name = mapping.get("dtype") or mapping.get("torch_dtype") or "float32"
+    if name not in FLOATS:
+        raise InputInvalid(
+            "M105", f"dtype {name!r} is not one of {', '.join(FLOATS)}", where=Where(file=source, path="dtype")
+        )
+    return str(name)
+
+
+def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> None:
+    """The tokenizer's ids must be rows of the embedding, which may be padded, but is not another model's."""
+    if config.vocab_size - tokenizer.vocab_size > MOST_PADDING_ROWS:
+        raise InputInvalid(
+            "M207",
+            f"the tokenizer has only {tokenizer.vocab_size} tokens, the model's vocab_size is {config.vocab_size}",
+            where=Where(file=str(folder)),
+            hint="use the tokenizer the model came with",
+        )
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputInvalid(
+            "M207",
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model's vocab_size is {config.vocab_size}",
+            where=Where(file=str(folder)),
+            hint=f"set vocab_size to at least {tokenizer.vocab_size}, or use the tokenizer the model came with",
+        )

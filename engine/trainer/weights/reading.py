@@ -1,0 +1,120 @@
+"""A file of weights, open for random access, and one tensor in it. Nothing is read before it is asked for.
+
+What goes in: a path. What comes out: bytes at an offset, and :class:`Stored` tensors (made by the formats' ``index``)
+that read themselves row by row.
+
+    with WeightsFile(path) as file:
+        stored = safetensors_file.index(file)[0]
+        rows = stored.rows(0, 64)        # [64, ...] of its own dtype
+
+Reads go by position into the reader's memory and not through a memory map: a file that is cut short meanwhile, or a
+network disk that fails, is an error with a name instead of a SIGBUS, and the pages do not count as this process's.
+Several threads may read one file at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax.numpy as jnp
+import numpy as np
+
+from engine.errors import InputInvalid, Where
+
+Array = np.ndarray[Any, Any]
+
+# The dtypes weights are read in and written in, by numpy's names.
+FLOATS: dict[str, np.dtype[Any]] = {name: jnp.dtype(name) for name in ("float32", "bfloat16", "float16")}
+
+
+class WeightsFile:
+    """An open file; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+    def read(self, offset: int, count: int, leaf: str = "") -> bytes:
+        """Exactly ``count`` bytes. Raises InputInvalid M205 where the file has fewer, or the disk fails."""
+        if offset + count > self.size:
+            raise self.damaged(f"{count} bytes wanted at {offset}, the file ends at {self.size}", leaf)
+        data = bytearray(count)
+        self.read_into(np.frombuffer(data, np.uint8), offset, leaf)
+        return bytes(data)
+
+    def read_into(self, target: Array, offset: int, leaf: str = "") -> None:
+        """Fill ``target`` u8[n] from the file. Raises as :meth:`read` does."""
+        done = 0
+        while done < target.size:
+            try:
+                count = os.preadv(self._descriptor, [target[done:].data], offset + done)
+            except OSError as error:
+                raise self.damaged(f"cannot be read: {error}", leaf) from error
+            if not count:
+                raise self.damaged(f"ends at {offset + done} while it is read", leaf)
+            done += count
+
+    def damaged(self, detail: str, leaf: str = "") -> InputInvalid:
+        """The error for this file, to be raised; ``leaf`` where it is known which weight is hit."""
+        at = f" (in {leaf})" if leaf else ""
+        return InputInvalid(
+            "M205",
+            f"the weights file is damaged or cut short{at}: {detail}",
+            where=Where(file=str(self.path), path=leaf),
+            hint="fetch or copy the file again",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One tensor of a file. ``segments`` are its bytes in order, as (offset, length); Flax cuts large leaves."""
+
+    name: str  # as in the file, or by safetensors' names once open_weights has seen it
+    file: WeightsFile
+    dtype: str  # numpy's name, or the format's own for what is no FLOATS
+    shape: tuple[int, ...]
+    segments: Sequence[tuple[int, int]]
+
+    @property
+    def is_flax(self) -> bool:
+        """Flax layout: matrices are [in, out]."""
+        return self.file.path.suffix == ".msgpack"
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one entry along the first axis."""
+        return math.prod(self.shape[1:]) * FLOATS[self.dtype].itemsize
+
+    def rows(self, start: int, stop: int, memory: Array | None = None) -> Array:
+        """Rows of the first axis [stop - start, ...]; in ``memory`` (u8, large enough) if given."""
+        size = (stop - start) * self.row_bytes
+        memory = np.empty(size, np.uint8) if memory is None else memory[:size]
+        self._read_into(memory, start * self.row_bytes)
+        return memory.view(FLOATS[self.dtype]).reshape(stop - start, *self.shape[1:])
+
+    def _read_into(self, target: Array, start: int) -> None:
+        """Fill ``target`` from the tensor's byte ``start`` on, across its segments."""
+        for offset, length in self.segments:
+            if start >= length:
+                start -= length
+                continue
+            count = min(length - start, target.size)
+            self.file.read_into(target[:count], offset + start, self.name)
+            target, start = target[count:], 0
+            if not target.size:
+                return

@@ -1,0 +1,221 @@
+"""In: a model. Out: a folder that transformers loads with equal logits; the bytes depend on the values alone.
+
+    save_folder(folder, model, config, tokenizer, dtype="bfloat16")                            # model.safetensors
+    save_folder(folder, model, config, tokenizer, dtype="bfloat16", formats=["flax_msgpack"])  # flax_model.msgpack
+
+Tensors are fetched from the devices and written one by one. What is above ``max_shard_bytes`` is cut into files with
+an index, as Hugging Face does. Files are published when all of them are on disk; what was there before stays until
+then, and weights of an earlier save that are not overwritten are removed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from engine.canonical import fsync_dir, pretty_json, write_atomic
+from engine.trainer.models import family_of
+from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.decoder import Decoder
+from engine.trainer.stop import GENERATION_FILE, stop_ids
+from engine.trainer.tokenizer import Tokenizer
+from engine.trainer.weights import msgpack_file, safetensors_file
+from engine.trainer.weights.filling import bits, cast, transpose_into
+from engine.trainer.weights.folder import MSGPACK, SAFETENSORS
+from engine.trainer.weights.load import CONFIG_FILE
+from engine.trainer.weights.reading import Array
+from engine.trainer.weights.table import Slot, flax_name, slots
+
+MAX_SHARD_BYTES = 5_000_000_000
+FETCH_BYTES = 1 << 26  # of a leaf that has no layers, from devices other than the host
+# What a reader of this folder would take for its weights.
+WEIGHTS_NAME = re.compile(r"(model|flax_model)(-\d{5}-of-\d{5})?\.(safetensors|msgpack)(\.index\.json)?")
+Write = Callable[[IO[bytes], Mapping[str, tuple[int, ...]], "np.dtype[Any]", Callable[[str], Array]], None]
+# Name of a format -> (the file that is whole, its writer)
+FORMATS: dict[str, tuple[str, Write]] = {
+    "safetensors": (SAFETENSORS, safetensors_file.write),
+    "flax_msgpack": (MSGPACK, msgpack_file.write),
+}
+
+
+def save_folder(
+    folder: str | Path,
+    model: Decoder,
+    config: DecoderConfig,
+    tokenizer: Tokenizer,
+    *,
+    dtype: Any,
+    formats: Sequence[str] = ("safetensors",),
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write config.json, generation_config.json, the weights in each of ``formats`` and the tokenizer's files.
+
+    Weights are cast to ``dtype`` ("float32", "bfloat16" or "float16"). Raises OSError (disk full), and then the
+    weights that lay there before are untouched.
+    """
+    folder, dtype = Path(folder), jnp.dtype(dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = Tensors(model, config, dtype)
+    with Publication(folder) as publication:
+        for name in formats:
+            _write_weights(publication, name, tensors, max_shard_bytes)
+        save_companions(folder, config, tokenizer, dtype=dtype)
+        publication.publish()
+
+
+def save_companions(folder: str | Path, config: DecoderConfig, tokenizer: Tokenizer, *, dtype: Any) -> None:
+    """Write what lies beside the weights: config.json, generation_config.json and the tokenizer's files."""
+    folder = Path(folder)
+    ends = stop_ids(tokenizer, {"eos_token_id": [config.eos_token_id, *config.more_eos_ids]})
+    generation = {
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": list(ends) if len(ends) > 1 else ends[0],
+        "pad_token_id": config.pad_token_id,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / CONFIG_FILE, pretty_json(config.to_hf(dtype=jnp.dtype(dtype).name)))
+    write_atomic(folder / GENERATION_FILE, pretty_json(generation))
+    tokenizer.save(folder)
+
+
+class Tensors:
+    """The tensors of a model as files hold them, each made when it is asked for."""
+
+    def __init__(self, model: Decoder, config: DecoderConfig, dtype: np.dtype[Any]) -> None:
+        self._leaves, self.dtype = model.weights(), dtype
+        self.slots = sorted(slots(family_of(config), config), key=_natural)
+
+    def fetch(self, slot: Slot, *, is_flax: bool) -> Array:
+        """One tensor, contiguous, in the layout of the format."""
+        host = cast(_host(self._leaves[slot.leaf], slot.layer), self.dtype)
+        if is_flax or not slot.is_matrix:
+            return host
+        turned = np.empty(host.shape[::-1], host.dtype)
+        transpose_into(bits(turned), bits(host))
+        return turned
+
+    def shards(self, max_bytes: int) -> list[list[Slot]]:
+        """The slots cut where the next would be too much, as Hugging Face cuts; one that is too large is alone."""
+        found: list[list[Slot]] = [[]]
+        filled = 0
+        for slot in self.slots:
+            size = math.prod(slot.shape) * self.dtype.itemsize
+            if found[-1] and filled + size > max_bytes:
+                found.append([])
+                filled = 0
+            found[-1].append(slot)
+            filled += size
+        return found
+
+
+def _natural(slot: Slot) -> list[tuple[int, int, str]]:
+    """Layer 10 after layer 9: a shard holds layers that follow each other."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in slot.stored_name.split(".")]
+
+
+def _host(leaf: jax.Array, layer: int | None) -> Array:
+    """A leaf or one layer of it, put together from the shares of the devices: none of them sees another's."""
+    whole = np.empty(leaf.shape if layer is None else (1, *leaf.shape[1:]), leaf.dtype)
+    for shard in leaf.addressable_shards:
+        (low, high), *others = (one.indices(size)[:2] for one, size in zip(shard.index, leaf.shape, strict=True))
+        if shard.replica_id or (layer is not None and not low <= layer < high):
+            continue
+        inner = tuple(slice(*one) for one in others)
+        for start, stop in _steps(shard.data, None if layer is None else layer - low):
+            begin = low + start if layer is None else 0
+            whole[(slice(begin, begin + stop - start), *inner)] = fetch_rows(shard.data, start, stop)
+    return whole if layer is None else whole[0]
+
+
+def _steps(data: jax.Array, row: int | None) -> Iterator[tuple[int, int]]:
+    """The rows to fetch at once: the one asked for, or all of them in pieces."""
+    if row is not None:
+        return iter([(row, row + 1)])
+    step = max(1, FETCH_BYTES * len(data) // max(1, data.nbytes))
+    return ((start, min(start + step, len(data))) for start in range(0, len(data), step))
+
+
+def fetch_rows(data: jax.Array, start: int, stop: int) -> Array:
+    """Rows of an array on one device. JAX keeps what it copies to the host with the array, so a slice is copied."""
+    (device,) = data.devices()
+    if device.platform == "cpu":
+        return np.asarray(data)[start:stop]  # a view, no copy
+    return sliced_rows(data, start, stop)
+
+
+def sliced_rows(data: jax.Array, start: int, stop: int) -> Array:
+    """The way over the device, compiled once for each number of rows."""
+    return np.asarray(jax.lax.dynamic_slice_in_dim(data, np.int32(start), stop - start))
+
+
+class Publication:
+    """Files written beside their places and moved there together; a context manager that leaves no debris."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: dict[Path, Path] = {}  # temporary -> final
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for temporary in self._waiting:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[IO[bytes]]:
+        """A file to write; on disk when the block ends, in its place after :meth:`publish`."""
+        temporary = self._folder / f".{name}.tmp"
+        self._waiting[temporary] = self._folder / name
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def publish(self) -> None:
+        """Move all files to their places and take away weights of an earlier save, which a reader would prefer."""
+        final = set(self._waiting.values())
+        for temporary in list(self._waiting):
+            os.replace(temporary, self._waiting.pop(temporary))
+        for path in sorted(self._folder.iterdir()):
+            if WEIGHTS_NAME.fullmatch(path.name) and path not in final:
+                path.unlink()
+        fsync_dir(self._folder)
+
+
+def _write_weights(publication: Publication, form: str, tensors: Tensors, max_bytes: int) -> None:
+    """One file, or several and their index."""
+    whole, write = FORMATS[form]
+    is_flax = whole == MSGPACK
+    shards = tensors.shards(max_bytes)
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = whole if len(shards) == 1 else f"-{number:05}-of-{len(shards):05}.".join(whole.split("."))
+        by_name = {flax_name(slot) if is_flax else slot.stored_name: slot for slot in shard}
+        shapes = {stored: slot.stored_shape(is_flax=is_flax) for stored, slot in by_name.items()}
+        weight_map |= dict.fromkeys(by_name, name)
+        with publication.file(name) as stream:
+            write(stream, shapes, tensors.dtype, _fetching(tensors, by_name, is_flax=is_flax))
+    if len(shards) > 1:
+        count = sum(math.prod(slot.shape) for slot in tensors.slots)
+        metadata = {"total_parameters": count, "total_size": count * tensors.dtype.itemsize}
+        index = json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True) + "\n"
+        with publication.file(f"{whole}.index.json") as stream:
+            stream.write(index.encode())
+
+
+def _fetching(tensors: Tensors, by_name: Mapping[str, Slot], *, is_flax: bool) -> Callable[[str], Array]:
+    return lambda name: tensors.fetch(by_name[name], is_flax=is_flax)

@@ -1,0 +1,155 @@
+"""Between the per-layer tensors of files and our stacked leaves: the family's table, used in both directions.
+
+What goes in: a family (its HF_NAMES and weight_shapes), a configuration, the tensors found. What comes out: for each
+leaf the tensors it is made of; or, in the other direction, the tensors a leaf is stored as.
+
+    layers.q [L, D, N*H]  <->  model.layers.{i}.self_attn.q_proj.weight [N*H, D]  for i in 0..L-1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
+from engine.trainer.models.config import DecoderConfig
+from engine.trainer.weights.reading import FLOATS, Stored
+
+# The head is tied to the embedding; some writers store the alias as well. It is compared, then dropped.
+TIED_ALIASES = ("lm_head.weight", "language_model.lm_head.weight")
+TIED_SOURCE = "model.embed_tokens.weight"
+MOST_SUGGESTIONS = 10  # each compares a name with all others; a wrong model has hundreds
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where one tensor of a file belongs: a leaf, or one layer of a stacked one. ``shape`` is ours, of this tensor."""
+
+    leaf: str
+    layer: int | None
+    stored_name: str
+    is_matrix: bool  # stored [out, in] by safetensors, [in, out] by Flax and by us
+    shape: tuple[int, ...]
+
+    def stored_shape(self, *, is_flax: bool) -> tuple[int, ...]:
+        """The shape in a file."""
+        return self.shape[::-1] if self.is_matrix and not is_flax else self.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stored tensor and its slot."""
+
+    stored: Stored
+    slot: Slot
+
+    @property
+    def is_transposed(self) -> bool:
+        """Rows of the file are columns of the leaf."""
+        return self.slot.is_matrix and not self.stored.is_flax
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One of the model's arrays, and the tensors it is made of: one, or one per layer."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Every leaf of the model; the alias of the tied head where the files have one, and the embedding's part."""
+
+    leaves: list[Leaf]
+    alias: Stored | None
+    source: Part
+
+
+def slots(family: ModuleType, config: DecoderConfig) -> Iterator[Slot]:
+    """Every tensor that files hold, leaf by leaf."""
+    for name, shape in family.weight_shapes(config).items():
+        stored_name, is_matrix = family.HF_NAMES[name]
+        if "{}" not in stored_name:
+            yield Slot(name, None, stored_name, is_matrix, shape)
+            continue
+        for layer in range(shape[0]):
+            yield Slot(name, layer, stored_name.format(layer), is_matrix, shape[1:])
+
+
+def flax_name(slot: Slot) -> str:
+    """
+    >>> flax_name(Slot("layers.q", 3, "model.layers.3.self_attn.q_proj.weight", True, (8, 8)))
+    'model/layers/3/self_attn/q_proj/kernel'
+    """
+    *parents, leaf = slot.stored_name.split(".")
+    if slot.is_matrix:
+        leaf = "kernel"
+    elif slot.stored_name == TIED_SOURCE:
+        leaf = "embedding"
+    return "/".join([*parents, leaf])
+
+
+def match(family: ModuleType, config: DecoderConfig, tensors: Iterable[Stored], folder: Path) -> Matched:
+    """Bring both sides together, by names, shapes and dtypes alone.
+
+    Raises InputInvalid with all findings of all files: M202 (a name only one side has, or that comes twice), M203
+    (another shape), M204 (a dtype that is no float we read).
+    """
+    wanted = {slot.stored_name: slot for slot in slots(family, config)}
+    found: dict[str, Part] = {}
+    alias, problems = None, []
+    for stored in tensors:
+        slot = wanted.get(stored.name)
+        if stored.name in TIED_ALIASES:
+            alias = stored
+            # A matrix [V, D] to safetensors and [D, V] to Flax, while the embedding is [V, D] to both.
+            tied = wanted[TIED_SOURCE]
+            problems += _misfit(stored, Slot(tied.leaf, None, stored.name, is_matrix=True, shape=tied.shape[::-1]))
+        elif slot is None:
+            problems.append(_unknown(stored, wanted if len(problems) < MOST_SUGGESTIONS else ()))
+        elif stored.name in found:
+            problems.append(_finding("M202", f"the weight {stored.name} comes twice", stored))
+        else:
+            found[stored.name] = Part(stored, slot)
+            problems += _misfit(stored, slot)
+    problems += [
+        Diagnostic("M202", f"the files lack a weight this model has: {name}", Where(file=str(folder), path=name))
+        for name in wanted
+        if name not in found
+    ]
+    if problems:
+        raise InputInvalid.of(problems)
+    leaves: dict[str, list[Part]] = {}
+    for name, slot in wanted.items():
+        leaves.setdefault(slot.leaf, []).append(found[name])
+    shapes = family.weight_shapes(config)
+    whole = [Leaf(name, shapes[name], tuple(parts)) for name, parts in leaves.items()]
+    return Matched(whole, alias, found[TIED_SOURCE])
+
+
+def _misfit(stored: Stored, slot: Slot) -> list[Diagnostic]:
+    shape = slot.stored_shape(is_flax=stored.is_flax)
+    if stored.shape != shape:
+        message = f"{stored.name} has shape {list(stored.shape)}, the configuration asks for {list(shape)}"
+        hint = "config.json belongs to another model"
+        if slot.stored_name == TIED_SOURCE and stored.shape[1:] == shape[1:]:
+            hint = f"config.json says vocab_size {shape[0]}, the embedding has {stored.shape[0]} rows"
+        return [_finding("M203", message, stored, hint)]
+    if stored.dtype not in FLOATS:
+        message = f"{stored.name} holds {stored.dtype}, not one of {', '.join(FLOATS)}"
+        return [_finding("M204", message, stored, "quantised or double weights are not read; use the model's own")]
+    return []
+
+
+def _unknown(stored: Stored, wanted: Iterable[str]) -> Diagnostic:
+    near = did_you_mean(stored.name, wanted)
+    message = f"the file has a weight this model does not: {stored.name}"
+    return _finding("M202", message, stored, f'did you mean "{near}"?' if near else None)
+
+
+def _finding(code: str, message: str, stored: Stored, hint: str | None = None) -> Diagnostic:
+    return Diagnostic(code, message, Where(file=str(stored.file.path), path=stored.name), hint)
