@@ -4,6 +4,7 @@
     atMost: other           this number is that one or less        (seq_len, model.config.max_position_embeddings)
     divides: other          that number is a multiple of this one  (num_key_value_heads, num_attention_heads)
     onlyWith: {other: […]}  writing this key makes sense only where the other one has one of these values
+    onlyAbove: {other: 0}   writing this key makes sense only where the other one is above that number
     neededWith: {other: […]}  this key must be written there
     usual: [low, high]      outside is a warning
     names: metric           the text is a name of that family: metric or builder
@@ -118,6 +119,19 @@ def _only_with(key: str, node: Node, entry: Schema, path: Path, case: Case) -> N
             case.findings.error("S307", message, path, case.key_place(*path), f"remove it, or write {listed}")
 
 
+def _only_above(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    if isinstance(node, Scalar) and node.value is None:
+        return
+    for other, least in entry["onlyAbove"].items():
+        value = _number(other, path, case)
+        if value is not None and value <= least:
+            message = (
+                f"{key} has a meaning with {other} above {number_text(least)} only; here it is {number_text(value)}"
+            )
+            hint = f"remove it, or raise {other}"
+            case.findings.error("S307", message, path, case.key_place(*path), hint)
+
+
 def _needed(key: str, entry: Schema, path: Path, case: Case) -> None:
     for other, wanted, value in _conditions(entry.get("neededWith", {}), path, case):
         if value in wanted:
@@ -149,5 +163,5 @@ def _names(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
 
 _RULES: dict[str, Callable[[str, Node, Schema, Path, Case], None]] = {
     "below": _below, "atMost": _at_most, "divides": _divides, "usual": _usual, "onlyWith": _only_with,
-    "names": _names,
+    "onlyAbove": _only_above, "names": _names,
 }  # fmt: skip

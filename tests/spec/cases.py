@@ -71,6 +71,9 @@ CHANGES: dict[str, list[Change]] = {
     "no_value": [("seq_len: 128", "seq_len:")],
     "no_space_after_colon": [("uses: smoke_run", "uses: smoke_run, with: {num_items:3}")],
     "called_otherwise": [("num_train_steps: 10", "max_steps: 10")],
+    "top_k_beside_greedy": [("uses: generate}", "uses: generate, with: {top_k: 40, top_p: 0.9}}")],
+    "sampling_beyond_limits": [("uses: generate}", "uses: generate, with: {temperature: -1, top_p: 0, stop: ['']}}")],
+    "temperature_unusual": [("uses: generate}", "uses: generate, with: {temperature: 20, top_k: 40}}")],
     "adam_beside_adafactor": [("seq_len: 128", "seq_len: 128\n      optimizer: adafactor\n      adam_b1: 0.8")],
     "needs_two_of_one": [
         (
