@@ -87,8 +87,8 @@ def _nucleus_bits(probabilities: jax.Array, top_p: float) -> jax.Array:
 
     rows = probabilities.shape[0]
     bounds = (jnp.zeros(rows, jnp.int32), jnp.full(rows, LARGEST_PROBABILITY + 1, jnp.int32))
-    low, _ = jax.lax.fori_loop(0, 31, halve, bounds)
-    return low
+    found: tuple[jax.Array, jax.Array] = jax.lax.fori_loop(0, 31, halve, bounds)
+    return found[0]
 
 
 def _noise(keys: jax.Array, counts: jax.Array, size: int) -> jax.Array:
