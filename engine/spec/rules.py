@@ -4,6 +4,7 @@
     atMost: other           this number is that one or less        (seq_len, model.config.max_position_embeddings)
     divides: other          that number is a multiple of this one  (num_key_value_heads, num_attention_heads)
     onlyWith: {other: […]}  writing this key makes sense only where the other one has one of these values
+    onlyAbove: {other: 0}   writing this key makes sense only where the other one is above that number
     neededWith: {other: […]}  this key must be written there
     asks: {value: {other: […]}}  this key may have that value only where the other one has one of these
     usual: [low, high]      outside is a warning
@@ -128,6 +129,19 @@ def _asks(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
             case.findings.error("S317", message, path, node.place, f"write {wanted}, or leave {key} out")
 
 
+def _only_above(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    if isinstance(node, Scalar) and node.value is None:
+        return
+    for other, least in entry["onlyAbove"].items():
+        value = _number(other, path, case)
+        if value is not None and value <= least:
+            message = (
+                f"{key} has a meaning with {other} above {number_text(least)} only; here it is {number_text(value)}"
+            )
+            hint = f"remove it, or raise {other}"
+            case.findings.error("S307", message, path, case.key_place(*path), hint)
+
+
 def _needed(key: str, entry: Schema, path: Path, case: Case) -> None:
     for other, wanted, value in _conditions(entry.get("neededWith", {}), path, case):
         if value in wanted:
@@ -159,6 +173,5 @@ def _names(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
 
 _RULES: dict[str, Callable[[str, Node, Schema, Path, Case], None]] = {
     "below": _below, "atMost": _at_most, "divides": _divides, "usual": _usual, "onlyWith": _only_with,
-    "asks": _asks,
-    "names": _names,
+    "asks": _asks, "onlyAbove": _only_above, "names": _names,
 }  # fmt: skip

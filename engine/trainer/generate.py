@@ -1,14 +1,14 @@
 """The body of the generate job: prompts in, predictions out, nothing lost when it is killed.
 
-What goes in: the job (model_dir, prompts, out, report, work, args {max_new_tokens, batch_size, seed}),
-``emit`` for events, ``stopping`` which is asked between batches. What comes out: predictions_raw.jsonl in the order
-of the prompt file, generate_report.json, and the report as the returned mapping.
+What goes in: the job (model_dir, prompts, out, report, work, args {max_new_tokens, batch_size, seed, temperature, top_k,
+top_p, stop}), ``emit`` for events, ``stopping`` which is asked whenever rows have ended. What comes out:
+predictions_raw.jsonl in the order of the prompt file, generate_report.json, and the report as the returned mapping.
 
-Finished rows are appended to work/generated.jsonl and fsynced batch by batch. Its first line names what
+Finished rows are appended to work/generated.jsonl and fsynced as they end. Its first line names what
 they were made from (digests of model, prompts and arguments); a later call goes on after them if that
-still holds, and starts afresh if not. A row does not depend on its batch (see
+still holds, and starts afresh if not. A row does not depend on the others, and its draws are keyed by its id (see
 :mod:`engine.trainer.sampler`), so a resumed run's output equals an uninterrupted one's except for
-milliseconds.
+milliseconds, sampled or not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,14 @@ from engine.canonical import (
 )
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.adapter_files import is_adapter, load_adapter, read_base
+from engine.trainer.answers import FINISH_REASONS, Generation, StopStrings
 from engine.trainer.inputs import load_model
 from engine.trainer.lora import merged
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.process import Emit
-from engine.trainer.sampler import Generation, Sampler
+from engine.trainer.sampler import Sampler
+from engine.trainer.sampling import Sampling
 from engine.trainer.segments import prompt_ids
 from engine.trainer.stop import read_generation_config, stop_ids
 from engine.trainer.tokenizer import Tokenizer
@@ -72,15 +75,10 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
         Path(job["work"]) / PROGRESS_FILE,
         digest_json([model_sha256, digest_file(Path(job["prompts"])), dict(args), jax.default_backend()]),
     )
-    sampler = Sampler(
-        model,
-        max_new_tokens=args["max_new_tokens"],
-        batch_size=args["batch_size"],
-        eos_id=config.eos_token_id,
-        stop_ids=(*config.more_eos_ids, *stop_ids(tokenizer, read_generation_config(model_dir))),
-        pad_id=config.pad_token_id,
-    )
     encoded = [prompt_ids(prompt.text, prompt.messages, tokenizer) for prompt in prompts]
+    ends = end_reasons(config, stop_ids(tokenizer, read_generation_config(model_dir)), tokenizer)
+    sampler = make_sampler(model, config, args, ends, StopStrings(args["stop"], tokenizer.decode), encoded)
+    del model  # the sampler has its weights layer by layer; the stacked ones need not stay
     sampler.check(encoded, [prompt.id for prompt in prompts])
     emit(
         {
@@ -123,6 +121,38 @@ def load_trained(
     found = load_model(source, base["dtype"], base["seed"], emit, stopping)
     adapted = load_adapter(folder, found.module, base={**base, "weights": found.origin})
     return merged(adapted), found.config, found.tokenizer
+
+
+def make_sampler(
+    model: Decoder,
+    config: DecoderConfig,
+    args: Mapping[str, Any],
+    ends: Mapping[int, str],
+    stops: StopStrings,
+    prompts: Sequence[Sequence[int]],
+) -> Sampler:
+    """The sampler that a generate job's arguments ask for; ``prompts``: all of the run, those done already as well."""
+    return Sampler(
+        model,
+        max_new_tokens=args["max_new_tokens"],
+        batch_size=args["batch_size"],
+        ends=ends,
+        pad_id=config.pad_token_id,
+        sampling=Sampling(args["temperature"], args["top_k"], args["top_p"]),
+        seed=args["seed"],
+        stops=stops if stops.strings else None,
+        longest=max(map(len, prompts)),
+    )
+
+
+def end_reasons(config: DecoderConfig, stops: Iterable[int], tokenizer: Tokenizer) -> dict[int, str]:
+    """Every token id that ends an answer -> its finish reason.
+
+    A model of chats names the end of a turn among its EOS ids ("eos_token_id": [1, 106]); here it is told apart.
+    """
+    ids = {config.eos_token_id, *config.more_eos_ids, *stops}
+    turns = tokenizer.turn_end_ids - {config.eos_token_id, tokenizer.eos_id}
+    return {one: "end_of_turn" if one in turns else "eos" for one in ids}
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -205,10 +235,11 @@ def _generate_rest(
     encoded: Sequence[Sequence[int]],
     progress: Progress,
 ) -> Iterator[Row]:
-    """Generate what is not there yet; an event after each batch that is safe on disk."""
+    """Generate what is not there yet; an event whenever rows have ended and are safe on disk."""
     rest = [index for index, prompt in enumerate(prompts) if prompt.id not in progress.rows]
     started, new_tokens = time.perf_counter(), 0
-    for places, generations in sampler.batches([encoded[index] for index in rest]):
+    names = [prompts[index].id for index in rest]
+    for places, generations in sampler.batches([encoded[index] for index in rest], names):
         done = zip((prompts[rest[place]] for place in places), generations, strict=True)
         progress.append([_row(prompt, generation, tokenizer) for prompt, generation in done])
         new_tokens += sum(generation.new_tokens for generation in generations)
@@ -224,7 +255,7 @@ def _row(prompt: Prompt, generation: Generation, tokenizer: Tokenizer) -> Row:
     return {
         "id": prompt.id,
         "prompt_sha256": digest_text(prompt.text),
-        "text": tokenizer.decode(generation.ids),
+        "text": tokenizer.decode(generation.ids) if generation.text is None else generation.text,
         "prompt_tokens": generation.prompt_tokens,
         "new_tokens": generation.new_tokens,
         "finish_reason": generation.finish_reason,
@@ -236,10 +267,12 @@ def _report(rows: Sequence[Row], model_sha256: str, *, chats: bool, tokenizer: T
     """The facts of the artifact; the speed is over the rows' own time, so that a resumed run's is right too."""
     new_tokens = sum(row["new_tokens"] for row in rows)
     seconds = sum(row["milliseconds"] for row in rows) / 1000
+    reasons = Counter(row["finish_reason"] for row in rows)
     return {
         "n_items": len(rows),
         "new_tokens": new_tokens,
         "tokens_per_second": round(new_tokens / seconds, 1) if seconds else None,
+        "finish_reasons": {reason: reasons[reason] for reason in FINISH_REASONS if reasons[reason]},
         "model_sha256": model_sha256,
         "chat_template_sha256": tokenizer.chat_sha256 if chats else None,
         "platform": jax.default_backend(),

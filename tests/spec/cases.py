@@ -74,6 +74,9 @@ CHANGES: dict[str, list[Change]] = {
     "in_backward_asks": [("seq_len: 128", "seq_len: 128\n      update: in_backward\n      grad_accum_steps: 4")],
     "unknown_lora_target": [("seq_len: 128", "seq_len: 128\n      method: lora\n      lora_targets: [q_prj]")],
     "called_otherwise": [("num_train_steps: 10", "max_steps: 10")],
+    "top_k_beside_greedy": [("uses: generate}", "uses: generate, with: {top_k: 40, top_p: 0.9}}")],
+    "sampling_beyond_limits": [("uses: generate}", "uses: generate, with: {temperature: -1, top_p: 0, stop: ['']}}")],
+    "temperature_unusual": [("uses: generate}", "uses: generate, with: {temperature: 20, top_k: 40}}")],
     "adam_beside_adafactor": [("seq_len: 128", "seq_len: 128\n      optimizer: adafactor\n      adam_b1: 0.8")],
     "needs_two_of_one": [
         (

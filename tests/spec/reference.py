@@ -63,6 +63,7 @@ Beside draft-07, a step's schema may carry these words; editors ignore them, the
 | `below`, `atMost` | the number lies below, or is at most, that of another key |
 | `divides` | the other key's number is a multiple of this one |
 | `onlyWith` | `{other: [values]}`: writing the key makes sense there only |
+| `onlyAbove` | `{other: number}`: writing the key makes sense only where the other is above it |
 | `neededWith` | `{other: [values]}`: the key must be written there |
 | `usual` | `[low, high]`: outside is a warning |
 | `names` | `metric` or `builder`: the text is a name of that family |
@@ -128,6 +129,7 @@ def _limits(entry: Mapping[str, Any]) -> str:
     more += [f"divides `{entry['divides']}`"] if "divides" in entry else []
     for word, say in (("onlyWith", "only with"), ("neededWith", "needed with")):
         more += [f"{say} `{key}: {' or '.join(map(str, values))}`" for key, values in entry.get(word, {}).items()]
+    more += [f"only with `{key}` above {low:g}" for key, low in entry.get("onlyAbove", {}).items()]
     return "; ".join([part for part in (entry.get("unit", ""), bounds) if part] + more) or "–"
 
 

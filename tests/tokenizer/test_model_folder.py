@@ -30,6 +30,9 @@ ARGS = {
     "adam_b1": 0.9, "adam_b2": 0.999, "adam_eps": 1e-8, "dtype": "float32", "packing": True, "on_long_row": "fail",
     "eval_rows": 0, "eval_every_steps": 0, "save_every_steps": 2, "keep_checkpoints": 1, "log_every_steps": 1, "seed": 1,
 }  # fmt: skip
+GREEDY = {
+    "max_new_tokens": 3, "batch_size": 1, "seed": 0, "temperature": 0.0, "top_k": None, "top_p": 1.0, "stop": [],
+}  # fmt: skip
 NEVER = lambda: False  # noqa: E731
 
 
@@ -104,8 +107,7 @@ def test_a_chat_is_trained_and_asked_by_the_models_own_template(
     write_prompts(tmp_path / "prompts.jsonl", [EvalItem("i", "a ", "4")], "gemma_chat@v1")
     asked = run_generate(
         {"model_dir": str(saved), "prompts": str(tmp_path / "prompts.jsonl"), "out": str(tmp_path / "predictions.jsonl"),
-         "report": str(tmp_path / "report.json"), "work": str(tmp_path), "device": "cpu",
-         "args": {"max_new_tokens": 3, "batch_size": 1}},
+         "report": str(tmp_path / "report.json"), "work": str(tmp_path), "device": "cpu", "args": GREEDY},
         lambda _: None, NEVER,
     )  # fmt: skip
     (row,) = map(json.loads, (tmp_path / "predictions.jsonl").read_text().splitlines())
@@ -120,14 +122,14 @@ def test_generation_stops_at_every_end(folder: Any, tokenizers_by_name: dict[str
 
     def answer() -> dict[str, Any]:
         job = {"model_dir": str(path), "prompts": str(tmp_path / "prompts.jsonl"), "out": str(tmp_path / "out.jsonl"),
-               "report": str(tmp_path / "report.json"), "work": str(tmp_path),
-               "args": {"max_new_tokens": 3, "batch_size": 1}}  # fmt: skip
+               "report": str(tmp_path / "report.json"), "work": str(tmp_path), "args": GREEDY}  # fmt: skip
         run_generate(job, lambda _: None, NEVER)
         found: dict[str, Any] = json.loads((tmp_path / "out.jsonl").read_text())
         return found
 
     model, _, tokenizer = load_folder(path)
-    (free,) = generate(model, [prompt_ids("a", None, tokenizer)], max_new_tokens=3, batch_size=1, eos_id=1, pad_id=0)
+    options: dict[str, Any] = {"max_new_tokens": 3, "batch_size": 1, "ends": {1: "eos"}, "pad_id": 0}
+    (free,) = generate(model, [prompt_ids("a", None, tokenizer)], **options)
     assert answer()["new_tokens"] > 1
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, free.ids[0]]}))
     assert (answer()["new_tokens"], answer()["finish_reason"], answer()["text"]) == (1, "eos", "")

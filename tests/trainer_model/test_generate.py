@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from engine.canonical import digest_json, digest_text, digest_tree
 from engine.errors import InputInvalid
-from engine.trainer.generate import read_prompts, run_generate
+from engine.trainer.generate import end_reasons, read_prompts, run_generate
+from engine.trainer.models import config_from_hf
 from engine.trainer.models.gemma import Gemma
 from engine.trainer.tokenizer import build_chars
 from engine.trainer.weights import save_folder
 
 Row = dict[str, Any]
+GREEDY = {"max_new_tokens": 5, "batch_size": 2, "seed": 0, "temperature": 0.0, "top_k": None, "top_p": 1.0, "stop": []}
+SAMPLED = {"temperature": 1.0, "top_k": 40, "top_p": 0.95, "stop": ["a", "\n"]}
+DIES_AFTER_ITS_FIRST_ROWS = """
+import os, signal, sys
+from engine.trainer import __main__ as trainer, process
+opened = process.open_events
+def open_events():
+    emit = opened()
+    def say(event):
+        emit(event)
+        if event["event"] == "generated":
+            os.kill(os.getpid(), signal.SIGKILL)
+    return say
+process.open_events = open_events
+trainer.main(["generate", sys.argv[1]])
+"""
 LENGTHS = (20, 1, 7, 25, 3, 14, 18, 5, 2)  # input order mixes the buckets
 
 
@@ -50,7 +72,7 @@ def make_job(model_dir: Path, tmp_path: Path) -> Callable[..., Row]:
             "work": str(folder / "work"),
             "device": "auto",
             "cache": None,
-            "args": {"max_new_tokens": 5, "batch_size": 2, "seed": 0} | args,
+            "args": GREEDY | args,
         }
 
     return make
@@ -75,7 +97,8 @@ def test_rows_come_in_the_order_of_the_prompts(make_job: Callable[..., Row]) -> 
     assert [row["id"] for row in rows] == [f"item-{i}" for i in range(len(LENGTHS))]
     assert [row["prompt_tokens"] for row in rows] == [length + 3 for length in LENGTHS]  # BOS, é = 2 bytes
     assert rows[0]["prompt_sha256"] == digest_text("é" + "q" * 20)
-    assert [event["event"] for event in events] == ["started", *["generated"] * 5, "finished"]
+    assert {event["event"] for event in events[1:-1]} == {"generated"}
+    assert [events[0]["event"], events[-1]["event"]] == ["started", "finished"]
     assert events[-2] | {"tokens_per_second": 0} == {
         "event": "generated",
         "done": 9,
@@ -85,17 +108,19 @@ def test_rows_come_in_the_order_of_the_prompts(make_job: Callable[..., Row]) -> 
     assert report == events[-1]["report"] == json.loads(Path(job["report"]).read_text())
     assert report["n_items"] == 9
     assert report["new_tokens"] == sum(row["new_tokens"] for row in rows)
+    assert report["finish_reasons"] == dict(Counter(row["finish_reason"] for row in rows))
     assert report["model_sha256"] == digest_json(digest_tree(Path(job["model_dir"])))
 
 
-@pytest.mark.parametrize("batches", [1, 2, 4])
-def test_a_killed_job_goes_on_and_ends_the_same(make_job: Callable[..., Row], batches: int) -> None:
-    """Killed after some batches, the next call generates only the rest, and the output equals an uninterrupted one's."""
-    whole, broken = make_job("whole"), make_job("broken")
+@pytest.mark.parametrize("args", [{}, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("done", [1, 5])
+def test_a_killed_job_goes_on_and_ends_the_same(make_job: Callable[..., Row], done: int, args: Row) -> None:
+    """Killed after some rows, the next call generates only the rest, and the output equals an uninterrupted one's."""
+    whole, broken = make_job("whole", **args), make_job("broken", **args)
     run_generate(whole, lambda event: None, never)
 
     def die(event: Row) -> None:
-        if event["event"] == "generated" and event["done"] >= 2 * batches - 1:
+        if event["event"] == "generated" and event["done"] >= done:
             raise Killed
 
     with pytest.raises(Killed):
@@ -103,9 +128,54 @@ def test_a_killed_job_goes_on_and_ends_the_same(make_job: Callable[..., Row], ba
     assert not Path(broken["out"]).exists()
     events: list[Row] = []
     run_generate(broken, events.append, never)
-    assert events[0]["n_done"] >= 2 * batches - 1
-    assert sum(event["event"] == "generated" for event in events) == 5 - batches
+    assert done <= events[0]["n_done"] < 9
     assert output(broken) == output(whole)
+
+
+def test_a_process_killed_for_real_goes_on_and_ends_the_same(make_job: Callable[..., Row], tmp_path: Path) -> None:
+    """SIGKILL of the trainer's process after its first rows; drawn answers, stop strings; the second process goes on."""
+    job = make_job("killed", **SAMPLED)
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(job), encoding="utf-8")
+
+    def run(*command: str) -> tuple[int, list[Row]]:
+        done = subprocess.run([sys.executable, *command, str(path)], stdin=hold, capture_output=True, check=False)
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as open_pipe:
+        hold = open_pipe.stdout
+        code, events = run("-c", DIES_AFTER_ITS_FIRST_ROWS)
+        assert (code, events[-1]["event"]) == (-signal.SIGKILL, "generated")
+        assert not Path(job["out"]).exists()
+        code, events = run("-m", "engine.trainer", "generate")
+        assert (code, events[-1]["event"]) == (0, "finished")
+    assert 0 < events[0]["n_done"] < 9
+    whole = make_job("whole", **SAMPLED)
+    run_generate(whole, lambda event: None, never)
+    assert output(job) == output(whole)
+
+
+def test_stop_strings_cut_the_text(make_job: Callable[..., Row]) -> None:
+    """A greedy answer with a letter of its own as the stop string ends before it, and says why."""
+    job = make_job("free", max_new_tokens=20)
+    run_generate(job, lambda event: None, never)
+    free = output(job)
+    letter = next(char for row in free for char in row["text"][1:] if char.isprintable())
+    job = make_job("stopped", max_new_tokens=20, stop=[letter])
+    report = run_generate(job, lambda event: None, never)
+    rows = output(job)
+    for row, full in zip(rows, free, strict=True):
+        assert row["text"] == full["text"].partition(letter)[0]
+        assert (row["finish_reason"] == "stop") == (letter in full["text"])
+    assert report["finish_reasons"]["stop"] == sum(letter in row["text"] for row in free) > 0
+
+
+def test_ends_of_an_answer_have_their_reasons(tiny_mapping: Row) -> None:
+    """The model's EOS ids are "eos"; the end of a turn is told apart, also where the config names it as an EOS."""
+    config = config_from_hf({**tiny_mapping, "eos_token_id": [1, 106, 50]})
+    chat = SimpleNamespace(eos_id=1, turn_end_ids=frozenset([1, 106]))
+    assert end_reasons(config, (1, 60, 106), chat) == {1: "eos", 50: "eos", 60: "eos", 106: "end_of_turn"}
+    assert end_reasons(config, (1,), build_chars()) == {1: "eos", 50: "eos", 106: "eos"}
 
 
 def test_a_torn_last_line_is_generated_again(make_job: Callable[..., Row]) -> None:
@@ -140,7 +210,8 @@ def test_stopping_keeps_what_is_done(make_job: Callable[..., Row], after: int) -
     """Told to stop, the job says how far it is and writes no output; the next call finishes it."""
     job, events = make_job(), []
     answer = run_generate(job, events.append, lambda: sum(e["event"] == "generated" for e in events) >= after)
-    done = {0: 0, 2: 4}[after]
+    done = answer["done"]
+    assert done == 0 if after == 0 else after <= done < 9
     assert answer == {"stopped": True, "done": done, "total": 9}
     assert events[-1] == {"event": "stopped", "done": done, "total": 9}
     assert not Path(job["out"]).exists()

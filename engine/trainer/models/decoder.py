@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -45,10 +45,15 @@ Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens seen: k and v [L, B, S, K, H]; slot s of a row holds its position s."""
+    """Keys and values of the tokens seen, by layer and by block of slots; slot s of a row holds its position s.
 
-    k: jax.Array
-    v: jax.Array
+    k[layer][block] is [B, K, H, S], v[layer][block] [B, K, S, H]: the layouts that decoding's matmuls want (with k as
+    [B, S, K, H] they take twice the time on CPU). The blocks are arrays of their own, so that one is read without a copy
+    and so that those that nobody has reached are not read at all; see :func:`layers.block_sizes`.
+    """
+
+    k: tuple[tuple[jax.Array, ...], ...]
+    v: tuple[tuple[jax.Array, ...], ...]
 
 
 class Context(NamedTuple):
@@ -148,12 +153,17 @@ class Decoder(nnx.Module):
         segment_ids: jax.Array | None = None,
     ) -> Context:
         """positions i32[B, T], mask bool[B, T, S], key_positions i32[B, S] -> what all layers share."""
-        tables = [layers.rope_tables(positions, self.config.head_dim, *rope) for rope in self.config.ropes()]
-        cos, sin = (jnp.stack(parts) for parts in zip(*tables, strict=True))  # [R, B, T, H/2]
+        cos, sin = self.rope_tables(positions)
         windowed = self.config.layer_windows() is not None and mask is not None
         distance = positions[:, :, None] - key_positions[:, None, :] if windowed else None
         places = Places(positions, jnp.ones_like(positions) if segment_ids is None else segment_ids)
         return Context(cos, sin, mask, distance, places)
+
+    def rope_tables(self, positions: jax.Array) -> Tables:
+        """positions i32[B, T] -> cos and sin f32[R, B, T, H/2] of the R different ropes."""
+        tables = [layers.rope_tables(positions, self.config.head_dim, *rope) for rope in self.config.ropes()]
+        cos, sin = (jnp.stack(parts) for parts in zip(*tables, strict=True))
+        return cos, sin
 
     def kinds(self) -> dict[str, jax.Array]:
         """What tells the layers apart beside their weights, each i32[L]; nothing where they are all alike."""
@@ -210,47 +220,62 @@ class Decoder(nnx.Module):
     # --- with a cache ---
 
     def init_cache(self, batch: int, length: int, dtype: Any | None = None) -> Cache:
-        """An empty cache for ``length`` positions per row, in the compute dtype unless told."""
-        config = self.config
-        shape = (config.num_hidden_layers, batch, length, config.num_key_value_heads, config.head_dim)
-        zeros = jnp.zeros(shape, dtype or self.compute_dtype)
-        return Cache(zeros, zeros)
+        """An empty cache for ``length`` positions per row at least, in the compute dtype unless told."""
+        config, sizes = self.config, layers.block_sizes(length)
+        rows, wide = (batch, config.num_key_value_heads), config.head_dim
+        depth, dtype = range(config.num_hidden_layers), dtype or self.compute_dtype
+        return Cache(
+            tuple(tuple(jnp.zeros((*rows, wide, size), dtype) for size in sizes) for _ in depth),
+            tuple(tuple(jnp.zeros((*rows, size, wide), dtype) for size in sizes) for _ in depth),
+        )
 
-    def extend(self, tokens: jax.Array, positions: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+    def unstacked(self) -> tuple[dict[str, jax.Array], ...]:
+        """The weights of each layer by themselves, matrices in the compute dtype: what :meth:`extend` walks over.
+
+        Made once for a generation: taken from the stack at each step they would be copied, all of them.
+        """
+        stacked = self._cast(self.stacked())
+        return tuple({name: array[i] for name, array in stacked.items()} for i in range(self.config.num_hidden_layers))
+
+    def extend(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: Cache,
+        *,
+        rows: jax.Array | None = None,
+        unstacked: Sequence[Weights] | None = None,
+    ) -> tuple[jax.Array, Cache]:
         """Append tokens i32[B, T] at positions i32[B, T] of each row -> (states [B, T, D], cache).
 
         Serves the prompt (T > 1) and decoding (T = 1). Key and value of position p go to slot p, and a
-        query at p sees slots 0..p (of its window). So rows of different length need no left padding: the padding
-        to the right of a short prompt lies in slots that nothing sees before a real token overwrites them.
-        A position outside the cache is not written.
+        query at p sees slots 0..p (of its window). So rows of different length need no left padding.
+        A position outside the cache (-1, say) is not written. ``rows`` i32[B]: which rows of a larger cache these are;
+        ``unstacked``: what :meth:`unstacked` gave.
+
+        The layers are written out one after the other: their windows and ropes are then constants, and each one's cache
+        is an array of its own that is written in place.
         """
         batch, length = tokens.shape
-        slots = jnp.broadcast_to(jnp.arange(cache.k.shape[2], dtype=jnp.int32)[None, :], (batch, cache.k.shape[2]))
-        visible = slots[:, None, :] <= positions[:, :, None]  # bool[B, T, S]
-        context = self.context(positions, visible, slots)
-        rows = jnp.arange(batch, dtype=jnp.int32)[:, None]  # [B, 1]
+        blocks = layers.cache_blocks(sum(one.shape[2] for one in cache.v[0]), positions, rows)
+        cos, sin = self.rope_tables(positions)
+        ropes, windows = self.config.layer_ropes(), self.config.layer_windows()
+        x = self.embed_tokens(tokens)  # [M, D]
+        keys, values = [], []
+        for index, weights in enumerate(unstacked or self.unstacked()):
+            rope = 0 if ropes is None else ropes[index]
+            window = None if windows is None else windows[index]
+            old = tuple(zip(blocks, cache.k[index], cache.v[index], strict=True))
 
-        def layer(carry: Any, item: Any) -> tuple[Any, None]:
-            x, keys, values = carry
-            index, kind, weights = item
+            def mix(q: jax.Array, k: jax.Array, v: jax.Array, old: Any = old, window: int | None = window) -> Any:
+                new = [(block, *block.write(k, v, *stored)) for block, *stored in old]
+                mixed = layers.cached_attention(q, new, window=window, softcap=self.config.attention_softcap)
+                return mixed.reshape(batch * length, -1), new  # [M, N*H]
 
-            def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
-                # The whole cache is carried and written in place: as a scanned output it would be copied.
-                new_keys = keys.at[index, rows, positions].set(k.astype(keys.dtype), mode="drop")
-                new_values = values.at[index, rows, positions].set(v.astype(values.dtype), mode="drop")
-                seen_k, seen_v = new_keys[index].astype(q.dtype), new_values[index].astype(q.dtype)  # [B, S, K, H]
-                seen = _in_window(visible, context.distance, kind)
-                mixed = layers.attention(q, seen_k, seen_v, seen, softcap=self.config.attention_softcap)
-                return mixed.reshape(x.shape[0], -1), (new_keys, new_values)  # [M, N*H]
-
-            x_after, (keys, values) = self.block(x, self._cast(weights), _rope(context, kind), mix)
-            return (x_after, keys, values), None
-
-        numbers = jnp.arange(self.config.num_hidden_layers, dtype=jnp.int32)
-        start = (self.embed_tokens(tokens), cache.k, cache.v)
-        items = (numbers, self.kinds(), self.stacked())
-        (x, keys, values), _ = jax.lax.scan(layer, start, items, unroll=self._unroll())
-        return self.normed(x).reshape(batch, length, -1), Cache(keys, values)
+            x, new = self.block(x, weights, (cos[rope], sin[rope]), mix)
+            keys.append(tuple(k for _, k, _ in new))
+            values.append(tuple(v for _, _, v in new))
+        return self.normed(x).reshape(batch, length, -1), Cache(tuple(keys), tuple(values))
 
     def _unroll(self) -> int:
         depth = self.config.num_hidden_layers

@@ -14,7 +14,9 @@ stores it, not interleaved), Shazeer 2019/2020 (multi-query attention, GeGLU).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -139,3 +141,111 @@ def causal_mask(segment_ids: jax.Array | None, batch: int, length: int) -> jax.A
         return jnp.broadcast_to(causal, (batch, length, length))
     same = segment_ids[:, :, None] == segment_ids[:, None, :]  # [B, T, T]
     return jnp.logical_and(same, causal)
+
+
+# --- attention to a key-value cache in blocks ---
+
+FIRST_BLOCK = 128
+
+
+def block_sizes(length: int) -> list[int]:
+    """Slots of each block of a cache for ``length`` positions: each block after the second doubles the cache.
+
+    Where a block begins depends on nothing but its number, so that a row is added up in the same order whatever the
+    size of the cache.
+
+    >>> block_sizes(100), block_sizes(300), sum(block_sizes(8192))
+    ([128], [128, 128, 256], 8192)
+    """
+    sizes = [FIRST_BLOCK]
+    while sum(sizes) < length:
+        sizes.append(sum(sizes))
+    return sizes
+
+
+class CacheBlock(NamedTuple):
+    """Slots start … start + size - 1 of each row, as seen by queries at some positions."""
+
+    start: int
+    size: int
+    positions: jax.Array  # i32[B, T]
+    rows: jax.Array | None  # i32[B]: the cache's row of each query; None where they are all in order
+
+    def write(self, k: jax.Array, v: jax.Array, keys: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Put k and v [B, T, K, H] where their positions lie in this block's keys [B, K, H, S] and values [B, K, S, H]."""
+        rows = jnp.arange(k.shape[0], dtype=jnp.int32) if self.rows is None else self.rows
+        inside = jnp.logical_and(self.positions >= self.start, self.positions < self.start + self.size)
+        slots = jnp.where(inside, self.positions - self.start, self.size)  # [B, T]; beyond the end is dropped
+        keys = keys.at[rows[:, None], :, :, slots].set(k.astype(keys.dtype), mode="drop")
+        values = values.at[rows[:, None], :, slots].set(v.astype(values.dtype), mode="drop")
+        return keys, values
+
+    def seen(self, window: int | None) -> jax.Array:
+        """bool[B, T, S]: a query at p sees slots up to p, the last ``window`` of them where there is one."""
+        slots = self.start + jnp.arange(self.size, dtype=jnp.int32)
+        back = self.positions[:, :, None] - slots[None, None, :]
+        return back >= 0 if window is None else jnp.logical_and(back >= 0, back < window)
+
+    def reached(self) -> jax.Array:
+        """bool[]: does any query see this block?"""
+        return jnp.any(self.positions >= self.start)
+
+
+def cache_blocks(length: int, positions: jax.Array, rows: jax.Array | None) -> list[CacheBlock]:
+    """The blocks of a cache for ``length`` positions, for queries at ``positions`` i32[B, T]."""
+    sizes = block_sizes(length)
+    return [CacheBlock(sum(sizes[:index]), size, positions, rows) for index, size in enumerate(sizes)]
+
+
+def cached_attention(
+    q: jax.Array,
+    cache: Sequence[tuple[CacheBlock, jax.Array, jax.Array]],
+    *,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> jax.Array:
+    """:func:`attention` of q [B, T, N, H] to a cache, block by block: keys [B, K, H, S], values [B, K, S, H] -> as q.
+
+    The softmax is kept up to date from block to block (Milakov & Gimelshein 2018, arXiv 1805.02867). A block in which
+    a query sees nothing changes nothing of what it has, to the bit: its scores do not raise the maximum, so that what
+    is there is multiplied by exp(0) = 1, and zeros are added. So it does not matter to a row whether others are longer, and
+    a block that nobody has reached is left out.
+    """
+    batch, queries, heads, head_dim = q.shape
+    kv_heads = cache[0][1].shape[1]
+    shape = (batch, kv_heads, heads // kv_heads, queries)  # B, K, G, T
+    grouped = q.reshape(batch, queries, *shape[1:3], head_dim).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, H]
+    grouped = grouped.reshape(batch, kv_heads, -1, head_dim)  # [B, K, G*T, H]
+
+    def add(
+        block: CacheBlock, keys: jax.Array, values: jax.Array, so_far: tuple[jax.Array, ...]
+    ) -> tuple[jax.Array, ...]:
+        highest, total, mixed = so_far  # f32[B, K, G, T], the same, [B, K, G*T, H]
+        if block.rows is not None:
+            keys, values = keys[block.rows], values[block.rows]
+        scores = jnp.matmul(grouped, keys.astype(q.dtype), preferred_element_type=jnp.float32)  # [B, K, G*T, S]
+        scores = soft_cap(scores, softcap).reshape(*shape, -1)
+        seen = block.seen(window)[:, None, None, :, :]
+        scores = jnp.where(seen, scores, MASKED)  # [B, K, G, T, S]
+        higher = jnp.maximum(highest, jnp.max(scores, axis=-1))
+        weights = jnp.where(seen, jnp.exp(scores - higher[..., None]), 0.0)
+        fade = jnp.exp(highest - higher)
+        flat = weights.astype(q.dtype).reshape(batch, kv_heads, -1, block.size)
+        more = jnp.matmul(flat, values.astype(q.dtype), preferred_element_type=jnp.float32)  # [B, K, G*T, H]
+        mixed = mixed * fade.reshape(batch, kv_heads, -1, 1) + more
+        return higher, total * fade + jnp.sum(weights, axis=-1), mixed
+
+    so_far: tuple[jax.Array, ...] = (
+        jnp.full(shape, MASKED, jnp.float32),
+        jnp.zeros(shape, jnp.float32),
+        jnp.zeros(grouped.shape, jnp.float32),
+    )
+    for block, keys, values in cache:
+        if block.start == 0:
+            so_far = add(block, keys, values, so_far)
+            continue
+        so_far = jax.lax.cond(block.reached(), functools.partial(add, block, keys, values), lambda kept: kept, so_far)
+    _, total, mixed = so_far
+    total = jnp.where(total == 0.0, 1.0, total)  # a query that sees nothing is nobody's
+    mixed = mixed.reshape(*shape, head_dim) / total[..., None]  # [B, K, G, T, H]
+    return mixed.transpose(0, 3, 1, 2, 4).astype(q.dtype).reshape(batch, queries, heads, head_dim)

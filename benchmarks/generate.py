@@ -1,0 +1,146 @@
+"""Generation beside transformers' generate: the same weights, prompts and number of tokens, greedy, f32, in one run.
+
+What goes in: nothing, or which cases and how often. What comes out: a table, or with ``--json`` rows
+{name, value, unit, bar, peer}.
+
+    $ python benchmarks/generate.py [--cases 1 25 100 ragged] [--repeats 5] [--json]
+
+The model has 34.1 M weights (vocabulary 8192, width 512, 8 layers, 8 heads over one kv head); prompts have 32 tokens, in
+the case "ragged" 8 to 256 (100 rows; transformers pads them on the left, as it must), and every row gets 64 new tokens.
+``tokens/s`` is new tokens over the time of the whole call, prompts included. ``decode`` leaves out the time of a call that
+generates one token. Each side runs once to warm up (and compile, here); then they take turns, and medians are compared,
+so that what else the machine does falls on both. Exit code 1 where a bar is missed. Needs torch and transformers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.trainer import device
+
+MODEL = {
+    "model_type": "gemma", "vocab_size": 8192, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8,
+    "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 64, "max_position_embeddings": 512,
+}  # fmt: skip
+NEW_TOKENS = 64
+BARS = {"1": 1.3, "25": None, "100": 2.0, "ragged": 3.0}  # times transformers' tokens/s
+Row = dict[str, Any]
+Prompts = list[list[int]]
+Generate = Callable[[Prompts, int], list[list[int]]]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--cases", nargs="+", default=list(BARS), choices=list(BARS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    device.select("cpu")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = load(Path(folder) / "model")
+        for case in options.cases:
+            found = measure(case, ours, theirs, options.repeats)
+            rows += found
+            if not options.json:
+                show(found)
+    if options.json:
+        print(json.dumps(rows))
+    sys.exit(any(row["bar"] is not None and row["value"] < row["bar"] for row in rows))
+
+
+def show(rows: list[Row]) -> None:
+    """The table's lines of one case, as soon as they are known."""
+    for row in rows:
+        bar = f"  (bar {row['bar']:g})" if row["bar"] is not None else ""
+        peer = f"  transformers {row['peer']:,.5g}" if row["peer"] is not None else ""
+        print(f"{row['name']:<28}{row['value']:>12,.4g} {row['unit']}{peer}{bar}", flush=True)
+
+
+def load(folder: Path) -> tuple[Callable[[int], Generate], Generate]:
+    """The same weights for both: ours(batch_size) and transformers' generate."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from engine.trainer.models import config_from_hf, create
+    from engine.trainer.sampler import Sampler
+    from engine.trainer.tokenizer import build_chars
+    from engine.trainer.weights import save_folder
+
+    config = config_from_hf(MODEL)
+    model = create(config, seed=0)
+    save_folder(folder, model, config, build_chars(), dtype="float32")
+    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    torch.set_num_threads(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1)
+
+    def ours(batch_size: int) -> Generate:
+        def generate(prompts: Prompts, new: int) -> list[list[int]]:
+            sampler = Sampler(model, max_new_tokens=new, batch_size=batch_size, ends={}, pad_id=0)
+            found = {i: one.ids for where, some in sampler.batches(prompts) for i, one in zip(where, some, strict=True)}
+            return [found[index] for index in range(len(prompts))]
+
+        return generate
+
+    @torch.inference_mode()
+    def theirs(prompts: Prompts, new: int) -> list[list[int]]:
+        longest = max(map(len, prompts))
+        tokens = torch.tensor([[0] * (longest - len(row)) + row for row in prompts])
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
+        out = peer.generate(tokens, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False)
+        return [row[longest:].tolist() for row in out]
+
+    return ours, theirs
+
+
+def measure(case: str, ours: Callable[[int], Generate], theirs: Generate, repeats: int) -> list[Row]:
+    """One case, both sides in turns."""
+    prompts = make_prompts(case)
+    sides = {"ours": ours(len(prompts)), "theirs": theirs}
+    answers = {name: side(prompts, NEW_TOKENS) for name, side in sides.items()}  # compiles, warms up
+    seconds: dict[tuple[str, int], list[float]] = {}
+    for _ in range(repeats):
+        for new in (NEW_TOKENS, 1):
+            for name, side in sides.items():
+                started = time.perf_counter()
+                side(prompts, new)
+                seconds.setdefault((name, new), []).append(time.perf_counter() - started)
+    taken = {key: statistics.median(times) for key, times in seconds.items()}
+    speed = {name: len(prompts) * NEW_TOKENS / taken[name, NEW_TOKENS] for name in sides}
+    decode = {name: len(prompts) * (NEW_TOKENS - 1) / (taken[name, NEW_TOKENS] - taken[name, 1]) for name in sides}
+    equal = sum(map(list.__eq__, answers["ours"], answers["theirs"])) / len(prompts)
+    label = "ragged" if case == "ragged" else f"{case} rows"
+    return [
+        fact(f"{label}: tokens/s", speed["ours"], "tokens/s", peer=speed["theirs"]),
+        fact(f"{label}: ratio", speed["ours"] / speed["theirs"], "times", bar=BARS[case]),
+        fact(f"{label}: decode", decode["ours"], "tokens/s", peer=decode["theirs"]),
+        fact(f"{label}: decode ratio", decode["ours"] / decode["theirs"], "times"),
+        fact(f"{label}: equal answers", equal, "of all"),
+    ]
+
+
+def make_prompts(case: str) -> Prompts:
+    """Random tokens, the same at every call."""
+    import numpy as np
+
+    draws = np.random.default_rng(0)
+    lengths = draws.integers(8, 257, 100) if case == "ragged" else [32] * int(case)
+    return [draws.integers(4, MODEL["vocab_size"], length).tolist() for length in lengths]
+
+
+def fact(name: str, value: float, unit: str, *, bar: float | None = None, peer: float | None = None) -> Row:
+    """A row of the result."""
+    return {"name": name, "value": value, "unit": unit, "bar": bar, "peer": peer}
+
+
+if __name__ == "__main__":
+    main()
