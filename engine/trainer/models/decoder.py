@@ -143,7 +143,8 @@ class Decoder(nnx.Module):
         if ropes is not None:
             found["rope"] = jnp.asarray(ropes, jnp.int32)
         if windows is not None:
-            endless = self.config.max_position_embeddings
+            # Not max_position_embeddings: a longer text would silently get a window of that size.
+            endless = jnp.iinfo(jnp.int32).max
             found["window"] = jnp.asarray([endless if size is None else size for size in windows], jnp.int32)
         return found
 
