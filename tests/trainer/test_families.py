@@ -56,7 +56,7 @@ def test_a_run_spec_trains_a_later_family(
     assert len(losses) == 2
     assert np.isfinite(losses).all()
     model, config, _ = load_folder(Path(job["out"]) / "model")
-    assert config.MODEL_TYPE == family
+    assert family == config.MODEL_TYPE
     assert config.layer_windows() == (8, None)
     assert config.query_scale == pytest.approx(8**-0.5)
     assert (config.attention_softcap, config.final_softcap) == ((20.0, None) if family == "gemma2" else (None, None))

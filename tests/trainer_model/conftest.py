@@ -54,6 +54,7 @@ def _load(path: Path) -> ModuleType:
 
 KINDS = _load(FIXTURES / "kinds.py").KINDS
 GOLDEN_FILE = _load(FIXTURES / "golden_file.py")
+COMPARE = _load(FIXTURES / "compare.py")
 REFERENCE = _load(HERE / "reference.py")
 
 
@@ -156,6 +157,12 @@ def golden_model(golden: SimpleNamespace) -> Callable[..., Decoder]:
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def compare() -> ModuleType:
+    """tests/fixtures/compare.py: our modules against recorded ones."""
+    return COMPARE
 
 
 @pytest.fixture(scope="session")

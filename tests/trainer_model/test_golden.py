@@ -5,8 +5,8 @@ The figures come from tests/fixtures/gemma_golden.npz; `make parity` asks transf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from engine.trainer.models import FAMILIES, decoder, family_of, layers
-from engine.trainer.models.config import FULL, SLIDING
+from engine.trainer.models import FAMILIES, decoder, family_of
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.weight_table import stored_rows
 
@@ -34,94 +33,18 @@ def _layers_as_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder, "MAX_UNROLLED_LAYERS", 0)
 
 
-def watched(golden: SimpleNamespace) -> list[int]:
-    """The layers whose modules were recorded."""
-    return sorted({int(name.split("/")[1]) for name in golden.modules if name.startswith("layer/")})
-
-
-def layer_of(model: Decoder, index: int) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """(kind, weights) of one layer."""
-    return tuple({name: array[index] for name, array in group.items()} for group in (model.kinds(), model.stacked()))  # type: ignore[return-value]
-
-
-def norms(golden: SimpleNamespace) -> Iterator[tuple[str, str]]:
-    """(recorded path, Hugging Face name of the weight) of every norm."""
-    yield "final_norm", "model.norm.weight"
-    for path in golden.modules:
-        if path.endswith("norm/in") and path.startswith("layer/"):
-            _, index, name, _ = path.split("/")
-            inside = f"self_attn.{name}" if name in ("q_norm", "k_norm") else name
-            yield path.removesuffix("/in"), f"model.layers.{index}.{inside}.weight"
-
-
-def test_norms_equal_pytorchs(golden: SimpleNamespace) -> None:
-    """Every norm, on the very input it had there."""
-    seen = 0
-    for path, stored in norms(golden):
-        given, expected = golden.modules[f"{path}/in"], golden.modules[f"{path}/out"]
-        ours = layers.rms_norm(jnp.asarray(given), jnp.asarray(golden.weights[stored]), golden.config["rms_norm_eps"])
-        np.testing.assert_allclose(ours, expected, atol=2e-6, rtol=1e-6, err_msg=path)
-        seen += 1
-    assert seen == 1 + len(watched(golden)) * (
-        2 if golden.kind.startswith("gemma-") else 4 + 2 * ("gemma3" in golden.kind)
-    )
-
-
-def test_rotary_tables_equal_pytorchs(golden: SimpleNamespace, golden_model: Make) -> None:
-    """cos and sin of each kind of layer; theirs repeat each half."""
-    config = golden_model().config
-    ropes = dict(zip((SLIDING, FULL) if len(config.ropes()) == 2 else (FULL,), config.ropes(), strict=True))
-    length = golden.tokens.shape[1]
-    for kind, rope in ropes.items():
-        tables = layers.rope_tables(jnp.arange(length, dtype=jnp.int32)[None, :], config.head_dim, *rope)
-        for name, ours in zip(("cos", "sin"), tables, strict=True):
-            theirs = golden.modules[f"rope/{kind}/{name}"]
-            np.testing.assert_allclose(jnp.concatenate([ours[0], ours[0]], axis=-1), theirs, atol=1e-6, err_msg=kind)
-
-
-def test_mlps_equal_pytorchs(golden: SimpleNamespace, golden_model: Make) -> None:
-    """The gated MLP, on the very input it had there."""
-    for index in watched(golden):
-        _, weights = layer_of(golden_model(), index)
-        given, expected = golden.modules[f"layer/{index}/mlp/in"], golden.modules[f"layer/{index}/mlp/out"]
-        ours = layers.gated_mlp(jnp.asarray(given[0]), weights)
-        np.testing.assert_allclose(ours, expected[0], atol=1e-5, rtol=1e-6)
-
-
-def test_attentions_and_layers_equal_pytorchs(golden: SimpleNamespace, golden_model: Make) -> None:
-    """A layer of each type on the very input it had there: what attention mixes, and what comes out."""
+def test_modules_equal_pytorchs(golden: SimpleNamespace, golden_model: Make, compare: ModuleType) -> None:
+    """Every norm, both rotary tables, the MLP, the attention and one layer of each type, each on the input it had there."""
     model = golden_model()
-    length = golden.tokens.shape[1]
-    positions = jnp.arange(length, dtype=jnp.int32)[None, :]
-
-    @jax.jit
-    def run(x: jax.Array, kind: Any, weights: Any) -> tuple[jax.Array, jax.Array]:
-        """(what comes out of the layer, what its attention mixed)"""
-        context = model.context(positions, layers.causal_mask(None, 1, length), positions)
-        seen = context.mask if context.distance is None else context.mask & (context.distance < kind["window"])
-
-        def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-            mixed = layers.attention(q, k, v, seen, softcap=model.config.attention_softcap).reshape(length, -1)
-            return mixed, mixed
-
-        rope = kind.get("rope", 0)
-        _, mixed = model.block(x, weights, (context.cos[rope], context.sin[rope]), mix)
-        return model.layer(x, kind, weights, context), mixed
-
-    for index in watched(golden):
-        given, expected = (golden.modules[f"layer/{index}/{side}"][0] for side in ("in", "out"))
-        ours, mixed = run(jnp.asarray(given), *layer_of(model, index))
-        np.testing.assert_allclose(ours, expected, atol=1e-5, rtol=1e-6)
-        np.testing.assert_allclose(mixed, golden.modules[f"layer/{index}/o_proj/in"][0], atol=1e-5, rtol=1e-6)
-
-
-def mean_loss(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-    label = jnp.take_along_axis(logits[:, :-1], tokens[:, 1:, None], axis=2)[:, :, 0]
-    return jnp.mean(jax.nn.logsumexp(logits[:, :-1], axis=-1) - label)
+    seen = compare.modules(model, golden.modules)
+    norms = sum(leaf.name.startswith("layers.") and leaf.name.endswith("norm") for leaf in model.TABLE.leaves)
+    watched = len(set(golden.config.get("layer_types", ["all alike"])))
+    each = dict.fromkeys(("mlp", "attention", "layer"), watched)
+    assert seen == {"norm": 1 + norms * watched, "rope": len(model.config.ropes()), **each}
 
 
 @pytest.fixture(scope="module")
-def computed(golden: SimpleNamespace, golden_model: Make) -> SimpleNamespace:
+def computed(golden: SimpleNamespace, golden_model: Make, compare: ModuleType) -> SimpleNamespace:
     """Our logits for one kind, its loss and gradients where the file has them; compiled once."""
     model, tokens = golden_model(), jnp.asarray(golden.tokens)
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :], tokens.shape)
@@ -129,7 +52,7 @@ def computed(golden: SimpleNamespace, golden_model: Make) -> SimpleNamespace:
 
     def both(state: Any) -> tuple[jax.Array, jax.Array]:
         logits = nnx.merge(graph, state)(tokens, positions=positions)
-        return mean_loss(logits, tokens), logits
+        return compare.mean_loss(logits, tokens), logits
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoder, "MAX_UNROLLED_LAYERS", 0)
@@ -158,17 +81,14 @@ def test_loss_and_gradients_equal_pytorchs(golden: SimpleNamespace, computed: Si
         np.testing.assert_allclose(computed.grads[name], expected, atol=1e-4, rtol=0, err_msg=name)
 
 
-def drift(rounded: Any, exact: np.ndarray) -> float:
-    """Root mean square of the difference, as a share of the exact values' spread."""
-    return float(np.sqrt(np.mean(np.square(np.asarray(rounded) - exact))) / np.std(exact))
-
-
-def test_bf16_drifts_within_its_bound(golden: SimpleNamespace, golden_model: Make, tokens_and_positions: Draw) -> None:
+def test_bf16_drifts_within_its_bound(
+    golden: SimpleNamespace, golden_model: Make, tokens_and_positions: Draw, compare: ModuleType
+) -> None:
     """bf16 stays within the family's bound of f32 and within 1.5 times PyTorch's own drift, and is no f32 in disguise."""
     _, positions = tokens_and_positions(*golden.tokens.shape)
     logits = jax.jit(golden_model(jnp.bfloat16).__call__)(jnp.asarray(golden.tokens), positions=positions)
     assert logits.dtype == jnp.float32
-    ours, theirs = drift(logits, golden.logits), drift(golden.bf16_logits, golden.logits)
+    ours, theirs = (compare.drift(given, golden.logits) for given in (logits, golden.bf16_logits))
     assert 1e-4 < ours < BF16_BOUNDS[golden.config["model_type"]]
     assert ours < 1.5 * theirs
 
