@@ -20,28 +20,6 @@ from engine.trainer.models.decoder import Decoder
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE.parent / "fixtures"
 
-TINY = {
-    "model_type": "gemma",
-    "vocab_size": 260,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 6,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.35,
-}
-# What the other families have beside that: both kinds of layers, a window shorter than the tests' sequences.
-TINY_MORE: dict[str, dict[str, Any]] = {
-    "gemma": {},
-    "gemma2": {"num_hidden_layers": 3, "sliding_window": 4, "query_pre_attn_scalar": 10, "attn_logit_softcapping": 2.0},
-    "gemma3_text": {
-        "num_hidden_layers": 3, "sliding_window": 4, "query_pre_attn_scalar": 10, "sliding_window_pattern": 2,
-        "rope_theta": 5000.0, "rope_local_base_freq": 100.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
-    },
-}  # fmt: skip
-
 
 def _load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -52,7 +30,8 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-KINDS = _load(FIXTURES / "kinds.py").KINDS
+_KINDS = _load(FIXTURES / "kinds.py")
+KINDS, TINY, TINY_MORE = _KINDS.KINDS, _KINDS.TINY, _KINDS.TINY_MORE
 GOLDEN_FILE = _load(FIXTURES / "golden_file.py")
 COMPARE = _load(FIXTURES / "compare.py")
 REFERENCE = _load(HERE / "reference.py")
@@ -68,6 +47,18 @@ def tiny_mapping() -> dict[str, Any]:
 def kinds() -> dict[str, dict[str, Any]]:
     """tests/fixtures/kinds.py: kind -> config.json."""
     return {kind: dict(mapping) for kind, mapping in KINDS.items()}
+
+
+@pytest.fixture(scope="session")
+def held() -> ModuleType:
+    """tests/fixtures/kinds.py itself."""
+    return _KINDS
+
+
+@pytest.fixture(scope="session")
+def bf16_bounds() -> dict[str, float]:
+    """tests/fixtures/kinds.py: model_type -> how far bf16 may drift."""
+    return dict(_KINDS.BF16_BOUNDS)
 
 
 @pytest.fixture(scope="session")

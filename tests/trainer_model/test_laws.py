@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from engine.trainer.models import FAMILIES, config_from_hf, create, decoder, param_count
+from engine.trainer.models import config_from_hf, create, decoder, param_count
 from engine.trainer.models.config import FULL, SLIDING
 from engine.trainer.models.decoder import Decoder
 
@@ -215,21 +215,6 @@ def test_equal_seeds_give_equal_weights(make_model: Make, model_type: str) -> No
         else:
             assert not jnp.array_equal(array, other[name])
             assert float(array.std()) == pytest.approx(config.initializer_range, rel=0.15)
-
-
-def test_every_family_offers_what_the_house_needs() -> None:
-    """A new family that forgets a part is told which."""
-    for model_type, family in FAMILIES.items():
-        for part in ("CONFIG", "MODEL", "HF_NAMES", "TABLE", "weight_shapes", "init_weights", "param_count"):
-            assert hasattr(family, part), f"{model_type} lacks {part}"
-        assert family.MODEL.TABLE is family.TABLE, f"{model_type}: MODEL.TABLE is another table"
-        for part in ("NAME", "MODEL_TYPE", "ARCHITECTURE", "FIXED"):
-            assert hasattr(family.CONFIG, part), f"{model_type}: CONFIG lacks {part}"
-        assert FAMILIES.get(family.CONFIG.MODEL_TYPE) is family, f"{model_type}: no line for {family.CONFIG.MODEL_TYPE}"
-        names = [stored for stored, _ in family.HF_NAMES.values()]
-        assert len(set(names)) == len(names), f"{model_type}: two weights under one name"
-        per_layer = {name for name in family.HF_NAMES if name.startswith("layers.")}
-        assert per_layer == {name for name, (stored, _) in family.HF_NAMES.items() if "{}" in stored}
 
 
 def test_a_config_read_from_a_file_finds_its_family(make_model: Make, model_type: str) -> None:
