@@ -5,6 +5,8 @@
 #   ARGS='…'                 passed on: overrides and options for runspec, options for pytest
 #   PYTHON=python3.12        which Python to build .venv with (default: the first that is new enough)
 #   EXTRA=gpu                which extra to train with: train (default), gpu, tpu
+#   SEED=7                   of `make parity`: the weights of an earlier run again
+#   MODEL=path/or/name       of `make parity-real`: where the real weights are
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -37,7 +39,7 @@ ifneq ($(shell test -x $(PY) && cat $(VENV)/.path 2>/dev/null),$(HERE))
 endif
 
 .PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints \
-	compilers
+	compilers parity parity-tests parity-real golden golden-file
 
 help: ## this list
 	@echo 'make TARGET [SPEC=runspecs/NAME.yaml] [ARGS=…]'
@@ -52,7 +54,7 @@ test: $(DEV_STAMP) ## all tests but the slow ones
 	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
 
 test-all: $(DEV_STAMP) ## all tests
-	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile -m '' $(ARGS)
+	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile -m 'not parity' $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff and mypy
 	@$(PY) -m ruff check .
@@ -60,6 +62,24 @@ lint: $(DEV_STAMP) ## ruff and mypy
 	@$(PY) -m mypy
 
 check: lint test ## lint, then test
+
+# torch is no part of the engine and 5 GB with its CUDA libraries: an environment of its own, made by the same rules.
+IN_PARITY := --no-print-directory VENV=.venv-parity EXTRA=parity
+
+parity: ## every family live against transformers and torch, fresh weights each time (SEED=… repeats)
+	@$(MAKE) $(IN_PARITY) parity-tests
+
+parity-tests: $(DEV_STAMP)
+	@$(PY) -m pytest tests/parity -m parity -q $(ARGS)
+
+parity-real: $(RUN_STAMP) ## greedy texts of the real google/gemma-2b (MODEL=folder, or HF_TOKEN)
+	@MODEL='$(MODEL)' $(PY) tests/parity/real_weights.py
+
+golden: ## write tests/fixtures/gemma_golden.npz again, after a change of kinds.py
+	@$(MAKE) $(IN_PARITY) golden-file
+
+golden-file: $(DEV_STAMP)
+	@$(PY) tests/fixtures/make_gemma_golden.py
 
 bench: $(DEV_STAMP) ## all benchmarks, each measure beside its bar
 	@for file in benchmarks/*.py; do $(PY) "$$file" $(ARGS) || exit 1; done
@@ -87,10 +107,13 @@ verify: $(RUN_STAMP) ## SPEC: check its evidence as a stranger would
 
 compilers: .compilers/.ready ## the compilers of TPUs and GPUs, for `runspec plan --exact` without the device (1.3 GB)
 
+# The extra `parity` is pinned by hand at the file's end: torch brings two dozen CUDA pins of its own, exact ones.
 constraints: ## choose new versions: rewrite constraints.txt (needs uv and the network)
 	@sed -n '/^#/p;/^[^#]/q' constraints.txt > constraints.tmp
-	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+	@uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	  --extra train --extra gpu --extra tpu --extra dev \
 	  --no-annotate --no-header pyproject.toml >> constraints.tmp
+	@sed -n '/^# By hand/,$$p' constraints.txt >> constraints.tmp
 	@mv constraints.tmp constraints.txt
 
 # A folder of its own, never in .venv: where these can be imported they take over JAX's search for devices.

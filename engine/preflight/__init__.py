@@ -20,11 +20,13 @@ from typing import Any
 
 from engine.errors import InputInvalid, did_you_mean
 from engine.preflight.analytic import (
+    FAMILY_NORMS,
     KNOWN_CONFIGS,
     NEEDED,
     TOKENIZER_VOCABULARY,
     disk_bytes,
     param_count,
+    text_part,
     training_bytes,
 )
 from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
@@ -144,6 +146,9 @@ def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
         config = KNOWN_CONFIGS.get(model.id)
     if config is None:
         return None, f"the shapes of {model.id} are not known here"
+    config = text_part(config)
+    if config.get("model_type", "gemma") not in FAMILY_NORMS:
+        return None, f"the shapes of a {config['model_type']} model are not known here"
     missing = [key for key in NEEDED if not isinstance(config.get(key), int)]
     if missing:
         return None, f"the configuration of {model.id} does not give {', '.join(missing)}"

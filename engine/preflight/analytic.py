@@ -14,7 +14,8 @@ The terms of the peak, in bytes (w = bytes of the dtype, P parameters, M = B*T t
     layer_inputs  L M D w: what is kept for the backward pass, in which each layer is recomputed
     backward      the larger of its two ends:
                   at the logits  3 V 4 min(M, 1024) + V D w: logits, softmax, gradient of one chunk; embedding
-                  at the layers  P w + M (2 D + 2 N H + 2 K H + 3 F) w + 2 B N T T 4: gradients, one layer
+                  at the layers  P w + M (n D + 2 N H + 2 K H + 3 F) w + 2 B N T T 4: gradients, one layer;
+                                 n is the number of its norms over the width, 2 in Gemma 1, 4 in Gemma 2 and 3
 
 For Gemma 2B in bf16 with Adafactor at length 512 on one chip this gives 9.5 GiB for 1 row and 10.1 for 8; the
 TPU compiler says 9.53 and 10.27.
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 LOGITS_CHUNK_TOKENS = 1024
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -40,29 +41,74 @@ NEEDED = (
 )
 
 
-def _gemma(*values: int) -> dict[str, int]:
-    return dict(zip(NEEDED, values, strict=True))
+class Norms(NamedTuple):
+    """How many norms a layer of a family has: over the width, and over the width of one head."""
+
+    width: int
+    head: int = 0
+
+
+# What tells the families' shapes apart (tests/trainer_model holds them and the trainer's own tables together).
+FAMILY_NORMS: Mapping[str, Norms] = {
+    "gemma": Norms(2), "gemma2": Norms(4), "gemma3_text": Norms(4, 2), "gemma3": Norms(4, 2),
+}  # fmt: skip
+
+
+def _of(model_type: str, *values: int) -> dict[str, Any]:
+    return {"model_type": model_type, **dict(zip(NEEDED, values, strict=True))}
 
 
 # Tokenizers that are built here -> tokens in their vocabulary.
 TOKENIZER_VOCABULARY: Mapping[str, int] = {"chars": 260}
 
+_GEMMA_2B = _of("gemma", 256_000, 2048, 16_384, 18, 8, 1, 256)
+_GEMMA_7B = _of("gemma", 256_000, 3072, 24_576, 28, 16, 16, 256)
+_GEMMA_2_2B = _of("gemma2", 256_000, 2304, 9216, 26, 8, 4, 256)
+_GEMMA_2_9B = _of("gemma2", 256_000, 3584, 14_336, 42, 16, 8, 256)
+_GEMMA_3_270M = _of("gemma3_text", 262_144, 640, 2048, 18, 4, 1, 256)
+_GEMMA_3_1B = _of("gemma3_text", 262_144, 1152, 6912, 26, 4, 1, 256)
+_GEMMA_3_4B = _of("gemma3", 262_208, 2560, 10_240, 34, 8, 4, 256)  # its text part
+
 # Models whose configuration is known without asking the hub.
-KNOWN_CONFIGS: Mapping[str, Mapping[str, int]] = {
-    "google/gemma-2b": _gemma(256_000, 2048, 16_384, 18, 8, 1, 256),
-    "google/gemma-2b-it": _gemma(256_000, 2048, 16_384, 18, 8, 1, 256),
-    "google/gemma-7b": _gemma(256_000, 3072, 24_576, 28, 16, 16, 256),
-    "google/gemma-7b-it": _gemma(256_000, 3072, 24_576, 28, 16, 16, 256),
+KNOWN_CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    "google/gemma-2b": _GEMMA_2B,
+    "google/gemma-2b-it": _GEMMA_2B,
+    "google/gemma-7b": _GEMMA_7B,
+    "google/gemma-7b-it": _GEMMA_7B,
+    "google/gemma-2-2b": _GEMMA_2_2B,
+    "google/gemma-2-2b-it": _GEMMA_2_2B,
+    "google/gemma-2-9b": _GEMMA_2_9B,
+    "google/gemma-2-9b-it": _GEMMA_2_9B,
+    "google/gemma-3-270m": _GEMMA_3_270M,
+    "google/gemma-3-270m-it": _GEMMA_3_270M,
+    "google/gemma-3-1b-pt": _GEMMA_3_1B,
+    "google/gemma-3-1b-it": _GEMMA_3_1B,
+    "google/gemma-3-4b-pt": _GEMMA_3_4B,
+    "google/gemma-3-4b-it": _GEMMA_3_4B,
 }
+
+# What a Gemma 3's "text_config" leaves out.
+NESTED_DEFAULTS: Mapping[str, Any] = {**_of("gemma3", 262_208, 2304, 9216, 26, 8, 4, 256)}
+
+
+def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration itself, or its text part where it nests one (Gemma 3 from 4B on)."""
+    nested = config.get("text_config")
+    return {**NESTED_DEFAULTS, **nested} if isinstance(nested, Mapping) else config
+
+
+def norms(config: Mapping[str, Any]) -> Norms:
+    """The norms of one layer; a configuration that names no family is a Gemma 1."""
+    return FAMILY_NORMS.get(str(config.get("model_type", "gemma")), FAMILY_NORMS["gemma"])
 
 
 def weight_shapes(config: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    """The shape of every tensor of a Gemma 1 with a tied head: embedding, nine per layer, last norm."""
+    """The shape of every tensor of a Gemma with a tied head: embedding, each layer's matrices and norms, last norm."""
     vocab, width, ffn, depth, heads, kv_heads, head_dim = (int(config[key]) for key in NEEDED)
-    queries, keys = heads * head_dim, kv_heads * head_dim
+    queries, keys, gains = heads * head_dim, kv_heads * head_dim, norms(config)
     layer = [
         (width, queries), (width, keys), (width, keys), (queries, width),
-        (width, ffn), (width, ffn), (ffn, width), (width,), (width,),
+        (width, ffn), (width, ffn), (ffn, width), *[(width,)] * gains.width, *[(head_dim,)] * gains.head,
     ]  # fmt: skip
     return [(vocab, width), *(shape for _ in range(depth) for shape in layer), (width,)]
 
@@ -106,7 +152,7 @@ def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[s
     vocab, width, ffn, depth, heads, kv_heads, head_dim = (int(config[key]) for key in NEEDED)
     tokens = batch * length
     params = param_count(config)
-    per_token = 2 * width + 2 * heads * head_dim + 2 * kv_heads * head_dim + 3 * ffn
+    per_token = norms(config).width * width + 2 * heads * head_dim + 2 * kv_heads * head_dim + 3 * ffn
     at_logits = 3 * vocab * 4 * min(tokens, LOGITS_CHUNK_TOKENS) + vocab * width * bytes_each
     one_layer = tokens * per_token * bytes_each + 2 * batch * heads * length * length * 4
     if args.get("method") == "lora":

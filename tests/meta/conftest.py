@@ -104,7 +104,9 @@ def project_files(repository: Path) -> list[Path]:
         ).stdout  # fmt: skip
         files = [repository / os.fsdecode(name) for name in listed.split(b"\0") if name]
     else:
-        files = [path for path in repository.rglob("*") if path.is_file() and ".venv" not in path.parts]
+        files = [
+            path for path in repository.rglob("*") if path.is_file() and not {".venv", ".venv-parity"} & set(path.parts)
+        ]
     return sorted(path for path in files if path.is_file())
 
 

@@ -113,6 +113,15 @@ CHANGES: dict[str, list[Change]] = {
     "enum_device": [("version: 1\n", "version: 1\ndevice: gpus\n")],
     "enum_optimizer": [("num_train_steps: 10", "num_train_steps: 10\n      optimizer: adam")],
     "enum_family": [("model_type: gemma", "model_type: llama")],
+    "window_of_a_family_without": [("head_dim: 8,", "head_dim: 8, sliding_window: 64,")],
+    "cap_of_a_family_without": [
+        ("model_type: gemma", "model_type: gemma3_text"),
+        ("head_dim: 8,", "head_dim: 8, final_logit_softcapping: 30,"),
+    ],
+    "unknown_layer_type": [
+        ("model_type: gemma", "model_type: gemma2"),
+        ("head_dim: 8,", "head_dim: 8, layer_types: [sliding],"),
+    ],
     "version_two": [("version: 1\n", "version: 2\n")],
     "range_zero_steps": [("num_train_steps: 10", "num_train_steps: 0")],
     "range_negative_rate": [("num_train_steps: 10", "num_train_steps: 10\n      learning_rate: -1.0e-5")],

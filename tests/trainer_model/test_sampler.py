@@ -16,6 +16,7 @@ from flax import nnx
 from engine.errors import InputInvalid
 from engine.trainer.answers import Generation
 from engine.trainer.models import config_from_hf, create
+from engine.trainer.models.decoder import Decoder
 from engine.trainer.models.gemma import Gemma
 from engine.trainer.sampler import Sampler, generate
 from engine.trainer.sampling import Sampling
@@ -53,18 +54,10 @@ def bare(generations: list[Generation]) -> list[tuple[list[int], str, int, int]]
     return [(one.ids, one.finish_reason, one.prompt_tokens, one.new_tokens) for one in generations]
 
 
-def test_greedy_tokens_equal_pytorchs(golden: SimpleNamespace, make_model: Make) -> None:
+def test_greedy_tokens_equal_pytorchs(golden: SimpleNamespace, golden_model: Callable[..., Decoder]) -> None:
     """Prompts of different length in one batch give the tokens that PyTorch gives one by one without a cache."""
-    from engine.trainer.models import gemma
-
-    config = config_from_hf(golden.config)
-    weights = {}
-    for name, (stored, transposed) in gemma.HF_NAMES.items():
-        rows = [golden.weights[stored.format(i)] for i in range(config.num_hidden_layers if "{}" in stored else 1)]
-        parts = [jnp.asarray(row.T if transposed else row) for row in rows]
-        weights[name] = jnp.stack(parts) if "{}" in stored else parts[0]
     length = len(golden.greedy[0])
-    found = generate(Gemma(config, weights), golden.prompts, max_new_tokens=length, ends={}, pad_id=0, batch_size=4)
+    found = generate(golden_model(), golden.prompts, max_new_tokens=length, ends={}, pad_id=0, batch_size=4)
     assert [one.ids for one in found] == golden.greedy
 
 

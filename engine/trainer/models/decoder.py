@@ -33,6 +33,9 @@ from engine.trainer.models.table import WeightTable
 # (34.6 M parameters, 8 layers: 721 against 644). Deeper models would pay in compile time and memory.
 MAX_UNROLLED_LAYERS = 8
 
+# The window of a layer without one. Not max_position_embeddings: a longer text would silently get that as a window.
+ENDLESS = 2**31 - 1
+
 LAYER_INPUT = "layer_input"  # the name under which a remat policy finds what a layer is given
 
 # What the backward pass finds kept; the rest it makes again, from the cheapest in time to the cheapest in memory.
@@ -172,8 +175,7 @@ class Decoder(nnx.Module):
         if ropes is not None:
             found["rope"] = jnp.asarray(ropes, jnp.int32)
         if windows is not None:
-            endless = self.config.max_position_embeddings
-            found["window"] = jnp.asarray([endless if size is None else size for size in windows], jnp.int32)
+            found["window"] = jnp.asarray([ENDLESS if size is None else size for size in windows], jnp.int32)
         return found
 
     def stacked(self, dropout_key: jax.Array | None = None) -> dict[str, jax.Array]:

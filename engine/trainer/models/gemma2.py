@@ -54,11 +54,25 @@ class Gemma2Config(DecoderConfig):
         "tie_word_embeddings": (True,),
         "use_bidirectional_attention": (None, False),
     }
+    # The published 9B says its window twice.
+    ALSO_READ: ClassVar[frozenset[str]] = frozenset({"sliding_window_size"})
 
     def __post_init__(self) -> None:
         if not self.layer_types:
             pattern = tuple(FULL if index % 2 else SLIDING for index in range(self.num_hidden_layers))
             object.__setattr__(self, "layer_types", pattern)
+
+    @classmethod
+    def prepared(cls, mapping: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Finding]]:
+        """The mapping with its window under one name, and without a pattern that is null."""
+        found, again = dict(mapping), mapping.get("sliding_window_size")
+        window = found.setdefault("sliding_window", again) if again is not None else None
+        if found.get("layer_types", ()) is None:
+            del found["layer_types"]
+        if window == again:
+            return found, []
+        message = f'two windows: "sliding_window" is {window!r} and "sliding_window_size" is {again!r}'
+        return found, [("sliding_window", "M105", message, None)]
 
     def rope_to_hf(self) -> dict[str, Any]:
         """The plain rope, the activation, and the layers' types as a list."""

@@ -50,6 +50,9 @@ NESTED_DEFAULTS: Mapping[str, int] = {
     "num_key_value_heads": 4,
     "head_dim": 256,
 }
+# What the mapping around "text_config" says of the whole model, the text part included: 1 and 106 end its answers,
+# whatever transformers 5 writes as the text part's default.
+OUTER_KEYS = ("dtype", "torch_dtype", "eos_token_id", "tie_word_embeddings")
 # Weights of the 4B's files: the text part's names have one of these in front, the rest is not read.
 KEY_PREFIXES: Mapping[str, str] = {"language_model.model.": "model.", "model.language_model.": "model."}
 IGNORED_PREFIXES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
@@ -90,9 +93,14 @@ class Gemma3Config(DecoderConfig):
     @classmethod
     def prepared(cls, mapping: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Finding]]:
         """The text part, without the keys that only say what another key says as well."""
+        findings: list[Finding] = []
         if isinstance(mapping.get("text_config"), Mapping):
-            outer = {key: mapping[key] for key in ("dtype", "torch_dtype", "eos_token_id") if key in mapping}
-            mapping = {**NESTED_DEFAULTS, **outer, **mapping["text_config"]}
+            outer = {key: mapping[key] for key in OUTER_KEYS if key in mapping}
+            mapping = {**NESTED_DEFAULTS, **mapping["text_config"], **outer}
+            kind = mapping.get("model_type", cls.MODEL_TYPE)
+            if kind != cls.MODEL_TYPE:
+                message = f'"text_config.model_type": {kind!r} is not what Gemma 3 computes ({cls.MODEL_TYPE!r})'
+                findings.append(("text_config.model_type", "M105", message, None))
         found = dict(mapping)
         pattern = found.pop("sliding_window_pattern", found.pop("_sliding_window_pattern", None))
         found.pop("_sliding_window_pattern", None)
@@ -101,7 +109,7 @@ class Gemma3Config(DecoderConfig):
             depth = found.get("num_hidden_layers")
             if isinstance(pattern, int) and pattern > 0 and isinstance(depth, int):
                 found["layer_types"] = list(_pattern(pattern, depth))
-        return found, []
+        return found, findings
 
     @classmethod
     def rope_fields(cls) -> tuple[str, ...]:
@@ -178,6 +186,10 @@ def _pattern(every: int, depth: int) -> tuple[str, ...]:
 def _only_linear(parameters: Mapping[str, Any], path: str) -> list[Finding]:
     """Every key that asks for another kind of stretched positions than a division."""
     kinds = {"rope_type": ("default", "linear"), "type": ("default", "linear"), "partial_rotary_factor": (1.0,)}
+    said = parameters.get("rope_type", parameters.get("type", "default"))
+    if said == "default" and parameters.get("factor", 1.0) != 1.0:  # transformers would not divide by it
+        message = f'"{path}.factor": {parameters["factor"]!r} has a meaning with "rope_type": "linear" only'
+        return [(f"{path}.factor", "M105", message, None)]
     return [
         (f"{path}.{key}", "M105", f'"{path}.{key}": {value!r} is not what Gemma 3 computes', None)
         for key, value in parameters.items()
