@@ -65,7 +65,7 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[st
 
 
 def _load_data(job: Mapping[str, Any], args: TrainArgs, model: Model, emit: Emit, stopping: Stopping) -> Data:
-    cache = Path(job["cache"] or Path(job["work"]) / "cache")
+    cache = Path(job.get("cache") or Path(job["work"]) / "cache")
     rows = Path(job["rows"])
     return load_data(rows, model.tokenizer, args, cache=cache, render=job["render"], emit=emit, stopping=stopping)
 
