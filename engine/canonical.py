@@ -23,7 +23,7 @@ from typing import Any
 CHUNK_BYTES = 1 << 20
 
 # What a clock says, not what was computed: two runs of the same thing differ in these and in nothing else.
-MEASURED_KEYS = frozenset({"seconds", "milliseconds", "tokens_per_second"})
+MEASURED_KEYS = frozenset({"seconds", "milliseconds", "tokens_per_second", "input_wait_seconds", "input_wait_share"})
 
 
 def canonical_json(value: Any) -> bytes:

@@ -127,6 +127,8 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"the hub cannot be reached: using the earlier download of {_at(event)}, commit {event['commit'][:12]}"
     ),
     "hub_bad_file": lambda event: f"{event['file']} in the cache is damaged; it is removed and fetched again",
+    "tokenizing": lambda event: f"tokenized {number(event['done'])}/{number(event['total'])} rows",
+    "tokens_damaged": lambda event: f"the tokenized rows in the cache are unusable ({event['reason']}); made again",
     "compiled": lambda event: f"compiled in {duration(event['seconds'])}",
     "eval": lambda event: f"evaluated after train step {event['train_step']}: loss {number(event['eval_loss'])}",
     "checkpoint": lambda event: f"checkpoint at train step {event['train_step']}",
@@ -143,6 +145,7 @@ _SILENT = frozenset({"finished", "devices", "error"})  # the runner says these i
 PROGRESS: Mapping[str, tuple[str, str, str]] = {
     "train_step": ("train step", "train_step", "num_train_steps"),
     "generated": ("generated", "done", "total"),
+    "tokenizing": ("tokenized", "done", "total"),
     "download": ("fetching", "done_bytes", "total_bytes"),
 }
 

@@ -179,7 +179,7 @@ def _warnings(facts: Mapping[str, Any], train: Mapping[str, Any]) -> list[str]:
     for name, words in (("n_duplicates", "rows repeat an earlier prompt"), ("n_dropped", "rows were dropped")):
         if dataset.get(name):
             found.append(f"{dataset[name]} {words}")
-    for name, words in (("n_dropped", "dropped"), ("n_truncated", "truncated")):
+    for name, words in (("n_dropped", "dropped"), ("n_truncated", "truncated"), ("n_split", "cut into pieces")):
         if train.get(name):
             found.append(f"{train[name]} rows longer than seq_len were {words}")
     if (facts["score"] or {}).get("n_skipped"):

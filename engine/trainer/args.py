@@ -30,7 +30,7 @@ class TrainArgs:
     adam_eps: float
     dtype: Literal["float32", "bfloat16"]
     packing: bool
-    on_long_row: Literal["fail", "drop", "truncate"]
+    on_long_row: Literal["fail", "drop", "truncate", "split"]
     eval_rows: int
     eval_every_steps: int
     save_every_steps: int

@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from engine.errors import InputInvalid
 from engine.trainer.packing import Packed, permutation
 
 Batch = dict[str, np.ndarray[Any, np.dtype[np.int32]]]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 # A memo of a pure function: two epochs are what a step can touch unless an epoch is shorter than a step.
 _epoch = functools.lru_cache(maxsize=4)(permutation)
@@ -33,31 +35,42 @@ class DataOrder:
     per_step: int
     seed: int
 
-    def epoch(self, number: int) -> tuple[int, ...]:
+    def epoch(self, number: int) -> Array:
         """The permutation of epoch 0, 1, …"""
         return _epoch(self.n_sequences, self.seed, number)
 
-    def indices(self, train_step: int) -> list[int]:
+    def indices(self, train_step: int) -> Array:
         """The sequences of train step 1, 2, …, across the end of an epoch where it falls inside."""
         first = (train_step - 1) * self.per_step
-        found: list[int] = []
-        while len(found) < self.per_step:
-            epoch, offset = divmod(first + len(found), self.n_sequences)
-            found += self.epoch(epoch)[offset : offset + self.per_step - len(found)]
-        return found
+        found: list[Array] = []
+        missing = self.per_step
+        while missing:
+            epoch, offset = divmod(first + self.per_step - missing, self.n_sequences)
+            found.append(self.epoch(epoch)[offset : offset + missing])
+            missing -= len(found[-1])
+        return np.concatenate(found)
 
 
 def batch_at(packed: Packed, order: DataOrder, train_step: int, micro_batches: int) -> Batch:
-    """The arrays of :class:`Packed`, each i32[A, B, …] for A micro-batches of B sequences."""
+    """The arrays of :meth:`Packed.take`, each i32[A, B, …] for A micro-batches of B sequences.
+
+    Raises InputInvalid T118 where the sequences of a step do not divide into so many.
+    """
+    if order.per_step % micro_batches:
+        raise InputInvalid(
+            "T118",
+            f"a batch of {order.per_step} sequences does not divide into {micro_batches} micro-batches",
+            hint=f"{order.per_step - order.per_step % micro_batches or micro_batches} sequences would",
+        )
     chosen = packed.take(order.indices(train_step))
-    return {name: _split(array, micro_batches) for name, array in chosen.items()}
+    return {
+        name: array.reshape(micro_batches, order.per_step // micro_batches, *array.shape[1:])  # [A, B, …]
+        for name, array in chosen.items()
+    }
 
 
-def real_tokens(packed: Packed, order: DataOrder, first: int, last: int) -> int:
-    """Tokens, padding left out, that train steps ``first`` to ``last`` are fed."""
+def real_tokens(packed: Packed, order: DataOrder, train_steps: int) -> int:
+    """Tokens, padding left out, that the first ``train_steps`` are fed: whole epochs, and a part of the next."""
     each = packed.real_tokens
-    return sum(int(each[order.indices(train_step)].sum()) for train_step in range(first, last + 1))
-
-
-def _split(array: np.ndarray[Any, np.dtype[np.int32]], parts: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    return array.reshape(parts, array.shape[0] // parts, *array.shape[1:])  # [A, B, …]
+    epochs, rest = divmod(train_steps * order.per_step, order.n_sequences)
+    return epochs * int(each.sum()) + int(each[order.epoch(epochs)[:rest]].sum())

@@ -98,9 +98,9 @@ class Placement:
         return self._jax.tree.map(lambda leaf: self._put(leaf, largest_divisible(leaf.shape, self.devices)), tree)
 
     def batch(self, arrays: dict[str, Any], *, axis: int) -> dict[str, Any]:
-        """Sequences (on ``axis``) dealt out to the devices."""
+        """Sequences (on ``axis``) dealt out to the devices, and on their way there when this returns."""
         if self._mesh is None:
-            return arrays
+            return self._jax.device_put(arrays)  # type: ignore[no-any-return]
         return {name: self._put(array, axis) for name, array in arrays.items()}
 
     def _put(self, leaf: Any, axis: int | None) -> Any:

@@ -1,6 +1,6 @@
-"""What a training starts from: the job's model and rows, loaded, packed, and named by digests.
+"""What a training starts from: the job's model, loaded, and model and data named by digests.
 
-In: parts of the job. Out: :class:`Model`, :class:`Data`, and the identity that binds a checkpoint to them.
+In: parts of the job. Out: :class:`Model`, and the identity that binds a checkpoint to it and to the data.
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ from engine.canonical import digest_file
 from engine.errors import InputInvalid
 from engine.trainer import device, hub
 from engine.trainer.args import TrainArgs
+from engine.trainer.feed import Data
 from engine.trainer.models import config_from_hf, create
-from engine.trainer.packing import Packed, pack_rows, permutation
 from engine.trainer.process import Emit, Stopping
-from engine.trainer.rows import Fitted, TokenRow, fit_rows, read_token_rows
 from engine.trainer.tokenizer import Tokenizer, build_chars
 from engine.trainer.weights import load_folder
 
-WITHHOLDING_STREAM = (1 << 63) + 1  # apart from the draws of packing and of any epoch
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +38,6 @@ class Model:
     tokenizer: Tokenizer
     commit: str | None
     origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Packed training sequences, the rows withheld for the eval loss, and what did not fit.
-
-    ``n_boundary_merges``: rows whose whole text one tokenisation would have merged across prompt and answer.
-    """
-
-    packed: Packed
-    withheld: Packed | None
-    fitted: Fitted
-    n_rows: int
-    n_withheld: int
-    longest: int
-    n_boundary_merges: int
 
 
 def load_model(
@@ -117,37 +99,13 @@ def _tokenizer_keys(config: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str
     return ours
 
 
-def load_data(path: Path, tokenizer: Tokenizer, args: TrainArgs) -> Data:
-    """Tokenise, apply the length policy, withhold eval rows, pack. Raises InputInvalid T110 to T114, T117."""
-    rows = read_token_rows(path, tokenizer)
-    fitted = fit_rows(rows, args.seq_len, args.on_long_row)
-    if args.eval_rows >= len(fitted.rows):
-        raise InputInvalid(
-            "T117",
-            f"eval_rows {args.eval_rows} leaves nothing of {len(fitted.rows)} rows to train on",
-            hint="lower eval_rows",
-        )
-    withheld, kept = withhold(fitted.rows, args.eval_rows, args.seed)
-    packed = pack_rows(kept, args.seq_len, packing=args.packing, seed=args.seed)
-    eval_packed = pack_rows(withheld, args.seq_len, packing=args.packing) if withheld else None
-    longest = max(len(row.tokens) for row in fitted.rows)
-    merged = sum(row.boundary_merges > 0 for row in rows)
-    return Data(packed, eval_packed, fitted, len(kept), len(withheld), longest, merged)
-
-
-def withhold(rows: tuple[TokenRow, ...], count: int, seed: int) -> tuple[list[TokenRow], list[TokenRow]]:
-    """(withheld, kept): which rows is a pure function of the seed and the number of rows."""
-    chosen = set(permutation(len(rows), seed, WITHHOLDING_STREAM)[:count])
-    withheld = [row for index, row in enumerate(rows) if index in chosen]
-    return withheld, [row for index, row in enumerate(rows) if index not in chosen]
-
-
-def identity(job: Mapping[str, Any], args: TrainArgs, model: Model, data: Data) -> dict[str, Any]:
+def identity(args: TrainArgs, model: Model, data: Data) -> dict[str, Any]:
     """Everything a checkpoint depends on, by name, so that a refusal can say what differs."""
     return {
         "state_format": STATE_FORMAT,
-        "rows": digest_file(Path(job["rows"])),
-        "tokens": _tokens_digest(data),
+        "rows": data.rows_digest,
+        "tokens": data.tokens_digest,
+        "packing plan": data.plan_digest,
         "model weights": model.origin,
         **{f"model {key}": value for key, value in sorted(model.config.to_hf().items())},
         **{f"argument {key}": value for key, value in args.identity().items()},
@@ -155,14 +113,3 @@ def identity(job: Mapping[str, Any], args: TrainArgs, model: Model, data: Data) 
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
-
-
-def _tokens_digest(data: Data) -> str:
-    """Covers the tokenizer, the length policy and the packing, whatever they were."""
-    hasher = hashlib.sha256()
-    for packed in (data.packed, data.withheld):
-        if packed is not None:
-            for name, array in packed.take(range(packed.n_sequences)).items():
-                hasher.update(f"{name} {array.shape}".encode())
-                hasher.update(array.tobytes())
-    return hasher.hexdigest()

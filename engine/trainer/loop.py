@@ -38,23 +38,29 @@ def train(
     pause_after: Callable[[int], bool],
 ) -> Iterator[Done]:
     """Train steps ``first`` to ``last`` (1-based, both included)."""
-    waiting: tuple[int, Arrays] | None = None
+    waiting: tuple[int, Arrays, float] | None = None
     since = time.perf_counter()
     for train_step in range(first, last + 1):
-        state, metrics = step(state, batch_at(train_step))
+        asked = time.perf_counter()
+        batch = batch_at(train_step)
+        input_wait = time.perf_counter() - asked
+        state, metrics = step(state, batch)
         if waiting is not None:
             row, since = _fetch(*waiting, since)
             yield Done(waiting[0], row, None)
-        waiting = (train_step, metrics)
+        waiting = (train_step, metrics, input_wait)
         if pause_after(train_step) or train_step == last:
-            row, since = _fetch(train_step, metrics, since)
+            row, since = _fetch(*waiting, since)
             waiting = None
             yield Done(train_step, row, state)
             since = time.perf_counter()  # what the caller did meanwhile is not training time
 
 
-def _fetch(train_step: int, metrics: Arrays, since: float) -> tuple[dict[str, Any], float]:
-    """Wait for the numbers; seconds are those since the numbers of the step before."""
+def _fetch(train_step: int, metrics: Arrays, input_wait: float, since: float) -> tuple[dict[str, Any], float]:
+    """Wait for the numbers; seconds are those since the numbers of the step before.
+
+    ``input_wait`` is how long the step's batch was waited for, most often in the seconds of the row before.
+    """
     values = {name: value.item() for name, value in jax.device_get(metrics).items()}
     now = time.perf_counter()
     seconds = now - since
@@ -66,6 +72,7 @@ def _fetch(train_step: int, metrics: Arrays, since: float) -> tuple[dict[str, An
         "tokens": int(values["tokens"]),
         "tokens_per_second": round(values["real_tokens"] / seconds, 1),
         "seconds": round(seconds, 4),
+        "input_wait_seconds": round(input_wait, 6),
     }
     if values["skipped"]:  # nothing has moved; JSON has no word for what is no number
         row["skipped"] = True

@@ -16,7 +16,8 @@ from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
 from engine.errors import RunFailed
 from engine.trainer.adapter_files import save_adapter
 from engine.trainer.args import TrainArgs
-from engine.trainer.inputs import Data, Model
+from engine.trainer.feed import Data
+from engine.trainer.inputs import Model
 from engine.trainer.lora import LoraArgs, adapter_shapes, merged
 from engine.trainer.metrics import MetricsFile
 from engine.trainer.models import param_count
@@ -64,13 +65,16 @@ def export(
         **{key: facts[key] for key in ("devices", "platform", "device_kind", "libraries")},
         "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
         "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),
+        "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
         "model_sha256": digest_json(digest_tree(out / "model")),
         "model_commit": model.commit,
         "render": facts["render"],
         "n_rows": data.n_rows,
         "n_eval_rows": data.n_withheld,
-        "n_dropped": data.fitted.n_dropped,
-        "n_truncated": data.fitted.n_truncated,
+        "n_dropped": data.n_dropped,
+        "n_truncated": data.n_truncated,
+        "n_split": data.n_split,
+        "n_dropped_pieces": data.n_dropped_pieces,
         "real_token_share": round(data.packed.real_token_share, 4),
         "longest_row_tokens": data.longest,
         "n_boundary_merges": data.n_boundary_merges,

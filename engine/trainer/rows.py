@@ -11,16 +11,15 @@ checkpoint's chat template, where it has one (:mod:`engine.trainer.segments`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.segments import Segment, encode_segments, merged_boundaries, row_segments
 from engine.trainer.tokenizer import Tokenizer
 
-OnLongRow = Literal["fail", "drop", "truncate"]
+OnLongRow = Literal["fail", "drop", "truncate", "split"]
 SHOWN_ROWS = 20
 
 
@@ -37,49 +36,56 @@ class TokenRow:
     boundary_merges: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """Rows that fit, and how many did not."""
+class Findings:
+    """What is wrong with a file: the first ones in full, the others as a number."""
 
-    rows: tuple[TokenRow, ...]
-    n_dropped: int
-    n_truncated: int
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.shown: list[Diagnostic] = []
+        self.total = 0
+
+    def add(self, code: str, message: str, line: int, hint: str | None = None) -> None:
+        """One finding, in a line counted from 1."""
+        self.extend([Diagnostic(code, message, Where(self.file, line), hint)], 1)
+
+    def extend(self, found: Sequence[Diagnostic], total: int) -> None:
+        """Findings of another part of the file, and how many there were of them in all."""
+        self.shown += found[: SHOWN_ROWS - len(self.shown)]
+        self.total += total
+
+    def raise_if_any(self) -> None:
+        """Raises InputInvalid with those shown and, where there are more, how many."""
+        if not self.total:
+            return
+        more = self.total - len(self.shown)
+        last = [Diagnostic(self.shown[0].code, f"and {more} more rows", Where(self.file))] if more else []
+        raise InputInvalid.of([*self.shown, *last])
 
 
-def read_token_rows(path: Path, tokenizer: Tokenizer) -> list[TokenRow]:
-    """Every row of the file.
+def token_rows(data: bytes, first_line: int, tokenizer: Tokenizer, findings: Findings) -> list[TokenRow]:
+    """The rows of whole lines, the first of which is number ``first_line`` of the file.
 
-    Raises InputInvalid T110 (unreadable line), T111 (nothing trained), T112 (no row), M304 to M308 (tokenizer, template).
+    A line that is no row (T110), has nothing that is trained (T111), or is refused by the chat template (M306, M307)
+    goes to ``findings``. Raises InputInvalid M304, M305, M308 (tokenizer, template).
     """
-    problems: list[Diagnostic] = []
-    parsed = list(_parsed(path, tokenizer, problems))
+    parsed = list(_parsed(data, first_line, tokenizer, findings))
     encoded = iter(encode_segments([segment for _, segments, _ in parsed for segment in segments], tokenizer))
     merges = merged_boundaries([segments for _, segments, _ in parsed], tokenizer)
     rows = []
-    for (row_id, segments, number), merged in zip(parsed, merges, strict=True):
+    for (row_id, segments, line), merged in zip(parsed, merges, strict=True):
         ids = [next(encoded) for _ in segments]
         if not any(len(ids[index]) for index, segment in enumerate(segments) if segment.train):
-            problems.append(
-                Diagnostic(
-                    "T111",
-                    f'row "{row_id}" has no token that is trained',
-                    Where(str(path), number),
-                    "its answer is empty, or nothing of it is marked as trained",
-                )
-            )
+            hint = "its answer is empty, or nothing of it is marked as trained"
+            findings.add("T111", f'row "{row_id}" has no token that is trained', line, hint)
         rows.append(replace(token_row(row_id, segments, ids, tokenizer), boundary_merges=merged))
-    if not rows and not problems:
-        problems.append(Diagnostic("T112", "there is no row to train on", Where(str(path))))
-    if problems:
-        raise InputInvalid.of(_shown(problems, path))
     return rows
 
 
 def _parsed(
-    path: Path, tokenizer: Tokenizer, problems: list[Diagnostic]
+    data: bytes, first_line: int, tokenizer: Tokenizer, findings: Findings
 ) -> Iterator[tuple[str, Sequence[Segment], int]]:
-    """(id, segments, line number) of each readable line; the others go to ``problems``."""
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    """(id, segments, line number) of each readable line."""
+    for number, line in enumerate(data.split(b"\n"), start=first_line):
         if not line.strip():
             continue
         try:
@@ -89,22 +95,15 @@ def _parsed(
             ]
             if not all(isinstance(segment.text, str) for segment in segments):
                 raise TypeError("text is not a string")
+            if b"\\ud" in line.lower():  # half a surrogate pair is no text: encoding it raises
+                json.dumps(row, ensure_ascii=False).encode()
             yield str(row["id"]), row_segments(segments, row.get("messages"), tokenizer), number
         except InputInvalid as error:
             found = error.diagnostics[0]
-            problems.append(
-                replace(found, message=f'row "{row["id"]}": {found.message}', where=Where(str(path), number))
-            )
+            message, where = f'row "{row["id"]}": {found.message}', Where(findings.file, number)
+            findings.extend([replace(found, message=message, where=where)], 1)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(Diagnostic("T110", f"not a training row: {error!r}", Where(str(path), number)))
-
-
-def _shown(problems: Sequence[Diagnostic], path: Path) -> list[Diagnostic]:
-    """The first ones, and how many more there are."""
-    if len(problems) <= SHOWN_ROWS:
-        return list(problems)
-    more = Diagnostic(problems[0].code, f"and {len(problems) - SHOWN_ROWS} more rows", Where(str(path)))
-    return [*problems[:SHOWN_ROWS], more]
+            findings.add("T110", f"not a training row: {error!r}", number)
 
 
 def token_row(row_id: str, segments: Sequence[Segment], ids: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenRow:
@@ -119,41 +118,3 @@ def token_row(row_id: str, segments: Sequence[Segment], ids: Sequence[Sequence[i
             tokens.append(tokenizer.eos_id)
             mask.append(1)
     return TokenRow(row_id, tuple(tokens), tuple(mask))
-
-
-def fit_rows(rows: Iterable[TokenRow], seq_len: int, on_long_row: OnLongRow) -> Fitted:
-    """Apply the policy for rows longer than ``seq_len``. Raises InputInvalid T113 (fail), T114 (nothing left).
-
-    A row that loses all its trained tokens by ``truncate`` teaches nothing: it counts as dropped.
-    """
-    kept, long, truncated = [], [], 0
-    for row in rows:
-        if len(row.tokens) <= seq_len:
-            kept.append(row)
-            continue
-        long.append(row)
-        cut = replace(row, tokens=row.tokens[:seq_len], loss_mask=row.loss_mask[:seq_len])
-        if on_long_row == "truncate" and any(cut.loss_mask):
-            kept.append(cut)
-            truncated += 1
-    if long and on_long_row == "fail":
-        raise InputInvalid.of(_too_long(long, seq_len))
-    if not kept:
-        raise InputInvalid(
-            "T114",
-            f"no row is left to train on: all {len(long)} are longer than seq_len {seq_len}",
-            hint="raise seq_len",
-        )
-    return Fitted(tuple(kept), len(long) - truncated, truncated)
-
-
-def _too_long(rows: Sequence[TokenRow], seq_len: int) -> list[Diagnostic]:
-    longest = max(len(row.tokens) for row in rows)
-    hint = f"raise seq_len to {longest}, or declare on_long_row: drop or truncate"
-    found = [
-        Diagnostic("T113", f'row "{row.id}" has {len(row.tokens)} tokens, more than seq_len {seq_len}', hint=hint)
-        for row in rows[:SHOWN_ROWS]
-    ]
-    if len(rows) > SHOWN_ROWS:
-        found.append(Diagnostic("T113", f"and {len(rows) - SHOWN_ROWS} more rows are too long", hint=hint))
-    return found

@@ -28,7 +28,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, processors
 
-from engine.canonical import digest_text, pretty_json, write_atomic
+from engine.canonical import digest_bytes, digest_json, digest_text, pretty_json, write_atomic
 from engine.errors import InputInvalid, Where
 from engine.trainer.chat_template import ChatTemplate
 from engine.trainer.segments import Kind
@@ -114,6 +114,10 @@ class Tokenizer:
         if self.chat is not None and self.chat.turn_end is not None:
             found.add(self._raw.token_to_id(self.chat.turn_end))
         return frozenset(one for one in found if one is not None)
+
+    def digest(self) -> str:
+        """SHA-256 over the folder's files: what was tokenised with one is not taken for another's."""
+        return digest_json({name: digest_bytes(data) for name, data in self._files.items()})
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; no BOS, no EOS. Raises InputInvalid M304 if the vocabulary makes one of a text."""

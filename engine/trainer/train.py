@@ -7,8 +7,9 @@ In: the job, a mapping with
     stop_after_saves: null or after how many checkpoints to say ready_to_die and wait for the kill.
 
 Out: ``out/model/`` in Hugging Face's layout, ``out/metrics.jsonl``, ``out/train_report.json``; in ``work``: checkpoints
-and metrics that survive a kill. Events: those of engine.trainer.hub, note, started, restored, fallback, compiled, train_step (every
-``log_every_steps``, the first and the last), eval, checkpoint, ready_to_die, stopped, finished.
+and metrics that survive a kill; in ``cache`` (or ``work``, where it is null): the tokenised rows. Events: those of
+engine.trainer.hub, tokenizing (every second, where it takes so long), tokens_damaged, started, restored, fallback,
+compiled, train_step (every ``log_every_steps``, the first and the last), eval, checkpoint, ready_to_die, stopped, finished.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ from engine.trainer import device
 from engine.trainer.args import TrainArgs
 from engine.trainer.batches import DataOrder, batch_at, real_tokens
 from engine.trainer.checkpoint import Checkpoints
+from engine.trainer.feed import Data, load_data
 from engine.trainer.fitting import compile_fitting, effective, how_of, limit_bytes
 from engine.trainer.guard import Skips
-from engine.trainer.inputs import Data, Model, identity, load_data, load_model
+from engine.trainer.inputs import Model, identity, load_model
 from engine.trainer.loop import Done, train
 from engine.trainer.lora import LoraArgs, attach
 from engine.trainer.metrics import MetricsFile, mismatch
 from engine.trainer.models import param_count
 from engine.trainer.packing import Packed
+from engine.trainer.prefetch import Prefetch
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.report import export
+from engine.trainer.token_store import Stopped
 from engine.trainer.train_step import State, init_state, make_eval_loss, merge, trained
 
 WAIT_SECONDS = 0.05
@@ -46,7 +50,11 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[st
     args, machine = TrainArgs.of(job["args"]), device.describe(job["device"])
     placement = device.Placement()
     model = load_model(job["model"], args.dtype, args.seed, emit, stopping, placement=placement)
-    data = load_data(Path(job["rows"]), model.tokenizer, args)
+    try:
+        data = _load_data(job, args, model, emit, stopping)
+    except Stopped:
+        emit({"event": "stopped", "train_step": 0})
+        return {"stopped": True, "train_step": 0}
     emit(_started(model, data, args, machine, placement.devices))
     training = Training(job, args, model, data, placement, emit=emit, stopping=stopping)
     with closing(training.metrics):
@@ -56,6 +64,12 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[st
         report = training.export(machine)
     emit({"event": "finished", "report": report})
     return report
+
+
+def _load_data(job: Mapping[str, Any], args: TrainArgs, model: Model, emit: Emit, stopping: Stopping) -> Data:
+    cache = Path(job.get("cache") or Path(job["work"]) / "cache")
+    rows = Path(job["rows"])
+    return load_data(rows, model.tokenizer, args, cache=cache, render=job["render"], emit=emit, stopping=stopping)
 
 
 def _started(model: Model, data: Data, args: TrainArgs, machine: Mapping[str, Any], devices: int) -> dict[str, Any]:
@@ -105,7 +119,7 @@ class Training:
         self.checkpoints = Checkpoints(
             work / "checkpoints",
             keep=self.args.keep_checkpoints,
-            identity=identity(self.job, self.args, self.model, self.data),
+            identity=identity(self.args, self.model, self.data),
         )
         self.graphdef, fresh = init_state(with_method(self.model.module, self.args), self.args)
         fresh = self._placement.state(fresh)
@@ -131,13 +145,14 @@ class Training:
         self._emit({"event": "compiled", "seconds": seconds, **effective(self.args, how)})
         began, first = time.perf_counter(), self.train_step + 1
         state, self.state = self.state, {}
-        steps = train(step, state, self._batch, first=first, last=self.last, pause_after=self._pauses)
-        del state  # donated: nobody else may hold it
-        for done in steps:
-            self._take(done, began, first)
-            if done.state is not None and self._stopping() and done.train_step < self.last:
-                self._save()
-                return False
+        with Prefetch(self._batch, first=first, last=self.last) as batches:
+            steps = train(step, state, batches, first=first, last=self.last, pause_after=self._pauses)
+            del state  # donated: nobody else may hold it
+            for done in steps:
+                self._take(done, began, first)
+                if done.state is not None and self._stopping() and done.train_step < self.last:
+                    self._save()
+                    return False
         return True
 
     def _batch(self, train_step: int) -> dict[str, Any]:
@@ -221,7 +236,7 @@ class Training:
 
     def export(self, machine: Mapping[str, Any]) -> dict[str, Any]:
         """Write the results; returns the report."""
-        seen = real_tokens(self.data.packed, self._order, 1, self.train_step)
+        seen = real_tokens(self.data.packed, self._order, self.train_step)
         facts = {**machine, "render": self.job["render"], "tokens_seen": seen, "base": self._base()}
         return export(
             Path(self.job["out"]),

@@ -135,6 +135,22 @@ def test_a_terminal_gets_the_live_display(monkeypatch):
         assert line in text
 
 
+def test_the_live_display_has_a_bar_for_tokenising(monkeypatch):
+    """Tokenising moves a bar of its own name, and training takes it over."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    console = make_console(stream=stream)
+    console.step_started(_planned("train", "train_sft", "trains the model"), 1, 1)
+    for event, words in (({"event": "tokenizing", "done": 7, "total": 9}, "tokenized"),
+                         (_train_step(6, 2.5, 7312.4, 113.0), "train step")):  # fmt: skip
+        console.event(event)
+        console._progress.refresh()
+        assert words in stream.getvalue()
+    assert "7/9" in stream.getvalue()
+    console.close()
+
+
 def test_no_color_is_honoured(monkeypatch):
     """With NO_COLOR the live display has no colours."""
     monkeypatch.setenv("NO_COLOR", "1")
@@ -184,6 +200,9 @@ def test_tee_passes_everything_on():
     [
         ({"event": "generated", "done": 64, "total": 100, "tokens_per_second": 812.4},
          "generated 64/100 · 812 tokens/s"),
+        ({"event": "tokenizing", "done": 12_000, "total": 1_000_000}, "tokenized 12,000/1,000,000 rows"),
+        ({"event": "tokens_damaged", "reason": "tokens.bin: not the bytes that were written"},
+         "the tokenized rows in the cache are unusable (tokens.bin: not the bytes that were written); made again"),
         ({"event": "ready_to_die", "train_step": 1}, "checkpoint 1 is safe; killing the trainer on purpose"),
         ({"event": "stopped", "train_step": 7}, "stopped after train step 7; state saved"),
         ({"event": "started"}, "started"),

@@ -24,8 +24,9 @@ from engine.data import (
 )
 from engine.errors import InputInvalid
 from engine.jobs import write_prompts
+from engine.trainer import rows as rows_module
 from engine.trainer.generate import read_prompts
-from engine.trainer.rows import TokenRow, read_token_rows
+from engine.trainer.rows import Findings, TokenRow
 from engine.trainer.segments import Segment, encode_segments, merged_boundaries, prompt_ids
 from engine.trainer.tokenizer import Tokenizer
 
@@ -44,13 +45,14 @@ def row_of(render: str, prompt: str, answer: str) -> Row:
 
 
 @pytest.fixture
-def token_rows(tmp_path: Path) -> Callable[[Sequence[Row], Tokenizer], list[TokenRow]]:
+def token_rows() -> Callable[[Sequence[Row], Tokenizer], list[TokenRow]]:
     """Rows through rows.jsonl, as the pipeline hands them on."""
 
     def make(rows: Sequence[Row], tokenizer: Tokenizer) -> list[TokenRow]:
-        path = tmp_path / "rows.jsonl"
-        path.write_text("".join(json.dumps(render_row(row).as_json()) + "\n" for row in rows))
-        return read_token_rows(path, tokenizer)
+        text, findings = "\n".join(json.dumps(render_row(row).as_json()) for row in rows), Findings("rows.jsonl")
+        found = rows_module.token_rows(text.encode(), 1, tokenizer, findings)
+        findings.raise_if_any()
+        return found
 
     return make
 
@@ -180,7 +182,7 @@ def test_the_count_is_that_of_the_plain_definition(
 
 
 def test_rows_carry_their_count(tokenizers_by_name: dict[str, Tokenizer], token_rows: Any) -> None:
-    """read_token_rows says of each row how many merges its boundaries prevented."""
+    """Each row says how many merges its boundaries prevented."""
     rows = [Row("a", PromptCompletion("Go:", "\nx")), Row("b", PromptCompletion("Go:", "x"))]
     assert [row.boundary_merges for row in token_rows(rows, tokenizers_by_name["gemma"])] == [1, 0]
 

@@ -224,7 +224,7 @@ def same_training() -> Callable[[Job, Job], None]:
 def metrics(job: Job) -> list[dict[str, Any]]:
     """Rows without what a clock says."""
     lines = (Path(job["out"]) / "metrics.jsonl").read_text().splitlines()
-    timed = ("seconds", "tokens_per_second")
+    timed = ("seconds", "tokens_per_second", "input_wait_seconds")
     return [{key: value for key, value in json.loads(line).items() if key not in timed} for line in lines]
 
 

@@ -128,9 +128,26 @@ def test_killed_while_saving(
 def test_compiled_again_is_the_same(
     whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None]
 ) -> None:
-    """A training whose step is compiled afresh ends with the bytes of one that took it from the cache."""
+    """Without a cache the step is compiled afresh, the tokens lie in the work folder, and the bytes are the same."""
     job = make_job("fresh", num_train_steps=20, save_every_steps=2)
     assert child({**job, "cache": None}).finish() == 0
+    assert list((Path(job["work"]) / "cache" / "tokens").glob("*/header.json"))
+    same_training(whole, job)
+
+
+def test_tokenised_by_workers_is_the_same(
+    whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None], tmp_path: Path,
+    jax_cache: Path,
+) -> None:  # fmt: skip
+    """Where the rows are so many that processes tokenise them, the training is the same, and events are all that is said."""
+    cache = tmp_path / "cache"
+    shutil.copytree(jax_cache / "jax", cache / "jax")
+    job = make_job("workers", num_train_steps=20, save_every_steps=2)
+    run = child(
+        {**job, "cache": str(cache)}, prelude="from engine.trainer import tokenizing; tokenizing.POOL_BYTES = 0"
+    )
+    assert run.finish() == 0
+    assert run.stderr_path.read_text() == ""
     same_training(whole, job)
 
 

@@ -96,7 +96,8 @@ def test_what_is_written(make_job: Callable[..., Any], train_here: Train) -> Non
     rows = [json.loads(line) for line in (Path(job["out"]) / "metrics.jsonl").read_text().splitlines()]
     assert [row["train_step"] for row in rows] == list(range(1, 13))
     assert [row["train_step"] for row in rows if "eval_loss" in row] == [5, 10, 12]
-    plain = {"train_step", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "seconds"}
+    plain = {"train_step", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "seconds",
+             "input_wait_seconds"}  # fmt: skip
     assert all(set(row) - {"eval_loss"} == plain for row in rows)
     report = events[-1]["report"]
     assert report == json.loads((Path(job["out"]) / "train_report.json").read_text())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.errors import InputInvalid
-from engine.trainer.rows import TokenRow, fit_rows, read_token_rows
+from engine.trainer.rows import Findings, TokenRow, token_rows
 from engine.trainer.tokenizer import build_chars
 
 CHARS = build_chars()
@@ -18,11 +17,13 @@ BOS, EOS = CHARS.bos_id, CHARS.eos_id
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Callable[..., list[TokenRow]]:
+def read() -> Callable[..., list[TokenRow]]:
     def run(*rows: Any) -> list[TokenRow]:
-        path = tmp_path / "rows.jsonl"
-        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-        return read_token_rows(path, CHARS)
+        text = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
+        findings = Findings("rows.jsonl")
+        found = token_rows(text.encode(), 1, CHARS, findings)
+        findings.raise_if_any()
+        return found
 
     return run
 
@@ -82,7 +83,16 @@ def test_a_row_without_trained_text_is_refused(read: Callable[..., list[TokenRow
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", "null", '{"id": "a"}', '{"id": "a", "segments": [{"text": 5, "train": true}]}', '"x"']
+    "line",
+    [
+        "{",
+        "[]",
+        "null",
+        '{"id": "a"}',
+        '{"id": "a", "segments": [{"text": 5, "train": true}]}',
+        '"x"',
+        '{"id": "a", "segments": [{"text": "half of a pair: \\ud83d", "train": true}]}',
+    ],
 )
 def test_a_broken_line_is_named(read: Callable[..., list[TokenRow]], line: str) -> None:
     """A line that is no row is reported with its number."""
@@ -100,46 +110,12 @@ def test_many_broken_lines_are_counted(read: Callable[..., list[TokenRow]]) -> N
     assert caught.value.diagnostics[-1].message == "and 5 more rows"
 
 
-def test_an_empty_file_is_refused(read: Callable[..., list[TokenRow]]) -> None:
-    """Nothing to train on is an error."""
-    with pytest.raises(InputInvalid, match="no row to train on"):
-        read()
-
-
-ROWS = [TokenRow(f"r{index}", (2, *range(4, 4 + length), 1), (0, *[0] * (length - 2), 1, 1, 1)) for index, length in
-        enumerate((3, 8, 9))]  # fmt: skip
-
-
-def test_long_rows_fail_by_default() -> None:
-    """fail: every long row is named, with the seq_len that would do."""
-    with pytest.raises(InputInvalid) as caught:
-        fit_rows(ROWS, 6, "fail")
-    assert [found.message.split('"')[1] for found in caught.value.diagnostics] == ["r1", "r2"]
-    assert "raise seq_len to 11" in (caught.value.diagnostics[0].hint or "")
-
-
-def test_many_long_rows_are_counted() -> None:
-    """Twenty long rows are named, the rest is a number."""
-    with pytest.raises(InputInvalid) as caught:
-        fit_rows([ROWS[2]] * 30, 6, "fail")
-    assert len(caught.value.diagnostics) == 21
-    assert "10 more rows" in caught.value.diagnostics[-1].message
-
-
-def test_long_rows_are_dropped_and_counted() -> None:
-    """drop: only those that fit remain; the others are counted."""
-    fitted = fit_rows(ROWS, 6, "drop")
-    assert ([row.id for row in fitted.rows], fitted.n_dropped, fitted.n_truncated) == (["r0"], 2, 0)
-
-
-def test_long_rows_are_cut_and_counted() -> None:
-    """truncate: the end is cut off; a row that loses all its trained tokens counts as dropped."""
-    fitted = fit_rows(ROWS, 8, "truncate")
-    assert [len(row.tokens) for row in fitted.rows] == [5, 8]
-    assert (fitted.n_dropped, fitted.n_truncated) == (1, 1)
-
-
-def test_no_row_left_is_refused() -> None:
-    """Dropping everything is an error, not an empty training."""
-    with pytest.raises(InputInvalid, match="no row is left"):
-        fit_rows(ROWS, 2, "drop")
+def test_findings_of_parts_are_those_of_the_whole() -> None:
+    """Looked through part by part, a file's findings are numbered and counted as in one go."""
+    whole, parts = Findings("f"), Findings("f")
+    token_rows(b"\n".join([b"{"] * 30), 1, CHARS, whole)
+    for first in (1, 11, 21):
+        part = Findings("f")
+        token_rows(b"\n".join([b"{"] * 10), first, CHARS, part)
+        parts.extend(part.shown, part.total)
+    assert (parts.shown, parts.total) == (whole.shown, whole.total)

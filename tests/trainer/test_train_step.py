@@ -29,8 +29,8 @@ def _per_token(model: Any, rows: Any, *, packing: bool) -> list[tuple[int, float
     packed = pack_rows(rows, 48, packing=packing, seed=0)
     batch = packed.take(range(packed.n_sequences))
     losses = np.asarray(_losses(model, batch))
-    counts = packed.target_weights.astype(bool)
-    pairs = zip(packed.target_ids[counts].tolist(), losses[counts].tolist(), strict=True)
+    counts = batch["target_weights"].astype(bool)
+    pairs = zip(batch["target_ids"][counts].tolist(), losses[counts].tolist(), strict=True)
     return sorted(pairs)
 
 

@@ -1,0 +1,224 @@
+"""Named flat arrays in a folder: written in pieces, published whole, opened by memory-mapping.
+
+    tokens.bin, offsets.bin, …    the arrays, little-endian, one after the other value
+    header.json                   the mark: dtype, length and SHA-256 of each, facts, and a digest of itself
+
+In: arrays to append, facts to keep. Out: :class:`Arrays`, whose pages are read when they are touched and can be taken
+back by the system at any time, so that a big folder costs no more memory than a small one. A folder is written under
+another name, synced, and renamed: half of one is never seen. What a killed writer left is gone on with, if every byte
+of it is what its last note says; else it is begun again.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "squares"
+    >>> with Writer(folder, {"squares": "<i4"}) as writer:
+    ...     writer.append("squares", np.arange(4) ** 2)
+    ...     found = writer.publish({"note": "four of them"})
+    >>> found.arrays["squares"].tolist(), found.facts
+    ([0, 1, 4, 9], {'note': 'four of them'})
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+
+from engine.canonical import CHUNK_BYTES, digest_file, digest_json, fsync_dir, pretty_json, write_atomic
+
+HEADER, NOTE = "header.json", "note.json"
+# Up to here every byte is checked whenever a folder is opened (about 0.1 s); beyond, sizes and the header are.
+CHECKED_BYTES = 64 << 20
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """The arrays by name (read-only), the facts written with them, and the digest of all their bytes."""
+
+    arrays: Mapping[str, Array]
+    facts: Mapping[str, Any]
+    digest: str
+
+
+def open_arrays(folder: Path, *, verify: bool = False) -> Arrays | str:
+    """Map what was published there, or say why it cannot be trusted.
+
+    Sizes and the header are checked always, every byte where there are few or with ``verify``.
+    """
+    try:
+        header = json.loads((folder / HEADER).read_bytes())
+        expected = header.pop("header_sha256")
+        if digest_json(header) != expected:
+            return f"{HEADER} is damaged"
+        columns, facts = header["columns"], header["facts"]
+    except FileNotFoundError:
+        return f"{HEADER} is missing"
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return f"{HEADER} is damaged"
+    for name, column in columns.items():
+        path = folder / f"{name}.bin"
+        if not path.is_file() or path.stat().st_size != _bytes(column):
+            return f"{path.name} is missing or has another size"
+    if verify or sum(map(_bytes, columns.values())) <= CHECKED_BYTES:
+        damaged = [name for name, column in columns.items() if digest_file(folder / f"{name}.bin") != column["sha256"]]
+        if damaged:
+            return f"{', '.join(f'{name}.bin' for name in damaged)}: not the bytes that were written"
+    return Arrays({name: _map(folder, name, column) for name, column in columns.items()}, facts, header["digest"])
+
+
+def _bytes(column: Mapping[str, Any]) -> int:
+    return int(column["length"] * np.dtype(column["dtype"]).itemsize)
+
+
+def _map(folder: Path, name: str, column: Mapping[str, Any]) -> Array:
+    dtype = np.dtype(column["dtype"])
+    if not column["length"]:
+        return np.zeros(0, dtype)  # nothing cannot be mapped
+    # A plain array over the map: numpy's subclass would make every slice slower.
+    return np.asarray(np.memmap(folder / f"{name}.bin", dtype, "r"))
+
+
+def open_or_build(
+    folder: Path, build: Callable[[], Arrays], on_damage: Callable[[str], None] = lambda _: None
+) -> tuple[Arrays, bool]:
+    """(arrays, whether they were there already). ``build`` runs under the lock, where nobody built before it.
+
+    What is there and damaged is said to ``on_damage`` and made again.
+    """
+    found = open_arrays(folder)
+    if isinstance(found, Arrays):
+        return found, True
+    with only_builder(folder):
+        found = open_arrays(folder)
+        if isinstance(found, Arrays):
+            return found, True
+        if folder.exists():
+            on_damage(found)
+        return build(), False
+
+
+def code_digest(*modules: str) -> str:
+    """SHA-256 of the source of these modules: what code made is made again when the code is another."""
+    return digest_json({name: digest_file(Path(sys.modules[name].__file__ or "")) for name in modules})
+
+
+@contextmanager
+def only_builder(folder: Path) -> Iterator[None]:
+    """Hold the kernel lock of this folder's name; waits while another process builds it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+class Writer:
+    """Appends to the arrays of a folder that nobody sees yet. Hold :func:`only_builder` around it."""
+
+    def __init__(self, folder: Path, dtypes: Mapping[str, str], key: Any = None) -> None:
+        """``key``: what the content is made from; a half-made folder of another key is begun again."""
+        self._final, self._staging = folder, folder.with_name(f"{folder.name}.partial")
+        self._dtypes, self._key = dict(dtypes), digest_json(key)
+        self._hashers = {name: hashlib.sha256() for name in dtypes}
+        self._lengths = dict.fromkeys(dtypes, 0)
+        self.note: Mapping[str, Any] | None = self._go_on()
+        if self.note is None:
+            self._hashers = {name: hashlib.sha256() for name in dtypes}
+            self._lengths = dict.fromkeys(dtypes, 0)
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging.mkdir(parents=True)
+        self._streams: dict[str, IO[bytes]] = {name: self._path(name).open("ab") for name in dtypes}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+        if isinstance(error, OSError):  # a full disk needs the room
+            shutil.rmtree(self._staging, ignore_errors=True)
+
+    def append(self, name: str, values: Array) -> None:
+        """Add values to an array. Raises ValueError where its dtype cannot hold one of them."""
+        dtype = np.dtype(self._dtypes[name])
+        if values.dtype != dtype:
+            fitting = values.astype(dtype)
+            if not np.array_equal(fitting, values):
+                raise ValueError(f"{name}: a value does not fit into {dtype}")
+            values = fitting
+        data = values.tobytes()
+        self._streams[name].write(data)
+        self._hashers[name].update(data)
+        self._lengths[name] += len(values)
+
+    def length(self, name: str) -> int:
+        """Values in an array so far."""
+        return self._lengths[name]
+
+    def remember(self, note: Mapping[str, Any]) -> None:
+        """From here a later writer can go on; it finds ``note`` in its own :attr:`note`."""
+        for stream in self._streams.values():
+            stream.flush()
+        write_atomic(self._staging / NOTE, pretty_json({"key": self._key, "note": note, "columns": self._columns()}))
+
+    def publish(self, facts: Mapping[str, Any]) -> Arrays:
+        """Sync, mark, rename. What lay under the name before gives way."""
+        for stream in self._streams.values():
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._close()
+        (self._staging / NOTE).unlink(missing_ok=True)
+        columns = self._columns()
+        digest = digest_json(columns)
+        header = {"columns": columns, "facts": dict(facts), "digest": digest}
+        write_atomic(self._staging / HEADER, pretty_json({**header, "header_sha256": digest_json(header)}))
+        shutil.rmtree(self._final, ignore_errors=True)
+        os.rename(self._staging, self._final)
+        fsync_dir(self._final.parent)
+        arrays = {name: _map(self._final, name, column) for name, column in columns.items()}
+        return Arrays(arrays, facts, digest)
+
+    def _columns(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {"dtype": dtype, "length": self._lengths[name], "sha256": self._hashers[name].hexdigest()}
+            for name, dtype in self._dtypes.items()
+        }
+
+    def _go_on(self) -> Mapping[str, Any] | None:
+        """The last note of a writer before us, its files cut back to it; None where they are not what it says."""
+        try:
+            left = json.loads((self._staging / NOTE).read_bytes())
+            if left["key"] != self._key or left["columns"].keys() != self._dtypes.keys():
+                return None
+            for name, column in left["columns"].items():
+                self._take_over(name, column)
+            note: Mapping[str, Any] = left["note"]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return None
+        return note if self._columns() == left["columns"] else None
+
+    def _take_over(self, name: str, column: Mapping[str, Any]) -> None:
+        os.truncate(self._path(name), _bytes(column))
+        self._lengths[name] = column["length"]
+        with self._path(name).open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                self._hashers[name].update(chunk)
+
+    def _path(self, name: str) -> Path:
+        return self._staging / f"{name}.bin"
+
+    def _close(self) -> None:
+        for stream in self._streams.values():
+            with suppress(OSError):  # what matters was flushed, and a flush that failed has been said
+                stream.close()
