@@ -27,7 +27,7 @@ from flax import nnx
 
 from engine.trainer.models import config_from_hf, create, family_of, param_count
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.weight_table import stored_rows
+from engine.trainer.weights.table import slots
 
 SIZES = {"batch": 8, "length": 256, "width": 512, "ffn": 2048, "layers": 8, "heads": 8, "kv_heads": 2, "head_dim": 64,
          "vocab": 8192, "window": 128}  # fmt: skip
@@ -77,10 +77,10 @@ def theirs(model: Decoder, tokens: np.ndarray) -> tuple[dict[str, Case], np.ndar
 
     mapping = model.config.to_hf()
     peer = AutoModelForCausalLM.from_config(AutoConfig.for_model(mapping.pop("model_type"), **mapping)).float()
-    weights: dict[str, Any] = {}
-    for name, array in model.weights().items():
-        stored = stored_rows(family_of(model.config), name, np.asarray(array))
-        weights |= {key: torch.from_numpy(row.copy()) for key, row in stored.items()}
+    weights, leaves = {}, {name: np.asarray(array) for name, array in model.weights().items()}
+    for slot in slots(family_of(model.config), model.config):
+        part = leaves[slot.leaf] if slot.layer is None else leaves[slot.leaf][slot.layer]
+        weights[slot.stored_name] = torch.from_numpy((part.T if slot.is_matrix else part).copy())
     missing, unknown = peer.load_state_dict(weights, strict=False)
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied

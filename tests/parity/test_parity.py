@@ -19,8 +19,8 @@ from engine.trainer.models import config_from_hf, decoder, family_of
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.sampler import generate
 from engine.trainer.tokenizer import build_chars
-from engine.trainer.weight_table import stored_rows
 from engine.trainer.weights import load_folder, save_folder
+from engine.trainer.weights.table import slots
 
 pytestmark = [
     pytest.mark.parity,
@@ -77,9 +77,10 @@ def computed(ours: Decoder, tokens: np.ndarray, compare: ModuleType) -> SimpleNa
         return compare.mean_loss(logits, jnp.asarray(tokens)), logits
 
     (loss, logits), grads = jax.jit(jax.value_and_grad(both, has_aux=True))(state)
-    stored: dict[str, Any] = {}
-    for name, array in nnx.merge(graph, grads).weights().items():
-        stored |= stored_rows(family_of(ours.config), name, np.asarray(array))
+    stored, leaves = {}, nnx.merge(graph, grads).weights()
+    for slot in slots(family_of(ours.config), ours.config):
+        part = np.asarray(leaves[slot.leaf] if slot.layer is None else leaves[slot.leaf][slot.layer])
+        stored[slot.stored_name] = part.T if slot.is_matrix else part
     return SimpleNamespace(logits=np.asarray(logits), loss=float(loss), grads=stored)
 
 

@@ -17,7 +17,7 @@ from flax import nnx
 
 from engine.trainer.models import FAMILIES, config_from_hf, decoder, family_of
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.weight_table import stored_rows
+from engine.trainer.weights.table import slots
 
 Draw = Callable[..., tuple[jax.Array, jax.Array]]
 Make = Callable[..., Decoder]
@@ -55,9 +55,10 @@ def computed(golden: SimpleNamespace, golden_model: Make, compare: ModuleType) -
         if golden.loss is None:
             return SimpleNamespace(logits=jax.jit(both)(state)[1])
         (loss, logits), grads = jax.jit(jax.value_and_grad(both, has_aux=True))(state)
-    stored: dict[str, Any] = {}
-    for name, array in nnx.merge(graph, grads).weights().items():
-        stored |= stored_rows(family_of(model.config), name, np.asarray(array))
+    stored, leaves = {}, nnx.merge(graph, grads).weights()
+    for slot in slots(family_of(model.config), model.config):
+        part = np.asarray(leaves[slot.leaf] if slot.layer is None else leaves[slot.leaf][slot.layer])
+        stored[slot.stored_name] = part.T if slot.is_matrix else part
     return SimpleNamespace(logits=logits, loss=float(loss), grads=stored)
 
 
