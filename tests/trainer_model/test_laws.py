@@ -46,10 +46,11 @@ def test_packed_rows_equal_rows_by_themselves(make_model: Make, tokens_and_posit
     """What a row computes is the same alone and packed behind another, token by token."""
     model = make_model(model_type=model_type)
     tokens, positions = tokens_and_positions(1, 12)
-    first, second = (model(part, positions=positions[:, :6]) for part in (tokens[:, :6], tokens[:, 6:]))
+    alone = jax.jit(model.__call__)
+    first, second = (alone(part, positions=positions[:, :6]) for part in (tokens[:, :6], tokens[:, 6:]))
     restarted = jnp.concatenate([positions[:, :6], positions[:, :6]], axis=1)
     segments = jnp.repeat(jnp.array([[1, 2]], jnp.int32), 6, axis=1)
-    packed = model(tokens, positions=restarted, segment_ids=segments)
+    packed = jax.jit(model.__call__)(tokens, positions=restarted, segment_ids=segments)
     np.testing.assert_allclose(packed, jnp.concatenate([first, second], axis=1), atol=5e-6)
 
 
@@ -64,7 +65,7 @@ def probe(model: Decoder, row: int, segments: jax.Array | None = None) -> jax.Ar
         changed = type(model)(model.config, weights | {"embed": table})
         return changed.hidden(tokens, positions=positions, segment_ids=segments)[0, row].sum()
 
-    return jnp.abs(jax.grad(out)(weights["embed"]))[4:12].sum(axis=1)
+    return jnp.abs(jax.jit(jax.grad(out))(weights["embed"]))[4:12].sum(axis=1)
 
 
 @pytest.mark.usefixtures("as_a_loop")
@@ -87,22 +88,13 @@ def test_no_gradient_flows_between_segments(make_model: Make, model_type: str) -
 @pytest.mark.usefixtures("as_a_loop")
 @pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text"])
 def test_a_window_limits_what_a_layer_sees(make_model: Make, model_type: str) -> None:
-    """A layer with a window of 3 sees itself and two before, exactly; two of them see two further; one without sees all."""
-    keys = {"model_type": model_type, "sliding_window": 3}
-    one = probe(make_model(num_hidden_layers=1, layer_types=[SLIDING], **keys), 7)
-    two = probe(make_model(num_hidden_layers=2, layer_types=[SLIDING, SLIDING], **keys), 7)
-    full = probe(make_model(num_hidden_layers=2, layer_types=[SLIDING, FULL], **keys), 7)
-    assert (one > 0).tolist() == [False] * 5 + [True] * 3
-    assert (two > 0).tolist() == [False] * 3 + [True] * 5
+    """Two layers with a window of 3 see a token and four before it, exactly; a layer without one sees all, whatever the
+    context the model was made for: max_position_embeddings is no hidden window."""
+    keys = {"model_type": model_type, "sliding_window": 3, "num_hidden_layers": 2, "max_position_embeddings": 4}
+    windowed = probe(make_model(layer_types=[SLIDING, SLIDING], **keys), 7)
+    full = probe(make_model(layer_types=[SLIDING, FULL], **keys), 7)
+    assert (windowed > 0).tolist() == [False] * 3 + [True] * 5
     assert (full > 0).all()
-
-
-@pytest.mark.usefixtures("as_a_loop")
-@pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text"])
-def test_a_layer_without_a_window_sees_beyond_the_context_it_was_made_for(make_model: Make, model_type: str) -> None:
-    """max_position_embeddings is no hidden window: whether a longer text makes sense is the caller's question."""
-    model = make_model(model_type=model_type, num_hidden_layers=1, layer_types=[FULL], max_position_embeddings=4)
-    assert (probe(model, 7) > 0).all()
 
 
 @pytest.mark.usefixtures("as_a_loop")
@@ -110,7 +102,7 @@ def test_cached_equals_uncached(make_model: Make, tokens_and_positions: Draw, mo
     """Prompt in one piece, then token by token, gives the logits of the whole row at once."""
     model = make_model(model_type=model_type)
     tokens, positions = tokens_and_positions(2, 12)
-    whole = model(tokens, positions=positions)
+    whole = jax.jit(model.__call__)(tokens, positions=positions)
     step = jax.jit(model.extend)
     states, cache = step(tokens[:, :7], positions[:, :7], model.init_cache(2, 14))
     parts = [states]
@@ -126,12 +118,13 @@ def test_rows_of_different_length_share_a_cache(make_model: Make, tokens_and_pos
     model = make_model(model_type=model_type)
     tokens, positions = tokens_and_positions(2, 8)
     lengths = jnp.array([3, 8], jnp.int32)
-    _, cache = model.extend(tokens.at[0, 3:].set(0), positions, model.init_cache(2, 10))
+    step = jax.jit(model.extend)
+    _, cache = step(tokens.at[0, 3:].set(0), positions, model.init_cache(2, 10))
     following = jnp.array([[50], [60]], jnp.int32)
-    states, _ = model.extend(following, lengths[:, None], cache)
+    states, _ = step(following, lengths[:, None], cache)
     for row, length in enumerate((3, 8)):
         alone = jnp.concatenate([tokens[row : row + 1, :length], following[row : row + 1]], axis=1)
-        expected = model.hidden(alone, positions=jnp.arange(length + 1, dtype=jnp.int32)[None, :])
+        expected = jax.jit(model.hidden)(alone, positions=jnp.arange(length + 1, dtype=jnp.int32)[None, :])
         np.testing.assert_allclose(states[row, 0], expected[0, -1], atol=2e-5)
 
 
@@ -145,10 +138,12 @@ def test_what_has_left_the_window_no_longer_counts_in_the_cache(
     _, cache = model.extend(tokens[:, :6], positions[:, :6], model.init_cache(1, 8))
     last = (tokens[:, 6:], positions[:, 6:])
 
+    step = jax.jit(model.extend)
+
     def disturbed(end: int) -> jax.Array:
         """The next state where the values of the slots before ``end`` are other ones."""
         v = jax.tree.map(lambda block: block.at[:, :, :end].add(9.0), cache.v)  # [B, K, S, H]
-        return model.extend(*last, cache._replace(v=v))[0]
+        return step(*last, cache._replace(v=v))[0]
 
     states, outside, inside = (disturbed(end) for end in (0, 4, 5))
     assert jnp.array_equal(states, outside)
@@ -182,17 +177,17 @@ def test_loop_and_unrolled_layers_agree(
     make_model: Make, tokens_and_positions: Draw, monkeypatch: pytest.MonkeyPatch, model_type: str
 ) -> None:
     """A scan over layers, and recomputation, change neither values nor gradients."""
-    graph, state = nnx.split(make_model(model_type=model_type))
+    graph, state = nnx.split(make_model(model_type=model_type, num_hidden_layers=2))
     tokens, positions = tokens_and_positions(2, 8)
 
     def loss(state: Any, remat: str) -> jax.Array:
         return jnp.square(nnx.merge(graph, state).hidden(tokens, positions=positions, remat=remat)).mean()
 
-    plain = jax.value_and_grad(loss)(state, "none")
+    plain = jax.jit(jax.value_and_grad(lambda state: loss(state, "none")))(state)
     monkeypatch.setattr(decoder, "MAX_UNROLLED_LAYERS", 0)
-    for remat in ("none", "block"):  # the others: tests/trainer/test_memory_methods.py
-        scanned = jax.value_and_grad(loss)(state, remat)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, scanned)
+    # Recomputation inside the loop; the other policies: tests/trainer/test_memory_methods.py
+    scanned = jax.jit(jax.value_and_grad(lambda state: loss(state, "block")))(state)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, scanned)
 
 
 def test_embedding_scale_is_rounded_to_the_compute_dtype(make_model: Make) -> None:
