@@ -9,14 +9,16 @@ The model has 34.1 M weights (vocabulary 8192, width 512, 8 layers, 8 heads over
 the case "ragged" 8 to 256 (100 rows; transformers pads them on the left, as it must), and every row gets 64 new tokens.
 ``tokens/s`` is new tokens over the time of the whole call, prompts included. ``decode`` leaves out the time of a call that
 generates one token. Each side runs once to warm up (and compile, here); then they take turns, and medians are compared,
-so that what else the machine does falls on both. Exit code 1 where a bar is missed. Needs torch and transformers.
+so that what else the machine does falls on both. Exit code 1 where a bar is missed.
+
+torch is no part of the engine; `make parity` makes the environment that has it. Elsewhere ours is measured alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -67,11 +69,8 @@ def show(rows: list[Row]) -> None:
         print(f"{row['name']:<28}{row['value']:>12,.4g} {row['unit']}{peer}{bar}", flush=True)
 
 
-def load(folder: Path) -> tuple[Callable[[int], Generate], Generate]:
-    """The same weights for both: ours(batch_size) and transformers' generate."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
+def load(folder: Path) -> tuple[Callable[[int], Generate], Generate | None]:
+    """The same weights for both: ours(batch_size), and transformers' generate where torch is installed."""
     from engine.trainer.models import config_from_hf, create
     from engine.trainer.sampler import Sampler
     from engine.trainer.tokenizer import build_chars
@@ -80,8 +79,6 @@ def load(folder: Path) -> tuple[Callable[[int], Generate], Generate]:
     config = config_from_hf(MODEL)
     model = create(config, seed=0)
     save_folder(folder, model, config, build_chars(), dtype="float32")
-    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    torch.set_num_threads(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1)
 
     def ours(batch_size: int) -> Generate:
         def generate(prompts: Prompts, new: int) -> list[list[int]]:
@@ -91,21 +88,34 @@ def load(folder: Path) -> tuple[Callable[[int], Generate], Generate]:
 
         return generate
 
+    if importlib.util.find_spec("torch") is None:
+        print("torch is not installed here: ours alone (make parity makes an environment that has it)", file=sys.stderr)
+        return ours, None
+    return ours, transformers_generate(folder)
+
+
+def transformers_generate(folder: Path) -> Generate:
+    """The model of a folder in PyTorch, prompts padded on the left."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
     @torch.inference_mode()
-    def theirs(prompts: Prompts, new: int) -> list[list[int]]:
+    def generate(prompts: Prompts, new: int) -> list[list[int]]:
         longest = max(map(len, prompts))
         tokens = torch.tensor([[0] * (longest - len(row)) + row for row in prompts])
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
         out = peer.generate(tokens, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False)
         return [row[longest:].tolist() for row in out]
 
-    return ours, theirs
+    return generate
 
 
-def measure(case: str, ours: Callable[[int], Generate], theirs: Generate, repeats: int) -> list[Row]:
+def measure(case: str, ours: Callable[[int], Generate], theirs: Generate | None, repeats: int) -> list[Row]:
     """One case, both sides in turns."""
     prompts = make_prompts(case)
-    sides = {"ours": ours(len(prompts)), "theirs": theirs}
+    sides = {"ours": ours(len(prompts))} | ({"theirs": theirs} if theirs is not None else {})
     answers = {name: side(prompts, NEW_TOKENS) for name, side in sides.items()}  # compiles, warms up
     seconds: dict[tuple[str, int], list[float]] = {}
     for _ in range(repeats):
@@ -117,12 +127,17 @@ def measure(case: str, ours: Callable[[int], Generate], theirs: Generate, repeat
     taken = {key: statistics.median(times) for key, times in seconds.items()}
     speed = {name: len(prompts) * NEW_TOKENS / taken[name, NEW_TOKENS] for name in sides}
     decode = {name: len(prompts) * (NEW_TOKENS - 1) / (taken[name, NEW_TOKENS] - taken[name, 1]) for name in sides}
-    equal = sum(map(list.__eq__, answers["ours"], answers["theirs"])) / len(prompts)
     label = "ragged" if case == "ragged" else f"{case} rows"
+    rows = [
+        fact(f"{label}: tokens/s", speed["ours"], "tokens/s", peer=speed.get("theirs")),
+        fact(f"{label}: decode", decode["ours"], "tokens/s", peer=decode.get("theirs")),
+    ]
+    if theirs is None:
+        return rows
+    equal = sum(map(list.__eq__, answers["ours"], answers["theirs"])) / len(prompts)
     return [
-        fact(f"{label}: tokens/s", speed["ours"], "tokens/s", peer=speed["theirs"]),
+        *rows,
         fact(f"{label}: ratio", speed["ours"] / speed["theirs"], "times", bar=BARS[case]),
-        fact(f"{label}: decode", decode["ours"], "tokens/s", peer=decode["theirs"]),
         fact(f"{label}: decode ratio", decode["ours"] / decode["theirs"], "times"),
         fact(f"{label}: equal answers", equal, "of all"),
     ]

@@ -55,9 +55,8 @@ def _agrees(folder: Path, dtype: str) -> bool:
 
     model, config, tokenizer = load_folder(folder, param_dtype=dtype, compute_dtype=dtype)
     prompts = [[config.bos_token_id, *tokenizer.encode(text)] for text in EXPECTED]
-    answers = generate(
-        model, prompts, max_new_tokens=NEW_TOKENS, eos_id=config.eos_token_id, pad_id=config.pad_token_id, batch_size=2
-    )
+    ends = {config.eos_token_id: "eos"}
+    answers = generate(model, prompts, max_new_tokens=NEW_TOKENS, ends=ends, pad_id=config.pad_token_id, batch_size=2)
     agree = True
     for prompt, answer, expected in zip(prompts, answers, EXPECTED.values(), strict=True):
         text = tokenizer.decode([*prompt[1:], *answer.ids])

@@ -131,7 +131,7 @@ def test_greedy_generation(ours: Decoder, theirs: Any, mapping: dict[str, Any], 
     """A ragged batch of ours gives the tokens of transformers' generate, each prompt alone, and past every window."""
     draws = np.random.default_rng(seed + 2)
     prompts = [[2, *draws.integers(4, mapping["vocab_size"], size).tolist()] for size in (0, 3, 9, 21)]
-    found = generate(ours, prompts, max_new_tokens=NEW_TOKENS, eos_id=-1, pad_id=0, batch_size=4)
+    found = generate(ours, prompts, max_new_tokens=NEW_TOKENS, ends={}, pad_id=0, batch_size=4)
     for prompt, one in zip(prompts, found, strict=True):
         given = torch.tensor([prompt])
         out = theirs.generate(

@@ -211,11 +211,14 @@ class Decoder(nnx.Module):
         """The last norm with a gain [D] that is given, so that one can differentiate by it."""
         return layers.rms_norm(x, gain, self.config.rms_norm_eps)
 
-    def unembed(self, states: jax.Array) -> jax.Array:
-        """states [..., D] -> logits f32[..., V]; the head is the embedding (tied)."""
-        table = self.embed[...].astype(self.compute_dtype)  # [V, D]
+    def unembed(self, states: jax.Array, *, head: jax.Array | None = None) -> jax.Array:
+        """states [..., D] -> logits f32[..., V]; the head is the embedding (tied), or a transposed copy [D, V] of it."""
         flat = states.reshape(-1, states.shape[-1])  # [M, D]
-        logits = jnp.einsum("md,vd->mv", flat, table, preferred_element_type=jnp.float32)
+        if head is None:
+            table = self.embed[...].astype(self.compute_dtype)  # [V, D]
+            logits = jnp.einsum("md,vd->mv", flat, table, preferred_element_type=jnp.float32)
+        else:
+            logits = jnp.matmul(flat, head, preferred_element_type=jnp.float32)
         logits = layers.soft_cap(logits, self.config.final_softcap)
         return logits.reshape(*states.shape[:-1], -1)  # [..., V]
 
@@ -246,6 +249,7 @@ class Decoder(nnx.Module):
         cache: Cache,
         *,
         rows: jax.Array | None = None,
+        last: jax.Array | None = None,
         unstacked: Sequence[Weights] | None = None,
     ) -> tuple[jax.Array, Cache]:
         """Append tokens i32[B, T] at positions i32[B, T] of each row -> (states [B, T, D], cache).
@@ -253,31 +257,59 @@ class Decoder(nnx.Module):
         Serves the prompt (T > 1) and decoding (T = 1). Key and value of position p go to slot p, and a
         query at p sees slots 0..p (of its window). So rows of different length need no left padding.
         A position outside the cache (-1, say) is not written. ``rows`` i32[B]: which rows of a larger cache these are;
-        ``unstacked``: what :meth:`unstacked` gave.
+        ``last`` i32[B]: the one column of each row whose state is wanted (states [B, 1, D] then), which spares the last
+        layer most of its work; ``unstacked``: what :meth:`unstacked` gave.
 
         The layers are written out one after the other: their windows and ropes are then constants, and each one's cache
         is an array of its own that is written in place.
         """
         batch, length = tokens.shape
-        blocks = layers.cache_blocks(sum(one.shape[2] for one in cache.v[0]), positions, rows)
-        cos, sin = self.rope_tables(positions)
-        ropes, windows = self.config.layer_ropes(), self.config.layer_windows()
+        size = sum(values.shape[2] for values in cache.v[0])
+        blocks, tables = layers.cache_blocks(size, positions, rows), self.rope_tables(positions)
         x = self.embed_tokens(tokens)  # [M, D]
         keys, values = [], []
-        for index, weights in enumerate(unstacked or self.unstacked()):
-            rope = 0 if ropes is None else ropes[index]
-            window = None if windows is None else windows[index]
-            old = tuple(zip(blocks, cache.k[index], cache.v[index], strict=True))
-
-            def mix(q: jax.Array, k: jax.Array, v: jax.Array, old: Any = old, window: int | None = window) -> Any:
-                new = [(block, *block.write(k, v, *stored)) for block, *stored in old]
-                mixed = layers.cached_attention(q, new, window=window, softcap=self.config.attention_softcap)
-                return mixed.reshape(batch * length, -1), new  # [M, N*H]
-
-            x, new = self.block(x, weights, (cos[rope], sin[rope]), mix)
-            keys.append(tuple(k for _, k, _ in new))
-            values.append(tuple(v for _, _, v in new))
+        unstacked = unstacked or self.unstacked()
+        for index, weights in enumerate(unstacked):
+            stored = list(zip(cache.k[index], cache.v[index], strict=True))
+            before, (x, stored) = x, self._cached_layer(index, x, weights, tables, blocks, stored, write=True)
+            keys.append(tuple(k for k, _ in stored))
+            values.append(tuple(v for _, v in stored))
+        if last is not None:
+            # The last layer again, for one column that sees what it has written: of the walk above, the compiler
+            # keeps only the keys and values.
+            length, at = 1, last[:, None]
+            positions = jnp.take_along_axis(positions, at, axis=1)  # [B, 1]
+            blocks, tables = layers.cache_blocks(size, positions, rows), self.rope_tables(positions)
+            before = jnp.take_along_axis(before.reshape(batch, -1, x.shape[1]), at[:, :, None], axis=1)[:, 0, :]
+            x, _ = self._cached_layer(index, before, weights, tables, blocks, stored, write=False)
         return self.normed(x).reshape(batch, length, -1), Cache(tuple(keys), tuple(values))
+
+    def _cached_layer(
+        self,
+        index: int,
+        x: jax.Array,
+        weights: Weights,
+        tables: Tables,
+        blocks: Sequence[layers.CacheBlock],
+        stored: Sequence[tuple[jax.Array, jax.Array]],
+        *,
+        write: bool,
+    ) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
+        """One layer of :meth:`extend`: x [M, D], rotary tables [R, B, T, H/2], its keys and values by block -> x, those."""
+        ropes, windows = self.config.layer_ropes(), self.config.layer_windows()
+        rope = 0 if ropes is None else ropes[index]
+
+        def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
+            new = [block.write(k, v, *pair) if write else pair for block, pair in zip(blocks, stored, strict=True)]
+            mixed = layers.cached_attention(
+                q,
+                [(block, *pair) for block, pair in zip(blocks, new, strict=True)],
+                window=None if windows is None else windows[index],
+                softcap=self.config.attention_softcap,
+            )
+            return mixed.reshape(x.shape[0], -1), new  # [M, N*H]
+
+        return self.block(x, weights, (tables[0][rope], tables[1][rope]), mix)
 
     def _unroll(self) -> int:
         depth = self.config.num_hidden_layers
