@@ -179,9 +179,9 @@ def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, 
     bytes_each = DTYPE_BYTES[str(args["dtype"])]
     weights = param_count(config) * bytes_each
     checkpoint = weights + optimizer_bytes(config, str(args["optimizer"]))
-    model = weights
+    model = exported = weights * len(args.get("export_formats", ("safetensors",)))
     if args.get("method") == "lora":
         adapters = 4 * adapter_params(config, args)
         checkpoint = adapters * (3 if args["optimizer"] == "adamw" else 2)
-        model = adapters + weights * bool(args["lora_merge"])
+        model = adapters + exported * bool(args["lora_merge"])
     return {"checkpoints": checkpoint * (int(args["keep_checkpoints"]) + 1), "model": model}

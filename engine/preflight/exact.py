@@ -34,6 +34,7 @@ NO_MATTER = frozenset(
         "keep_checkpoints",
         "log_every_steps",
         "lora_merge",
+        "export_formats",
         "on_long_row",
         "seed",
     ]

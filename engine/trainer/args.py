@@ -49,6 +49,7 @@ class TrainArgs:
     remat: Literal["auto", "none", "dots", "block", "offload"] = "auto"
     attention: Literal["auto", "plain", "blocked"] = "auto"
     max_skipped_steps: int = 0
+    export_formats: tuple[str, ...] = ("safetensors",)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainArgs:
@@ -74,5 +75,5 @@ class TrainArgs:
 
     def identity(self) -> dict[str, Any]:
         """The arguments that can change a weight or a metric; the others may change between two attempts."""
-        free = ("save_every_steps", "keep_checkpoints", "log_every_steps", "max_skipped_steps")
+        free = ("save_every_steps", "keep_checkpoints", "log_every_steps", "max_skipped_steps", "export_formats")
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in free}
