@@ -48,6 +48,7 @@ class TrainArgs:
     master_weights: bool = False
     remat: Literal["auto", "none", "dots", "block", "offload"] = "auto"
     attention: Literal["auto", "plain", "blocked"] = "auto"
+    matmul_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_skipped_steps: int = 0
     export_formats: tuple[str, ...] = ("safetensors",)
 

@@ -42,14 +42,14 @@ LARGEST = 40  # buffers that a report names
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def abstract_state(config: Any, args: TrainArgs) -> tuple[Any, State]:
-    """(graphdef, state of shapes) of a model that is never made."""
+def abstract_state(config: Any, args: TrainArgs, where: Any) -> tuple[Any, State]:
+    """(graphdef, state of shapes) of a model that is never made, for a device."""
     kept: list[Any] = []
 
     def build() -> State:
         dtype = jnp.dtype(args.dtype)
         model = create(config, seed=args.seed, param_dtype=dtype, compute_dtype=dtype)
-        graphdef, state = init_state(with_method(model, args), args)
+        graphdef, state = init_state(with_method(model, args, where), args)
         kept.append(graphdef)
         return state
 
@@ -77,7 +77,7 @@ def compile_abstract(
 ) -> tuple[Any, State, How]:
     """(compiled train step, the shapes of its state, how it computes) for these devices, attached or described."""
     placement = device.Placement(devices)
-    graphdef, state = abstract_state(config, args)
+    graphdef, state = abstract_state(config, args, devices[0])
     state = placement.state(state)
     batch = placement.batch(abstract_batch(args, len(devices), targets_per_row), axis=1)
     compiled, how = compile_fitting(graphdef, args, state, batch, placement, limit=limit)
@@ -110,7 +110,7 @@ def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
         return {**report, **_does_not_fit(needed, str(error)), "compile_seconds": round(seconds, 2)}
     report["compile_seconds"] = round(time.perf_counter() - started, 2)
     report |= memory_report(compiled, machine.platform) | {"state_bytes": state_bytes(state)}
-    report["how"] = effective(args, how)
+    report["how"] = effective(args, how, devices[0])
     report["needed_bytes"] = report["peak_bytes"]
     limit = machine.limit_bytes
     report["fits"] = None if limit is None else report["peak_bytes"] <= limit

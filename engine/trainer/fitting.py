@@ -23,6 +23,7 @@ from engine.trainer.args import TrainArgs
 from engine.trainer.device import Placement
 from engine.trainer.loss import How
 from engine.trainer.models.decoder import REMAT
+from engine.trainer.products import chosen
 from engine.trainer.train_step import State, compile_train_step
 
 ROOM = 0.96  # of the device's memory: the rest is the runtime's own and gaps between buffers
@@ -110,9 +111,14 @@ def limit_bytes(device: Any) -> int | None:
     return None if limit is None else int(limit)
 
 
-def effective(args: TrainArgs, how: How) -> dict[str, Any]:
+def effective(args: TrainArgs, how: How, where: Any) -> dict[str, Any]:
     """What "auto" became, for the report: declared = effective, or it is said."""
-    return {"remat": how.remat, "attention": "blocked" if how.blocked else "plain", "update": args.update}
+    return {
+        "remat": how.remat,
+        "attention": "blocked" if how.blocked else "plain",
+        "update": args.update,
+        "matmul_dtype": chosen(args.matmul_dtype, args.dtype, where) or args.dtype,
+    }
 
 
 def local_bytes(leaf: Any) -> int:

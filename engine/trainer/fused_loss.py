@@ -8,7 +8,8 @@ gradients of both. ``block`` rows of the table are multiplied at a time; the las
 The logits of a block live in float32 for as long as the block lasts: [M, block]. Forwards a running maximum and a
 running sum of exponentials give the log of the sum over all; backwards each block's logits are computed again, and
 each row of the table's gradient is written once, after one sum over M in float32 (blocks of tokens instead would add
-up the whole [V, D] once per block). Operands of every product have the states' dtype, sums are float32.
+up the whole [V, D] once per block). Operands of every product have the states' dtype, or the one that is named (final
+states are normed, and fit float16); sums are float32.
 
 The parts are there by themselves for an update inside the backward pass, in which no gradient of the table may exist
 as a whole: :func:`head_forward` (loss and its log sums), :func:`head_input_gradient` (of the states only) and
@@ -39,11 +40,15 @@ BlockBody = Callable[[jax.Array, jax.Array, jax.Array, Carry], Carry]
 
 
 class Head(NamedTuple):
-    """What is static about a head: softcap (c in c tanh(x / c), Gemma 2's 30) or None, rows a block, shards."""
+    """What is static about a head: softcap (c in c tanh(x / c), Gemma 2's 30) or None, rows a block, shards.
+
+    ``product``: the dtype of the operands of its products, where it is not the states'.
+    """
 
     softcap: float | None
     block: int
     shards: int = 1
+    product: str | None = None
 
 
 class Targets(NamedTuple):
@@ -56,14 +61,21 @@ class Targets(NamedTuple):
 
 
 def linear_cross_entropy(
-    states: jax.Array, table: jax.Array, labels: jax.Array, *, softcap: float | None, block: int, shards: int = 1
+    states: jax.Array,
+    table: jax.Array,
+    labels: jax.Array,
+    *,
+    softcap: float | None,
+    block: int,
+    shards: int = 1,
+    product: str | None = None,
 ) -> jax.Array:
     """-log softmax(cap(states table^T))[labels]: states [M, D], table [V, D], labels i32[M] -> f32[M].
 
     Gradients have the dtypes of states and table; that of the table is rounded to its dtype once, from float32.
     ``block`` may be anything from 1; above V it is V. ``shards`` must divide V.
     """
-    return _fused(states, table, labels, Head(softcap, min(block, table.shape[0]), shards))
+    return _fused(states, table, labels, Head(softcap, min(block, table.shape[0]), shards, product))
 
 
 def head_forward(states: jax.Array, table: jax.Array, labels: jax.Array, head: Head) -> tuple[jax.Array, jax.Array]:
@@ -74,7 +86,7 @@ def head_forward(states: jax.Array, table: jax.Array, labels: jax.Array, head: H
 
     def body(_: jax.Array, rows: jax.Array, numbers: jax.Array, carry: Sums) -> Sums:
         highest, total, chosen = carry
-        logits = _logits(states, rows, head.softcap)[0]  # [M, S, R]
+        logits = _logits(states, rows, head)[0]  # [M, S, R]
         top = jnp.maximum(highest, jnp.max(logits, axis=-1))
         total = total * jnp.exp(highest - top) + jnp.sum(jnp.exp(logits - top[..., None]), axis=-1)
         # A comparison that is summed as it is made, in the same pass over the logits: no one-hot is stored, no row
@@ -106,7 +118,7 @@ def over_head_blocks(
     carry (:func:`put_rows`) works in place, since no later block reads them. ``first`` is the block's first row
     within each shard; the last call may have fewer rows.
     """
-    weighed, peak = _weighed(targets)
+    weighed, peak = _weighed(targets, head)
 
     def body(first: jax.Array, rows: jax.Array, numbers: jax.Array, carry: Carry) -> Carry:
         by_logits = _logits_gradient(targets, rows, numbers, head)
@@ -153,7 +165,7 @@ def _fused_forward(states: jax.Array, table: jax.Array, labels: jax.Array, head:
 def _fused_backward(head: Head, kept: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None]:
     states, table, labels, log_sum = kept
     targets = Targets(states, labels, log_sum, cotangent)
-    weighed, peak = _weighed(targets)
+    weighed, peak = _weighed(targets, head)
 
     def body(first: jax.Array, rows: jax.Array, numbers: jax.Array, carry: Any) -> Any:
         by_states, by_table = carry
@@ -203,12 +215,16 @@ def _over_blocks(
     return at(jnp.int32(full * size), rest, carry) if rest else carry
 
 
-def _logits(states: jax.Array, rows: jax.Array, softcap: float | None) -> tuple[jax.Array, jax.Array | None]:
+def _logits(states: jax.Array, rows: jax.Array, head: Head) -> tuple[jax.Array, jax.Array | None]:
     """states [M, D], rows [S, R, D] -> logits f32[M, S, R] and, with a softcap, their slope (d capped / d plain)."""
     shards, size, width = rows.shape
-    flat = rows.reshape(shards * size, width).astype(states.dtype)
-    product = jax.lax.dot_general(states, flat, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    dtype = head.product or states.dtype
+    flat = rows.reshape(shards * size, width).astype(dtype)
+    product = jax.lax.dot_general(
+        states.astype(dtype), flat, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+    )
     plain: jax.Array = product.reshape(-1, shards, size)
+    softcap = head.softcap
     if softcap is None:
         return plain, None
     bent = jnp.tanh(plain / softcap)
@@ -217,24 +233,24 @@ def _logits(states: jax.Array, rows: jax.Array, softcap: float | None) -> tuple[
 
 
 def _logits_gradient(targets: Targets, rows: jax.Array, numbers: jax.Array, head: Head) -> jax.Array:
-    """Gradient of each token's own loss by the plain logits of a block, [M, S, R], in the states' dtype.
+    """Gradient of each token's own loss by the plain logits of a block, [M, S, R], in the dtype of products.
 
     The cotangent is left to the products' other sides: a share of 1 / tokens would push a float16 into its gaps.
     """
-    logits, slope = _logits(targets.states, rows, head.softcap)
+    logits, slope = _logits(targets.states, rows, head)
     probability = jnp.exp(logits - targets.log_sum[:, None, None])
     hit = numbers[None] == targets.labels[:, None, None]
     # p - 1 before it is rounded: subtracted later, in bfloat16, two large numbers would cancel
     gradient = jnp.where(hit, probability - 1.0, probability)
-    return (gradient if slope is None else gradient * slope).astype(targets.states.dtype)
+    return (gradient if slope is None else gradient * slope).astype(head.product or targets.states.dtype)
 
 
-def _weighed(targets: Targets) -> tuple[jax.Array, jax.Array]:
-    """(states times cotangent over its peak, in the states' dtype [M, D]; the peak f32)."""
+def _weighed(targets: Targets, head: Head) -> tuple[jax.Array, jax.Array]:
+    """(states times cotangent over its peak, in the dtype of products [M, D]; the peak f32)."""
     peak = jnp.max(jnp.abs(targets.cotangent))
     peak = jnp.where(peak > 0.0, peak, 1.0)
     share = targets.cotangent / peak
-    return (targets.states.astype(jnp.float32) * share[:, None]).astype(targets.states.dtype), peak
+    return (targets.states.astype(jnp.float32) * share[:, None]).astype(head.product or targets.states.dtype), peak
 
 
 def _times_rows(by_logits: jax.Array, rows: jax.Array) -> jax.Array:

@@ -73,7 +73,7 @@ def head_of(model: Any, tokens: int, how: How) -> Head:
     """The static facts of the model's head for M = ``tokens`` states."""
     vocab, shards = model.config.vocab_size, how.shards if model.config.vocab_size % how.shards == 0 else 1
     block = even_block(tokens, vocab, model.config.hidden_size, shards=shards)
-    return Head(model.config.final_softcap, block, shards)
+    return Head(model.config.final_softcap, block, shards, model.product_dtype)
 
 
 def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array, how: How) -> jax.Array:
@@ -86,5 +86,5 @@ def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array, how
     if how.whole is not None:
         flat = jax.lax.with_sharding_constraint(flat, how.whole)
     return linear_cross_entropy(
-        flat, model.embed[...], labels, softcap=head.softcap, block=head.block, shards=head.shards
+        flat, model.embed[...], labels, softcap=head.softcap, block=head.block, shards=head.shards, product=head.product
     )

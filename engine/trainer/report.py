@@ -63,6 +63,7 @@ def export(
         "trained_params": _trained_params(args, model),
         "param_dtype": args.dtype,
         "compute_dtype": args.dtype,
+        "matmul_dtype": facts["matmul_dtype"],
         **{key: facts[key] for key in ("devices", "platform", "device_kind", "libraries")},
         "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
         "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),

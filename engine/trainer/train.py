@@ -38,6 +38,7 @@ from engine.trainer.models import param_count
 from engine.trainer.packing import Packed
 from engine.trainer.prefetch import Prefetch
 from engine.trainer.process import Emit, Stopping
+from engine.trainer.products import chosen
 from engine.trainer.report import export
 from engine.trainer.token_store import Stopped
 from engine.trainer.train_step import State, init_state, make_eval_loss, merge, trained
@@ -121,7 +122,8 @@ class Training:
             keep=self.args.keep_checkpoints,
             identity=identity(self.args, self.model, self.data),
         )
-        self.graphdef, fresh = init_state(with_method(self.model.module, self.args), self.args)
+        module = with_method(self.model.module, self.args, jax.local_devices()[0])
+        self.graphdef, fresh = init_state(module, self.args)
         fresh = self._placement.state(fresh)
         restored = self.checkpoints.restore(trained(fresh), self._fell_back, lambda notes: mismatch(metrics, notes))
         self.state: State = fresh | (restored.state if restored else {})
@@ -142,7 +144,7 @@ class Training:
         batch = self._batch(self.train_step + 1)
         step, how = compile_fitting(self.graphdef, self.args, self.state, batch, self._placement, limit=limit)
         seconds = round(time.perf_counter() - started, 2)
-        self._emit({"event": "compiled", "seconds": seconds, **effective(self.args, how)})
+        self._emit({"event": "compiled", "seconds": seconds, **effective(self.args, how, jax.local_devices()[0])})
         began, first = time.perf_counter(), self.train_step + 1
         state, self.state = self.state, {}
         with Prefetch(self._batch, first=first, last=self.last) as batches:
@@ -237,7 +239,14 @@ class Training:
     def export(self, machine: Mapping[str, Any]) -> dict[str, Any]:
         """Write the results; returns the report."""
         seen = real_tokens(self.data.packed, self._order, self.train_step)
-        facts = {**machine, "render": self.job["render"], "tokens_seen": seen, "base": self._base()}
+        products = chosen(self.args.matmul_dtype, self.args.dtype, jax.local_devices()[0]) or self.args.dtype
+        facts = {
+            **machine,
+            "matmul_dtype": products,
+            "render": self.job["render"],
+            "tokens_seen": seen,
+            "base": self._base(),
+        }
         return export(
             Path(self.job["out"]),
             merge(self.graphdef, self.state["params"], self.state.get("frozen")),
@@ -250,8 +259,9 @@ class Training:
         )
 
 
-def with_method(module: Any, args: TrainArgs) -> Any:
-    """The module itself, or with fresh adapters."""
+def with_method(module: Any, args: TrainArgs, where: Any) -> Any:
+    """The module itself, or with fresh adapters; its products in the dtype that suits the device ``where``."""
+    module.product_dtype = chosen(args.matmul_dtype, args.dtype, where)
     if args.method == "full":
         return module
     lora = LoraArgs(args.lora_rank, args.lora_alpha, args.lora_rslora, args.lora_dropout, args.lora_targets)

@@ -21,6 +21,7 @@ from engine.trainer.rows import TokenRow
 from engine.trainer.train import with_method
 from engine.trainer.train_step import compile_train_step, init_state
 
+CPU = jax.devices("cpu")[0]
 CONFIG = {
     "model_type": "gemma", "vocab_size": 260, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 128,
@@ -70,8 +71,8 @@ def test_fewer_targets_are_fewer_places(make_args):
 def test_the_state_of_shapes_is_the_state_that_trains(make_args, micro_model):
     """Structure, shapes and dtypes are those of init_state on a real model, and so is the graphdef."""
     args = make_args(optimizer="adafactor", dtype="bfloat16")
-    graphdef, shapes = abstract_state(config_from_hf(CONFIG), args)
-    real_graphdef, real = init_state(micro_model("bfloat16"), args)
+    graphdef, shapes = abstract_state(config_from_hf(CONFIG), args, CPU)
+    real_graphdef, real = init_state(with_method(micro_model("bfloat16"), args, CPU), args)
     assert jax.tree.structure(shapes) == jax.tree.structure(real)
     assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(shapes)] == [
         (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(real)
@@ -82,8 +83,8 @@ def test_the_state_of_shapes_is_the_state_that_trains(make_args, micro_model):
 def test_adapters_have_a_state_of_shapes_too(make_args, micro_model):
     """With method lora the base is frozen beside the adapters, as in a training."""
     args = make_args(method="lora", lora_rank=2)
-    _, shapes = abstract_state(config_from_hf(CONFIG), args)
-    _, real = init_state(with_method(micro_model(), args), args)
+    _, shapes = abstract_state(config_from_hf(CONFIG), args, CPU)
+    _, real = init_state(with_method(micro_model(), args, CPU), args)
     assert jax.tree.structure(shapes) == jax.tree.structure(real)
     assert "frozen" in shapes
 
@@ -128,7 +129,7 @@ def test_the_state_is_donated_whole(priced):
     Left out are placeholders of one number that an optimizer keeps where it has no statistics: they are constants.
     """
     report = priced.report
-    _, state = abstract_state(config_from_hf(CONFIG), priced.args)
+    _, state = abstract_state(config_from_hf(CONFIG), priced.args, CPU)
     placeholders = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.shape == (1,))
     assert report["alias_bytes"] == report["state_bytes"] - placeholders
     assert report["state_bytes"] >= WEIGHTS[priced.args.dtype, priced.args.optimizer] * report["params"]
@@ -216,7 +217,7 @@ def test_preparing_keeps_the_flags_that_are_set(tmp_path, monkeypatch):
 def test_a_placement_of_shapes_is_a_placement_of_arrays(make_args):
     """Shapes are cut as arrays are: same specs, leaf for leaf."""
     placement = Placement(jax.devices("cpu")[:1])
-    _, shapes = abstract_state(config_from_hf(CONFIG), make_args())
+    _, shapes = abstract_state(config_from_hf(CONFIG), make_args(), CPU)
     arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     placed = [jax.tree.leaves(placement.state(tree)) for tree in (shapes, arrays)]
     assert [leaf.sharding for leaf in placed[0]] == [leaf.sharding for leaf in placed[1]]

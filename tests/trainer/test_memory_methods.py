@@ -152,3 +152,33 @@ def test_inside_the_backward_pass_there_is_no_whole_gradient(make_args: Callable
     assert found["in_backward"].alias_size_in_bytes == everything
     assert found["in_backward"].temp_size_in_bytes < 0.5 * weights
     assert found["after_backward"].temp_size_in_bytes > 0.9 * weights
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_float16_products_serve_a_model_that_float16_cannot_hold(
+    blocks: bool, make_args: Callable[..., Any], request: pytest.FixtureRequest
+) -> None:
+    """Activations of the MLP beyond 65504 and gradients below 1e-7: as near to float32 products as bfloat16 allows."""
+    if blocks:
+        request.getfixturevalue("few_logits")
+    found = {}
+    for products in ("float32", "float16"):
+        model = model_of("gemma", "bfloat16")
+        model.layers.up[...] = 3e4 * model.layers.up[...]
+        model.layers.down[...] = model.layers.down[...] / 3e4
+        model.product_dtype = products
+        graphdef, state = init_state(model, make_args(dtype="bfloat16"))
+        call = jax.jit(
+            lambda params, g=graphdef: accumulated_gradients(g, params, batch_of(), jnp.float32(1e-6), How())
+        )
+        found[products] = call(state["params"])
+    (loss, grads), (half_loss, half_grads) = found["float32"], found["float16"]
+    assert half_loss == pytest.approx(float(loss), rel=0.01)
+    norms = jax.tree.map(lambda leaf: float(jnp.max(jnp.abs(leaf.astype(jnp.float32)))), grads)
+    assert 0.0 < min(jax.tree.leaves(norms)) < 1e-7
+
+    def near(one: jax.Array, other: jax.Array) -> None:
+        one, other = one.astype(jnp.float32), other.astype(jnp.float32)
+        assert float(jnp.linalg.norm(one - other) / jnp.linalg.norm(one)) < 0.05
+
+    jax.tree.map(near, grads, half_grads)

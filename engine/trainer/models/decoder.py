@@ -28,6 +28,7 @@ from engine.trainer.blocked_attention import Places, blocked_attention
 from engine.trainer.models import layers
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.table import WeightTable
+from engine.trainer.products import product
 
 # Up to here the layers are written out one after the other: 12 % more tokens/s on CPU than a loop
 # (34.6 M parameters, 8 layers: 721 against 644). Deeper models would pay in compile time and memory.
@@ -81,7 +82,8 @@ class LayerWeights(nnx.Module):
 class Decoder(nnx.Module):
     """Abstract; a family's final class says what a block is.
 
-    ``compute_dtype`` is the dtype of activations and matmuls; weights keep their own.
+    ``compute_dtype`` is the dtype of activations and matmuls; weights keep their own. ``product_dtype`` is that of the
+    operands of products with weights, where it is another (:mod:`engine.trainer.products`); training sets it.
     """
 
     TABLE: ClassVar[WeightTable]
@@ -91,6 +93,7 @@ class Decoder(nnx.Module):
     ) -> None:
         self.config: DecoderConfig = config
         self.compute_dtype = jnp.dtype(compute_dtype)
+        self.product_dtype: str | None = None
         self.embed = nnx.Param(weights["embed"])
         self.layers = LayerWeights(weights)
         self.norm = nnx.Param(weights["norm"])
@@ -214,7 +217,9 @@ class Decoder(nnx.Module):
     def unembed(self, states: jax.Array, *, head: jax.Array | None = None) -> jax.Array:
         """states [..., D] -> logits f32[..., V]; the head is the embedding (tied), or a transposed copy [D, V] of it."""
         flat = states.reshape(-1, states.shape[-1])  # [M, D]
-        if head is None:
+        if self.product_dtype is not None:
+            logits = product(flat, self.embed[...].T, self.product_dtype, out=jnp.float32)
+        elif head is None:
             table = self.embed[...].astype(self.compute_dtype)  # [V, D]
             logits = jnp.einsum("md,vd->mv", flat, table, preferred_element_type=jnp.float32)
         else:
@@ -239,7 +244,7 @@ class Decoder(nnx.Module):
 
         Made once for a generation: taken from the stack at each step they would be copied, all of them.
         """
-        stacked = self._cast(self.stacked())
+        stacked = self._in_compute_dtype(self.stacked())
         return tuple({name: array[i] for name, array in stacked.items()} for i in range(self.config.num_hidden_layers))
 
     def extend(
@@ -315,8 +320,16 @@ class Decoder(nnx.Module):
         depth = self.config.num_hidden_layers
         return depth if depth <= MAX_UNROLLED_LAYERS else 1
 
-    def _cast(self, weights: Weights) -> dict[str, jax.Array]:
-        """Matrices in the compute dtype; the gains of norms and adapters as stored (they work in f32)."""
+    def _cast(self, weights: Weights) -> layers.Matrices:
+        """Matrices in the compute dtype; the gains of norms and adapters as stored (they work in f32).
+
+        Where products have a dtype of their own the matrices stay as stored too: the product casts them.
+        """
+        found = layers.Matrices(weights if self.product_dtype else self._in_compute_dtype(weights))
+        found.product_dtype = self.product_dtype
+        return found
+
+    def _in_compute_dtype(self, weights: Weights) -> dict[str, jax.Array]:
         return {
             name: array if name.endswith("norm") or "." in name else array.astype(self.compute_dtype)
             for name, array in weights.items()

@@ -21,9 +21,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from engine.trainer.products import product
+
 # Finite, so that a row with nothing to attend to gives a uniform average and never NaN; large enough
 # that exp() of it is exactly 0 in f32 beside any real score.
 MASKED = -2.3819763e38
+
+
+class Matrices(dict[str, jax.Array]):
+    """A layer's weights by name; ``product_dtype``: see :func:`engine.trainer.products.product`."""
+
+    product_dtype: str | None = None
+
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 
@@ -97,7 +106,7 @@ def project(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
     The adapter ``name.a`` [in, r], ``name.b`` [r, out] adds lora.scale (x a) b, in f32 (see
     :mod:`engine.trainer.lora`); with ``lora.key`` each entry of its x is kept with probability lora.keep.
     """
-    out = x @ w[name]
+    out = product(x, w[name], getattr(w, "product_dtype", None))
     if f"{name}.a" not in w:
         return out
     wide = x.astype(jnp.float32)
