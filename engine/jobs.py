@@ -52,6 +52,7 @@ def train_job(
         "out": str(out),
         "cache": str(cache),
         "device": spec.device,
+        "allocator": dict(spec.allocator) if spec.allocator else None,
         "args": dict(args),
     }
 
@@ -79,6 +80,7 @@ def generate_job(
         "work": str(work),
         "cache": str(cache),
         "device": spec.device,
+        "allocator": dict(spec.allocator) if spec.allocator else None,
         "args": dict(args),
     }
 

@@ -55,6 +55,7 @@ def make_spec(
         run_version=run_version,
         notes=data["notes"],
         device=data["device"],
+        allocator=data.get("allocator"),
         model=_model(plain(tree)["model"], data["model"]),
         dataset=_dataset(data["dataset"]),
         eval_set=data["eval_set"],

@@ -108,6 +108,7 @@ class Spec:
     text: str
     digest: str
     overrides: tuple[Override, ...] = ()
+    allocator: Mapping[str, Any] | None = None  # kind, preallocate, fraction: a GPU's memory
 
     def step(self, step_id: str) -> StepSpec:
         """The step of this id. Raises KeyError."""

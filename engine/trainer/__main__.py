@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
             emit({"event": "finished", "report": show_tokens(job)})
             return 0
-        device.select(job["device"])
+        device.select(job["device"], job.get("allocator"))
         if arguments[0] == "price":
             machines.prepare(str(job.get("machine")), *(_folder(job, key) for key in ("compilers", "dump")))
         _configure_jax(job.get("cache"))

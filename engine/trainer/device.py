@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -22,11 +22,23 @@ from engine.errors import InputInvalid
 CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 # Without it a GPU adds up gradients in an order of its own at every run, and no resume is exact.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+# https://docs.jax.dev/en/latest/gpu_memory_allocation.html
+ALLOCATOR = {
+    "kind": "XLA_PYTHON_CLIENT_ALLOCATOR",
+    "preallocate": "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "fraction": "XLA_CLIENT_MEM_FRACTION",
+}
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
-def select(device: str) -> None:
-    """Tell JAX, before it is imported. ``auto`` leaves the choice to JAX (and to JAX_PLATFORMS)."""
+def select(device: str, allocator: Mapping[str, Any] | None = None) -> None:
+    """Tell JAX, before it is imported. ``auto`` leaves the choice to JAX (and to JAX_PLATFORMS).
+
+    ``allocator``: {kind, preallocate, fraction} of a GPU's memory; None leaves that to JAX (and to its variables).
+    """
+    if allocator is not None:
+        os.environ.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)  # the older name beside the newer is an error
+        os.environ |= {variable: str(allocator[key]).lower() for key, variable in ALLOCATOR.items()}
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
     # gpu and tpu are not forced: JAX must be able to say what else is there (see describe).
@@ -64,8 +76,14 @@ def describe(device: str) -> dict[str, Any]:
         "platform": kind,
         "devices": [str(entry) for entry in devices],
         "device_kind": devices[0].device_kind,
+        "allocator": _allocator() if kind == "gpu" else None,
         "libraries": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
     }
+
+
+def _allocator() -> dict[str, str | None]:
+    """What JAX was told about a GPU's memory; None: its own default."""
+    return {key: os.environ.get(variable) for key, variable in ALLOCATOR.items()}
 
 
 class Placement:

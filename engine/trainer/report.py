@@ -64,7 +64,7 @@ def export(
         "param_dtype": args.dtype,
         "compute_dtype": args.dtype,
         "matmul_dtype": facts["matmul_dtype"],
-        **{key: facts[key] for key in ("devices", "platform", "device_kind", "libraries")},
+        **{key: facts[key] for key in ("devices", "platform", "device_kind", "allocator", "libraries")},
         "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
         "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),
         "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),

@@ -111,6 +111,8 @@ CHANGES: dict[str, list[Change]] = {
     "type_list_for_mapping": [("package: {name: good}", "package: [good]")],
     "type_null_for_number": [("num_train_steps: 10", "num_train_steps: null")],
     "enum_device": [("version: 1\n", "version: 1\ndevice: gpus\n")],
+    "enum_allocator": [("version: 1\n", "version: 1\nallocator: {kind: platfrom}\n")],
+    "maximum_fraction": [("version: 1\n", "version: 1\nallocator: {fraction: 90}\n")],
     "enum_optimizer": [("num_train_steps: 10", "num_train_steps: 10\n      optimizer: adam")],
     "enum_family": [("model_type: gemma", "model_type: llama")],
     "window_of_a_family_without": [("head_dim: 8,", "head_dim: 8, sliding_window: 64,")],

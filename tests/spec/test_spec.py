@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputInvalid
+from engine.jobs import train_job
 from engine.spec import check_spec, find_root, load_spec, schema_document
 from engine.spec.document import parse
 from engine.spec.kinds import base_schema
@@ -74,6 +75,19 @@ def test_overrides_are_typed_and_recorded_and_leave_declared_alone(project: Path
     assert spec.step("smoke").args["reduce"] == {"dtype": "bfloat16"}
     assert (spec.device, spec.notes) == ("cpu", "a=b")
     assert next((override.path, override.value) for override in spec.overrides) == ("train.num_train_steps", 50)
+
+
+def test_an_allocator_reaches_the_jobs_whole(project: Path, cases: ModuleType) -> None:
+    """What is left out of the section has JAX's own values; without the section nothing is said to JAX."""
+    path, places = project / "runspecs" / "spec.yaml", dict.fromkeys(("dataset", "work", "out", "cache"), project)
+
+    def said() -> Any:
+        spec = load(project)
+        return train_job(spec, spec.step("train").args, render="reasoning@v1", **places)["allocator"]
+
+    assert said() is None
+    path.write_text(cases.GOOD.replace("version: 1\n", "version: 1\nallocator: {fraction: 0.9}\n", 1))
+    assert said() == {"kind": "bfc", "preallocate": True, "fraction": 0.9}
 
 
 def test_comments_and_key_order_do_not_change_the_arguments(project: Path, cases: ModuleType) -> None:

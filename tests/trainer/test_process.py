@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from engine.trainer import device
 from engine.trainer.inputs import load_model
 from engine.trainer.weights import save_folder
 
@@ -292,6 +293,25 @@ def test_probe_says_what_is_here(child: Start, tmp_path: Path) -> None:
     (event,) = run.events
     assert (event["event"], event["platform"]) == ("devices", "cpu")
     assert {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"} == set(event["libraries"])
+
+
+def test_the_allocator_is_said_before_jax_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the names that jaxlib reads; the older name of the fraction beside the newer would be its error."""
+    there = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
+    monkeypatch.setattr(os, "environ", there)
+    device.select("gpu", {"kind": "platform", "preallocate": False, "fraction": 0.9})
+    told = {"ALLOCATOR": "platform", "PREALLOCATE": "false"}
+    assert {key: there[f"XLA_PYTHON_CLIENT_{key}"] for key in told} == told
+    assert there["XLA_CLIENT_MEM_FRACTION"] == "0.9"
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in there
+
+
+def test_an_allocator_does_nothing_on_a_cpu_and_the_report_says_so(child: Start, tmp_path: Path) -> None:
+    """The job takes it all the same: one run-spec serves the GPU and the laptop."""
+    allocator = {"kind": "bfc", "preallocate": True, "fraction": 0.9}
+    run = child({"device": "cpu", "allocator": allocator, "folder": str(tmp_path / "x")}, "probe")
+    assert run.finish() == 0
+    assert run.events[0]["allocator"] is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
