@@ -136,8 +136,13 @@ def _matmul_rate() -> float:
 
 
 def _save_and_restore(checkpoints_class: type, state: object) -> list[Row]:
+    from engine.trainer.checkpoint_mark import Binding
+    from engine.trainer.retention import Retention
+    from engine.trainer.topology import Topology
+
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = checkpoints_class(Path(folder), keep=2, identity={})
+        here = Topology(processes=1, devices=1, device_kind="", mesh={})
+        checkpoints = checkpoints_class(Path(folder), keep=Retention(2), binding=Binding({}, here, 1))
         seconds = []
         for train_step in range(1, 6):
             started = time.perf_counter()

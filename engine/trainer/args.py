@@ -9,6 +9,17 @@ from typing import Any, Literal
 from engine.errors import InputInvalid
 
 PLAIN_ATTENTION_TOKENS = 1024
+# With other values of these an interrupted training goes on: they change no state. The schema says the same of them.
+RESUMABLE = (
+    "save_every_steps",
+    "keep_checkpoints",
+    "keep_every_steps",
+    "keep_best",
+    "log_every_steps",
+    "max_skipped_steps",
+    "export",
+    "on_other_devices",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,10 @@ class TrainArgs:
     remat: Literal["auto", "none", "dots", "block", "offload"] = "auto"
     attention: Literal["auto", "plain", "blocked"] = "auto"
     max_skipped_steps: int = 0
+    keep_every_steps: int | None = None
+    keep_best: int | None = None
+    export: Literal["last", "best"] = "last"
+    on_other_devices: Literal["refuse", "reshard"] = "refuse"
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainArgs:
@@ -74,5 +89,4 @@ class TrainArgs:
 
     def identity(self) -> dict[str, Any]:
         """The arguments that can change a weight or a metric; the others may change between two attempts."""
-        free = ("save_every_steps", "keep_checkpoints", "log_every_steps", "max_skipped_steps")
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in free}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in RESUMABLE}
