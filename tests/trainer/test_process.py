@@ -44,9 +44,12 @@ def test_events_are_all_there_is(make_job: Callable[..., Any], child: Start) -> 
     """Standard output is one JSON event a line, in order, and nothing is said on standard error."""
     run = child(make_job(num_train_steps=3, save_every_steps=2))
     assert run.finish() == 0
-    assert [event["event"] for event in run.events] == [
-        "started", "compiled", "train_step", "train_step", "checkpoint", "train_step", "checkpoint", "finished",
+    names = [event["event"] for event in run.events]
+    assert [name for name in names if name != "checkpoint"] == [
+        "started", "compiled", "train_step", "train_step", "train_step", "finished",
     ]  # fmt: skip
+    assert [event["train_step"] for event in run.named("checkpoint")] == [2, 3]  # said once they are published
+    assert names[-2] == "checkpoint"
     assert run.stderr_path.read_text() == ""
 
 
