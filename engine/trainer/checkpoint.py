@@ -137,6 +137,11 @@ class Checkpoints:
             hint="free some room there, or save less often and keep fewer (save_every_steps, keep_checkpoints)",
         )
 
+    @property
+    def idle(self) -> bool:
+        """True where nothing is under way."""
+        return self._thread is None or not self._thread.is_alive()
+
     def wait(self) -> None:
         """Until nothing is under way."""
         if self._thread is not None:

@@ -57,6 +57,7 @@ class Saver:
         self._saves = 0
         self._begun = 0  # the train step of the newest checkpoint, published or under way
         self._moves: tuple[Mapping[str, Any], ...] = ()
+        self._room_unknown = False  # until it is counted after each checkpoint
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +119,6 @@ class Saver:
         self.checkpoints.begin(state, train_step, said)
         self._begun = train_step
         self._saves += 1
-        self._report()
         if self._saves == self._stop_after:
             self.finish()
             self._emit({"event": "ready_to_die", "train_step": train_step})
@@ -127,7 +127,9 @@ class Saver:
 
     def step(self) -> None:
         """At each train step: says what was published since. Raises RunFailed T141, T143, OSError."""
-        if self._report() and self._begun < self._last:
+        self._report()
+        if self._room_unknown and self.checkpoints.idle and self._begun < self._last:
+            self._room_unknown = False
             self.checkpoints.require_room_for_next()
 
     def finish(self) -> None:
@@ -139,10 +141,10 @@ class Saver:
         """The good checkpoint of lowest eval loss, or None where none has one."""
         return self.checkpoints.restore_best(like)
 
-    def _report(self) -> bool:
-        """Events of what was published; True for any."""
-        saved = list(self.checkpoints.published())
-        for one in saved:
+    def _report(self) -> None:
+        """Events of what was published; raises what went wrong."""
+        for one in self.checkpoints.published():
+            self._room_unknown = True
             self._emit(
                 {
                     "event": "checkpoint",
@@ -152,4 +154,3 @@ class Saver:
                 }
             )
         self.checkpoints.check()
-        return bool(saved)

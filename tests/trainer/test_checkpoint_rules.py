@@ -19,6 +19,7 @@ from engine.trainer.checkpoint import Checkpoints
 from engine.trainer.checkpoint_mark import Binding, Mark
 from engine.trainer.code_digest import ROOTS, code_text, modules
 from engine.trainer.retention import Retention, best_steps
+from engine.trainer.saving import Saver
 from engine.trainer.topology import Topology, fitting_devices, micro_batches
 
 EIGHT = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"data": 8})
@@ -168,6 +169,39 @@ def test_micro_batches_take_the_whole_batch(sequences: int, per_device: int, dev
     parts = micro_batches(sequences, per_device=per_device, devices=devices)
     assert (parts is not None) == (devices in fitting_devices(sequences, per_device))
     assert parts is None or parts * per_device * devices == sequences
+
+
+# -- the training's side -------------------------------------------------------------------------------------------------
+
+
+def test_what_ends_a_training_waits_for_the_save_under_way(
+    tmp_path: Path, make_args: Callable[..., TrainArgs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that fails leaves its last checkpoint published; a save that fails beside it is said, not raised."""
+    events: list[dict[str, Any]] = []
+    binding = Binding(IDENTITY, EIGHT, 16)
+
+    def fail(folder: Path) -> None:
+        said = {"last": 9, "emit": lambda event: events.append(dict(event)), "stop_after": None}
+        with Saver(folder, make_args(), binding, **said) as saver:
+            saver.save(STATE, 3, {}, lambda: False)
+            raise RuntimeError("exploded")
+
+    with pytest.raises(RuntimeError, match="exploded"):
+        fail(tmp_path / "a")
+    assert [(event["event"], event["train_step"]) for event in events] == [("checkpoint", 3)]
+    assert 0 < events[0]["stalled_seconds"] <= events[0]["seconds"]
+    assert [path.name for path in (tmp_path / "a" / "checkpoints").iterdir()] == ["00000003"]
+
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.trainer.checkpoint.write_mark", refuse)
+    events.clear()
+    with pytest.raises(RuntimeError, match="exploded"):
+        fail(tmp_path / "b")
+    assert [event["event"] for event in events] == ["note"]
+    assert "the last checkpoint was not saved: [Errno 28] No space left" in events[0]["text"]
 
 
 # -- room ----------------------------------------------------------------------------------------------------------------

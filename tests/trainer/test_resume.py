@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from engine.errors import InputInvalid, RunFailed
+from engine.trainer.checkpoint import Checkpoints
 
 Train = Callable[..., list[dict[str, Any]]]
 
@@ -233,7 +234,14 @@ def test_no_room_for_the_next_checkpoint_costs_no_step(
     whole, job = make_job("whole"), make_job("full")
     train_here(whole)
     folder = Path(job["work"]) / "checkpoints"
+    begin = Checkpoints.begin
+
+    def at_once(checkpoints: Checkpoints, *what: Any) -> None:
+        begin(checkpoints, *what)
+        checkpoints.wait()  # these train steps take no time; real ones take longer than the write
+
     with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "begin", at_once)
         patched.setattr(
             "engine.trainer.room.free_bytes",
             lambda _: 0 if any(p.name.isdigit() for p in folder.iterdir()) else 1 << 40,
@@ -242,6 +250,7 @@ def test_no_room_for_the_next_checkpoint_costs_no_step(
             train_here(job)
     assert caught.value.code == "T143"
     assert [path.name for path in folder.iterdir()] == ["00000003"]
+    assert len((Path(job["work"]) / "metrics.jsonl").read_text().splitlines()) == 4  # not at the next save, step 6
     events = train_here(job)
     assert events[1] == {"event": "restored", "train_step": 3}
     same_training(whole, job)
