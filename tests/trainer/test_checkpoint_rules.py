@@ -265,6 +265,15 @@ def test_no_room_for_the_next_is_found_right_after_a_checkpoint(crowded: Callabl
     assert checkpoints.steps() == [1]
 
 
+def test_the_only_checkpoint_never_gives_way(crowded: Callable[..., Checkpoints]) -> None:
+    """Keeping one, it would go after the next: it does not go before."""
+    checkpoints = crowded(1, keep=1)
+    checkpoints.save(STATE, 1)
+    with pytest.raises(RunFailed, match="no room"):
+        checkpoints.begin(STATE, 2)
+    assert checkpoints.steps() == [1]
+
+
 # -- the digest of the code ----------------------------------------------------------------------------------------------
 
 

@@ -135,6 +135,7 @@ def test_sigterm_saves_and_stops(
     assert run.finish() == 0
     last = run.events[-1]
     assert last["event"] == "stopped"
+    assert (run.events[-2]["event"], run.events[-2]["train_step"]) == ("checkpoint", last["train_step"])
     again = child(job)
     assert again.finish() == 0
     assert again.named("restored") == [{"event": "restored", "train_step": last["train_step"]}]
@@ -145,6 +146,7 @@ def test_ready_to_die_waits_for_the_kill(make_job: Callable[..., Any], child: St
     """After the declared number of checkpoints the child says so and does nothing more; SIGTERM still ends it."""
     run = child({**make_job(save_every_steps=1), "stop_after_saves": 2})
     assert run.until("ready_to_die")["train_step"] == 2
+    assert [event["train_step"] for event in run.named("checkpoint")] == [1, 2]  # published before it is said
     time.sleep(0.3)
     assert run.process.poll() is None
     run.process.send_signal(signal.SIGTERM)
