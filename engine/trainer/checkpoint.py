@@ -221,8 +221,9 @@ class Checkpoints:
     # -- restoring ---------------------------------------------------------------------------------------------------
 
     def restore(self, like: Any, on_fallback: OnFallback, check: Check = lambda _: None) -> Restored | None:
-        """The newest good checkpoint, laid out as ``like``; None where there is none.
+        """The newest good checkpoint, laid out as ``like`` (arrays or shapes); None where there is none.
 
+        Arrays are deleted as soon as it is certain that others take their place: a state that fits once is enough.
         ``check(notes)`` may name one more reason to distrust a checkpoint. Each one passed over is reported to
         ``on_fallback(train_step, reason)`` and deleted. Raises InputInvalid T120, T122, T123 where the newest good one
         belongs to another training, engine or machine; then nothing is deleted.
@@ -244,7 +245,7 @@ class Checkpoints:
         return found
 
     def restore_best(self, like: Any) -> Restored | None:
-        """The good one of lowest eval loss, laid out as ``like``; None where none has one. Nothing is deleted."""
+        """The good one of lowest eval loss, in place of ``like``'s arrays; None where none has one."""
         for train_step in best_steps(self.eval_losses()):
             outcome = self._try(train_step, like, lambda _: None)
             if isinstance(outcome, Restored):
@@ -265,6 +266,9 @@ class Checkpoints:
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             for name, leaf in _leaves(like).items()
         }
+        for leaf in jax.tree.leaves(like):
+            if isinstance(leaf, jax.Array):
+                leaf.delete()
         leaves = self._orbax.restore(folder.resolve() / "state", shapes)
         return Restored(_like(like, leaves), train_step, mark)
 

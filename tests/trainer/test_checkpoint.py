@@ -62,6 +62,24 @@ def test_what_was_saved_comes_back(saved: Checkpoints) -> None:
         assert (one.dtype, np.asarray(one).tobytes()) == (other.dtype, np.asarray(other).tobytes())
 
 
+def test_a_restore_needs_room_for_one_state(saved: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is replaced is let go before the new arrays come, and only then: a refused restore leaves it whole."""
+    fresh = make_state(0)
+    real = saved._orbax.restore
+
+    def watched(*what: Any) -> Any:
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(fresh))
+        return real(*what)
+
+    monkeypatch.setattr(saved._orbax, "restore", watched)
+    assert saved.restore(fresh, lambda *_: None, lambda _: "distrusted") is None
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(fresh))
+    saved.save(make_state(40), 40)
+    found = saved.restore(fresh, lambda *_: None)
+    assert found is not None
+    assert found.train_step == 40
+
+
 def test_nothing_saved_is_no_checkpoint(tmp_path: Path) -> None:
     """An empty folder gives None, without complaint."""
     assert restore(make(tmp_path / "new")) == (None, [])
