@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.commands import Reply, pick
 from engine.commands.loading import load
@@ -13,27 +14,82 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed, RunspecError
 
 if TYPE_CHECKING:
     from engine.data import DatasetReport, Row
+    from engine.spec.model import Spec
 
 
 def dataset_check(arguments: Namespace) -> Reply:
     """Check a file, or the dataset of a run-spec; 2 where anything is wrong."""
     if Path(arguments.file).suffix in (".yaml", ".yml"):
-        report, rows, eval_set = _of_spec(arguments)
+        report, rows, eval_set, reader = _of_spec(arguments)
     else:
         report, rows = _of_file(Path(arguments.file), arguments.format or "trace", _fields(arguments.field))
         eval_set = Path(arguments.eval_set) if arguments.eval_set else None
+        reader = _Reader(bool(arguments.model), Path(arguments.model or "."), arguments.model or "")
+    n_merges = None
+    if report.ok and reader.at_hand:
+        report, n_merges = _as_tokens(report, rows, reader.model)
     overlaps, problems = _overlaps(rows, eval_set) if report.ok else ([], [])
     every = [*report.diagnostics, *problems]
     document = {
         **report.as_json(),
         "ok": not every,
         "n_overlap": len(overlaps) if eval_set is not None else None,
+        "tokenizer": reader.words if n_merges is not None else None,
+        "n_boundary_merges": n_merges,
         "diagnostics": [diagnostic.as_json() for diagnostic in every],
     }
-    text = report.text()
+    text = f"{report.text()}\n\n{_how_read(reader, n_merges)}"
     if eval_set is not None and report.ok:
         text += f"\n\nrows whose prompt is in {eval_set}: {len(overlaps)}"
     return Reply(document, text, 2 if every else 0, tuple(every))
+
+
+class _Reader(NamedTuple):
+    """Whose tokenizer reads the rows: a folder's, or the tiny model's where ``model`` is None.
+
+    Not ``at_hand``: characters stand for tokens. ``words``: what is said of it.
+    """
+
+    at_hand: bool
+    model: Path | None
+    words: str
+
+
+def _reader_of(spec: Spec, model: str | None) -> _Reader:
+    """``--model``, or the run-spec's own model where its tokenizer is at hand."""
+    from engine.extras import missing_modules
+
+    if model:
+        return _Reader(True, Path(model), model)
+    if missing_modules("train"):
+        return _Reader(False, None, "the trainer is not installed here")
+    if spec.model.init == "random":
+        return _Reader(True, None, f"{spec.model.id} (characters)")
+    if spec.model.path:
+        return _Reader(True, spec.root / spec.model.path, spec.model.path)
+    return _Reader(False, None, f"the tokenizer of {spec.model.id} lies on the hub")
+
+
+def _how_read(reader: _Reader, n_merges: int | None) -> str:
+    """The last line of the report: tokens or characters, and why."""
+    if n_merges is None:
+        why = f" ({reader.words})" if reader.words else ""
+        return f"characters stand for tokens{why}; --model FOLDER reads the rows by a model's own tokenizer"
+    merged = f"boundaries that one tokenisation of the whole text would have merged: {n_merges}"
+    return f"read by the tokenizer of {reader.words}; {merged}"
+
+
+def _as_tokens(report: DatasetReport, rows: Sequence[Row], folder: Path | None) -> tuple[DatasetReport, int]:
+    """The same check of the rows as the trainer tokenises them, and how many boundaries would have merged."""
+    from engine.commands.tokens import tokens_of
+    from engine.data import check_dataset, render_row
+
+    rendered = [render_row(row) for row in rows]
+    with tokens_of(rendered, folder) as (tokenize, facts):
+        lines = {row.id: row.line for row in rows}
+        again = check_dataset(rendered, tokenize=tokenize, name=report.path, lines=lines)
+    kept = ("format", "render", "n_duplicates", "unused_fields")
+    return replace(again, **{name: getattr(report, name) for name in kept}), int(facts["n_boundary_merges"])
 
 
 def _fields(words: Sequence[str] | None) -> dict[str, str]:
@@ -54,14 +110,14 @@ def _of_file(path: Path, format_: str, fields: Mapping[str, str]) -> tuple[Datas
     return report, list(read_rows(path, report.format, fields)) if report.ok else []
 
 
-def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[Row], Path | None]:
+def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[Row], Path | None, _Reader]:
     """The dataset that a run-spec names, as its build_dataset step would make it."""
     if arguments.format or arguments.field or arguments.eval_set:
         raise InputInvalid("U118", "--format, --field and --eval-set belong to a JSONL file; the run-spec says its own")
     spec, _ = load(arguments.file)
-    eval_set = spec.resolve(spec.eval_set)
+    eval_set, reader = spec.resolve(spec.eval_set), _reader_of(spec, arguments.model)
     if spec.dataset.path is not None:
-        return *_of_file(spec.resolve(spec.dataset.path), spec.dataset.format, spec.dataset.fields), eval_set
+        return *_of_file(spec.resolve(spec.dataset.path), spec.dataset.format, spec.dataset.fields), eval_set, reader
     if spec.dataset.name is None:
         raise InputInvalid("U119", f"{spec.dataset.label} lies on the hub and cannot be checked here",
                            hint="download it and name the file")  # fmt: skip
@@ -69,7 +125,7 @@ def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[Row], Path | Non
 
     args = next((step.args for step in spec.steps if step.uses == "build_dataset"), {})
     rows = trace_rows(build(spec.dataset.name, seed=int(args.get("seed", 42)), num_rows=args.get("num_rows")))
-    return check_dataset(render_rows(rows, "trace")[1]), rows, eval_set
+    return check_dataset(render_rows(rows, "trace")[1]), rows, eval_set, reader
 
 
 def _overlaps(rows: Sequence[Row], eval_set: Path | None) -> tuple[list[Any], list[Diagnostic]]:

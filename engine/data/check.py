@@ -1,6 +1,6 @@
 """``runspec dataset check``: what will be trained, shown; and whether anything will be.
 
-What goes in: a file (or rendered rows) and, where the trainer is installed, its tokenizer. What comes
+What goes in: a file (or rendered rows) and, where there is one, the model's tokenizer. What comes
 out: a report with counts, lengths and one row with its trained part marked, and a finding for every row
 in which no answer token is trained, BOS is missing or doubled, or EOS is not trained.
 
@@ -48,6 +48,7 @@ class Tokenized:
     end_of_turn: str = END_OF_TURN
 
 
+# Called for each row once, in order. Raises InputInvalid where the tokenizer refuses a row.
 Tokenize = Callable[[RenderedRow], "Tokenized | tuple[Sequence[str], Sequence[int]]"]
 
 
@@ -117,10 +118,15 @@ def check_dataset(
     fields: Mapping[str, str] | None = None,
     tokenize: Tokenize | None = None,
     *,
+    name: str = "rows",
+    lines: Mapping[str, int] | None = None,
     limit_errors: int = 50,
 ) -> DatasetReport:
-    """Check a file, or rows rendered already. Never raises for what stands in the file."""
-    name = str(source) if isinstance(source, Path) else "rows"
+    """Check a file, or rows rendered already: ``name`` is their file's, ``lines`` where a row of some id stands.
+
+    Never raises for what stands in the file.
+    """
+    name = str(source) if isinstance(source, Path) else name
     findings = Findings(name, "D1", limit_errors)
     rows: list[Row] = []
     if isinstance(source, Path):
@@ -132,15 +138,21 @@ def check_dataset(
         rendered, render = [render_row(row) for row in rows], RENDER_OF[kind]
     else:
         rendered, render = list(source), "as given"
-    lines = {row.id: row.line for row in rows}
+    lines = {row.id: row.line for row in rows} or lines or {}
     # One row at a time: a file of a million rows must not be held as tokens.
-    lengths, trained_lengths, sample = [], [], None
+    lengths, trained_lengths, sample, sample_id = [], [], None, ""
     for row in rendered:
-        tokens = _tokenize(row, tokenize)
+        try:
+            tokens = _tokenize(row, tokenize)
+        except InputInvalid as error:
+            findings.take(error.diagnostics[0], line=lines.get(row.id, 0), path=row.id)
+            lengths.append(0)
+            continue
         check_tokens(tokens, row.id, lines.get(row.id, 0), findings)
         lengths.append(len(tokens.tokens))
         trained_lengths.append(sum(map(bool, tokens.loss_mask)))
-        sample = sample or tokens
+        if sample is None:
+            sample, sample_id = tokens, row.id
     return DatasetReport(
         path=name,
         format=format,
@@ -148,11 +160,11 @@ def check_dataset(
         unit="tokens" if tokenize else "characters",
         n_rows=len(rendered),
         n_duplicates=len(find_duplicates(rows)) if rows else _repeated_prompts(rendered),
-        lengths=length_stats(lengths) if lengths else {},
-        trained_lengths=length_stats(trained_lengths) if lengths else {},
+        lengths=length_stats(read) if (read := [length for length in lengths if length]) else {},
+        trained_lengths=length_stats(trained_lengths) if trained_lengths else {},
         longest_id=rendered[lengths.index(max(lengths))].id if lengths else "",
         unused_fields=dict(sorted(Counter(key for row in rows for key in row.unused).items())),
-        sample_id=rendered[0].id if rendered else "",
+        sample_id=sample_id,
         sample=sample,
         diagnostics=tuple(findings.diagnostics()),
     )

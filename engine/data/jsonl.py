@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -67,6 +67,12 @@ class Findings:
             where = place(self.file, line, text, column, width, path)
             code = f"{self.family}{number:02d}"
             self.kept.append(Diagnostic(code, message + near(text, column), where, hint))
+
+    def take(self, found: Diagnostic, *, line: int = 0, path: str = "") -> None:
+        """Report what somebody else found of a line, under its own code."""
+        self.total += 1
+        if len(self.kept) < self.limit:
+            self.kept.append(replace(found, where=place(self.file, line, "", 0, 1, path)))
 
     def diagnostics(self) -> list[Diagnostic]:
         """The findings, and one more that counts those beyond the limit."""

@@ -179,11 +179,11 @@ def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, 
     bytes_each = DTYPE_BYTES[str(args["dtype"])]
     weights = param_count(config) * bytes_each
     checkpoint = weights + optimizer_bytes(config, str(args["optimizer"]))
-    model = weights
+    model = exported = weights * len(args.get("export_formats", ("safetensors",)))
     if args.get("method") == "lora":
         adapters = 4 * adapter_params(config, args)
         checkpoint = adapters * (3 if args["optimizer"] == "adamw" else 2)
-        model = adapters + weights * bool(args["lora_merge"])
+        model = adapters + exported * bool(args["lora_merge"])
     every = int(args["num_train_steps"]) // int(args["keep_every_steps"]) if args.get("keep_every_steps") else 0
     kept = int(args["keep_checkpoints"]) + int(args.get("keep_best") or 0) + every
     return {"checkpoints": checkpoint * (kept + 1), "model": model}

@@ -38,6 +38,7 @@ NO_MATTER = frozenset(
         "on_other_devices",
         "log_every_steps",
         "lora_merge",
+        "export_formats",
         "on_long_row",
         "seed",
     ]

@@ -2,7 +2,7 @@
 
 Verbs: ``train`` (see engine.trainer.train), ``generate`` (engine.trainer.generate), ``probe`` (what devices there
 are), ``fetch`` (a data file from the hub, see engine.trainer.hub), ``price`` (what a train step costs on a machine
-that need not be there, see engine.trainer.compiled). Events go to standard output, one JSON object a line; the process
+that need not be there, see engine.trainer.compiled), ``tokens`` (rows as they will be fed, see engine.trainer.shown). Events go to standard output, one JSON object a line; the process
 ends when its standard input does.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, Where
 from engine.trainer import device, hub, machines, process
 
-VERBS = ("train", "generate", "probe", "fetch", "price")
+VERBS = ("train", "generate", "probe", "fetch", "price", "tokens")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 
 
@@ -34,6 +34,11 @@ def main(arguments: list[str]) -> int:
         job = _read_job(Path(arguments[1]))
         if arguments[0] == "fetch":
             _fetch(job, emit, stopping)
+            return 0
+        if arguments[0] == "tokens":  # nor this
+            from engine.trainer.shown import show_tokens
+
+            emit({"event": "finished", "report": show_tokens(job)})
             return 0
         device.select(job["device"])
         if arguments[0] == "price":

@@ -18,6 +18,7 @@ RESUMABLE = (
     "log_every_steps",
     "max_skipped_steps",
     "export",
+    "export_formats",
     "on_other_devices",
 )
 
@@ -64,6 +65,7 @@ class TrainArgs:
     keep_best: int | None = None
     export: Literal["last", "best"] = "last"
     on_other_devices: Literal["refuse", "reshard"] = "refuse"
+    export_formats: tuple[str, ...] = ("safetensors",)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainArgs:

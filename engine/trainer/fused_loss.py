@@ -115,18 +115,26 @@ def over_head_blocks(
     return _over_blocks(table_of, head, body, carry)
 
 
-def even_block(tokens: int, vocab: int, *, shards: int = 1, most_logits: int = 1 << 26) -> int:
+def even_block(
+    tokens: int, vocab: int, width: int, *, shards: int = 1, most_logits: int = 1 << 26, most_gradients: int = 1 << 24
+) -> int:
     """Rows a block so that a block has at most ``most_logits`` logits (256 MiB) and the blocks are even.
 
-    A multiple of 128 rows a shard, the width of a TPU's registers, where there is room for that.
+    And so that the gradient of a shard's rows has at most ``most_gradients`` numbers (64 MiB in float32): with few tokens
+    a block's logits are small long before its rows are. A multiple of 128 rows a shard, the width of a TPU's registers,
+    where there is room for that; and one that leaves no rows over, if it need not be less than half of what may be: what
+    comes after the loop costs the TPU's compiler a copy of the table.
 
-    >>> even_block(4096, 256_000), even_block(512, 256_000), even_block(64, 260)
-    (16000, 128000, 260)
+    >>> even_block(8192, 256_000, 2048), even_block(512, 256_000, 2048), even_block(64, 260, 128)
+    (6400, 6400, 260)
     """
     per_shard = vocab // shards
-    most = max(1, most_logits // (tokens * shards))
+    most = max(1, min(most_logits // (tokens * shards), most_gradients // width))
     if most >= per_shard:
         return vocab
+    for size in range(most - most % 128, most // 2, -128):
+        if per_shard % size == 0:
+            return shards * size
     even = -(-per_shard // -(-per_shard // most))  # ceilings
     rounded = -(-even // 128) * 128
     return shards * (rounded if rounded <= most else even)

@@ -72,7 +72,8 @@ def picked(hidden: jax.Array, places: jax.Array) -> jax.Array:
 def head_of(model: Any, tokens: int, how: How) -> Head:
     """The static facts of the model's head for M = ``tokens`` states."""
     vocab, shards = model.config.vocab_size, how.shards if model.config.vocab_size % how.shards == 0 else 1
-    return Head(model.config.final_softcap, even_block(tokens, vocab, shards=shards), shards)
+    block = even_block(tokens, vocab, model.config.hidden_size, shards=shards)
+    return Head(model.config.final_softcap, block, shards)
 
 
 def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array, how: How) -> jax.Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,15 @@ def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, Any]:
 
 def _save(out: Path, trained: Any, args: TrainArgs, model: Model, base: Mapping[str, Any]) -> None:
     """``model/``: all weights, or adapters beside the base's configuration and tokenizer; ``merged/`` where asked for."""
+    write = partial(save_folder, config=model.config, tokenizer=model.tokenizer, dtype=args.dtype)
     if args.method == "full":
-        save_folder(out / "model", trained, model.config, model.tokenizer, dtype=args.dtype)
+        write(out / "model", trained, formats=args.export_formats)
         return
     save_adapter(out / "model", trained, base=base)
     save_companions(out / "model", model.config, model.tokenizer, dtype=args.dtype)
     shutil.rmtree(out / "merged", ignore_errors=True)
     if args.lora_merge:
-        save_folder(out / "merged", merged(trained), model.config, model.tokenizer, dtype=args.dtype)
+        write(out / "merged", merged(trained), formats=args.export_formats)
 
 
 def _trained_params(args: TrainArgs, model: Model) -> int:

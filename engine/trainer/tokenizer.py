@@ -44,6 +44,7 @@ TURN_MARKERS = ("<start_of_turn>", END_OF_TURN)
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 CONTROL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>")  # ids 0 to 3, as in Gemma
 PRINTABLE = range(0x20, 0x7F)
+LONGEST_CHARACTER = 4  # bytes of UTF-8, and so tokens at the most
 
 
 class Tokenizer:
@@ -142,6 +143,32 @@ class Tokenizer:
         """The text of ids; special tokens are left out, ids outside the vocabulary too."""
         kept = [int(one) for one in ids if int(one) not in self._skipped]
         text: str = self._raw.decode(kept, skip_special_tokens=False)
+        return text
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each id; joined they are the text of all. Control tokens by name.
+
+        Of a character that takes several tokens, all but the last are "".
+        """
+        found, waiting = [], []
+        for one in map(int, ids):
+            waiting.append(one)
+            text = self._piece(waiting)
+            if text.endswith("\N{REPLACEMENT CHARACTER}") and len(waiting) < LONGEST_CHARACTER:
+                found.append("")
+                continue
+            found.append(text)
+            waiting = []
+        if waiting:
+            found[-1] = self._piece(waiting)
+        return found
+
+    def _piece(self, ids: Sequence[int]) -> str:
+        if len(ids) == 1:
+            name: str | None = self._raw.id_to_token(ids[0])
+            if name is not None and (ids[0] in self._skipped or name in TURN_MARKERS):
+                return name
+        text: str = self._raw.decode(list(ids), skip_special_tokens=False)
         return text
 
     def _reader(self, kind: Kind) -> tuple[Any, set[int]]:

@@ -51,6 +51,51 @@ def test_overlap_with_the_eval_set_is_found(runspec, project):
     assert done.document["diagnostics"][0]["code"] == "D302"
 
 
+def test_a_file_is_read_by_the_tokenizer_of_a_model_folder(runspec, project):
+    """Lengths are in its tokens, a text in another script comes back whole, and the trained part is what is trained."""
+    from engine.trainer.tokenizer import build_chars
+
+    build_chars().save(project / "model")
+    file = _write(project / "rows.jsonl", [{"question": "à la ½?", "answer": "œuf"}])
+    done = runspec("dataset", "check", file, *MAPPED, "--model", "model", "--json")
+    assert done.code == 0, done.err
+    document = done.document
+    assert document["sample"]["text"] == "<bos>à la ½?\n[trained>œuf<eos><trained]"
+    # 11 characters, three of which take two bytes (a byte is a token of this vocabulary), BOS and EOS.
+    assert (document["unit"], document["lengths"]["max"], document["trained_lengths"]["max"]) == ("tokens", 16, 5)
+    assert (document["tokenizer"], document["n_boundary_merges"]) == ("model", 0)
+    assert "read by the tokenizer of model" in runspec("dataset", "check", file, *MAPPED, "--model", "model").out
+
+
+def test_rows_that_the_chat_template_refuses_are_named_with_their_line(runspec, project):
+    """The checkpoint's own template says what it does not take; the other rows are still counted."""
+    from engine.trainer.tokenizer import build_chars
+
+    build_chars().save(project / "model")
+    (project / "model" / "chat_template.jinja").write_text(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+        "[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    rows = [{"messages": turns}, {"messages": [{"role": "system", "content": "x"}, *turns]}]
+    file = _write(project / "rows.jsonl", rows)
+    assert runspec("dataset", "check", file, "--format", "chat").code == 0
+    done = runspec("dataset", "check", file, "--format", "chat", "--model", "model", "--json")
+    assert done.code == 2
+    (found,) = done.document["diagnostics"]
+    assert (found["code"], found["line"], Path(found["file"]).name) == ("M306", 2, "rows.jsonl")
+    sample = done.document["sample"]["text"]
+    assert sample == "<bos>[user] Hi\n[assistant] [trained>Ho\n<eos><trained]"
+
+
+def test_the_model_of_a_check_is_a_folder_with_a_tokenizer(runspec, project):
+    """A typo in the folder is U120, a folder without the file M301."""
+    file = _write(project / "rows.jsonl", ROWS)
+    for folder, code in (("modle", "U120"), (".", "M301")):
+        done = runspec("dataset", "check", file, *MAPPED, "--model", folder, "--json")
+        assert (done.code, done.document["diagnostics"][0]["code"]) == (2, code)
+
+
 def test_a_field_must_be_a_pair(runspec, project):
     """--field without an equals sign is U117."""
     file = _write(project / "rows.jsonl", ROWS)

@@ -48,7 +48,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The figures, and how to get them again."""
     if not FIGURES:
         return
-    names = ("logits", "gradients", "packed", "bf16 ours", "bf16 theirs")
+    names = ("logits", "gradients", "packed", "adapters", "bf16 ours", "bf16 theirs")
     terminalreporter.write_sep("=", f"parity with transformers (SEED={BASE_SEED} make parity)")
     terminalreporter.write_line(f"{'largest difference':<20}" + "".join(f"{name:>14}" for name in names))
     for kind, found in FIGURES.items():

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from engine.trainer.adapter_files import load_adapter, save_adapter
+from engine.trainer.lora import LoraArgs, LoraParam, attach
 from engine.trainer.models import config_from_hf, decoder, family_of
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.sampler import generate
@@ -168,6 +171,61 @@ def test_what_we_save_transformers_loads(
     assert not any(report.values()), report
     # The oracle's weights are exact in bf16.
     assert np.array_equal(oracle.logits_of(back.eval(), tokens), oracle.logits_of(theirs, tokens))
+
+
+def test_what_we_save_in_shards_transformers_loads(
+    ours: Decoder, theirs: Any, oracle: ModuleType, tokens: np.ndarray, tmp_path: Path
+) -> None:
+    """Many files and an index are the same model."""
+    save_folder(tmp_path, ours, ours.config, build_chars(), dtype="float32", max_shard_bytes=100_000)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    back = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
+    assert np.array_equal(oracle.logits_of(back.eval(), tokens), oracle.logits_of(theirs, tokens))
+
+
+def test_adapters_we_save_peft_loads(
+    ours: Decoder, folder: Path, oracle: ModuleType, tokens: np.ndarray, tmp_path: Path, figures: dict[str, float]
+) -> None:
+    """Over the same base, with our logits: 1e-5. They move the base's by far more."""
+    adapted = moved(attach(ours, LoraArgs(4, 16.0, rslora=True), seed=1))
+    save_adapter(tmp_path, adapted, base={"id": "acme/tiny", "revision": None, "weights": "w"})
+    peft = PeftModel.from_pretrained(_base(folder), tmp_path).eval()
+    expected = oracle.logits_of(peft, tokens)
+    found = np.asarray(jax.jit(adapted.__call__)(jnp.asarray(tokens), positions=positions_of(tokens)))
+    figures["adapters"] = float(np.abs(found - expected).max())
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+    assert float(np.abs(expected - oracle.logits_of(_base(folder), tokens)).max()) > 1e-2
+
+
+def test_adapters_that_peft_saves_we_load(
+    ours: Decoder, folder: Path, oracle: ModuleType, tokens: np.ndarray, tmp_path: Path, seed: int
+) -> None:
+    """Some targets only, as peft itself names and writes them."""
+    torch.manual_seed(seed)
+    targets = ["q_proj", "v_proj", "down_proj"]
+    peft = get_peft_model(_base(folder), LoraConfig(r=3, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM"))
+    for name, weight in peft.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    peft.save_pretrained(tmp_path)
+    adapted = load_adapter(tmp_path, ours)
+    found = jax.jit(adapted.__call__)(jnp.asarray(tokens), positions=positions_of(tokens))
+    np.testing.assert_allclose(found, oracle.logits_of(peft.eval(), tokens), atol=1e-5, rtol=0)
+
+
+def moved(model: Decoder) -> Decoder:
+    """Adapters that do something: fresh ones have b = 0."""
+    graph, adapters, rest = nnx.split(model, LoraParam, ...)
+    keys = iter(jax.random.split(jax.random.key(2), len(jax.tree.leaves(adapters))))
+    drawn = jax.tree.map(lambda leaf: leaf + 0.02 * jax.random.normal(next(keys), leaf.shape, leaf.dtype), adapters)
+    both: Decoder = nnx.merge(graph, drawn, rest)
+    return both
+
+
+def _base(folder: Path) -> Any:
+    """transformers' model anew: peft works its adapters into the one it is given."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return model.eval()
 
 
 def test_both_styles_of_the_configuration(folder: Path, ours: Decoder, mapping: dict[str, Any], tmp_path: Path) -> None:

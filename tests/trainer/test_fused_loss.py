@@ -165,11 +165,14 @@ def test_no_array_of_tokens_times_vocabulary() -> None:
 
 
 def test_blocks_are_even() -> None:
-    """Never more logits than asked for, blocks of near-equal size, whole registers where there is room for them."""
-    assert even_block(4096, 256_000, most_logits=4096 * 12_800) == 12_800
-    assert even_block(4096, 256_000, shards=8) == 16_384
-    assert even_block(1 << 26, 100) == 1
+    """Never more logits or gradients than asked for, blocks of near-equal size, whole registers where there is room."""
+    assert even_block(4096, 256_000, 8, most_logits=4096 * 12_800) == 12_800
+    assert (
+        even_block(4096, 256_000, 2048, shards=8) == 8 * 1280
+    )  # of 2048 rows that there is room for, to leave none over
+    assert even_block(1 << 26, 100, 8) == 1
+    assert even_block(1, 256_000, 2048) == 6400  # 8192 rows' gradients would do, and leave a part of a block over
     for tokens in (1, 100, 5000):
         for vocab in (7, 1000, 262_144):
-            block = even_block(tokens, vocab, most_logits=1 << 20)
+            block = even_block(tokens, vocab, 16, most_logits=1 << 20)
             assert block == vocab or block * tokens <= 1 << 20

@@ -245,10 +245,11 @@ def base_config(job: dict[str, Any]) -> Any:
 
 
 def test_adapters_find_their_base_again(make_job: Any, train_here: Any) -> None:
-    """generate merges them into the base that the training drew; the merged export is the same model."""
-    job = make_job(**LORA, lora_merge=True)
+    """generate merges them into the base that the training drew; the merged export, in the declared format, is the same."""
+    job = make_job(**LORA, lora_merge=True, export_formats=["flax_msgpack"])
     train_here(job)
     out = Path(job["out"])
+    assert [path.suffix for path in (out / "merged").glob("*model.*")] == [".msgpack"]
     model, config, _ = load_trained(out / "model", job, print, bool)
     whole, _, _ = load_trained(out / "merged", job, print, bool)
     for name, array in model.weights().items():

@@ -21,8 +21,6 @@ NOT_YET = {
     "v5e-8  f32 AdamW       512 x 8",
     "v5e-8  bf16 Adafactor 2048 x 8",
     "v5e-8  bf16 Adafactor 8192 x 8",
-    "v5e-1  bf16 Adafactor  512 x 1",
-    "T4     update in backward 512 x 1",
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
