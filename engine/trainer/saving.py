@@ -82,8 +82,9 @@ class Saver:
         """
         found = self.checkpoints.restore(fresh, self._fell_back, lambda notes: mismatch(self._metrics, notes))
         self._begun = found.train_step if found else 0
-        saves = -(-(self._last - self._begun) // self._args.save_every_steps)
-        if saves > 0:
+        every = self._args.save_every_steps
+        if self._begun < self._last:
+            saves = self._last // every - self._begun // every + (self._last % every > 0)
             self.checkpoints.require_room(fresh, saves=saves, last=self._last)
         if found is None:
             return Origin(None, 0, None, self._args, ())

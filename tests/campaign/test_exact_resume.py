@@ -151,6 +151,7 @@ def _kill_in_a_write(training: Training, draw: random.Random) -> bool:
     seen: set[str] = set()
     while len(seen) <= skip and process.poll() is None:
         seen.update(path.name for path in folder.glob("*.tmp"))
+        time.sleep(0.002)
     time.sleep(draw.uniform(0.0, 0.05))
     return _kill(process)
 
