@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InputInvalid, RunFailed, render
-from engine.trainer import room
+from engine.trainer import code_digest, retention, room, topology
 from engine.trainer.args import RESUMABLE, TrainArgs
 from engine.trainer.checkpoint import Checkpoints
 from engine.trainer.checkpoint_mark import Binding, Mark
@@ -46,6 +48,13 @@ def refusal(binding: Binding, saved: Mark) -> str:
     return "\n".join(map(render, caught.value.diagnostics))
 
 
+@pytest.mark.parametrize("module", [retention, room, topology, code_digest])
+def test_the_examples_hold(module: ModuleType) -> None:
+    """What the docstrings show is what comes out."""
+    found = doctest.testmod(module)
+    assert (found.attempted > 0, found.failed) == (True, 0)
+
+
 losses = st.dictionaries(st.integers(1, 60), st.none() | st.sampled_from([0.5, 1.0, 2.0]), max_size=20)
 
 
@@ -71,16 +80,16 @@ def test_never_more_side_by_side_than_counted(
     last: int, save_every: int, keep: int, every: int | None, best: int
 ) -> None:
     """``at_once`` bounds what lies there at any moment of a training, the one being written included."""
-    retention = Retention(keep, every, best or None)
+    keeping = Retention(keep, every, best or None)
     steps = sorted({*range(save_every, last + 1, save_every), last})
     there: dict[int, float | None] = {}
     most = 0
     for step in steps:
         there[step] = float(-step)  # each better than all before
         most = max(most, len(there))
-        for gone in retention.let_go(there):
+        for gone in keeping.let_go(there):
             del there[gone]
-    assert most <= retention.at_once(len(steps), last) <= len(steps)
+    assert most <= keeping.at_once(len(steps), last) <= len(steps)
 
 
 def test_the_schema_says_what_may_change_between_two_attempts() -> None:
