@@ -18,8 +18,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -62,6 +63,13 @@ AIMS = {
 RUN = "import runpy; runpy.run_module('engine.trainer', run_name='__main__', alter_sys=True)"
 
 
+class Seconds(NamedTuple):
+    """What a training took: all of it, and from its first train step on."""
+
+    whole: float
+    training: float
+
+
 @dataclass(frozen=True)
 class Training:
     """One training in a folder of its own, on so many (simulated) devices."""
@@ -98,11 +106,19 @@ class Training:
         lines = (self.root / "events.jsonl").read_text().split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
-    def finish(self) -> float:
-        """Run to the end; the seconds it took."""
+    def finish(self) -> Seconds:
+        """Run to the end."""
         started = time.monotonic()
-        assert _wait(self.start()) == 0, self.events()[-1]
-        return time.monotonic() - started
+        process = self.start()
+        self.until_compiled(process)
+        compiled = time.monotonic()
+        assert _wait(process) == 0, self.events()[-1]
+        return Seconds(time.monotonic() - started, time.monotonic() - compiled)
+
+    def until_compiled(self, process: subprocess.Popen[bytes]) -> None:
+        """Until it begins to train, or has ended."""
+        while process.poll() is None and not any(event["event"] == "compiled" for event in self.events()):
+            time.sleep(0.01)
 
     def steps_done(self) -> int:
         """Rows in the metrics so far."""
@@ -113,15 +129,23 @@ class Training:
         """All that has to be the same, arrays as bytes."""
         kept = sorted((self.root / "work" / "checkpoints").iterdir())
         mark = json.loads((kept[-1] / "checkpoint.json").read_text())
-        arrays = ocp.StandardCheckpointer().restore(kept[-1] / "state")
         rows = (self.root / "out" / "metrics.jsonl").read_text().splitlines()
         return {
             "checkpoints": [path.name for path in kept],
-            "arrays": {name: (str(array.dtype), np.asarray(array).tobytes()) for name, array in arrays.items()},
+            "arrays": _arrays(kept[-1] / "state"),
             "mark": {name: mark[name] for name in ("train_step", "identity", "topology", "data_position")},
             "metrics": [without_measurements(json.loads(row)) for row in rows],
             "model": (self.root / "out" / "model" / "model.safetensors").read_bytes(),
         }
+
+
+def _arrays(folder: Path) -> dict[str, tuple[str, bytes]]:
+    """Name -> dtype and bytes, read onto this process's one device whatever wrote them."""
+    checkpointer, here = ocp.StandardCheckpointer(), jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    known = dict(checkpointer.metadata(folder).item_metadata)
+    target = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here) for name, leaf in known.items()}
+    found = checkpointer.restore(folder, target)
+    return {name: (str(array.dtype), np.asarray(array).tobytes()) for name, array in found.items()}
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -140,6 +164,14 @@ def _kill(process: subprocess.Popen[bytes]) -> bool:
 
 def _kill_at_random(training: Training, draw: random.Random, seconds: float) -> bool:
     process = training.start()
+    time.sleep(draw.uniform(0.0, seconds))
+    return _kill(process)
+
+
+def _kill_while_it_trains(training: Training, draw: random.Random, seconds: float) -> bool:
+    """At an instant after the start-up, which takes longer than these train steps do."""
+    process = training.start()
+    training.until_compiled(process)
     time.sleep(draw.uniform(0.0, seconds))
     return _kill(process)
 
@@ -163,10 +195,12 @@ def _kill_at_a_call(training: Training, draw: random.Random, aim: str) -> bool:
     return _wait(training.start(prelude)) == -signal.SIGKILL
 
 
-def hit(kind: str, training: Training, draw: random.Random, seconds: float) -> bool:
+def hit(kind: str, training: Training, draw: random.Random, seconds: Seconds) -> bool:
     """Start (or go on), and kill in this way; False where the training had ended before."""
     if kind == "at random":
-        return _kill_at_random(training, draw, seconds)
+        return _kill_at_random(training, draw, seconds.whole)
+    if kind == "while it trains":
+        return _kill_while_it_trains(training, draw, seconds.training)
     if kind == "into a write":
         return _kill_in_a_write(training, draw)
     return _kill_at_a_call(training, draw, kind)
@@ -202,8 +236,8 @@ def check_kills(root: Path, devices: int, plans: Iterator[list[str]], kills: int
 
 @pytest.mark.timeout(600)
 def test_a_training_killed_three_times_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    """The short version: into a write, between mark and publication, and at a random instant."""
-    plan = ["into a write", "before the rename", "at random"]
+    """The short version: into a write, between mark and publication, and at a random instant of the training."""
+    plan = ["into a write", "before the rename", "while it trains"]
     said = check_kills(tmp_path, 1, iter([plan, plan]), 3, random.Random(20261124))
     assert any("half written: [" in line for line in said)
 
@@ -214,7 +248,7 @@ def test_a_training_killed_three_times_ends_in_the_same_bytes(tmp_path: Path) ->
 def test_a_training_killed_at_twenty_instants_ends_in_the_same_bytes(tmp_path: Path, devices: int) -> None:
     """The long campaign: twenty kills, at random and aimed at every part of a checkpoint's life."""
     draw = random.Random(devices)
-    kinds = ["at random"] * 4 + ["into a write"] * 2 + list(AIMS)
+    kinds = ["at random"] * 3 + ["while it trains"] * 4 + ["into a write"] * 2 + list(AIMS)
     plans = (draw.sample(kinds, 4) for _ in range(20))
     said = check_kills(tmp_path, devices, plans, 20, draw)
     print("\n".join(said))  # noqa: T201 - what was hit, for whoever runs it with -s
