@@ -38,6 +38,14 @@ class PlannedStep:
     ingredients: Mapping[str, Any]
     artifact: Artifact | None = None
 
+    @property
+    def work_key(self) -> str:
+        """What an interrupted attempt's ``work`` is found by: the fingerprint, deaf to arguments marked ``resumable``."""
+        known: Mapping[str, Mapping[str, Any]] = self.handler.schema.get("properties", {})
+        said = self.ingredients["with"].items()
+        binding = {name: value for name, value in said if not known.get(name, {}).get("resumable")}
+        return digest_json({**self.ingredients, "with": binding})
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -199,7 +199,7 @@ class _Run:
         )
         started = time.monotonic()
         try:
-            with self.store.lock(f"step-{planned.fingerprint[:16]}"):
+            with self.store.lock(f"step-{planned.work_key[:16]}"):
                 artifact = self._make(planned)
         except (RunspecError, KeyboardInterrupt) as error:
             raise self._failed(planned, error) from error
@@ -209,7 +209,7 @@ class _Run:
 
     def _make(self, planned: PlannedStep) -> Artifact:
         step, handler = planned.step, planned.handler
-        staging = self.store.stage(planned.fingerprint or "")
+        staging = self.store.stage(planned.work_key)
         started_at = now()
         ctx = StepContext(
             spec=self.spec,

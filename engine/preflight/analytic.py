@@ -184,4 +184,6 @@ def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, 
         adapters = 4 * adapter_params(config, args)
         checkpoint = adapters * (3 if args["optimizer"] == "adamw" else 2)
         model = adapters + exported * bool(args["lora_merge"])
-    return {"checkpoints": checkpoint * (int(args["keep_checkpoints"]) + 1), "model": model}
+    every = int(args["num_train_steps"]) // int(args["keep_every_steps"]) if args.get("keep_every_steps") else 0
+    kept = int(args["keep_checkpoints"]) + int(args.get("keep_best") or 0) + every
+    return {"checkpoints": checkpoint * (kept + 1), "model": model}

@@ -7,6 +7,8 @@
     onlyAbove: {other: 0}   writing this key makes sense only where the other one is above that number
     neededWith: {other: […]}  this key must be written there
     asks: {value: {other: […]}}  this key may have that value only where the other one has one of these
+    isMultipleOf: other     this number is a multiple of that one  (keep_every_steps, save_every_steps)
+    multiples: {one: other} where this key is written, one is a multiple of other (both beside it)
     usual: [low, high]      outside is a warning
     names: metric           the text is a name of that family: metric or builder
 
@@ -97,6 +99,34 @@ def _divides(key: str, node: Node, entry: Schema, path: Path, case: Case) -> Non
         case.findings.error("S310", message, path, node.place, entry.get("description"))
 
 
+def _is_multiple(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    other, value = entry["isMultipleOf"], _value(node)
+    divisor = _number(other, path, case)
+    if value is not None and divisor and value % divisor:
+        message = f"{key} ({number_text(value)}) is not a multiple of {other} ({number_text(divisor)})"
+        case.findings.error("S310", message, path, node.place, f"{_near(value, divisor)} would be one")
+
+
+def _multiples(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    if _value(node) is None:
+        return
+    for one, other in entry["multiples"].items():
+        value, divisor = _number(one, path, case), _number(other, path, case)
+        if value and divisor and value % divisor:
+            message = f"{key} asks that {one} ({number_text(value)}) is a multiple of {other} ({number_text(divisor)})"
+            case.findings.error("S310", message, path, case.key_place(*path), f"write {other}: {number_text(value)}")
+
+
+def _near(value: float, divisor: float) -> str:
+    """The multiples on both sides.
+
+    >>> _near(110, 25), _near(10, 25)
+    ('100 or 125', '25')
+    """
+    below = value // divisor * divisor
+    return " or ".join(number_text(found) for found in (below, below + divisor) if found)
+
+
 def _usual(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
     value, (low, high) = _value(node), entry["usual"]
     if value is not None and not low <= value <= high:
@@ -172,6 +202,7 @@ def _names(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
 
 
 _RULES: dict[str, Callable[[str, Node, Schema, Path, Case], None]] = {
-    "below": _below, "atMost": _at_most, "divides": _divides, "usual": _usual, "onlyWith": _only_with,
+    "below": _below, "atMost": _at_most, "divides": _divides, "isMultipleOf": _is_multiple, "multiples": _multiples,
+    "usual": _usual, "onlyWith": _only_with,
     "asks": _asks, "onlyAbove": _only_above, "names": _names,
 }  # fmt: skip

@@ -9,6 +9,18 @@ from typing import Any, Literal
 from engine.errors import InputInvalid
 
 PLAIN_ATTENTION_TOKENS = 1024
+# With other values of these an interrupted training goes on: they change no state. The schema says the same of them.
+RESUMABLE = (
+    "save_every_steps",
+    "keep_checkpoints",
+    "keep_every_steps",
+    "keep_best",
+    "log_every_steps",
+    "max_skipped_steps",
+    "export",
+    "export_formats",
+    "on_other_devices",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,10 @@ class TrainArgs:
     attention: Literal["auto", "plain", "blocked"] = "auto"
     matmul_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_skipped_steps: int = 0
+    keep_every_steps: int | None = None
+    keep_best: int | None = None
+    export: Literal["last", "best"] = "last"
+    on_other_devices: Literal["refuse", "reshard"] = "refuse"
     export_formats: tuple[str, ...] = ("safetensors",)
 
     @classmethod
@@ -76,5 +92,4 @@ class TrainArgs:
 
     def identity(self) -> dict[str, Any]:
         """The arguments that can change a weight or a metric; the others may change between two attempts."""
-        free = ("save_every_steps", "keep_checkpoints", "log_every_steps", "max_skipped_steps", "export_formats")
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in free}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in RESUMABLE}

@@ -1,51 +1,80 @@
-"""Checkpoints: orbax writes the arrays; a digest of every file and one rename make them whole or absent.
+"""Checkpoints: orbax writes the arrays while the training goes on; digests and one rename make them whole or absent.
 
     checkpoints/00000025/state/…            what orbax wrote
-    checkpoints/00000025/checkpoint.json    the mark: train_step, identity, notes, SHA-256 of every file and of itself
+    checkpoints/00000025/checkpoint.json    the mark, written last: what it is of, SHA-256 of every file and of itself
 
 In: a state of arrays. Out: the newest checkpoint whose every byte is what was written; one that is not is passed
-over, said, and taken away. ``identity`` binds a checkpoint to what it came from: data, arguments, model, libraries.
+over, said, and taken away. :class:`~engine.trainer.checkpoint_mark.Binding` says which training may go on from it.
+
+    checkpoints.begin(state, 25)      # returns when the numbers are safe from the next train step: copied to the host,
+                                      # or, where the device is the host, held by views that no donation overwrites
+    checkpoints.published()           # at each train step: what was published since
+    checkpoints.check()               # … and what went wrong, raised
+    checkpoints.wait()                # until nothing is under way
+
+One save at a time: a second one waits for the first, so that the host never holds more than one copy of the state.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from engine.canonical import digest_json, digest_tree, fsync_dir, pretty_json, write_atomic
-from engine.errors import Diagnostic, InputInvalid, RunFailed, Where
+from engine.canonical import digest_tree, fsync_dir
+from engine.errors import RunFailed, Where
+from engine.trainer import room
+from engine.trainer.checkpoint_mark import MARK, Binding, Mark, read_mark, write_mark
+from engine.trainer.retention import Retention, best_steps
 
-MARK = "checkpoint.json"
 REMOVE_ATTEMPTS, REMOVE_PAUSE_SECONDS = 20, 0.1
-Identity = Mapping[str, Any]
+UNWRITTEN = (ValueError, RuntimeError)  # how tensorstore's C++ reports a failed write
 OnFallback = Callable[[int, str], None]
 Check = Callable[[Mapping[str, Any]], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A state, the train step after which it was saved, and the notes saved with it."""
+    """A state, the train step after which it was saved, and the mark it was saved with."""
 
     state: Any
     train_step: int
-    notes: Mapping[str, Any]
+    mark: Mark
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What was said at the save."""
+        return self.mark.notes
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint that is published: seconds from its beginning, and of these those that no train step could use."""
+
+    train_step: int
+    seconds: float
+    stalled_seconds: float
 
 
 class Checkpoints:
     """The checkpoints of one training. Only one process may use a folder at a time (process.only_writer)."""
 
-    def __init__(self, folder: Path, *, keep: int, identity: Identity) -> None:
-        self._folder, self._keep, self._identity = folder, keep, dict(identity)
+    def __init__(self, folder: Path, *, keep: Retention, binding: Binding) -> None:
+        self._folder, self._keep, self._binding = folder, keep, binding
         self._orbax = ocp.StandardCheckpointer()
+        self._thread: threading.Thread | None = None
+        self._published: deque[Saved] = deque()  # appended by the thread, taken by the training
+        self._bytes = 0
+        self._failure: BaseException | None = None
         folder.mkdir(parents=True, exist_ok=True)
         for half in folder.glob("*.tmp*"):  # of a process that was killed while it saved
             shutil.rmtree(half)
@@ -54,41 +83,150 @@ class Checkpoints:
         """Train steps of the checkpoints there are, oldest first."""
         return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
 
-    def save(self, state: Any, train_step: int, notes: Mapping[str, Any] | None = None) -> None:
-        """Write, mark, publish by one rename, then let the oldest go.
+    def eval_losses(self) -> dict[int, float | None]:
+        """Train step -> the eval loss in its notes; None where it has none, or no mark that can be trusted."""
+        marks = {step: read_mark(self._path(step)) for step in self.steps()}
+        return {step: mark.notes.get("eval_loss") if mark else None for step, mark in marks.items()}
 
-        Raises OSError or RunFailed T141 (no space, no permission); what was saved before stays.
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def begin(self, state: Any, train_step: int, notes: Mapping[str, Any] | None = None) -> None:
+        """Begin to save; what is under way is waited for. The caller may donate ``state`` as soon as this returns.
+
+        Raises OSError or RunFailed T141, T143 (no space, no permission) of this save or of the one before; what was
+        saved before stays.
         """
-        final = self._path(train_step)
-        staging = final.with_name(f"{final.name}.tmp")
+        started = time.perf_counter()
+        self.wait()
+        self.check()
+        self._make_room(state)
+        staging = self._path(train_step).with_suffix(".tmp")
         shutil.rmtree(staging, ignore_errors=True)
         try:
             staging.mkdir()
-            self._write_arrays(staging / "state", state)
+            self._orbax.save(staging.resolve() / "state", _leaves(state))
+        except BaseException as error:
+            _take_away(staging)  # a full disk needs the room
+            if isinstance(error, UNWRITTEN):
+                raise self._unwritten(error) from error
+            raise
+        stalled = time.perf_counter() - started
+        self._thread = threading.Thread(
+            target=self._finish, args=(staging, train_step, dict(notes or {}), started, stalled), name="checkpoint"
+        )
+        self._thread.start()
+
+    def published(self) -> Iterator[Saved]:
+        """What was published since this was last asked, each once."""
+        while self._published:
+            yield self._published.popleft()
+
+    def check(self) -> None:
+        """Raises what the last save met, once: see :meth:`begin`."""
+        error, self._failure = self._failure, None
+        if isinstance(error, UNWRITTEN):
+            raise self._unwritten(error) from error
+        if error is not None:
+            raise error
+
+    def _unwritten(self, error: BaseException) -> RunFailed:
+        return RunFailed(
+            "T141",
+            f"the checkpoint cannot be written: {str(error).splitlines()[0][:200]}",
+            where=Where(file=str(self._folder)),
+            hint="free some room there, or save less often and keep fewer (save_every_steps, keep_checkpoints)",
+        )
+
+    @property
+    def idle(self) -> bool:
+        """True where nothing is under way."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Until nothing is under way."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def save(self, state: Any, train_step: int, notes: Mapping[str, Any] | None = None) -> None:
+        """Begin, and wait for the end."""
+        self.begin(state, train_step, notes)
+        self.wait()
+        self.check()
+
+    def _finish(self, staging: Path, train_step: int, notes: Mapping[str, Any], started: float, stalled: float) -> None:
+        """In the background: wait for the arrays, mark, publish by one rename, let the oldest go."""
+        try:
+            self._orbax.wait_until_finished()
             _fsync_tree(staging)
-            mark = {
-                "train_step": train_step,
-                "identity": self._identity,
-                "notes": dict(notes or {}),
-                "files": digest_tree(staging),
-            }
-            write_atomic(staging / MARK, pretty_json({**mark, "mark_sha256": digest_json(mark)}))
+            write_mark(staging, self._mark_of(staging, train_step, notes))
+            final = self._path(train_step)
             if final.exists():
                 shutil.rmtree(final)
             os.rename(staging, final)
-        except BaseException:
-            _take_away(staging)  # a full disk needs the room
-            raise
-        fsync_dir(self._folder)
-        for old in self.steps()[: -self._keep]:
-            shutil.rmtree(self._path(old))
+            fsync_dir(self._folder)
+            for step in self._keep.let_go(self.eval_losses()):
+                shutil.rmtree(self._path(step))
+            self._published.append(Saved(train_step, time.perf_counter() - started, stalled))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the training's own thread raises it
+            _take_away(staging)
+            self._failure = error
+
+    def _mark_of(self, staging: Path, train_step: int, notes: Mapping[str, Any]) -> Mark:
+        per_step = self._binding.sequences_per_step
+        return Mark(
+            train_step=train_step,
+            identity=self._binding.identity,
+            topology=self._binding.topology.as_json(),
+            data_position={"sequences_seen": train_step * per_step, "sequences_per_step": per_step},
+            notes=notes,
+            bytes=sum(path.stat().st_size for path in staging.rglob("*") if path.is_file()),
+            files=digest_tree(staging),
+        )
+
+    # -- room --------------------------------------------------------------------------------------------------------
+
+    def require_room(self, state: Any, *, saves: int, last: int) -> None:
+        """Before ``saves`` checkpoints up to train step ``last``: raises RunFailed T143 where they cannot all lie here."""
+        self._bytes = room.checkpoint_bytes(state)
+        there = len(self.steps())
+        self._require(max(1, self._keep.at_once(there + saves, last) - there))
+
+    def require_room_for_next(self) -> None:
+        """Right after a checkpoint, when no train step would be lost: raises RunFailed T143."""
+        self._require(1, also=sum(self._size(step) for step in self._may_go()))
+
+    def _make_room(self, state: Any) -> None:
+        """Where the new one does not fit, those go first that would go after it. Raises RunFailed T143."""
+        self._bytes = room.checkpoint_bytes(state)
+        if room.free_bytes(self._folder) < self._bytes:
+            for step in self._may_go():
+                shutil.rmtree(self._path(step))
+        self._require(1)
+
+    def _may_go(self) -> list[int]:
+        """What goes once there is a newer one; never the newest, which may be the only good one."""
+        losses = self.eval_losses()
+        newest = max(losses, default=0)
+        return [step for step in self._keep.let_go(losses | {newest + 1: None}) if step != newest]
+
+    def _size(self, step: int) -> int:
+        return sum(path.stat().st_size for path in self._path(step).rglob("*") if path.is_file())
+
+    def _require(self, count: int, also: int = 0) -> None:
+        last = self.steps()[-1:]
+        kept = f"the checkpoint of train step {last[0]} is kept" if last else "nothing has been saved yet"
+        room.require(self._bytes, self._folder, count=count, kept=kept, also=also)
+
+    # -- restoring ---------------------------------------------------------------------------------------------------
 
     def restore(self, like: Any, on_fallback: OnFallback, check: Check = lambda _: None) -> Restored | None:
-        """The newest good checkpoint, laid out as ``like``; None where there is none.
+        """The newest good checkpoint, laid out as ``like`` (arrays or shapes); None where there is none.
 
+        Arrays are deleted as soon as it is certain that others take their place: a state that fits once is enough.
         ``check(notes)`` may name one more reason to distrust a checkpoint. Each one passed over is reported to
-        ``on_fallback(train_step, reason)`` and deleted. Raises InputInvalid T120 where the newest good one belongs
-        to another training; then nothing is deleted.
+        ``on_fallback(train_step, reason)`` and deleted. Raises InputInvalid T120, T122, T123 where the newest good one
+        belongs to another training, engine or machine; then nothing is deleted.
         """
         damaged: dict[int, str] = {}
         found: Restored | None = None
@@ -102,69 +240,47 @@ class Checkpoints:
         for train_step, reason in damaged.items():
             on_fallback(train_step, f"{reason}; {then}")
             shutil.rmtree(self._path(train_step))
+        if found:
+            self._binding = replace(self._binding, sequences_per_step=found.mark.sequences_per_step)
         return found
 
+    def restore_best(self, like: Any) -> Restored | None:
+        """The good one of lowest eval loss, in place of ``like``'s arrays; None where none has one."""
+        for train_step in best_steps(self.eval_losses()):
+            outcome = self._try(train_step, like, lambda _: None)
+            if isinstance(outcome, Restored):
+                return outcome
+        return None
+
     def _try(self, train_step: int, like: Any, check: Check) -> Restored | str:
-        """The checkpoint, or why it cannot be trusted. Raises InputInvalid T120."""
-        mark = self._mark(train_step)
+        """The checkpoint, or why it cannot be trusted. Raises InputInvalid T120, T122, T123."""
+        folder = self._path(train_step)
+        mark = read_mark(folder)
         if mark is None:
             return f"{MARK} is missing or damaged"
-        reason = self._damage(train_step, mark["files"]) or check(mark["notes"])
+        reason = _damage(folder, mark.files) or check(mark.notes)
         if reason is not None:
             return reason
-        self._refuse_foreign(train_step, mark["identity"])
+        self._binding.check(mark, self._folder)
         shapes = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             for name, leaf in _leaves(like).items()
         }
-        leaves = self._orbax.restore(self._path(train_step).resolve() / "state", shapes)
-        return Restored(_like(like, leaves), train_step, mark["notes"])
-
-    def _write_arrays(self, folder: Path, state: Any) -> None:
-        try:
-            self._orbax.save(folder.resolve(), _leaves(state))
-            self._orbax.wait_until_finished()
-        except (ValueError, RuntimeError) as error:  # how tensorstore's C++ reports a failed write
-            raise RunFailed(
-                "T141",
-                f"the checkpoint cannot be written: {str(error).splitlines()[0][:200]}",
-                where=Where(file=str(self._folder)),
-                hint="free some room there, or save less often and keep fewer (save_every_steps, keep_checkpoints)",
-            ) from error
+        for leaf in jax.tree.leaves(like):
+            if isinstance(leaf, jax.Array):
+                leaf.delete()
+        leaves = self._orbax.restore(folder.resolve() / "state", shapes)
+        return Restored(_like(like, leaves), train_step, mark)
 
     def _path(self, train_step: int) -> Path:
         return self._folder / f"{train_step:08d}"
 
-    def _mark(self, train_step: int) -> dict[str, Any] | None:
-        """The mark if every byte of it is what was written."""
-        try:
-            mark = json.loads((self._path(train_step) / MARK).read_bytes())
-            expected = mark.pop("mark_sha256")
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            return None
-        return mark if digest_json(mark) == expected and mark["train_step"] == train_step else None
 
-    def _damage(self, train_step: int, expected: Mapping[str, str]) -> str | None:
-        actual = digest_tree(self._path(train_step))
-        actual.pop(MARK, None)
-        changed = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
-        return f"{len(changed)} of its files are damaged: {', '.join(changed[:3])}" if changed else None
-
-    def _refuse_foreign(self, train_step: int, theirs: Identity) -> None:
-        ours = json.loads(pretty_json(self._identity))
-        differing = sorted(key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key))
-        if not differing:
-            return
-        raise InputInvalid.of(
-            Diagnostic(
-                "T120",
-                f"the checkpoint of train step {train_step} belongs to another training: "
-                f"{key} was {_short(theirs.get(key))}, now it is {_short(ours.get(key))}",
-                Where(file=str(self._folder)),
-                hint="train into an empty work folder, or go back to what it was",
-            )
-            for key in differing
-        )
+def _damage(folder: Path, expected: Mapping[str, str]) -> str | None:
+    actual = digest_tree(folder)
+    actual.pop(MARK, None)
+    changed = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
+    return f"{len(changed)} of its files are damaged: {', '.join(changed[:3])}" if changed else None
 
 
 def _take_away(folder: Path) -> None:
@@ -174,11 +290,6 @@ def _take_away(folder: Path) -> None:
         if not folder.exists():
             return
         time.sleep(REMOVE_PAUSE_SECONDS)
-
-
-def _short(value: Any) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= 24 else f"{text[:12]}…"
 
 
 def _leaves(state: Any) -> dict[str, jax.Array]:

@@ -101,6 +101,11 @@ class Placement:
             self._mesh = jax.make_mesh((self.devices,), ("data",), axis_types=auto, devices=devices)
 
     @property
+    def axes(self) -> dict[str, int]:
+        """Axis of the mesh -> devices along it; empty where there is no mesh."""
+        return {} if self._mesh is None else {str(axis): int(size) for axis, size in self._mesh.shape.items()}
+
+    @property
     def whole(self) -> Any:
         """The sharding of what lies on every device; None with one device, where nothing is placed."""
         return None if self._mesh is None or self.devices == 1 else self._jax.NamedSharding(self._mesh, self._jax.P())

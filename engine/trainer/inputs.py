@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from engine.canonical import digest_file
 from engine.errors import InputInvalid
 from engine.trainer import device, hub
 from engine.trainer.args import TrainArgs
+from engine.trainer.code_digest import numbers_digest
 from engine.trainer.feed import Data
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.tokenizer import Tokenizer, build_chars
 from engine.trainer.weights import load_folder
 
-STATE_FORMAT = 2
+SIMULATED_DEVICES = "--xla_force_host_platform_device_count"  # the topology says how many there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,9 @@ def _tokenizer_keys(config: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str
 
 
 def identity(args: TrainArgs, model: Model, data: Data) -> dict[str, Any]:
-    """Everything a checkpoint depends on, by name, so that a refusal can say what differs."""
+    """Everything a checkpoint depends on but the devices, by name, so that a refusal can say what differs."""
+    flags = os.environ.get("XLA_FLAGS", "")
     return {
-        "state_format": STATE_FORMAT,
         "rows": data.rows_digest,
         "tokens": data.tokens_digest,
         "packing plan": data.plan_digest,
@@ -110,6 +111,7 @@ def identity(args: TrainArgs, model: Model, data: Data) -> dict[str, Any]:
         **{f"model {key}": value for key, value in sorted(model.config.to_hf().items())},
         **{f"argument {key}": value for key, value in args.identity().items()},
         **{f"library {name}": metadata.version(name) for name in device.LIBRARIES},
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "library python": ".".join(platform.python_version_tuple()[:2]),
+        "trainer code": numbers_digest(),
+        "XLA_FLAGS": " ".join(flag for flag in flags.split() if not flag.startswith(SIMULATED_DEVICES)),
     }

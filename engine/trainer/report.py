@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from engine.trainer.args import TrainArgs
 from engine.trainer.feed import Data
 from engine.trainer.inputs import Model
 from engine.trainer.lora import LoraArgs, adapter_shapes, merged
-from engine.trainer.metrics import MetricsFile
+from engine.trainer.metrics import MetricsFile, MetricsRow
 from engine.trainer.models import param_count
 from engine.trainer.weights import save_companions, save_folder
+
+KEPT_FACTS = ("devices", "platform", "device_kind", "allocator", "libraries", "topology", "moves")
 
 
 def export(
@@ -36,7 +38,8 @@ def export(
     data: Data,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen."""
+    """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen,
+    exported_train_step, topology, moves (from other devices)."""
     metrics.sync()
     if not metrics.complete_to(train_step):
         raise RunFailed(
@@ -53,8 +56,7 @@ def export(
     rows = metrics.rows
     seconds = sum(row["seconds"] for row in rows)
     report = {
-        "final_loss": rows[-1]["loss"],
-        "final_eval_loss": rows[-1].get("eval_loss"),
+        **_losses(rows, facts["exported_train_step"]),
         "num_train_steps": train_step,
         "tokens_trained": sum(row["tokens"] for row in rows),
         "tokens_seen": facts["tokens_seen"],
@@ -64,7 +66,7 @@ def export(
         "param_dtype": args.dtype,
         "compute_dtype": args.dtype,
         "matmul_dtype": facts["matmul_dtype"],
-        **{key: facts[key] for key in ("devices", "platform", "device_kind", "allocator", "libraries")},
+        **{key: facts[key] for key in KEPT_FACTS},
         "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
         "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),
         "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
@@ -85,6 +87,16 @@ def export(
     }
     write_atomic(out / "train_report.json", pretty_json(report))
     return report
+
+
+def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, Any]:
+    """At the end of the training, and at the train step whose weights are exported."""
+    return {
+        "final_loss": rows[-1]["loss"],
+        "final_eval_loss": rows[-1].get("eval_loss"),
+        "exported_train_step": exported,
+        "exported_eval_loss": rows[exported - 1].get("eval_loss"),
+    }
 
 
 def _save(out: Path, trained: Any, args: TrainArgs, model: Model, base: Mapping[str, Any]) -> None:

@@ -8,8 +8,9 @@ In: the job, a mapping with
 
 Out: ``out/model/`` in Hugging Face's layout, ``out/metrics.jsonl``, ``out/train_report.json``; in ``work``: checkpoints
 and metrics that survive a kill; in ``cache`` (or ``work``, where it is null): the tokenised rows. Events: those of
-engine.trainer.hub, tokenizing (every second, where it takes so long), tokens_damaged, started, restored, fallback,
-compiled, train_step (every ``log_every_steps``, the first and the last), eval, checkpoint, ready_to_die, stopped, finished.
+engine.trainer.hub, tokenizing (every second, where it takes so long), tokens_damaged, started,
+compiled, train_step (every ``log_every_steps``, the first and the last), eval, those of engine.trainer.saving, stopped,
+finished.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ import numpy as np
 from engine.trainer import device
 from engine.trainer.args import TrainArgs
 from engine.trainer.batches import DataOrder, batch_at, real_tokens
-from engine.trainer.checkpoint import Checkpoints
+from engine.trainer.checkpoint_mark import Binding
 from engine.trainer.feed import Data, load_data
 from engine.trainer.fitting import compile_fitting, effective, how_of, limit_bytes
 from engine.trainer.guard import Skips
 from engine.trainer.inputs import Model, identity, load_model
 from engine.trainer.loop import Done, train
 from engine.trainer.lora import LoraArgs, attach
-from engine.trainer.metrics import MetricsFile, mismatch
+from engine.trainer.metrics import MetricsFile
 from engine.trainer.models import param_count
 from engine.trainer.packing import Packed
 from engine.trainer.prefetch import Prefetch
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.products import chosen
 from engine.trainer.report import export
+from engine.trainer.saving import Saver
 from engine.trainer.token_store import Stopped
+from engine.trainer.topology import Topology
 from engine.trainer.train_step import State, init_state, make_eval_loss, merge, trained
-
-WAIT_SECONDS = 0.05
 
 
 def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[st
         return {"stopped": True, "train_step": 0}
     emit(_started(model, data, args, machine, placement.devices))
     training = Training(job, args, model, data, placement, emit=emit, stopping=stopping)
-    with closing(training.metrics):
+    with training.saver, closing(training.metrics):
         if not training.run():
             emit({"event": "stopped", "train_step": training.train_step})
             return {"stopped": True, "train_step": training.train_step}
@@ -104,36 +105,32 @@ class Training:
         emit: Emit,
         stopping: Stopping,
     ) -> None:
-        self.job, self.args, self.model, self.data = job, args, model, data
+        self.job, self.model, self.data = job, model, data
         self._placement, self._emit, self._stopping = placement, emit, stopping
         self.last = min(args.num_train_steps, job.get("stop_at") or args.num_train_steps)
-        self._order = DataOrder(data.packed.n_sequences, args.sequences_per_step(placement.devices), args.seed)
-        self._saves = 0
-        self._saved_step = 0
-        self._restore(Path(job["work"]))
+        self._restore(Path(job["work"]), args)
+        per_step = self.args.sequences_per_step(placement.devices)
+        self._order = DataOrder(data.packed.n_sequences, per_step, args.seed)
         self._eval_loss = make_eval_loss(self.graphdef, how_of(args, placement))
         self._skips = Skips(args.max_skipped_steps)
 
-    def _restore(self, work: Path) -> None:
-        """Begin at the newest good checkpoint, or at 0."""
-        metrics = work / "metrics.jsonl"
-        self.checkpoints = Checkpoints(
-            work / "checkpoints",
-            keep=self.args.keep_checkpoints,
-            identity=identity(self.args, self.model, self.data),
+    def _restore(self, work: Path, args: TrainArgs) -> None:
+        """Begin at the newest good checkpoint, or at 0; on other devices the arguments may be others from here on."""
+        self.topology = Topology.of(self._placement)
+        binding = Binding(
+            identity(args, self.model, self.data),
+            self.topology,
+            args.sequences_per_step(self._placement.devices),
+            reshard=args.on_other_devices == "reshard",
         )
-        module = with_method(self.model.module, self.args, jax.local_devices()[0])
-        self.graphdef, fresh = init_state(module, self.args)
+        stop_after = self.job.get("stop_after_saves")
+        self.saver = Saver(work, args, binding, last=self.last, emit=self._emit, stop_after=stop_after)
+        self.graphdef, fresh = init_state(with_method(self.model.module, args, jax.local_devices()[0]), args)
         fresh = self._placement.state(fresh)
-        restored = self.checkpoints.restore(trained(fresh), self._fell_back, lambda notes: mismatch(metrics, notes))
-        self.state: State = fresh | (restored.state if restored else {})
-        self.train_step = self._saved_step = restored.train_step if restored else 0
-        self.metrics = MetricsFile(metrics, restored.notes if restored else None)
-        if restored:
-            self._emit({"event": "restored", "train_step": restored.train_step})
-
-    def _fell_back(self, train_step: int, reason: str) -> None:
-        self._emit({"event": "fallback", "train_step": train_step, "reason": reason})
+        origin = self.saver.restore(trained(fresh))
+        self.state: State = fresh | (origin.state or {})
+        self.train_step, self.args, self._moves = origin.train_step, origin.args, origin.moves
+        self.metrics = MetricsFile(work / "metrics.jsonl", origin.notes)
 
     def run(self) -> bool:
         """True at the end; False where it was asked to stop (a checkpoint of the last step is then saved)."""
@@ -154,7 +151,9 @@ class Training:
                 self._take(done, began, first)
                 if done.state is not None and self._stopping() and done.train_step < self.last:
                     self._save()
+                    self.saver.finish()
                     return False
+        self.saver.finish()
         return True
 
     def _batch(self, train_step: int) -> dict[str, Any]:
@@ -166,10 +165,7 @@ class Training:
         return [f"sequence {index}" for index in self._order.indices(train_step)]
 
     def _pauses(self, train_step: int) -> bool:
-        return self._saves_after(train_step) or self._evals_after(train_step) or self._stopping()
-
-    def _saves_after(self, train_step: int) -> bool:
-        return train_step % self.args.save_every_steps == 0 or train_step == self.last
+        return self.saver.due(train_step) or self._evals_after(train_step) or self._stopping()
 
     def _evals_after(self, train_step: int) -> bool:
         if self.data.withheld is None:
@@ -197,21 +193,14 @@ class Training:
                     "seconds_left": round(pace * (self.last - done.train_step), 1),
                 }
             )
-        if done.state is not None and self._saves_after(done.train_step):
+        self.saver.step()
+        if done.state is not None and self.saver.due(done.train_step):
             self._save()
 
     def _save(self) -> None:
         """A checkpoint of the present step, unless it has one."""
-        if self._saved_step == self.train_step:
-            return
-        self.checkpoints.save(trained(self.state), self.train_step, self.metrics.sync())
-        self._emit({"event": "checkpoint", "train_step": self.train_step})
-        self._saved_step = self.train_step
-        self._saves += 1
-        if self._saves == self.job.get("stop_after_saves"):
-            self._emit({"event": "ready_to_die", "train_step": self.train_step})
-            while not self._stopping():  # the smoke run kills us here, for real
-                time.sleep(WAIT_SECONDS)
+        notes = {**self.metrics.sync(), "eval_loss": self.metrics.rows[-1].get("eval_loss")}
+        self.saver.save(trained(self.state), self.train_step, notes, self._stopping)
 
     def _evaluate(self, withheld: Packed) -> float:
         """Mean loss over the withheld rows, token by token."""
@@ -240,16 +229,21 @@ class Training:
         """Write the results; returns the report."""
         seen = real_tokens(self.data.packed, self._order, self.train_step)
         products = chosen(self.args.matmul_dtype, self.args.dtype, jax.local_devices()[0]) or self.args.dtype
+        best = self.saver.best(trained(self.state)) if self.args.export == "best" else None
+        state = self.state | (best.state if best else {})
         facts = {
             **machine,
             "matmul_dtype": products,
             "render": self.job["render"],
             "tokens_seen": seen,
             "base": self._base(),
+            "exported_train_step": best.train_step if best else self.train_step,
+            "topology": self.topology.as_json(),
+            "moves": list(self._moves),
         }
         return export(
             Path(self.job["out"]),
-            merge(self.graphdef, self.state["params"], self.state.get("frozen")),
+            merge(self.graphdef, state["params"], state.get("frozen")),
             self.metrics,
             self.train_step,
             args=self.args,

@@ -90,6 +90,8 @@ def test_disk_counts_the_checkpoint_being_written():
     config = KNOWN_CONFIGS["google/gemma-2b"]
     weights = 4 * param_count(config)
     assert disk_bytes(config, ARGS) == {"checkpoints": 3 * 3 * weights, "model": weights}
+    more = {**ARGS, "num_train_steps": 100, "keep_every_steps": 25, "keep_best": 2}
+    assert disk_bytes(config, more) == {"checkpoints": (3 + 4 + 2) * 3 * weights, "model": weights}
 
 
 @pytest.mark.parametrize(

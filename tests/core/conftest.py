@@ -62,7 +62,7 @@ def handler(kind: str, takes: tuple[str, ...], makes: str, **more: Any) -> Funct
     function = more.pop("function", None) or writer(makes, hook=more.pop("hook", None))
     return FunctionHandler(
         kind=kind, version=more.pop("version", 1), title=kind, takes=takes, makes=makes,
-        files=more.pop("files", (f"{makes}.json",)), schema=EMPTY_SCHEMA, function=function, **more,
+        files=more.pop("files", (f"{makes}.json",)), schema=more.pop("schema", EMPTY_SCHEMA), function=function, **more,
     )  # fmt: skip
 
 

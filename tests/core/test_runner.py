@@ -44,6 +44,29 @@ def test_a_failed_step_is_journaled_and_the_next_run_goes_on_behind_the_finished
     assert run(spec, kinds, console) == ["press"]
 
 
+def test_work_is_gone_on_with_after_a_change_that_makes_no_difference(
+    make_spec: Callable[..., Spec], make_handler: Any, console: Any
+) -> None:
+    """An argument marked ``resumable`` may change between two attempts: the fingerprint moves, the work stays."""
+    found: list[list[str]] = []
+
+    def attempt(ctx: StepContext) -> None:
+        found.append(sorted(path.name for path in ctx.work.iterdir()))
+        (ctx.work / "checkpoint").write_text("")
+        if len(found) < 4:
+            raise RunFailed("R999", "killed")
+
+    keys = {"keep": {"type": "integer", "resumable": True}, "seed": {"type": "integer"}}
+    schema = {"type": "object", "additionalProperties": False, "properties": keys}
+    kinds = {"grow": make_handler("grow", (), "apple", hook=attempt, schema=schema)}
+    for args in ({"keep": 1, "seed": 1}, {"keep": 2, "seed": 1}, {"keep": 2, "seed": 2}):
+        with pytest.raises(RunFailed, match="killed"):
+            run(make_spec(("grow", "grow", args)), kinds, console)
+    assert found == [[], ["checkpoint"], []]
+    assert run(make_spec(("grow", "grow", {"keep": 3, "seed": 2})), kinds, console) == ["grow"]
+    assert run(make_spec(("grow", "grow", {"keep": 3, "seed": 2})), kinds, console) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
     make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any, number: int

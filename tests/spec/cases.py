@@ -72,6 +72,16 @@ CHANGES: dict[str, list[Change]] = {
     "no_space_after_colon": [("uses: smoke_run", "uses: smoke_run, with: {num_items:3}")],
     "rank_beside_full": [("seq_len: 128", "seq_len: 128\n      lora_rank: 8")],
     "in_backward_asks": [("seq_len: 128", "seq_len: 128\n      update: in_backward\n      grad_accum_steps: 4")],
+    "keep_best_without_eval": [("seq_len: 128", "seq_len: 128\n      keep_best: 1")],
+    "keep_best_without_eval_at_saves": [
+        (
+            "seq_len: 128",
+            "seq_len: 128\n      keep_best: 1\n      eval_rows: 4\n      eval_every_steps: 10\n      save_every_steps: 25",
+        )
+    ],
+    "keep_every_between_saves": [("seq_len: 128", "seq_len: 128\n      keep_every_steps: 110")],
+    "export_best_without_keeping": [("seq_len: 128", "seq_len: 128\n      export: best")],
+    "other_devices_unknown": [("seq_len: 128", "seq_len: 128\n      on_other_devices: go_on")],
     "unknown_lora_target": [("seq_len: 128", "seq_len: 128\n      method: lora\n      lora_targets: [q_prj]")],
     "called_otherwise": [("num_train_steps: 10", "max_steps: 10")],
     "top_k_beside_greedy": [("uses: generate}", "uses: generate, with: {top_k: 40, top_p: 0.9}}")],

@@ -62,10 +62,13 @@ Beside draft-07, a step's schema may carry these words; editors ignore them, the
 | `alsoCalled` | names of other tools, answered with "here it is called …" |
 | `below`, `atMost` | the number lies below, or is at most, that of another key |
 | `divides` | the other key's number is a multiple of this one |
+| `isMultipleOf` | this number is a multiple of the other key's |
+| `multiples` | `{one: other}`: where the key is written, one is a multiple of the other |
 | `onlyWith` | `{other: [values]}`: writing the key makes sense there only |
 | `onlyAbove` | `{other: number}`: writing the key makes sense only where the other is above it |
 | `neededWith` | `{other: [values]}`: the key must be written there |
 | `usual` | `[low, high]`: outside is a warning |
+| `resumable` | true: an interrupted step goes on where it was, although this key has another value now |
 | `names` | `metric` or `builder`: the text is a name of that family |
 
 Another key is one beside it (`num_train_steps`), or a dotted address from the top (`model.config.head_dim`).
@@ -127,6 +130,8 @@ def _limits(entry: Mapping[str, Any]) -> str:
     more = [f"below `{entry['below']}`"] if "below" in entry else []
     more += [f"at most `{entry['atMost']}`"] if "atMost" in entry else []
     more += [f"divides `{entry['divides']}`"] if "divides" in entry else []
+    more += [f"a multiple of `{entry['isMultipleOf']}`"] if "isMultipleOf" in entry else []
+    more += [f"`{one}` a multiple of `{other}`" for one, other in entry.get("multiples", {}).items()]
     for word, say in (("onlyWith", "only with"), ("neededWith", "needed with")):
         more += [f"{say} `{key}: {' or '.join(map(str, values))}`" for key, values in entry.get(word, {}).items()]
     more += [f"only with `{key}` above {low:g}" for key, low in entry.get("onlyAbove", {}).items()]

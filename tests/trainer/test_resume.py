@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from engine.errors import InputInvalid, RunFailed
+from engine.trainer.checkpoint import Checkpoints
 
 Train = Callable[..., list[dict[str, Any]]]
+BEGIN = Checkpoints.begin
 
 
 def names(events: list[dict[str, Any]]) -> list[str]:
@@ -82,10 +85,10 @@ def test_what_differs_is_refused_by_name(
 
 
 def test_how_often_to_save_may_change(make_job: Callable[..., Any], train_here: Train) -> None:
-    """save_every_steps, keep_checkpoints and log_every_steps change no weight: a resumed training may have others."""
+    """What changes no state may be another in a resumed training: how often to save, what to keep, what to export."""
     job = make_job(num_train_steps=2, save_every_steps=1)
     train_here(job)
-    job["args"].update(save_every_steps=2, keep_checkpoints=1, log_every_steps=7)
+    job["args"].update(save_every_steps=2, keep_checkpoints=1, log_every_steps=7, keep_every_steps=2, export="best")
     assert "restored" in names(train_here(job))
 
 
@@ -165,3 +168,127 @@ def test_unknown_arguments_are_refused(make_job: Callable[..., Any], train_here:
     """An argument that nobody reads is an error."""
     with pytest.raises(InputInvalid, match="nobody reads"):
         train_here(make_job(lerning_rate=1))
+
+
+EVALUATED = {"eval_rows": 8, "eval_every_steps": 1, "save_every_steps": 1, "keep_checkpoints": 1, "num_train_steps": 5}
+
+
+def test_the_best_is_exported_where_declared(make_job: Callable[..., Any], train_here: Train) -> None:
+    """``export: best`` gives the weights of the lowest eval loss, byte for byte, and the report says of which step."""
+    steep = {**EVALUATED, "learning_rate": 1.0, "warmup_steps": 0, "lr_schedule": "constant", "max_grad_norm": None}
+    job = make_job("best", **steep, keep_best=1, export="best")
+    report = train_here(job)[-1]["report"]
+    rows = [json.loads(line) for line in (Path(job["out"]) / "metrics.jsonl").read_text().splitlines()]
+    best = min(rows, key=lambda row: row["eval_loss"])
+    assert best["train_step"] < 5  # else this shows nothing
+    assert (report["exported_train_step"], report["exported_eval_loss"]) == (best["train_step"], best["eval_loss"])
+    assert (report["num_train_steps"], report["final_loss"]) == (5, rows[-1]["loss"])
+    there = sorted(path.name for path in (Path(job["work"]) / "checkpoints").iterdir())
+    assert there == [f"{best['train_step']:08d}", "00000005"]
+    until = make_job("until", **steep)
+    train_here({**until, "stop_at": best["train_step"]})
+    exported = [(Path(one["out"]) / "model" / "model.safetensors").read_bytes() for one in (job, until)]
+    assert exported[0] == exported[1]
+
+
+def _begun_and_done(checkpoints: Checkpoints, *what: Any) -> None:
+    """These train steps take no time; real ones take longer than the write."""
+    BEGIN(checkpoints, *what)
+    checkpoints.wait()
+
+
+def test_a_failed_save_stops_the_training_at_the_next_step(
+    make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong in the background is raised at the next train step, and the run after goes on to the same bytes."""
+    whole, job = make_job("whole"), make_job("failed")
+    train_here(whole)
+    with monkeypatch.context() as patched:
+
+        def refuse(folder: Path, *_: Any) -> None:
+            raise OSError(28, "No space left on device", str(folder))
+
+        patched.setattr(Checkpoints, "begin", _begun_and_done)
+        patched.setattr("engine.trainer.checkpoint.write_mark", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            train_here(job)
+    rows = (Path(job["work"]) / "metrics.jsonl").read_text().splitlines()
+    assert len(rows) == 4  # not at the next save, step 6
+    assert list((Path(job["work"]) / "checkpoints").iterdir()) == []
+    train_here(job)
+    same_training(whole, job)
+
+
+def test_the_last_save_fails_before_anything_is_exported(
+    make_job: Callable[..., Any], train_here: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training whose last checkpoint was not published is no finished training."""
+    job = make_job(num_train_steps=2, save_every_steps=2)
+
+    def refuse(folder: Path, *_: Any) -> None:
+        raise RuntimeError("tensorstore says no\nand more")
+
+    monkeypatch.setattr("engine.trainer.checkpoint.write_mark", refuse)
+    with pytest.raises(RunFailed, match=r"the checkpoint cannot be written: tensorstore says no\n") as caught:
+        train_here(job)
+    assert caught.value.code == "T141"
+    assert not Path(job["out"]).exists()
+
+
+def test_no_room_for_the_next_checkpoint_costs_no_step(
+    make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the first checkpoint fills the disk, the training stops there, and goes on from there once there is room."""
+    whole, job = make_job("whole"), make_job("full")
+    train_here(whole)
+    folder = Path(job["work"]) / "checkpoints"
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "begin", _begun_and_done)
+        patched.setattr(
+            "engine.trainer.room.free_bytes",
+            lambda _: 0 if any(p.name.isdigit() for p in folder.iterdir()) else 1 << 40,
+        )
+        with pytest.raises(RunFailed, match="the checkpoint of train step 3 is kept") as caught:
+            train_here(job)
+    assert caught.value.code == "T143"
+    assert [path.name for path in folder.iterdir()] == ["00000003"]
+    assert len((Path(job["work"]) / "metrics.jsonl").read_text().splitlines()) == 4  # not at the next save, step 6
+    events = train_here(job)
+    assert events[1] == {"event": "restored", "train_step": 3}
+    same_training(whole, job)
+
+
+def test_no_room_is_said_before_anything_is_compiled(
+    make_job: Callable[..., Any], train_here: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk too small for the checkpoints that are declared is refused before the first train step."""
+    monkeypatch.setattr("engine.trainer.room.free_bytes", lambda _: 2 << 20)
+    events: list[dict[str, Any]] = []
+    with pytest.raises(
+        RunFailed, match=r"no room for 3 checkpoints: .* needed, 2\.00 MiB free; nothing has been saved"
+    ):
+        events += train_here(make_job())
+    assert "compiled" not in names(events)
+
+
+def test_other_devices_are_refused_or_declared(
+    make_job: Callable[..., Any], child: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
+) -> None:
+    """Begun on two devices, gone on with on one: refused; declared, the same batches, and it is said and reported."""
+    declared = {"on_other_devices": "reshard", "learning_rate": 1e-4, "num_train_steps": 6}
+    whole, job = make_job("whole", **declared, per_device_batch_size=4), make_job("moved", **declared)
+    train_here(whole)
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    assert child({**job, "stop_at": 3}, env=environment).finish() == 0
+    refused = {**job, "args": {**job["args"], "on_other_devices": "refuse"}}
+    with pytest.raises(InputInvalid, match=r"topology was 2 x cpu \(mesh data=2\), now it is 1 x cpu") as caught:
+        train_here(refused)
+    assert "on_other_devices: reshard" in (caught.value.hint or "")
+    events = train_here(job)
+    moved = {"train_step": 3, "was": "2 x cpu (mesh data=2)", "now": "1 x cpu", "grad_accum_steps": 2}
+    assert events[1:3] == [{"event": "restored", "train_step": 3}, {"event": "resharded", **moved}]
+    assert events[-1]["report"]["moves"] == [moved]
+    losses = [[row["loss"] for row in metrics_of(one)] for one in (whole, job)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    with pytest.raises(InputInvalid, match="sequences a train step was 4, now it is 2"):
+        train_here(refused)
