@@ -31,6 +31,7 @@ MEASURED_KEYS = frozenset(
         "input_wait_seconds",
         "input_wait_share",
         "warm_up",
+        "profiled",
         "step_seconds",
         "mfu",
         "device_bytes_in_use",

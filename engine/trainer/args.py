@@ -50,6 +50,8 @@ class TrainArgs:
     attention: Literal["auto", "plain", "blocked"] = "auto"
     max_skipped_steps: int = 0
     export_formats: tuple[str, ...] = ("safetensors",)
+    report_to: tuple[str, ...] = ()
+    profile: Mapping[str, int] | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainArgs:
@@ -75,5 +77,6 @@ class TrainArgs:
 
     def identity(self) -> dict[str, Any]:
         """The arguments that can change a weight or a metric; the others may change between two attempts."""
-        free = ("save_every_steps", "keep_checkpoints", "log_every_steps", "max_skipped_steps", "export_formats")
+        free = {"save_every_steps", "keep_checkpoints", "log_every_steps", "max_skipped_steps", "export_formats"}
+        free |= {"report_to", "profile"}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in free}

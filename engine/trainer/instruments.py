@@ -8,7 +8,8 @@ with more columns, and at the end a part of the report.
     instruments.report(rows)              # step_seconds, mfu, …, and under not_applicable why something is null
 
 Columns of a row that cannot be measured here are left out of it (the report has the reason); ``warm_up: true`` marks the
-first train step of a process, which pays for what is done once. Percentiles and MFU leave these out.
+first train step of a process, which pays for what is done once, ``profiled: true`` those under the profiler. Percentiles
+and MFU leave both out.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Instruments:
 
     def report(self, rows: Sequence[Row]) -> dict[str, Any]:
         """For the report; rows may be of several processes, one after the other."""
-        warm = [row for row in rows if not row.get("warm_up")]
+        warm = [row for row in rows if _counts(row)]
         seconds = sum(row["seconds"] for row in warm)
         pace = sum(row["tokens_per_second"] * row["seconds"] for row in warm) / seconds if warm else None
         share = None if pace is None else self._mfu(pace)
@@ -94,12 +95,17 @@ def step_seconds(rows: Sequence[Row]) -> dict[str, Any] | None:
     >>> step_seconds([{"seconds": 9.0, "warm_up": True}, *({"seconds": s} for s in (1.0, 2.0, 3.0))])
     {'p50': 2.0, 'p90': 2.8, 'p99': 2.98, 'n_train_steps': 3, 'warm_up': [9.0]}
     """
-    warm = [row["seconds"] for row in rows if not row.get("warm_up")]
+    warm = [row["seconds"] for row in rows if _counts(row)]
     if not warm:
         return None
     found = np.percentile(np.asarray(warm, np.float64), PERCENTILES)
     named = {f"p{rank}": round(float(value), DIGITS) for rank, value in zip(PERCENTILES, found, strict=True)}
     return {**named, "n_train_steps": len(warm), "warm_up": [row["seconds"] for row in rows if row.get("warm_up")]}
+
+
+def _counts(row: Row) -> bool:
+    """Not the first train step of a process, and none that ran under the profiler."""
+    return not row.get("warm_up") and not row.get("profiled")
 
 
 def device_memory() -> dict[str, int]:

@@ -36,7 +36,7 @@ def export(
     data: Data,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen."""
+    """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen, measured."""
     metrics.sync()
     if not metrics.complete_to(train_step):
         raise RunFailed(
@@ -66,6 +66,7 @@ def export(
         **{key: facts[key] for key in ("devices", "platform", "device_kind", "libraries")},
         "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
         "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),
+        **facts["measured"],
         "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
         "model_sha256": digest_json(digest_tree(out / "model")),
         "model_commit": model.commit,

@@ -4,12 +4,14 @@ In: the job, a mapping with
 
     model {init, id, revision, path, config, tokenizer}, rows (path of rows.jsonl), render, work, out, cache, device,
     args (see engine.trainer.args), stop_at: null or the train step to end at (the schedule stays that of all),
-    stop_after_saves: null or after how many checkpoints to say ready_to_die and wait for the kill.
+    stop_after_saves: null or after how many checkpoints to say ready_to_die and wait for the kill,
+    reports, run_name: null or where other tools keep what they are sent, and what they call the run.
 
 Out: ``out/model/`` in Hugging Face's layout, ``out/metrics.jsonl``, ``out/train_report.json``; in ``work``: checkpoints
 and metrics that survive a kill; in ``cache`` (or ``work``, where it is null): the tokenised rows. Events: those of
 engine.trainer.hub, tokenizing (every second, where it takes so long), tokens_damaged, started, restored, fallback,
-compiled, train_step (every ``log_every_steps``, the first and the last), eval, checkpoint, ready_to_die, stopped, finished.
+compiled, train_step (every ``log_every_steps``, the first and the last), eval, checkpoint, ready_to_die, stopped, finished,
+and those of engine.trainer.watch: reporting, writer_failed, profiled.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from engine.trainer.process import Emit, Stopping
 from engine.trainer.report import export
 from engine.trainer.token_store import Stopped
 from engine.trainer.train_step import State, init_state, make_eval_loss, merge, trained
+from engine.trainer.watch import Watch, check_watching
 
 WAIT_SECONDS = 0.05
 
@@ -48,6 +51,7 @@ WAIT_SECONDS = 0.05
 def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[str, Any]:
     """Do the job; returns the report, or {"stopped": True} where ``stopping`` said so."""
     args, machine = TrainArgs.of(job["args"]), device.describe(job["device"])
+    check_watching(args)
     placement = device.Placement()
     model = load_model(job["model"], args.dtype, args.seed, emit, stopping, placement=placement)
     try:
@@ -56,8 +60,9 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[st
         emit({"event": "stopped", "train_step": 0})
         return {"stopped": True, "train_step": 0}
     emit(_started(model, data, args, machine, placement.devices))
-    training = Training(job, args, model, data, placement, emit=emit, stopping=stopping)
-    with closing(training.metrics):
+    watch = Watch(job, args, model, data, machine, emit)
+    training = Training(job, args, model, data, placement, emit=emit, stopping=stopping, watch=watch)
+    with closing(training.metrics), closing(watch):
         if not training.run():
             emit({"event": "stopped", "train_step": training.train_step})
             return {"stopped": True, "train_step": training.train_step}
@@ -102,9 +107,10 @@ class Training:
         *,
         emit: Emit,
         stopping: Stopping,
+        watch: Watch,
     ) -> None:
         self.job, self.args, self.model, self.data = job, args, model, data
-        self._placement, self._emit, self._stopping = placement, emit, stopping
+        self._placement, self._emit, self._stopping, self._watch = placement, emit, stopping, watch
         self.last = min(args.num_train_steps, job.get("stop_at") or args.num_train_steps)
         self._order = DataOrder(data.packed.n_sequences, args.sequences_per_step(placement.devices), args.seed)
         self._saves = 0
@@ -145,6 +151,7 @@ class Training:
         self._emit({"event": "compiled", "seconds": seconds, **effective(self.args, how)})
         began, first = time.perf_counter(), self.train_step + 1
         state, self.state = self.state, {}
+        self._watch.begins(self.metrics.rows, first)
         with Prefetch(self._batch, first=first, last=self.last) as batches:
             steps = train(step, state, batches, first=first, last=self.last, pause_after=self._pauses)
             del state  # donated: nobody else may hold it
@@ -164,7 +171,8 @@ class Training:
         return [f"sequence {index}" for index in self._order.indices(train_step)]
 
     def _pauses(self, train_step: int) -> bool:
-        return self._saves_after(train_step) or self._evals_after(train_step) or self._stopping()
+        due = self._saves_after(train_step) or self._evals_after(train_step) or self._stopping()
+        return due or self._watch.pauses_after(train_step)
 
     def _saves_after(self, train_step: int) -> bool:
         return train_step % self.args.save_every_steps == 0 or train_step == self.last
@@ -177,7 +185,7 @@ class Training:
 
     def _take(self, done: Done, began: float, first: int) -> None:
         """Write one row, and do what is due after it."""
-        row = done.metrics
+        row = self._watch.arrived(done.metrics)
         self._skips.take(done.train_step, bool(row.get("skipped")), rows=self._sequences(done.train_step))
         if done.state is not None:
             self.state, self.train_step = done.state, done.train_step
@@ -197,6 +205,7 @@ class Training:
             )
         if done.state is not None and self._saves_after(done.train_step):
             self._save()
+        self._watch.written(row)
 
     def _save(self) -> None:
         """A checkpoint of the present step, unless it has one."""
@@ -238,6 +247,7 @@ class Training:
         """Write the results; returns the report."""
         seen = real_tokens(self.data.packed, self._order, self.train_step)
         facts = {**machine, "render": self.job["render"], "tokens_seen": seen, "base": self._base()}
+        facts["measured"] = self._watch.report(self.metrics.rows)
         return export(
             Path(self.job["out"]),
             merge(self.graphdef, self.state["params"], self.state.get("frozen")),
