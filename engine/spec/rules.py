@@ -25,7 +25,6 @@ from engine.spec.kinds import Schema, base_schema, properties
 from engine.spec.nodes import Mapping, Node, Path, Scalar, plain
 from engine.spec.words import described, example_line, listing, number_text
 
-
 ABOVE = "../"
 
 
