@@ -25,6 +25,7 @@ HEADINGS = {
     "V": "verification",
     "R": "runs, the store and locks",
     "X": "the environment and extras",
+    "L": "job files",
     "U": "use of the command line",
 }
 
