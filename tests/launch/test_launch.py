@@ -27,7 +27,7 @@ GOLDEN = Path(__file__).parent / "golden"
 COMMON = (
     "machines: 2, devices_per_machine: 4, accelerator: h100, cpus_per_machine: 16, memory_gib_per_machine: 64, "
     'time_limit_minutes: 1575, max_restarts: 3, setup: ["source .venv/bin/activate", "echo \\"ready: $HOSTNAME\\""], '
-    'environment: ["HF_HOME=/scratch/it\'s \\"here\\": $HOME", "A="], secrets: [HF_TOKEN, WANDB_API_KEY]'
+    'environment: ["HF_HOME=/scratch/it\'s \\"here\\": $HOME $(date)", "A="], secrets: [HF_TOKEN, WANDB_API_KEY]'
 )
 OWN = {
     "slurm": "slurm: {partition: gpu, account: research}",
@@ -147,7 +147,7 @@ def test_slurm_begins_again_what_can_be_resumed(
 def test_slurm_hands_the_environment_on(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
     """Values arrive as they were written, quotes and dollars included; one process has all four devices."""
     _, calls, _ = run_script(text_of(make_spec, "slurm"), **SECRETS)
-    assert calls[1:] == ["JAX_LOCAL_DEVICE_IDS=0,1,2,3", 'HF_HOME=/scratch/it\'s "here": $HOME', "A="]
+    assert calls[1:] == ["JAX_LOCAL_DEVICE_IDS=0,1,2,3", 'HF_HOME=/scratch/it\'s "here": $HOME $(date)', "A="]
 
 
 def test_slurm_asks_for_secrets_that_are_not_there(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
@@ -237,7 +237,7 @@ def test_skypilot_finds_the_first_machine(make_spec: MakeSpec, run_script: Calla
     assert code == 130  # what the run says passes on to who decides about another attempt
     assert calls == [
         "runspec run runspecs/cluster.yaml", "RUNSPEC_COORDINATOR=10.0.0.1:55527", "RUNSPEC_NUM_PROCESSES=2",
-        "RUNSPEC_PROCESS_ID=1", "HF_HOME=/scratch/it's \"here\": $HOME", "A=",
+        "RUNSPEC_PROCESS_ID=1", "HF_HOME=/scratch/it's \"here\": $HOME $(date)", "A=",
     ]  # fmt: skip
     assert document["secrets"] == {"HF_TOKEN": None, "WANDB_API_KEY": None}
     assert document["setup"].splitlines() == ["source .venv/bin/activate", 'echo "ready: $HOSTNAME"']
@@ -248,14 +248,18 @@ def test_a_jobset_finds_its_first_machine(make_spec: MakeSpec, run_script: Calla
     document = parsed(text_of(make_spec, "jobset"))
     job = document["spec"]["replicatedJobs"][0]
     container = job["template"]["spec"]["template"]["spec"]["containers"][0]
-    values = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    # Kubernetes puts other variables in for $(NAME); $$ stands for $.
+    values = {entry["name"]: entry["value"].replace("$$", "$") for entry in container["env"] if "value" in entry}
+    assert [entry["value"] for entry in container["env"] if "$(" in entry.get("value", "").replace("$$", "")] == []
     name = document["metadata"]["name"]
     assert values["RUNSPEC_COORDINATOR"] == f"{name}-{job['name']}-0-0.{name}:55527"
     assert container["command"][:2] == ["/bin/bash", "-ec"]
     code, calls, _ = run_script(shlex.join(container["command"]), status=7, JOB_COMPLETION_INDEX="1", **values)
     assert code == 7
     assert calls[0] == "runspec run runspecs/cluster.yaml"
-    assert {"RUNSPEC_NUM_PROCESSES=2", "RUNSPEC_PROCESS_ID=1", 'HF_HOME=/scratch/it\'s "here": $HOME'} <= set(calls)
+    assert {"RUNSPEC_NUM_PROCESSES=2", "RUNSPEC_PROCESS_ID=1", 'HF_HOME=/scratch/it\'s "here": $HOME $(date)'} <= set(
+        calls
+    )
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.endswith(("_tpu", "_least"))])
