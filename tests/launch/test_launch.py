@@ -117,7 +117,7 @@ def run_script(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
         (tmp_path / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
         (tmp_path / ".venv" / "bin" / "activate").write_text("true\n")
         given = {"PATH": f"{tools}{os.pathsep}/usr/bin{os.pathsep}/bin", "SLURM_SUBMIT_DIR": str(tmp_path),
-                 "SLURM_JOB_ID": "77", "HOME": "/home/of/nobody", **environment}  # fmt: skip
+                 "SLURM_JOB_ID": "77", "HOME": "/nowhere", **environment}  # fmt: skip
         done = subprocess.run(
             ["bash", "-c", script], env=given, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
         )
