@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -359,13 +359,13 @@ def test_no_framework_is_loaded(make_spec: MakeSpec) -> None:
 
 
 def test_what_a_launch_section_says_is_no_part_of_a_result(make_spec: MakeSpec) -> None:
-    """The same run on another machine is the same run: no fingerprint knows the section."""
-    from engine.plan import make_plan
+    """The same run on another machine is the same run: nothing a step is known by has the section in it."""
+    from engine.plan import step_ingredients
     from engine.steps.registry import handlers
     from engine.store import Store
 
-    def fingerprints(section: str | None) -> Mapping[str, Any]:
+    def ingredients(section: str | None) -> dict[str, Any]:
         spec = make_spec(section)
-        return {entry.step.id: entry.fingerprint for entry in make_plan(spec, handlers(), Store(spec.root)).steps}
+        return {step.id: step_ingredients(spec, step, handlers(), {}, Store(spec.root)) for step in spec.steps}
 
-    assert fingerprints(None) == fingerprints(SECTIONS["slurm"])
+    assert ingredients(None) == ingredients(SECTIONS["slurm"])
