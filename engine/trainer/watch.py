@@ -19,6 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from engine.canonical import digest_json
 from engine.trainer.args import TrainArgs
 from engine.trainer.feed import Data
@@ -54,7 +56,8 @@ class Watch:
         def facts_of(name: str) -> RunFacts:
             return RunFacts(str(job.get("run_name") or "training"), training, config, folder / name)
 
-        self._reports = Reports(args.report_to, facts_of, emit)
+        # Of several processes the first one speaks for all.
+        self._reports = Reports(args.report_to if jax.process_index() == 0 else (), facts_of, emit)
         window = ProfileWindow.of(args.profile, last=args.num_train_steps)
         self._tracer = Tracer(window, folder / "profile", emit)
         self._done = 0
