@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sqlite3
 import struct
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from engine.trainer.writers import RunFacts, event_file, open_writer
 from engine.trainer.writers.event_file import crc32c, steps_of
 
 Facts = Callable[[str], RunFacts]
+REPOSITORY = Path(__file__).parent.parent.parent
 # What a tool's own libraries warn of is theirs.
 THEIRS = pytest.mark.filterwarnings("ignore")
 
@@ -109,6 +114,9 @@ def test_wandb_offline_goes_on_in_one_run(facts: Facts, monkeypatch: pytest.Monk
     runs = sorted(facts("wandb").folder.glob("wandb/offline-run-*/run-*.wandb"))
     assert len(runs) == 2
     assert len({path.stem for path in runs}) == 1
+    deadline = time.monotonic() + 20
+    while len(steps_of_wandb(runs)) < 6 and time.monotonic() < deadline:
+        time.sleep(0.1)  # a process of wandb's closes the file just after it has said that the run is finished
     assert steps_of_wandb(runs) == [1, 2, 3, 4, 5, 6]
     files = [path for path in facts("wandb").folder.rglob("*") if path.is_file()]
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
@@ -129,7 +137,7 @@ def steps_of_wandb(paths: list[Path]) -> list[int]:
             place += 7 + length
             if record.WhichOneof("record_type") == "history":
                 found.append(record.history.step.num)
-    return found
+    return sorted(found)
 
 
 @needs("mlflow")
@@ -153,11 +161,32 @@ def test_mlflow_goes_on_in_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatch
 @THEIRS
 def test_trackio_goes_on_in_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One run in its local database, with each train step once."""
-    import sqlite3
-
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio_db"))
     two_processes("trackio", facts)
     with sqlite3.connect(tmp_path / "trackio_db" / "runspec.db") as database:
         rows = database.execute("select run_name, step from metrics order by step").fetchall()
     assert [step for _, step in rows] == [1, 2, 3, 4, 5, 6]
     assert len({name for name, _ in rows}) == 1
+
+
+@needs("trackio")
+@THEIRS
+def test_what_trackio_had_not_written_when_it_was_killed_is_sent_again(facts: Facts, tmp_path: Path) -> None:
+    """Rows that waited in memory are not taken for written: the next process adds them."""
+    folder = facts("trackio").folder
+    code = f"""
+import os
+from pathlib import Path
+from engine.trainer.writers import RunFacts, open_writer
+writer = open_writer("trackio", RunFacts("m36_v1", "0123456789ab", {{}}, Path({str(folder)!r})))
+for step in range(1, 200):
+    writer.row(step, {{"loss": 1.0 / step, "seconds": 0.25}})
+os._exit(9)
+"""
+    environment = {**os.environ, "TRACKIO_DIR": str(folder), "PYTHONPATH": str(REPOSITORY)}
+    again = code.replace("range(1, 200)", "range(writer.last_step + 1, 200)").replace("os._exit(9)", "writer.close()")
+    for script in (code, again):
+        subprocess.run([sys.executable, "-c", script], env=environment, check=False, capture_output=True, timeout=120)
+    with sqlite3.connect(folder / "runspec.db") as database:
+        steps = [step for (step,) in database.execute("select step from metrics order by step")]
+    assert steps == list(range(1, 200))
