@@ -22,8 +22,23 @@ from typing import Any
 
 CHUNK_BYTES = 1 << 20
 
-# What a clock says, not what was computed: two runs of the same thing differ in these and in nothing else.
-MEASURED_KEYS = frozenset({"seconds", "milliseconds", "tokens_per_second", "input_wait_seconds", "input_wait_share"})
+# What a clock or a device's allocator says, not what was computed: two runs of the same thing differ in these and in nothing else.
+MEASURED_KEYS = frozenset(
+    {
+        "seconds",
+        "milliseconds",
+        "tokens_per_second",
+        "input_wait_seconds",
+        "input_wait_share",
+        "warm_up",
+        "profiled",
+        "step_seconds",
+        "mfu",
+        "device_bytes_in_use",
+        "device_peak_bytes",
+        "process_peak_bytes",
+    }
+)
 
 
 def canonical_json(value: Any) -> bytes:

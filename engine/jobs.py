@@ -41,9 +41,17 @@ def model_job(model: ModelSpec, root: Path) -> dict[str, Any]:
 
 
 def train_job(
-    spec: Spec, args: Mapping[str, Any], *, dataset: Path, render: str, work: Path, out: Path, cache: Path
+    spec: Spec,
+    args: Mapping[str, Any],
+    *,
+    dataset: Path,
+    render: str,
+    work: Path,
+    out: Path,
+    cache: Path,
+    reports: Path | None = None,
 ) -> dict[str, Any]:
-    """The whole job of ``python -m engine.trainer train``."""
+    """The whole job of ``python -m engine.trainer train``. ``reports``: for what other tools keep; beyond the run."""
     return {
         "model": model_job(spec.model, spec.root),
         "rows": str(dataset / "rows.jsonl"),
@@ -51,6 +59,8 @@ def train_job(
         "work": str(work),
         "out": str(out),
         "cache": str(cache),
+        "reports": str(reports) if reports else None,
+        "run_name": spec.run_version,
         "device": spec.device,
         "allocator": dict(spec.allocator) if spec.allocator else None,
         "args": dict(args),

@@ -115,33 +115,43 @@ def sources(spec: Spec, step: StepSpec, handlers: Mapping[str, Handler]) -> dict
     return {type_: made[type_] for type_ in handlers[step.uses].takes}
 
 
-def arguments_ahead(spec: Spec, step: StepSpec, handler: Handler) -> dict[str, Mapping[str, Any]]:
-    """Kind -> effective arguments of the first later step of each kind the handler looks ahead to."""
+def arguments_ahead(spec: Spec, step: StepSpec, handlers: Mapping[str, Handler]) -> dict[str, Mapping[str, Any]]:
+    """Kind -> effective arguments of the first later step of each kind the handler looks ahead to.
+
+    What only watches is left out: nothing is proved by it.
+    """
     ids = [candidate.id for candidate in spec.steps]
     later = spec.steps[ids.index(step.id) + 1 :]
     ahead: dict[str, Mapping[str, Any]] = {}
     for candidate in later:
-        if candidate.uses in handler.looks_ahead:
-            ahead.setdefault(candidate.uses, candidate.args)
+        if candidate.uses in handlers[step.uses].looks_ahead:
+            ahead.setdefault(candidate.uses, without_watching(candidate.args, handlers[candidate.uses].schema))
     return ahead
 
 
 def step_ingredients(
-    spec: Spec, step: StepSpec, handler: Handler, inputs: Mapping[str, Artifact], store: Store
+    spec: Spec, step: StepSpec, handlers: Mapping[str, Handler], inputs: Mapping[str, Artifact], store: Store
 ) -> dict[str, Any]:
     """Everything that can change the step's result, as one JSON value."""
+    handler = handlers[step.uses]
     return {
         "kind": handler.kind,
         "version": handler.version,
-        "with": dict(step.args),
+        "with": without_watching(step.args, handler.schema),
         "inputs": {
             type_: {"fingerprint": artifact.fingerprint, "content": artifact.digest}
             for type_, artifact in sorted(inputs.items())
         },
         "spec": {section: section_digest(spec, section, store) for section in handler.reads},
-        "ahead": {kind: dict(args) for kind, args in sorted(arguments_ahead(spec, step, handler).items())},
+        "ahead": {kind: dict(args) for kind, args in sorted(arguments_ahead(spec, step, handlers).items())},
         "environment": dict(handler.environment()),
     }
+
+
+def without_watching(args: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that can change a result: without those that the schema says only watch."""
+    known = schema.get("properties", {})
+    return {name: value for name, value in args.items() if not known.get(name, {}).get("watches")}
 
 
 def make_plan(spec: Spec, handlers: Mapping[str, Handler], store: Store, selection: Selection | None = None) -> Plan:
@@ -175,7 +185,7 @@ def plan_step(
         reason = f"{_listed(missing)} will be made first" if covered else "not asked for"
         return PlannedStep(step, handler, "run" if covered else "skip", reason, None, {})
     inputs = {type_: made[source.id] for type_, source in wanted.items()}
-    ingredients = step_ingredients(spec, step, handler, inputs, store)
+    ingredients = step_ingredients(spec, step, handlers, inputs, store)
     fingerprint = digest_json(ingredients)
     artifact = store.find(handler.makes, fingerprint)
     action, reason = _decide(covered, selection.forced(step.id), artifact)

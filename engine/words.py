@@ -22,6 +22,7 @@ SHOWN_FACTS = (
     "n_scored",
     "primary_score",
     "tokens_per_second",
+    "mfu",
     "killed_at",
     "resumed_from",
 )
@@ -129,6 +130,9 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "hub_bad_file": lambda event: f"{event['file']} in the cache is damaged; it is removed and fetched again",
     "tokenizing": lambda event: f"tokenized {number(event['done'])}/{number(event['total'])} rows",
     "tokens_damaged": lambda event: f"the tokenized rows in the cache are unusable ({event['reason']}); made again",
+    "reporting": lambda event: f"{event['writer']}: {event['where']}",
+    "writer_failed": lambda event: f"{event['writer']} gets no more rows, the training goes on: {event['reason']}",
+    "profiled": lambda event: f"traced train steps {event['first']} to {event['last']}: {event['path']}",
     "compiled": lambda event: f"compiled in {duration(event['seconds'])}",
     "eval": lambda event: f"evaluated after train step {event['train_step']}: loss {number(event['eval_loss'])}",
     "checkpoint": lambda event: f"checkpoint at train step {event['train_step']}",

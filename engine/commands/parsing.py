@@ -23,6 +23,8 @@ from engine.errors import InputInvalid, did_you_mean
 
 # What a word must look like to be an override of the spec: a dotted path, an equals sign.
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*=")
+# Words that cannot be attributes: keywords of Python, and what is no name at all.
+_ATTRIBUTES = {"--from": "start", "--for": "scheduler", "KEY=VALUE": "overrides"}
 Count = Literal["one", "optional", "any", "some"]
 
 
@@ -48,7 +50,7 @@ class Argument:
     @property
     def attribute(self) -> str:
         """Its name in the Namespace: ``--eval-set`` is ``eval_set``, ``KEY=VALUE`` is ``overrides``."""
-        return "overrides" if self.name == "KEY=VALUE" else self.name.lstrip("-").replace("-", "_").lower()
+        return _ATTRIBUTES.get(self.name) or self.name.lstrip("-").replace("-", "_").lower()
 
     @property
     def shown(self) -> str:
@@ -105,7 +107,7 @@ def _parser(command: Command) -> _Parser:
         else:
             parser.add_argument(
                 argument.name,
-                dest="start" if argument.name == "--from" else None,  # "from" is a keyword of Python
+                dest=argument.attribute,
                 action="append" if argument.repeat else "store",
                 type=int if argument.number else str,
             )

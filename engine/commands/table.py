@@ -48,6 +48,13 @@ COMMANDS: tuple[Command, ...] = (
             more="""
             A run that was stopped or killed goes on when the same command is typed again. Progress goes to
             standard error: a live display on a terminal, plain lines elsewhere.""", group=_RUN),
+    Command("launch", "writes the job file that runs it on a cluster: SLURM, SkyPilot, JobSet",
+            "launching:launch",
+            (SPEC, OVERRIDES, Argument("--print", "print the job file on standard output; nothing is submitted"),
+             Argument("--for", "slurm, skypilot or jobset (default: the run-spec's own)", "SCHEDULER")),
+            more="""
+            The run-spec's launch section says which machines. A job that was preempted or reached its time
+            limit goes on from its last checkpoint when the scheduler begins it again.""", group=_RUN),
     Command("status", "shows the runs of this project, or the steps of one", "look:status", (SPEC_OR_RUN,),
             group=_LOOK),
     Command("show", "shows what a finished run published: facts, files, digests", "look:show",

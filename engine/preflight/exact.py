@@ -40,6 +40,8 @@ NO_MATTER = frozenset(
         "lora_merge",
         "export_formats",
         "on_long_row",
+        "report_to",
+        "profile",
         "seed",
     ]
 )

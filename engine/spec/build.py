@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.canonical import digest_text
 from engine.spec.kinds import Kinds, Schema, base_schema, properties
-from engine.spec.model import DatasetSpec, EvidenceSpec, ModelSpec, Override, PackageSpec, Spec, StepSpec
+from engine.spec.model import DatasetSpec, EvidenceSpec, LaunchSpec, ModelSpec, Override, PackageSpec, Spec, StepSpec
 from engine.spec.nodes import Mapping, at, plain
 
 
@@ -44,6 +44,9 @@ def _typed(schema: Schema, value: Any) -> Any:
     return value
 
 
+SCHEDULERS = ("slurm", "skypilot", "jobset")  # each has a mapping of its name in the launch section
+
+
 def make_spec(
     *, path: Path, root: Path, text: str, written: Mapping, tree: Mapping, overrides: list[Override], kinds: Kinds
 ) -> Spec:
@@ -69,6 +72,7 @@ def make_spec(
         text=text,
         digest=digest_text(text),
         overrides=tuple(overrides),
+        launch=_launch(data["launch"]) if "launch" in data else None,
     )
 
 
@@ -83,6 +87,15 @@ def _dataset(value: str | dict[str, Any]) -> DatasetSpec:
         return DatasetSpec(name=value)
     keys = value if "hub" in value else {key: one for key, one in value.items() if key not in ("revision", "split")}
     return DatasetSpec(**keys)
+
+
+def _launch(data: dict[str, Any]) -> LaunchSpec:
+    """The section, with the keys of its own scheduler beside those that all have."""
+    lists = ("setup", "environment", "secrets")
+    kept: dict[str, Any] = {
+        key: tuple(value) if key in lists else value for key, value in data.items() if key not in SCHEDULERS
+    }
+    return LaunchSpec(**kept, only_here=data[data["scheduler"]])
 
 
 def _step(index: int, written: Mapping, tree: Mapping, kinds: Kinds) -> StepSpec:

@@ -78,6 +78,24 @@ class PackageSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """The machines that a job file asks a scheduler for; ``only_here`` are the keys that this scheduler alone knows."""
+
+    scheduler: Literal["slurm", "skypilot", "jobset"]
+    machines: int
+    devices_per_machine: int
+    accelerator: str | None
+    cpus_per_machine: int | None
+    memory_gib_per_machine: int | None
+    time_limit_minutes: int
+    max_restarts: int
+    setup: tuple[str, ...]
+    environment: tuple[str, ...]
+    secrets: tuple[str, ...]
+    only_here: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Override:
     """One ``id.key=value`` of the command line, already typed by the schema."""
 
@@ -109,6 +127,7 @@ class Spec:
     digest: str
     overrides: tuple[Override, ...] = ()
     allocator: Mapping[str, Any] | None = None  # kind, preallocate, fraction: a GPU's memory
+    launch: LaunchSpec | None = None
 
     def step(self, step_id: str) -> StepSpec:
         """The step of this id. Raises KeyError."""

@@ -2,6 +2,7 @@
 
     below: other            this number lies below that one        (warmup_steps, num_train_steps)
     atMost: other           this number is that one or less        (seq_len, model.config.max_position_embeddings)
+    watches: true           no result depends on it: no part of a fingerprint (engine.plan)
     divides: other          that number is a multiple of this one  (num_key_value_heads, num_attention_heads)
     onlyWith: {other: […]}  writing this key makes sense only where the other one has one of these values
     onlyAbove: {other: 0}   writing this key makes sense only where the other one is above that number
@@ -12,7 +13,8 @@
     usual: [low, high]      outside is a warning
     names: metric           the text is a name of that family: metric or builder
 
-``other`` is a key beside this one, or a dotted address from the top of the run-spec. Draft-07 ignores such words.
+``other`` is a key beside this one, one beside the mapping this one is in (``../num_train_steps``), or a dotted address
+from the top of the run-spec. Draft-07 ignores such words.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from engine.spec.findings import Case, said, suggestion
 from engine.spec.kinds import Schema, base_schema, properties
 from engine.spec.nodes import Mapping, Node, Path, Scalar, plain
 from engine.spec.words import described, example_line, listing, number_text
+
+ABOVE = "../"
 
 
 def check_rules(case: Case) -> None:
@@ -55,7 +59,7 @@ def _check_section(node: Mapping, schema: Schema, path: Path, case: Case) -> Non
 
 def _other(name: str, path: Path, case: Case) -> Any:
     """The effective value of another key; None where it has none, or where something is wrong with it."""
-    address: Path = tuple(name.split(".")) if "." in name else (*path[:-1], name)
+    address = _address(name, path)
     node = case.at(*address)
     if node is not None:
         return plain(node) if case.findings.usable(address) else None
@@ -63,6 +67,12 @@ def _other(name: str, path: Path, case: Case) -> Any:
     for part in address:
         schema = _inner_schema(schema, part, address, case)
     return schema.get("default")
+
+
+def _address(name: str, path: Path) -> Path:
+    if name.startswith(ABOVE):
+        return (*path[:-2], name.removeprefix(ABOVE))
+    return tuple(name.split(".")) if "." in name else (*path[:-1], name)
 
 
 def _inner_schema(schema: Schema, part: str | int, address: Path, case: Case) -> Schema:
@@ -88,8 +98,9 @@ def _below(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
 def _at_most(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
     other, value = _number(entry["atMost"], path, case), _value(node)
     if other is not None and value is not None and value > other:
-        message = f"{key} is {number_text(value)}, and {entry['atMost']} only {number_text(other)}"
-        case.findings.error("S314", message, path, node.place, f"lower {key}, or raise {entry['atMost']}")
+        named = entry["atMost"].removeprefix(ABOVE)
+        message = f"{key} is {number_text(value)}, and {named} only {number_text(other)}"
+        case.findings.error("S314", message, path, node.place, f"lower {key}, or raise {named}")
 
 
 def _divides(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:

@@ -2,7 +2,8 @@
 
 In: a dataset artifact, the spec's model. Out: a checkpoint artifact (``model/`` in Hugging Face's layout,
 ``metrics.jsonl``, ``train_report.json``). Its ``work`` folder keeps the trainer's own checkpoints, so that a
-killed run goes on where it was.
+killed run goes on where it was. What other tools keep of it (``report_to``) and the profiler's trace are no part of the
+artifact: they lie in ``.runspec/reports/<run_version>/<step>/<training>/``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def run(ctx: StepContext) -> StepResult:
         work=ctx.work,
         out=ctx.out,
         cache=ctx.cache,
+        reports=ctx.cache.parent / "reports" / ctx.spec.run_version / ctx.step.id,
     )
     finished = run_trainer("train", job, ctx)
     return StepResult(finished["report"])

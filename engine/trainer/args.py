@@ -20,6 +20,8 @@ RESUMABLE = (
     "export",
     "export_formats",
     "on_other_devices",
+    "report_to",
+    "profile",
 )
 
 
@@ -67,6 +69,8 @@ class TrainArgs:
     export: Literal["last", "best"] = "last"
     on_other_devices: Literal["refuse", "reshard"] = "refuse"
     export_formats: tuple[str, ...] = ("safetensors",)
+    report_to: tuple[str, ...] = ()
+    profile: Mapping[str, int] | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainArgs:

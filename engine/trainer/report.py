@@ -38,7 +38,7 @@ def export(
     data: Data,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen,
+    """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen, measured,
     exported_train_step, topology, moves (from other devices)."""
     metrics.sync()
     if not metrics.complete_to(train_step):
@@ -69,10 +69,22 @@ def export(
         **{key: facts[key] for key in KEPT_FACTS},
         "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
         "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),
+        **facts["measured"],
         "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
         "model_sha256": digest_json(digest_tree(out / "model")),
         "model_commit": model.commit,
         "render": facts["render"],
+        **_data_facts(data),
+        "chat_template_sha256": model.tokenizer.chat_sha256,
+        "seq_len": args.seq_len,
+    }
+    write_atomic(out / "train_report.json", pretty_json(report))
+    return report
+
+
+def _data_facts(data: Data) -> dict[str, Any]:
+    """What became of the rows."""
+    return {
         "n_rows": data.n_rows,
         "n_eval_rows": data.n_withheld,
         "n_dropped": data.n_dropped,
@@ -82,11 +94,7 @@ def export(
         "real_token_share": round(data.packed.real_token_share, 4),
         "longest_row_tokens": data.longest,
         "n_boundary_merges": data.n_boundary_merges,
-        "chat_template_sha256": model.tokenizer.chat_sha256,
-        "seq_len": args.seq_len,
     }
-    write_atomic(out / "train_report.json", pretty_json(report))
-    return report
 
 
 def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, Any]:

@@ -4,13 +4,14 @@ In: the job, a mapping with
 
     model {init, id, revision, path, config, tokenizer}, rows (path of rows.jsonl), render, work, out, cache, device,
     args (see engine.trainer.args), stop_at: null or the train step to end at (the schedule stays that of all),
-    stop_after_saves: null or after how many checkpoints to say ready_to_die and wait for the kill.
+    stop_after_saves: null or after how many checkpoints to say ready_to_die and wait for the kill,
+    reports, run_name: null or where other tools keep what they are sent, and what they call the run.
 
 Out: ``out/model/`` in Hugging Face's layout, ``out/metrics.jsonl``, ``out/train_report.json``; in ``work``: checkpoints
 and metrics that survive a kill; in ``cache`` (or ``work``, where it is null): the tokenised rows. Events: those of
 engine.trainer.hub, tokenizing (every second, where it takes so long), tokens_damaged, started,
-compiled, train_step (every ``log_every_steps``, the first and the last), eval, those of engine.trainer.saving, stopped,
-finished.
+compiled, train_step (every ``log_every_steps``, the first and the last), eval, those of engine.trainer.saving and of
+engine.trainer.watch (reporting, writer_failed, profiled), stopped, finished.
 """
 
 from __future__ import annotations
@@ -45,11 +46,13 @@ from engine.trainer.saving import Saver
 from engine.trainer.token_store import Stopped
 from engine.trainer.topology import Topology
 from engine.trainer.train_step import State, init_state, make_eval_loss, merge, trained
+from engine.trainer.watch import Watch, check_watching
 
 
 def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[str, Any]:
     """Do the job; returns the report, or {"stopped": True} where ``stopping`` said so."""
     args, machine = TrainArgs.of(job["args"]), device.describe(job["device"])
+    check_watching(args)
     placement = device.Placement()
     model = load_model(job["model"], args.dtype, args.seed, emit, stopping, placement=placement)
     try:
@@ -58,8 +61,9 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[st
         emit({"event": "stopped", "train_step": 0})
         return {"stopped": True, "train_step": 0}
     emit(_started(model, data, args, machine, placement.devices))
-    training = Training(job, args, model, data, placement, emit=emit, stopping=stopping)
-    with training.saver, closing(training.metrics):
+    watch = Watch(job, args, model, data, machine, emit)
+    training = Training(job, args, model, data, placement, emit=emit, stopping=stopping, watch=watch)
+    with training.saver, closing(training.metrics), closing(watch):
         if not training.run():
             emit({"event": "stopped", "train_step": training.train_step})
             return {"stopped": True, "train_step": training.train_step}
@@ -104,9 +108,10 @@ class Training:
         *,
         emit: Emit,
         stopping: Stopping,
+        watch: Watch,
     ) -> None:
         self.job, self.model, self.data = job, model, data
-        self._placement, self._emit, self._stopping = placement, emit, stopping
+        self._placement, self._emit, self._stopping, self._watch = placement, emit, stopping, watch
         self.last = min(args.num_train_steps, job.get("stop_at") or args.num_train_steps)
         self._restore(Path(job["work"]), args)
         per_step = self.args.sequences_per_step(placement.devices)
@@ -144,6 +149,7 @@ class Training:
         self._emit({"event": "compiled", "seconds": seconds, **effective(self.args, how, jax.local_devices()[0])})
         began, first = time.perf_counter(), self.train_step + 1
         state, self.state = self.state, {}
+        self._watch.begins(self.metrics.rows, first)
         with Prefetch(self._batch, first=first, last=self.last) as batches:
             steps = train(step, state, batches, first=first, last=self.last, pause_after=self._pauses)
             del state  # donated: nobody else may hold it
@@ -165,7 +171,8 @@ class Training:
         return [f"sequence {index}" for index in self._order.indices(train_step)]
 
     def _pauses(self, train_step: int) -> bool:
-        return self.saver.due(train_step) or self._evals_after(train_step) or self._stopping()
+        due = self.saver.due(train_step) or self._evals_after(train_step) or self._stopping()
+        return due or self._watch.pauses_after(train_step)
 
     def _evals_after(self, train_step: int) -> bool:
         if self.data.withheld is None:
@@ -175,7 +182,7 @@ class Training:
 
     def _take(self, done: Done, began: float, first: int) -> None:
         """Write one row, and do what is due after it."""
-        row = done.metrics
+        row = self._watch.arrived(done.metrics)
         self._skips.take(done.train_step, bool(row.get("skipped")), rows=self._sequences(done.train_step))
         if done.state is not None:
             self.state, self.train_step = done.state, done.train_step
@@ -196,6 +203,7 @@ class Training:
         self.saver.step()
         if done.state is not None and self.saver.due(done.train_step):
             self._save()
+        self._watch.written(row)
 
     def _save(self) -> None:
         """A checkpoint of the present step, unless it has one."""
@@ -240,6 +248,7 @@ class Training:
             "exported_train_step": best.train_step if best else self.train_step,
             "topology": self.topology.as_json(),
             "moves": list(self._moves),
+            "measured": self._watch.report(self.metrics.rows),
         }
         return export(
             Path(self.job["out"]),

@@ -24,6 +24,7 @@ check and run:
   validate       reports every error of the run-specs in one go
   plan           shows what would run or be skipped and why, and the price: memory, time, disk
   run            runs the steps, goes on where it stopped, renders evidence, packages and verifies
+  launch         writes the job file that runs it on a cluster: SLURM, SkyPilot, JobSet
 
 see what happened:
   status         shows the runs of this project, or the steps of one

@@ -58,6 +58,8 @@ LAW: Mapping[str, set[str]] = {
     # plan to artifacts
     "steps": ISLAND | {"assets", "spec", "store", "data", "scoring", "trainer", "jobs", "child", "extras", "hubfile"},
     "jobs": ISLAND | {"spec", "data"},
+    # spec to job file: a pure function of the two
+    "launch": ISLAND | {"assets", "spec"},
     "child": ISLAND | {"steps", "log"},
     "recording": ISLAND | {"plan", "record", "spec", "store"},
     "runner": ISLAND

@@ -56,6 +56,8 @@ CHANGES: dict[str, list[Change]] = {
     "home_of_device_in_model": [("init: random", "init: random\n  device: cpu")],
     "home_of_hidden_size": [("init: random", "init: random\n  hidden_size: 3")],
     "home_of_needs_in_with": [("num_train_steps: 10", "num_train_steps: 10\n      needs: [dataset]")],
+    "profile_beyond_the_end": [("num_train_steps: 10", "num_train_steps: 10\n      profile: {start: 20, steps: 3}")],
+    "report_to_nobody": [("num_train_steps: 10", "num_train_steps: 10\n      report_to: [tensorbord]")],
     "missing_version": [("version: 1\n", "")],
     "missing_model": [(GOOD[GOOD.index("model:") : GOOD.index("dataset:")], "")],
     "missing_steps": [(GOOD[GOOD.index("steps:") : GOOD.index("evidence:")], "")],

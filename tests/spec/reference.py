@@ -70,8 +70,10 @@ Beside draft-07, a step's schema may carry these words; editors ignore them, the
 | `usual` | `[low, high]`: outside is a warning |
 | `resumable` | true: an interrupted step goes on where it was, although this key has another value now |
 | `names` | `metric` or `builder`: the text is a name of that family |
+| `watches` | `true`: no result depends on the key; it is no part of the step's fingerprint |
 
-Another key is one beside it (`num_train_steps`), or a dotted address from the top (`model.config.head_dim`).
+Another key is one beside it (`num_train_steps`), one beside the mapping it is in (`../num_train_steps`), or a dotted
+address from the top (`model.config.head_dim`).
 """
 
 
@@ -128,7 +130,7 @@ def _limits(entry: Mapping[str, Any]) -> str:
 
     bounds = limits({key: value for key, value in entry.items() if key != "unit"})
     more = [f"below `{entry['below']}`"] if "below" in entry else []
-    more += [f"at most `{entry['atMost']}`"] if "atMost" in entry else []
+    more += [f"at most `{entry['atMost'].removeprefix('../')}`"] if "atMost" in entry else []
     more += [f"divides `{entry['divides']}`"] if "divides" in entry else []
     more += [f"a multiple of `{entry['isMultipleOf']}`"] if "isMultipleOf" in entry else []
     more += [f"`{one}` a multiple of `{other}`" for one, other in entry.get("multiples", {}).items()]

@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from engine.canonical import without_measurements
 from engine.trainer.args import TrainArgs
 from engine.trainer.models import config_from_hf
 from engine.trainer.models.gemma import Gemma, weight_shapes
@@ -222,10 +223,9 @@ def same_training() -> Callable[[Job, Job], None]:
 
 
 def metrics(job: Job) -> list[dict[str, Any]]:
-    """Rows without what a clock says."""
+    """Rows without what a clock or an allocator says."""
     lines = (Path(job["out"]) / "metrics.jsonl").read_text().splitlines()
-    timed = ("seconds", "tokens_per_second", "input_wait_seconds")
-    return [{key: value for key, value in json.loads(line).items() if key not in timed} for line in lines]
+    return [without_measurements(json.loads(line)) for line in lines]
 
 
 @pytest.fixture

@@ -101,7 +101,8 @@ def test_what_is_written(make_job: Callable[..., Any], train_here: Train) -> Non
     assert [row["train_step"] for row in rows if "eval_loss" in row] == [5, 10, 12]
     plain = {"train_step", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "seconds",
              "input_wait_seconds"}  # fmt: skip
-    assert all(set(row) - {"eval_loss"} == plain for row in rows)
+    assert all(set(row) - {"eval_loss", "warm_up"} == plain for row in rows)
+    assert [row["train_step"] for row in rows if row.get("warm_up")] == [1]
     report = events[-1]["report"]
     assert report == json.loads((Path(job["out"]) / "train_report.json").read_text())
     assert (report["final_loss"], report["final_eval_loss"]) == (rows[-1]["loss"], rows[-1]["eval_loss"])

@@ -1,0 +1,371 @@
+"""Job files: what a scheduler is asked for, the same bytes every time, and what the scripts do when they run."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from engine import launch
+from engine.cli import main
+from engine.errors import InputInvalid, render
+from engine.launch import TEMPLATES, job_file
+from engine.spec.model import Spec
+
+MakeSpec = Callable[..., Spec]
+GOLDEN = Path(__file__).parent / "golden"
+COMMON = (
+    "machines: 2, devices_per_machine: 4, accelerator: h100, cpus_per_machine: 16, memory_gib_per_machine: 64, "
+    'time_limit_minutes: 1575, max_restarts: 3, setup: ["source .venv/bin/activate", "echo \\"ready: $HOSTNAME\\""], '
+    'environment: ["HF_HOME=/scratch/it\'s \\"here\\": $HOME $(date)", "A="], secrets: [HF_TOKEN, WANDB_API_KEY]'
+)
+OWN = {
+    "slurm": "slurm: {partition: gpu, account: research}",
+    "skypilot": "skypilot: {infra: gcp/us-central1, spot: true, bucket: 's3://my-runs'}",
+    "jobset": "jobset: {image: 'registry.example/runspec:1.0', namespace: training, volume_claim: runspec-project, "
+              "secret: runspec-secrets}",
+}  # fmt: skip
+SECTIONS = {name: f"{{scheduler: {name}, {COMMON}, {own}}}" for name, own in OWN.items()}
+TPU = "accelerator: {kind}, machines: 2, devices_per_machine: 4"
+CASES = {
+    **{name: (section, "gpu") for name, section in SECTIONS.items()},
+    "slurm_least": ("{scheduler: slurm, devices_per_machine: 0}", "cpu"),
+    "skypilot_tpu": (f"{{scheduler: skypilot, {TPU.format(kind='tpu-v5litepod-8')}}}", "tpu"),
+    "jobset_tpu": (
+        f"{{scheduler: jobset, {TPU.format(kind='tpu-v5-lite-podslice')}, jobset: {{image: i, volume_claim: v, "
+        "tpu_topology: 2x4}}",
+        "tpu",
+    ),
+    "jobset_least": ("{scheduler: jobset, devices_per_machine: 0, jobset: {image: i, volume_claim: v}}", "cpu"),
+}  # fmt: skip
+
+
+def text_of(make_spec: MakeSpec, case: str) -> str:
+    section, device = CASES[case]
+    return job_file(make_spec(section, device=device)).text
+
+
+def test_the_examples_hold() -> None:
+    """The docstrings' examples are what comes out."""
+    assert doctest.testmod(launch).failed == 0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(make_spec: MakeSpec, case: str) -> None:
+    """The whole file as a person reads it; twice the same bytes. (Copy what this prints after reading it.)"""
+    text = text_of(make_spec, case)
+    assert text == text_of(make_spec, case)
+    assert text == (GOLDEN / f"{case}.txt").read_text(encoding="utf-8"), text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+# --- SLURM ---
+
+# Options of sbatch that are used, as its manual writes them.
+SBATCH = {
+    "job-name": r"\S+", "nodes": r"\d+", "ntasks-per-node": "1", "cpus-per-task": r"\d+", "mem": r"\d+G",
+    "gpus-per-node": r"(\w+:)?\d+", "time": r"\d+-\d\d:\d\d:\d\d", "partition": r"\S+", "account": r"\S+",
+    "signal": r"TERM@\d+", "requeue": "", "open-mode": "append", "output": r"\S+-%j\.log",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["slurm", "slurm_least"])
+def test_sbatch_reads_what_is_asked_for(make_spec: MakeSpec, case: str) -> None:
+    """Options are known, well formed, each once, and stand before the first command, where sbatch stops looking."""
+    lines = text_of(make_spec, case).splitlines()
+    assert lines[0] == "#!/bin/bash"
+    options = [line.removeprefix("#SBATCH --").partition("=") for line in lines if line.startswith("#SBATCH ")]
+    names = [name for name, _, _ in options]
+    assert len(names) == len(set(names))
+    for name, _, value in options:
+        assert re.fullmatch(SBATCH[name], value), name
+    last = max(index for index, line in enumerate(lines) if line.startswith("#SBATCH "))
+    assert all(line.startswith("#") for line in lines[: last + 1])
+
+
+def test_the_time_limit_is_slurm_s(make_spec: MakeSpec) -> None:
+    """1575 minutes are one day, two hours and a quarter."""
+    assert "#SBATCH --time=1-02:15:00\n" in text_of(make_spec, "slurm")
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
+    """Run a script with stand-ins for the programs it calls: (exit code, what they were called with, what is said)."""
+
+    def run(script: str, *, status: int = 0, **environment: str) -> tuple[int, list[str], str]:
+        tools, calls = tmp_path / "tools", tmp_path / "calls"
+        tools.mkdir(exist_ok=True)
+        calls.write_text("")
+        kept = "RUNSPEC_COORDINATOR RUNSPEC_NUM_PROCESSES RUNSPEC_PROCESS_ID JAX_LOCAL_DEVICE_IDS HF_HOME A"
+        says = "".join(f'[ -z "${{{name}+x}}" ] || echo "{name}=${name}" >> {calls}\n' for name in kept.split())
+        for tool, code in (("srun", status), ("runspec", status), ("scontrol", 0)):
+            path = tools / tool
+            path.write_text(
+                f'#!/bin/sh\necho {tool} "$@" >> {calls}\n' + (says if tool != "scontrol" else "") + f"exit {code}\n"
+            )
+            path.chmod(0o755)
+        (tmp_path / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".venv" / "bin" / "activate").write_text("true\n")
+        given = {"PATH": f"{tools}{os.pathsep}/usr/bin{os.pathsep}/bin", "SLURM_SUBMIT_DIR": str(tmp_path),
+                 "SLURM_JOB_ID": "77", "HOME": "/nowhere", **environment}  # fmt: skip
+        done = subprocess.run(
+            ["bash", "-c", script], env=given, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        )
+        return done.returncode, calls.read_text().splitlines(), done.stderr
+
+    return run
+
+
+SECRETS = {"HF_TOKEN": "x", "WANDB_API_KEY": "y"}
+
+
+@pytest.mark.parametrize(
+    ("status", "restarts", "requeued"),
+    [(0, None, False), (1, None, False), (2, "0", False), (7, None, True), (130, "2", True), (130, "3", False)],
+)
+def test_slurm_begins_again_what_can_be_resumed(
+    make_spec: MakeSpec, run_script: Callable[..., Any], status: int, restarts: str | None, requeued: bool
+) -> None:
+    """Deadline and interruption requeue the job, so often and no oftener; failures do not; the exit code passes on."""
+    count = {} if restarts is None else {"SLURM_RESTART_COUNT": restarts}
+    code, calls, _ = run_script(text_of(make_spec, "slurm"), status=status, **SECRETS, **count)
+    assert code == status
+    assert ("scontrol requeue 77" in calls) is requeued
+    assert calls[0] == "srun --kill-on-bad-exit=1 runspec run runspecs/cluster.yaml"
+
+
+def test_slurm_hands_the_environment_on(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
+    """Values arrive as they were written, quotes and dollars included; one process has all four devices."""
+    _, calls, _ = run_script(text_of(make_spec, "slurm"), **SECRETS)
+    assert calls[1:] == ["JAX_LOCAL_DEVICE_IDS=0,1,2,3", 'HF_HOME=/scratch/it\'s "here": $HOME $(date)', "A="]
+
+
+def test_slurm_asks_for_secrets_that_are_not_there(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
+    """Nothing is run without them, and the one that is missing is named."""
+    code, calls, said = run_script(text_of(make_spec, "slurm"), HF_TOKEN="x")
+    assert code != 0
+    assert calls == []
+    assert "WANDB_API_KEY: is needed: export it before sbatch" in said
+
+
+def test_slurm_stops_where_setup_fails(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
+    """A broken environment is no environment to train in."""
+    spec = make_spec('{scheduler: slurm, devices_per_machine: 1, setup: ["false"]}')
+    code, calls, _ = run_script(job_file(spec).text)
+    assert (code, calls) == (1, [])
+
+
+# --- SkyPilot and JobSet ---
+
+TEXT, WHOLE = {"type": "string"}, {"type": "integer", "minimum": 0}
+
+
+def closed(**properties: Any) -> dict[str, Any]:
+    optional = {name.removesuffix("_"): schema for name, schema in properties.items()}
+    needed = [name for name in properties if not name.endswith("_")]
+    return {"type": "object", "additionalProperties": False, "properties": optional, "required": needed}
+
+
+def mapping_of(schema: Any) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": schema}
+
+
+# The fields that are used, as SkyPilot's YAML reference and its sky/utils/schemas.py have them.
+SKYPILOT = closed(
+    name={"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$"}, workdir=TEXT, num_nodes={"type": "integer"},
+    setup=TEXT, run=TEXT, envs_=mapping_of(TEXT), secrets_=mapping_of({"type": "null"}),
+    file_mounts_=mapping_of(closed(source=TEXT, mode={"enum": ["MOUNT", "COPY", "MOUNT_CACHED"]})),
+    resources=closed(
+        infra_=TEXT, accelerators_={"type": "object", "maxProperties": 1, "additionalProperties": {"type": "number"}},
+        cpus_=TEXT, memory_=TEXT, use_spot={"type": "boolean"}, job_recovery=closed(max_restarts_on_errors=WHOLE),
+    ),
+)  # fmt: skip
+# Those of JobSet v1alpha2, of Job batch/v1 and of Pod v1.
+DNS = {"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
+SECRET_REF = closed(secretKeyRef=closed(name=TEXT, key=TEXT))
+CONTAINER = closed(
+    name=DNS, image=TEXT, workingDir=TEXT, command={"type": "array", "items": TEXT},
+    env_={"type": "array", "items": closed(name=TEXT, value_=TEXT, valueFrom_=SECRET_REF)},
+    resources_=closed(requests=mapping_of({"type": ["integer", "string"]}), limits_=mapping_of(WHOLE)),
+    volumeMounts={"type": "array", "items": closed(name=DNS, mountPath=TEXT)},
+)  # fmt: skip
+POD = closed(
+    restartPolicy={"const": "Never"}, terminationGracePeriodSeconds=WHOLE, nodeSelector_=mapping_of(TEXT),
+    containers={"type": "array", "items": CONTAINER},
+    volumes={"type": "array", "items": closed(name=DNS, persistentVolumeClaim=closed(claimName=TEXT))},
+)  # fmt: skip
+JOB = closed(
+    completionMode={"const": "Indexed"}, completions=WHOLE, parallelism=WHOLE, backoffLimit={"const": 0},
+    activeDeadlineSeconds=WHOLE, template=closed(spec=POD),
+)  # fmt: skip
+JOBSET = closed(
+    apiVersion={"const": "jobset.x-k8s.io/v1alpha2"}, kind={"const": "JobSet"},
+    metadata=closed(name=DNS, namespace_=DNS, annotations_=mapping_of(TEXT)),
+    spec=closed(
+        failurePolicy=closed(maxRestarts=WHOLE),
+        network=closed(enableDNSHostnames={"const": True}, publishNotReadyAddresses={"const": True}),
+        replicatedJobs={"type": "array", "items": closed(name=DNS, replicas=WHOLE, template=closed(spec=JOB))},
+    ),
+)  # fmt: skip
+
+
+def parsed(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("slurm")])
+def test_the_yaml_is_what_its_reader_takes(make_spec: MakeSpec, case: str) -> None:
+    """Every field is one of the API's, of its type; nothing is made up."""
+    jsonschema.validate(parsed(text_of(make_spec, case)), SKYPILOT if case.startswith("skypilot") else JOBSET)
+
+
+def test_skypilot_finds_the_first_machine(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
+    """Its own variables become the coordinator's address, the number of processes and this one's."""
+    document = parsed(text_of(make_spec, "skypilot"))
+    native = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
+    code, calls, _ = run_script(document["run"], status=130, **native, **document["envs"])
+    assert code == 130  # what the run says passes on to who decides about another attempt
+    assert calls == [
+        "runspec run runspecs/cluster.yaml", "RUNSPEC_COORDINATOR=10.0.0.1:55527", "RUNSPEC_NUM_PROCESSES=2",
+        "RUNSPEC_PROCESS_ID=1", "HF_HOME=/scratch/it's \"here\": $HOME $(date)", "A=",
+    ]  # fmt: skip
+    assert document["secrets"] == {"HF_TOKEN": None, "WANDB_API_KEY": None}
+    assert document["setup"].splitlines() == ["source .venv/bin/activate", 'echo "ready: $HOSTNAME"']
+
+
+def test_a_jobset_finds_its_first_machine(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
+    """By the name that JobSet gives the first pod; the index of a pod is its process's."""
+    document = parsed(text_of(make_spec, "jobset"))
+    job = document["spec"]["replicatedJobs"][0]
+    container = job["template"]["spec"]["template"]["spec"]["containers"][0]
+    # Kubernetes puts other variables in for $(NAME); $$ stands for $.
+    values = {entry["name"]: entry["value"].replace("$$", "$") for entry in container["env"] if "value" in entry}
+    assert [entry["value"] for entry in container["env"] if "$(" in entry.get("value", "").replace("$$", "")] == []
+    name = document["metadata"]["name"]
+    assert values["RUNSPEC_COORDINATOR"] == f"{name}-{job['name']}-0-0.{name}:55527"
+    assert container["command"][:2] == ["/bin/bash", "-ec"]
+    code, calls, _ = run_script(shlex.join(container["command"]), status=7, JOB_COMPLETION_INDEX="1", **values)
+    assert code == 7
+    assert calls[0] == "runspec run runspecs/cluster.yaml"
+    assert {"RUNSPEC_NUM_PROCESSES=2", "RUNSPEC_PROCESS_ID=1", 'HF_HOME=/scratch/it\'s "here": $HOME $(date)'} <= set(
+        calls
+    )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.endswith(("_tpu", "_least"))])
+def test_no_coordinator_where_none_is_needed(make_spec: MakeSpec, case: str) -> None:
+    """TPUs know each other, and one machine is alone."""
+    assert "RUNSPEC_" not in text_of(make_spec, case)
+    assert "JAX_LOCAL_DEVICE_IDS" not in text_of(make_spec, case)
+
+
+@pytest.mark.parametrize("scheduler", TEMPLATES)
+def test_every_shell_text_parses(make_spec: MakeSpec, scheduler: str) -> None:
+    """`bash -n` has nothing to say about a script or a command in a YAML."""
+    text = text_of(make_spec, scheduler)
+    scripts = [text]
+    if scheduler == "skypilot":
+        scripts = [parsed(text)["setup"], parsed(text)["run"]]
+    elif scheduler == "jobset":
+        pod = parsed(text)["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+        scripts = [pod["containers"][0]["command"][2]]
+    for script in scripts:
+        done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- what is refused, and the command ---
+
+LACKS = "  --> runspecs/cluster.yaml\n"
+
+
+@pytest.mark.parametrize(
+    ("section", "device", "says"),
+    [
+        (None, "gpu", "error[L101]: the run-spec does not say which machines: it has no launch section\n" + LACKS +
+                      "   = help: add one, say\n"
+                      "           launch: {scheduler: slurm, machines: 2, devices_per_machine: 4, time_limit_minutes: 720}"),
+        ("{scheduler: slurm}", "auto", "error[L102]: a job file has to ask for its devices, and device is auto\n" + LACKS +
+                                       "   = help: write device: cpu or gpu"),
+        ("{scheduler: slurm}", "tpu", "error[L102]: a job file has to ask for its devices, and a tpu is not had through "
+                                      "slurm\n" + LACKS + "   = help: write device: cpu or gpu"),
+        ("{scheduler: slurm}", "cpu", "error[L102]: device is cpu, and devices_per_machine 1\n" + LACKS +
+                                      "   = help: 0 goes with device: cpu, and with no other"),
+        ("{scheduler: skypilot}", "gpu", "error[L103]: skypilot needs accelerator: it has several kinds\n" + LACKS.rstrip()),
+        ("{scheduler: slurm, environment: [WANDB_API_KEY=abc]}", "gpu",
+         "error[L104]: WANDB_API_KEY looks like a secret, and the job file would show its value\n" + LACKS +
+         "   = help: take it out and write secrets: [WANDB_API_KEY]"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_said(make_spec: MakeSpec, section: str | None, device: str, says: str) -> None:
+    """The sentence, the key and what to write."""
+    with pytest.raises(InputInvalid) as caught:
+        job_file(make_spec(section, device=device))
+    assert render(caught.value.diagnostics[0]) == says
+
+
+def test_all_findings_come_at_once(make_spec: MakeSpec) -> None:
+    """A spec for SLURM, asked for as a JobSet, lacks all that only Kubernetes knows."""
+    with pytest.raises(InputInvalid) as caught:
+        job_file(make_spec(SECTIONS["slurm"]), "jobset")
+    assert [finding.message.split(":")[0] for finding in caught.value.diagnostics] == [
+        "jobset needs jobset.image", "jobset needs jobset.volume_claim", "jobset needs jobset.secret",
+    ]  # fmt: skip
+
+
+def test_overrides_go_along(make_spec: MakeSpec) -> None:
+    """What was typed for the run is typed in the job; what was typed for the job is in it already."""
+    spec = make_spec(SECTIONS["slurm"], "train.num_train_steps=50", "launch.machines=3", "notes=a b")
+    text = job_file(spec).text
+    assert "runspec run runspecs/cluster.yaml train.num_train_steps=50 'notes=a b' ||" in text
+    assert "#SBATCH --nodes=3\n" in text
+
+
+def test_the_command_prints_the_file_and_nothing_else(
+    make_spec: MakeSpec, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output is the job file, byte for byte; without --print it is said that nothing is submitted."""
+    spec = make_spec(SECTIONS["slurm"])
+    monkeypatch.chdir(spec.root)
+    assert main(["launch", "runspecs/cluster.yaml", "--print"]) == 0
+    assert capsys.readouterr() == (job_file(spec).text, "")
+    assert main(["launch", "runspecs/cluster.yaml", "--for", "skypilot", "--print"]) == 0
+    assert capsys.readouterr().out == job_file(spec, "skypilot").text
+    assert main(["launch", "runspecs/cluster.yaml"]) == 2
+    assert "error[U140]: runspec launch writes job files and submits none: say --print" in capsys.readouterr().err
+    assert main(["launch", "runspecs/cluster.yaml", "--for", "slum", "--print"]) == 2
+    assert 'did you mean "slurm"?' in capsys.readouterr().err
+
+
+def test_no_framework_is_loaded(make_spec: MakeSpec) -> None:
+    """A job file is made on a login node, by the light core."""
+    spec = make_spec(SECTIONS["slurm"])
+    code = "import sys; from engine.cli import main; main(sys.argv[1:]); print(sorted({'jax', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "launch", "runspecs/cluster.yaml", "--print"], cwd=spec.root, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(launch.__file__).parents[1])}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_a_launch_section_says_is_no_part_of_a_result(make_spec: MakeSpec) -> None:
+    """The same run on another machine is the same run: nothing a step is known by has the section in it."""
+    from engine.plan import step_ingredients
+    from engine.steps.registry import handlers
+    from engine.store import Store
+
+    def ingredients(section: str | None) -> dict[str, Any]:
+        spec = make_spec(section)
+        return {step.id: step_ingredients(spec, step, handlers(), {}, Store(spec.root)) for step in spec.steps}
+
+    assert ingredients(None) == ingredients(SECTIONS["slurm"])
