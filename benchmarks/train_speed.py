@@ -9,12 +9,15 @@ a bar is missed.
 step: our compiled train step in the trainer's own loop against eager PyTorch with its fused AdamW. Both in one process,
 taking turns, so that a busy machine slows both; the ratio is the median of the rounds' own ratios.
 
-``trained``: the trainer as it is run (``python -m engine.trainer train``, packing into 512 tokens, its input on a thread)
+``trained``: the trainer as it is run (``python -m engine.trainer train``, packing into 256 tokens, its input on a thread)
 against `transformers.Trainer` with dynamic padding, on dev-reasoning-v2, each in a process of its own, taking turns.
-Every train step has **the same rows** on both sides: ours packs them into 4 sequences, theirs pads them to the longest of
+Every train step has **the same rows** on both sides: ours packs them into 8 sequences, theirs pads them to the longest of
 the step. Same weights to begin with, same AdamW, rate and clipping, and the loss of a step is the mean over its trained
 tokens on both sides: the two loss curves must be one. Figures are the tokens that count in the loss a second, medians of
 the steps, the first left out. The model is a folder written here, with a tokenizer of the test fixtures' kind.
+
+``ceiling`` is what either could do at most: the rate of one large matrix product, the best of the run, over the operations that
+a real token needs (engine.trainer.flops), nothing padded. A ratio above ceiling / theirs cannot be had on the machine.
 
 torch is no part of the engine; `make parity` makes the environment that has it. Elsewhere ours is measured alone.
 """
@@ -42,7 +45,7 @@ SIZES = {
 }  # fmt: skip
 RATE, CLIP, BETAS, EPS = 3e-4, 1.0, (0.9, 0.99), 1e-8
 ARGS = {
-    "num_train_steps": 10, "per_device_batch_size": 4, "grad_accum_steps": 1, "seq_len": 512, "optimizer": "adamw",
+    "num_train_steps": 10, "per_device_batch_size": 8, "grad_accum_steps": 1, "seq_len": 256, "optimizer": "adamw",
     "learning_rate": RATE, "lr_schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": CLIP,
     "adam_b1": BETAS[0], "adam_b2": BETAS[1], "adam_eps": EPS, "dtype": "float32", "packing": True,
     "on_long_row": "truncate", "eval_rows": 0, "eval_every_steps": 0, "save_every_steps": 1000, "keep_checkpoints": 1,
@@ -139,16 +142,41 @@ def measure_raw(model: Path, rounds: int, *, has_torch: bool) -> list[Row]:
                 found[side].append(seconds)
     size = tokens.size
     mine = size / statistics.median(found["ours"])
+    ceiling = fact("raw: ceiling", matmul_rate() / token_flops([RAW_LENGTH]), "tokens/s")
     if not has_torch:
-        return [fact("raw: 8 rows of 256 tokens", mine, "tokens/s")]
+        return [fact("raw: 8 rows of 256 tokens", mine, "tokens/s"), ceiling]
     ratio = statistics.median(b / a for a, b in zip(found["ours"], found["theirs"], strict=True))
     return [
         fact("raw: 8 rows of 256 tokens", mine, "tokens/s", size / statistics.median(found["theirs"])),
+        ceiling,
         fact("raw: ratio", ratio, "x", 1.0, RAW_BAR),
         fact(
             "raw: loss curves differ by at most", curve_gap(losses["ours"], losses["theirs"]), "of it", None, CURVE_BAR
         ),
     ]
+
+
+def token_flops(lengths: list[int]) -> float:
+    """Operations that one real token of such rows needs, forward and backward."""
+    from engine.trainer.flops import flops_per_token, visible_keys
+    from engine.trainer.models import config_from_hf
+
+    config = config_from_hf(SIZES)
+    return flops_per_token(config, visible_keys(lengths, config))
+
+
+def matmul_rate() -> float:
+    """Floating-point operations a second of a product of two 2048 x 2048 matrices, the best of ten."""
+    import jax
+    import jax.numpy as jnp
+
+    size, best = 2048, float("inf")
+    matrix, product = jnp.ones((size, size)), jax.jit(jnp.matmul)
+    for _ in range(10):
+        started = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
 
 
 def curve_gap(ours: list[float], theirs: list[float]) -> float:
@@ -239,14 +267,18 @@ def measure_trained(model: Path, folder: Path, options: argparse.Namespace, *, h
             theirs.append(json.loads(out.read_text()))
     found = [fact("packed: real tokens", share["packed"], "of all places")]
     mine = [trained_rate(one) for one in ours]
+    lengths = [len(example["input_ids"]) for step in json.loads(batches.read_text()) for example in step]
+    part = sum(row["tokens"] for row in ours[0]) / sum(lengths)
+    ceiling = fact("dev-reasoning-v2: ceiling", part * matmul_rate() / token_flops(lengths), "tokens/s")
     if not has_torch:
-        return [*found, fact("dev-reasoning-v2: trained", statistics.median(mine), "tokens/s")]
+        return [*found, fact("dev-reasoning-v2: trained", statistics.median(mine), "tokens/s"), ceiling]
     peers = [trained_rate(one) for one in theirs]
     ratio = statistics.median(a / b for a, b in zip(mine, peers, strict=True))
     gap = curve_gap([row["loss"] for row in ours[0]], [row["loss"] for row in theirs[0]])
     return [
         fact("real tokens (packed, padded)", share["packed"], "of all places", share["padded"]),
         fact("dev-reasoning-v2: trained", statistics.median(mine), "tokens/s", statistics.median(peers)),
+        ceiling,
         fact("dev-reasoning-v2: ratio", ratio, "x", 1.0, TRAINED_BAR),
         fact("dev-reasoning-v2: loss curves differ by at most", gap, "of it", None, CURVE_BAR),
     ]
