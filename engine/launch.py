@@ -7,8 +7,8 @@ What goes in: a Spec with a launch section. What comes out: the text, the name t
 
 One process on each machine, all devices of the machine in it. The processes find each other
 
-- through SLURM's own variables, which JAX knows (jax.distributed, cluster auto-detection),
-- on Cloud TPUs through the TPU's own metadata,
+- through SLURM's own variables, which JAX knows (``cluster: auto`` of train_sft: jax.distributed's auto-detection),
+- on Cloud TPUs through the TPU's own metadata (``cluster: auto``, too),
 - elsewhere by RUNSPEC_COORDINATOR (host:port of the first), RUNSPEC_NUM_PROCESSES and RUNSPEC_PROCESS_ID.
 
 Interrupted or at its time limit, a run saves a checkpoint and ends with 130 or 7 (docs/exit-codes.md): these the
@@ -58,7 +58,7 @@ class JobFile:
 
 
 def job_file(spec: Spec, scheduler: str | None = None) -> JobFile:
-    """Render it. Raises InputInvalid L101 to L104 with every finding at once."""
+    """Render it. Raises InputInvalid L101 to L105 with every finding at once."""
     launch = _launch_of(spec, scheduler)
     findings = list(_findings(spec, launch))
     if findings:
@@ -95,6 +95,11 @@ def _findings(spec: Spec, launch: LaunchSpec) -> Iterator[Diagnostic]:
                          "0 goes with device: cpu, and with no other")  # fmt: skip
     for key, why in _needed(spec, launch):
         yield Diagnostic("L103", f"{launch.scheduler} needs {key}: {why}", _where(spec, f"launch.{key}"))
+    if launch.machines > 1 and (launch.scheduler == "slurm" or spec.device == "tpu"):
+        for step in spec.steps:
+            if step.args.get("cluster") == "none":  # elsewhere RUNSPEC_COORDINATOR goes before what is declared
+                message = f'step "{step.id}" trains on one machine (cluster: none), and the job has {launch.machines}'
+                yield Diagnostic("L105", message, step.where, "write cluster: auto under its `with:`")
     for variable in launch.environment:
         name = variable.split("=", 1)[0]
         if _SECRET_NAME.search(name):

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,24 @@ def test_all_findings_come_at_once(make_spec: MakeSpec) -> None:
     assert [finding.message.split(":")[0] for finding in caught.value.diagnostics] == [
         "jobset needs jobset.image", "jobset needs jobset.volume_claim", "jobset needs jobset.secret",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheduler", "machines", "found"), [("slurm", 2, 1), ("slurm", 1, 0), ("skypilot", 2, 0)])
+def test_a_training_that_declares_itself_alone_is_refused_on_many(
+    make_spec: MakeSpec, scheduler: str, machines: int, found: int
+) -> None:
+    """Where nothing else tells the processes of each other, `cluster: none` would train the same thing on each machine."""
+    spec = make_spec(SECTIONS[scheduler], f"launch.machines={machines}")
+    steps = [
+        replace(step, args={**step.args, "cluster": "none"}) if step.id == "train" else step for step in spec.steps
+    ]
+    findings = list(launch._findings(replace(spec, steps=tuple(steps)), spec.launch))
+    assert [finding.code for finding in findings] == ["L105"] * found
+    for finding in findings:
+        assert render(finding).startswith(
+            'error[L105]: step "train" trains on one machine (cluster: none), and the job has 2\n  --> '
+        )
+        assert finding.hint == "write cluster: auto under its `with:`"
 
 
 def test_overrides_go_along(make_spec: MakeSpec) -> None:
