@@ -272,6 +272,7 @@ def test_no_room_is_said_before_anything_is_compiled(
     assert "compiled" not in names(events)
 
 
+@pytest.mark.timeout(600)  # four processes' worth of work, on a machine that may be busy
 def test_other_devices_are_refused_or_declared(
     make_job: Callable[..., Any], child: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
 ) -> None:
