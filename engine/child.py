@@ -77,9 +77,11 @@ def drive_trainer(verb: str, job: Mapping[str, Any], ctx: StepContext, *, kill_o
     return _converse(verb, job, ctx.work, ctx.spec.root, talk)
 
 
-def ask_trainer(verb: str, job: Mapping[str, Any], *, work: Path, cwd: Path) -> Event:
+def ask_trainer(
+    verb: str, job: Mapping[str, Any], *, work: Path, cwd: Path, stopping: Callable[[], bool] = lambda: False
+) -> Event:
     """Run a job that no step stands behind, without progress, and return its ``finished`` event."""
-    outcome = _converse(verb, job, work, cwd, _Talk(lambda _: None, lambda: False, None))
+    outcome = _converse(verb, job, work, cwd, _Talk(lambda _: None, stopping, None))
     assert not isinstance(outcome, Killed)  # nobody asked for it
     return outcome
 
@@ -106,6 +108,13 @@ def _converse(verb: str, job: Mapping[str, Any], work: Path, cwd: Path, talk: _T
             child.wait()
     if isinstance(outcome, Killed):
         return outcome
+    if child.returncode == -signal.SIGABRT and job.get("cluster"):
+        raise RunFailed(
+            "R204",
+            "the train process was ended by JAX: another process of the cluster, most often process 0, is gone",
+            hint="look at the other machines; then run the same command on all of them again: it goes on from the last "
+            f"checkpoint{_tail(stderr_path)}",
+        )
     return _conclude(verb, child.returncode, outcome, stderr_path)
 
 

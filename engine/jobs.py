@@ -50,8 +50,12 @@ def train_job(
     out: Path,
     cache: Path,
     reports: Path | None = None,
+    cluster: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The whole job of ``python -m engine.trainer train``. ``reports``: for what other tools keep; beyond the run."""
+    """The whole job of ``python -m engine.trainer train``.
+
+    ``reports``: for what other tools keep; beyond the run. ``cluster``: of engine.cluster; None: this process alone.
+    """
     return {
         "model": model_job(spec.model, spec.root),
         "rows": str(dataset / "rows.jsonl"),
@@ -63,6 +67,7 @@ def train_job(
         "run_name": spec.run_version,
         "device": spec.device,
         "allocator": dict(spec.allocator) if spec.allocator else None,
+        "cluster": None if cluster is None else dict(cluster),
         "args": dict(args),
     }
 

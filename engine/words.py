@@ -137,7 +137,7 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "eval": lambda event: f"evaluated after train step {event['train_step']}: loss {number(event['eval_loss'])}",
     "checkpoint": lambda event: f"checkpoint at train step {event['train_step']}",
     "resharded": lambda event: (
-        f"went on from {event['was']} to {event['now']}, the same batches in {event['grad_accum_steps']} micro-batches: "
+        f"went on from {event['was']} to {event['now']}, the same batches in {event['micro_batches']} micro-batches: "
         "no longer bit for bit the uninterrupted training"
     ),
     "restored": lambda event: f"went on from the checkpoint of train step {event['train_step']}",

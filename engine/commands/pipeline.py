@@ -46,7 +46,8 @@ def plan(arguments: Namespace) -> Reply:
     """Steps with their reasons, and the price."""
     from engine.console import make_console
     from engine.plan import make_plan
-    from engine.preflight import price
+    from engine.preflight import price, shardings
+    from engine.preflight.shardings import shardings_text
     from engine.store import Store
 
     spec, handlers = load(arguments.spec, arguments.overrides)
@@ -64,7 +65,11 @@ def plan(arguments: Namespace) -> Reply:
         for entry in planned.steps
     ]
     text = f"{spec.run_version}: {_count(planned)}\n{_step_table(steps)}\n\n{price_text(cost)}"
-    return Reply({"steps": steps, **cost}, text)
+    document = {"steps": steps, **cost}
+    if arguments.shardings:
+        document["shardings"] = shardings(spec, handlers, arguments.target)
+        text += "".join(f"\n\n{shardings_text(name, found)}" for name, found in document["shardings"].items())
+    return Reply(document, text)
 
 
 def _count(planned: Plan) -> str:
@@ -113,10 +118,16 @@ def _gib(count: int) -> str:
 
 def run(arguments: Namespace) -> Reply:
     """load -> plan -> execute (which renders, packages and verifies) -> what to do with it."""
+    from engine.commands.follow import follow, place_in_cluster
+    from engine.console import make_console
     from engine.plan import Selection
     from engine.runner import execute
 
     spec, handlers = load(arguments.spec, arguments.overrides)
+    place = place_in_cluster(spec)
+    if place is not None:
+        console = make_console(quiet=arguments.quiet, plain=arguments.json)
+        return follow(spec, *place, console.note)
     force = frozenset(arguments.force or ())
     selection = Selection(arguments.start, arguments.to, arguments.only, force)
     _require_extras(spec, handlers, selection)

@@ -30,10 +30,11 @@ from engine.preflight.analytic import (
     training_bytes,
 )
 from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
+from engine.preflight.shardings import ask_shardings
 from engine.preflight.targets import TARGETS, Target, machine_memory_bytes
 from engine.spec.model import Spec
 
-__all__ = ["TARGETS", "price", "target_named"]
+__all__ = ["TARGETS", "price", "shardings", "target_named"]
 
 TIME_UNKNOWN = "not estimated: the speed of the target has not been measured"
 ASSUMES_FULL_ROWS = "every row is full and all of it but the first token is trained: the most a step can take"
@@ -77,7 +78,9 @@ def price(
             "time": {"seconds": None, "reason": TIME_UNKNOWN},
             "disk": _disk(spec.root, machine, None, reason),
         }
-    terms = max((training_bytes(config, args) for args in known), key=lambda found: sum(found.values()))
+    terms = max(
+        (training_bytes(config, args, machine.devices) for args in known), key=lambda found: sum(found.values())
+    )
     kept = [disk_bytes(config, args) for args in known]
     needed = {name: sum(entry[name] for entry in kept) for name in kept[0]}
     memory = _memory(machine, terms, param_count(config), None)
@@ -90,6 +93,20 @@ def price(
         "time": {"seconds": None, "reason": TIME_UNKNOWN},
         "disk": _disk(spec.root, machine, needed, None),
     }
+
+
+def shardings(spec: Spec, handlers: Mapping[str, Any], target: str | None = None) -> dict[str, dict[str, Any]]:
+    """Id of each training step -> how its weights lie on the target's devices (see engine.preflight.shardings).
+
+    Raises InputInvalid T164 to T166 where mesh or batch do not go with the devices, U132 where the shapes are not known.
+    """
+    machine, (config, reason) = target_named(target), _config(spec)
+    trainings = {step.id: dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"}
+    known = {name: args for name, args in trainings.items() if _is_priceable(args)}
+    if config is None or not known:
+        raise InputInvalid("U132", f"there are no shardings to show: {reason or 'no step trains a model'}")
+    full = {"model_type": "gemma", **config}
+    return {name: ask_shardings(spec.root, full, args, devices=machine.devices) for name, args in known.items()}
 
 
 _ARGUMENTS = (

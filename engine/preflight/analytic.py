@@ -142,8 +142,17 @@ def adapter_params(config: Mapping[str, Any], args: Mapping[str, Any]) -> int:
     return depth * int(args["lora_rank"]) * sum(sides[name] for name in args["lora_targets"])
 
 
-def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, int]:
-    """The terms of the peak on one device that holds the whole model.
+def accumulates(args: Mapping[str, Any], devices: int) -> bool:
+    """Does a train step take several micro-batches on so many devices?"""
+    declared = args.get("global_batch_size")
+    if declared is None:
+        return int(args["grad_accum_steps"]) > 1
+    places = max(1, devices // int((args.get("mesh") or {}).get("tp", 1)))
+    return int(declared) > int(args["per_device_batch_size"]) * places
+
+
+def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: int = 1) -> dict[str, int]:
+    """The terms of the peak on one of ``devices``, which holds the whole model.
 
     With adapters the weights have no gradients and no statistics; the adapters' own are float32.
     """
@@ -161,14 +170,14 @@ def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[s
         return {
             "weights": params * bytes_each + 4 * adapters,
             "optimizer": statistics * adapters,
-            "accumulated": 4 * adapters * (int(args["grad_accum_steps"]) > 1),
+            "accumulated": 4 * adapters * accumulates(args, devices),
             "layer_inputs": depth * tokens * width * bytes_each,
             "backward": max(at_logits - vocab * width * bytes_each, 4 * adapters + one_layer),
         }
     return {
         "weights": params * bytes_each,
         "optimizer": optimizer_bytes(config, str(args["optimizer"])),
-        "accumulated": params * bytes_each * (int(args["grad_accum_steps"]) > 1),
+        "accumulated": params * bytes_each * accumulates(args, devices),
         "layer_inputs": depth * tokens * width * bytes_each,
         "backward": max(at_logits, params * bytes_each + one_layer),
     }

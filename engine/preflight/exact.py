@@ -36,6 +36,7 @@ NO_MATTER = frozenset(
         "keep_best",
         "export",
         "on_other_devices",
+        "cluster",
         "log_every_steps",
         "lora_merge",
         "export_formats",

@@ -11,6 +11,7 @@ reduction what it no longer proves.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from typing import Any
 
 from engine.canonical import jsonl_bytes, pretty_json, write_atomic
 from engine.child import Event, Killed, drive_trainer, run_trainer
+from engine.cluster import cluster_of
 from engine.data import EvalItem, read_eval_set, render_prompt
 from engine.errors import InputInvalid, RunFailed
 from engine.jobs import TRAINER_LIBRARIES, generate_job, train_job, write_prompts
@@ -68,7 +70,14 @@ def effective_job(ctx: StepContext) -> tuple[Spec, dict[str, Any]]:
     if "seq_len" in reduce:  # rows that no longer fit are cut: the report says that longer ones are not proved
         reduce["on_long_row"] = "truncate"
     # The schedule and every other shape stay those of the full job; only the number of steps is cut.
-    return spec, {**ctx.ahead["train_sft"], **reduce, "save_every_steps": 1, "eval_every_steps": 0}
+    train = dict(ctx.ahead["train_sft"])
+    if _in_cluster(ctx):  # this machine's devices are not the cluster's
+        train["mesh"] = {}
+    return spec, {**train, **reduce, "save_every_steps": 1, "eval_every_steps": 0}
+
+
+def _in_cluster(ctx: StepContext) -> bool:
+    return cluster_of(ctx.ahead["train_sft"]["cluster"], os.environ) is not None
 
 
 def _fresh_work(work: Path) -> Path:
@@ -186,6 +195,10 @@ def _report(ctx: StepContext, watcher: _Watcher, killed: Killed | None, n_items:
         )
     else:
         not_proved.append("that a killed training goes on from its checkpoint (kill: false)")
+    if _in_cluster(ctx):
+        not_proved.append(
+            "that the processes of the cluster train together: this run used this machine's devices alone"
+        )
     not_proved.append(f"that the loss falls: {steps} of {train['num_train_steps']} train steps were run")
     return {
         "proved": proved,

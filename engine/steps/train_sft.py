@@ -8,7 +8,11 @@ artifact: they lie in ``.runspec/reports/<run_version>/<step>/<training>/``.
 
 from __future__ import annotations
 
+import os
+
 from engine.child import run_trainer
+from engine.cluster import cluster_of
+from engine.errors import RunFailed
 from engine.jobs import TRAINER_LIBRARIES, train_job
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
@@ -26,8 +30,15 @@ def run(ctx: StepContext) -> StepResult:
         out=ctx.out,
         cache=ctx.cache,
         reports=ctx.cache.parent / "reports" / ctx.spec.run_version / ctx.step.id,
+        cluster=cluster_of(ctx.args["cluster"], os.environ),
     )
     finished = run_trainer("train", job, ctx)
+    if "process" in finished["report"]:
+        raise RunFailed(
+            "R206",
+            f"this is process {finished['report']['process']} of the cluster, and it was run as if it were the first",
+            hint="set RUNSPEC_COORDINATOR, RUNSPEC_NUM_PROCESSES and RUNSPEC_PROCESS_ID for each process",
+        )
     return StepResult(finished["report"])
 
 

@@ -2,7 +2,8 @@
 
 Verbs: ``train`` (see engine.trainer.train), ``generate`` (engine.trainer.generate), ``probe`` (what devices there
 are), ``fetch`` (a data file from the hub, see engine.trainer.hub), ``price`` (what a train step costs on a machine
-that need not be there, see engine.trainer.compiled), ``tokens`` (rows as they will be fed, see engine.trainer.shown). Events go to standard output, one JSON object a line; the process
+that need not be there, see engine.trainer.compiled), ``tokens`` (rows as they will be fed, see engine.trainer.shown),
+``shardings`` (how the weights would lie on a mesh, see engine.trainer.sharding). Events go to standard output, one JSON object a line; the process
 ends when its standard input does.
 """
 
@@ -17,8 +18,9 @@ from typing import Any
 
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, Where
 from engine.trainer import device, hub, machines, process
+from engine.trainer.peers import ALONE, Peers, join
 
-VERBS = ("train", "generate", "probe", "fetch", "price", "tokens")
+VERBS = ("train", "generate", "probe", "fetch", "price", "tokens", "shardings")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 
 
@@ -27,7 +29,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or arguments[0] not in VERBS:
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    emit = process.open_events()
+    emit, peers = process.open_events(), ALONE
     process.die_with_parent()
     stopping = process.stop_on_sigterm()
     try:
@@ -44,16 +46,27 @@ def main(arguments: list[str]) -> int:
         if arguments[0] == "price":
             machines.prepare(str(job.get("machine")), *(_folder(job, key) for key in ("compilers", "dump")))
         _configure_jax(job.get("cache"))
-        _do(arguments[0], job, emit, stopping)
+        if arguments[0] == "train":
+            peers = join(job.get("cluster"))
+            peers.watch(lambda gone: process.leave(_fail(emit, 1, gone)))
+        _do(arguments[0], job, emit, stopping, peers)
+        peers.leave()
     except RunspecError as error:
-        return _fail(emit, error.exit_code, *error.diagnostics)
+        return _give_up(peers, emit, error.exit_code, *error.diagnostics)
     except OSError as error:
         traceback.print_exc()
-        return _fail(emit, 1, _os_error(error))
+        return _give_up(peers, emit, 1, _os_error(error))
     except Exception as error:  # noqa: BLE001 - the one place where a child's last words are put into an event
         traceback.print_exc()
-        return _fail(emit, *_unforeseen(error))
+        gone = peers.gone()  # a collective with a process that died fails somewhere inside JAX
+        return _fail(emit, 1, gone) if gone else _give_up(peers, emit, *_unforeseen(error))
     return 0
+
+
+def _give_up(peers: Peers, emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
+    """Tell the other processes, and the parent."""
+    peers.failed(f"{diagnostics[0].code}: {diagnostics[0].message}")
+    return _fail(emit, exit_code, *diagnostics)
 
 
 def _read_job(path: Path) -> dict[str, Any]:
@@ -66,7 +79,9 @@ def _read_job(path: Path) -> dict[str, Any]:
     return job
 
 
-def _do(verb: str, job: Mapping[str, Any], emit: process.Emit, stopping: process.Stopping) -> None:
+def _do(
+    verb: str, job: Mapping[str, Any], emit: process.Emit, stopping: process.Stopping, peers: Peers = ALONE
+) -> None:
     if verb == "probe":
         emit({"event": "devices", **device.describe(job["device"])})
         return
@@ -75,11 +90,21 @@ def _do(verb: str, job: Mapping[str, Any], emit: process.Emit, stopping: process
 
         emit({"event": "finished", "report": price_step(job)})
         return
+    if verb == "shardings":
+        from engine.trainer.sharding import report_shardings
+
+        emit({"event": "finished", "report": report_shardings(job)})
+        return
+    if not peers.is_writer:
+        from engine.trainer.train import run_train
+
+        run_train(job, process.silent(emit), stopping, peers)
+        return
     with process.only_writer(Path(job["work"])):
         if verb == "train":
             from engine.trainer.train import run_train
 
-            run_train(job, emit, stopping)
+            run_train(job, emit, stopping, peers)
         else:
             from engine.trainer.generate import run_generate
 

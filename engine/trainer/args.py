@@ -7,6 +7,8 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from engine.errors import InputInvalid
+from engine.trainer.batch_shape import BatchShape, batch_shape
+from engine.trainer.mesh import ALL_ON_FSDP, MeshArgs
 
 PLAIN_ATTENTION_TOKENS = 1024
 # With other values of these an interrupted training goes on: they change no state. The schema says the same of them.
@@ -22,6 +24,7 @@ RESUMABLE = (
     "on_other_devices",
     "report_to",
     "profile",
+    "cluster",
 )
 
 
@@ -71,6 +74,9 @@ class TrainArgs:
     export_formats: tuple[str, ...] = ("safetensors",)
     report_to: tuple[str, ...] = ()
     profile: Mapping[str, int] | None = None
+    global_batch_size: int | None = None
+    mesh: MeshArgs = ALL_ON_FSDP
+    cluster: Literal["none", "auto"] = "none"  # read by those who start the processes
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainArgs:
@@ -83,6 +89,8 @@ class TrainArgs:
         plain: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
+        if "mesh" in plain:
+            plain["mesh"] = MeshArgs.of(plain["mesh"])
         return cls(**plain)
 
     @property
@@ -90,9 +98,15 @@ class TrainArgs:
         """Attention in blocks: above this length its scores are the largest thing in memory."""
         return self.attention == "blocked" or (self.attention == "auto" and self.seq_len > PLAIN_ATTENTION_TOKENS)
 
-    def sequences_per_step(self, devices: int) -> int:
-        """On all devices together: every micro-batch of every accumulation."""
-        return self.per_device_batch_size * self.grad_accum_steps * devices
+    def batch(self, places: int) -> BatchShape:
+        """The sequences of a train step over this many places of fsdp. Raises InputInvalid T165, T166."""
+        return batch_shape(
+            self.global_batch_size,
+            self.per_device_batch_size,
+            self.grad_accum_steps,
+            places=places,
+            most_micro_batches=1 if self.update == "in_backward" else None,
+        )
 
     def identity(self) -> dict[str, Any]:
         """The arguments that can change a weight or a metric; the others may change between two attempts."""

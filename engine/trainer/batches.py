@@ -22,6 +22,7 @@ from engine.trainer.packing import Packed, permutation
 
 Batch = dict[str, np.ndarray[Any, np.dtype[np.int32]]]
 Array = np.ndarray[Any, np.dtype[Any]]
+EMPTY = -1  # the number of a sequence that is none
 
 # A memo of a pure function: two epochs are what a step can touch unless an epoch is shorter than a step.
 _epoch = functools.lru_cache(maxsize=4)(permutation)
@@ -51,22 +52,43 @@ class DataOrder:
         return np.concatenate(found)
 
 
-def batch_at(packed: Packed, order: DataOrder, train_step: int, micro_batches: int) -> Batch:
+def batch_at(
+    packed: Packed,
+    order: DataOrder,
+    train_step: int,
+    micro_batches: int,
+    *,
+    rows: int | None = None,
+    columns: slice = slice(None),
+) -> Batch:
     """The arrays of :meth:`Packed.take`, each i32[A, B, …] for A micro-batches of B sequences.
 
-    Raises InputInvalid T118 where the sequences of a step do not divide into so many.
+    With ``rows`` B is that, and what the sequences of the step leave of the last micro-batch is filled up with empty
+    ones. ``columns``: those of the B that are wanted. Raises InputInvalid T118 where B is not given and the sequences
+    of a step do not divide into so many.
     """
-    if order.per_step % micro_batches:
+    if rows is None and order.per_step % micro_batches:
         raise InputInvalid(
             "T118",
             f"a batch of {order.per_step} sequences does not divide into {micro_batches} micro-batches",
             hint=f"{order.per_step - order.per_step % micro_batches or micro_batches} sequences would",
         )
-    chosen = packed.take(order.indices(train_step))
-    return {
-        name: array.reshape(micro_batches, order.per_step // micro_batches, *array.shape[1:])  # [A, B, …]
-        for name, array in chosen.items()
-    }
+    rows = order.per_step // micro_batches if rows is None else rows
+    places = np.full(micro_batches * rows, EMPTY)
+    places[: order.per_step] = order.indices(train_step)
+    grid = places.reshape(micro_batches, rows)[:, columns]  # [A, B]
+    lines = np.flatnonzero(grid.reshape(-1) != EMPTY)
+    chosen = packed.take(grid.reshape(-1)[lines])
+    if len(lines) < grid.size:
+        chosen = {name: _among(array, lines, grid.size) for name, array in chosen.items()}
+    return {name: array.reshape(*grid.shape, *array.shape[1:]) for name, array in chosen.items()}  # [A, B, …]
+
+
+def _among(array: Array, lines: Array, count: int) -> Array:
+    """[N, …] at these lines of [count, …]; the others are zeros: segment 0 is padding, and no target weighs."""
+    whole = np.zeros((count, *array.shape[1:]), array.dtype)
+    whole[lines] = array
+    return whole
 
 
 def real_tokens(packed: Packed, order: DataOrder, train_steps: int) -> int:

@@ -12,6 +12,9 @@ over, said, and taken away. :class:`~engine.trainer.checkpoint_mark.Binding` say
     checkpoints.check()               # … and what went wrong, raised
     checkpoints.wait()                # until nothing is under way
 
+Over several processes each writes the shares of its own devices into one shared folder, and process 0 does the rest: it
+looks for damage, says which checkpoint it is, marks, publishes, lets go.
+
 One save at a time: a second one waits for the first, so that the host never holds more than one copy of the state.
 """
 
@@ -34,6 +37,7 @@ from engine.canonical import digest_tree, fsync_dir
 from engine.errors import RunFailed, Where
 from engine.trainer import room
 from engine.trainer.checkpoint_mark import MARK, Binding, Mark, read_mark, write_mark
+from engine.trainer.peers import ALONE, Peers
 from engine.trainer.retention import Retention, best_steps
 
 REMOVE_ATTEMPTS, REMOVE_PAUSE_SECONDS = 20, 0.1
@@ -66,16 +70,18 @@ class Saved:
 
 
 class Checkpoints:
-    """The checkpoints of one training. Only one process may use a folder at a time (process.only_writer)."""
+    """The checkpoints of one training. Only one training may use a folder at a time (process.only_writer)."""
 
-    def __init__(self, folder: Path, *, keep: Retention, binding: Binding) -> None:
-        self._folder, self._keep, self._binding = folder, keep, binding
+    def __init__(self, folder: Path, *, keep: Retention, binding: Binding, peers: Peers = ALONE) -> None:
+        self._folder, self._keep, self._binding, self._peers = folder, keep, binding, peers
         self._orbax = ocp.StandardCheckpointer()
         self._thread: threading.Thread | None = None
         self._published: deque[Saved] = deque()  # appended by the thread, taken by the training
         self._bytes = 0
         self._failure: BaseException | None = None
         folder.mkdir(parents=True, exist_ok=True)
+        if not peers.is_writer:
+            return
         for half in folder.glob("*.tmp*"):  # of a process that was killed while it saved
             shutil.rmtree(half)
 
@@ -99,11 +105,13 @@ class Checkpoints:
         started = time.perf_counter()
         self.wait()
         self.check()
-        self._make_room(state)
         staging = self._path(train_step).with_suffix(".tmp")
-        shutil.rmtree(staging, ignore_errors=True)
-        try:
+        if self._peers.is_writer:
+            self._make_room(state)
+            shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
+        self._peers.barrier("staging")
+        try:
             self._orbax.save(staging.resolve() / "state", _leaves(state))
         except BaseException as error:
             _take_away(staging)  # a full disk needs the room
@@ -158,6 +166,8 @@ class Checkpoints:
         """In the background: wait for the arrays, mark, publish by one rename, let the oldest go."""
         try:
             self._orbax.wait_until_finished()
+            if not self._peers.is_writer:
+                return
             _fsync_tree(staging)
             write_mark(staging, self._mark_of(staging, train_step, notes))
             final = self._path(train_step)
@@ -188,6 +198,8 @@ class Checkpoints:
 
     def require_room(self, state: Any, *, saves: int, last: int) -> None:
         """Before ``saves`` checkpoints up to train step ``last``: raises RunFailed T143 where they cannot all lie here."""
+        if not self._peers.is_writer:
+            return
         self._bytes = room.checkpoint_bytes(state)
         there = len(self.steps())
         self._require(max(1, self._keep.at_once(there + saves, last) - there))
@@ -228,32 +240,41 @@ class Checkpoints:
         ``on_fallback(train_step, reason)`` and deleted. Raises InputInvalid T120, T122, T123 where the newest good one
         belongs to another training, engine or machine; then nothing is deleted.
         """
+        chosen = self._peers.agree("restore", lambda: self._choose(on_fallback, check))
+        if chosen is None:
+            return None
+        found = self._read(chosen, like)
+        self._binding = replace(self._binding, sequences_per_step=found.mark.sequences_per_step)
+        return found
+
+    def _choose(self, on_fallback: OnFallback, check: Check) -> int | None:
+        """The newest good one; what is passed over is said and deleted."""
         damaged: dict[int, str] = {}
-        found: Restored | None = None
+        found: int | None = None
         for train_step in reversed(self.steps()):
-            outcome = self._try(train_step, like, check)
-            if isinstance(outcome, Restored):
-                found = outcome
+            reason = self._distrust(train_step, check)
+            if reason is None:
+                found = train_step
                 break
-            damaged[train_step] = outcome
-        then = f"training goes on from train step {found.train_step}" if found else "training starts from the beginning"
+            damaged[train_step] = reason
+        then = f"training goes on from train step {found}" if found else "training starts from the beginning"
         for train_step, reason in damaged.items():
             on_fallback(train_step, f"{reason}; {then}")
             shutil.rmtree(self._path(train_step))
-        if found:
-            self._binding = replace(self._binding, sequences_per_step=found.mark.sequences_per_step)
         return found
 
     def restore_best(self, like: Any) -> Restored | None:
         """The good one of lowest eval loss, in place of ``like``'s arrays; None where none has one."""
-        for train_step in best_steps(self.eval_losses()):
-            outcome = self._try(train_step, like, lambda _: None)
-            if isinstance(outcome, Restored):
-                return outcome
-        return None
 
-    def _try(self, train_step: int, like: Any, check: Check) -> Restored | str:
-        """The checkpoint, or why it cannot be trusted. Raises InputInvalid T120, T122, T123."""
+        def best() -> int | None:
+            steps = best_steps(self.eval_losses())
+            return next((step for step in steps if self._distrust(step, lambda _: None) is None), None)
+
+        chosen = self._peers.agree("restore", best)
+        return None if chosen is None else self._read(chosen, like)
+
+    def _distrust(self, train_step: int, check: Check) -> str | None:
+        """Why the checkpoint cannot be trusted, or None. Raises InputInvalid T120, T122, T123."""
         folder = self._path(train_step)
         mark = read_mark(folder)
         if mark is None:
@@ -262,6 +283,13 @@ class Checkpoints:
         if reason is not None:
             return reason
         self._binding.check(mark, self._folder)
+        return None
+
+    def _read(self, train_step: int, like: Any) -> Restored:
+        """One that can be trusted; each process reads the shares of its own devices."""
+        folder = self._path(train_step)
+        mark = read_mark(folder)
+        assert mark is not None
         shapes = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             for name, leaf in _leaves(like).items()

@@ -21,13 +21,16 @@ from typing import Any
 
 from engine.canonical import digest_json, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where
-from engine.trainer.topology import Topology, fitting_devices, micro_batches
+from engine.trainer.batch_shape import batch_shape
+from engine.trainer.topology import Topology
 
 MARK = "checkpoint.json"
 FORMAT = 3
 SHOWN_CHARS = 24
-# On other devices these two may be others, as long as their product with the devices is the same batch.
-BATCH_SHAPE = ("argument per_device_batch_size", "argument grad_accum_steps")
+# On other devices these may be others: the batch is the checkpoint's, dealt out as these say.
+BATCH_SHAPE = tuple(
+    f"argument {name}" for name in ("per_device_batch_size", "grad_accum_steps", "global_batch_size", "mesh")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +140,24 @@ class Binding:
 
     def _check_batch(self, mark: Mark, folder: Path) -> None:
         """On other devices a train step keeps its sequences; only the micro-batches in which it takes them change."""
-        per_device, sequences = int(self.identity[BATCH_SHAPE[0]]), mark.sequences_per_step
-        parts = micro_batches(sequences, per_device=per_device, devices=self.topology.devices)
         alone = self.identity.get("argument update") == "in_backward"
-        if parts == 1 or (parts and not alone):
-            return
-        able = [sequences // per_device] if alone else fitting_devices(sequences, per_device)
-        raise InputInvalid(
-            "T123",
-            f"the checkpoint's train steps take {sequences} sequences; {self.topology} cannot, with "
-            f"per_device_batch_size {per_device}" + (" in one micro-batch (update: in_backward)" if alone else ""),
-            where=Where(file=str(folder)),
-            hint=f"go on with {', '.join(map(str, able)) or 'other'} devices; it was saved on "
-            f"{Topology.of_json(mark.topology)}",
-        )
+        try:
+            batch_shape(
+                mark.sequences_per_step,
+                int(self.identity[BATCH_SHAPE[0]]),
+                1,
+                places=self.topology.mesh.get("fsdp", 1),
+                most_micro_batches=1 if alone else None,
+            )
+        except InputInvalid as error:
+            was = Topology.of_json(mark.topology)
+            raise InputInvalid(
+                "T123",
+                f"the checkpoint's train steps take {mark.sequences_per_step} sequences, and {self.topology} cannot: "
+                f"{error.diagnostics[0].message}",
+                where=Where(file=str(folder)),
+                hint=f"{error.hint}; it was saved on {was}",
+            ) from error
 
 
 def _what_to_do(name: str, folder: Path) -> str:

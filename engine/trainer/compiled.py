@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 from jax.errors import JaxRuntimeError
 
-from engine.trainer import device
 from engine.trainer.args import TrainArgs
 from engine.trainer.buffers import at_peak
 from engine.trainer.fitting import compile_fitting, effective, local_bytes, peak_bytes
@@ -34,6 +33,7 @@ from engine.trainer.loss import How
 from engine.trainer.machines import described_devices, machine_named
 from engine.trainer.models import config_from_hf, create, param_count
 from engine.trainer.packing import pack_rows
+from engine.trainer.placement import Placement
 from engine.trainer.rows import TokenRow
 from engine.trainer.train import with_method
 from engine.trainer.train_step import State, init_state
@@ -57,13 +57,16 @@ def abstract_state(config: Any, args: TrainArgs, where: Any) -> tuple[Any, State
     return kept[0], state
 
 
-def abstract_batch(args: TrainArgs, devices: int, targets_per_row: int | None = None) -> dict[str, Any]:
-    """The arrays that ``batch_at`` gives, [A, B, …], for full rows of which ``targets_per_row`` tokens are trained."""
+def abstract_batch(args: TrainArgs, places: int, targets_per_row: int | None = None) -> dict[str, Any]:
+    """The arrays that ``batch_at`` gives, [A, B, …], for full rows of which ``targets_per_row`` tokens are trained.
+
+    ``places``: those of fsdp.
+    """
     targets = args.seq_len - 1 if targets_per_row is None else targets_per_row
     mask = (0,) * (args.seq_len - targets) + (1,) * targets
     row = TokenRow("0", (0,) * args.seq_len, mask)
     one = pack_rows([row], args.seq_len, packing=args.packing).take([0])
-    lead = (args.grad_accum_steps, args.per_device_batch_size * devices)
+    _, *lead = args.batch(places)
     return {name: jax.ShapeDtypeStruct((*lead, *array.shape[1:]), array.dtype) for name, array in one.items()}
 
 
@@ -76,10 +79,10 @@ def compile_abstract(
     limit: int | None = None,
 ) -> tuple[Any, State, How]:
     """(compiled train step, the shapes of its state, how it computes) for these devices, attached or described."""
-    placement = device.Placement(devices)
+    placement = Placement(devices, args.mesh)
     graphdef, state = abstract_state(config, args, devices[0])
-    state = placement.state(state)
-    batch = placement.batch(abstract_batch(args, len(devices), targets_per_row), axis=1)
+    state = placement.state(state, config)
+    batch = placement.batch(abstract_batch(args, placement.size.fsdp, targets_per_row), axis=1)
     compiled, how = compile_fitting(graphdef, args, state, batch, placement, limit=limit)
     return compiled, state, how
 

@@ -1,19 +1,14 @@
-"""Which devices a job runs on: chosen before JAX starts, checked after; how a state is spread over several.
+"""Which devices a job runs on: chosen before JAX starts, checked after.
 
-    select("cpu")             # before the first import of jax
-    describe("cpu")           # after: platform, devices, device_kind; raises T101 where it is not there
-    place = Placement()       # after: all devices in one row; place.state(tree), place.batch(arrays, axis=1)
-    place = Placement(found)  # of these devices, which may be mere descriptions; shapes are placed like arrays
-
-With several devices every weight and statistic is cut along its largest axis that divides evenly, and the sequences
-of a batch are dealt out; the compiler puts in the communication (FSDP). With one device nothing is done.
+select("cpu")             # before the first import of jax
+describe("cpu")           # after: platform, devices, device_kind; raises T101 where it is not there
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -84,66 +79,3 @@ def describe(device: str) -> dict[str, Any]:
 def _allocator() -> dict[str, str | None]:
     """What JAX was told about a GPU's memory; None: its own default."""
     return {key: os.environ.get(variable) for key, variable in ALLOCATOR.items()}
-
-
-class Placement:
-    """All local devices in one row, or those given; what lies where."""
-
-    def __init__(self, devices: Sequence[Any] | None = None) -> None:
-        import jax
-
-        self._jax = jax
-        self.devices = jax.device_count() if devices is None else len(devices)
-        self._mesh = None
-        self.platform: str = (jax.devices() if devices is None else devices)[0].platform
-        if self.devices > 1 or devices is not None:
-            auto = (jax.sharding.AxisType.Auto,)
-            self._mesh = jax.make_mesh((self.devices,), ("data",), axis_types=auto, devices=devices)
-
-    @property
-    def axes(self) -> dict[str, int]:
-        """Axis of the mesh -> devices along it; empty where there is no mesh."""
-        return {} if self._mesh is None else {str(axis): int(size) for axis, size in self._mesh.shape.items()}
-
-    @property
-    def whole(self) -> Any:
-        """The sharding of what lies on every device; None with one device, where nothing is placed."""
-        return None if self._mesh is None or self.devices == 1 else self._jax.NamedSharding(self._mesh, self._jax.P())
-
-    def sharding(self, shape: tuple[int, ...]) -> Any:
-        """Where a leaf of this shape lies: a Sharding, or None for the one device there is."""
-        return None if self._mesh is None else self._over(largest_divisible(shape, self.devices))
-
-    def state(self, tree: Any) -> Any:
-        """Each leaf cut along its largest axis that divides evenly; one without such an axis is everywhere."""
-        if self._mesh is None:
-            return tree
-        return self._jax.tree.map(lambda leaf: self._put(leaf, largest_divisible(leaf.shape, self.devices)), tree)
-
-    def batch(self, arrays: dict[str, Any], *, axis: int) -> dict[str, Any]:
-        """Sequences (on ``axis``) dealt out to the devices, and on their way there when this returns."""
-        if self._mesh is None:
-            return self._jax.device_put(arrays)  # type: ignore[no-any-return]
-        return {name: self._put(array, axis) for name, array in arrays.items()}
-
-    def _put(self, leaf: Any, axis: int | None) -> Any:
-        sharding = self._over(axis)
-        if isinstance(leaf, self._jax.ShapeDtypeStruct):
-            return self._jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-        return self._jax.device_put(leaf, sharding)
-
-    def _over(self, axis: int | None) -> Any:
-        """Cut along this axis; None: a copy on every device."""
-        assert self._mesh is not None
-        spec = self._jax.P() if axis is None else self._jax.P(*[None] * axis, "data")
-        return self._jax.NamedSharding(self._mesh, spec)
-
-
-def largest_divisible(shape: tuple[int, ...], parts: int) -> int | None:
-    """The axis to cut: the largest that ``parts`` divides, the first of equals.
-
-    >>> largest_divisible((18, 2048, 256), 8), largest_divisible((7,), 8), largest_divisible((), 8)
-    (1, None, None)
-    """
-    axes = [axis for axis, size in enumerate(shape) if size >= parts and size % parts == 0]
-    return max(axes, key=lambda axis: (shape[axis], -axis)) if axes else None

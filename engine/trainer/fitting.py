@@ -20,9 +20,9 @@ import jax
 from jax.errors import JaxRuntimeError
 
 from engine.trainer.args import TrainArgs
-from engine.trainer.device import Placement
 from engine.trainer.loss import How
 from engine.trainer.models.decoder import REMAT
+from engine.trainer.placement import Placement
 from engine.trainer.products import chosen
 from engine.trainer.train_step import State, compile_train_step
 
@@ -80,13 +80,13 @@ def kept_bytes(policy: str, state: State, batch: Mapping[str, Any], placement: P
     }
     gate = next(leaf for name, leaf in leaves.items() if "gate" in name and "lora" not in name)
     depth, width, ffn = gate.shape
-    tokens = batch["tokens"].shape[1] * batch["tokens"].shape[2] // placement.devices
+    tokens = batch["tokens"].shape[1] * batch["tokens"].shape[2] // placement.size.fsdp
     inputs = depth * tokens * width * gate.dtype.itemsize
     if policy == "offload":
         return 0
     if policy == "block":
         return int(inputs)
-    products = 2 * depth * tokens * ffn * gate.dtype.itemsize  # gate's and up's
+    products = 2 * depth * tokens * ffn * gate.dtype.itemsize // placement.size.tp  # gate's and up's
     return int(inputs + products)
 
 

@@ -23,9 +23,11 @@ from engine.trainer.args import TrainArgs
 from engine.trainer.code_digest import numbers_digest
 from engine.trainer.feed import Data
 from engine.trainer.models import config_from_hf, create
+from engine.trainer.placement import Placement
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.tokenizer import Tokenizer, build_chars
 from engine.trainer.weights import load_folder
+from engine.trainer.weights.load import CONFIG_FILE, read_config
 
 SIMULATED_DEVICES = "--xla_force_host_platform_device_count"  # the topology says how many there are
 
@@ -48,7 +50,7 @@ def load_model(
     emit: Emit,
     stopping: Stopping,
     *,
-    placement: device.Placement | None = None,
+    placement: Placement | None = None,
 ) -> Model:
     """Fresh weights, a local folder, or the hub's.
 
@@ -69,11 +71,15 @@ def load_model(
         folder,
         param_dtype=dtype,
         compute_dtype=dtype,
-        place=(lambda _, shape: placement.sharding(shape)) if placement else None,
+        place=placement.of_model(_config(folder)) if placement else None,
         may_donate=placement is not None,
         tell=lambda text: emit({"event": "note", "text": text}),
     )
     return Model(module, config, tokenizer, commit, commit or _folder_digest(folder))
+
+
+def _config(folder: Path) -> Any:
+    return config_from_hf(read_config(folder), str(folder / CONFIG_FILE))
 
 
 def _folder_digest(folder: Path) -> str:

@@ -45,6 +45,11 @@ def open_events() -> Emit:
     return emit
 
 
+def silent(emit: Emit) -> Emit:
+    """Of several processes one speaks; the others say how they ended."""
+    return lambda event: emit(event) if event["event"] in ("finished", "stopped", "error") else None
+
+
 def die_with_parent() -> None:
     """Exit at once when standard input ends: whoever started us is gone (even by SIGKILL)."""
 

@@ -24,7 +24,16 @@ from engine.trainer.metrics import MetricsFile, MetricsRow
 from engine.trainer.models import param_count
 from engine.trainer.weights import save_companions, save_folder
 
-KEPT_FACTS = ("devices", "platform", "device_kind", "allocator", "libraries", "topology", "moves")
+KEPT_FACTS = (
+    "devices",
+    "platform",
+    "device_kind",
+    "allocator",
+    "libraries",
+    "topology",
+    "moves",
+    "sequences_per_train_step",
+)
 
 
 def export(

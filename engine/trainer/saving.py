@@ -2,7 +2,7 @@
 
 In: the work folder, arguments, what the training is made of. Out: its checkpoints, as events:
 
-    restored {train_step}, resharded {train_step, was, now, grad_accum_steps}, fallback {train_step, reason},
+    restored {train_step}, resharded {train_step, was, now, micro_batches}, fallback {train_step, reason},
     checkpoint {train_step, seconds, stalled_seconds} once it is published, ready_to_die {train_step}
 
 A save that fails, and a disk that has no room for the next one, stop the training at the next train step.
@@ -22,9 +22,10 @@ from engine.trainer.args import TrainArgs
 from engine.trainer.checkpoint import Checkpoints, Restored
 from engine.trainer.checkpoint_mark import Binding
 from engine.trainer.metrics import mismatch
+from engine.trainer.peers import ALONE, Peers
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.retention import Retention
-from engine.trainer.topology import Topology, micro_batches
+from engine.trainer.topology import Topology
 
 WAIT_SECONDS = 0.05
 
@@ -33,7 +34,7 @@ WAIT_SECONDS = 0.05
 class Origin:
     """Where a training begins: at ``train_step`` with these arguments, after moves from other devices.
 
-    ``moves``: [{train_step, was, now, grad_accum_steps}] of this attempt and those before it.
+    ``moves``: [{train_step, was, now, micro_batches}] of this attempt and those before it.
     """
 
     state: Any
@@ -47,13 +48,21 @@ class Saver:
     """The checkpoints of one training. Leave it to let a save that is under way end."""
 
     def __init__(
-        self, work: Path, args: TrainArgs, binding: Binding, *, last: int, emit: Emit, stop_after: int | None
+        self,
+        work: Path,
+        args: TrainArgs,
+        binding: Binding,
+        *,
+        last: int,
+        emit: Emit,
+        stop_after: int | None,
+        peers: Peers = ALONE,
     ) -> None:
         self._args, self._binding, self._last = args, binding, last
         self._emit, self._stop_after = emit, stop_after
         self._metrics = work / "metrics.jsonl"
         keep = Retention(args.keep_checkpoints, args.keep_every_steps, args.keep_best)
-        self.checkpoints = Checkpoints(work / "checkpoints", keep=keep, binding=binding)
+        self.checkpoints = Checkpoints(work / "checkpoints", keep=keep, binding=binding, peers=peers)
         self._saves = 0
         self._begun = 0  # the train step of the newest checkpoint, published or under way
         self._moves: tuple[Mapping[str, Any], ...] = ()
@@ -94,16 +103,17 @@ class Saver:
 
     def _moved(self, found: Restored) -> TrainArgs:
         """The arguments with which these devices take the same batch; a change of devices is said and remembered."""
-        per_device, now = self._args.per_device_batch_size, self._binding.topology
-        parts = micro_batches(found.mark.sequences_per_step, per_device=per_device, devices=now.devices)
-        assert parts is not None  # T123 otherwise
+        now, args = self._binding.topology, self._args
+        if self._binding.reshard:
+            args = replace(args, global_batch_size=found.mark.sequences_per_step)
+        parts = args.batch(now.mesh.get("fsdp", 1)).micro_batches
         self._moves = tuple(found.notes.get("moves", ()))
         if found.mark.topology != now.as_json():
             was = Topology.of_json(found.mark.topology)
-            move = {"train_step": found.train_step, "was": str(was), "now": str(now), "grad_accum_steps": parts}
+            move = {"train_step": found.train_step, "was": str(was), "now": str(now), "micro_batches": parts}
             self._moves = (*self._moves, move)
             self._emit({"event": "resharded", **move})
-        return replace(self._args, grad_accum_steps=parts)
+        return args
 
     def _fell_back(self, train_step: int, reason: str) -> None:
         self._emit({"event": "fallback", "train_step": train_step, "reason": reason})

@@ -38,36 +38,47 @@ from engine.trainer.lora import LoraArgs, attach
 from engine.trainer.metrics import MetricsFile
 from engine.trainer.models import param_count
 from engine.trainer.packing import Packed
+from engine.trainer.peers import ALONE, Peers
+from engine.trainer.placement import Placement
 from engine.trainer.prefetch import Prefetch
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.products import chosen
 from engine.trainer.report import export
 from engine.trainer.saving import Saver
+from engine.trainer.sharing import check_same, gathered, metrics_folder
 from engine.trainer.token_store import Stopped
 from engine.trainer.topology import Topology
 from engine.trainer.train_step import State, init_state, make_eval_loss, merge, trained
 from engine.trainer.watch import Watch, check_watching
 
 
-def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping) -> dict[str, Any]:
-    """Do the job; returns the report, or {"stopped": True} where ``stopping`` said so."""
+def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping, peers: Peers = ALONE) -> dict[str, Any]:
+    """Do the job; returns the report, or {"stopped": True} where ``stopping`` said so.
+
+    Of several processes (``peers``) all do process 0's job; that one alone writes, and has the report.
+    """
+    job = peers.agree("job", lambda: dict(job))
     args, machine = TrainArgs.of(job["args"]), device.describe(job["device"])
     check_watching(args)
-    placement = device.Placement()
+    placement = Placement(mesh=args.mesh)
     model = load_model(job["model"], args.dtype, args.seed, emit, stopping, placement=placement)
     try:
         data = _load_data(job, args, model, emit, stopping)
     except Stopped:
+        peers.failed("it was asked to stop before the first train step")
         emit({"event": "stopped", "train_step": 0})
         return {"stopped": True, "train_step": 0}
-    emit(_started(model, data, args, machine, placement.devices))
+    emit(_started(model, data, args, machine, placement))
     watch = Watch(job, args, model, data, machine, emit)
-    training = Training(job, args, model, data, placement, emit=emit, stopping=stopping, watch=watch)
-    with training.saver, closing(training.metrics), closing(watch):
-        if not training.run():
-            emit({"event": "stopped", "train_step": training.train_step})
-            return {"stopped": True, "train_step": training.train_step}
-        report = training.export(machine)
+    with metrics_folder(Path(job["work"]), peers) as folder:
+        training = Training(
+            job, args, model, data, placement, metrics=folder, emit=emit, stopping=stopping, watch=watch, peers=peers
+        )
+        with training.saver, closing(training.metrics), closing(watch):
+            if not training.run():
+                emit({"event": "stopped", "train_step": training.train_step})
+                return {"stopped": True, "train_step": training.train_step}
+            report = training.export(machine)
     emit({"event": "finished", "report": report})
     return report
 
@@ -78,7 +89,10 @@ def _load_data(job: Mapping[str, Any], args: TrainArgs, model: Model, emit: Emit
     return load_data(rows, model.tokenizer, args, cache=cache, render=job["render"], emit=emit, stopping=stopping)
 
 
-def _started(model: Model, data: Data, args: TrainArgs, machine: Mapping[str, Any], devices: int) -> dict[str, Any]:
+def _started(
+    model: Model, data: Data, args: TrainArgs, machine: Mapping[str, Any], placement: Placement
+) -> dict[str, Any]:
+    batch = args.batch(placement.size.fsdp)
     return {
         "event": "started",
         "devices": machine["devices"],
@@ -86,7 +100,9 @@ def _started(model: Model, data: Data, args: TrainArgs, machine: Mapping[str, An
         "jax": jax.__version__,
         "params": param_count(model.config),
         "n_rows": data.n_rows,
-        "batches_per_epoch": round(data.packed.n_sequences / args.sequences_per_step(devices), 2),
+        "mesh": placement.size._asdict(),
+        "batch": {**batch._asdict(), "empty": batch.empty},
+        "batches_per_epoch": round(data.packed.n_sequences / batch.sequences, 2),
         "real_token_share": round(data.packed.real_token_share, 4),
         "longest_row_tokens": data.longest,
         "n_boundary_merges": data.n_boundary_merges,
@@ -104,45 +120,54 @@ class Training:
         args: TrainArgs,
         model: Model,
         data: Data,
-        placement: device.Placement,
+        placement: Placement,
         *,
+        metrics: Path,
         emit: Emit,
         stopping: Stopping,
         watch: Watch,
+        peers: Peers = ALONE,
     ) -> None:
         self.job, self.model, self.data = job, model, data
-        self._placement, self._emit, self._stopping, self._watch = placement, emit, stopping, watch
+        self._placement, self._emit, self._stopping, self._peers = placement, emit, stopping, peers
+        self._watch = watch
+        self._asked = (0, False)  # whether to stop after this train step, as all processes were told
         self.last = min(args.num_train_steps, job.get("stop_at") or args.num_train_steps)
-        self._restore(Path(job["work"]), args)
-        per_step = self.args.sequences_per_step(placement.devices)
-        self._order = DataOrder(data.packed.n_sequences, per_step, args.seed)
+        self._restore(Path(job["work"]), metrics, args)
+        self._order = DataOrder(data.packed.n_sequences, self._shape.sequences, args.seed)
         self._eval_loss = make_eval_loss(self.graphdef, how_of(args, placement))
         self._skips = Skips(args.max_skipped_steps)
 
-    def _restore(self, work: Path, args: TrainArgs) -> None:
+    def _restore(self, work: Path, metrics: Path, args: TrainArgs) -> None:
         """Begin at the newest good checkpoint, or at 0; on other devices the arguments may be others from here on."""
         self.topology = Topology.of(self._placement)
+        ours = identity(args, self.model, self.data)
+        check_same(ours, self._peers)
         binding = Binding(
-            identity(args, self.model, self.data),
+            ours,
             self.topology,
-            args.sequences_per_step(self._placement.devices),
+            args.batch(self._placement.size.fsdp).sequences,
             reshard=args.on_other_devices == "reshard",
         )
         stop_after = self.job.get("stop_after_saves")
-        self.saver = Saver(work, args, binding, last=self.last, emit=self._emit, stop_after=stop_after)
+        self.saver = Saver(
+            work, args, binding, last=self.last, emit=self._emit, stop_after=stop_after, peers=self._peers
+        )
         self.graphdef, fresh = init_state(with_method(self.model.module, args, jax.local_devices()[0]), args)
-        fresh = self._placement.state(fresh)
+        fresh = self._placement.state(fresh, self.model.config)
         origin = self.saver.restore(trained(fresh))
         self.state: State = fresh | (origin.state or {})
         self.train_step, self.args, self._moves = origin.train_step, origin.args, origin.moves
-        self.metrics = MetricsFile(work / "metrics.jsonl", origin.notes)
+        self._shape = self.args.batch(self._placement.size.fsdp)
+        self.metrics = MetricsFile(metrics / "metrics.jsonl", origin.notes if self._peers.is_writer else None)
 
     def run(self) -> bool:
         """True at the end; False where it was asked to stop (a checkpoint of the last step is then saved)."""
         if self.train_step >= self.last:
             return True
         started = time.perf_counter()
-        limit = limit_bytes(jax.local_devices()[0])
+        # Agreed on: another limit might be another policy, and another program.
+        limit = self._peers.agree("limit", lambda: limit_bytes(jax.local_devices()[0]))
         batch = self._batch(self.train_step + 1)
         step, how = compile_fitting(self.graphdef, self.args, self.state, batch, self._placement, limit=limit)
         seconds = round(time.perf_counter() - started, 2)
@@ -155,7 +180,7 @@ class Training:
             del state  # donated: nobody else may hold it
             for done in steps:
                 self._take(done, began, first)
-                if done.state is not None and self._stopping() and done.train_step < self.last:
+                if done.state is not None and self._stops(done.train_step) and done.train_step < self.last:
                     self._save()
                     self.saver.finish()
                     return False
@@ -163,15 +188,28 @@ class Training:
         return True
 
     def _batch(self, train_step: int) -> dict[str, Any]:
-        batch = batch_at(self.data.packed, self._order, train_step, self.args.grad_accum_steps)
-        return self._placement.batch(batch, axis=1)
+        _, micro_batches, rows = self._shape
+
+        def make(columns: slice) -> dict[str, Any]:
+            return batch_at(self.data.packed, self._order, train_step, micro_batches, rows=rows, columns=columns)
+
+        return self._placement.dealt(rows, make)
+
+    def _stops(self, train_step: int) -> bool:
+        """Does the training end after this train step, since somebody asked? All processes get the same answer."""
+        if self._peers.count == 1:
+            return self._stopping()
+        if self._asked[0] != train_step:
+            self._asked = (train_step, self._peers.agree("stop", self._stopping))
+        return self._asked[1]
 
     def _sequences(self, train_step: int) -> list[str]:
         """The batch of a train step by the numbers of its packed sequences."""
         return [f"sequence {index}" for index in self._order.indices(train_step)]
 
     def _pauses(self, train_step: int) -> bool:
-        due = self.saver.due(train_step) or self._evals_after(train_step) or self._stopping()
+        stops = self._stops(train_step)  # asked at every train step, so that all processes ask alike
+        due = self.saver.due(train_step) or self._evals_after(train_step) or stops
         return due or self._watch.pauses_after(train_step)
 
     def _evals_after(self, train_step: int) -> bool:
@@ -213,7 +251,7 @@ class Training:
     def _evaluate(self, withheld: Packed) -> float:
         """Mean loss over the withheld rows, token by token."""
         total = tokens = 0.0
-        size = self.args.per_device_batch_size * self._placement.devices
+        size = self._shape.rows
         for start in range(0, withheld.n_sequences, size):
             chosen = withheld.take(range(start, min(start + size, withheld.n_sequences)))
             part = {name: _filled(array, size) for name, array in chosen.items()}
@@ -239,6 +277,11 @@ class Training:
         products = chosen(self.args.matmul_dtype, self.args.dtype, jax.local_devices()[0]) or self.args.dtype
         best = self.saver.best(trained(self.state)) if self.args.export == "best" else None
         state = self.state | (best.state if best else {})
+        wanted = {"params": state["params"]} | ({"frozen": state["frozen"]} if self.args.lora_merge else {})
+        weights = gathered(wanted, self._placement.whole, self._peers)
+        if weights is None:
+            return {"process": self._peers.process_id}
+        state |= weights
         facts = {
             **machine,
             "matmul_dtype": products,
@@ -249,6 +292,7 @@ class Training:
             "topology": self.topology.as_json(),
             "moves": list(self._moves),
             "measured": self._watch.report(self.metrics.rows),
+            "sequences_per_train_step": self._shape.sequences,
         }
         return export(
             Path(self.job["out"]),

@@ -112,7 +112,8 @@ def accumulated_gradients(
 def compile_train_step(graphdef: Any, args: TrainArgs, state: State, batch: Any, how: How | None = None) -> Any:
     """Compile for these shapes and placements, donating the state: its bytes are reused for the new one."""
     placements = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = jax.jit(make_train_step(graphdef, args, how), donate_argnums=0, out_shardings=(placements, None))
+    everywhere = None if how is None else how.whole  # metrics: every process reads them
+    step = jax.jit(make_train_step(graphdef, args, how), donate_argnums=0, out_shardings=(placements, everywhere))
     return step.lower(state, batch).compile()
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from engine.commands.pipeline import price_text
 from engine.errors import InputInvalid, Where
-from engine.preflight import TARGETS, exact, price
+from engine.preflight import TARGETS, exact, price, shardings
+from engine.preflight.shardings import shardings_text
 from engine.spec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
 from engine.trainer.args import TrainArgs
 from engine.trainer.machines import MACHINES, PLUGIN_FILES
@@ -206,3 +207,40 @@ def test_a_damaged_answer_is_asked_again(tmp_path, text):
     place.parent.mkdir(parents=True)
     place.write_text(text)
     assert exact.kept_answer(tmp_path, job) is None
+
+
+MESH = {"mesh": {"fsdp": 4, "tp": 2}, "global_batch_size": 10}
+
+
+def _with(spec: Spec, changes: dict[str, Any]) -> Spec:
+    args = {**ARGS, **changes}
+    return dataclasses.replace(spec, steps=(dataclasses.replace(spec.steps[0], args=args, declared=args),))
+
+
+def test_a_person_sees_how_every_weight_lies(spec):
+    """The golden table of a micro Gemma with two heads and one kv head, ten sequences over four places."""
+    assert (
+        shardings_text("train", shardings(_with(spec, MESH), HANDLERS, "kaggle-v5e-8")["train"])
+        == """\
+train: mesh {fsdp: 4, tp: 2}; a train step takes 10 sequences, in 2 x 8 rows, 6 of them empty
+  weight            cut         MiB per device  optimizer
+  embed             V/4 D                 0.00       0.00
+  layers.attn_norm  L D/4                 0.00       0.00
+  layers.q          L D/4 NH/2            0.00       0.00
+  layers.k          L D/4 KH              0.00       0.00  1 kv head: whole on every device of a tp group
+  layers.v          L D/4 KH              0.00       0.00  1 kv head: whole on every device of a tp group
+  layers.o          L NH/2 D/4            0.00       0.00
+  layers.mlp_norm   L D/4                 0.00       0.00
+  layers.gate       L D/4 F/2             0.00       0.00
+  layers.up         L D/4 F/2             0.00       0.00
+  layers.down       L F/2 D/4             0.00       0.00
+  norm              D/4                   0.00       0.00
+  together                                0.01       0.01"""
+    )
+
+
+def test_a_mesh_of_another_size_is_an_error_of_the_plan(spec):
+    """Two devices have no room for four by two: T164, before anything runs."""
+    with pytest.raises(InputInvalid, match=r"the mesh {fsdp: 4, tp: 2} has 8 places, and there are 2 devices") as error:
+        shardings(_with(spec, MESH), HANDLERS, "kaggle-t4x2")
+    assert error.value.code == "T164"

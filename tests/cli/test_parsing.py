@@ -58,11 +58,12 @@ arguments:
   [KEY=VALUE…]  overrides, by step id: train.num_train_steps=50
 
 options:
-  --target T  machine to price for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8
-  --exact     ask the target's own compiler for the memory (see `make compilers`)
-  --quiet     no progress; errors are still printed
-  --json      print one JSON document on standard output, and nothing else there
-  --help      show this help
+  --target T   machine to price for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8
+  --exact      ask the target's own compiler for the memory (see `make compilers`)
+  --shardings  show how every weight lies on the target's devices
+  --quiet      no progress; errors are still printed
+  --json       print one JSON document on standard output, and nothing else there
+  --help       show this help
 """
 
 

@@ -56,10 +56,12 @@ LAW: Mapping[str, set[str]] = {
     "preflight": ISLAND | {"spec", "steps", "data", "child"},
     "plan": ISLAND | {"spec", "sections", "steps", "store"},
     # plan to artifacts
-    "steps": ISLAND | {"assets", "spec", "store", "data", "scoring", "trainer", "jobs", "child", "extras", "hubfile"},
+    "steps": ISLAND
+    | {"assets", "spec", "store", "data", "scoring", "trainer", "jobs", "child", "cluster", "extras", "hubfile"},
     "jobs": ISLAND | {"spec", "data"},
     # spec to job file: a pure function of the two
     "launch": ISLAND | {"assets", "spec"},
+    "cluster": ISLAND,
     "child": ISLAND | {"steps", "log"},
     "recording": ISLAND | {"plan", "record", "spec", "store"},
     "runner": ISLAND

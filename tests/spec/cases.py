@@ -73,6 +73,12 @@ CHANGES: dict[str, list[Change]] = {
     "no_value": [("seq_len: 128", "seq_len:")],
     "no_space_after_colon": [("uses: smoke_run", "uses: smoke_run, with: {num_items:3}")],
     "rank_beside_full": [("seq_len: 128", "seq_len: 128\n      lora_rank: 8")],
+    "mesh_unknown_axis": [("seq_len: 128", "seq_len: 128\n      mesh: {fsdp: 4, tensor: 2}")],
+    "mesh_of_nothing": [("seq_len: 128", "seq_len: 128\n      mesh: {fsdp: 0, tp: two}")],
+    "accumulation_beside_a_global_batch": [
+        ("seq_len: 128", "seq_len: 128\n      global_batch_size: 64\n      grad_accum_steps: 4")
+    ],
+    "cluster_unknown": [("seq_len: 128", "seq_len: 128\n      cluster: slurm")],
     "in_backward_asks": [("seq_len: 128", "seq_len: 128\n      update: in_backward\n      grad_accum_steps: 4")],
     "keep_best_without_eval": [("seq_len: 128", "seq_len: 128\n      keep_best: 1")],
     "keep_best_without_eval_at_saves": [

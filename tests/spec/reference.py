@@ -135,7 +135,7 @@ def _limits(entry: Mapping[str, Any]) -> str:
     more += [f"a multiple of `{entry['isMultipleOf']}`"] if "isMultipleOf" in entry else []
     more += [f"`{one}` a multiple of `{other}`" for one, other in entry.get("multiples", {}).items()]
     for word, say in (("onlyWith", "only with"), ("neededWith", "needed with")):
-        more += [f"{say} `{key}: {' or '.join(map(str, values))}`" for key, values in entry.get(word, {}).items()]
+        more += [f"{say} `{key}: {' or '.join(map(_shown, values))}`" for key, values in entry.get(word, {}).items()]
     more += [f"only with `{key}` above {low:g}" for key, low in entry.get("onlyAbove", {}).items()]
     return "; ".join([part for part in (entry.get("unit", ""), bounds) if part] + more) or "–"
 

@@ -22,10 +22,10 @@ from engine.trainer.checkpoint_mark import Binding, Mark
 from engine.trainer.code_digest import ROOTS, code_text, modules
 from engine.trainer.retention import Retention, best_steps
 from engine.trainer.saving import Saver
-from engine.trainer.topology import Topology, fitting_devices, micro_batches
+from engine.trainer.topology import Topology
 
-EIGHT = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"data": 8})
-FOUR = replace(EIGHT, devices=4, mesh={"data": 4})
+EIGHT = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"fsdp": 8, "tp": 1})
+FOUR = replace(EIGHT, devices=4, mesh={"fsdp": 4, "tp": 1})
 IDENTITY = {
     "rows": "a" * 64, "argument per_device_batch_size": 2, "argument grad_accum_steps": 1,
     "argument update": "after_backward", "library jax": "0.10.2", "trainer code": "c" * 64,
@@ -129,8 +129,8 @@ def test_other_code_rows_and_libraries_are_named_with_both_values() -> None:
 def test_other_devices_are_refused_unless_declared() -> None:
     """Both topologies are named; the hint says how to declare it. Declared, the same batch in two micro-batches will do."""
     assert refusal(Binding(IDENTITY, FOUR, 8), mark()) == (
-        "error[T120]: the checkpoint of train step 30 belongs to another training: topology was 8 x TPU v5 lite (mesh data=8), "
-        "now it is 4 x TPU v5 lite (mesh data=4)\n"
+        "error[T120]: the checkpoint of train step 30 belongs to another training: topology was 8 x TPU v5 lite (mesh fsdp=8, tp=1), "
+        "now it is 4 x TPU v5 lite (mesh fsdp=4, tp=1)\n"
         "  --> work/checkpoints\n"
         "   = help: go on there; or declare on_other_devices: reshard, and it goes on here, no longer bit for bit; "
         "to begin again, delete work/checkpoints"
@@ -138,23 +138,26 @@ def test_other_devices_are_refused_unless_declared() -> None:
     Binding(IDENTITY, FOUR, 8, reshard=True).check(mark(), Path("work/checkpoints"))
 
 
-def test_a_batch_that_does_not_divide_is_refused() -> None:
-    """Three devices cannot take sixteen sequences two by two; those that can are named."""
-    three = replace(EIGHT, devices=3, mesh={"data": 3})
-    assert refusal(Binding(IDENTITY, three, 6, reshard=True), mark()) == (
-        "error[T123]: the checkpoint's train steps take 16 sequences; 3 x TPU v5 lite (mesh data=3) cannot, with "
-        "per_device_batch_size 2\n"
+def test_more_devices_than_sequences_are_refused() -> None:
+    """Thirty-two places cannot share sixteen sequences; what would do is said. Three can: the last rows are empty."""
+    many = replace(EIGHT, devices=32, mesh={"fsdp": 32, "tp": 1})
+    assert refusal(Binding(IDENTITY, many, 64, reshard=True), mark()) == (
+        "error[T123]: the checkpoint's train steps take 16 sequences, and 32 x TPU v5 lite (mesh fsdp=32, tp=1) cannot: "
+        "global_batch_size is 16, and fsdp has 32 places: 16 would never see a sequence\n"
         "  --> work/checkpoints\n"
-        "   = help: go on with 1, 2, 4, 8 devices; it was saved on 8 x TPU v5 lite (mesh data=8)"
+        "   = help: global_batch_size: 32 would do, or fsdp: 16 in the mesh and the other devices on tp; "
+        "it was saved on 8 x TPU v5 lite (mesh fsdp=8, tp=1)"
     )
+    three = replace(EIGHT, devices=3, mesh={"fsdp": 3, "tp": 1})
+    Binding(IDENTITY, three, 6, reshard=True).check(mark(), Path("work/checkpoints"))
 
 
 def test_the_update_inside_the_backward_pass_knows_no_micro_batches() -> None:
     """There only the devices fit that take all sequences at once."""
     ours = {**IDENTITY, "argument update": "in_backward"}
     text = refusal(Binding(ours, FOUR, 8, reshard=True), mark(identity=ours))
-    assert "in one micro-batch (update: in_backward)" in text
-    assert "go on with 8 devices" in text
+    assert "takes 2 micro-batches of 2 x 4 sequences, and update: in_backward knows 1" in text
+    assert "per_device_batch_size: 4 would do" in text
     Binding(ours, EIGHT, 16, reshard=True).check(mark(identity=ours), Path("work/checkpoints"))
 
 
@@ -170,14 +173,6 @@ def test_a_moved_training_needs_the_declaration_again() -> None:
     """Saved after a move, on these very devices: without ``reshard`` the batch would be another one, and is refused."""
     moved = mark(topology=FOUR.as_json())
     assert "sequences a train step was 16, now it is 8" in refusal(Binding(IDENTITY, FOUR, 8), moved)
-
-
-@given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 16))
-def test_micro_batches_take_the_whole_batch(sequences: int, per_device: int, devices: int) -> None:
-    """Where there is an answer, it is exact; the devices that are named are those that have one."""
-    parts = micro_batches(sequences, per_device=per_device, devices=devices)
-    assert (parts is not None) == (devices in fitting_devices(sequences, per_device))
-    assert parts is None or parts * per_device * devices == sequences
 
 
 # -- the training's side -------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from engine.errors import InputInvalid
 from engine.trainer import machines
 from engine.trainer.batches import DataOrder, batch_at
 from engine.trainer.compiled import abstract_batch, abstract_state, compile_abstract, needed_bytes, price_step
-from engine.trainer.device import Placement
 from engine.trainer.models import config_from_hf
 from engine.trainer.packing import pack_rows
+from engine.trainer.placement import Placement
 from engine.trainer.rows import TokenRow
 from engine.trainer.train import with_method
 from engine.trainer.train_step import compile_train_step, init_state
@@ -53,7 +53,7 @@ def test_the_batch_of_shapes_is_the_batch_that_is_fed(full_rows):
     """Names, shapes and dtypes are those of batch_at on full rows."""
     args, packed = full_rows
     fed = batch_at(packed, DataOrder(packed.n_sequences, 4, 0), 1, args.grad_accum_steps)
-    ours = abstract_batch(args, devices=1)
+    ours = abstract_batch(args, places=1)
     assert {name: (array.shape, array.dtype) for name, array in fed.items()} == {
         name: (shape.shape, shape.dtype) for name, shape in ours.items()
     }
@@ -95,7 +95,9 @@ def test_shapes_compile_to_the_memory_of_the_real_step(full_rows, micro_model):
     placement = Placement(jax.devices("cpu")[:1])
     graphdef, state = init_state(micro_model(), args)
     batch = batch_at(packed, DataOrder(packed.n_sequences, 4, 0), 1, args.grad_accum_steps)
-    real = compile_train_step(graphdef, args, placement.state(state), placement.batch(batch, axis=1))
+    real = compile_train_step(
+        graphdef, args, placement.state(state, config_from_hf(CONFIG)), placement.batch(batch, axis=1)
+    )
     ours, _, _ = compile_abstract(config_from_hf(CONFIG), args, jax.devices("cpu")[:1])
     names = ("argument", "output", "alias", "temp")
     sizes = [[getattr(step.memory_analysis(), f"{name}_size_in_bytes") for name in names] for step in (real, ours)]
@@ -219,5 +221,5 @@ def test_a_placement_of_shapes_is_a_placement_of_arrays(make_args):
     placement = Placement(jax.devices("cpu")[:1])
     _, shapes = abstract_state(config_from_hf(CONFIG), make_args(), CPU)
     arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    placed = [jax.tree.leaves(placement.state(tree)) for tree in (shapes, arrays)]
+    placed = [jax.tree.leaves(placement.state(tree, config_from_hf(CONFIG))) for tree in (shapes, arrays)]
     assert [leaf.sharding for leaf in placed[0]] == [leaf.sharding for leaf in placed[1]]

@@ -283,11 +283,11 @@ def test_other_devices_are_refused_or_declared(
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     assert child({**job, "stop_at": 3}, env=environment).finish() == 0
     refused = {**job, "args": {**job["args"], "on_other_devices": "refuse"}}
-    with pytest.raises(InputInvalid, match=r"topology was 2 x cpu \(mesh data=2\), now it is 1 x cpu") as caught:
+    with pytest.raises(InputInvalid, match=r"topology was 2 x cpu \(mesh fsdp=2, tp=1\), now it is 1 x cpu") as caught:
         train_here(refused)
     assert "on_other_devices: reshard" in (caught.value.hint or "")
     events = train_here(job)
-    moved = {"train_step": 3, "was": "2 x cpu (mesh data=2)", "now": "1 x cpu", "grad_accum_steps": 2}
+    moved = {"train_step": 3, "was": "2 x cpu (mesh fsdp=2, tp=1)", "now": "1 x cpu", "micro_batches": 2}
     assert events[1:3] == [{"event": "restored", "train_step": 3}, {"event": "resharded", **moved}]
     assert events[-1]["report"]["moves"] == [moved]
     losses = [[row["loss"] for row in metrics_of(one)] for one in (whole, job)]

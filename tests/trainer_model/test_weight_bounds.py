@@ -35,8 +35,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from engine.trainer.device import Placement
-from engine.trainer.weights import filling, load_folder, save_folder
+from engine.trainer.models import config_from_hf
+from engine.trainer.placement import Placement
+from engine.trainer.weights import filling, load_folder, read_config, save_folder
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 small, large, out, form = (Path(word) for word in sys.argv[1:])
@@ -63,8 +64,7 @@ def watched(*arguments, **options):
     return array
 
 filling._put = watched
-place = Placement()
-spots = lambda name, shape: place.sharding(shape)
+spots = Placement().of_model(config_from_hf(read_config(large)))
 warmed, config, tokenizer = load_folder(small, place=spots)
 save_folder(out / "small", warmed, config, tokenizer, dtype="bfloat16", formats=[form.name])
 del warmed

@@ -124,8 +124,13 @@ def _natural(slot: Slot) -> list[tuple[int, int, str]]:
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in slot.stored_name.split(".")]
 
 
-def _host(leaf: jax.Array, layer: int | None) -> Array:
-    """A leaf or one layer of it, put together from the shares of the devices: none of them sees another's."""
+def _host(leaf: jax.Array | Array, layer: int | None) -> Array:
+    """A leaf or one layer of it, put together from the shares of the devices: none of them sees another's.
+
+    One that is on the host already (several processes: engine.trainer.sharing) stays there.
+    """
+    if isinstance(leaf, np.ndarray):
+        return leaf if layer is None else leaf[layer]
     whole = np.empty(leaf.shape if layer is None else (1, *leaf.shape[1:]), leaf.dtype)
     for shard in leaf.addressable_shards:
         (low, high), *others = (one.indices(size)[:2] for one, size in zip(shard.index, leaf.shape, strict=True))

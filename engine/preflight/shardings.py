@@ -1,0 +1,55 @@
+"""How the weights of a training lie on the devices of a target: asked of the trainer, in a child process.
+
+In: a model's configuration, the arguments of train_sft, the number of devices. Out: {mesh, batch, rows} as
+engine.trainer.sharding makes them, and the same as a table for people.
+
+    report = ask_shardings(root, config, args, devices=8)
+    print(shardings_text("train", report))
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.child import ask_trainer
+
+MIB = 1 << 20
+
+
+def ask_shardings(root: Path, config: Mapping[str, Any], args: Mapping[str, Any], *, devices: int) -> dict[str, Any]:
+    """Raises what the child reports: T164 where mesh and devices do not match, T165, T166 for the batch, M codes."""
+    job = {"device": "cpu", "config": dict(config), "args": dict(args), "devices": devices}
+    with tempfile.TemporaryDirectory(prefix="runspec-shardings-") as work:
+        report: dict[str, Any] = ask_trainer("shardings", job, work=Path(work), cwd=root)["report"]
+    return report
+
+
+def shardings_text(step: str, report: Mapping[str, Any]) -> str:
+    """The mesh, the batch, and a line for each weight: how each axis is cut, and what one device holds of it."""
+    mesh, batch = report["mesh"], report["batch"]
+    empty = f", {batch['empty']} of them empty" if batch["empty"] else ""
+    head = (
+        f"{step}: mesh {{fsdp: {mesh['fsdp']}, tp: {mesh['tp']}}}; a train step takes {batch['sequences']} sequences, in "
+        f"{batch['micro_batches']} x {batch['rows']} rows{empty}"
+    )
+    lines = [("weight", "cut", "MiB per device", "optimizer", "")]
+    weights = kept = 0
+    for row in report["rows"]:
+        lines.append((row["leaf"], row["words"], *_sizes(row), row["note"]))
+        weights, kept = weights + row["bytes_per_device"], kept + row["optimizer_bytes_per_device"]
+    together = {"bytes_per_device": weights, "optimizer_bytes_per_device": kept}
+    lines.append(("together", "", *_sizes(together), ""))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    table = "\n".join(
+        f"  {leaf:<{widths[0]}}  {words:<{widths[1]}}  {weight:>{widths[2]}}  {optimizer:>{widths[3]}}  {note}".rstrip()
+        for leaf, words, weight, optimizer, note in lines
+    )
+    return f"{head}\n{table}"
+
+
+def _sizes(row: Mapping[str, Any]) -> tuple[str, str]:
+    """MiB of one device: of the weight, and of what the optimizer keeps for it."""
+    return f"{row['bytes_per_device'] / MIB:.2f}", f"{row['optimizer_bytes_per_device'] / MIB:.2f}"

@@ -1,0 +1,69 @@
+"""How the sequences of a train step become micro-batches on the devices there are.
+
+In: ``global_batch_size``, ``per_device_batch_size``, ``grad_accum_steps`` and how many places fsdp has. Out: how many
+sequences a train step takes (G), in how many micro-batches (A) of how many rows (B).
+
+With a declared ``global_batch_size`` G is that on any number of devices: the same sequences in the same order, and the
+same loss up to rounding. ``per_device_batch_size`` then says how many rows a device takes at most, and the number of
+micro-batches follows. Rows that are left over in the last one are empty sequences: none of their tokens counts.
+
+    >>> batch_shape(10, 4, 1, places=1), batch_shape(10, 4, 1, places=2)
+    (BatchShape(sequences=10, micro_batches=3, rows=4), BatchShape(sequences=10, micro_batches=2, rows=6))
+
+Without it G is per_device_batch_size x grad_accum_steps x places, and another number of devices is another batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.errors import InputInvalid
+
+
+class BatchShape(NamedTuple):
+    """``sequences`` G of a train step, in ``micro_batches`` A of ``rows`` B each, over all devices together."""
+
+    sequences: int
+    micro_batches: int
+    rows: int
+
+    @property
+    def empty(self) -> int:
+        """Rows of the last micro-batch that no sequence fills."""
+        return self.micro_batches * self.rows - self.sequences
+
+
+def batch_shape(
+    declared: int | None, per_device: int, micro_batches: int, *, places: int, most_micro_batches: int | None = None
+) -> BatchShape:
+    """``declared`` is the job's global_batch_size; devices of one tp group share one of the ``places``.
+
+    Raises InputInvalid: T165 where some place would never see a sequence, T166 where the batch takes more than
+    ``most_micro_batches``.
+    """
+    if declared is None:
+        rows = per_device * places
+        return BatchShape(rows * micro_batches, micro_batches, rows)
+    if declared < places:
+        raise InputInvalid(
+            "T165",
+            f"global_batch_size is {declared}, and fsdp has {places} places: {places - declared} would never see a sequence",
+            hint=f"global_batch_size: {places} would do, or fsdp: {_divisor(places, declared)} in the mesh and the "
+            "other devices on tp",
+        )
+    needed = -(-declared // (per_device * places))
+    if most_micro_batches is not None and needed > most_micro_batches:
+        raise InputInvalid(
+            "T166",
+            f"global_batch_size {declared} takes {needed} micro-batches of {per_device} x {places} sequences, and "
+            f"update: in_backward knows {most_micro_batches}",
+            hint=f"per_device_batch_size: {-(-declared // places)} would do, or update: after_backward",
+        )
+    # As even as can be: with a limit of 8 rows, 9 sequences are 5 and 4, not 8 and 1.
+    rows = places * -(-declared // (needed * places))
+    return BatchShape(declared, needed, rows)
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor that is not above ``most``."""
+    return max(one for one in range(1, most + 1) if number % one == 0)
