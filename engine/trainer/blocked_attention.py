@@ -74,6 +74,40 @@ def blocked_attention(
     return _attend(q, k, v, (places, key_places, reach), tiling)[:, :length]
 
 
+def spread_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    places: Places,
+    mesh: Any,
+    *,
+    window: jax.Array | int | None = None,
+    softcap: float | None = None,
+) -> jax.Array:
+    """:func:`blocked_attention` on a mesh of axes fsdp and tp: each device goes over its own rows, and its own heads.
+
+    Left to itself the compiler has every device do all rows: the bounds of the loops depend on the data of all of them.
+    Here they are each device's own, and nothing is sent but the gradients of kv heads that several devices have. The batch
+    must divide by fsdp; heads are dealt out along tp where every device then has all queries of its kv heads.
+    """
+    rows, heads = mesh.shape["fsdp"], mesh.shape["tp"]
+    if q.shape[0] % rows:
+        raise ValueError(f"a batch of {q.shape[0]} rows over {rows} devices")
+    kv_heads = k.shape[2]
+    dealt = q.shape[2] % heads == 0 and (kv_heads % heads == 0 or kv_heads == 1)
+    query = jax.P("fsdp", None, "tp" if dealt else None, None)
+    key = jax.P("fsdp", None, "tp" if dealt and kv_heads % heads == 0 else None, None)
+
+    def own(q: jax.Array, k: jax.Array, v: jax.Array, places: Places, reach: jax.Array) -> jax.Array:
+        return blocked_attention(q, k, v, places, window=reach, softcap=softcap)
+
+    reach = jnp.asarray(EVERYTHING if window is None else window, jnp.int32)
+    specs = (query, key, key, jax.P("fsdp"), jax.P())
+    spread = jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=query, check_vma=False)
+    mixed: jax.Array = spread(q, k, v, places, reach)
+    return mixed
+
+
 Sight = tuple[Places, Places, jax.Array]  # places of queries, places of keys, window
 
 

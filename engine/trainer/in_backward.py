@@ -78,7 +78,7 @@ class _Walk:
     def run(self, part: Arrays, weigh: jax.Array, how: How) -> tuple[jax.Array, jax.Array, jax.Array]:
         """(loss, sum of squared gradients without the embedding's, was everything a number)."""
         model = self.model
-        context = model.whole_context(part["positions"], part["segment_ids"], blocked=how.blocked)
+        context = model.whole_context(part["positions"], part["segment_ids"], blocked=how.blocked, mesh=how.mesh)
         names = [name for name in self.params if name.startswith("layers.")]
         stacks = {name.removeprefix("layers."): self.params[name] for name in names}
         kinds = model.kinds()

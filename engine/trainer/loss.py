@@ -34,6 +34,11 @@ class How:
     shards: int = 1
     whole: Any = None
 
+    @property
+    def mesh(self) -> Any:
+        """The mesh of several devices; None with one."""
+        return None if self.whole is None else self.whole.mesh
+
 
 PLAIN = How()
 
@@ -48,6 +53,7 @@ def target_losses(
         segment_ids=batch["segment_ids"],
         remat=how.remat,
         blocked=how.blocked,
+        mesh=how.mesh,
         dropout_key=dropout_key,
     )
     flat = picked(hidden, batch["target_places"])  # [M, D]

@@ -102,9 +102,10 @@ def _same(found: list[dict[str, Any]]) -> None:
         assert other["eval"] == pytest.approx(one["eval"], rel=1e-5)
 
 
-def test_a_mesh_trains_as_one_device(train: Any) -> None:
+@pytest.mark.parametrize("attention", ["plain", "blocked"])
+def test_a_mesh_trains_as_one_device(train: Any, attention: str) -> None:
     """Fsdp and tp together, with empty rows and other micro-batches: the losses of one device within 1e-5."""
-    found = train(GEMMA, [None, (4, 2)], with_eval=False)
+    found = train(GEMMA, [None, (4, 2)], attention=attention, with_eval=False)
     _same(found)
     assert [entry["shape"] for entry in found] == [[10, 5, 2], [10, 2, 8]]
     cuts = found[1]["cuts"]
@@ -115,8 +116,8 @@ def test_a_mesh_trains_as_one_device(train: Any) -> None:
 @pytest.mark.parametrize("config", [GEMMA, GEMMA2], ids=["gemma", "gemma2"])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"method": "lora", "lora_rank": 2}, {"optimizer": "adafactor"}, IN_BACKWARD],
-    ids=["full", "lora", "adafactor", "in_backward"],
+    [{}, {"attention": "blocked"}, {"method": "lora", "lora_rank": 2}, {"optimizer": "adafactor"}, IN_BACKWARD],
+    ids=["full", "blocked", "lora", "adafactor", "in_backward"],
 )
 def test_every_mesh_trains_as_one_device(train: Any, config: Any, changes: dict[str, Any]) -> None:
     """The same over all ways to lay out eight devices, for every method."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from engine.trainer.blocked_attention import Places, blocked_attention
+from engine.trainer.blocked_attention import Places, blocked_attention, spread_attention
 from engine.trainer.models import layers
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.table import WeightTable
@@ -68,6 +69,7 @@ class Context(NamedTuple):
     mask: jax.Array | None  # bool[B, T, S] without any window; None where attention goes in blocks
     distance: jax.Array | None  # i32[B, T, S]: how far back a key lies; None where no layer has a window
     places: Places  # of the queries: what attention in blocks makes its masks of
+    mesh: Any = None  # over which rows and heads of attention in blocks are dealt out; None on one device
 
 
 class LayerWeights(nnx.Module):
@@ -123,6 +125,7 @@ class Decoder(nnx.Module):
         segment_ids: jax.Array | None = None,
         remat: str = "none",
         blocked: bool = False,
+        mesh: Any = None,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
         """tokens, positions, segment_ids i32[B, T] -> final normed states [B, T, D].
@@ -132,7 +135,7 @@ class Decoder(nnx.Module):
         [T, T] scores. ``dropout_key``: adapters that have dropout use it; without a key nothing is dropped.
         """
         batch, length = tokens.shape
-        context = self.whole_context(positions, segment_ids, blocked=blocked)
+        context = self.whole_context(positions, segment_ids, blocked=blocked, mesh=mesh)
 
         def layer(x: jax.Array, item: Any) -> tuple[jax.Array, None]:
             kind, weights = item
@@ -144,12 +147,14 @@ class Decoder(nnx.Module):
 
     # --- the pieces of the walk, pure in what they are given, for those who walk otherwise ---
 
-    def whole_context(self, positions: jax.Array, segment_ids: jax.Array | None, *, blocked: bool = False) -> Context:
+    def whole_context(
+        self, positions: jax.Array, segment_ids: jax.Array | None, *, blocked: bool = False, mesh: Any = None
+    ) -> Context:
         """What all layers share when whole sequences are seen at once; positions and segment_ids i32[B, T]."""
         batch, length = positions.shape
         mask = None if blocked else layers.causal_mask(segment_ids, batch, length)
         segments = jnp.ones_like(positions) if segment_ids is None else segment_ids
-        return self.context(positions, mask, positions, segments)
+        return self.context(positions, mask, positions, segments)._replace(mesh=mesh)
 
     def context(
         self,
@@ -194,7 +199,8 @@ class Decoder(nnx.Module):
         def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
             softcap = self.config.attention_softcap
             if context.mask is None:
-                mixed = blocked_attention(q, k, v, context.places, window=kind.get("window"), softcap=softcap)
+                attend = blocked_attention if context.mesh is None else partial(spread_attention, mesh=context.mesh)
+                mixed = attend(q, k, v, context.places, window=kind.get("window"), softcap=softcap)
             else:
                 mixed = layers.attention(q, k, v, _in_window(context.mask, context.distance, kind), softcap=softcap)
             return mixed.reshape(x.shape[0], -1), None  # [M, N*H]
