@@ -69,7 +69,7 @@ class Context(NamedTuple):
     mask: jax.Array | None  # bool[B, T, S] without any window; None where attention goes in blocks
     distance: jax.Array | None  # i32[B, T, S]: how far back a key lies; None where no layer has a window
     places: Places  # of the queries: what attention in blocks makes its masks of
-    mesh: Any = None  # over which rows and heads of attention in blocks are dealt out; None on one device
+    mesh: Any = None  # over which rows are dealt out, and heads of attention in blocks; None on one device
 
 
 class LayerWeights(nnx.Module):
@@ -194,10 +194,11 @@ class Decoder(nnx.Module):
 
     def layer(self, x: jax.Array, kind: Weights, weights: Weights, context: Context) -> jax.Array:
         """One layer over whole sequences: x [M, D] -> [M, D]. ``kind`` and ``weights``: its part of kinds(), stacked()."""
-        x = checkpoint_name(x, LAYER_INPUT)
+        x = checkpoint_name(_dealt_out(x, context.mesh), LAYER_INPUT)
 
         def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
             softcap = self.config.attention_softcap
+            q, k, v = (_dealt_out(part, context.mesh) for part in (q, k, v))
             if context.mask is None:
                 attend = blocked_attention if context.mesh is None else partial(spread_attention, mesh=context.mesh)
                 mixed = attend(q, k, v, context.places, window=kind.get("window"), softcap=softcap)
@@ -340,6 +341,19 @@ class Decoder(nnx.Module):
             name: array if name.endswith("norm") or "." in name else array.astype(self.compute_dtype)
             for name, array in weights.items()
         }
+
+
+def _dealt_out(x: jax.Array, mesh: Any) -> jax.Array:
+    """Activations whose first axis is rows, or rows times tokens: each device of fsdp has its own rows.
+
+    Said, not left to the compiler, which may have every device multiply all rows by a part of a weight, and then keep all
+    rows' queries.
+    """
+    if mesh is None:
+        return x
+    free = (jax.P.UNCONSTRAINED,) * (x.ndim - 1)
+    spread: jax.Array = jax.lax.with_sharding_constraint(x, jax.NamedSharding(mesh, jax.P("fsdp", *free)))
+    return spread
 
 
 def _rope(context: Context, kind: Weights) -> Tables:
