@@ -21,7 +21,7 @@ from jax.errors import JaxRuntimeError
 
 from engine.trainer.args import TrainArgs
 from engine.trainer.loss import How
-from engine.trainer.models.decoder import REMAT
+from engine.trainer.models.remat import REMAT
 from engine.trainer.placement import Placement
 from engine.trainer.products import chosen
 from engine.trainer.train_step import State, compile_train_step

@@ -14,6 +14,7 @@ import pytest
 from engine.trainer import loss as loss_module
 from engine.trainer.loss import How
 from engine.trainer.models import config_from_hf, create, decoder
+from engine.trainer.models.remat import REMAT
 from engine.trainer.train_step import accumulated_gradients, compile_train_step, init_state, make_train_step
 
 SIZES = {
@@ -77,7 +78,7 @@ def test_gradients_do_not_depend_on_the_way(
     """Every remat policy, attention plain or in blocks, the loss plain or in blocks: equal within 1e-5."""
     ways = [How(remat="block", blocked=True)]
     if model_type == "gemma2":  # it has both kinds of layers and both soft caps; the policies see no other difference
-        ways += [How(remat=remat) for remat in decoder.REMAT]
+        ways += [How(remat=policy) for policy in REMAT]
     found = [gradients(model_type, how) for how in ways]
     monkeypatch.setattr(loss_module, "MAX_LOGITS", 1 << 26)
     plain = gradients(model_type, How())

@@ -28,6 +28,7 @@ from jax.ad_checkpoint import checkpoint_name
 from engine.trainer.blocked_attention import Places, blocked_attention, spread_attention
 from engine.trainer.models import layers
 from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.remat import LAYER_INPUT, recomputed
 from engine.trainer.models.table import WeightTable
 from engine.trainer.products import product
 
@@ -37,11 +38,6 @@ MAX_UNROLLED_LAYERS = 8
 
 # The window of a layer without one. Not max_position_embeddings: a longer text would silently get that as a window.
 ENDLESS = 2**31 - 1
-
-LAYER_INPUT = "layer_input"  # the name under which a remat policy finds what a layer is given
-
-# What the backward pass finds kept; the rest it makes again, from the cheapest in time to the cheapest in memory.
-REMAT = ("none", "dots", "block", "offload")
 
 Weights = Mapping[str, jax.Array]
 Tables = tuple[jax.Array, jax.Array]  # cos and sin f32[B, T, H/2]
@@ -365,49 +361,3 @@ def _rope(context: Context, kind: Weights) -> Tables:
 def _in_window(mask: jax.Array, distance: jax.Array | None, kind: Weights) -> jax.Array:
     """bool[B, T, S]: what the layer sees. A window of w is a token itself and the w - 1 before it."""
     return mask if distance is None else jnp.logical_and(mask, distance < kind["window"])
-
-
-@jax.custom_vjp
-def _apart(item: Any) -> Any:
-    """A barrier, forwards only: gradients go to where they are added up without one."""
-    return jax.lax.optimization_barrier(item)
-
-
-_apart.defvjp(lambda item: (_apart(item), None), lambda _, by_item: (by_item,))
-ATTENTION = frozenset("qkvo")
-
-
-def _of_its_own(layer: Callable[..., Any]) -> Callable[..., Any]:
-    """The body with a barrier before the matrices of attention: another layout is made of one layer's, not of the stack.
-
-    Without it the TPU's compiler turns all layers' q round outside the loop, and keeps it (Gemma 2B: 144 MiB). The MLP's
-    need no other layout, and a barrier would make copies of them, 64 MiB each.
-    """
-
-    def body(x: Any, item: Any) -> Any:
-        kind, weights = item
-        apart = _apart({name: array for name, array in weights.items() if name in ATTENTION})
-        return layer(x, (kind, {**weights, **apart}))
-
-    return body
-
-
-def recomputed(layer: Callable[..., Any], remat: str) -> Callable[..., Any]:
-    """The body of a scan over layers whose backward pass keeps what the policy says and makes the rest again."""
-    policies = jax.checkpoint_policies
-    if remat == "none":
-        return layer
-    layer = _of_its_own(layer)
-    if remat == "dots":  # the products with weights; those of attention are made again
-        return jax.checkpoint(layer, prevent_cse=False, policy=policies.dots_with_no_batch_dims_saveable)
-    if remat == "block":
-        return jax.checkpoint(layer, prevent_cse=False)
-    if remat == "offload":
-        policy = policies.save_and_offload_only_these_names(
-            names_which_can_be_saved=[],
-            names_which_can_be_offloaded=[LAYER_INPUT],
-            offload_src="device",
-            offload_dst="pinned_host",
-        )
-        return jax.checkpoint(layer, prevent_cse=False, policy=policy)
-    raise ValueError(f"remat is one of {REMAT}, not {remat!r}")
