@@ -13,7 +13,13 @@ from engine.spec.model import Spec
 from engine.steps.registry import handlers
 
 REPOSITORY = Path(__file__).parent.parent.parent
-QUICKSTART = (REPOSITORY / "runspecs" / "quickstart.yaml").read_text(encoding="utf-8")
+STEPS = "      num_train_steps: 400\n"
+# A training that may be one of several processes.
+QUICKSTART = (
+    (REPOSITORY / "runspecs" / "quickstart.yaml")
+    .read_text(encoding="utf-8")
+    .replace(STEPS, f"{STEPS}      cluster: auto\n", 1)
+)
 
 
 @pytest.fixture

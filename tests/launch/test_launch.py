@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,11 +328,8 @@ def test_a_training_that_declares_itself_alone_is_refused_on_many(
     make_spec: MakeSpec, scheduler: str, machines: int, found: int
 ) -> None:
     """Where nothing else tells the processes of each other, `cluster: none` would train the same thing on each machine."""
-    spec = make_spec(SECTIONS[scheduler], f"launch.machines={machines}")
-    steps = [
-        replace(step, args={**step.args, "cluster": "none"}) if step.id == "train" else step for step in spec.steps
-    ]
-    findings = list(launch._findings(replace(spec, steps=tuple(steps)), spec.launch))
+    spec = make_spec(SECTIONS[scheduler], f"launch.machines={machines}", "train.cluster=none")
+    findings = list(launch._findings(spec, spec.launch))
     assert [finding.code for finding in findings] == ["L105"] * found
     for finding in findings:
         assert render(finding).startswith(
