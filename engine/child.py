@@ -111,7 +111,7 @@ def _converse(verb: str, job: Mapping[str, Any], work: Path, cwd: Path, talk: _T
     if child.returncode == -signal.SIGABRT and job.get("cluster"):
         raise RunFailed(
             "R204",
-            "the train process was ended by JAX: another process of the cluster, most often process 0, is gone",
+            "the train process was ended by JAX: another process of the cluster is gone, or never joined",
             hint="look at the other machines; then run the same command on all of them again: it goes on from the last "
             f"checkpoint{_tail(stderr_path)}",
         )

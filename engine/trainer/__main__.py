@@ -58,13 +58,19 @@ def main(arguments: list[str]) -> int:
         return _give_up(peers, emit, 1, _os_error(error))
     except Exception as error:  # noqa: BLE001 - the one place where a child's last words are put into an event
         traceback.print_exc()
-        gone = peers.gone()  # a collective with a process that died fails somewhere inside JAX
-        return _fail(emit, 1, gone) if gone else _give_up(peers, emit, *_unforeseen(error))
+        return _give_up(peers, emit, *_unforeseen(error))
     return 0
 
 
 def _give_up(peers: Peers, emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
-    """Tell the other processes, and the parent."""
+    """Tell the other processes, and the parent.
+
+    With a process that died, collectives and the common checkpoint fail somewhere inside JAX and orbax: then that is
+    what is said. Bad input is nobody's death.
+    """
+    gone = None if exit_code == InputInvalid.exit_code else peers.gone()
+    if gone is not None:
+        return _fail(emit, 1, gone)
     peers.failed(f"{diagnostics[0].code}: {diagnostics[0].message}")
     return _fail(emit, exit_code, *diagnostics)
 

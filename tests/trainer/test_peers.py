@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from engine.errors import Diagnostic, InputInvalid
 from engine.trainer import peers as module
+from engine.trainer.__main__ import _give_up as give_up
 from engine.trainer.peers import ALONE, Peers
 from engine.trainer.sharing import check_same
 
@@ -145,3 +147,14 @@ def test_another_library_is_refused_by_name():
     assert (found.code, found.message) == (
         "T174", "process 1 differs from process 0: library jax is 0.11.0 here, 0.10.2 there",
     )  # fmt: skip
+
+
+def test_a_save_that_fails_with_a_dead_process_says_who_died():
+    """Orbax's words about a peer that is gone are no full disk; bad input is told to the others at once."""
+    events, told = [], []
+    dead = Diagnostic("T171", "process 1 on node7 has given no sign of life for 20 s")
+    peers: Any = SimpleNamespace(gone=lambda: dead, failed=told.append)
+    assert give_up(peers, events.append, 1, Diagnostic("T141", "the checkpoint cannot be written")) == 1
+    assert ([row["code"] for row in events[0]["diagnostics"]], told) == (["T171"], [])
+    assert give_up(peers, events.append, 2, Diagnostic("T120", "another training")) == 2
+    assert (events[1]["diagnostics"][0]["code"], told) == ("T120", ["T120: another training"])
