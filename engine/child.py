@@ -115,6 +115,8 @@ def _converse(verb: str, job: Mapping[str, Any], work: Path, cwd: Path, talk: _T
             hint="look at the other machines; then run the same command on all of them again: it goes on from the last "
             f"checkpoint{_tail(stderr_path)}",
         )
+    if child.returncode == -signal.SIGTERM and talk.stopping():  # we asked before it had learnt to listen
+        raise Interrupted("R203", f"stopped before the {verb} process had begun")
     return _conclude(verb, child.returncode, outcome, stderr_path)
 
 

@@ -78,6 +78,8 @@ class Stop:
 @contextmanager
 def stop_on_signals(note: Callable[[str], None]) -> Iterator[Stop]:
     """Listen to SIGINT and SIGTERM while a run goes on (in the main thread; elsewhere only a flag)."""
+    import structlog  # noqa: F401 - the handler speaks through it, and must not find it half imported
+
     stop = Stop(note)
     if threading.current_thread() is not threading.main_thread():
         yield stop

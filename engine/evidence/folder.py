@@ -78,14 +78,22 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
     return contents
 
 
+OWNERS = ("run_manifest.json", "run_record.json")  # each says whose the folder is; the second is written first
+
+
 def check_owner(run_version: str, out_dir: Path) -> None:
-    """E108: evidence of one run is never written over that of another."""
-    try:
-        theirs = json.loads((out_dir / "run_manifest.json").read_text(encoding="utf-8"))["run_version"]
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, ValueError, KeyError, TypeError):
-        theirs = "an unreadable run"
+    """E108: evidence is never written over that of another run, nor among files that no run has written."""
+    theirs = next(filter(None, (_run_version_in(out_dir / name) for name in OWNERS)), None)
+    if theirs is None:
+        strangers = sorted(path.name for path in out_dir.iterdir() if path.name[0] != ".") if out_dir.is_dir() else []
+        if not strangers:
+            return
+        more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
+        raise InputInvalid(
+            "E108",
+            f"{out_dir.name}/ holds what no run has written: {', '.join(strangers[:3])}{more}",
+            hint="name a folder of its own as evidence.dir, or move these away",
+        )
     if theirs != run_version:
         raise InputInvalid(
             "E108",
@@ -94,13 +102,26 @@ def check_owner(run_version: str, out_dir: Path) -> None:
         )
 
 
+def _run_version_in(path: Path) -> str | None:
+    """Whose folder this file says it is; None where it is not there."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["run_version"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return "an unreadable run"
+
+
 def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """The manifest comes last; files of an earlier rendering that are no longer made are taken away before it."""
+    """The run's record comes first, so that the folder is known as its own; the manifest comes last.
+
+    Files of an earlier rendering that are no longer made are taken away before it.
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
     for stale in out_dir.iterdir():
         if stale.is_file() and stale.name not in contents and _is_ours(stale.name, out_dir):
             stale.unlink()
-    for name, data in contents.items():
+    for name, data in sorted(contents.items(), key=lambda item: item[0] != OWNERS[1]):
         path = out_dir / name
         if not path.is_file() or path.read_bytes() != data:
             write_atomic(path, data)

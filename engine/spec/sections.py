@@ -26,7 +26,7 @@ _PATHS: tuple[tuple[Path, str], ...] = (
     (("model", "path"), "folder"), (("dataset", "path"), "file"), (("eval_set",), "file"),
     (("evidence", "dir"), "output"), (("package", "dir"), "output"),
 )  # fmt: skip
-_OURS = (".git", ".runspec")
+_OURS = (".git", ".runspec", "engine", "schemas", "templates")
 
 
 def check_dataset(case: Case) -> None:

@@ -51,6 +51,7 @@ def test_a_run_killed_at_random_instants_ends_in_the_same_evidence(new_project: 
     check_kills(new_project, *small, instants=1, seed=20261123)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_smoke_run_killed_after_its_own_kill_proves_it_again(new_project: Any, small: Any) -> None:
     """The next run does not go on from what the killed smoke run had resumed: it kills and resumes for itself."""

@@ -173,6 +173,23 @@ def test_the_evidence_of_another_run_is_never_overwritten(record: RunRecord, ren
     assert (folder / "run_manifest.json").read_bytes() == before
 
 
+def test_a_folder_with_somebodys_files_is_left_alone(record: RunRecord, render: Any) -> None:
+    """E108 names them, whatever they are called; a rendering that was killed half-way is our own and goes on."""
+    folder = render(record)
+    for path in folder.iterdir():
+        if path.name != "run_record.json":
+            path.unlink()
+    assert verify(render(record)).ok
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / ".gitkeep").touch()
+    (folder / "metrics.jsonl").write_text("mine")
+    with pytest.raises(InputInvalid, match=r"toy_v1/ holds what no run has written: metrics.jsonl"):
+        render(record)
+    assert sorted(path.name for path in folder.iterdir()) == [".gitkeep", "metrics.jsonl"]
+    assert (folder / "metrics.jsonl").read_text() == "mine"
+
+
 def test_a_full_disk_is_an_error_with_a_hint(record: RunRecord, render: Any, tmp_path: Path) -> None:
     """A file stands where the folder should be: the operating system says no."""
     (tmp_path / "submission_runs").write_text("in the way")

@@ -302,7 +302,7 @@ def test_any_word_as_an_override_gives_findings_or_a_spec(text: str, project: Pa
 @pytest.mark.parametrize(
     ("key", "value", "code"),
     [("model.path", "/kaggle/input/gemma", "S302"), ("model.path", "evalsets/items.jsonl", "S303"), ("eval_set", "https://example.org/x.jsonl", "S302"), ("eval_set", "evalsets\\items.jsonl", "S302"),
-     ("evidence.dir", "runspecs", "S316"), ("evidence.dir", ".git/x", "S304"), ("evidence.dir", "evalsets/items.jsonl/x", "S303"),
+     ("evidence.dir", "runspecs", "S316"), ("evidence.dir", ".git/x", "S304"), ("evidence.dir", "templates", "S304"), ("package.dir", "engine/x", "S304"), ("evidence.dir", "evalsets/items.jsonl/x", "S303"),
      ("package.dir", "submission_runs/good_v1/zips", "S316"), ("eval_set", "x" * 5000, "S303"), ("eval_set", "a\0b", "S303"), ("eval_set", "loop", "S303")],
 )  # fmt: skip
 def test_a_path_that_cannot_serve_is_refused(project: Path, key: str, value: str, code: str) -> None:

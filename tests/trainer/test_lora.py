@@ -212,6 +212,7 @@ def test_an_adapter_for_a_wider_base_says_both_shapes(tmp_path: Path) -> None:
 LORA = {"method": "lora", "lora_rank": 2, "lora_alpha": 4.0, "lora_dropout": 0.1, "learning_rate": 2e-2}
 
 
+@pytest.mark.slow
 def test_a_killed_lora_training_ends_the_same(make_job: Any, child: Any) -> None:
     """Only adapters are in the checkpoints; a SIGKILL later the result is byte-identical, dropout included."""
     whole, broken = make_job("whole", **LORA), make_job("broken", **LORA)

@@ -71,7 +71,10 @@ def close(one: Any, other: Any, atol: float) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol, rtol=0), one, other)
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+# Gemma 2 has everything the others have: both kinds of layers, both soft caps.
+@pytest.mark.parametrize(
+    "model_type", ["gemma2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gemma", "gemma3_text"))]
+)
 def test_gradients_do_not_depend_on_the_way(
     model_type: str, gradients: Callable[..., Any], few_logits: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +116,7 @@ def test_the_update_inside_the_backward_pass_is_the_same(
     close(*ends, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_masters_move_inside_the_backward_pass_too(make_args: Callable[..., Any], few_logits: None) -> None:
     """bfloat16 weights are the casts of their float32 masters, which move as those of the other method."""
     args = make_args(optimizer="adafactor", max_grad_norm=None, dtype="bfloat16", master_weights=True)
@@ -155,7 +159,7 @@ def test_inside_the_backward_pass_there_is_no_whole_gradient(make_args: Callable
     assert found["after_backward"].temp_size_in_bytes > 0.9 * weights
 
 
-@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("blocks", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_float16_products_serve_a_model_that_float16_cannot_hold(
     blocks: bool, make_args: Callable[..., Any], request: pytest.FixtureRequest
 ) -> None:

@@ -102,7 +102,7 @@ def _same(found: list[dict[str, Any]]) -> None:
         assert other["eval"] == pytest.approx(one["eval"], rel=1e-5)
 
 
-@pytest.mark.parametrize("attention", ["plain", "blocked"])
+@pytest.mark.parametrize("attention", [pytest.param("plain", marks=pytest.mark.slow), "blocked"])
 def test_a_mesh_trains_as_one_device(train: Any, attention: str) -> None:
     """Fsdp and tp together, with empty rows and other micro-batches: the losses of one device within 1e-5."""
     found = train(GEMMA, [None, (4, 2)], attention=attention, with_eval=False)
