@@ -56,9 +56,25 @@ def _print_reply(reply: Reply, as_json: bool) -> int:
     if reply.problems and not as_json:
         _print_problems(reply.problems)
     text = pretty_json(reply.document) if as_json else f"{reply.text}\n" if reply.text else ""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    _write(text)
     return reply.exit_code
+
+
+def _write(text: str) -> None:
+    """To standard output. Raises _Unwritable where it is closed or full; BrokenPipeError where nobody reads any more."""
+    try:
+        if sys.stdout is None:  # closed before we began
+            raise OSError("it is closed")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _Unwritable(error.strerror or str(error)) from error
+
+
+class _Unwritable(Exception):
+    """Standard output cannot be written."""
 
 
 def _print_problems(diagnostics: Sequence[Diagnostic]) -> None:
@@ -77,8 +93,7 @@ def _print_failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:
     from engine.log import redact_value
 
     rows = [diagnostic.as_json() for diagnostic in diagnostics]
-    sys.stdout.write(pretty_json(redact_value({"ok": False, "diagnostics": rows})))
-    sys.stdout.flush()
+    _write(pretty_json(redact_value({"ok": False, "diagnostics": rows})))
 
 
 def _log_folder() -> Path:
@@ -116,6 +131,17 @@ def _is_json(words: Sequence[str]) -> bool:
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if words is None else words)
+    try:
+        return _answered(words)
+    except _Unwritable as error:
+        if sys.stdout is not None:  # Python flushes it at exit, and would complain there once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_problems([Diagnostic("U133", f"the answer cannot be written to standard output: {error}")])
+        return 1
+
+
+def _answered(words: Sequence[str]) -> int:
+    """The answer, printed; an exception becomes an exit code."""
     as_json = _is_json(words)
     try:
         return _print_reply(answer(words), as_json)
@@ -129,6 +155,8 @@ def main(words: Sequence[str] | None = None) -> int:
         # Python flushes standard output at exit; a closed pipe would make it complain there once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE_EXIT_CODE
+    except _Unwritable:
+        raise
     except Exception as error:  # noqa: BLE001 - the one place where what nobody foresaw ends
         _print_failure([_internal(error, words)], as_json)
         return INTERNAL_ERROR_EXIT_CODE

@@ -27,6 +27,7 @@ from typing import Any
 
 from engine.assets import asset
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.log import redact
 from engine.spec.model import LaunchSpec, Spec
 
 RESUMABLE_EXIT_CODES = (7, 130)
@@ -102,7 +103,7 @@ def _findings(spec: Spec, launch: LaunchSpec) -> Iterator[Diagnostic]:
                 yield Diagnostic("L105", message, step.where, "write cluster: auto under its `with:`")
     for variable in launch.environment:
         name = variable.split("=", 1)[0]
-        if _SECRET_NAME.search(name):
+        if _SECRET_NAME.search(name) or redact(variable) != variable:
             yield Diagnostic("L104", f"{name} looks like a secret, and the job file would show its value",
                              _where(spec, "launch.environment"), f"take it out and write secrets: [{name}]")  # fmt: skip
 

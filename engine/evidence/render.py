@@ -8,7 +8,7 @@ template's file and line.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from engine.canonical import pretty_json
 from engine.errors import EvidenceIncomplete, InputInvalid, Where
 
 MAX_OUTPUT_CHARS = 4_000_000
+MAX_RANGE_ITEMS = 100_000  # of all ranges in one rendering
 # Where a reader should look for the value that a template missed.
 _MAKERS = {
     "primary_score": "score",
@@ -69,7 +70,8 @@ def _schema(name: str) -> dict[str, Any] | None:
     return schema
 
 
-def _render(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -> str:
+def _environment(file: str, template_dirs: Sequence[Path]) -> Any:
+    """Jinja in a sandbox, strict about names, and bounded in what it makes and counts."""
     import jinja2
     from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -96,9 +98,17 @@ def _render(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -
         lstrip_blocks=True,
         autoescape=False,  # the output is JSON and plain text, never HTML
     )
+    environment.globals["range"] = _counted_range(file)
     for filter_ in ("center", "indent", "wordwrap", "attr", "pprint", "xmlattr", "urlize"):
         del environment.filters[filter_]
+    return environment
+
+
+def _render(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -> str:
+    import jinja2
+
     file = f"{name}.j2"
+    environment = _environment(file, template_dirs)
     try:
         return _capped(environment.get_template(file), view, file)
     except jinja2.TemplateNotFound as error:
@@ -129,6 +139,23 @@ def _render(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -
         raise InputInvalid(
             "E104", f"the template cannot be rendered: {type(error).__name__}: {error}", where=_line(error, file)
         ) from None
+
+
+def _counted_range(file: str) -> Callable[..., range]:
+    """``range`` for one rendering: loops in loops of it would run for hours, and write nothing."""
+    left = MAX_RANGE_ITEMS
+
+    def counted(*bounds: int) -> range:
+        nonlocal left
+        found = range(*bounds)
+        left -= len(found)
+        if left < 0:
+            raise InputInvalid(
+                "E105", f"the template counts to more than {MAX_RANGE_ITEMS} in all, by range()", where=Where(file)
+            )
+        return found
+
+    return counted
 
 
 def _capped(template: Any, view: Mapping[str, Any], file: str) -> str:

@@ -116,6 +116,7 @@ TEMPLATES = {
     "syntax": ("one\n{% if %}", InputInvalid, "E104", "notes.txt.j2:2"),
     "range": ("{% for n in range(10000000) %}x{% endfor %}", RunspecError, "", ""),
     "endless": ("{% for a in range(9999) %}{% for b in range(9999) %}xxxxxxxxxx{% endfor %}{% endfor %}", InputInvalid, "E105", "more than"),
+    "silent": ("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", InputInvalid, "E105", "counts to"),
     "division": ("{{ 1 / 0 }}", InputInvalid, "E104", "ZeroDivisionError"),
 }  # fmt: skip
 

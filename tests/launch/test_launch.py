@@ -305,6 +305,9 @@ LACKS = "  --> runspecs/cluster.yaml\n"
         ("{scheduler: slurm, environment: [WANDB_API_KEY=abc]}", "gpu",
          "error[L104]: WANDB_API_KEY looks like a secret, and the job file would show its value\n" + LACKS +
          "   = help: take it out and write secrets: [WANDB_API_KEY]"),
+        ("{scheduler: slurm, environment: [X=hf_" + "ab" * 17 + "]}", "gpu",
+         "error[L104]: X looks like a secret, and the job file would show its value\n" + LACKS +
+         "   = help: take it out and write secrets: [X]"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(make_spec: MakeSpec, section: str | None, device: str, says: str) -> None:

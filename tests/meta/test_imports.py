@@ -60,7 +60,7 @@ LAW: Mapping[str, set[str]] = {
     | {"assets", "spec", "store", "data", "scoring", "trainer", "jobs", "child", "cluster", "extras", "hubfile"},
     "jobs": ISLAND | {"spec", "data"},
     # spec to job file: a pure function of the two
-    "launch": ISLAND | {"assets", "spec"},
+    "launch": ISLAND | {"assets", "spec", "log"},
     "cluster": ISLAND,
     "child": ISLAND | {"steps", "log"},
     "recording": ISLAND | {"plan", "record", "spec", "store"},
