@@ -41,7 +41,7 @@ class Instruments:
     def __init__(self, config: DecoderConfig, args: TrainArgs, lengths: Any, machine: Mapping[str, Any]) -> None:
         lora = LoraArgs(args.lora_rank, args.lora_alpha, targets=args.lora_targets) if args.method == "lora" else None
         self.flops_per_token = flops_per_token(config, visible_keys(lengths, config), lora)
-        self.peak = peak_of(machine["device_kind"], args.dtype)
+        self.peak = peak_of(machine["device_kind"], machine.get("matmul_dtype", args.dtype))
         self._devices, self._platform = len(machine["devices"]), machine["platform"]
         self._warm_up = True
 

@@ -59,6 +59,7 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping, peers: Pee
     """
     job = peers.agree("job", lambda: dict(job))
     args, machine = TrainArgs.of(job["args"]), device.describe(job["device"])
+    machine["matmul_dtype"] = chosen(args.matmul_dtype, args.dtype, jax.local_devices()[0]) or args.dtype
     check_watching(args)
     placement = Placement(mesh=args.mesh)
     model = load_model(job["model"], args.dtype, args.seed, emit, stopping, placement=placement)
@@ -274,7 +275,6 @@ class Training:
     def export(self, machine: Mapping[str, Any]) -> dict[str, Any]:
         """Write the results; returns the report."""
         seen = real_tokens(self.data.packed, self._order, self.train_step)
-        products = chosen(self.args.matmul_dtype, self.args.dtype, jax.local_devices()[0]) or self.args.dtype
         best = self.saver.best(trained(self.state)) if self.args.export == "best" else None
         state = self.state | (best.state if best else {})
         wanted = {"params": state["params"]} | ({"frozen": state["frozen"]} if self.args.lora_merge else {})
@@ -284,7 +284,6 @@ class Training:
         state |= weights
         facts = {
             **machine,
-            "matmul_dtype": products,
             "render": self.job["render"],
             "tokens_seen": seen,
             "base": self._base(),

@@ -185,6 +185,13 @@ def test_a_training_on_the_cpu_says_what_it_cannot_measure(
     assert not any("mfu" in row or "device_peak_bytes" in row for row in rows)
 
 
+def test_the_peak_is_that_of_what_is_multiplied(make_args: Callable[..., Any]) -> None:
+    """bfloat16 weights on a T4 are multiplied as float16, and measured against its 65 TFLOP/s."""
+    config, args = config_from_hf({"model_type": "gemma", **SIZES}), make_args(dtype="bfloat16")
+    assert Instruments(config, args, [8], {**T4, "matmul_dtype": "float16"}).peak.flops == 65e12
+    assert Instruments(config, args, [8], {**T4, "matmul_dtype": "bfloat16"}).peak.flops is None
+
+
 def test_one_step_is_nothing_but_warm_up(make_args: Callable[..., Any]) -> None:
     """Then there is no percentile and no MFU, and it is said why."""
     watch = Instruments(config_from_hf({"model_type": "gemma", **SIZES}), make_args(), [8], T4)
