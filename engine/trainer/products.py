@@ -38,12 +38,12 @@ def chosen(declared: str, dtype: str, device: Any) -> str | None:
     """
     if declared != "auto":
         return None if declared == dtype else declared
-    if dtype == "float32" or device.platform == "tpu":
+    if dtype == "float32":
         return None
-    capability = getattr(device, "compute_capability", None)
-    if device.platform == "cpu" or capability is None:
-        return "float32" if device.platform == "cpu" else None
-    major = int(str(capability).split(".", maxsplit=1)[0])
+    if device.platform == "cpu":
+        return "float32"
+    capability = getattr(device, "compute_capability", None)  # NVIDIA's GPUs have one
+    major = 8 if capability is None else int(str(capability).split(".", maxsplit=1)[0])
     if major >= 8:
         return None
     return "float16" if major == 7 else "float32"

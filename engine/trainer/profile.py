@@ -15,16 +15,14 @@ their rows are marked, and no percentile counts them. A process that goes on ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from engine.errors import InputInvalid
-
-Emit = Callable[[Mapping[str, Any]], None]
+from engine.trainer.process import Emit
 
 
 @dataclass(frozen=True, slots=True)

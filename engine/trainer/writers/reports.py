@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.trainer.process import Emit
 from engine.trainer.writers import RunFacts, Writer, open_writer
 
 MOST_WAITING = 10_000  # rows of some hundred bytes
@@ -28,7 +29,6 @@ MOST_CHARS = 300
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 Row = Mapping[str, Any]
-Emit = Callable[[Mapping[str, Any]], None]
 OpenWriter = Callable[[str, RunFacts], Writer]
 
 
