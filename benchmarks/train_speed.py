@@ -193,9 +193,9 @@ def raw_ours(model: Path, tokens: Any) -> Callable[[], tuple[float, list[float]]
     import numpy as np
 
     from engine.trainer.args import TrainArgs
-    from engine.trainer.device import Placement
     from engine.trainer.fitting import compile_fitting, limit_bytes
     from engine.trainer.loop import train
+    from engine.trainer.placement import Placement
     from engine.trainer.train_step import init_state
     from engine.trainer.weights import load_folder
 
@@ -307,7 +307,7 @@ def write_batches(model: Path, rows: Path, args: Row, out: Path) -> dict[str, fl
 
     train_args = TrainArgs.of(args)
     data = load_data(rows, Tokenizer.load(model), train_args, cache=out.parent / "cache", render="reasoning@v1")
-    order = DataOrder(data.packed.n_sequences, train_args.sequences_per_step(1), train_args.seed)
+    order = DataOrder(data.packed.n_sequences, train_args.batch(1).sequences, train_args.seed)
     steps, real, packed, padded = [], 0, 0, 0
     for train_step in range(1, train_args.num_train_steps + 1):
         batch = {name: array[0] for name, array in batch_at(data.packed, order, train_step, 1).items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -295,3 +297,17 @@ def test_light_commands_bring_no_framework(repository: Path, tmp_path: Path) -> 
     done = _python(COMMANDS, ",".join(sorted(TRAIN_ONLY)), json.dumps(commands), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "ok\n"
+
+
+def test_what_benchmarks_take_from_the_engine_is_there(repository: Path) -> None:
+    """They import inside their functions, and no type checker reads them: a name that moved would be missed for weeks."""
+    missing = []
+    for path in sorted((repository / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("engine"):
+                module = importlib.import_module(str(node.module))
+                for name in (f"{node.module}.{one.name}" for one in node.names):
+                    inside = hasattr(module, "__path__") and importlib.util.find_spec(name)
+                    there = hasattr(module, name.rpartition(".")[2]) or inside
+                    missing += [] if there else [f"{path.name}: {name}"]
+    assert missing == []
