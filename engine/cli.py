@@ -12,7 +12,9 @@ one JSON document with ``--json``), everything else on standard error, and the e
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -128,10 +130,19 @@ def _is_json(words: Sequence[str]) -> bool:
     return "--json" in before
 
 
+def _listen() -> None:
+    """SIGTERM and SIGHUP interrupt like Ctrl-C from the first moment, before a run has its own way to stop."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # what nohup ignores stays ignored
+                signal.signal(number, signal.default_int_handler)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if words is None else words)
     try:
+        _listen()
         return _answered(words)
     except _Unwritable as error:
         if sys.stdout is not None:  # Python flushes it at exit, and would complain there once more

@@ -113,45 +113,49 @@ class PlainConsole:
 
 
 class Tee:
-    """Several consoles as one: the display and the log of the run. Of none at all it is the silent one."""
+    """Several consoles as one: the display and the log of the run. Of none at all it is the silent one.
+
+    One that cannot be written any more (the terminal was closed, the disk is full) is told nothing further: that costs
+    the display, not the run.
+    """
 
     def __init__(self, *consoles: Console) -> None:
-        self.consoles = consoles
+        self.consoles = list(consoles)
+
+    def _each(self, call: Callable[[Console], None]) -> None:
+        for console in tuple(self.consoles):
+            try:
+                call(console)
+            except OSError:
+                self.consoles.remove(console)
 
     def step_started(self, planned: Any, index: int, total: int) -> None:
         """Pass on."""
-        for console in self.consoles:
-            console.step_started(planned, index, total)
+        self._each(lambda console: console.step_started(planned, index, total))
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Pass on."""
-        for console in self.consoles:
-            console.event(event)
+        self._each(lambda console: console.event(event))
 
     def note(self, text: str) -> None:
         """Pass on."""
-        for console in self.consoles:
-            console.note(text)
+        self._each(lambda console: console.note(text))
 
     def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, Any]) -> None:
         """Pass on."""
-        for console in self.consoles:
-            console.step_finished(step_id, seconds, facts)
+        self._each(lambda console: console.step_finished(step_id, seconds, facts))
 
     def step_skipped(self, step_id: str, reason: str) -> None:
         """Pass on."""
-        for console in self.consoles:
-            console.step_skipped(step_id, reason)
+        self._each(lambda console: console.step_skipped(step_id, reason))
 
     def finished(self, ran: Sequence[str], skipped: Sequence[str], seconds: float) -> None:
         """Pass on."""
-        for console in self.consoles:
-            console.finished(ran, skipped, seconds)
+        self._each(lambda console: console.finished(ran, skipped, seconds))
 
     def close(self) -> None:
         """Pass on."""
-        for console in self.consoles:
-            console.close()
+        self._each(lambda console: console.close())
 
 
 def make_console(*, quiet: bool = False, plain: bool = False, stream: TextIO | None = None) -> Console:

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal
 Severity = Literal["error", "warning"]
 
 INTERNAL_ERROR_EXIT_CODE = 3
+LONGEST_LINE = 160  # characters of a person's line that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +86,28 @@ def render(diagnostic: Diagnostic) -> str:
         number = f"{where.line:>2}"
         gutter = " " * len(number)
         # A tab moves the caret by the terminal's tab stop; one space each keeps the two lines aligned.
-        text = where.text.replace("\t", " ").rstrip()
+        text, column = _window(where.text.replace("\t", " ").rstrip(), where.column)
         lines += [f"{gutter} |", f"{number} | {text}"]
-        if where.column:
-            caret = "^" * max(1, min(where.width, len(text) - where.column + 1))
-            lines.append(f"{gutter} | {' ' * (where.column - 1)}{caret}")
+        if column:
+            caret = "^" * max(1, min(where.width, len(text) - column + 1))
+            lines.append(f"{gutter} | {' ' * (column - 1)}{caret}")
     for index, hint in enumerate((diagnostic.hint or "").splitlines()):
         lines.append(f"{gutter} = help: {hint}" if index == 0 else f"{gutter}         {hint}")
     return "\n".join(lines)
+
+
+def _window(text: str, column: int) -> tuple[str, int]:
+    """The part of a line around the caret, and the caret's column in it: a line of data may have any length.
+
+    >>> _window("x" * 400, 300)[1]
+    82
+    """
+    if len(text) <= LONGEST_LINE:
+        return text, column
+    begin = max(0, min(column - 1 - LONGEST_LINE // 2, len(text) - LONGEST_LINE))
+    end = begin + LONGEST_LINE
+    cut = "…" * (begin > 0)
+    return cut + text[begin:end] + "…" * (end < len(text)), column and column - begin + len(cut)
 
 
 class RunspecError(Exception):

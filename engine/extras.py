@@ -9,15 +9,34 @@ Nothing is imported to find out: importlib looks for the package on the path, me
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
 from engine.errors import InputInvalid
 
 # extra -> the modules without which it is of no use. pyproject.toml says what each extra installs.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("jax", "flax", "optax", "orbax", "transformers", "tokenizers", "safetensors"),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
+    "trackio": ("trackio",),
 }
 _DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
+
+
+def extras_of(args: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
+    """What the arguments of a step ask for besides: a schema says ``extras: {value: extra}`` of a key.
+
+    >>> extras_of({"report_to": ["wandb"]}, {"properties": {"report_to": {"extras": {"wandb": "wandb"}}}})
+    ['wandb']
+    """
+    found = []
+    for key, entry in schema.get("properties", {}).items():
+        if isinstance(entry, Mapping) and "extras" in entry:
+            value, extras = args.get(key), entry["extras"]
+            found += [extras[one] for one in (value if isinstance(value, list | tuple) else [value]) if one in extras]
+    return found
 
 
 def missing_modules(extra: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from engine.assets import asset
 from engine.canonical import digest_file, digest_json, digest_tree
 from engine.errors import Diagnostic, VerificationFailed
-from engine.evidence import Verification, check_owner, package, record_dump, render_evidence, verify
+from engine.evidence import Verification, check_owner, check_templates, package, record_dump, render_evidence, verify
 from engine.plan import relative
 from engine.record import Journal, RunRecord
 from engine.spec.model import Spec
@@ -42,6 +42,7 @@ def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[
     identity = evidence_identity(spec, record)
     done = _already_done(spec, journal, identity)
     if done is not None:
+        _stands_again(journal)
         return done
     evidence_dir = write_evidence(spec, record)
     note(f"evidence in {relative(evidence_dir, spec.root)}/")
@@ -66,6 +67,11 @@ def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[
 def check_targets(spec: Spec) -> None:
     """Before the first step: the evidence folder must not be another run's (E108). Hours later would be too late."""
     check_owner(spec.run_version, spec.resolve(spec.evidence.dir))
+
+
+def check_templates_of(spec: Spec) -> None:
+    """Before the first step that runs: every evidence file has a template (E104, E106)."""
+    check_templates(spec.evidence.files, template_dirs(spec.root))
 
 
 def write_evidence(spec: Spec, record: RunRecord) -> Path:
@@ -105,6 +111,13 @@ def evidence_identity(spec: Spec, record: RunRecord) -> str:
     }
     targets = [spec.evidence.dir, list(spec.evidence.files), spec.package.dir, spec.package.name]
     return digest_json({"record": record_dump(record), "templates": templates, "targets": targets})
+
+
+def _stands_again(journal: Journal) -> None:
+    """After an attempt that failed or was stopped, the journal's last word is that the evidence is verified still."""
+    verified = journal.last("verified")
+    if verified is not None and journal.events[-1] is not verified:
+        journal.append("verified", **{key: verified[key] for key in verified.keys() - {"seq", "time", "event"}})
 
 
 def _already_done(spec: Spec, journal: Journal, identity: str) -> Finish | None:

@@ -22,6 +22,7 @@ import functools
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -116,10 +117,20 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
+def _structlog() -> Any:
+    """The module. Signals wait meanwhile: their handlers write lines too, and would find it half imported."""
+    waiting = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
+    try:
+        import structlog
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return structlog
+
+
 def jsonl_logger(stream: TextIO, **bound: Any) -> Any:
     """A structlog logger that writes one redacted JSON object a line: time (UTC), level, event, facts."""
-    import structlog
-
+    structlog = _structlog()
     return structlog.wrap_logger(
         structlog.WriteLogger(stream),
         processors=[

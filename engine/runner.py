@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.errors import Interrupted, RunFailed, RunspecError
-from engine.finish import Finish, check_targets, finish_run
-from engine.plan import Plan, PlannedStep, Selection, make_plan, plan_step, sources
+from engine.finish import Finish, check_targets, check_templates_of, finish_run
+from engine.plan import Plan, PlannedStep, Selection, make_plan, plan_step, relative, sources
 from engine.provenance import environment
 from engine.record import Journal, RunRecord, journal_path, now
 from engine.recording import make_record
@@ -58,7 +58,7 @@ class Outcome:
 
 
 class Stop:
-    """Set by the first Ctrl-C or SIGTERM; the second one raises KeyboardInterrupt at once."""
+    """Set by the first Ctrl-C, SIGTERM or SIGHUP; the second one raises KeyboardInterrupt at once."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._asked, self._note = threading.Event(), note
@@ -75,16 +75,20 @@ class Stop:
         self._note("stopping: the step saves what it has (once more to stop at once)")
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Those that ask to stop: but what ``nohup`` has told the process to ignore stays ignored."""
+    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in asking if signal.getsignal(number) != signal.SIG_IGN]
+
+
 @contextmanager
 def stop_on_signals(note: Callable[[str], None]) -> Iterator[Stop]:
-    """Listen to SIGINT and SIGTERM while a run goes on (in the main thread; elsewhere only a flag)."""
-    import structlog  # noqa: F401 - the handler speaks through it, and must not find it half imported
-
+    """Listen to SIGINT, SIGTERM and SIGHUP while a run goes on (in the main thread; elsewhere only a flag)."""
     stop = Stop(note)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop.ask) for number in stop_signals()}
     try:
         yield stop
     finally:
@@ -137,6 +141,8 @@ class _Run:
         """Every step in order: skipped, or run and published."""
         plan = make_plan(self.spec, self.handlers, self.store, self.selection)
         self._refuse_impossible(plan)
+        if not self.selection.partial and any(entry.action == "run" for entry in plan.steps):
+            check_templates_of(self.spec)
         total = len(self.spec.steps)
         for index, step in enumerate(self.spec.steps, start=1):
             planned = plan_step(self.spec, step, self.handlers, self.store, self.made, self.selection)
@@ -264,7 +270,7 @@ class _Run:
                 raise RunFailed(
                     "R105",
                     f'the {artifact.type} made by step "{maker}" has been changed on disk: {", ".join(damaged)}',
-                    hint=f"make it again: runspec run {self.spec.path.name} --force {maker}",
+                    hint=f"make it again: runspec run {relative(self.spec.path, self.spec.root)} --force {maker}",
                 )
 
     def _failed(self, planned: PlannedStep, error: BaseException) -> RunspecError:

@@ -53,10 +53,17 @@ def _state(root: Path, run_version: str, events: Sequence[Mapping[str, Any]]) ->
 
 
 def _steps_of(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The newest word of the journal on each step, in the order in which they were first seen."""
+    """The newest word of the journal on each step, in the order in which they were first seen.
+
+    Verified evidence stands on what each step has published: an attempt that failed before is over then.
+    """
     found: dict[str, dict[str, Any]] = {}
+    published: dict[str, dict[str, Any]] = {}
     for event in events:
         name = str(event["event"])
+        if name == "verified":
+            for id_, word in published.items():
+                found[id_] |= word
         if not name.startswith("step_"):
             continue
         row = found.setdefault(str(event["id"]), {"id": event["id"]})
@@ -64,6 +71,7 @@ def _steps_of(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         row.setdefault("uses", event.get("uses"))
         if "type" in event:  # published or taken over: a later failure leaves that artifact as it is
             row |= {key: event[key] for key in ("uses", "fingerprint", "type", "path")}
+            published[str(event["id"])] = {"state": row["state"], "time": row["time"]}
     return list(found.values())
 
 

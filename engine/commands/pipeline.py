@@ -26,7 +26,7 @@ def validate(arguments: Namespace) -> Reply:
     from engine.spec import check_spec
 
     kinds = known_kinds()
-    found = {path: check_spec(Path(path), **kinds) for path in dict.fromkeys(arguments.spec)}
+    found = {path: check_spec(Path(path), arguments.overrides, **kinds) for path in dict.fromkeys(arguments.spec)}
     every = [diagnostic for diagnostics in found.values() for diagnostic in diagnostics] + plugin_warnings()
     ok = not any(diagnostic.severity == "error" for diagnostic in every)
     lines = [f"{path}: {_verdict(diagnostics)}" for path, diagnostics in found.items()]
@@ -156,17 +156,20 @@ def _console(arguments: Namespace, spec: Spec) -> Iterator[Console]:
 
 def _require_extras(spec: Spec, handlers: Mapping[str, Handler], selection: Any) -> None:
     """X101 before the first step runs, not after an hour. A plan is made only where something is missing."""
-    from engine.extras import missing_modules, require
+    from engine.extras import extras_of, missing_modules, require
 
-    needed = {handlers[step.uses].needs_extra for step in spec.steps} - {None}
-    if not any(missing_modules(extra) for extra in needed if extra):
+    needed = {
+        step.id: [extra for extra in (handler.needs_extra, *extras_of(step.args, handler.schema)) if extra]
+        for step in spec.steps
+        for handler in [handlers[step.uses]]
+    }
+    if not any(missing_modules(extra) for extras in needed.values() for extra in extras):
         return
     from engine.plan import make_plan
     from engine.store import Store
 
     for entry in make_plan(spec, handlers, Store(spec.root), selection).steps:
-        extra = entry.handler.needs_extra
-        if entry.action == "run" and extra:
+        for extra in needed[entry.step.id] if entry.action == "run" else ():
             require(extra, f'step "{entry.step.id}" ({entry.step.uses})')
 
 

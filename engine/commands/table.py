@@ -30,7 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("doctor", "says what this machine has, what is missing, and what to type", "start:doctor",
             (Argument("--no-devices", "do not start JAX to look for accelerators"),), group=_START),
     Command("validate", "reports every error of the run-specs in one go", "pipeline:validate",
-            (Argument("SPEC", "one or more run-specs", count="some"),), group=_RUN),
+            (Argument("SPEC", "one or more run-specs", count="some"), OVERRIDES), group=_RUN),
     Command("plan", "shows what would run or be skipped and why, and the price: memory, time, disk",
             "pipeline:plan",
             (SPEC, OVERRIDES, TARGET,

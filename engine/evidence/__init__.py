@@ -10,7 +10,18 @@ is rendered or checked.
 
 from engine.evidence.archive import package
 from engine.evidence.folder import check_owner, render_evidence
+from engine.evidence.render import check_templates
 from engine.evidence.verify import Check, Verification, verify
 from engine.evidence.view import make_view, record_dump
 
-__all__ = ["Check", "Verification", "check_owner", "make_view", "package", "record_dump", "render_evidence", "verify"]
+__all__ = [
+    "Check",
+    "Verification",
+    "check_owner",
+    "check_templates",
+    "make_view",
+    "package",
+    "record_dump",
+    "render_evidence",
+    "verify",
+]

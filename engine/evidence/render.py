@@ -104,23 +104,46 @@ def _environment(file: str, template_dirs: Sequence[Path]) -> Any:
     return environment
 
 
+def check_templates(names: Sequence[str], template_dirs: Sequence[Path]) -> None:
+    """Every evidence file has a template that is Jinja. Raises InputInvalid (E104, E106), before hours of work."""
+    for name in names:
+        _template(name, template_dirs)
+
+
+def _template(name: str, template_dirs: Sequence[Path]) -> Any:
+    import jinja2
+
+    file = f"{name}.j2"
+    try:
+        return _environment(file, template_dirs).get_template(file)
+    except (jinja2.TemplateNotFound, jinja2.TemplateSyntaxError) as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Any) -> InputInvalid:
+    """No such template, or one that is not Jinja: the evidence file's own, or what it includes."""
+    import jinja2
+
+    file = f"{name}.j2"
+    if isinstance(error, jinja2.TemplateNotFound):
+        return InputInvalid(
+            "E106",
+            f"there is no template {error.name} for the evidence file {name}",
+            hint=f"put one at {_place(str(error.name))} in the project, or take {name} out of evidence.files",
+        )
+    return InputInvalid(
+        "E104", f"the template is not Jinja: {error.message}", where=Where(_place(error.name or file), error.lineno)
+    )
+
+
 def _render(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -> str:
     import jinja2
 
     file = f"{name}.j2"
-    environment = _environment(file, template_dirs)
     try:
-        return _capped(environment.get_template(file), view, file)
-    except jinja2.TemplateNotFound as error:
-        raise InputInvalid(
-            "E106",
-            f"there is no template {error.name} for the evidence file {name}",
-            hint=f"put one at templates/{file} in the project, or take {name} out of evidence.files",
-        ) from None
-    except jinja2.TemplateSyntaxError as error:
-        raise InputInvalid(
-            "E104", f"the template is not Jinja: {error.message}", where=Where(error.name or file, error.lineno)
-        ) from None
+        return _capped(_template(name, template_dirs), view, file)
+    except (jinja2.TemplateNotFound, jinja2.TemplateSyntaxError) as error:  # of what the template includes
+        raise _unreadable(name, error) from None
     except jinja2.exceptions.SecurityError as error:
         raise InputInvalid(
             "E103",
@@ -151,7 +174,9 @@ def _counted_range(file: str) -> Callable[..., range]:
         left -= len(found)
         if left < 0:
             raise InputInvalid(
-                "E105", f"the template counts to more than {MAX_RANGE_ITEMS} in all, by range()", where=Where(file)
+                "E105",
+                f"the template counts to more than {MAX_RANGE_ITEMS} in all, by range()",
+                where=Where(_place(file)),
             )
         return found
 
@@ -164,7 +189,7 @@ def _capped(template: Any, view: Mapping[str, Any], file: str) -> str:
         size += len(part)
         if size > MAX_OUTPUT_CHARS:
             raise InputInvalid(
-                "E105", f"the template renders more than {MAX_OUTPUT_CHARS} characters", where=Where(file)
+                "E105", f"the template renders more than {MAX_OUTPUT_CHARS} characters", where=Where(_place(file))
             )
         parts.append(part)
     return "".join(parts)
@@ -178,7 +203,12 @@ def _line(error: BaseException, file: str) -> Where:
         if name.endswith(".j2"):
             file, line = Path(name).name, trace.tb_lineno
         trace = trace.tb_next
-    return Where(file, line)
+    return Where(_place(file), line)
+
+
+def _place(file: str) -> str:
+    """Where a template lies: in the project, or beside the engine where the project has none of its name."""
+    return f"templates/{file}"
 
 
 def _maker_hint(message: str, view: Mapping[str, Any]) -> str:

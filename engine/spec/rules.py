@@ -2,9 +2,12 @@
 
     below: other            this number lies below that one        (warmup_steps, num_train_steps)
     atMost: other           this number is that one or less        (seq_len, model.config.max_position_embeddings)
+    endsBy: [first, last]   this many from that first one on end with that last one or before (profile.steps)
+    holds: […]              this list has all of these in it (evidence.files)
     watches: true           no result depends on it: no part of a fingerprint (engine.plan)
     divides: other          that number is a multiple of this one  (num_key_value_heads, num_attention_heads)
     onlyWith: {other: […]}  writing this key makes sense only where the other one has one of these values
+    onlyWithAny: {other: […]}  the same, but one of several other keys is enough
     onlyAbove: {other: 0}   writing this key makes sense only where the other one is above that number
     neededWith: {other: […]}  this key must be written there
     asks: {value: {other: […]}}  this key may have that value only where the other one has one of these
@@ -24,7 +27,7 @@ from typing import Any
 
 from engine.spec.findings import Case, said, suggestion
 from engine.spec.kinds import Schema, base_schema, properties
-from engine.spec.nodes import Mapping, Node, Path, Scalar, plain
+from engine.spec.nodes import Items, Mapping, Node, Path, Scalar, plain
 from engine.spec.words import described, example_line, listing, number_text
 
 ABOVE = "../"
@@ -103,6 +106,28 @@ def _at_most(key: str, node: Node, entry: Schema, path: Path, case: Case) -> Non
         case.findings.error("S314", message, path, node.place, f"lower {key}, or raise {named}")
 
 
+def _ends_by(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    start, end = entry["endsBy"]
+    first, last, count = _number(start, path, case), _number(end, path, case), _value(node)
+    if first is None or last is None or count is None or first > last or first + count - 1 <= last:
+        return  # a first one beyond the last is atMost's to say
+    named = end.removeprefix(ABOVE)
+    message = (
+        f"{start} {number_text(first)} and {key} {number_text(count)} end with {number_text(first + count - 1)}, "
+        f"and {named} is {number_text(last)}"
+    )
+    hint = f"{key}: {number_text(last - first + 1)} would end there"
+    case.findings.error("S314", message, path, node.place, hint)
+
+
+def _holds(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    there = plain(node) if isinstance(node, Items) else []
+    missing = [name for name in entry["holds"] if name not in there]
+    if missing:
+        message = f"{key} leaves out {', '.join(missing)}, and no evidence passes `runspec verify` without"
+        case.findings.error("S318", message, path, node.place, f"add {', '.join(missing)}, or leave {key} out")
+
+
 def _divides(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
     other, value = _number(entry["divides"], path, case), _value(node)
     if other is not None and value and other % value:
@@ -161,6 +186,18 @@ def _only_with(key: str, node: Node, entry: Schema, path: Path, case: Case) -> N
             case.findings.error("S307", message, path, case.key_place(*path), f"remove it, or write {listed}")
 
 
+def _only_with_any(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    if isinstance(node, Scalar) and node.value is None:
+        return
+    conditions = list(_conditions(entry["onlyWithAny"], path, case))
+    if len(conditions) < len(entry["onlyWithAny"]) or any(value in allowed for _, allowed, value in conditions):
+        return
+    listed = listing([f"{other}: {described(one)}" for other, allowed, _ in conditions for one in allowed])
+    now = ", ".join(f"{other}: {described(value)}" for other, _, value in conditions)
+    message = f"{key} has a meaning with {listed} only; here it is {now}"
+    case.findings.error("S307", message, path, case.key_place(*path), f"remove it, or write {listed}")
+
+
 def _asks(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
     said_value = node.value if isinstance(node, Scalar) else None
     for other, allowed, value in _conditions(entry["asks"].get(said_value, {}), path, case):
@@ -214,6 +251,6 @@ def _names(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
 
 _RULES: dict[str, Callable[[str, Node, Schema, Path, Case], None]] = {
     "below": _below, "atMost": _at_most, "divides": _divides, "isMultipleOf": _is_multiple, "multiples": _multiples,
-    "usual": _usual, "onlyWith": _only_with,
+    "endsBy": _ends_by, "holds": _holds, "usual": _usual, "onlyWith": _only_with, "onlyWithAny": _only_with_any,
     "asks": _asks, "onlyAbove": _only_above, "names": _names,
 }  # fmt: skip

@@ -11,6 +11,7 @@ group ``runspec.steps``. CONTRIBUTING has the playbook.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -151,8 +152,9 @@ class FunctionHandler:
         return self.function(ctx)
 
 
+@functools.cache
 def installed_version(distribution: str) -> str:
-    """The version of an installed distribution, or the word ``absent``."""
+    """The version of an installed distribution, or the word ``absent``; read once in a process."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

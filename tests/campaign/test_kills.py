@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,20 @@ def test_a_second_run_does_nothing_and_leaves_everything_byte_identical(small: A
     before = _bytes(project.root)
     project.finish()
     assert _bytes(project.root) == before
+
+
+def test_a_run_with_nothing_to_do_imports_nothing_heavy(small: Any) -> None:
+    """No framework and no logger: it has nothing to log (`benchmarks/startup.py` measures what that is worth)."""
+    project, _ = small
+    script = (
+        "import sys\nfrom engine.cli import main\ncode = main(sys.argv[1:])\n"
+        "print(code, *sorted({'jax', 'numpy', 'rich', 'structlog', 'jinja2', 'jsonschema'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", "runspecs/spec.yaml", "--json", *project.overrides],
+        cwd=project.root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "0"
 
 
 def _bytes(root: Path) -> dict[str, bytes]:

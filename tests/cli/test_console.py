@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from types import SimpleNamespace
@@ -193,6 +194,20 @@ def test_tee_passes_everything_on():
     first, second, clock = io.StringIO(), io.StringIO(), Clock()
     play(Tee(PlainConsole(first, clock), PlainConsole(second, clock)), clock)
     assert first.getvalue() == second.getvalue() == GOLDEN
+
+
+def test_a_display_that_cannot_be_written_costs_the_display_only():
+    """A terminal that was closed: the log beside it hears everything, and nothing is raised."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    log, clock = io.StringIO(), Clock()
+    tee = Tee(PlainConsole(Closed(), clock), PlainConsole(log, clock))
+    play(tee, clock)
+    tee.close()
+    assert log.getvalue() == GOLDEN
 
 
 @pytest.mark.parametrize(

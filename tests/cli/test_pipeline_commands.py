@@ -200,6 +200,18 @@ def test_a_step_without_its_extra_stops_before_the_first_step(runspec, toy, monk
     assert not (toy / ".runspec" / "runs").exists()
 
 
+def test_an_argument_that_needs_an_extra_stops_before_the_first_step(runspec, toy, monkeypatch):
+    """`extras` in a step's schema: a value that needs a library of its own says so before an hour has passed."""
+    import dataclasses
+
+    schema = {"type": "object", "properties": {"mood": {"extras": {"logged": "wandb"}}}}
+    monkeypatch.setitem(extras.EXTRAS, "wandb", ("surely_not_installed",))
+    monkeypatch.setitem(HANDLERS, "grow", dataclasses.replace(HANDLERS["grow"], schema=schema))
+    done = runspec("run", "toy.yaml", "grow.mood=logged")
+    assert (done.code, "X101" in done.err, "'runspec-engine[wandb]'" in done.err) == (2, True, True)
+    assert runspec("run", "toy.yaml", "grow.mood=quiet").code == 0
+
+
 def test_what_is_done_needs_no_extra(runspec, toy, monkeypatch):
     """With every step published a reviewer without JAX may still type `runspec run`."""
     import dataclasses
@@ -229,6 +241,22 @@ def test_status_show_explain_and_logs_of_a_run(runspec, toy):
     events = runspec("logs", "--json").document["events"]
     assert events[0]["event"] == "run_started"
     assert "growing" in runspec("logs", "toy_v1", "--tail", "6").out
+
+
+def test_status_after_a_failed_attempt_says_what_holds(runspec, toy):
+    """Steps of verified evidence are finished, whatever failed before; a later failure is said."""
+    from engine.commands.look import _steps_of
+
+    def row(event: str, time: int, **facts: str) -> dict[str, Any]:
+        return {"event": event, "time": time, **facts}
+
+    made = {"uses": "grow", "fingerprint": "f", "type": "apple", "path": "p"}
+    story = [
+        row("step_finished", 1, id="grow", **made), row("verified", 2),
+        row("step_started", 3, id="grow", uses="grow"), row("step_failed", 4, id="grow"),
+    ]  # fmt: skip
+    assert [(step["state"], step["time"]) for step in _steps_of(story)] == [("failed", 4)]
+    assert [(step["state"], step["time"]) for step in _steps_of([*story, row("verified", 5)])] == [("finished", 1)]
 
 
 def test_looking_before_the_first_run(runspec, toy):
@@ -262,8 +290,9 @@ def test_a_wrong_target_is_explained(runspec, toy):
     assert runspec("plan", "toy.yaml", "--target", "kaggle-t5").code == 2
 
 
-def test_ctrl_c_of_a_real_process_is_130(tmp_path):
-    """SIGINT while a command works ends in 130 and one sentence, no traceback."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_of_a_real_process_is_130(tmp_path, number):
+    """SIGINT, SIGTERM or SIGHUP while a command works ends in 130 and one sentence, no traceback."""
     script = (
         "import sys, time\n"
         "import engine.commands.start as start\n"
@@ -277,7 +306,7 @@ def test_ctrl_c_of_a_real_process_is_130(tmp_path):
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         _, stderr = child.communicate(timeout=30)
     assert child.returncode == 130
     assert stderr == "error[U130]: interrupted\n"

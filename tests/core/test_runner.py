@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import signal
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import Interrupted, LockBusy, RunFailed
+from engine.errors import InputInvalid, Interrupted, LockBusy, RunFailed
 from engine.plan import Selection
 from engine.record import journal_path, read_journal
 from engine.runner import execute
@@ -67,7 +68,7 @@ def test_work_is_gone_on_with_after_a_change_that_makes_no_difference(
     assert run(make_spec(("grow", "grow", {"keep": 3, "seed": 2})), kinds, console) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
     make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any, number: int
 ) -> None:
@@ -84,6 +85,31 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
     assert caught.value.exit_code == 130
     assert events(spec)[-1] == "run_interrupted"
     assert run(spec, kinds, console) == ["press"]
+
+
+def test_what_nohup_ignores_stays_ignored(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
+) -> None:
+    """A terminal that is closed stops a run, but not one that was begun with nohup."""
+    spec = make_spec(GROW, PRESS)
+    hung_up = make_handler("grow", (), "apple", hook=lambda ctx: os.kill(os.getpid(), signal.SIGHUP))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(spec, {**kinds, "grow": hung_up}, console) == ["grow", "press"]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_missing_template_is_found_before_the_first_step(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    """E106 at once, not after the training."""
+    spec = make_spec(GROW, PRESS)
+    files = (*spec.evidence.files, "notes.txt")
+    spec = dataclasses.replace(spec, evidence=dataclasses.replace(spec.evidence, files=files))
+    with pytest.raises(InputInvalid, match="no template notes"):
+        execute(spec, kinds, console=console, command="runspec run toy.yaml")
+    assert events(spec) == []
 
 
 def test_a_step_that_does_not_notice_is_stopped_before_the_next_one(

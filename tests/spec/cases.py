@@ -57,6 +57,17 @@ CHANGES: dict[str, list[Change]] = {
     "home_of_hidden_size": [("init: random", "init: random\n  hidden_size: 3")],
     "home_of_needs_in_with": [("num_train_steps: 10", "num_train_steps: 10\n      needs: [dataset]")],
     "profile_beyond_the_end": [("num_train_steps: 10", "num_train_steps: 10\n      profile: {start: 20, steps: 3}")],
+    "profile_window_beyond_the_end": [
+        ("num_train_steps: 10", "num_train_steps: 10\n      profile: {start: 9, steps: 3}")
+    ],
+    "formats_of_no_weights": [
+        ("num_train_steps: 10", "num_train_steps: 10\n      method: lora\n      export_formats: [flax_msgpack]")
+    ],
+    "fsdp_above_the_batch": [
+        ("num_train_steps: 10", "num_train_steps: 10\n      global_batch_size: 4\n      mesh: {fsdp: 8}")
+    ],
+    "evidence_without_a_file": [("  dir: submission", "  files: [run_manifest.json, notes.md]\n  dir: submission")],
+    "a_very_long_line": [("id: runspec/tiny", "id: '" + "x" * 4000 + " {'")],
     "report_to_nobody": [("num_train_steps: 10", "num_train_steps: 10\n      report_to: [tensorbord]")],
     "missing_version": [("version: 1\n", "")],
     "missing_model": [(GOOD[GOOD.index("model:") : GOOD.index("dataset:")], "")],

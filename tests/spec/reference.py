@@ -61,10 +61,14 @@ Beside draft-07, a step's schema may carry these words; editors ignore them, the
 | `patternHint`, `enumHint` | what to write instead, where a `pattern` or `enum` refuses |
 | `alsoCalled` | names of other tools, answered with "here it is called …" |
 | `below`, `atMost` | the number lies below, or is at most, that of another key |
+| `endsBy` | `[first, last]`: so many from that first one on end with that last one, or before |
+| `holds` | the list has all of these in it |
+| `extras` | `{value: extra}`: with this value the step needs that extra of the distribution |
 | `divides` | the other key's number is a multiple of this one |
 | `isMultipleOf` | this number is a multiple of the other key's |
 | `multiples` | `{one: other}`: where the key is written, one is a multiple of the other |
 | `onlyWith` | `{other: [values]}`: writing the key makes sense there only |
+| `onlyWithAny` | the same, where one of several other keys is enough |
 | `onlyAbove` | `{other: number}`: writing the key makes sense only where the other is above it |
 | `neededWith` | `{other: [values]}`: the key must be written there |
 | `usual` | `[low, high]`: outside is a warning |
@@ -131,11 +135,19 @@ def _limits(entry: Mapping[str, Any]) -> str:
     bounds = limits({key: value for key, value in entry.items() if key != "unit"})
     more = [f"below `{entry['below']}`"] if "below" in entry else []
     more += [f"at most `{entry['atMost'].removeprefix('../')}`"] if "atMost" in entry else []
+    more += (
+        [f"`{entry['endsBy'][0]}` + this ends by `{entry['endsBy'][1].removeprefix('../')}`"]
+        if "endsBy" in entry
+        else []
+    )
+    more += [f"with {', '.join(f'`{name}`' for name in entry['holds'])}"] if "holds" in entry else []
     more += [f"divides `{entry['divides']}`"] if "divides" in entry else []
     more += [f"a multiple of `{entry['isMultipleOf']}`"] if "isMultipleOf" in entry else []
     more += [f"`{one}` a multiple of `{other}`" for one, other in entry.get("multiples", {}).items()]
     for word, say in (("onlyWith", "only with"), ("neededWith", "needed with")):
         more += [f"{say} `{key}: {' or '.join(map(_shown, values))}`" for key, values in entry.get(word, {}).items()]
+    either = [f"`{key}: {_shown(one)}`" for key, values in entry.get("onlyWithAny", {}).items() for one in values]
+    more += [f"only with {' or '.join(either)}"] if either else []
     more += [f"only with `{key}` above {low:g}" for key, low in entry.get("onlyAbove", {}).items()]
     return "; ".join([part for part in (entry.get("unit", ""), bounds) if part] + more) or "–"
 
