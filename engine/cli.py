@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engine import __version__
@@ -83,8 +84,16 @@ def _print_problems(diagnostics: Sequence[Diagnostic]) -> None:
     """Errors and warnings as text on standard error; a person's own line may hold a secret."""
     from engine.log import redact
 
-    text = "\n\n".join(render(diagnostic) for diagnostic in diagnostics)
+    text = "\n\n".join(render(_from_here(diagnostic)) for diagnostic in diagnostics)
     sys.stderr.write(redact(text) + "\n")
+
+
+def _from_here(diagnostic: Diagnostic) -> Diagnostic:
+    """With the file as a person in this folder would type it."""
+    where = diagnostic.where
+    if where is None or not Path(where.file).is_relative_to(Path.cwd()):
+        return diagnostic
+    return replace(diagnostic, where=replace(where, file=str(Path(where.file).relative_to(Path.cwd()))))
 
 
 def _print_failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:

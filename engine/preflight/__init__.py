@@ -39,7 +39,8 @@ __all__ = ["TARGETS", "price", "shardings", "target_named"]
 TIME_UNKNOWN = "not estimated: the speed of the target has not been measured"
 ASSUMES_FULL_ROWS = "every row is full and all of it but the first token is trained: the most a step can take"
 ASSUMES = (
-    "every device holds the whole model and per_device_batch_size rows; layers are recomputed in the backward pass"
+    "weights, gradients and statistics are cut over the devices, each place of fsdp has per_device_batch_size rows, and "
+    "layers are recomputed in the backward pass"
 )
 
 
@@ -63,6 +64,7 @@ def price(
 ) -> dict[str, Any]:
     """``{"memory": …, "time": …, "disk": …}`` of the most expensive training step of the spec.
 
+    Raises InputInvalid U116 for an unknown target, U134 for a mesh that a named one has no devices for.
     With ``exact`` the target's compiler is asked, unless it was before; ``exact`` is called with a line for the
     person while it works. Without, an answer that was kept serves, and otherwise the estimate.
     """
@@ -78,6 +80,9 @@ def price(
             "time": {"seconds": None, "reason": TIME_UNKNOWN},
             "disk": _disk(spec.root, machine, None, reason),
         }
+    if target is not None:
+        for args in known:
+            _check_mesh(args.get("mesh") or {}, machine)
     terms = max(
         (training_bytes(config, args, machine.devices) for args in known), key=lambda found: sum(found.values())
     )
@@ -93,6 +98,19 @@ def price(
         "time": {"seconds": None, "reason": TIME_UNKNOWN},
         "disk": _disk(spec.root, machine, needed, None),
     }
+
+
+def _check_mesh(mesh: Mapping[str, Any], machine: Target) -> None:
+    """Raises InputInvalid U134, as the trainer would T164 there. This machine's devices are not asked for: that needs JAX."""
+    tp, fsdp = mesh.get("tp") or 1, mesh.get("fsdp")
+    places = tp if fsdp is None else fsdp * tp
+    if machine.devices % places == 0 if fsdp is None else machine.devices == places:
+        return
+    asked = f"takes devices by {tp}" if fsdp is None else f"has {places} places"
+    shown = ", ".join(f"{axis}: {size}" for axis, size in (("fsdp", fsdp), ("tp", tp)) if size is not None)
+    has = f"{machine.devices} device{'s' * (machine.devices != 1)}"
+    hint = f"tp: a divisor of {machine.devices}; without fsdp it is all that tp leaves"
+    raise InputInvalid("U134", f"the mesh {{{shown}}} {asked}, and {machine.name} has {has}", hint=hint)
 
 
 def shardings(spec: Spec, handlers: Mapping[str, Any], target: str | None = None) -> dict[str, dict[str, Any]]:

@@ -6,19 +6,22 @@ bytes, term by term. No JAX; the compilers will give exact answers later.
     >>> param_count(KNOWN_CONFIGS["google/gemma-2b"])
     2506172416
 
-The terms of the peak, in bytes (w = bytes of the dtype, P parameters, M = B*T tokens of one micro-batch):
+The terms of the peak on one of n devices, in bytes (w = bytes of the dtype, P parameters, B rows of one micro-batch on
+one place, M = B*T tokens of it; tp cuts N, K and F):
 
-    weights       P w
-    optimizer     AdamW 8 P; Adafactor 4 (rows + columns) of each matrix, 4 n of each vector
-    accumulated   P w where gradients of several micro-batches are summed, else 0
+    weights       P w / n
+    optimizer     AdamW 8 P / n; Adafactor 4 (rows + columns) of each matrix, 4 n of each vector, over n
+    accumulated   P w / n where gradients of several micro-batches are summed, else 0
     layer_inputs  L M D w: what is kept for the backward pass, in which each layer is recomputed
     backward      the larger of its two ends:
-                  at the logits  3 V 4 min(M, 1024) + V D w: logits, softmax, gradient of one chunk; embedding
-                  at the layers  P w + M (n D + 2 N H + 2 K H + 3 F) w + 2 B N T T 4: gradients, one layer;
-                                 n is the number of its norms over the width, 2 in Gemma 1, 4 in Gemma 2 and 3
+                  at the head    V D w / n + 8 r M + 8 2^24 + 8 M D: the table's gradient; logits of a block of r rows
+                                 of the table, its gradient, the input's
+                  at the layers  P w / n + 2 M (n D + 2 N H + 2 K H + 3 F) w + 4 B N T T 4: all gradients, a layer's
+                                 activations and theirs (scores in blocks do not count); over several devices 2 D F w:
+                                 the largest matrix put together, and its gradient before it is dealt out
 
-For Gemma 2B in bf16 with Adafactor at length 512 on one chip this gives 9.5 GiB for 1 row and 10.1 for 8; the
-TPU compiler says 9.53 and 10.27.
+With ``update: in_backward`` only one layer's gradient is there. For Gemma 2B the compilers of TPUs and GPUs answered within
+13 % of this on the nine steps of full training of `benchmarks/memory.py` (tests/cli/test_preflight.py holds both).
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-LOGITS_CHUNK_TOKENS = 1024
+MOST_LOGITS, MOST_GRADIENTS = 1 << 26, 1 << 24  # numbers in a block of the head (engine.trainer.fused_loss)
+PLAIN_ATTENTION_TOKENS = 1024  # beyond it `attention: auto` computes scores in blocks (engine.trainer.args)
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 NEEDED = (
@@ -147,39 +151,59 @@ def accumulates(args: Mapping[str, Any], devices: int) -> bool:
     declared = args.get("global_batch_size")
     if declared is None:
         return int(args["grad_accum_steps"]) > 1
-    places = max(1, devices // int((args.get("mesh") or {}).get("tp", 1)))
+    places = max(1, devices // _tp(args))
     return int(declared) > int(args["per_device_batch_size"]) * places
 
 
+def _working_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: int) -> tuple[int, int]:
+    """What is computed with at both ends of the backward pass, without gradients that stay: at the head, at a layer."""
+    bytes_each, tp = DTYPE_BYTES[str(args["dtype"])], _tp(args)
+    batch, length = int(args["per_device_batch_size"]), int(args["seq_len"])
+    _, width, ffn, _, heads, kv_heads, head_dim = (int(config[key]) for key in NEEDED)
+    tokens = batch * length
+    rows = min(MOST_LOGITS // tokens, MOST_GRADIENTS // width)
+    head = 8 * rows * tokens + 8 * MOST_GRADIENTS + 8 * tokens * width
+    inner = (2 * heads * head_dim + 3 * ffn) // tp + 2 * kv_heads * head_dim
+    attention = str(args.get("attention", "auto"))
+    is_plain = attention == "plain" or (attention == "auto" and length <= PLAIN_ATTENTION_TOKENS)
+    scores = 4 * batch * heads // tp * length * length * 4 * is_plain
+    whole = 2 * width * ffn * bytes_each if devices > 1 else 0
+    return head, 2 * tokens * (norms(config).width * width + inner) * bytes_each + scores + whole
+
+
+def _tp(args: Mapping[str, Any]) -> int:
+    return int((args.get("mesh") or {}).get("tp") or 1)
+
+
 def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: int = 1) -> dict[str, int]:
-    """The terms of the peak on one of ``devices``, which holds the whole model.
+    """The terms of the peak on one of ``devices``, over which weights, gradients and statistics are cut.
 
     With adapters the weights have no gradients and no statistics; the adapters' own are float32.
     """
     bytes_each = DTYPE_BYTES[str(args["dtype"])]
-    batch, length = int(args["per_device_batch_size"]), int(args["seq_len"])
-    vocab, width, ffn, depth, heads, kv_heads, head_dim = (int(config[key]) for key in NEEDED)
-    tokens = batch * length
-    params = param_count(config)
-    per_token = norms(config).width * width + 2 * heads * head_dim + 2 * kv_heads * head_dim + 3 * ffn
-    at_logits = 3 * vocab * 4 * min(tokens, LOGITS_CHUNK_TOKENS) + vocab * width * bytes_each
-    one_layer = tokens * per_token * bytes_each + 2 * batch * heads * length * length * 4
+    tokens = int(args["per_device_batch_size"]) * int(args["seq_len"])
+    vocab, width, _, depth, *_ = (int(config[key]) for key in NEEDED)
+    weights, table = param_count(config) * bytes_each // devices, vocab * width * bytes_each // devices
+    at_head, at_layer = _working_bytes(config, args, devices)
+    kept = depth * tokens * width * bytes_each
     if args.get("method") == "lora":
         adapters = adapter_params(config, args)
         statistics = 8 if args["optimizer"] == "adamw" else 4
         return {
-            "weights": params * bytes_each + 4 * adapters,
-            "optimizer": statistics * adapters,
-            "accumulated": 4 * adapters * accumulates(args, devices),
-            "layer_inputs": depth * tokens * width * bytes_each,
-            "backward": max(at_logits - vocab * width * bytes_each, 4 * adapters + one_layer),
+            "weights": weights + 4 * adapters // devices,
+            "optimizer": statistics * adapters // devices,
+            "accumulated": 4 * adapters * accumulates(args, devices) // devices,
+            "layer_inputs": kept,
+            "backward": max(at_head, 4 * adapters // devices + at_layer),
         }
+    one_layer = (weights - table) // depth
+    gradients = (0, one_layer) if args.get("update") == "in_backward" else (table, weights)
     return {
-        "weights": params * bytes_each,
-        "optimizer": optimizer_bytes(config, str(args["optimizer"])),
-        "accumulated": params * bytes_each * accumulates(args, devices),
-        "layer_inputs": depth * tokens * width * bytes_each,
-        "backward": max(at_logits, params * bytes_each + one_layer),
+        "weights": weights,
+        "optimizer": optimizer_bytes(config, str(args["optimizer"])) // devices,
+        "accumulated": weights * accumulates(args, devices),
+        "layer_inputs": kept,
+        "backward": max(gradients[0] + at_head, gradients[1] + at_layer),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from engine.errors import InputInvalid
 from engine.preflight import analytic
+from engine.trainer import args
+from engine.trainer.fused_loss import even_block
 from engine.trainer.models import FAMILIES, config_from_hf, gemma3, param_count
 
 GEMMA_2B = {  # as transformers 4 wrote it
@@ -222,6 +225,10 @@ def test_published_models_have_their_number_of_parameters(name: str) -> None:
 def test_the_plan_knows_the_shapes_of_every_family(kinds: dict[str, dict[str, Any]]) -> None:
     """The arithmetic of `plan`, which has no JAX, counts the very tensors that the trainer makes."""
     assert set(analytic.FAMILY_NORMS) == set(FAMILIES)
+    assert analytic.PLAIN_ATTENTION_TOKENS == args.PLAIN_ATTENTION_TOKENS
+    limits = inspect.signature(even_block).parameters
+    assert limits["most_logits"].default == analytic.MOST_LOGITS
+    assert limits["most_gradients"].default == analytic.MOST_GRADIENTS
     assert gemma3.NESTED_DEFAULTS.items() <= analytic.NESTED_DEFAULTS.items()
     for kind, mapping in kinds.items():
         config = config_from_hf(mapping)
