@@ -6,8 +6,10 @@ a bar is missed.
     $ .venv-parity/bin/python benchmarks/train_speed.py [--rounds 3] [--steps 10] [--only raw] [--json]
 
 ``raw``: one batch of 8 full rows of 256 tokens, loss on every token, forward, backward, clipping and AdamW, step after
-step: our compiled train step in the trainer's own loop against eager PyTorch with its fused AdamW. Both in one process,
-taking turns, so that a busy machine slows both; the ratio is the median of the rounds' own ratios.
+step: our compiled train step in the trainer's own loop against eager PyTorch with its fused AdamW. Each in a process of its
+own (ours with the environment that the engine gives its trainer), taking turns, so that a busy machine slows both and
+neither has the other's threads and memory beside it; the first step of each turn does not count. The ratio is the median of
+the rounds' own ratios.
 
 ``trained``: the trainer as it is run (``python -m engine.trainer train``, packing into 256 tokens, its input on a thread)
 against `transformers.Trainer` with dynamic padding, on dev-reasoning-v2, each in a process of its own, taking turns.
@@ -28,12 +30,14 @@ import argparse
 import importlib.util
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +67,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=ARGS["num_train_steps"])
     parser.add_argument("--only", choices=["raw", "trained"])
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--side", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)
     parser.add_argument("--theirs", nargs=3, metavar=("MODEL", "BATCHES", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.side:
+        take_turns(options.side[0], Path(options.side[1]))
+        return
     if options.theirs:
         train_theirs(*map(Path, options.theirs))
         return
@@ -127,20 +135,32 @@ def write_model(folder: Path) -> Path:
 
 def measure_raw(model: Path, rounds: int, *, has_torch: bool) -> list[Row]:
     """Tokens a second of both, in turns."""
-    import numpy as np
+    from engine.child import trainer_environment
 
-    draw = np.random.default_rng(1)
-    tokens = draw.integers(5, SIZES["vocab_size"], (RAW_BATCH, RAW_LENGTH)).astype(np.int32)
-    sides = {"ours": raw_ours(model, tokens)} | ({"theirs": raw_theirs(model, tokens)} if has_torch else {})
-    found: dict[str, list[float]] = {side: [] for side in sides}
-    losses: dict[str, list[float]] = {side: [] for side in sides}
-    for number in range(rounds + 1):
-        for side, steps in sides.items():
-            seconds, loss = steps()
-            losses[side] += loss
-            if number:  # the first round warms up
-                found[side].append(seconds)
-    size = tokens.size
+    environments = {"ours": trainer_environment()} | ({"theirs": {**os.environ}} if has_torch else {})
+    found: dict[str, list[float]] = {side: [] for side in environments}
+    losses: dict[str, list[float]] = {side: [] for side in environments}
+    with ExitStack() as stack:
+        sides = {
+            side: stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, str(Path(__file__)), "--side", side, str(model)],
+                    env=environment,
+                    cwd=REPOSITORY,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for side, environment in environments.items()
+        }
+        for number in range(rounds + 1):
+            for side, process in sides.items():
+                seconds, loss = one_turn(process)
+                losses[side] += loss
+                if number:  # the first round warms up
+                    found[side].append(seconds)
+    size = RAW_BATCH * RAW_LENGTH
     mine = size / statistics.median(found["ours"])
     ceiling = fact("raw: ceiling", matmul_rate() / token_flops([RAW_LENGTH]), "tokens/s")
     if not has_torch:
@@ -154,6 +174,32 @@ def measure_raw(model: Path, rounds: int, *, has_torch: bool) -> list[Row]:
             "raw: loss curves differ by at most", curve_gap(losses["ours"], losses["theirs"]), "of it", None, CURVE_BAR
         ),
     ]
+
+
+def one_turn(process: subprocess.Popen[str]) -> tuple[float, list[float]]:
+    """(seconds of a train step, the losses of the turn) from a process of :func:`take_turns`."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
+        sys.exit("one of the two sides has ended")
+    found = json.loads(answer)
+    return found["seconds"], found["losses"]
+
+
+def take_turns(side: str, model: Path) -> None:
+    """One side's process: train steps each time a line comes in, until there is no more."""
+    import numpy as np
+
+    draw = np.random.default_rng(1)
+    tokens = draw.integers(5, SIZES["vocab_size"], (RAW_BATCH, RAW_LENGTH)).astype(np.int32)
+    steps = (raw_ours if side == "ours" else raw_theirs)(model, tokens)
+    for _ in sys.stdin:
+        _, first = steps(1)  # a process that has waited gets its memory back in it: seconds, on a virtual machine
+        seconds, losses = steps(RAW_STEPS)
+        print(json.dumps({"seconds": seconds, "losses": first + losses}), flush=True)
 
 
 def token_flops(lengths: list[int]) -> float:
@@ -184,10 +230,10 @@ def curve_gap(ours: list[float], theirs: list[float]) -> float:
     return max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
 
 
-RAW_STEPS = 3  # in a round; the figure is that of one
+RAW_STEPS = 3  # that count in a turn; the figure is that of one
 
 
-def raw_ours(model: Path, tokens: Any) -> Callable[[], tuple[float, list[float]]]:
+def raw_ours(model: Path, tokens: Any) -> Callable[[int], tuple[float, list[float]]]:
     """The trainer's compiled step in the trainer's loop, on a batch in which every token but the first is a target."""
     import jax
     import numpy as np
@@ -213,17 +259,17 @@ def raw_ours(model: Path, tokens: Any) -> Callable[[], tuple[float, list[float]]
     print(f"ours: remat {how.remat}, attention {'blocked' if how.blocked else 'plain'}", file=sys.stderr)
     held = {"state": state}
 
-    def steps() -> tuple[float, list[float]]:
+    def steps(count: int) -> tuple[float, list[float]]:
         started, losses = time.perf_counter(), []
-        for done in train(step, held["state"], lambda _: batch, first=1, last=RAW_STEPS, pause_after=lambda _: False):
+        for done in train(step, held["state"], lambda _: batch, first=1, last=count, pause_after=lambda _: False):
             losses.append(done.metrics["loss"])
             held["state"] = done.state or held["state"]
-        return (time.perf_counter() - started) / RAW_STEPS, losses
+        return (time.perf_counter() - started) / count, losses
 
     return steps
 
 
-def raw_theirs(model: Path, tokens: Any) -> Callable[[], tuple[float, list[float]]]:
+def raw_theirs(model: Path, tokens: Any) -> Callable[[int], tuple[float, list[float]]]:
     """Eager PyTorch, transformers' own choice of attention, the same clipping, fused AdamW."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -232,16 +278,16 @@ def raw_theirs(model: Path, tokens: Any) -> Callable[[], tuple[float, list[float
     optimizer = torch.optim.AdamW(peer.parameters(), lr=RATE, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True)
     given = torch.from_numpy(tokens).long()
 
-    def steps() -> tuple[float, list[float]]:
+    def steps(count: int) -> tuple[float, list[float]]:
         started, losses = time.perf_counter(), []
-        for _ in range(RAW_STEPS):
+        for _ in range(count):
             loss = peer(input_ids=given, labels=given, use_cache=False).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(peer.parameters(), CLIP)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss.item())
-        return (time.perf_counter() - started) / RAW_STEPS, losses
+        return (time.perf_counter() - started) / count, losses
 
     return steps
 
@@ -338,6 +384,8 @@ def unpack(batch: dict[str, Any], line: int) -> list[Row]:
 
 def train_ours(model: Path, rows: Path, args: Row, folder: Path) -> list[Row]:
     """The trainer's process; its rows of metrics."""
+    from engine.child import trainer_environment
+
     folder.mkdir()
     job = {
         "model": {"init": "pretrained", "id": "bench", "revision": None, "path": str(model), "config": None,
@@ -349,7 +397,10 @@ def train_ours(model: Path, rows: Path, args: Row, folder: Path) -> list[Row]:
     path.write_text(json.dumps(job))
     command = [sys.executable, "-m", "engine.trainer", "train", str(path)]
     # Its standard input stays open until it is done: the trainer dies with who started it.
-    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+    child = subprocess.Popen(
+        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=trainer_environment()
+    )
+    with child:
         if child.wait():
             sys.exit(f"our trainer ended with {child.returncode}")
     return [json.loads(line) for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()]

@@ -20,7 +20,8 @@ Sharding: a table whose rows are cut over n devices is looked at as [n, V / n, D
 takes its own ``block / n`` rows at a time, and no row travels. States must be whole on every device (a sharding
 constraint of the caller); what is summed over devices are numbers per token, once, and the states' gradient.
 
-Cost, in products of M V D multiplications: forward 1, backward 3 (logits again, states, table).
+Cost, in products of M V D multiplications: forward 1, backward 3 (logits again, states, table); 2 where all rows are one
+block, whose logits are kept.
 Legend: M tokens, D width, V vocabulary, S shards, R rows of a block in one shard.
 """
 
@@ -80,21 +81,31 @@ def linear_cross_entropy(
 
 def head_forward(states: jax.Array, table: jax.Array, labels: jax.Array, head: Head) -> tuple[jax.Array, jax.Array]:
     """(losses f32[M], log sums of exponentials f32[M]): what is needed to go back."""
-    tokens = states.shape[0]
-    low = jnp.full((tokens, head.shards), -jnp.inf, jnp.float32)
-    zero = jnp.zeros((tokens, head.shards), jnp.float32)
 
     def body(_: jax.Array, rows: jax.Array, numbers: jax.Array, carry: Sums) -> Sums:
-        highest, total, chosen = carry
-        logits = _logits(states, rows, head)[0]  # [M, S, R]
-        top = jnp.maximum(highest, jnp.max(logits, axis=-1))
-        total = total * jnp.exp(highest - top) + jnp.sum(jnp.exp(logits - top[..., None]), axis=-1)
-        # A comparison that is summed as it is made, in the same pass over the logits: no one-hot is stored, no row
-        # of the table is gathered (over devices), and the label's logit is the very number in the sum.
-        hit = numbers[None] == labels[:, None, None]
-        return top, total, chosen + jnp.sum(jnp.where(hit, logits, 0.0), axis=-1)
+        return _summed(_logits(states, rows, head)[0], labels, numbers, carry)
 
-    highest, total, chosen = _over_blocks(table, head, body, (low, zero, zero))
+    return _losses(_over_blocks(table, head, body, _no_sums(states, head)))
+
+
+def _no_sums(states: jax.Array, head: Head) -> Sums:
+    zero = jnp.zeros((states.shape[0], head.shards), jnp.float32)
+    return jnp.full_like(zero, -jnp.inf), zero, zero
+
+
+def _summed(logits: jax.Array, labels: jax.Array, numbers: jax.Array, so_far: Sums) -> Sums:
+    """The sums with the logits [M, S, R] of one more block."""
+    highest, total, chosen = so_far
+    top = jnp.maximum(highest, jnp.max(logits, axis=-1))
+    total = total * jnp.exp(highest - top) + jnp.sum(jnp.exp(logits - top[..., None]), axis=-1)
+    # A comparison that is summed as it is made, in the same pass over the logits: no one-hot is stored, no row
+    # of the table is gathered (over devices), and the label's logit is the very number in the sum.
+    hit = numbers[None] == labels[:, None, None]
+    return top, total, chosen + jnp.sum(jnp.where(hit, logits, 0.0), axis=-1)
+
+
+def _losses(sums: Sums) -> tuple[jax.Array, jax.Array]:
+    highest, total, chosen = sums
     log_sum = jax.nn.logsumexp(highest + jnp.log(total), axis=-1)  # over shards
     return log_sum - jnp.sum(chosen, axis=-1), log_sum
 
@@ -158,18 +169,29 @@ def _fused(states: jax.Array, table: jax.Array, labels: jax.Array, head: Head) -
 
 
 def _fused_forward(states: jax.Array, table: jax.Array, labels: jax.Array, head: Head) -> tuple[jax.Array, Any]:
-    losses, log_sum = head_forward(states, table, labels, head)
-    return losses, (states, table, labels, log_sum)
+    if head.block < table.shape[0]:
+        losses, log_sum = head_forward(states, table, labels, head)
+        return losses, (states, table, labels, log_sum, None)
+    # One block: its logits are kept, since the backward pass begins where they end. Made again they would take the
+    # same room, and a quarter of the head's products.
+    rows, numbers = _block(table, jnp.int32(0), table.shape[0] // head.shards, head)
+    logits = _logits(states, rows, head)[0]
+    losses, log_sum = _losses(_summed(logits, labels, numbers, _no_sums(states, head)))
+    return losses, (states, table, labels, log_sum, logits)
 
 
 def _fused_backward(head: Head, kept: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None]:
-    states, table, labels, log_sum = kept
+    states, table, labels, log_sum, logits = kept
     targets = Targets(states, labels, log_sum, cotangent)
     weighed, peak = _weighed(targets, head)
 
     def body(first: jax.Array, rows: jax.Array, numbers: jax.Array, carry: Any) -> Any:
         by_states, by_table = carry
-        by_logits = _logits_gradient(targets, rows, numbers, head)
+        by_logits = (
+            _logits_gradient(targets, rows, numbers, head)
+            if logits is None
+            else _gradient_of(logits, _slope(logits, head), targets, numbers, head)
+        )
         by_rows = _times_states(by_logits, weighed, peak).astype(table.dtype)
         return by_states + _times_rows(by_logits, rows), put_rows(by_table, by_rows, first, head)
 
@@ -207,12 +229,18 @@ def _over_blocks(
     full, rest = divmod(per_shard, size)
 
     def at(first: jax.Array, size: int, carry: Carry) -> Carry:
-        rows = take_rows(table_of(carry), first, size, head)
-        shard = jnp.arange(head.shards, dtype=jnp.int32)[:, None] * per_shard
-        return body(first, rows, shard + first + jnp.arange(size, dtype=jnp.int32)[None, :], carry)
+        rows, numbers = _block(table_of(carry), first, size, head)
+        return body(first, rows, numbers, carry)
 
     carry = jax.lax.fori_loop(0, full, lambda index, carry: at(index * size, size, carry), carry)
     return at(jnp.int32(full * size), rest, carry) if rest else carry
+
+
+def _block(table: jax.Array, first: jax.Array, size: int, head: Head) -> tuple[jax.Array, jax.Array]:
+    """Of each shard ``size`` rows from ``first``: (rows [S, R, D], their numbers i32[S, R])."""
+    shard = jnp.arange(head.shards, dtype=jnp.int32)[:, None] * (table.shape[0] // head.shards)
+    numbers: jax.Array = shard + first + jnp.arange(size, dtype=jnp.int32)[None, :]
+    return take_rows(table, first, size, head), numbers
 
 
 def _logits(states: jax.Array, rows: jax.Array, head: Head) -> tuple[jax.Array, jax.Array | None]:
@@ -224,12 +252,15 @@ def _logits(states: jax.Array, rows: jax.Array, head: Head) -> tuple[jax.Array, 
         states.astype(dtype), flat, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
     )
     plain: jax.Array = product.reshape(-1, shards, size)
-    softcap = head.softcap
-    if softcap is None:
+    if head.softcap is None:
         return plain, None
-    bent = jnp.tanh(plain / softcap)
-    slope: jax.Array = 1.0 - jnp.square(bent)
-    return softcap * bent, slope
+    capped = head.softcap * jnp.tanh(plain / head.softcap)
+    return capped, _slope(capped, head)
+
+
+def _slope(logits: jax.Array, head: Head) -> jax.Array | None:
+    """How much the capped logits rise with the plain ones; None without a softcap."""
+    return None if head.softcap is None else 1.0 - jnp.square(logits / head.softcap)
 
 
 def _logits_gradient(targets: Targets, rows: jax.Array, numbers: jax.Array, head: Head) -> jax.Array:
@@ -237,7 +268,13 @@ def _logits_gradient(targets: Targets, rows: jax.Array, numbers: jax.Array, head
 
     The cotangent is left to the products' other sides: a share of 1 / tokens would push a float16 into its gaps.
     """
-    logits, slope = _logits(targets.states, rows, head)
+    return _gradient_of(*_logits(targets.states, rows, head), targets, numbers, head)
+
+
+def _gradient_of(
+    logits: jax.Array, slope: jax.Array | None, targets: Targets, numbers: jax.Array, head: Head
+) -> jax.Array:
+    """The same, of logits f32[M, S, R] that are there, and their slope."""
     probability = jnp.exp(logits - targets.log_sum[:, None, None])
     hit = numbers[None] == targets.labels[:, None, None]
     # p - 1 before it is rounded: subtracted later, in bfloat16, two large numbers would cancel
