@@ -38,7 +38,7 @@ steps:
 """
 
 
-@pytest.mark.parametrize("family", sorted(MORE))
+@pytest.mark.parametrize("family", [pytest.param("gemma2", marks=pytest.mark.slow), "gemma3_text"])
 def test_a_run_spec_trains_a_later_family(
     make_job: Callable[..., dict[str, Any]], child: Callable[..., Any], tmp_path: Path, family: str
 ) -> None:
