@@ -86,17 +86,23 @@ def main() -> None:
             rows += measure_raw(model, options.rounds, has_torch=has_torch)
         if options.only != "raw":
             rows += measure_trained(model, Path(folder), options, has_torch=has_torch)
-    if options.json:
+    show(rows, as_json=options.json)
+    sys.exit(any(missed(row) for row in rows))
+
+
+def show(rows: list[Row], *, as_json: bool) -> None:
+    """The rows as a table, or as JSON."""
+    if as_json:
         print(json.dumps(rows))
-    else:
-        for row in rows:
-            peer = f"{row['peer']:>12,.4g}" if row["peer"] is not None else f"{'–':>12}"
-            bar = f"  (bar {row['bar']:g})" if row["bar"] is not None else ""
-            print(f"{row['name']:<44}{row['value']:>12,.4g}{peer} {row['unit']}{bar}")
-    sys.exit(any(_missed(row) for row in rows))
+        return
+    for row in rows:
+        peer = f"{row['peer']:>12,.4g}" if row["peer"] is not None else f"{'–':>12}"
+        bar = f"  (bar {row['bar']:g})" if row["bar"] is not None else ""
+        print(f"{row['name']:<44}{row['value']:>12,.4g}{peer} {row['unit']}{bar}")
 
 
-def _missed(row: Row) -> bool:
+def missed(row: Row) -> bool:
+    """Whether its bar is: the gap of two curves must lie below, all else above."""
     if row["bar"] is None:
         return False
     return bool(row["value"] > row["bar"] if row["bar"] == CURVE_BAR else row["value"] < row["bar"])

@@ -36,6 +36,8 @@ from train_speed import (
     SIZES,
     dataset_rows,
     fact,
+    missed,
+    show,
     train_ours,
     trained_rate,
     write_batches,
@@ -63,14 +65,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder), options)
-    if options.json:
-        print(json.dumps(rows))
-    else:
-        for row in rows:
-            peer = f"{row['peer']:>12,.4g}" if row["peer"] is not None else f"{'–':>12}"
-            bar = f"  (bar {row['bar']:g})" if row["bar"] is not None else ""
-            print(f"{row['name']:<44}{row['value']:>12,.4g}{peer} {row['unit']}{bar}")
-    sys.exit(rows[1]["value"] < BAR or rows[2]["value"] > CURVE_BAR)
+    show(rows, as_json=options.json)
+    sys.exit(any(missed(row) for row in rows))
 
 
 def measure(folder: Path, options: argparse.Namespace) -> list[Row]:
