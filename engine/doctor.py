@@ -47,9 +47,10 @@ class Finding:
 def examine(root: Path, *, devices: bool = True) -> list[Finding]:
     """Every finding, in the order in which they are shown."""
     found = [_python(), _machine(), _memory(), _disk(root), _git(), _token()]
-    found += [
-        _extra(name) for name in EXTRAS if name == "train" or not missing_modules(name)
-    ]  # tools of report_to: if here
+    tools = [
+        name for name in EXTRAS if name != "train" and not missing_modules(name)
+    ]  # of report_to: nobody needs them
+    found += [_extra(name) for name in ("train", *tools)]
     found.append(_compilers(root))
     if devices and not missing_modules("train"):
         found.append(_devices())

@@ -75,10 +75,10 @@ class Stop:
         self._note("stopping: the step saves what it has (once more to stop at once)")
 
 
-def stop_signals() -> list[signal.Signals]:
-    """Those that ask to stop: but what ``nohup`` has told the process to ignore stays ignored."""
-    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    return [number for number in asking if signal.getsignal(number) != signal.SIG_IGN]
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Those that ask to stop. A terminal that closes asks nothing of a run that was begun with ``nohup``."""
+    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *(() if is_nohup else (signal.SIGHUP,)))
 
 
 @contextmanager
