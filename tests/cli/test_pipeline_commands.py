@@ -294,7 +294,9 @@ def test_a_wrong_target_is_explained(runspec, toy):
 def test_ctrl_c_of_a_real_process_is_130(tmp_path, number):
     """SIGINT, SIGTERM or SIGHUP while a command works ends in 130 and one sentence, no traceback."""
     script = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # these tests may be run with nohup, or by a shell's `&`
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "import engine.commands.start as start\n"
         "from engine.cli import main\n"
         "def slow(_):\n    print('ready', flush=True)\n    time.sleep(30)\n"
