@@ -12,35 +12,30 @@ a window of 256, and packed with eight segments of 256. Room is XLA's temporary 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import time
 from typing import Any
 
+from parts.table import Fact, report
+
 from engine.trainer import device
 
-Row = dict[str, Any]
 
-
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     device.select("cpu")
-    rows = [*measure_loss(), *measure_attention()]
-    if options.json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        print(f"{row['name']:<34}{row['value']:>10.4g} {row['unit']:<4} plain {row['peer']:.4g}")
+    return report([*measure_loss(), *measure_attention()], as_json=options.json)
 
 
-def compare(name: str, ours: Any, plain: Any, arrays: Any) -> list[Row]:
+def compare(name: str, ours: Any, plain: Any, arrays: Any) -> list[Fact]:
     """Seconds and room of both."""
     (seconds, room), (plain_seconds, plain_room) = cost(ours, arrays), cost(plain, arrays)
     return [
-        {"name": f"{name}, time", "value": seconds, "unit": "s", "bar": None, "peer": plain_seconds},
-        {"name": f"{name}, room", "value": room / 1e6, "unit": "MB", "bar": None, "peer": plain_room / 1e6},
+        Fact(f"{name}, time", seconds, "s", peer=plain_seconds),
+        Fact(f"{name}, room", room / 1e6, "MB", peer=plain_room / 1e6),
     ]
 
 
@@ -71,7 +66,7 @@ def normal(*shapes: tuple[int, ...]) -> list[Any]:
     return [0.1 * jax.random.normal(key, shape, jnp.float32) for key, shape in zip(keys, shapes, strict=True)]
 
 
-def measure_loss() -> list[Row]:
+def measure_loss() -> list[Fact]:
     """The head's loss, in blocks of 1024 words and in one."""
     import jax
     import jax.numpy as jnp
@@ -92,7 +87,7 @@ def measure_loss() -> list[Row]:
     return rows + compare("loss, one block", blocks(8192), plain, (states, table))
 
 
-def measure_attention() -> list[Row]:
+def measure_attention() -> list[Fact]:
     """Causal, windowed and packed attention."""
     import jax.numpy as jnp
 
@@ -120,4 +115,4 @@ def measure_attention() -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,6 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from parts.table import Fact, report
+
 ROWS = 1_000_000
 FEW_ROWS = 10_000
 ROWS_PER_SEED = 550
@@ -48,7 +50,7 @@ QUICKSTART = {
 Row = dict[str, Any]
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rows", type=int, default=ROWS)
@@ -58,62 +60,45 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         print(json.dumps(child(options.child[0], Path(options.child[1]))))
-        return
+        return 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        rows = measure(options.rows, folder)
-    if options.json:
-        print(json.dumps(rows))
-    else:
-        for row in rows:
-            bar = f"  (bar {row['bar']:g})" if row["bar"] is not None else ""
-            print(f"{row['name']:<44}{row['value']:>14,.4g} {row['unit']}{bar}")
-    sys.exit(any(_missed(row) for row in rows))
+        return report(measure(options.rows, folder), as_json=options.json)
 
 
-def _missed(row: Row) -> bool:
-    at_least = row["bar"] == SHARE_BAR
-    return row["bar"] is not None and (row["value"] < row["bar"] if at_least else row["value"] > row["bar"])
-
-
-def fact(name: str, value: float, unit: str, bar: float | None = None) -> Row:
-    """One row of the table."""
-    return {"name": name, "value": value, "unit": unit, "bar": bar, "peer": None}
-
-
-def measure(count: int, folder: Path) -> list[Row]:
+def measure(count: int, folder: Path) -> list[Fact]:
     """Everything, one process after the other."""
     folder.mkdir(parents=True, exist_ok=True)
     few, many = (write_rows(folder / f"{number}" / "rows.jsonl", number) for number in (FEW_ROWS, count))
     own = write_rows(folder / "dev-reasoning-v2" / "rows.jsonl", ROWS_PER_SEED)
     for path in (few, many, own):
         shutil.rmtree(path.parent / "cache", ignore_errors=True)
-    found = [fact("rows.jsonl", many.stat().st_size / 1e6, "MB"), fact("rows", count, "rows")]
+    found = [Fact("rows.jsonl", many.stat().st_size / 1e6, "MB"), Fact("rows", count, "rows")]
     share = _child("cold", own)["real_token_share"]
-    found.append(fact("dev-reasoning-v2 at 512: real tokens", share, "of all places", SHARE_BAR))
+    found.append(Fact("dev-reasoning-v2 at 512: real tokens", share, "of all places", least=SHARE_BAR))
     cold = _child("cold", many)
     _child("cold", few)
     found += [
-        fact("cold: tokenised", count / cold["store_seconds"], "rows/s"),
-        fact("cold: tokenised", cold["tokens"] / cold["store_seconds"], "tokens/s"),
-        fact("cold: of all cores' time", cold["cpu"], "s"),
-        fact("cold: planned", cold["plan_seconds"], "s"),
-        fact("cold: peak memory", cold["peak"], "MB", MEMORY_BAR),
-        fact("cold: peak memory of a worker", cold["worker_peak"], "MB"),
-        fact("real tokens", cold["real_token_share"], "of all places"),
-        fact("store on disk", sum(path.stat().st_size for path in many.parent.glob("cache/**/*")) / 1e6, "MB"),
+        Fact("cold: tokenised", count / cold["store_seconds"], "rows/s"),
+        Fact("cold: tokenised", cold["tokens"] / cold["store_seconds"], "tokens/s"),
+        Fact("cold: of all cores' time", cold["cpu"], "s"),
+        Fact("cold: planned", cold["plan_seconds"], "s"),
+        Fact("cold: peak memory", cold["peak"], "MB", most=MEMORY_BAR),
+        Fact("cold: peak memory of a worker", cold["worker_peak"], "MB"),
+        Fact("real tokens", cold["real_token_share"], "of all places"),
+        Fact("store on disk", sum(path.stat().st_size for path in many.parent.glob("cache/**/*")) / 1e6, "MB"),
     ]
     for name in ("warm", "restart"):
         seen = _child(name, many)
-        found.append(fact(f"{name}: process start to batch", seen["wall"], "s", START_BAR))
-        found.append(fact(f"{name}: of it loading and the batch", seen["seconds"], "s"))
-        found.append(fact(f"{name}: of a core's time", seen["cpu"], "s"))
+        found.append(Fact(f"{name}: process start to batch", seen["wall"], "s", most=START_BAR))
+        found.append(Fact(f"{name}: of it loading and the batch", seen["seconds"], "s"))
+        found.append(Fact(f"{name}: of a core's time", seen["cpu"], "s"))
     for name, path in ((f"{count:,} rows", many), (f"{FEW_ROWS:,} rows", few)):
         walk = _child("walk", path)
         found += [
-            fact(f"walk, {name}: a batch", walk["seconds"] / WALK_BATCHES * 1e3, "ms"),
-            fact(f"walk, {name}: peak memory", walk["peak"], "MB", MEMORY_BAR),
-            fact(f"walk, {name}: its own pages", walk["anonymous"], "MB"),
+            Fact(f"walk, {name}: a batch", walk["seconds"] / WALK_BATCHES * 1e3, "ms"),
+            Fact(f"walk, {name}: peak memory", walk["peak"], "MB", most=MEMORY_BAR),
+            Fact(f"walk, {name}: its own pages", walk["anonymous"], "MB"),
         ]
     return found + _trainer(many, folder, "trainer", MICRO, {"num_train_steps": 20}) + _quickstart(folder)
 
@@ -200,7 +185,7 @@ def used() -> Row:
     }
 
 
-def _quickstart(folder: Path) -> list[Row]:
+def _quickstart(folder: Path) -> list[Fact]:
     from engine.data import build, render_row, trace_rows
 
     path = folder / "quickstart" / "rows.jsonl"
@@ -212,7 +197,7 @@ def _quickstart(folder: Path) -> list[Row]:
     return _trainer(path, folder, "quickstart", QUICKSTART, {"seq_len": 128})
 
 
-def _trainer(rows: Path, folder: Path, name: str, config: Row, args: Row) -> list[Row]:
+def _trainer(rows: Path, folder: Path, name: str, config: Row, args: Row) -> list[Fact]:
     """The trainer's process: when it had loaded, what it waited for, its peak memory."""
     work = folder / f"{name}-work"
     shutil.rmtree(work, ignore_errors=True)
@@ -236,12 +221,12 @@ def _trainer(rows: Path, folder: Path, name: str, config: Row, args: Row) -> lis
             peak = max(peak, int(status.split("VmHWM:")[1].split()[0]) / 1e3)
     report = event["report"]
     return [
-        fact(f"{name}: process start to loaded", seconds["started"], "s"),
-        fact(f"{name}: peak memory, JAX included", peak, "MB", MEMORY_BAR),
-        fact(f"{name}: waited for input", report["input_wait_share"], "of the time", WAIT_BAR),
-        fact(f"{name}: tokens", report["tokens_per_second"], "tokens/s"),
+        Fact(f"{name}: process start to loaded", seconds["started"], "s"),
+        Fact(f"{name}: peak memory, JAX included", peak, "MB", most=MEMORY_BAR),
+        Fact(f"{name}: waited for input", report["input_wait_share"], "of the time", most=WAIT_BAR),
+        Fact(f"{name}: tokens", report["tokens_per_second"], "tokens/s"),
     ]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

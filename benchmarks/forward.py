@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import statistics
 import sys
 import time
@@ -24,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from parts.table import Fact, report
 
 from engine.trainer.models import config_from_hf, create, family_of, param_count
 from engine.trainer.models.decoder import Decoder
@@ -32,7 +32,6 @@ from engine.trainer.weights.table import slots
 SIZES = {"batch": 8, "length": 256, "width": 512, "ffn": 2048, "layers": 8, "heads": 8, "kv_heads": 2, "head_dim": 64,
          "vocab": 8192, "window": 128}  # fmt: skip
 CLOSE = 1e-4  # logits that differ by more are another network, and no comparison
-Row = dict[str, Any]
 Case = Callable[[], float]  # does its work once; seconds
 
 
@@ -105,7 +104,7 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def measure(options: argparse.Namespace) -> list[Row]:
+def measure(options: argparse.Namespace) -> list[Fact]:
     """Rounds in which ours and theirs take turns."""
     model = build(options)
     tokens = np.random.default_rng(1).integers(4, options.vocab, (options.batch, options.length)).astype(np.int32)
@@ -127,20 +126,18 @@ def measure(options: argparse.Namespace) -> list[Row]:
                 if number:  # the first round compiles and warms up
                     found.setdefault((name, side), []).append(seconds)
     size = options.batch * options.length
-    rows: list[Row] = [
-        {"name": "parameters", "value": param_count(model.config), "unit": "", "bar": None, "peer": None}
-    ]
+    facts = [Fact("parameters", param_count(model.config), "")]
     for name in own:
         fast, slow = found[name, "ours"], found.get((name, "theirs"))
-        rate = [round(size / statistics.median(figures), 1) if figures else None for figures in (fast, slow)]
-        rows.append({"name": name, "value": rate[0], "unit": "tokens/s", "bar": None, "peer": rate[1]})
+        peer = size / statistics.median(slow) if slow else None
+        facts.append(Fact(name, size / statistics.median(fast), "tokens/s", peer=peer))
         if slow:
             ratio = statistics.median(b / a for a, b in zip(fast, slow, strict=True))
-            rows.append({"name": f"{name}, ratio", "value": round(ratio, 3), "unit": "x", "bar": None, "peer": 1.0})
-    return rows
+            facts.append(Fact(f"{name}, ratio", ratio, "x"))
+    return facts
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--family", default="gemma", choices=["gemma", "gemma2", "gemma3_text"])
@@ -149,17 +146,11 @@ def main() -> None:
     for name, value in SIZES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     options = parser.parse_args()
-    rows = measure(options)
-    if options.json:
-        print(json.dumps(rows))
-        return
-    print(f"{options.family}, {options.batch} rows of {options.length} tokens, f32, {jax.devices()[0].device_kind}")
-    print(f"{'':<28}{'ours':>14}{'transformers':>14}")
-    for row in rows:
-        peer = f"{row['peer']:>14,.4g}" if row["peer"] is not None else f"{'–':>14}"
-        value = f"{row['value']:,}" if isinstance(row["value"], int) else f"{row['value']:,.4g}"
-        print(f"{row['name']:<28}{value:>14}{peer} {row['unit']}")
+    facts = measure(options)
+    if not options.json:
+        print(f"{options.family}, {options.batch} rows of {options.length} tokens, f32, {jax.devices()[0].device_kind}")
+    return report(facts, as_json=options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from parts.table import Fact, exit_code, report, show
 
 from engine.trainer import device
 
@@ -35,12 +35,11 @@ MODEL = {
 }  # fmt: skip
 NEW_TOKENS = 64
 BARS = {"1": 1.3, "25": None, "100": 2.0, "ragged": 3.0}  # times transformers' tokens/s
-Row = dict[str, Any]
 Prompts = list[list[int]]
 Generate = Callable[[Prompts, int], list[list[int]]]
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--cases", nargs="+", default=list(BARS), choices=list(BARS))
@@ -48,25 +47,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     device.select("cpu")
-    rows = []
+    facts: list[Fact] = []
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = load(Path(folder) / "model")
         for case in options.cases:
             found = measure(case, ours, theirs, options.repeats)
-            rows += found
+            facts += found
             if not options.json:
-                show(found)
-    if options.json:
-        print(json.dumps(rows))
-    sys.exit(any(row["bar"] is not None and row["value"] < row["bar"] for row in rows))
-
-
-def show(rows: list[Row]) -> None:
-    """The table's lines of one case, as soon as they are known."""
-    for row in rows:
-        bar = f"  (bar {row['bar']:g})" if row["bar"] is not None else ""
-        peer = f"  transformers {row['peer']:,.5g}" if row["peer"] is not None else ""
-        print(f"{row['name']:<28}{row['value']:>12,.4g} {row['unit']}{peer}{bar}", flush=True)
+                show(found)  # as soon as it is known: all cases take minutes
+    return report(facts, as_json=True) if options.json else exit_code(facts)
 
 
 def load(folder: Path) -> tuple[Callable[[int], Generate], Generate | None]:
@@ -112,7 +101,7 @@ def transformers_generate(folder: Path) -> Generate:
     return generate
 
 
-def measure(case: str, ours: Callable[[int], Generate], theirs: Generate | None, repeats: int) -> list[Row]:
+def measure(case: str, ours: Callable[[int], Generate], theirs: Generate | None, repeats: int) -> list[Fact]:
     """One case, both sides in turns."""
     prompts = make_prompts(case)
     sides = {"ours": ours(len(prompts))} | ({"theirs": theirs} if theirs is not None else {})
@@ -129,17 +118,17 @@ def measure(case: str, ours: Callable[[int], Generate], theirs: Generate | None,
     decode = {name: len(prompts) * (NEW_TOKENS - 1) / (taken[name, NEW_TOKENS] - taken[name, 1]) for name in sides}
     label = "ragged" if case == "ragged" else f"{case} rows"
     rows = [
-        fact(f"{label}: tokens/s", speed["ours"], "tokens/s", peer=speed.get("theirs")),
-        fact(f"{label}: decode", decode["ours"], "tokens/s", peer=decode.get("theirs")),
+        Fact(f"{label}: tokens/s", speed["ours"], "tokens/s", peer=speed.get("theirs")),
+        Fact(f"{label}: decode", decode["ours"], "tokens/s", peer=decode.get("theirs")),
     ]
     if theirs is None:
         return rows
     equal = sum(map(list.__eq__, answers["ours"], answers["theirs"])) / len(prompts)
     return [
         *rows,
-        fact(f"{label}: ratio", speed["ours"] / speed["theirs"], "times", bar=BARS[case]),
-        fact(f"{label}: decode ratio", decode["ours"] / decode["theirs"], "times"),
-        fact(f"{label}: equal answers", equal, "of all"),
+        Fact(f"{label}: ratio", speed["ours"] / speed["theirs"], "times", least=BARS[case]),
+        Fact(f"{label}: decode ratio", decode["ours"] / decode["theirs"], "times"),
+        Fact(f"{label}: equal answers", equal, "of all"),
     ]
 
 
@@ -152,10 +141,5 @@ def make_prompts(case: str) -> Prompts:
     return [draws.integers(4, MODEL["vocab_size"], length).tolist() for length in lengths]
 
 
-def fact(name: str, value: float, unit: str, *, bar: float | None = None, peer: float | None = None) -> Row:
-    """A row of the result."""
-    return {"name": name, "value": value, "unit": unit, "bar": bar, "peer": peer}
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -30,6 +30,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from parts.table import Fact, report
 
 from engine.canonical import write_atomic
 from engine.trainer.models import config_from_hf, family_of, param_count
@@ -45,7 +46,6 @@ GEMMA_2B = {
     "num_key_value_heads": 1, "head_dim": 256,
 }  # fmt: skip
 LAYER_OF_2B = 110e6
-Row = dict[str, Any]
 
 
 def generate(folder: Path, form: str, dtype: str, gigabytes: float) -> Path:
@@ -106,12 +106,7 @@ def fastest(cases: dict[str, Callable[[], Any]], rounds: int, before: Callable[[
     return {name: min(seconds) for name, seconds in found.items()}
 
 
-def fact(name: str, value: float, unit: str, bar: float | None = None) -> Row:
-    """One row of the table."""
-    return {"name": name, "value": round(value, 3), "unit": unit, "bar": bar, "peer": None}
-
-
-def measure(form: str, options: argparse.Namespace) -> list[Row]:
+def measure(form: str, options: argparse.Namespace) -> list[Fact]:
     """One format, warm and cold."""
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
@@ -127,14 +122,14 @@ def measure(form: str, options: argparse.Namespace) -> list[Row]:
         path.read_bytes()
         load(folder)
         warm = fastest(cases, options.rounds, lambda: None)
-        rows = [fact(f"{form}: size", path.stat().st_size / 1e9, "GB")]
-        rows += [fact(f"{form}, warm: {case}", seconds, "s") for case, seconds in warm.items()]
-        rows.append(fact(f"{form}, warm: load / read", warm["load"] / warm["read"], "×", BAR))
+        rows = [Fact(f"{form}: size", path.stat().st_size / 1e9, "GB")]
+        rows += [Fact(f"{form}, warm: {case}", seconds, "s") for case, seconds in warm.items()]
+        rows.append(Fact(f"{form}, warm: load / read", warm["load"] / warm["read"], "×", most=BAR))
         if hasattr(os, "posix_fadvise"):
             first = {case: cases[case] for case in ("read", "load")}
             cold = fastest(first, options.rounds, lambda: drop(path))
-            rows += [fact(f"{form}, cold: {case}", seconds, "s") for case, seconds in cold.items()]
-            rows.append(fact(f"{form}, cold: load / read", cold["load"] / cold["read"], "×", BAR))
+            rows += [Fact(f"{form}, cold: {case}", seconds, "s") for case, seconds in cold.items()]
+            rows.append(Fact(f"{form}, cold: load / read", cold["load"] / cold["read"], "×", most=BAR))
         return rows
 
 
@@ -148,15 +143,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="rows as JSON")
     options = parser.parse_args()
     jax.block_until_ready(jnp.zeros(1))  # what starting JAX costs is not what loading costs
-    rows = [row for form in FORMATS for row in measure(form, options)]
-    if options.json:
-        print(json.dumps(rows, indent=2))
-    else:
+    facts = [fact for form in FORMATS for fact in measure(form, options)]
+    if not options.json:
         print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, weights stored as {options.dtype}")
-        for row in rows:
-            bar = f"  (bar {row['bar']:g})" if row["bar"] is not None else ""
-            print(f"{row['name']:<52}{row['value']:>9.3f} {row['unit']}{bar}")
-    return int(any(row["bar"] is not None and row["value"] > row["bar"] for row in rows))
+    return report(facts, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import shutil
 import statistics
@@ -25,7 +24,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+
+from parts.table import Fact, report
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VALIDATE_BAR, NOTHING_BAR, NOTHING_PEER = 0.30, 0.50, 0.53
@@ -80,17 +80,14 @@ def measure(folder: Path, rounds: int, with_run: bool) -> dict[str, list[float]]
     return found
 
 
-def rows(found: dict[str, list[float]]) -> list[dict[str, Any]]:
+def facts(found: dict[str, list[float]]) -> list[Fact]:
     """Medians beside bars."""
     bars = {"runspec validate": VALIDATE_BAR, "runspec run, nothing to do": NOTHING_BAR}
     peers = {"runspec run, nothing to do": NOTHING_PEER}
     return [
-        {
-            "name": name, "value": round(statistics.median(figures), 3), "unit": "s",
-            "bar": bars.get(name), "peer": peers.get(name),
-        }
+        Fact(name, statistics.median(figures), "s", peer=peers.get(name), most=bars.get(name))
         for name, figures in found.items()
-    ]  # fmt: skip
+    ]
 
 
 def main() -> int:
@@ -102,15 +99,7 @@ def main() -> int:
     options = parser.parse_args()
     with_run = not options.no_run and importlib.util.find_spec("jax") is not None
     with tempfile.TemporaryDirectory() as folder:
-        found = rows(measure(project(Path(folder)), options.rounds, with_run))
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        print(f"{'cold start':<28} {'median':>8} {'bar':>8} {'peer':>8}")
-        for row in found:
-            cells = [f"{row[key]:.3f} s" if row[key] is not None else "–" for key in ("value", "bar", "peer")]
-            print(f"{row['name']:<28} {cells[0]:>8} {cells[1]:>8} {cells[2]:>8}")
-    return int(any(row["bar"] is not None and row["value"] > row["bar"] for row in found))
+        return report(facts(measure(project(Path(folder)), options.rounds, with_run)), as_json=options.json)
 
 
 if __name__ == "__main__":

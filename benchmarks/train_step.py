@@ -12,12 +12,13 @@ else the machine does falls on some steps and not on the figure. Exit code 1 whe
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+
+from parts.gemma import matmul_rate
+from parts.table import Fact, report
 
 from engine.trainer import device
 
@@ -35,10 +36,9 @@ ARGS = {
 
 
 SAVE_BAR = 0.2  # seconds for weights and two statistics of a million weights, synced to disk
-Row = dict[str, Any]
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--device", default="cpu", choices=["auto", "cpu", "gpu", "tpu"])
@@ -47,22 +47,10 @@ def main() -> None:
     options = parser.parse_args()
     device.select(options.device)
     device.describe(options.device)
-    rows = measure(options.steps)
-    if options.json:
-        print(json.dumps(rows))
-    else:
-        for row in rows:
-            bar = f"  (bar {row['bar']:g})" if row["bar"] is not None else ""
-            print(f"{row['name']:<28}{row['value']:>14,.4g} {row['unit']}{bar}")
-    sys.exit(any(row["bar"] is not None and row["value"] > row["bar"] for row in rows))
+    return report(measure(options.steps), as_json=options.json)
 
 
-def fact(name: str, value: float, unit: str, bar: float | None = None) -> Row:
-    """One row of the table."""
-    return {"name": name, "value": value, "unit": unit, "bar": bar, "peer": None}
-
-
-def measure(steps: int) -> list[Row]:
+def measure(steps: int) -> list[Fact]:
     """Compile, run, save, restore."""
     import jax
     import numpy as np
@@ -105,37 +93,20 @@ def measure(steps: int) -> list[Row]:
     median = sorted(seconds)[len(seconds) // 2]
     real = packed.real_tokens.mean() * args.per_device_batch_size
     places = args.seq_len * args.per_device_batch_size
-    peak, rate = _matmul_rate(), 6 * param_count(config) * places / median
+    peak, rate = matmul_rate(1536), 6 * param_count(config) * places / median
     return [
-        fact("compile", compile_seconds, "s"),
-        fact("state updated in place", memory.alias_size_in_bytes / 1e6, "MB"),
-        fact("temporary", memory.temp_size_in_bytes / 1e6, "MB"),
-        fact("train step", median, "s"),
-        fact("tokens", real / median, "tokens/s"),
-        fact("matmul", peak / 1e9, "GFLOP/s"),
-        fact("share", rate / peak, "of matmul"),
+        Fact("compile", compile_seconds, "s"),
+        Fact("state updated in place", memory.alias_size_in_bytes / 1e6, "MB"),
+        Fact("temporary", memory.temp_size_in_bytes / 1e6, "MB"),
+        Fact("train step", median, "s"),
+        Fact("tokens", real / median, "tokens/s"),
+        Fact("matmul", peak / 1e9, "GFLOP/s"),
+        Fact("share", rate / peak, "of matmul"),
         *_save_and_restore(Checkpoints, state),
     ]
 
 
-def _matmul_rate() -> float:
-    """Floating-point operations a second of a product of two 1536 x 1536 matrices, the best of five."""
-    import jax
-    import jax.numpy as jnp
-
-    size = 1536
-    matrix = jnp.ones((size, size))
-    product = jax.jit(jnp.matmul)
-    product(matrix, matrix).block_until_ready()
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        product(matrix, matrix).block_until_ready()
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
-
-
-def _save_and_restore(checkpoints_class: type, state: object) -> list[Row]:
+def _save_and_restore(checkpoints_class: type, state: object) -> list[Fact]:
     from engine.trainer.checkpoint_mark import Binding
     from engine.trainer.retention import Retention
     from engine.trainer.topology import Topology
@@ -150,11 +121,11 @@ def _save_and_restore(checkpoints_class: type, state: object) -> list[Row]:
         checkpoints.restore(state, lambda *_: None)
         restored = time.perf_counter() - started
     return [
-        fact("save", min(one.seconds for one in saved), "s", SAVE_BAR),
-        fact("of it the training waits", min(one.stalled_seconds for one in saved), "s"),
-        fact("restore", restored, "s"),
+        Fact("save", min(one.seconds for one in saved), "s", most=SAVE_BAR),
+        Fact("of it the training waits", min(one.stalled_seconds for one in saved), "s"),
+        Fact("restore", restored, "s"),
     ]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

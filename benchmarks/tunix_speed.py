@@ -26,29 +26,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from train_speed import (
-    ARGS,
-    BETAS,
-    CLIP,
-    CURVE_BAR,
-    EPS,
-    RATE,
-    SIZES,
-    dataset_rows,
-    fact,
-    missed,
-    show,
-    train_ours,
-    trained_rate,
-    write_batches,
-    write_model,
-)
+from parts.gemma import ARGS, BETAS, CLIP, EPS, RATE, SIZES, write_model
+from parts.reasoning import Row, dataset_rows, train_ours, trained_rate, write_batches
+from parts.table import Fact, report
 
-BAR = 1.5
-Row = dict[str, Any]
+RATIO_BAR, LOSS_BAR = 1.5, 0.01
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--tunix", type=Path, metavar="PYTHON", help="the Python of an environment with google-tunix")
@@ -59,17 +44,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.theirs:
         train_theirs(*map(Path, options.theirs))
-        return
+        return 0
     if options.tunix is None:
         print("tunix_speed.py: --tunix names the Python of an environment with google-tunix; nothing measured")
-        return
+        return 0
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(folder), options)
-    show(rows, as_json=options.json)
-    sys.exit(any(missed(row) for row in rows))
+        return report(measure(Path(folder), options), as_json=options.json)
 
 
-def measure(folder: Path, options: argparse.Namespace) -> list[Row]:
+def measure(folder: Path, options: argparse.Namespace) -> list[Fact]:
     """Trained tokens a second of both, and how far their losses of one batch are apart."""
     model, rows = write_model(folder / "model"), folder / "rows.jsonl"
     rows.write_text(dataset_rows(), encoding="utf-8")
@@ -92,9 +75,9 @@ def measure(folder: Path, options: argparse.Namespace) -> list[Row]:
     ratio = statistics.median(a / b for a, b in zip(mine, peers, strict=True))
     ours = loss_of(model, padded(json.loads(given.read_text())[0]))
     return [
-        fact("dev-reasoning-v2: trained", statistics.median(mine), "tokens/s", statistics.median(peers)),
-        fact("dev-reasoning-v2: ratio", ratio, "x", 1.0, BAR),
-        fact("loss of their first batch differs by", abs(losses[0] - ours) / ours, "of it", None, CURVE_BAR),
+        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(peers)),
+        Fact("ratio", ratio, "x", least=RATIO_BAR),
+        Fact("loss of their first batch differs by", abs(losses[0] - ours) / ours, "of it", most=LOSS_BAR),
     ]
 
 
@@ -204,4 +187,4 @@ def train_theirs(model: Path, given: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -302,7 +302,7 @@ def test_light_commands_bring_no_framework(repository: Path, tmp_path: Path) -> 
 def test_what_benchmarks_take_from_the_engine_is_there(repository: Path) -> None:
     """They import inside their functions, and no type checker reads them: a name that moved would be missed for weeks."""
     missing = []
-    for path in sorted((repository / "benchmarks").glob("*.py")):
+    for path in sorted((repository / "benchmarks").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("engine"):
                 module = importlib.import_module(str(node.module))

@@ -1,0 +1,203 @@
+"""One train step of a 34.6 M-parameter Gemma beside `transformers` in eager PyTorch on the CPU: float32, same weights, same batch.
+
+What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 where
+a bar is missed.
+
+    $ .venv-parity/bin/python benchmarks/raw_speed.py [--rounds 3] [--json]
+
+One batch of 8 full rows of 256 tokens, loss on every token, forward, backward, clipping and AdamW, step after step: our
+compiled train step in the trainer's own loop against eager PyTorch with its fused AdamW. Each in a process of its own
+(ours with the environment that the engine gives its trainer), taking turns, so that a busy machine slows both and neither has
+the other's threads and memory beside it; the first step of each turn does not count. The ratio is the median of the rounds'
+own ratios. Both begin with the same weights, so that the losses of all steps must be one curve.
+
+``ceiling`` is the rate of one large matrix product, the best of the run, over the operations that a token needs
+(engine.trainer.flops), with nothing else to do.
+
+torch is no part of the engine; `make parity` makes the environment that has it. Elsewhere ours is measured alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from parts.gemma import (
+    ARGS,
+    BETAS,
+    CLIP,
+    EPS,
+    RATE,
+    REPOSITORY,
+    SIZES,
+    curve_gap,
+    matmul_rate,
+    token_flops,
+    write_model,
+)
+from parts.table import Fact, report
+
+BATCH, LENGTH = 8, 256
+STEPS = 3  # that count in a turn; the figure is that of one
+RATIO_BAR, CURVE_BAR = 1.05, 0.01
+Steps = Callable[[int], tuple[float, list[float]]]  # how many -> (seconds of one, the losses of all)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--side", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        take_turns(options.side[0], Path(options.side[1]))
+        return 0
+    has_torch = importlib.util.find_spec("torch") is not None
+    if not has_torch:
+        print("torch is not installed here: ours alone (make parity makes an environment that has it)", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        model = write_model(Path(folder) / "model")
+        return report(measure(model, options.rounds, has_torch=has_torch), as_json=options.json)
+
+
+def measure(model: Path, rounds: int, *, has_torch: bool) -> list[Fact]:
+    """Tokens a second of both, in turns."""
+    from engine.child import trainer_environment
+
+    environments = {"ours": trainer_environment()} | ({"theirs": {**os.environ}} if has_torch else {})
+    found: dict[str, list[float]] = {side: [] for side in environments}
+    losses: dict[str, list[float]] = {side: [] for side in environments}
+    with ExitStack() as stack:
+        sides = {
+            side: stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, str(Path(__file__)), "--side", side, str(model)],
+                    env=environment,
+                    cwd=REPOSITORY,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for side, environment in environments.items()
+        }
+        for number in range(rounds + 1):
+            for side, process in sides.items():
+                seconds, loss = one_turn(process)
+                losses[side] += loss
+                if number:  # the first round warms up
+                    found[side].append(seconds)
+    mine = BATCH * LENGTH / statistics.median(found["ours"])
+    ceiling = Fact("ceiling", matmul_rate() / token_flops([LENGTH]), "tokens/s")
+    if not has_torch:
+        return [Fact("8 rows of 256 tokens", mine, "tokens/s"), ceiling]
+    peer = BATCH * LENGTH / statistics.median(found["theirs"])
+    ratio = statistics.median(b / a for a, b in zip(found["ours"], found["theirs"], strict=True))
+    gap = curve_gap(losses["ours"], losses["theirs"])
+    return [
+        Fact("8 rows of 256 tokens", mine, "tokens/s", peer=peer),
+        ceiling,
+        Fact("ratio", ratio, "x", least=RATIO_BAR),
+        Fact("loss curves differ by at most", gap, "of it", most=CURVE_BAR),
+    ]
+
+
+def one_turn(process: subprocess.Popen[str]) -> tuple[float, list[float]]:
+    """(seconds of a train step, the losses of the turn) from a process of :func:`take_turns`."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
+        sys.exit("one of the two sides has ended")
+    found = json.loads(answer)
+    return found["seconds"], found["losses"]
+
+
+def take_turns(side: str, model: Path) -> None:
+    """One side's process: train steps each time a line comes in, until there is no more."""
+    import numpy as np
+
+    draw = np.random.default_rng(1)
+    tokens = draw.integers(5, SIZES["vocab_size"], (BATCH, LENGTH)).astype(np.int32)
+    steps = (raw_ours if side == "ours" else raw_theirs)(model, tokens)
+    for _ in sys.stdin:
+        _, first = steps(1)  # a process that has waited gets its memory back in it: seconds, on a virtual machine
+        seconds, losses = steps(STEPS)
+        print(json.dumps({"seconds": seconds, "losses": first + losses}), flush=True)
+
+
+def raw_ours(model: Path, tokens: Any) -> Steps:
+    """The trainer's compiled step in the trainer's loop, on a batch in which every token but the first is a target."""
+    import jax
+    import numpy as np
+
+    from engine.trainer.args import TrainArgs
+    from engine.trainer.fitting import compile_fitting, limit_bytes
+    from engine.trainer.loop import train
+    from engine.trainer.placement import Placement
+    from engine.trainer.train_step import init_state
+    from engine.trainer.weights import load_folder
+
+    args = TrainArgs.of({**ARGS, "seq_len": LENGTH, "per_device_batch_size": BATCH})
+    module, _, _ = load_folder(model, param_dtype=np.dtype("float32"), compute_dtype=np.dtype("float32"))
+    graphdef, state = init_state(module, args)
+    places = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))
+    batch = {
+        "tokens": tokens, "segment_ids": np.ones_like(tokens), "positions": places,
+        "target_places": places[:, :-1], "target_ids": tokens[:, 1:], "target_weights": np.ones_like(tokens[:, 1:]),
+    }  # fmt: skip
+    batch = jax.device_put({name: np.ascontiguousarray(array)[None] for name, array in batch.items()})
+    limit = limit_bytes(jax.local_devices()[0])
+    step, how = compile_fitting(graphdef, args, state, batch, Placement(), limit=limit)
+    print(f"ours: remat {how.remat}, attention {'blocked' if how.blocked else 'plain'}", file=sys.stderr)
+    held = {"state": state}
+
+    def steps(count: int) -> tuple[float, list[float]]:
+        started, losses = time.perf_counter(), []
+        for done in train(step, held["state"], lambda _: batch, first=1, last=count, pause_after=lambda _: False):
+            losses.append(done.metrics["loss"])
+            held["state"] = done.state or held["state"]
+        return (time.perf_counter() - started) / count, losses
+
+    return steps
+
+
+def raw_theirs(model: Path, tokens: Any) -> Steps:
+    """Eager PyTorch, transformers' own choice of attention, the same clipping, fused AdamW."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    peer = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).train()
+    optimizer = torch.optim.AdamW(peer.parameters(), lr=RATE, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True)
+    given = torch.from_numpy(tokens).long()
+
+    def steps(count: int) -> tuple[float, list[float]]:
+        started, losses = time.perf_counter(), []
+        for _ in range(count):
+            loss = peer(input_ids=given, labels=given, use_cache=False).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(peer.parameters(), CLIP)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.item())
+        return (time.perf_counter() - started) / count, losses
+
+    return steps
+
+
+if __name__ == "__main__":
+    sys.exit(main())
