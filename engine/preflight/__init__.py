@@ -193,7 +193,7 @@ def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
 def _read_config(path: Path) -> Mapping[str, Any] | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # the run itself reports a model folder that cannot be read
+    except (OSError, ValueError, RecursionError):  # the run itself reports a model folder that cannot be read
         return None
     return value if isinstance(value, dict) else None
 

@@ -215,9 +215,9 @@ def _json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
         if not isinstance(value, dict):
             raise TypeError("not a JSON object")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise InputInvalid("M602", f"there is no {path.name}", where=Where(file=str(path.parent))) from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputInvalid("M602", f"{path.name} cannot be read: {error}", where=Where(file=str(path))) from error
     return value
 

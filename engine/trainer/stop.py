@@ -26,7 +26,7 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(f"not JSON: {error}", str(path)) from error
     if not isinstance(found, dict):
         raise _wrong("must be a JSON object", str(path))

@@ -312,7 +312,7 @@ def build_chars() -> Tokenizer:
 def _json(data: bytes, source: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise _broken(source, error) from error
     if not isinstance(document, dict):
         raise _broken(source, ValueError("not a JSON object"))

@@ -248,10 +248,21 @@ def test_a_cache_that_cannot_be_written_is_said(fetch: Any) -> None:
     fetch.cache.write_text("in the way")
     error = fetch.error()
     assert str(error) == (
-        "error[M405]: fetching acme/tiny-gemma at revision flax failed: the cache cannot be written: Not a directory\n"
+        "error[M405]: fetching acme/tiny-gemma at revision flax failed: the cache cannot be used: Not a directory\n"
         "  --> acme/tiny-gemma\n"
         "   = help: give this user the right to write there, or set HF_HOME to another folder"
     )
+
+
+def test_a_home_that_is_no_folder_is_said(fetch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """HF_HOME names a file: the client looks for a token there first, and falls over it."""
+    (tmp_path / "home").write_text("in the way")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
+    error = fetch.error()
+    assert error.code == "M405"
+    assert "the cache cannot be used: Not a directory" in str(error)
+    assert "set HF_HOME to another folder" in str(error)
 
 
 def test_a_cache_that_can_only_be_read_serves(hub: Any, fetch: Any) -> None:
@@ -317,6 +328,26 @@ def test_half_a_download_does_not_serve(hub: Any, fetch: Any, monkeypatch: pytes
     assert fetch.error("main").code == "M403"
     (folder / lost).unlink()
     assert fetch.error().code == "M403"
+
+
+@pytest.mark.parametrize("harmed", [WEIGHTS, "config.json"])
+def test_a_damaged_download_does_not_serve(
+    hub: Any, fetch: Any, flax_files: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch, harmed: str
+) -> None:
+    """One byte has changed on disk, and the hub cannot be asked: said, not trained on; with the hub it is mended."""
+    folder, commit = fetch()
+    fetch.blob(harmed, commit).write_bytes(flax_files[harmed][:-1] + bytes([flax_files[harmed][-1] ^ 1]))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for _ in range(2):  # nothing is removed that cannot be fetched again
+        error = fetch.error()
+        assert (error.code, error.diagnostics[0].message) == (
+            "M406",
+            f"{harmed} of acme/tiny-gemma at revision flax: damaged in the cache, and the hub cannot be asked for the "
+            "file again",
+        )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert fetch() == (folder, commit)
+    assert (folder / harmed).read_bytes() == flax_files[harmed]
 
 
 def test_an_answer_that_says_no_is_not_hidden_by_the_cache(hub: Any, fetch: Any, name: str) -> None:

@@ -90,7 +90,7 @@ def test_rotary_base_is_read_from_either_place(tiny_mapping: dict[str, Any]) -> 
     assert config_from_hf(tiny_mapping | both).rope_theta == 5e5
 
 
-@pytest.mark.parametrize("model_type", [None, "gemma4", "llama", 3, "gema"])
+@pytest.mark.parametrize("model_type", [None, "gemma4", "llama", 3, "gema", ["gemma"]])
 def test_unknown_family_lists_the_known(model_type: Any) -> None:
     """M101 names what was asked for and what there is."""
     with pytest.raises(InputInvalid, match=r"M101.*known: gemma"):
@@ -108,6 +108,7 @@ def test_unknown_family_lists_the_known(model_type: Any) -> None:
         ({"hidden_size": 16.0}, ("M104", "hidden_size")),
         ({"hidden_size": 0}, ("M104", "hidden_size")),
         ({"num_hidden_layers": -1}, ("M104", "num_hidden_layers")),
+        ({"num_hidden_layers": 10**9}, ("M104", "num_hidden_layers")),
         ({"rms_norm_eps": float("nan")}, ("M104", "rms_norm_eps")),
         ({"rope_theta": None}, ("M104", "rope_theta")),
         ({"rope_parameters": [1]}, ("M104", "rope_parameters")),
@@ -129,6 +130,16 @@ def test_unknown_family_lists_the_known(model_type: Any) -> None:
 def test_a_wrong_key_is_named(tiny_mapping: dict[str, Any], change: dict[str, Any], expected: tuple[str, str]) -> None:
     """Each way to be wrong has its code and names its key, and nothing else is reported."""
     assert codes(tiny_mapping | change) == [expected]
+
+
+@pytest.mark.parametrize("pattern", [{}, {"sliding_window_pattern": 6}])
+@pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text"])
+def test_a_billion_layers_are_refused_at_once(
+    tiny_mapping: dict[str, Any], model_type: str, pattern: dict[str, int]
+) -> None:
+    """Families that say for each layer what it is do not begin to count them."""
+    found = codes(tiny_mapping | {"model_type": model_type, "num_hidden_layers": 10**9, "sliding_window": 8} | pattern)
+    assert ("M104", "num_hidden_layers") in found
 
 
 @pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "head_dim", "num_key_value_heads"])

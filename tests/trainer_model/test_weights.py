@@ -399,11 +399,13 @@ def test_a_file_that_shrinks_while_it_is_read(copy: Path, monkeypatch: pytest.Mo
     assert message.endswith("while it is read")
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "\x00"])
+@pytest.mark.parametrize("content", [None, "folder", "", "[]", "\x00", "[" * 100_000])
 def test_a_broken_config_is_named(copy: Path, content: str | None) -> None:
-    """No config.json, or none that is a JSON object, is M106."""
+    """No file config.json, or none that is a JSON object (a deeply nested one is not read at all), is M106."""
     (copy / "config.json").unlink()
-    if content is not None:
+    if content == "folder":
+        (copy / "config.json").mkdir()
+    elif content is not None:
         (copy / "config.json").write_text(content)
     assert errors_of(copy)[0].startswith("M106")
 

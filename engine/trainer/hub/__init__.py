@@ -22,7 +22,7 @@ them, their causes included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ from engine.trainer.hub.cache import Cache, leads_astray
 from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_weights, small_files
 from engine.trainer.hub.client import Client, HubClient, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import Download
-from engine.trainer.hub.errors import branches, explain, is_passing, is_unreachable, unknown_revision
+from engine.trainer.hub.errors import branches, damaged_in_cache, explain, is_passing, is_unreachable, unknown_revision
 from engine.trainer.hub.patience import Patience
 from engine.trainer.hub.progress import Emit, Progress, Stopping, ignore, never
 
@@ -52,7 +52,8 @@ def fetch(
     """A model's folder and its commit. ``cache`` None: the hub's own.
 
     Raises InputInvalid M402 (no such model or revision), M404 (no weights that can be read); RemoteRefused M401
-    (no access), M403 (not reachable, not in the cache), M405 (failed), M406 (wrong digest); RunFailed M407 (disk
+    (no access), M403 (not reachable, not in the cache), M405 (failed), M406 (wrong digest,
+    of what came or of what an earlier download has left); RunFailed M407 (disk
     full); Interrupted M408 (``stopping`` said so).
     """
     repository = Repository(model_id, revision, "model")
@@ -103,7 +104,8 @@ class _Fetch:
         """See :func:`fetch`."""
         listing = self._listing(self._is_complete_model)
         if isinstance(listing, str):
-            return self.cache.snapshot(listing), listing
+            names = self._names(listing)
+            return self._unharmed(listing, [*small_files(names), *self._weights(listing, names)]), listing
         weights = choose_weights(listing.files)
         if weights is None:
             raise no_weights(self.repository, listing.files, branches(self.repository, self.client))
@@ -118,7 +120,8 @@ class _Fetch:
         listing = self._listing(lambda commit: any((self.cache.snapshot(commit) / name).is_file() for name in any_of))
         if isinstance(listing, str):
             folder = self.cache.snapshot(listing)
-            return next(folder / name for name in any_of if (folder / name).is_file()), listing
+            name = next(name for name in any_of if (folder / name).is_file())
+            return self._unharmed(listing, [name]) / name, listing
         for name in any_of:
             if name in listing.files:
                 return self._bring(listing, [name]) / name, listing.commit
@@ -155,17 +158,30 @@ class _Fetch:
 
     def _is_complete_model(self, commit: str) -> bool:
         """Whether an earlier download can be loaded: configuration, tokenizer, all weights."""
-        folder = self.cache.snapshot(commit)
-        names = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
-        if not {"config.json", "tokenizer.json"} <= names:
-            return False
-        weights = choose_weights(names)
-        if weights is None or not weights.endswith(INDEX):
-            return weights is not None
+        names = self._names(commit)
         try:
-            return bool(index_shards(folder / weights, names, self.repository))
+            return {"config.json", "tokenizer.json"} <= names and bool(self._weights(commit, names))
         except InputInvalid:
             return False
+
+    def _names(self, commit: str) -> set[str]:
+        """The files of an earlier download."""
+        folder = self.cache.snapshot(commit)
+        return {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+
+    def _weights(self, commit: str, names: Collection[str]) -> list[str]:
+        """The files of the weights of an earlier download, none where there are none. Raises InputInvalid M404."""
+        weights = choose_weights(names)
+        if weights is None or not weights.endswith(INDEX):
+            return [] if weights is None else [weights]
+        return [weights, *index_shards(self.cache.snapshot(commit) / weights, names, self.repository)]
+
+    def _unharmed(self, commit: str, names: Sequence[str]) -> Path:
+        """The folder of an earlier download, whose files are what they were. Raises RemoteRefused M406."""
+        folder = self.cache.snapshot(commit)
+        if damaged := self.cache.damaged(commit, names):
+            raise damaged_in_cache(self.repository, damaged, str(folder))
+        return folder
 
     def _bring(self, listing: Listing, names: Sequence[str], *, silent: bool = False) -> Path:
         """Have these files in the snapshot's folder; returns the folder."""

@@ -17,7 +17,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -114,6 +114,20 @@ class Cache:
             found_bad(file)
             self.remove(path, file)
         return False
+
+    def damaged(self, commit: str, names: Iterable[str]) -> list[str]:
+        """Which of these files of a commit are not what they were, asked without the hub: a blob is named by its digest.
+
+        Where the disk knows no links (:meth:`link`) the digest of a file is not known, and nothing is said of it.
+        """
+        folder = self.snapshot(commit)
+        known = [(folder / name, (folder / name).readlink().name) for name in names if (folder / name).is_symlink()]
+        return [
+            path.name
+            for path, etag in known
+            if (SHA256.fullmatch(etag) or GIT_BLOB.fullmatch(etag))
+            and not self._is_good(path, RemoteFile(path.name, path.stat().st_size, etag))
+        ]
 
     def _is_good(self, path: Path, file: RemoteFile) -> bool:
         status, mark = path.stat(), self.folder / ".runspec" / file.etag

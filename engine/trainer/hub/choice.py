@@ -49,7 +49,7 @@ def index_shards(index: Path, names: Collection[str], repository: Repository) ->
     try:
         shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         bad = [name for name in shards if Path(name).name != name]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputInvalid("M404", f"the index of the weights of {repository.at} is no index", where=where,
                            hint="name another revision of the model") from None  # fmt: skip
     missing = bad + [name for name in shards if name not in names and name not in bad]

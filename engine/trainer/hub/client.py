@@ -180,7 +180,10 @@ class HubClient:
         """See :class:`Client`."""
         from huggingface_hub import get_token
 
-        return bool(get_token())
+        try:
+            return bool(get_token())
+        except OSError:  # the file that would hold it cannot be read: HF_HOME is no folder, or another user's
+            return False
 
     def _address_of(self, repository: Repository, commit: str, name: str) -> str:
         from huggingface_hub import hf_hub_url

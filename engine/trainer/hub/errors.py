@@ -85,7 +85,7 @@ def _or_a_path(repository: Repository) -> str:
 def _failed(error: Exception, repository: Repository, status: int | None) -> RunspecError:
     where = Where(file=repository.id)
     if isinstance(error, OSError) and status is None and error.errno is not None:
-        said = f"the cache cannot be written: {error.strerror}"
+        said = f"the cache cannot be used: {error.strerror}"
         return RemoteRefused("M405", f"fetching {repository.at} failed: {said}", where=where,
                              hint="give this user the right to write there, or set HF_HOME to another folder")  # fmt: skip
     said = f"HTTP {status}" if status is not None else f"the answer is not that of a hub: {type(error).__name__}"
@@ -178,6 +178,16 @@ def wrong_digest(repository: Repository, name: str, expected: str, found: str, s
         where=Where(file=repository.id),
         hint="the damaged file has been removed; run again to fetch it anew. If it happens again, something between "
         "here and the hub (a proxy, a mirror) changes files",
+    )
+
+
+def damaged_in_cache(repository: Repository, names: Sequence[str], folder: str) -> RunspecError:
+    """M406: files of an earlier download are not what they were, and nobody is there to give them again."""
+    return RemoteRefused(
+        "M406",
+        f"{', '.join(names)} of {repository.at}: damaged in the cache, and the hub cannot be asked for the file again",
+        where=Where(file=folder),
+        hint="run once with the hub in reach: what is damaged is then fetched anew",
     )
 
 

@@ -37,7 +37,7 @@ FAMILIES: dict[str, ModuleType] = {
 def config_from_hf(mapping: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
     """Dispatch on ``model_type``. Raises InputInvalid M101 for a family that is not here."""
     model_type = mapping.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         near = did_you_mean(str(model_type), FAMILIES)
         said = "has no model_type" if model_type is None else f"has model_type {model_type!r}, which is not known here"

@@ -41,6 +41,8 @@ BOOKKEEPING = frozenset(
         "use_cache",
     ]
 )
+# What no model has. A slip of the finger would otherwise be taken apart layer by layer, for hours. As in the schema.
+MOST_LAYERS = 1000
 GELU_TANH = ("gelu", "gelu_pytorch_tanh")  # both mean the tanh form (transformers issue 29402)
 SLIDING, FULL = "sliding_attention", "full_attention"
 
@@ -106,6 +108,8 @@ class DecoderConfig:
             value, problem = _typed(mapping[field.name], str(field.type), may_be_zero=field.name.endswith("_id"))
             if field.name == "eos_token_id" and isinstance(mapping[field.name], list) and not problem:
                 value, values["more_eos_ids"] = value[0], tuple(value[1:])
+            if not problem and field.name == "num_hidden_layers" and value > MOST_LAYERS:
+                problem = f"must be at most {MOST_LAYERS}, not {value}"
             if problem:
                 findings.append((field.name, "M104", f'"{field.name}": {problem}', None))
             else:

@@ -26,6 +26,7 @@ from engine.trainer.models import layers
 from engine.trainer.models.config import (
     FULL,
     GELU_TANH,
+    MOST_LAYERS,
     SLIDING,
     DecoderConfig,
     Finding,
@@ -108,7 +109,7 @@ class Gemma3Config(DecoderConfig):
             found.pop("layer_types", None)
             depth = found.get("num_hidden_layers")
             if isinstance(pattern, int) and pattern > 0 and isinstance(depth, int):
-                found["layer_types"] = list(_pattern(pattern, depth))
+                found["layer_types"] = list(_pattern(pattern, min(depth, MOST_LAYERS)))
         return found, findings
 
     @classmethod

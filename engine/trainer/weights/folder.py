@@ -101,7 +101,7 @@ def _sharded(index: Path) -> list[tuple[Path, frozenset[str] | None]]:
         for name, file in weight_map.items():
             files.setdefault(file, set()).add(name)
         bad = [name for name in sorted(files) if Path(name).name != name or not (index.parent / name).is_file()]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputInvalid(
             "M206",
             f"not an index of weights: {error!r}",

@@ -71,9 +71,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / CONFIG_FILE
     try:
         mapping = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise InputInvalid("M106", f"the model folder has no {CONFIG_FILE}", where=Where(file=str(folder))) from error
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputInvalid("M106", f"not JSON: {error}", where=Where(file=str(path))) from error
     if not isinstance(mapping, dict):
         raise InputInvalid("M106", "must be a JSON object", where=Where(file=str(path)))
