@@ -13,7 +13,7 @@
     asks: {value: {other: […]}}  this key may have that value only where the other one has one of these
     isMultipleOf: other     this number is a multiple of that one  (keep_every_steps, save_every_steps)
     multiples: {one: other} where this key is written, one is a multiple of other (both beside it)
-    usual: [low, high]      outside is a warning
+    usual: {from, to, …}    outside is a warning, with its reason below or above
     names: metric           the text is a name of that family: metric or builder
 
 ``other`` is a key beside this one, one beside the mapping this one is in (``../num_train_steps``), or a dotted address
@@ -164,10 +164,14 @@ def _near(value: float, divisor: float) -> str:
 
 
 def _usual(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
-    value, (low, high) = _value(node), entry["usual"]
-    if value is not None and not low <= value <= high:
-        message = f"{key} is {number_text(value)}; {number_text(low)} to {number_text(high)} is usual"
-        case.findings.warn("S312", message, path, node.place, "check the exponent")
+    value, usual = _value(node), entry["usual"]
+    low, high = usual.get("from"), usual["to"]
+    if value is None or (low or 0) <= value <= high:
+        return
+    span = f"at most {number_text(high)}" if low is None else f"{number_text(low)} to {number_text(high)}"
+    reason = usual["above" if value > high else "below"]
+    message = f"{key} is {number_text(value)}; {span} is usual"
+    case.findings.warn("S312", message, path, node.place, f"{reason}\ncheck the exponent")
 
 
 def _value(node: Node) -> float | None:

@@ -211,6 +211,7 @@ CHANGES: dict[str, list[Change]] = {
     "list_as_key": [("num_train_steps: 10", "num_train_steps: 10\n      [a, b]: 128")],
     "two_documents": [("package:", "---\npackage:")],
     "warning_rate": [("num_train_steps: 10", "num_train_steps: 10\n      learning_rate: 1.0e-8")],
+    "warning_high_rate": [("num_train_steps: 10", "num_train_steps: 10\n      learning_rate: 3")],
     "warning_modeline": [("# yaml-language-server: $schema=../schemas/runspec.schema.json\n", "")],
     "several_at_once": [
         ("init: random", "initt: random"),

@@ -71,7 +71,7 @@ Beside draft-07, a step's schema may carry these words; editors ignore them, the
 | `onlyWithAny` | the same, where one of several other keys is enough |
 | `onlyAbove` | `{other: number}`: writing the key makes sense only where the other is above it |
 | `neededWith` | `{other: [values]}`: the key must be written there |
-| `usual` | `[low, high]`: outside is a warning |
+| `usual` | `{from, to, below, above}`: outside is a warning, with the reason under `below` or `above` |
 | `resumable` | true: an interrupted step goes on where it was, although this key has another value now |
 | `names` | `metric` or `builder`: the text is a name of that family |
 | `watches` | `true`: no result depends on the key; it is no part of the step's fingerprint |
