@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.canonical import digest_text, jsonl_bytes, write_atomic
-from engine.data import EvalItem, prompt_messages, render_prompt
-from engine.spec.model import ModelSpec, Spec
+from engine.data import EvalItem, prompt_messages, read_eval_set, render_prompt
+from engine.spec.model import ModelSpec, Spec, StepSpec
 
 # What can change a trained weight or a generated token.
 TRAINER_LIBRARIES = (
@@ -49,12 +49,14 @@ def train_job(
     work: Path,
     out: Path,
     cache: Path,
+    questions: Mapping[str, Any] | None = None,
     reports: Path | None = None,
     cluster: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole job of ``python -m engine.trainer train``.
 
-    ``reports``: for what other tools keep; beyond the run. ``cluster``: of engine.cluster; None: this process alone.
+    ``questions``: of :func:`questions_after`. ``reports``: for what other tools keep; beyond the run. ``cluster``: of
+    engine.cluster; None: this process alone.
     """
     return {
         "model": model_job(spec.model, spec.root),
@@ -63,6 +65,7 @@ def train_job(
         "work": str(work),
         "out": str(out),
         "cache": str(cache),
+        "questions": None if questions is None else dict(questions),
         "reports": str(reports) if reports else None,
         "run_name": spec.run_version,
         "device": spec.device,
@@ -70,6 +73,21 @@ def train_job(
         "cluster": None if cluster is None else dict(cluster),
         "args": dict(args),
     }
+
+
+def questions_after(spec: Spec, step: StepSpec, *, render: str, work: Path) -> dict[str, Any] | None:
+    """What the first ``generate`` step after ``step`` will ask of the trained model, written into ``work``.
+
+    The trainer refuses before its first train step what could not be asked after the last (M501). It does nothing else
+    with it, so that another ``max_new_tokens`` is no other training.
+    """
+    later = spec.steps[spec.steps.index(step) + 1 :]
+    asking = next((one for one in later if one.uses == "generate"), None)
+    if asking is None:
+        return None
+    prompts = work / "questions.jsonl"
+    write_prompts(prompts, read_eval_set(spec.resolve(spec.eval_set)), render)
+    return {"prompts": str(prompts), "max_new_tokens": asking.args["max_new_tokens"]}
 
 
 def fetch_job(spec: Spec, any_of: Sequence[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from engine.child import Event, Killed, drive_trainer, run_trainer
 from engine.cluster import cluster_of
 from engine.data import EvalItem, read_eval_set, render_prompt
 from engine.errors import InputInvalid, RunFailed
-from engine.jobs import TRAINER_LIBRARIES, generate_job, train_job, write_prompts
+from engine.jobs import TRAINER_LIBRARIES, generate_job, questions_after, train_job, write_prompts
 from engine.scoring import score_files
 from engine.spec.model import Spec
 from engine.steps import FunctionHandler, StepContext, StepResult
@@ -110,11 +110,13 @@ class _Watcher:
 
 def _job(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     dataset = ctx.inputs["dataset"]
+    render = dataset.facts["render"]
     job = train_job(
         spec,
         train_args,
         dataset=dataset.path,
-        render=dataset.facts["render"],
+        render=render,
+        questions=questions_after(ctx.spec, ctx.step, render=render, work=ctx.work),
         work=ctx.work / "train",
         out=ctx.work / "trained",
         cache=ctx.cache,

@@ -13,7 +13,7 @@ import os
 from engine.child import run_trainer
 from engine.cluster import cluster_of
 from engine.errors import RunFailed
-from engine.jobs import TRAINER_LIBRARIES, train_job
+from engine.jobs import TRAINER_LIBRARIES, questions_after, train_job
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
 
@@ -21,14 +21,16 @@ from engine.steps.schemas import step_schema
 def run(ctx: StepContext) -> StepResult:
     """Train, and pass the trainer's report on as the facts."""
     dataset = ctx.inputs["dataset"]
+    render = dataset.facts["render"]
     job = train_job(
         ctx.spec,
         ctx.args,
         dataset=dataset.path,
-        render=dataset.facts["render"],
+        render=render,
         work=ctx.work,
         out=ctx.out,
         cache=ctx.cache,
+        questions=questions_after(ctx.spec, ctx.step, render=render, work=ctx.work),
         reports=ctx.cache.parent / "reports" / ctx.spec.run_version / ctx.step.id,
         cluster=cluster_of(ctx.args["cluster"], os.environ),
     )

@@ -18,7 +18,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ from engine.canonical import (
     pretty_json,
     write_atomic,
 )
-from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.adapter_files import is_adapter, load_adapter, read_base
 from engine.trainer.answers import FINISH_REASONS, Generation, StopStrings
 from engine.trainer.inputs import load_model
@@ -41,24 +39,15 @@ from engine.trainer.lora import merged
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.process import Emit
+from engine.trainer.prompts import Prompt, check_room, encode_prompts, read_prompts
 from engine.trainer.sampler import Sampler
 from engine.trainer.sampling import Sampling
-from engine.trainer.segments import prompt_ids
-from engine.trainer.stop import read_generation_config, stop_ids
+from engine.trainer.stop import GENERATION_FILE, read_generation_config, stop_ids
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
 
 PROGRESS_FILE = "generated.jsonl"
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One line of the prompt file: the item's id, the rendered text, and its messages if it is a chat."""
-
-    id: str
-    text: str
-    messages: tuple[Mapping[str, str], ...] | None = None
 
 
 def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]) -> dict[str, Any]:
@@ -75,11 +64,12 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
         Path(job["work"]) / PROGRESS_FILE,
         digest_json([model_sha256, digest_file(Path(job["prompts"])), dict(args), jax.default_backend()]),
     )
-    encoded = [prompt_ids(prompt.text, prompt.messages, tokenizer) for prompt in prompts]
-    ends = end_reasons(config, stop_ids(tokenizer, read_generation_config(model_dir)), tokenizer)
+    encoded = encode_prompts(prompts, tokenizer)
+    named = stop_ids(tokenizer, read_generation_config(model_dir), str(model_dir / GENERATION_FILE))
+    ends = end_reasons(config, named, tokenizer)
     sampler = make_sampler(model, config, args, ends, StopStrings(args["stop"], tokenizer.decode), encoded)
     del model  # the sampler has its weights layer by layer; the stacked ones need not stay
-    sampler.check(encoded, [prompt.id for prompt in prompts])
+    check_room(encoded, [prompt.id for prompt in prompts], sampler.max_new_tokens, sampler.context)
     emit(
         {
             "event": "started",
@@ -153,52 +143,6 @@ def end_reasons(config: DecoderConfig, stops: Iterable[int], tokenizer: Tokenize
     ids = {config.eos_token_id, *config.more_eos_ids, *stops}
     turns = tokenizer.turn_end_ids - {config.eos_token_id, tokenizer.eos_id}
     return {one: "end_of_turn" if one in turns else "eos" for one in ids}
-
-
-def read_prompts(path: Path) -> list[Prompt]:
-    """Read {id, prompt, messages?} lines; raises InputInvalid M502 naming each bad line."""
-    found: list[Prompt] = []
-    problems: list[Diagnostic] = []
-    seen: set[str] = set()
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputInvalid("M502", f"the prompts cannot be read: {error}", where=Where(file=str(path))) from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        prompt = _prompt(line)
-        if isinstance(prompt, Prompt) and prompt.id in seen:
-            prompt = f'the id "{prompt.id}" comes twice'
-        if isinstance(prompt, str):
-            problems.append(Diagnostic("M502", prompt, Where(file=str(path), line=number)))
-            continue
-        seen.add(prompt.id)
-        found.append(prompt)
-    if not problems and not found:
-        problems.append(Diagnostic("M502", "the file holds no prompt", Where(file=str(path))))
-    if problems:
-        raise InputInvalid.of(problems)
-    return found
-
-
-def _prompt(line: str) -> Prompt | str:
-    """One line's prompt, or what is wrong with the line."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        return f"not JSON: {error}"
-    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "prompt")):
-        return 'a prompt row is an object with the strings "id" and "prompt"'
-    messages = row.get("messages")
-    if messages is None:
-        return Prompt(row["id"], row["prompt"])
-    if not isinstance(messages, list) or not all(
-        isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
-        for message in messages
-    ):
-        return '"messages" is a list of objects with the strings "role" and "content"'
-    return Prompt(row["id"], row["prompt"], tuple(messages))
 
 
 class Progress:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from engine.trainer.feed import Data
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.placement import Placement
 from engine.trainer.process import Emit, Stopping
+from engine.trainer.stop import GENERATION_FILE, read_generation_config, stop_ids
 from engine.trainer.tokenizer import Tokenizer, build_chars
 from engine.trainer.weights import load_folder
 from engine.trainer.weights.load import CONFIG_FILE, read_config
@@ -34,13 +35,18 @@ SIMULATED_DEVICES = "--xla_force_host_platform_device_count"  # the topology say
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the job's ``model`` stands for. ``commit`` is the hub's, None elsewhere; ``origin`` names the weights."""
+    """What the job's ``model`` stands for.
+
+    ``commit`` is the hub's, None elsewhere; ``origin`` names the weights; ``generation`` is the folder's generation
+    config, which the export carries on.
+    """
 
     module: Any
     config: Any
     tokenizer: Tokenizer
     commit: str | None
     origin: str
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_model(
@@ -67,6 +73,7 @@ def load_model(
         folder, commit = Path(job["path"]), None
     else:
         folder, commit = hub.fetch(job["id"], job["revision"], emit=emit, stopping=stopping)
+    generation = read_generation_config(folder)
     module, config, tokenizer = load_folder(
         folder,
         param_dtype=dtype,
@@ -75,7 +82,8 @@ def load_model(
         may_donate=placement is not None,
         tell=lambda text: emit({"event": "note", "text": text}),
     )
-    return Model(module, config, tokenizer, commit, commit or _folder_digest(folder))
+    stop_ids(tokenizer, generation, str(folder / GENERATION_FILE))
+    return Model(module, config, tokenizer, commit, commit or _folder_digest(folder), generation)
 
 
 def _config(folder: Path) -> Any:

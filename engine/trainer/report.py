@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +117,20 @@ def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, Any]:
 
 def _save(out: Path, trained: Any, args: TrainArgs, model: Model, base: Mapping[str, Any]) -> None:
     """``model/``: all weights, or adapters beside the base's configuration and tokenizer; ``merged/`` where asked for."""
-    write = partial(save_folder, config=model.config, tokenizer=model.tokenizer, dtype=args.dtype)
+    beside: Any = {
+        "config": model.config,
+        "tokenizer": model.tokenizer,
+        "dtype": args.dtype,
+        "generation": model.generation,
+    }
     if args.method == "full":
-        write(out / "model", trained, formats=args.export_formats)
+        save_folder(out / "model", trained, formats=args.export_formats, **beside)
         return
     save_adapter(out / "model", trained, base=base)
-    save_companions(out / "model", model.config, model.tokenizer, dtype=args.dtype)
+    save_companions(out / "model", **beside)
     shutil.rmtree(out / "merged", ignore_errors=True)
     if args.lora_merge:
-        write(out / "merged", merged(trained), formats=args.export_formats)
+        save_folder(out / "merged", merged(trained), formats=args.export_formats, **beside)
 
 
 def _trained_params(args: TrainArgs, model: Model) -> int:

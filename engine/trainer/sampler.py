@@ -28,9 +28,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.answers import Generation, Row, StopStrings
 from engine.trainer.models.decoder import Cache, Decoder
+from engine.trainer.prompts import check_room
 from engine.trainer.sampling import GREEDY, Sampling, choose, row_key
 
 PROMPT_CHUNK = 32  # tokens of a prompt that are read at a time: a prompt is padded by half of it on average
@@ -93,31 +93,12 @@ class Sampler:
             "layers": model.unstacked(),
         }
 
-    def check(self, prompts: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> None:
-        """Raise InputInvalid M501 naming every prompt that is empty or does not fit with its answer."""
-        found = []
-        for index, prompt in enumerate(prompts):
-            name = names[index] if names else str(index)
-            where = Where(file=name)
-            if not prompt:
-                found.append(Diagnostic("M501", f'the prompt of item "{name}" is empty', where))
-            elif len(prompt) + self.max_new_tokens > self.context:
-                room = self.context - len(prompt)
-                message = (
-                    f'the prompt of item "{name}" has {len(prompt)} tokens; with max_new_tokens '
-                    f"{self.max_new_tokens} it does not fit the model's context of {self.context}"
-                )
-                hint = f"set max_new_tokens to at most {room}" if room > 0 else "shorten the prompt"
-                found.append(Diagnostic("M501", message, where, hint))
-        if found:
-            raise InputInvalid.of(found)
-
     def batches(self, prompts: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> Iterator[Batch]:
         """(indices, generations) of the rows that finished together; short prompts come first.
 
         ``names`` key the draws of each row; without them a prompt's own tokens do.
         """
-        self.check(prompts, names)
+        check_room(prompts, names or map(str, range(len(prompts))), self.max_new_tokens, self.context)
         if not prompts:
             return
         keys = [row_key(self.seed, names[i] if names else str(list(prompt))) for i, prompt in enumerate(prompts)]

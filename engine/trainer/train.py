@@ -3,7 +3,8 @@
 In: the job, a mapping with
 
     model {init, id, revision, path, config, tokenizer}, rows (path of rows.jsonl), render, work, out, cache, device,
-    args (see engine.trainer.args), stop_at: null or the train step to end at (the schedule stays that of all),
+    questions: null or what the trained model will be asked {prompts, max_new_tokens}, to be refused at once if it does
+    not fit, args (see engine.trainer.args), stop_at: null or the train step to end at (the schedule stays that of all),
     stop_after_saves: null or after how many checkpoints to say ready_to_die and wait for the kill,
     reports, run_name: null or where other tools keep what they are sent, and what they call the run.
 
@@ -43,6 +44,7 @@ from engine.trainer.placement import Placement
 from engine.trainer.prefetch import Prefetch
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.products import chosen
+from engine.trainer.prompts import check_questions
 from engine.trainer.report import export
 from engine.trainer.saving import Saver
 from engine.trainer.sharing import check_same, gathered, metrics_folder
@@ -63,6 +65,8 @@ def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping, peers: Pee
     check_watching(args)
     placement = Placement(mesh=args.mesh)
     model = load_model(job["model"], args.dtype, args.seed, emit, stopping, placement=placement)
+    if peers.is_writer and job.get("questions"):
+        check_questions(job["questions"], model.tokenizer, model.config.max_position_embeddings)
     try:
         data = _load_data(job, args, model, emit, stopping)
     except Stopped:

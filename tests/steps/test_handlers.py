@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.plan import Selection
+from engine.errors import InputInvalid
+from engine.plan import Selection, make_plan
 from engine.runner import execute
 from engine.spec import load_spec
 from engine.steps.registry import handlers
+from engine.store import Store
 
 STEPS = ("dataset", "smoke", "train", "predict", "score", "summary")
 
@@ -77,3 +79,17 @@ def test_a_reduced_smoke_run_says_what_it_no_longer_proves(lived: Any) -> None:
     not_proved = " · ".join(json.loads(newest.read_text())["not_proved"])
     for text in ("seq_len 128", "optimizer adamw", "dtype float32", "a batch of 2", "killed training"):
         assert text in not_proved
+
+
+@pytest.mark.parametrize("step_id", ["smoke", "train"])
+def test_a_question_that_will_not_fit_is_refused_before_the_first_train_step(lived: Any, step_id: str) -> None:
+    """M501 names the item; and what will be asked is no part of a training: with another limit it is not done again."""
+    spec, console = lived
+    longer = load_spec(spec.path, ["predict.max_new_tokens=250"], kinds=handlers())
+    entries = {entry.step.id: entry for entry in make_plan(longer, handlers(), Store(spec.root)).steps}
+    assert (entries["train"].action, entries["predict"].action) == ("skip", "run")
+    console.events.clear()
+    selection = Selection(only=step_id, force=frozenset({step_id}))
+    with pytest.raises(InputInvalid, match=r"M501.*max_new_tokens 250 it does not fit the model's context of 256"):
+        execute(longer, handlers(), console=console, command="again", selection=selection)
+    assert not [event for event in console.events if event["event"] in ("started", "train_step")], "nothing was trained"

@@ -13,12 +13,13 @@ from engine.data import Conversation, EvalItem, Message, Row, render_row
 from engine.errors import InputInvalid
 from engine.jobs import write_prompts
 from engine.trainer.generate import run_generate
+from engine.trainer.inputs import load_model
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.sampler import generate
 from engine.trainer.segments import prompt_ids
 from engine.trainer.tokenizer import Tokenizer, build_chars
 from engine.trainer.train import run_train
-from engine.trainer.weights import load_folder, save_folder
+from engine.trainer.weights import load_folder, save_companions, save_folder
 
 MICRO = {
     "model_type": "gemma", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1,
@@ -34,6 +35,11 @@ GREEDY = {
     "max_new_tokens": 3, "batch_size": 1, "seed": 0, "temperature": 0.0, "top_k": None, "top_p": 1.0, "stop": [],
 }  # fmt: skip
 NEVER = lambda: False  # noqa: E731
+
+
+def pretrained(path: Path) -> dict[str, Any]:
+    """The ``model`` of a job."""
+    return {"init": "pretrained", "id": "m", "revision": None, "path": str(path), "config": None, "tokenizer": None}
 
 
 @pytest.fixture
@@ -92,7 +98,7 @@ def test_a_chat_is_trained_and_asked_by_the_models_own_template(
     )
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     job = {
-        "model": {"init": "pretrained", "id": "m", "revision": None, "path": str(model), "config": None, "tokenizer": None},
+        "model": pretrained(model),
         "rows": str(tmp_path / "rows.jsonl"), "render": "gemma_chat@v1", "work": str(tmp_path / "work"),
         "out": str(tmp_path / "out"), "device": "cpu", "args": ARGS,
     }  # fmt: skip
@@ -133,3 +139,43 @@ def test_generation_stops_at_every_end(folder: Any, tokenizers_by_name: dict[str
     assert answer()["new_tokens"] > 1
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, free.ids[0]]}))
     assert (answer()["new_tokens"], answer()["finish_reason"], answer()["text"]) == (1, "eos", "")
+
+
+def test_a_bases_generation_config_goes_on_into_the_export(
+    folder: Any, tokenizers_by_name: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    """Its ends beside the model's own, its defaults of sampling as they are; who wrote it is left out."""
+    path = folder(tokenizers_by_name["gemma"], 768)
+    theirs = {"eos_token_id": [1, 20], "temperature": 0.7, "transformers_version": "4.1", "_from_model_config": True}
+    (path / "generation_config.json").write_text(json.dumps(theirs))
+    model = load_model(pretrained(path), "float32", 0, print, NEVER)
+    save_companions(tmp_path / "b", model.config, model.tokenizer, dtype="float32", generation=model.generation)
+    written = json.loads((tmp_path / "b" / "generation_config.json").read_text())
+    assert written == {"bos_token_id": 2, "eos_token_id": [1, 10, 20], "pad_token_id": 0, "temperature": 0.7}
+    save_companions(tmp_path / "c", model.config, model.tokenizer, dtype="float32", generation=written)
+    assert (tmp_path / "b" / "generation_config.json").read_bytes() == (
+        tmp_path / "c" / "generation_config.json"
+    ).read_bytes()
+
+
+def test_an_end_outside_the_vocabulary_is_said_before_training(
+    folder: Any, tokenizers_by_name: dict[str, Tokenizer]
+) -> None:
+    """M309 names the base's own file."""
+    path = folder(tokenizers_by_name["gemma"], 768)
+    (path / "generation_config.json").write_text('{"eos_token_id": 99999}')
+    with pytest.raises(InputInvalid, match=r"M309[\s\S]*99999[\s\S]*generation_config\.json"):
+        load_model(pretrained(path), "float32", 0, print, NEVER)
+
+
+def test_special_ids_that_differ_are_told(folder: Any, tokenizers_by_name: dict[str, Tokenizer]) -> None:
+    """A tuned model's tokenizer may well name another EOS than its config.json: said, not refused."""
+    path = folder(tokenizers_by_name["gemma"], 768)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"bos_token_id": 5, "eos_token_id": 77}))
+    told: list[str] = []
+    load_folder(path, tell=told.append)
+    assert [sentence.split(":")[0] for sentence in told] == [
+        "config.json names bos_token_id 5, the tokenizer 2",
+        "config.json names eos_token_id 77, the tokenizer 1",
+    ]

@@ -25,7 +25,7 @@ from engine.data import (
 from engine.errors import InputInvalid
 from engine.jobs import write_prompts
 from engine.trainer import rows as rows_module
-from engine.trainer.generate import read_prompts
+from engine.trainer.prompts import read_prompts
 from engine.trainer.rows import Findings, TokenRow
 from engine.trainer.segments import Segment, encode_segments, merged_boundaries, prompt_ids
 from engine.trainer.tokenizer import Tokenizer

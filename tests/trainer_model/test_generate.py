@@ -16,9 +16,10 @@ import pytest
 
 from engine.canonical import digest_json, digest_text, digest_tree
 from engine.errors import InputInvalid
-from engine.trainer.generate import end_reasons, read_prompts, run_generate
+from engine.trainer.generate import end_reasons, run_generate
 from engine.trainer.models import config_from_hf
 from engine.trainer.models.gemma import Gemma
+from engine.trainer.prompts import read_prompts
 from engine.trainer.tokenizer import build_chars
 from engine.trainer.weights import save_folder
 

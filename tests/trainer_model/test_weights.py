@@ -422,8 +422,9 @@ def test_stored_dtype_in_both_styles() -> None:
     assert stored_dtype({"dtype": "bfloat16"}) == "bfloat16"
     assert stored_dtype({"torch_dtype": "bfloat16"}) == "bfloat16"
     assert stored_dtype({}) == "float32"
-    with pytest.raises(InputInvalid, match="M105"):
-        stored_dtype({"dtype": "int8"})
+    for wrong in ("int8", ["float32"]):
+        with pytest.raises(InputInvalid, match="M105"):
+            stored_dtype({"dtype": wrong})
 
 
 @pytest.mark.parametrize("formats", [["safetensors"], ["flax_msgpack"], ["safetensors", "flax_msgpack"]])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def load_folder(
     ``place(leaf name, shape)`` says on which sharding a leaf shall lie (None: on the default device); each is filled
     from the files and put there before the one after the next is begun. ``may_donate``: the arrays will be given to
     a compiled step that takes them over. On CPU they are otherwise the memory they were read into, which XLA
-    borrows and would have to copy as a whole then. ``tell`` gets a sentence about weights that are not read.
+    borrows and would have to copy as a whole then. ``tell`` gets a sentence about weights that are not read, and
+    about special tokens of which config.json and the tokenizer say different things.
 
     Raises InputInvalid: M101 to M106 for the configuration, M201 to M206 for the weights, M3xx for
     the tokenizer, M207 where tokenizer and model do not fit together.
@@ -52,6 +53,8 @@ def load_folder(
     config = config_from_hf(mapping, str(folder / CONFIG_FILE))
     tokenizer = Tokenizer.load(folder)
     _check_fit(folder, config, tokenizer)
+    for sentence in _other_ids(config, tokenizer):
+        tell(sentence)
     stored = stored_dtype(mapping, str(folder / CONFIG_FILE))
     family, dtype = family_of(config), jnp.dtype(param_dtype or stored)
     with open_weights(folder, family) as found:
@@ -82,12 +85,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 def stored_dtype(mapping: dict[str, Any], source: str = CONFIG_FILE) -> str:
     """The dtype a config.json names ("dtype" in transformers 5, "torch_dtype" in 4); float32 if none."""
-    name = mapping.get("dtype") or mapping.get("torch_dtype") or "float32"
-    if name not in FLOATS:
+    name: Any = mapping.get("dtype") or mapping.get("torch_dtype") or "float32"
+    if not isinstance(name, str) or name not in FLOATS:
         raise InputInvalid(
             "M105", f"dtype {name!r} is not one of {', '.join(FLOATS)}", where=Where(file=source, path="dtype")
         )
-    return str(name)
+    return name
 
 
 def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> None:
@@ -105,4 +108,21 @@ def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> Non
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model's vocab_size is {config.vocab_size}",
             where=Where(file=str(folder)),
             hint=f"set vocab_size to at least {tokenizer.vocab_size}, or use the tokenizer the model came with",
+        )
+
+
+def _other_ids(config: DecoderConfig, tokenizer: Tokenizer) -> Iterator[str]:
+    """Sentences about config.json's BOS and EOS where they are not the tokenizer's: texts are made with its ids.
+
+    Folders of tuned models differ here and work: their tokenizer's EOS is the end of a turn. So it is no error.
+    """
+    if config.bos_token_id != tokenizer.bos_id:
+        yield (
+            f"{CONFIG_FILE} names bos_token_id {config.bos_token_id}, the tokenizer {tokenizer.bos_id}: "
+            "every text begins with the tokenizer's"
+        )
+    if tokenizer.eos_id not in (config.eos_token_id, *config.more_eos_ids):
+        yield (
+            f"{CONFIG_FILE} names eos_token_id {config.eos_token_id}, the tokenizer {tokenizer.eos_id}: "
+            "trained answers end with the tokenizer's, and generation stops at both"
         )

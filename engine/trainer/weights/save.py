@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Self
 
 import jax
@@ -38,6 +38,7 @@ from engine.trainer.weights.reading import Array
 from engine.trainer.weights.table import Slot, flax_name, slots
 
 MAX_SHARD_BYTES = 5_000_000_000
+NOT_KEPT = ("transformers_version",)  # of the base's generation config: who wrote it
 FETCH_BYTES = 1 << 26  # of a leaf that has no layers, from devices other than the host
 # What a reader of this folder would take for its weights.
 WEIGHTS_NAME = re.compile(r"(model|flax_model)(-\d{5}-of-\d{5})?\.(safetensors|msgpack)(\.index\.json)?")
@@ -58,10 +59,11 @@ def save_folder(
     dtype: Any,
     formats: Sequence[str] = ("safetensors",),
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    generation: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write config.json, generation_config.json, the weights in each of ``formats`` and the tokenizer's files.
 
-    Weights are cast to ``dtype`` ("float32", "bfloat16" or "float16"). Raises OSError (disk full), and then the
+    ``generation``: see :func:`save_companions`. Weights are cast to ``dtype`` ("float32", "bfloat16" or "float16"). Raises OSError (disk full), and then the
     weights that lay there before are untouched.
     """
     folder, dtype = Path(folder), jnp.dtype(dtype)
@@ -70,22 +72,34 @@ def save_folder(
     with Publication(folder) as publication:
         for name in formats:
             _write_weights(publication, name, tensors, max_shard_bytes)
-        save_companions(folder, config, tokenizer, dtype=dtype)
+        save_companions(folder, config, tokenizer, dtype=dtype, generation=generation)
         publication.publish()
 
 
-def save_companions(folder: str | Path, config: DecoderConfig, tokenizer: Tokenizer, *, dtype: Any) -> None:
-    """Write what lies beside the weights: config.json, generation_config.json and the tokenizer's files."""
+def save_companions(
+    folder: str | Path,
+    config: DecoderConfig,
+    tokenizer: Tokenizer,
+    *,
+    dtype: Any,
+    generation: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Write what lies beside the weights: config.json, generation_config.json and the tokenizer's files.
+
+    ``generation`` is the base's generation config: its ends are added to the model's own, and its other keys
+    (temperature, top_k and the like: what transformers samples with by default) are kept as they are.
+    """
     folder = Path(folder)
-    ends = stop_ids(tokenizer, {"eos_token_id": [config.eos_token_id, *config.more_eos_ids]})
-    generation = {
+    ends = {config.eos_token_id, *config.more_eos_ids, *stop_ids(tokenizer, generation)}
+    kept = {key: value for key, value in generation.items() if key not in NOT_KEPT and not key.startswith("_")}
+    written = kept | {
         "bos_token_id": config.bos_token_id,
-        "eos_token_id": list(ends) if len(ends) > 1 else ends[0],
+        "eos_token_id": sorted(ends) if len(ends) > 1 else config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / CONFIG_FILE, pretty_json(config.to_hf(dtype=jnp.dtype(dtype).name)))
-    write_atomic(folder / GENERATION_FILE, pretty_json(generation))
+    write_atomic(folder / GENERATION_FILE, pretty_json(written))
     tokenizer.save(folder)
 
 
