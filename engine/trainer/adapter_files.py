@@ -11,7 +11,6 @@ for: its configuration and where its weights come from; PEFT does not read it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,32 +23,14 @@ import safetensors.numpy
 
 from engine.canonical import digest_json, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
-from engine.trainer.lora import TARGETS, Lora, LoraArgs, adapter_shapes, with_adapters
+from engine.trainer.adapter_config import ADAPTER_CONFIG, peft_config, read_args, read_json
+from engine.trainer.lora import Lora, adapter_shapes, with_adapters
 from engine.trainer.models import family_of
 from engine.trainer.models.decoder import Decoder
 
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_FILE = "runspec_base.json"
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
-
-# Keys of PEFT's file that would change the computation: the values under which it is ours.
-PLAIN: Mapping[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none",),
-    "fan_in_fan_out": (False,),
-    "use_dora": (False,),
-    "use_qalora": (False,),
-    "lora_bias": (False,),
-    "modules_to_save": (None, []),
-    "layers_to_transform": (None,),
-    "layer_replication": (None,),
-    "rank_pattern": ({}, None),
-    "alpha_pattern": ({}, None),
-    "trainable_token_indices": (None,),
-    "target_parameters": (None, []),
-    "exclude_modules": (None, []),
-}
 
 
 def save_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, Any]) -> None:
@@ -61,7 +42,7 @@ def save_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, Any])
     tensors = dict(_stored(model, lora))
     write_atomic(folder / ADAPTER_WEIGHTS, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
     write_atomic(folder / BASE_FILE, pretty_json({**base, "config_sha256": _config_digest(model)}))
-    write_atomic(folder / ADAPTER_CONFIG, pretty_json(_peft_config(lora.args, base)))
+    write_atomic(folder / ADAPTER_CONFIG, pretty_json(peft_config(lora.args, base)))
 
 
 def load_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, Any] | None = None) -> Decoder:
@@ -71,7 +52,7 @@ def load_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, Any] 
     or shapes that do not fit this base), M605 (made for another base), M204 (NaN).
     """
     folder = Path(folder)
-    args = _read_args(folder)
+    args = read_args(folder / ADAPTER_CONFIG)
     if base is not None:
         _refuse_other_base(folder, model, base)
     wanted = {
@@ -110,7 +91,12 @@ def is_adapter(folder: str | Path) -> bool:
 
 def read_base(folder: str | Path) -> dict[str, Any]:
     """What the folder's adapters were trained over. Raises InputInvalid M602."""
-    return _json(Path(folder) / BASE_FILE)
+    path = Path(folder) / BASE_FILE
+    found = read_json(path)
+    lacking = [key for key in ("revision", "dtype", "seed") if key not in found]
+    if lacking:
+        raise InputInvalid("M602", f"{BASE_FILE} does not say {', '.join(lacking)}", where=Where(file=str(path)))
+    return found
 
 
 def _stored_names(model: Decoder, name: str) -> list[str]:
@@ -130,63 +116,14 @@ def _stored(model: Decoder, lora: Lora) -> Iterator[tuple[str, np.ndarray[Any, A
             yield stored, np.ascontiguousarray(matrix.T)
 
 
-def _peft_config(args: LoraArgs, base: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "base_model_name_or_path": base.get("id"),
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "lora_alpha": args.alpha,
-        "lora_dropout": args.dropout,
-        "peft_type": "LORA",
-        "r": args.rank,
-        "revision": base.get("revision"),
-        "target_modules": sorted(args.targets),
-        "task_type": "CAUSAL_LM",
-        "use_rslora": args.rslora,
-    }
-
-
-def _read_args(folder: Path) -> LoraArgs:
-    path = folder / ADAPTER_CONFIG
-    found = _json(path)
-    problems = [
-        Diagnostic("M603", f'"{key}": {found[key]!r} is not what is computed here', Where(file=str(path), path=key))
-        for key, allowed in PLAIN.items()
-        if key in found and found[key] not in allowed
-    ]
-    targets: Any = found.get("target_modules")
-    if targets == "all-linear":
-        targets = list(TARGETS)
-    if not isinstance(targets, list) or not targets or any(name not in TARGETS for name in targets):
-        message = f'"target_modules": {targets!r} are not projections of this family ({", ".join(TARGETS)})'
-        problems.append(Diagnostic("M603", message, Where(file=str(path), path="target_modules")))
-    for key in ("r", "lora_alpha"):
-        value: Any = found.get(key)
-        whole = isinstance(value, int) or key == "lora_alpha"
-        if isinstance(value, bool) or not isinstance(value, int | float) or not whole or value <= 0:
-            message = f'"{key}" must be a number above 0, not {value!r}'
-            problems.append(Diagnostic("M603", message, Where(file=str(path), path=key)))
-    if problems:
-        raise InputInvalid.of(problems)
-    return LoraArgs(
-        rank=found["r"],
-        alpha=float(found["lora_alpha"]),
-        rslora=bool(found.get("use_rslora", False)),
-        dropout=float(found.get("lora_dropout") or 0.0),
-        targets=tuple(name for name in TARGETS if name in targets),
-    )
-
-
 def _refuse_other_base(folder: Path, model: Decoder, base: Mapping[str, Any]) -> None:
     """Raises M605 where what the adapter was made for is known and is not this."""
     path = folder / BASE_FILE
     if path.is_file():
-        made_for, ours = _json(path), {**base, "config_sha256": _config_digest(model)}
+        made_for, ours = read_json(path), {**base, "config_sha256": _config_digest(model)}
         keys = ("config_sha256", "weights")
     else:  # written by PEFT: it knows a name, and perhaps a revision
-        found = _json(folder / ADAPTER_CONFIG)
+        found = read_json(folder / ADAPTER_CONFIG)
         made_for = {"id": found.get("base_model_name_or_path"), "revision": found.get("revision")}
         ours, keys = dict(base), ("id", "revision")
         if not all(HUB_NAME.fullmatch(str(name["id"])) for name in (made_for, ours)):
@@ -208,18 +145,6 @@ def _config_digest(model: Decoder) -> str:
     """Of what the base computes; not of the dtype it is kept in."""
     mapping = model.config.to_hf()
     return digest_json({key: value for key, value in mapping.items() if key != "dtype"})
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-        if not isinstance(value, dict):
-            raise TypeError("not a JSON object")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputInvalid("M602", f"there is no {path.name}", where=Where(file=str(path.parent))) from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputInvalid("M602", f"{path.name} cannot be read: {error}", where=Where(file=str(path))) from error
-    return value
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:

@@ -163,11 +163,34 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no JSON": (lambda f: (f / "adapter_config.json").write_text("{"), "M602 adapter_config.json cannot be read"),
     "DoRA": (lambda f: _edit(f, "adapter_config.json", use_dora=True), 'M603 "use_dora": True is not what is computed'),
-    "no rank": (lambda f: _edit(f, "adapter_config.json", r=0), 'M603 "r" must be a number above 0, not 0'),
+    "no rank": (lambda f: _edit(f, "adapter_config.json", r=0), 'M603 "r" must be a whole number above 0, not 0'),
     "other targets": (
         lambda f: _edit(f, "adapter_config.json", target_modules=["embed_tokens"]),
-        "M603 \"target_modules\": ['embed_tokens'] are not projections of this family",
+        'M603 "target_modules" must be a list of projections of this family',
     ),
+    **{
+        f"{key} {value!r}": (
+            lambda f, key=key, value=value: _edit(f, "adapter_config.json", **{key: value}),
+            f'M603 "{key}"',
+        )
+        for key, value in (
+            ("alora_invocation_tokens", [1, 2]),
+            ("use_bdlora", {"blocks": 2}),
+            ("velora_config", {"rank": 1}),
+            ("init_lora_weights", "pissa"),
+            ("of_tomorrow", 3),
+            ("lora_alpha", float("nan")),
+            ("lora_alpha", True),
+            ("use_rslora", "no"),
+            ("lora_dropout", "x"),
+            ("lora_dropout", 1.5),
+            ("target_modules", [{}]),
+            ("r", 2.0),
+            ("peft_type", "LOHA"),
+            ("target_modules", "q_proj"),
+        )
+    },
+    "no base": (lambda f: (f / "runspec_base.json").write_text("[]"), "M602 runspec_base.json cannot be read"),
     "a weight more": (
         lambda f: _tensors(f, lambda t: t.update({FIRST.replace("0", "7"): t[FIRST]})),
         "M604 the adapter has a weight this base does not: base_model.model.model.layers.7",
@@ -269,6 +292,9 @@ def test_adapters_without_their_base_are_refused(make_job: Any, train_here: Any)
     found = json.loads((folder / "runspec_base.json").read_text())
     (folder / "runspec_base.json").write_text(json.dumps({**found, "seed": 7}))
     with pytest.raises(InputInvalid, match=r"M605.*random, seed 42.*random, seed 7"):
+        load_trained(folder, job, print, bool)
+    (folder / "runspec_base.json").write_text("{}")
+    with pytest.raises(InputInvalid, match=r"M602.*does not say revision, dtype, seed"):
         load_trained(folder, job, print, bool)
 
 
