@@ -46,6 +46,20 @@ STDERR_TAIL_LINES = 12
 STOP_GRACE_SECONDS = 60.0
 HUGE_PAGES = "glibc.malloc.hugetlb"  # a tunable of glibc 2.35 and later
 
+LAST_WORDS = ("finished", "stopped", "error")
+# What a process was at when it was killed -> what becomes of it, and what would need less memory.
+GOES_ON = {
+    "train": "it goes on from the last checkpoint",
+    "generate": "the answers so far are kept",
+    "download": "it goes on where the download stopped",
+    "fetch": "it goes on where the download stopped",
+}
+NEEDS_LESS = {
+    "train": "a smaller per_device_batch_size or seq_len needs less",
+    "generate": "a smaller batch_size or max_new_tokens needs less",
+    "price": "close other programs, or leave --exact out",
+}
+
 Event = Mapping[str, Any]
 _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
     1: RunFailed,
@@ -140,9 +154,14 @@ def trainer_environment() -> dict[str, str]:
     }
 
 
+def trainer_command(verb: str, job: Path) -> list[str]:
+    """What is started."""
+    return [sys.executable, "-m", "engine.trainer", verb, str(job)]
+
+
 def _spawn(verb: str, job: Path, cwd: Path, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "engine.trainer", verb, str(job)],
+        trainer_command(verb, job),
         stdin=subprocess.PIPE,  # never written to: its end of file tells the child that we are gone
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -153,7 +172,7 @@ def _spawn(verb: str, job: Path, cwd: Path, stderr: IO[bytes]) -> subprocess.Pop
 
 
 def _listen(child: subprocess.Popen[bytes], talk: _Talk) -> Event | Killed | None:
-    """Pass events on until the child ends. Returns its last word: finished, stopped, error, or None."""
+    """Pass events on until the child ends. Returns its last word (finished, stopped, error), else its last event."""
     last: Event | None = None
     stop_asked_at: float | None = None
     assert child.stdout is not None
@@ -161,7 +180,7 @@ def _listen(child: subprocess.Popen[bytes], talk: _Talk) -> Event | Killed | Non
         if event is None:  # nothing new within POLL_SECONDS
             stop_asked_at = _ask_to_stop(child, talk.stopping, stop_asked_at)
             continue
-        if event["event"] in ("finished", "stopped", "error"):
+        if last is None or last["event"] not in LAST_WORDS:
             last = event
         talk.emit(event)
         if event["event"] == talk.kill_on:
@@ -216,16 +235,18 @@ def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> E
     if last is not None and last["event"] == "finished" and returncode == 0:
         return last
     if last is not None and last["event"] == "stopped":
+        if "total" in last:
+            raise Interrupted("R203", f"stopped after {last['done']} of {last['total']} answers; they are kept")
         raise Interrupted("R203", f"stopped at train step {last.get('train_step', '?')}; a checkpoint was saved")
-    tail = _tail(stderr)
-    again = "run the same command again" + (": it goes on from the last checkpoint" if verb != "price" else "")
+    tail, job = _tail(stderr), "download" if last is not None and last["event"] == "download" else verb
+    again = ": ".join(["run the same command again", *filter(None, [GOES_ON.get(job)])])
     if returncode < 0:
         name = signal.Signals(-returncode).name
+        memory = f"the system kills the largest process when memory runs out: {NEEDS_LESS.get(job, '')}"
         raise RunFailed(
             "R201",
             f"the {verb} process was killed by {name}",
-            hint="the system kills the largest process when memory runs out: a smaller per_device_batch_size or "
-            f"seq_len needs less\n{again}{tail}",
+            hint=(f"{memory}\n" if job in NEEDS_LESS else "") + again + tail,
         )
     raise RunFailed(
         "R202",

@@ -23,6 +23,7 @@ import safetensors.numpy
 
 from engine.canonical import digest_json, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
+from engine.trainer import lfs
 from engine.trainer.adapter_config import ADAPTER_CONFIG, peft_config, read_args, read_json
 from engine.trainer.lora import Lora, adapter_shapes, with_adapters
 from engine.trainer.models import family_of
@@ -149,6 +150,9 @@ def _config_digest(model: Decoder) -> str:
 
 def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     try:
+        with path.open("rb") as stream:
+            if lfs.is_pointer(stream.read(lfs.HEAD_BYTES)):
+                raise InputInvalid("M602", lfs.NOT_HERE, where=Where(file=str(path)), hint=lfs.GET_IT)
         with safetensors.safe_open(path, "np") as opened:
             for name in sorted(opened.keys()):
                 yield name, opened.get_tensor(name)

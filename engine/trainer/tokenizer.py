@@ -30,6 +30,7 @@ from tokenizers import AddedToken, decoders, models, processors
 
 from engine.canonical import digest_bytes, digest_json, digest_text, pretty_json, write_atomic
 from engine.errors import InputInvalid, Where
+from engine.trainer import lfs
 from engine.trainer.chat_template import ChatTemplate
 from engine.trainer.segments import Kind
 
@@ -86,6 +87,9 @@ class Tokenizer:
             )
         names = (TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
         files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+        if lfs.is_pointer(files[TOKENIZER_FILE]):
+            where = Where(file=str(folder / TOKENIZER_FILE))
+            raise InputInvalid("M302", lfs.NOT_HERE, where=where, hint=lfs.GET_IT)
         return cls(files, source=str(folder / TOKENIZER_FILE))
 
     def save(self, folder: str | Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import safetensors.numpy
 from flax import serialization
 
-from engine.errors import InputInvalid, render
+from engine.errors import Diagnostic, InputInvalid, render
 from engine.trainer.models.gemma import Gemma
 from engine.trainer.tokenizer import build_chars
 from engine.trainer.weights import FORMATS, load, load_folder, save_folder, stored_dtype
@@ -74,11 +74,16 @@ def assert_equal_models(one: Gemma, two: Gemma) -> None:
         assert jnp.array_equal(array, two.weights()[name]), name
 
 
-def errors_of(folder: Path) -> list[str]:
-    """ "CODE message" of every finding."""
+def findings_of(folder: Path) -> list[Diagnostic]:
+    """Every finding."""
     with pytest.raises(InputInvalid) as caught:
         load_folder(folder)
-    return [f"{one.code} {one.message}" for one in caught.value.diagnostics]
+    return list(caught.value.diagnostics)
+
+
+def errors_of(folder: Path) -> list[str]:
+    """ "CODE message" of every finding."""
+    return [f"{one.code} {one.message}" for one in findings_of(folder)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -278,10 +283,51 @@ def test_garbage_is_named(copy: Path) -> None:
     assert errors_of(copy)[0].startswith("M205")
 
 
-def test_no_weights_is_named(copy: Path) -> None:
-    """A folder with a configuration only is M201."""
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_git_lfs_pointer_is_called_that(copy: Path, name: str) -> None:
+    """A clone without git-lfs has a hundred bytes where a large file should be."""
+    (copy / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:9fa1\nsize 4969626832\n")
+    (found,) = findings_of(copy)
+    assert found.message == "this is a Git LFS pointer, not the file itself"
+    assert "git lfs pull" in str(found.hint)
+
+
+@pytest.mark.parametrize(
+    ("lies_there", "hint"),
+    [
+        ("", "a model folder holds config.json, tokenizer.json and model.safetensors or flax_model.msgpack; this one"),
+        ("adapter_config.json", "adapter_config.json makes this a folder of adapters"),
+        ("pytorch_model-00001-of-00002.bin", "pytorch_model-00001-of-00002.bin is a pickle"),
+        ("gemma-2b.gguf", "gemma-2b.gguf is of a format for inference"),
+    ],
+)
+def test_no_weights_is_named(copy: Path, lies_there: str, hint: str) -> None:
+    """M201 says what to do by what lies there instead; without a config.json M106 says the same."""
     (copy / "model.safetensors").unlink()
-    assert errors_of(copy)[0].startswith("M201")
+    (copy / (lies_there or "readme.md")).touch()
+    (found,) = findings_of(copy)
+    assert found.code == "M201"
+    assert str(found.hint).startswith(hint)
+    (copy / "config.json").unlink()
+    (found,) = findings_of(copy)
+    assert found.code == "M106"
+    assert str(found.hint).startswith(hint)
+    (empty := copy / "empty").mkdir()
+    assert str(findings_of(empty)[0].hint).endswith("this one is empty")
+
+
+def test_the_nearest_name_is_of_the_same_layer(copy: Path) -> None:
+    """Of a layer that the configuration does not have, it is the number of layers that is said."""
+    tensors = tensors_of(copy)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    tensors["model.layers.0.self_attn.q_prj.weight"] = tensors[name.replace(".0.", ".7.")] = tensors.pop(name)
+    write_tensors(copy, tensors)
+    hints = [one.hint for one in findings_of(copy)]
+    assert f'did you mean "{name}"?' in hints
+    assert (
+        f"config.json says num_hidden_layers {json.loads((copy / 'config.json').read_text())['num_hidden_layers']}"
+        in hints
+    )
 
 
 @pytest.mark.parametrize(

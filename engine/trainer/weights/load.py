@@ -19,7 +19,7 @@ from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights.filling import Place, check_alias, fill_leaves
-from engine.trainer.weights.folder import open_weights
+from engine.trainer.weights.folder import advice, open_weights
 from engine.trainer.weights.reading import FLOATS
 from engine.trainer.weights.table import match
 
@@ -75,7 +75,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     try:
         mapping = json.loads(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputInvalid("M106", f"the model folder has no {CONFIG_FILE}", where=Where(file=str(folder))) from error
+        message, where = f"the model folder has no {CONFIG_FILE}", Where(file=str(folder))
+        raise InputInvalid("M106", message, where=where, hint=advice(Path(folder))) from error
     except (ValueError, RecursionError) as error:
         raise InputInvalid("M106", f"not JSON: {error}", where=Where(file=str(path))) from error
     if not isinstance(mapping, dict):

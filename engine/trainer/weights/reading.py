@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from engine.errors import InputInvalid, Where
+from engine.trainer import lfs
 
 Array = np.ndarray[Any, Any]
 
@@ -42,6 +43,9 @@ class WeightsFile:
         self.size = os.fstat(self._descriptor).st_size
 
     def __enter__(self) -> Self:
+        if lfs.is_pointer(os.pread(self._descriptor, lfs.HEAD_BYTES, 0)):
+            os.close(self._descriptor)
+            raise InputInvalid("M205", lfs.NOT_HERE, where=Where(file=str(self.path)), hint=lfs.GET_IT)
         return self
 
     def __exit__(

@@ -8,6 +8,7 @@ leaf the tensors it is made of; or, in the other direction, the tensors a leaf i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def match(family: ModuleType, config: DecoderConfig, tensors: Iterable[Stored], 
             tied = wanted[TIED_SOURCE]
             problems += _misfit(stored, Slot(tied.leaf, None, stored.name, is_matrix=True, shape=tied.shape[::-1]))
         elif slot is None:
-            problems.append(_unknown(stored, wanted if len(problems) < MOST_SUGGESTIONS else ()))
+            problems.append(_unknown(stored, wanted if len(problems) < MOST_SUGGESTIONS else (), config))
         elif stored.name in found:
             problems.append(_finding("M202", f"the weight {stored.name} comes twice", stored))
         else:
@@ -145,10 +146,19 @@ def _misfit(stored: Stored, slot: Slot) -> list[Diagnostic]:
     return []
 
 
-def _unknown(stored: Stored, wanted: Iterable[str]) -> Diagnostic:
-    near = did_you_mean(stored.name, wanted)
+def _unknown(stored: Stored, wanted: Iterable[str], config: DecoderConfig) -> Diagnostic:
+    """The nearest name is one of the same layer; of a layer too many none is near."""
     message = f"the file has a weight this model does not: {stored.name}"
+    layer = _layer(stored.name)
+    if layer is not None and layer >= config.num_hidden_layers:
+        return _finding("M202", message, stored, f"config.json says num_hidden_layers {config.num_hidden_layers}")
+    near = did_you_mean(stored.name, [name for name in wanted if _layer(name) == layer])
     return _finding("M202", message, stored, f'did you mean "{near}"?' if near else None)
+
+
+def _layer(name: str) -> int | None:
+    found = re.search(r"\blayers\.(\d+)\.", name)
+    return int(found[1]) if found else None
 
 
 def _finding(code: str, message: str, stored: Stored, hint: str | None = None) -> Diagnostic:
