@@ -12,6 +12,7 @@ from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 
 from engine.errors import did_you_mean
+from engine.model_folder import advice, missing_parts
 from engine.spec.findings import Case
 from engine.spec.nodes import Mapping, Path, Scalar, text_of
 
@@ -123,6 +124,8 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
         near = did_you_mean(target.name, around)
         hint = f'did you mean "{PurePosixPath(text).with_name(near)}"?' if near else ""
         yield "S303", f"{name}: there is no such {role}", hint or f"paths start at the project folder, {root.name}/"
+    elif name == "model.path" and (lacking := missing_parts(target)):
+        yield "S319", f"{name} names no whole model: there is no {', no '.join(lacking)}", advice(target)
 
 
 def _check_outputs(case: Case) -> None:

@@ -16,24 +16,14 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.model_folder import INDEX, MSGPACK, SAFETENSORS, advice
 from engine.trainer.weights import msgpack_file, safetensors_file
 from engine.trainer.weights.reading import Stored, WeightsFile
 
-SAFETENSORS = "model.safetensors"
-MSGPACK = "flax_model.msgpack"
-# What people take for a model folder: a name in it -> what to do.
-INSTEAD = {
-    "adapter_config.json": "makes this a folder of adapters: give the model they were trained over, or merge them first",
-    "*.gguf": "is of a format for inference: use the model's safetensors",
-    "pytorch_model*.bin": "is a pickle, which is not read: load it once with transformers and save_pretrained it",
-    "*.pt*": "is a pickle, which is not read: load it once with transformers and save_pretrained it",
-    "snapshots": "makes this the hub's cache of the model: give the folder of one commit below it, or the model's id",
-}
 # Names a file may use for the last part -> safetensors' one.
 FLAX_LEAVES = {"kernel": "weight", "embedding": "weight"}
 
@@ -92,7 +82,7 @@ def weight_files(folder: Path) -> list[tuple[Path, frozenset[str] | None]]:
     for name in (SAFETENSORS, MSGPACK):
         if (folder / name).is_file():
             return [(folder / name, None)]
-        index = folder / f"{name}.index.json"
+        index = folder / f"{name}{INDEX}"
         if index.is_file():
             return _sharded(index)
     raise InputInvalid(
@@ -100,18 +90,6 @@ def weight_files(folder: Path) -> list[tuple[Path, frozenset[str] | None]]:
         f"no weights here: neither {SAFETENSORS} nor {MSGPACK}, nor the index of either",
         where=Where(file=str(folder)),
         hint=advice(folder),
-    )
-
-
-def advice(folder: Path) -> str:
-    """What to do about a folder that is no model folder, by what lies in it instead."""
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    for pattern, sentence in INSTEAD.items():
-        found = next((name for name in names if fnmatch(name, pattern)), None)
-        if found:
-            return f"{found} {sentence}"
-    return f"a model folder holds config.json, tokenizer.json and {SAFETENSORS} or {MSGPACK}; this one " + (
-        f"holds {', '.join(names[:6])}" + (", …" if len(names) > 6 else "") if names else "is empty"
     )
 
 

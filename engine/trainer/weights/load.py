@@ -14,16 +14,16 @@ from typing import Any
 import jax.numpy as jnp
 
 from engine.errors import InputInvalid, Where
+from engine.model_folder import CONFIG_FILE, advice
 from engine.trainer.models import config_from_hf, family_of
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights.filling import Place, check_alias, fill_leaves
-from engine.trainer.weights.folder import advice, open_weights
+from engine.trainer.weights.folder import open_weights
 from engine.trainer.weights.reading import FLOATS
 from engine.trainer.weights.table import match
 
-CONFIG_FILE = "config.json"
 MOST_PADDING_ROWS = 1024  # embeddings are padded to multiples of 64 to 1024
 _log = logging.getLogger(__name__)
 
