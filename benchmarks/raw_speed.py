@@ -3,7 +3,7 @@
 What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 where
 a bar is missed.
 
-    $ .venv-parity/bin/python benchmarks/raw_speed.py [--rounds 3] [--json]
+    $ .venv-parity/bin/python benchmarks/raw_speed.py [--rounds 3] [--small-pages] [--json]
 
 One batch of 8 full rows of 256 tokens, loss on every token, forward, backward, clipping and AdamW, step after step: our
 compiled train step in the trainer's own loop against eager PyTorch with its fused AdamW. Each in a process of its own
@@ -12,7 +12,8 @@ the other's threads and memory beside it; the first step of each turn does not c
 own ratios. Both begin with the same weights, so that the losses of all steps must be one curve.
 
 ``ceiling`` is the rate of one large matrix product, the best of the run, over the operations that a token needs
-(engine.trainer.flops), with nothing else to do.
+(engine.trainer.flops), with nothing else to do. ``--small-pages`` takes turns with a third process, ours without the huge
+pages that the engine asks glibc for, and counts the page faults of both.
 
 torch is no part of the engine; `make parity` makes the environment that has it. Elsewhere ours is measured alone.
 """
@@ -23,6 +24,7 @@ import argparse
 import importlib.util
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -58,6 +60,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small-pages", action="store_true", help="beside ours, ours without huge pages")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--side", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -69,16 +72,18 @@ def main() -> int:
         print("torch is not installed here: ours alone (make parity makes an environment that has it)", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         model = write_model(Path(folder) / "model")
-        return report(measure(model, options.rounds, has_torch=has_torch), as_json=options.json)
+        facts = measure(model, options.rounds, has_torch=has_torch, small_pages=options.small_pages)
+        return report(facts, as_json=options.json)
 
 
-def measure(model: Path, rounds: int, *, has_torch: bool) -> list[Fact]:
-    """Tokens a second of both, in turns."""
-    from engine.child import trainer_environment
+def measure(model: Path, rounds: int, *, has_torch: bool, small_pages: bool) -> list[Fact]:
+    """Tokens a second of all, in turns."""
+    from engine.child import HUGE_PAGES, trainer_environment
 
     environments = {"ours": trainer_environment()} | ({"theirs": {**os.environ}} if has_torch else {})
-    found: dict[str, list[float]] = {side: [] for side in environments}
-    losses: dict[str, list[float]] = {side: [] for side in environments}
+    if small_pages:
+        environments["small pages"] = {**trainer_environment(), "GLIBC_TUNABLES": f"{HUGE_PAGES}=0"}
+    turns: dict[str, list[dict[str, Any]]] = {side: [] for side in environments}
     with ExitStack() as stack:
         sides = {
             side: stack.enter_context(
@@ -93,29 +98,39 @@ def measure(model: Path, rounds: int, *, has_torch: bool) -> list[Fact]:
             )
             for side, environment in environments.items()
         }
-        for number in range(rounds + 1):
+        for _ in range(rounds + 1):
             for side, process in sides.items():
-                seconds, loss = one_turn(process)
-                losses[side] += loss
-                if number:  # the first round warms up
-                    found[side].append(seconds)
-    mine = BATCH * LENGTH / statistics.median(found["ours"])
-    ceiling = Fact("ceiling", matmul_rate() / token_flops([LENGTH]), "tokens/s")
-    if not has_torch:
-        return [Fact("8 rows of 256 tokens", mine, "tokens/s"), ceiling]
-    peer = BATCH * LENGTH / statistics.median(found["theirs"])
-    ratio = statistics.median(b / a for a, b in zip(found["ours"], found["theirs"], strict=True))
-    gap = curve_gap(losses["ours"], losses["theirs"])
-    return [
-        Fact("8 rows of 256 tokens", mine, "tokens/s", peer=peer),
-        ceiling,
-        Fact("ratio", ratio, "x", least=RATIO_BAR),
-        Fact("loss curves differ by at most", gap, "of it", most=CURVE_BAR),
+                turns[side].append(one_turn(process))
+
+    def median(side: str, key: str) -> float:
+        return statistics.median(turn[key] for turn in turns[side][1:])  # the first round warms up
+
+    def speed(side: str) -> float:
+        return BATCH * LENGTH / median(side, "seconds")
+
+    facts = [
+        Fact("8 rows of 256 tokens", speed("ours"), "tokens/s", peer=speed("theirs") if has_torch else None),
+        Fact("ceiling", matmul_rate() / token_flops([LENGTH]), "tokens/s"),
     ]
+    if small_pages:
+        facts += [
+            Fact("with small pages", speed("small pages"), "tokens/s"),
+            Fact("page faults a train step", median("ours", "faults"), ""),
+            Fact("with small pages, page faults", median("small pages", "faults"), ""),
+        ]
+    if has_torch:
+        pairs = zip(turns["ours"][1:], turns["theirs"][1:], strict=True)
+        ratio = statistics.median(theirs["seconds"] / ours["seconds"] for ours, theirs in pairs)
+        curves = [[loss for turn in turns[side] for loss in turn["losses"]] for side in ("ours", "theirs")]
+        facts += [
+            Fact("ratio", ratio, "x", least=RATIO_BAR),
+            Fact("loss curves differ by at most", curve_gap(*curves), "of it", most=CURVE_BAR),
+        ]
+    return facts
 
 
-def one_turn(process: subprocess.Popen[str]) -> tuple[float, list[float]]:
-    """(seconds of a train step, the losses of the turn) from a process of :func:`take_turns`."""
+def one_turn(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """{seconds and page faults of a train step, losses of the turn} from a process of :func:`take_turns`."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("go\n")
@@ -123,8 +138,8 @@ def one_turn(process: subprocess.Popen[str]) -> tuple[float, list[float]]:
     answer = process.stdout.readline()
     if not answer:
         sys.exit("one of the two sides has ended")
-    found = json.loads(answer)
-    return found["seconds"], found["losses"]
+    found: dict[str, Any] = json.loads(answer)
+    return found
 
 
 def take_turns(side: str, model: Path) -> None:
@@ -133,11 +148,13 @@ def take_turns(side: str, model: Path) -> None:
 
     draw = np.random.default_rng(1)
     tokens = draw.integers(5, SIZES["vocab_size"], (BATCH, LENGTH)).astype(np.int32)
-    steps = (raw_ours if side == "ours" else raw_theirs)(model, tokens)
+    steps = (raw_theirs if side == "theirs" else raw_ours)(model, tokens)
     for _ in sys.stdin:
         _, first = steps(1)  # a process that has waited gets its memory back in it: seconds, on a virtual machine
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         seconds, losses = steps(STEPS)
-        print(json.dumps({"seconds": seconds, "losses": first + losses}), flush=True)
+        faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) // STEPS
+        print(json.dumps({"seconds": seconds, "faults": faults, "losses": first + losses}), flush=True)
 
 
 def raw_ours(model: Path, tokens: Any) -> Steps:

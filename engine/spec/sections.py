@@ -12,8 +12,8 @@ from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 
 from engine.errors import did_you_mean
-from engine.model_folder import advice, missing_parts
 from engine.spec.findings import Case
+from engine.spec.model_folder import advice, missing_parts
 from engine.spec.nodes import Mapping, Path, Scalar, text_of
 
 MODELINE = "yaml-language-server: $schema="

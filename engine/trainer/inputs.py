@@ -18,7 +18,6 @@ import jax.numpy as jnp
 
 from engine.canonical import digest_file
 from engine.errors import InputInvalid
-from engine.model_folder import CONFIG_FILE
 from engine.trainer import device, hub
 from engine.trainer.args import TrainArgs
 from engine.trainer.code_digest import numbers_digest
@@ -29,7 +28,7 @@ from engine.trainer.process import Emit, Stopping
 from engine.trainer.stop import GENERATION_FILE, read_generation_config, stop_ids
 from engine.trainer.tokenizer import Tokenizer, build_chars
 from engine.trainer.weights import load_folder
-from engine.trainer.weights.load import read_config
+from engine.trainer.weights.load import CONFIG_FILE, read_config
 
 SIMULATED_DEVICES = "--xla_force_host_platform_device_count"  # the topology says how many there are
 

@@ -30,11 +30,11 @@ from tokenizers import AddedToken, decoders, models, processors
 
 from engine.canonical import digest_bytes, digest_json, digest_text, pretty_json, write_atomic
 from engine.errors import InputInvalid, Where
-from engine.model_folder import TOKENIZER_FILE
 from engine.trainer import lfs
 from engine.trainer.chat_template import ChatTemplate
 from engine.trainer.segments import Kind
 
+TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 SPECIALS_FILE = "special_tokens_map.json"
 # Carried along unread where a folder has them; sentencepiece's file serves other programs.

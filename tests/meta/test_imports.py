@@ -36,11 +36,10 @@ LAW: Mapping[str, set[str]] = {
     "errors": set(),
     "canonical": set(),
     "assets": set(),
-    "model_folder": set(),
     # islands: worth publishing alone
     "data": ISLAND,
     "scoring": ISLAND,
-    "trainer": ISLAND | {"model_folder"},
+    "trainer": ISLAND,
     # what is said and kept
     "log": ISLAND,
     "words": set(),
@@ -53,7 +52,7 @@ LAW: Mapping[str, set[str]] = {
     # the trainer's process fetches: the hub's client and its token stay there
     "hubfile": ISLAND | {"child", "extras", "jobs", "steps"},
     # text to plan
-    "spec": ISLAND | {"assets", "model_folder"},
+    "spec": ISLAND | {"assets"},
     "sections": ISLAND | {"spec", "store", "data"},
     # child: the exact price is compiled in a process of its own
     "preflight": ISLAND | {"spec", "steps", "data", "child"},

@@ -312,6 +312,27 @@ def test_a_path_that_cannot_serve_is_refused(project: Path, key: str, value: str
     assert code in [row.code for row in found]
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("adapter_config.json", "adapter_config.json makes this a folder of adapters: give the model they were"),
+        ("pytorch_model-00001-of-00002.bin", "pytorch_model-00001-of-00002.bin is a pickle, which is not read"),
+        ("consolidated.00.pth", "consolidated.00.pth is a pickle, which is not read"),
+        ("gemma-2b.gguf", "gemma-2b.gguf is of a format for inference"),
+        ("snapshots", "snapshots makes this the hub's cache of the model"),
+        (None, "a model folder holds config.json, tokenizer.json and model.safetensors or flax_model.msgpack; this one is empty"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_model_folder(project: Path, name: str | None, hint: str) -> None:
+    """S319 goes by what lies there instead."""
+    (project / "models").mkdir()
+    if name:
+        (project / "models" / name).touch()
+    overrides = ["model.init=pretrained", "model.path=models"]
+    found = check_spec(project / "runspecs" / "spec.yaml", overrides, kinds=HANDLERS)
+    assert [str(row.hint)[: len(hint)] for row in found if row.code == "S319"] == [hint]
+
+
 def test_needs_of_two_steps_that_make_the_same_is_refused(project: Path, cases: ModuleType) -> None:
     """One input has one source."""
     text = cases.GOOD.replace("  - {id: predict, uses: generate}", "  - {id: again, uses: train_sft, with: {num_train_steps: 3, seq_len: 64}}\n"

@@ -17,6 +17,7 @@ import safetensors.numpy
 from flax import serialization
 
 from engine.errors import Diagnostic, InputInvalid, render
+from engine.spec.model_folder import missing_parts
 from engine.trainer.models.gemma import Gemma
 from engine.trainer.tokenizer import build_chars
 from engine.trainer.weights import FORMATS, load, load_folder, save_folder, stored_dtype
@@ -293,27 +294,14 @@ def test_a_git_lfs_pointer_is_called_that(copy: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lies_there", "hint"),
-    [
-        ("", "a model folder holds config.json, tokenizer.json and model.safetensors or flax_model.msgpack; this one"),
-        ("adapter_config.json", "adapter_config.json makes this a folder of adapters"),
-        ("pytorch_model-00001-of-00002.bin", "pytorch_model-00001-of-00002.bin is a pickle"),
-        ("gemma-2b.gguf", "gemma-2b.gguf is of a format for inference"),
-    ],
+    ("lost", "code"), [("model.safetensors", "M201"), ("config.json", "M106"), ("tokenizer.json", "M301")]
 )
-def test_no_weights_is_named(copy: Path, lies_there: str, hint: str) -> None:
-    """M201 says what to do by what lies there instead; without a config.json M106 says the same."""
-    (copy / "model.safetensors").unlink()
-    (copy / (lies_there or "readme.md")).touch()
-    (found,) = findings_of(copy)
-    assert found.code == "M201"
-    assert str(found.hint).startswith(hint)
-    (copy / "config.json").unlink()
-    (found,) = findings_of(copy)
-    assert found.code == "M106"
-    assert str(found.hint).startswith(hint)
-    (empty := copy / "empty").mkdir()
-    assert str(findings_of(empty)[0].hint).endswith("this one is empty")
+def test_what_is_not_there_is_named(copy: Path, lost: str, code: str) -> None:
+    """Each has its code; and what the run-spec's validation calls whole is what is read here."""
+    assert missing_parts(copy) == []
+    (copy / lost).unlink()
+    assert errors_of(copy)[0].startswith(code)
+    assert lost in missing_parts(copy)[0]
 
 
 def test_the_nearest_name_is_of_the_same_layer(copy: Path) -> None:

@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import InputInvalid, RunspecError, Where
-from engine.model_folder import INDEX
 from engine.trainer.hub.cache import Cache, leads_astray
-from engine.trainer.hub.choice import choose_weights, index_shards, no_weights, small_files
+from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_weights, small_files
 from engine.trainer.hub.client import Client, HubClient, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import Download
 from engine.trainer.hub.errors import branches, damaged_in_cache, explain, is_passing, is_unreachable, unknown_revision

@@ -11,13 +11,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from engine.errors import InputInvalid, Where
-from engine.model_folder import INDEX, MSGPACK, SAFETENSORS, TOKENIZER_FILE
 from engine.trainer.hub.client import Repository
-from engine.trainer.tokenizer import COMPANION_FILES, CONFIG_FILE, SPECIALS_FILE
+from engine.trainer.tokenizer import COMPANION_FILES, CONFIG_FILE, SPECIALS_FILE, TOKENIZER_FILE
 
 SMALL_FILES = ("config.json", "generation_config.json", TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
 # The order in which engine.trainer.weights looks for them.
-WEIGHTS = (SAFETENSORS, MSGPACK)
+WEIGHTS = ("model.safetensors", "flax_model.msgpack")
+INDEX = ".index.json"
 SHOWN = 5
 
 

@@ -20,10 +20,16 @@ from pathlib import Path
 from types import ModuleType
 
 from engine.errors import Diagnostic, InputInvalid, Where
-from engine.model_folder import INDEX, MSGPACK, SAFETENSORS, advice
 from engine.trainer.weights import msgpack_file, safetensors_file
 from engine.trainer.weights.reading import Stored, WeightsFile
 
+SAFETENSORS = "model.safetensors"
+MSGPACK = "flax_model.msgpack"
+INDEX = ".index.json"  # behind the name of the weights, where they are in shards
+NO_MODEL = (
+    f"name a folder that holds config.json, tokenizer.json and {SAFETENSORS} or {MSGPACK}; of google/gemma-2b the revision "
+    "main has the first, flax the second"
+)
 # Names a file may use for the last part -> safetensors' one.
 FLAX_LEAVES = {"kernel": "weight", "embedding": "weight"}
 
@@ -89,7 +95,7 @@ def weight_files(folder: Path) -> list[tuple[Path, frozenset[str] | None]]:
         "M201",
         f"no weights here: neither {SAFETENSORS} nor {MSGPACK}, nor the index of either",
         where=Where(file=str(folder)),
-        hint=advice(folder),
+        hint=NO_MODEL,
     )
 
 

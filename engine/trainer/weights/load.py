@@ -14,16 +14,16 @@ from typing import Any
 import jax.numpy as jnp
 
 from engine.errors import InputInvalid, Where
-from engine.model_folder import CONFIG_FILE, advice
 from engine.trainer.models import config_from_hf, family_of
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights.filling import Place, check_alias, fill_leaves
-from engine.trainer.weights.folder import open_weights
+from engine.trainer.weights.folder import NO_MODEL, open_weights
 from engine.trainer.weights.reading import FLOATS
 from engine.trainer.weights.table import match
 
+CONFIG_FILE = "config.json"
 MOST_PADDING_ROWS = 1024  # embeddings are padded to multiples of 64 to 1024
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         mapping = json.loads(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError) as error:
         message, where = f"the model folder has no {CONFIG_FILE}", Where(file=str(folder))
-        raise InputInvalid("M106", message, where=where, hint=advice(Path(folder))) from error
+        raise InputInvalid("M106", message, where=where, hint=NO_MODEL) from error
     except (ValueError, RecursionError) as error:
         raise InputInvalid("M106", f"not JSON: {error}", where=Where(file=str(path))) from error
     if not isinstance(mapping, dict):

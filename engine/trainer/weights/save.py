@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from engine.canonical import fsync_dir, pretty_json, write_atomic
-from engine.model_folder import CONFIG_FILE, MSGPACK, SAFETENSORS
 from engine.trainer.models import family_of
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
@@ -33,6 +32,8 @@ from engine.trainer.stop import GENERATION_FILE, stop_ids
 from engine.trainer.tokenizer import Tokenizer
 from engine.trainer.weights import msgpack_file, safetensors_file
 from engine.trainer.weights.filling import bits, cast, transpose_into
+from engine.trainer.weights.folder import MSGPACK, SAFETENSORS
+from engine.trainer.weights.load import CONFIG_FILE
 from engine.trainer.weights.reading import Array
 from engine.trainer.weights.table import Slot, flax_name, slots
 

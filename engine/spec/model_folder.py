@@ -1,7 +1,7 @@
 """What a model folder holds, told from the names in it: nothing is opened, nothing heavy is imported.
 
-In: a folder. Out: what it lacks of a model, and what to do about it by what lies there instead. The run-spec's validation
-and the trainer, which reads the files, say the same.
+In: a folder. Out: what it lacks of a model, and what to do about it by what lies there instead. The trainer, which reads the
+files, has these names too, and knows nobody here: tests/trainer_model holds the two together.
 
     missing_parts(folder)   # ["weights (model.safetensors or flax_model.msgpack)"]
     advice(folder)          # "adapter_config.json makes this a folder of adapters: give the model they were …"
