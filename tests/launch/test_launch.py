@@ -183,7 +183,7 @@ def mapping_of(schema: Any) -> dict[str, Any]:
 # The fields that are used, as SkyPilot's YAML reference and its sky/utils/schemas.py have them.
 SKYPILOT = closed(
     name={"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$"}, workdir=TEXT, num_nodes={"type": "integer"},
-    setup=TEXT, run=TEXT, envs_=mapping_of(TEXT), secrets_=mapping_of({"type": "null"}),
+    setup_=TEXT, run=TEXT, envs_=mapping_of(TEXT), secrets_=mapping_of({"type": "null"}),
     file_mounts_=mapping_of(closed(source=TEXT, mode={"enum": ["MOUNT", "COPY", "MOUNT_CACHED"]})),
     resources=closed(
         infra_=TEXT, accelerators_={"type": "object", "maxProperties": 1, "additionalProperties": {"type": "number"}},
@@ -240,7 +240,14 @@ def test_skypilot_finds_the_first_machine(make_spec: MakeSpec, run_script: Calla
         "RUNSPEC_PROCESS_ID=1", "HF_HOME=/scratch/it's \"here\": $HOME $(date)", "A=",
     ]  # fmt: skip
     assert document["secrets"] == {"HF_TOKEN": None, "WANDB_API_KEY": None}
-    assert document["setup"].splitlines() == ["source .venv/bin/activate", 'echo "ready: $HOSTNAME"']
+    assert "setup" not in document  # what a shell of its own had activated would not be active in the run's
+
+
+def test_skypilot_stops_where_setup_fails(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
+    """The run is not begun in an environment that is not there."""
+    spec = make_spec('{scheduler: skypilot, devices_per_machine: 1, accelerator: T4, setup: ["false"]}')
+    code, calls, _ = run_script(parsed(job_file(spec).text)["run"])
+    assert (code, calls) == (1, [])
 
 
 def test_a_jobset_finds_its_first_machine(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
@@ -275,7 +282,7 @@ def test_every_shell_text_parses(make_spec: MakeSpec, scheduler: str) -> None:
     text = text_of(make_spec, scheduler)
     scripts = [text]
     if scheduler == "skypilot":
-        scripts = [parsed(text)["setup"], parsed(text)["run"]]
+        scripts = [parsed(text)["run"]]
     elif scheduler == "jobset":
         pod = parsed(text)["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
         scripts = [pod["containers"][0]["command"][2]]
