@@ -46,7 +46,7 @@ def run(ctx: StepContext) -> StepResult:
 
 HANDLER = FunctionHandler(
     kind="train_sft",
-    version=2,
+    version=3,
     title="fine-tune the model on the dataset",
     takes=("dataset",),
     makes="checkpoint",
