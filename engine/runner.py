@@ -27,6 +27,8 @@ from engine.spec.model import Spec
 from engine.steps import Handler, StepContext
 from engine.store import Artifact, Store, explain_os_error
 
+SAME_WISH_SECONDS = 1.0
+
 
 class Console(Protocol):
     """Who shows the run to a person. See engine.console for the two of them."""
@@ -58,10 +60,14 @@ class Outcome:
 
 
 class Stop:
-    """Set by the first Ctrl-C, SIGTERM or SIGHUP; the second one raises KeyboardInterrupt at once."""
+    """Set by the first Ctrl-C, SIGTERM or SIGHUP; a later one raises KeyboardInterrupt at once.
+
+    Who stops a process often says it twice: ``timeout`` signals its child and then its group, ``uv run`` passes on a
+    Ctrl-C that the terminal has sent to all. Within SAME_WISH_SECONDS that is one wish, and the checkpoint is saved.
+    """
 
     def __init__(self, note: Callable[[str], None]) -> None:
-        self._asked, self._note = threading.Event(), note
+        self._asked, self._note, self._since = threading.Event(), note, 0.0
 
     def __call__(self) -> bool:
         """True once somebody asked."""
@@ -70,7 +76,10 @@ class Stop:
     def ask(self, *_: object) -> None:
         """The signal handler."""
         if self._asked.is_set():
+            if time.monotonic() - self._since < SAME_WISH_SECONDS:
+                return
             raise KeyboardInterrupt
+        self._since = time.monotonic()
         self._asked.set()
         self._note("stopping: the step saves what it has (once more to stop at once)")
 

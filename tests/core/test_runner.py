@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from engine import runner
 from engine.errors import InputInvalid, Interrupted, LockBusy, RunFailed
 from engine.plan import Selection
 from engine.record import journal_path, read_journal
@@ -89,6 +90,26 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
     assert caught.value.exit_code == 130
     assert events(spec)[-1] == "run_interrupted"
     assert run(spec, kinds, console) == ["press"]
+
+
+def test_a_wish_that_is_said_twice_is_one(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`timeout` signals its child and then its group; a second wish, later, stops at once."""
+
+    def interrupted(ctx: StepContext) -> None:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert ctx.stopping()
+        raise Interrupted("R203", "stopped at train step 7")
+
+    pressed = {**kinds, "press": make_handler("press", ("apple",), "juice", hook=interrupted)}
+    with pytest.raises(Interrupted, match="train step 7"):
+        run(make_spec(GROW, PRESS), pressed, console)
+    monkeypatch.setattr(runner, "SAME_WISH_SECONDS", 0.0)
+    with pytest.raises(Interrupted) as caught:
+        run(make_spec(GROW, PRESS), pressed, console)
+    assert "train step 7" not in str(caught.value)
 
 
 def test_what_nohup_ignores_stays_ignored(
