@@ -142,8 +142,7 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "restored": lambda event: f"went on from the checkpoint of train step {event['train_step']}",
     "fallback": lambda event: (
-        f"the checkpoint of train step {event['train_step']} is unusable "
-        f"({event.get('reason', 'damaged')}); using the one before"
+        f"the checkpoint of train step {event['train_step']} is unusable: {event.get('reason', 'damaged')}"
     ),
     "ready_to_die": lambda event: f"checkpoint {event['train_step']} is safe; killing the trainer on purpose",
     "stopped": lambda event: f"stopped after train step {event['train_step']}; state saved",

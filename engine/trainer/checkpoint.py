@@ -308,7 +308,7 @@ def _damage(folder: Path, expected: Mapping[str, str]) -> str | None:
     actual = digest_tree(folder)
     actual.pop(MARK, None)
     changed = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
-    return f"{len(changed)} of its files are damaged: {', '.join(changed[:3])}" if changed else None
+    return f"damaged: {', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}" if changed else None
 
 
 def _take_away(folder: Path) -> None:

@@ -23,7 +23,7 @@ GOLDEN = """\
       train step 6/20 · loss 2.5000 · 7,312 tokens/s · 1m 53s left
       train step 10/20 · loss 1.2500 · 7,400 tokens/s · 1m 00s left
       checkpoint at train step 10
-      the checkpoint of train step 15 is unusable (digest differs); using the one before
+      the checkpoint of train step 15 is unusable: digest differs
       train step 20/20 · loss 0.0123 · 7,500 tokens/s · 0.0s left
       evaluated after train step 20: loss 0.0456
       a note
