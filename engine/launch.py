@@ -73,10 +73,7 @@ def _launch_of(spec: Spec, scheduler: str | None) -> LaunchSpec:
     if spec.launch is None:
         raise InputInvalid("L101", "the run-spec does not say which machines: it has no launch section",
                            where=_where(spec, "launch"), hint=f"add one, say\n{EXAMPLE}")  # fmt: skip
-    if scheduler is None or scheduler == spec.launch.scheduler:
-        return spec.launch
-    # The other scheduler's own keys are not in the spec: those that it needs will be missed by name.
-    return replace(spec.launch, scheduler=scheduler, only_here={})  # type: ignore[arg-type]
+    return replace(spec.launch, scheduler=scheduler or spec.launch.scheduler)  # type: ignore[arg-type]
 
 
 def _where(spec: Spec, path: str) -> Where:
@@ -110,7 +107,7 @@ def _findings(spec: Spec, launch: LaunchSpec) -> Iterator[Diagnostic]:
 
 def _needed(spec: Spec, launch: LaunchSpec) -> Iterator[tuple[str, str]]:
     """What this scheduler cannot do without, of what the spec leaves open."""
-    named = {f"{launch.scheduler}.{key}": value for key, value in launch.only_here.items()}
+    named = {f"{launch.scheduler}.{key}": value for key, value in launch.own[launch.scheduler].items()}
     if launch.scheduler in ("skypilot", "jobset") and spec.device in ("gpu", "tpu") and not launch.accelerator:
         yield "accelerator", "it has several kinds"
     if launch.scheduler == "jobset":
@@ -126,7 +123,6 @@ def _needed(spec: Spec, launch: LaunchSpec) -> Iterator[tuple[str, str]]:
 
 def _view(spec: Spec, launch: LaunchSpec) -> dict[str, Any]:
     """What the templates see: plain values."""
-    only_here = dict.fromkeys(_keys_of(launch.scheduler)) | dict(launch.only_here)
     minutes = launch.time_limit_minutes
     return {
         "name": spec.run_version,
@@ -149,7 +145,7 @@ def _view(spec: Spec, launch: LaunchSpec) -> dict[str, Any]:
         "environment": [tuple(variable.split("=", 1)) for variable in launch.environment],
         "secrets": list(launch.secrets),
         "port": COORDINATOR_PORT,
-        "only": only_here,
+        "only": dict.fromkeys(_keys_of(launch.scheduler)) | dict(launch.own[launch.scheduler]),
     }
 
 
@@ -185,8 +181,17 @@ def _render(template: str, view: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         autoescape=False,  # shell and YAML, quoted by the two filters below
     )
-    environment.filters |= {"sh": lambda value: shlex.quote(str(value)), "q": _json}
+    environment.filters |= {"sh": lambda value: shlex.quote(str(value)), "q": _json, "literal": _literal}
     return environment.get_template(template).render(**view)
+
+
+def _literal(value: str) -> str:
+    """As it has to stand in a pod's command or environment for Kubernetes to leave it alone.
+
+    >>> _literal("$(HOME) $$ $USER")
+    '$$(HOME) $$$ $USER'
+    """
+    return re.sub(r"\$(?=[$(])", "$$", value)
 
 
 def _json(value: Any) -> str:

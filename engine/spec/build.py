@@ -90,12 +90,12 @@ def _dataset(value: str | dict[str, Any]) -> DatasetSpec:
 
 
 def _launch(data: dict[str, Any]) -> LaunchSpec:
-    """The section, with the keys of its own scheduler beside those that all have."""
+    """The section: the keys that all schedulers have, and those of each."""
     lists = ("setup", "environment", "secrets")
     kept: dict[str, Any] = {
         key: tuple(value) if key in lists else value for key, value in data.items() if key not in SCHEDULERS
     }
-    return LaunchSpec(**kept, only_here=data[data["scheduler"]])
+    return LaunchSpec(**kept, own={name: data[name] for name in SCHEDULERS})
 
 
 def _step(index: int, written: Mapping, tree: Mapping, kinds: Kinds) -> StepSpec:

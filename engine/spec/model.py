@@ -79,7 +79,7 @@ class PackageSpec:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """The machines that a job file asks a scheduler for; ``only_here`` are the keys that this scheduler alone knows."""
+    """The machines that a job file asks a scheduler for; ``own``: scheduler -> the keys that it alone knows."""
 
     scheduler: Literal["slurm", "skypilot", "jobset"]
     machines: int
@@ -92,7 +92,7 @@ class LaunchSpec:
     setup: tuple[str, ...]
     environment: tuple[str, ...]
     secrets: tuple[str, ...]
-    only_here: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

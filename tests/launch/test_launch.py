@@ -108,12 +108,16 @@ def run_script(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
         calls.write_text("")
         kept = "RUNSPEC_COORDINATOR RUNSPEC_NUM_PROCESSES RUNSPEC_PROCESS_ID JAX_LOCAL_DEVICE_IDS HF_HOME A"
         says = "".join(f'[ -z "${{{name}+x}}" ] || echo "{name}=${name}" >> {calls}\n' for name in kept.split())
-        for tool, code in (("srun", status), ("runspec", status), ("scontrol", 0)):
-            path = tools / tool
-            path.write_text(
-                f'#!/bin/sh\necho {tool} "$@" >> {calls}\n' + (says if tool != "scontrol" else "") + f"exit {code}\n"
-            )
-            path.chmod(0o755)
+        called = f'#!/bin/sh\necho $(basename $0) "$@" >> {calls}\n'
+        texts = {
+            # It does what it is told on this machine.
+            "srun": f'#!/bin/sh\nwhile [ "${{1#--}}" != "$1" ]; do echo "srun $1" >> {calls}; shift; done\nexec "$@"\n',
+            "runspec": f"{called}{says}exit {status}\n",
+            "scontrol": called,
+        }
+        for tool, text in texts.items():
+            (tools / tool).write_text(text)
+            (tools / tool).chmod(0o755)
         (tmp_path / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
         (tmp_path / ".venv" / "bin" / "activate").write_text("true\n")
         given = {"PATH": f"{tools}{os.pathsep}/usr/bin{os.pathsep}/bin", "SLURM_SUBMIT_DIR": str(tmp_path),
@@ -141,13 +145,13 @@ def test_slurm_begins_again_what_can_be_resumed(
     code, calls, _ = run_script(text_of(make_spec, "slurm"), status=status, **SECRETS, **count)
     assert code == status
     assert ("scontrol requeue 77" in calls) is requeued
-    assert calls[0] == "srun --kill-on-bad-exit=1 runspec run runspecs/cluster.yaml"
+    assert calls[:3] == ["srun --kill-on-bad-exit=1", "srun --cpus-per-task=16", "runspec run runspecs/cluster.yaml"]
 
 
 def test_slurm_hands_the_environment_on(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
     """Values arrive as they were written, quotes and dollars included; one process has all four devices."""
     _, calls, _ = run_script(text_of(make_spec, "slurm"), **SECRETS)
-    assert calls[1:] == ["JAX_LOCAL_DEVICE_IDS=0,1,2,3", 'HF_HOME=/scratch/it\'s "here": $HOME $(date)', "A="]
+    assert calls[3:] == ["JAX_LOCAL_DEVICE_IDS=0,1,2,3", 'HF_HOME=/scratch/it\'s "here": $HOME $(date)', "A="]
 
 
 def test_slurm_asks_for_secrets_that_are_not_there(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
@@ -162,7 +166,16 @@ def test_slurm_stops_where_setup_fails(make_spec: MakeSpec, run_script: Callable
     """A broken environment is no environment to train in."""
     spec = make_spec('{scheduler: slurm, devices_per_machine: 1, setup: ["false"]}')
     code, calls, _ = run_script(job_file(spec).text)
-    assert (code, calls) == (1, [])
+    assert (code, calls) == (1, ["srun --kill-on-bad-exit=1"])
+
+
+def test_slurm_runs_the_setup_on_each_machine(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
+    """In the shell that srun starts there, however it is quoted; without any, srun starts the run itself."""
+    setup = """setup: ["A='it''s $HOME'", 'export A="$A$SLURM_JOB_ID"']"""
+    _, calls, _ = run_script(job_file(make_spec("{scheduler: slurm, devices_per_machine: 1, " + setup + "}")).text)
+    assert calls[1:] == ["runspec run runspecs/cluster.yaml", "A=its $HOME77"]
+    text = job_file(make_spec("{scheduler: slurm, devices_per_machine: 1}")).text
+    assert "\nsrun --kill-on-bad-exit=1 runspec run runspecs/cluster.yaml ||" in text
 
 
 # --- SkyPilot and JobSet ---
@@ -250,14 +263,41 @@ def test_skypilot_stops_where_setup_fails(make_spec: MakeSpec, run_script: Calla
     assert (code, calls) == (1, [])
 
 
+def expanded(text: str) -> str:
+    """What Kubernetes makes of a pod's text: $(NAME) is a variable, here none is meant; $$ stands for $."""
+    assert "$(" not in text.replace("$$", "")
+    return text.replace("$$", "$")
+
+
+def test_dollars_reach_a_pod_as_they_were_written(make_spec: MakeSpec) -> None:
+    """In the environment, the setup and the overrides."""
+    texts = ["a$$b", "$(HOME)", "$$(X)$", "$y $$$"]
+    section = f"{{scheduler: jobset, devices_per_machine: 0, setup: {texts}, environment: ['A={texts[2]}'], "
+    spec = make_spec(section + "jobset: {image: i, volume_claim: v}}", f"notes={texts[1]}", device="cpu")
+    job = parsed(job_file(spec).text)["spec"]["replicatedJobs"][0]
+    (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
+    assert expanded(container["env"][0]["value"]) == texts[2]
+    lines = expanded(container["command"][2]).splitlines()
+    assert lines[:4] == texts
+    assert lines[-1].endswith(shlex.quote(f"notes={texts[1]}"))
+
+
+def test_one_spec_serves_all_schedulers(make_spec: MakeSpec) -> None:
+    """Each one's own keys may stand in it; those that are missing are asked for by name."""
+    own = ", ".join(OWN.values())
+    spec = make_spec(f"{{scheduler: slurm, {COMMON}, {own}}}")
+    for name in TEMPLATES:
+        assert job_file(spec, name).text == job_file(make_spec(SECTIONS[name])).text
+    with pytest.raises(InputInvalid, match=r"L103.*jobset\.image"):
+        job_file(make_spec(SECTIONS["slurm"]), "jobset")
+
+
 def test_a_jobset_finds_its_first_machine(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
     """By the name that JobSet gives the first pod; the index of a pod is its process's."""
     document = parsed(text_of(make_spec, "jobset"))
     job = document["spec"]["replicatedJobs"][0]
     container = job["template"]["spec"]["template"]["spec"]["containers"][0]
-    # Kubernetes puts other variables in for $(NAME); $$ stands for $.
-    values = {entry["name"]: entry["value"].replace("$$", "$") for entry in container["env"] if "value" in entry}
-    assert [entry["value"] for entry in container["env"] if "$(" in entry.get("value", "").replace("$$", "")] == []
+    values = {entry["name"]: expanded(entry["value"]) for entry in container["env"] if "value" in entry}
     name = document["metadata"]["name"]
     assert values["RUNSPEC_COORDINATOR"] == f"{name}-{job['name']}-0-0.{name}:55527"
     assert container["command"][:2] == ["/bin/bash", "-ec"]
@@ -352,7 +392,7 @@ def test_overrides_go_along(make_spec: MakeSpec) -> None:
     """What was typed for the run is typed in the job; what was typed for the job is in it already."""
     spec = make_spec(SECTIONS["slurm"], "train.num_train_steps=50", "launch.machines=3", "notes=a b")
     text = job_file(spec).text
-    assert "runspec run runspecs/cluster.yaml train.num_train_steps=50 'notes=a b' ||" in text
+    assert "exec runspec run runspecs/cluster.yaml train.num_train_steps=50 '\"'\"'notes=a b'\"'\"'' ||" in text
     assert "#SBATCH --nodes=3\n" in text
 
 
