@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +43,7 @@ from engine.steps import StepContext
 
 POLL_SECONDS = 0.1
 STDERR_TAIL_LINES = 12
+CPP_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # an address in JAX's own code, which tells nobody here anything
 # Asked to stop, the child finishes its train step and saves; past this it is killed (nothing published is lost).
 STOP_GRACE_SECONDS = 60.0
 HUGE_PAGES = "glibc.malloc.hugetlb"  # a tunable of glibc 2.35 and later
@@ -270,5 +272,6 @@ def _diagnostic(row: Mapping[str, Any]) -> Diagnostic:
 def _tail(stderr: Path) -> str:
     from engine.log import redact
 
-    lines = stderr.read_text(encoding="utf-8", errors="replace").splitlines()[-STDERR_TAIL_LINES:]
+    text = stderr.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if not CPP_FRAME.match(line)][-STDERR_TAIL_LINES:]
     return "\nits last words:\n" + "\n".join(f"  {redact(line)}" for line in lines) if lines else ""

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 from engine.child import ask_trainer
 from engine.cluster import cluster_of, process_of
 from engine.commands import Reply
+from engine.plan import Selection, make_plan
 from engine.runner import stop_on_signals
+from engine.store import Store
 
 if TYPE_CHECKING:
     from engine.spec.model import Spec
+    from engine.steps import Handler
 
 
 def place_in_cluster(spec: Spec) -> tuple[dict[str, Any], int] | None:
@@ -29,9 +32,19 @@ def place_in_cluster(spec: Spec) -> tuple[dict[str, Any], int] | None:
     return (cluster, process) if cluster is not None and process else None
 
 
-def follow(spec: Spec, cluster: Mapping[str, Any], process: int, note: Callable[[str], None]) -> Reply:
-    """Train along, once for each training of the run."""
-    trainings = [step.id for step in spec.steps if "cluster" in step.args]
+def trainings_ahead(spec: Spec, handlers: Mapping[str, Handler], selection: Selection) -> list[str]:
+    """The trainings that process 0 will come to, by the plan it makes too: the artifacts lie on a disk that all share.
+
+    Those that are done are not waited for: nobody would come.
+    """
+    plan = make_plan(spec, handlers, Store(spec.root), selection)
+    return [entry.step.id for entry in plan.steps if "cluster" in entry.step.args and entry.action == "run"]
+
+
+def follow(
+    spec: Spec, cluster: Mapping[str, Any], process: int, trainings: list[str], note: Callable[[str], None]
+) -> Reply:
+    """Train along, once for each of ``trainings``."""
     # Asked to stop, it waits for process 0, which was asked too: who left at once would kill the common train step.
     with stop_on_signals(note) as stop:
         for step_id in trainings:
@@ -41,4 +54,6 @@ def follow(spec: Spec, cluster: Mapping[str, Any], process: int, note: Callable[
                 job["allocator"] = dict(spec.allocator) if spec.allocator else None
                 ask_trainer("train", job, work=Path(folder), cwd=spec.root, stopping=stop)
     document = {"ok": True, "run_version": spec.run_version, "process": process, "trainings": trainings}
+    if not trainings:
+        return Reply(document, f"process {process}: nothing to do, no training is left")
     return Reply(document, f"process {process}: trained along ({', '.join(trainings)}); process 0 has the results")

@@ -118,18 +118,18 @@ def _gib(count: int) -> str:
 
 def run(arguments: Namespace) -> Reply:
     """load -> plan -> execute (which renders, packages and verifies) -> what to do with it."""
-    from engine.commands.follow import follow, place_in_cluster
+    from engine.commands.follow import follow, place_in_cluster, trainings_ahead
     from engine.console import make_console
     from engine.plan import Selection
     from engine.runner import execute
 
     spec, handlers = load(arguments.spec, arguments.overrides)
+    force = frozenset(arguments.force or ())
+    selection = Selection(arguments.start, arguments.to, arguments.only, force)
     place = place_in_cluster(spec)
     if place is not None:
         console = make_console(quiet=arguments.quiet, plain=arguments.json)
-        return follow(spec, *place, console.note)
-    force = frozenset(arguments.force or ())
-    selection = Selection(arguments.start, arguments.to, arguments.only, force)
+        return follow(spec, *place, trainings_ahead(spec, handlers, selection), console.note)
     _require_extras(spec, handlers, selection)
     started = time.monotonic()
     with _console(arguments, spec) as console:

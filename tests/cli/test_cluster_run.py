@@ -76,6 +76,12 @@ def test_two_machines_run_one_spec(machines: Start, project: Path):
     assert "process 1: waits for process 0, then trains along (train)" in noted
     assert (project / "submission_runs" / "two_v1" / "run_manifest.json").is_file()
 
+    first, second = machines(3)  # begun again, as schedulers do: nobody waits for a training that is done
+    (out, err), (along, noted) = first.communicate(timeout=60), second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0), err + noted
+    assert "nothing to do" in err
+    assert along == "process 1: nothing to do, no training is left\n"
+
 
 def _trainers(parent: int) -> list[int]:
     """The trainer's process below a run."""
