@@ -166,12 +166,13 @@ def raw_ours(model: Path, tokens: Any) -> Steps:
     from engine.trainer.fitting import compile_fitting, limit_bytes
     from engine.trainer.loop import train
     from engine.trainer.placement import Placement
+    from engine.trainer.train import with_method
     from engine.trainer.train_step import init_state
     from engine.trainer.weights import load_folder
 
     args = TrainArgs.of({**ARGS, "seq_len": LENGTH, "per_device_batch_size": BATCH})
     module, _, _ = load_folder(model, param_dtype=np.dtype("float32"), compute_dtype=np.dtype("float32"))
-    graphdef, state = init_state(module, args)
+    graphdef, state = init_state(with_method(module, args, jax.local_devices()[0]), args)
     places = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))
     batch = {
         "tokens": tokens, "segment_ids": np.ones_like(tokens), "positions": places,

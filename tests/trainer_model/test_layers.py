@@ -65,6 +65,30 @@ def test_attention_of_a_row_that_sees_nothing_is_finite() -> None:
     assert jnp.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("length", [64, 65, 300])
+def test_attention_in_pieces_is_attention(length: int) -> None:
+    """Result and gradients, with a soft cap, packed rows and a window; nothing ahead is looked at, be it NaN."""
+    q, k, v = normal(2, length, 4, 8), normal(2, length, 2, 8, seed=1), normal(2, length, 2, 8, seed=2)
+    segments = jnp.broadcast_to(jnp.arange(length) // 40, (2, length))
+    places = jnp.arange(length)
+    near = places[:, None] - places[None, :] < 30
+    mask = layers.causal_mask(segments, 2, length) & near[None]
+
+    def weighed(attend: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        return lambda q, k, v: jnp.sum(jnp.cos(attend(q, k, v, mask, softcap=20.0)))
+
+    expected = layers.attention(q, k, v, mask, softcap=20.0)
+    np.testing.assert_allclose(layers.causal_attention(q, k, v, mask, softcap=20.0), expected, atol=1e-5)
+    theirs, ours = (
+        jax.grad(weighed(attend), argnums=(0, 1, 2))(q, k, v) for attend in (layers.attention, layers.causal_attention)
+    )
+    for one, other in zip(theirs, ours, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+    if length == 300:
+        poisoned = layers.causal_attention(q, k.at[:, 128:].set(jnp.nan), v, mask)[:, :128]
+        assert bool(jnp.isfinite(poisoned).all()), "of the keys ahead of a piece none is multiplied"
+
+
 def test_a_masked_key_has_no_weight_however_large_its_score() -> None:
     """A score of 40,000 behind the mask does not count beside a visible one of -40,000."""
     q, k = jnp.full((1, 1, 1, 4), 100.0), jnp.array([-100.0, 100.0])[None, :, None, None] * jnp.ones((1, 2, 1, 4))

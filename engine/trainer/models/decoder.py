@@ -199,7 +199,9 @@ class Decoder(nnx.Module):
                 attend = blocked_attention if context.mesh is None else partial(spread_attention, mesh=context.mesh)
                 mixed = attend(q, k, v, context.places, window=kind.get("window"), softcap=softcap)
             else:
-                mixed = layers.attention(q, k, v, _in_window(context.mask, context.distance, kind), softcap=softcap)
+                mixed = layers.causal_attention(
+                    q, k, v, _in_window(context.mask, context.distance, kind), softcap=softcap
+                )
             return mixed.reshape(x.shape[0], -1), None  # [M, N*H]
 
         return self.block(x, self._cast(weights), _rope(context, kind), mix)[0]
