@@ -134,6 +134,10 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "writer_failed": lambda event: f"{event['writer']} gets no more rows, the training goes on: {event['reason']}",
     "profiled": lambda event: f"traced train steps {event['first']} to {event['last']}: {event['path']}",
     "compiled": lambda event: f"compiled in {duration(event['seconds'])}",
+    "skipped": lambda event: (
+        f"train step {event['train_step']} was skipped, its loss or a gradient is no number "
+        f"({event['in_a_row']} in a row; {event['most']} are borne)"
+    ),
     "eval": lambda event: f"evaluated after train step {event['train_step']}: loss {number(event['eval_loss'])}",
     "checkpoint": lambda event: f"checkpoint at train step {event['train_step']}",
     "resharded": lambda event: (

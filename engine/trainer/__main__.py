@@ -146,6 +146,9 @@ def _fail(emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
 def _os_error(error: OSError) -> Diagnostic:
     if isinstance(error, FileNotFoundError):
         return Diagnostic("T140", f"{error.filename} is not there", hint="run again: what is missing is made again")
+    if isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
+        message = f"cannot use {error.filename or 'the disk'}: {error.strerror or error}"
+        return Diagnostic("T141", message, hint="something else lies there: move it away, then run again")
     return Diagnostic(
         "T141",
         f"cannot use {error.filename or 'the disk'}: {error.strerror or error}",

@@ -87,7 +87,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Train steps of the checkpoints there are, oldest first."""
-        return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
+        return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit() and path.is_dir())
 
     def eval_losses(self) -> dict[int, float | None]:
         """Train step -> the eval loss in its notes; None where it has none, or no mark that can be trusted."""

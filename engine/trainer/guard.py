@@ -13,6 +13,7 @@ look at: a sum of squares is finite only if every gradient is (one above 1e19 co
 On the host, where metrics arrive:
 
     skips = Skips(most=10)
+    skips.recall(rows_of_a_run_that_goes_on)
     skips.take(train_step, skipped, rows=[...])   # raises RunFailed T131 at the 11th in a row
 
 With the update inside the backward pass the norm is not known beforehand: pass ``is_finite(loss, norm of this layer)``
@@ -22,8 +23,9 @@ stays one); what lies above has then already moved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,5 +71,14 @@ class Skips:
             f"train step {train_step}: the loss or a gradient is no number, {times}; {self.most} are borne"
             + (f"; its batch: {named}" if named else ""),
             hint="look at those rows; lower the learning_rate, raise warmup_steps, or train in float32; "
-            "weights, optimizer and checkpoints are those before the first of them",
+            "begun again as it is, the training comes to the same end",
         )
+
+    def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """What the rows of metrics.jsonl say of the train steps before this process: a streak goes on where it was."""
+        for row in rows:
+            if row.get("skipped"):
+                self.total, self.in_a_row = self.total + 1, self.in_a_row + 1
+                self.train_steps.append(row["train_step"])
+            else:
+                self.in_a_row = 0

@@ -2,7 +2,8 @@
 
 Rows are on disk before the checkpoint of their step is published, and the checkpoint remembers how long the file was
 and its digest (:meth:`MetricsFile.notes`). After a restore the file is cut back to just that: the steps beyond are
-done again. A file that is not what the checkpoint remembers makes the checkpoint useless, and :func:`mismatch` says so.
+done again. The same rows lie in a second file, ``metrics.copy.jsonl``: where one of the two is damaged the other
+serves. If neither is what the checkpoint remembers, the checkpoint is useless, and :func:`mismatch` says so.
 """
 
 from __future__ import annotations
@@ -20,28 +21,36 @@ MetricsRow = Mapping[str, Any]
 
 
 class MetricsFile:
-    """Append-only but for the cut at a restore. ``notes``: those of the restored checkpoint, None for a fresh start."""
+    """Append-only but for the cut at a restore. ``notes``: those of the restored checkpoint, None for a fresh start.
+
+    ``recovered``: the rows are those of the copy.
+    """
 
     def __init__(self, path: Path, notes: Mapping[str, Any] | None = None) -> None:
         self._path = path
-        kept = path.read_bytes()[: notes["metrics_bytes"]] if notes else b""
+        found = None if notes is None else _kept(path, notes)
+        self.recovered = notes is not None and found is None
+        kept = b"" if notes is None else found or _kept(_copy_of(path), notes) or b""
         self.rows: list[MetricsRow] = [json.loads(line) for line in kept.splitlines()]
         self._size, self._hasher = len(kept), hashlib.sha256(kept)
-        write_atomic(path, kept)
-        self._stream = path.open("ab")
+        for one in (path, _copy_of(path)):
+            write_atomic(one, kept)
+        self._streams = [one.open("ab") for one in (path, _copy_of(path))]
 
     def append(self, row: MetricsRow) -> None:
         """Write one row; :meth:`sync` makes it last."""
         line = jsonl_bytes([row])
         self.rows.append(row)
-        self._stream.write(line)
+        for stream in self._streams:
+            stream.write(line)
         self._size += len(line)
         self._hasher.update(line)
 
     def sync(self) -> dict[str, Any]:
         """All rows so far are on disk when this returns; what a checkpoint has to remember of them."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        for stream in self._streams:
+            stream.flush()
+            os.fsync(stream.fileno())
         return {"metrics_bytes": self._size, "metrics_sha256": self._hasher.hexdigest()}
 
     def complete_to(self, train_step: int) -> bool:
@@ -54,13 +63,24 @@ class MetricsFile:
 
     def close(self) -> None:
         """Close; rows that were not synced may be lost, and no checkpoint counts on them."""
-        self._stream.close()
+        for stream in self._streams:
+            stream.close()
 
 
 def mismatch(path: Path, notes: Mapping[str, Any]) -> str | None:
-    """Why the file is not the one these notes were made of, or None."""
+    """Why neither the file nor its copy is the one these notes were made of, or None."""
+    if _kept(path, notes) is not None or _kept(_copy_of(path), notes) is not None:
+        return None
+    return f"{path.name} and its copy no longer have the rows of the train steps before it"
+
+
+def _copy_of(path: Path) -> Path:
+    return path.with_suffix(f".copy{path.suffix}")
+
+
+def _kept(path: Path, notes: Mapping[str, Any]) -> bytes | None:
+    """The rows that the notes were made of; None where the file does not have them."""
     data = path.read_bytes() if path.is_file() else b""
     kept = data[: notes["metrics_bytes"]]
-    if len(kept) == notes["metrics_bytes"] and digest_bytes(kept) == notes["metrics_sha256"]:
-        return None
-    return f"{path.name} no longer has the rows of the train steps before it"
+    is_whole = len(kept) == notes["metrics_bytes"] and digest_bytes(kept) == notes["metrics_sha256"]
+    return kept if is_whole else None

@@ -66,7 +66,7 @@ def export(
     report = {
         **_losses(rows, facts["exported_train_step"]),
         "num_train_steps": train_step,
-        "tokens_trained": sum(row["tokens"] for row in rows),
+        "tokens_trained": sum(row["tokens"] for row in rows if not row.get("skipped")),
         "tokens_seen": facts["tokens_seen"],
         "method": args.method,
         "params": param_count(model.config),

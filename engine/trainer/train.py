@@ -11,7 +11,8 @@ In: the job, a mapping with
 Out: ``out/model/`` in Hugging Face's layout, ``out/metrics.jsonl``, ``out/train_report.json``; in ``work``: checkpoints
 and metrics that survive a kill; in ``cache`` (or ``work``, where it is null): the tokenised rows. Events: those of
 engine.trainer.hub, tokenizing (every second, where it takes so long), tokens_damaged, started,
-compiled, train_step (every ``log_every_steps``, the first and the last), eval, those of engine.trainer.saving and of
+compiled, train_step (every ``log_every_steps``, the first and the last), skipped (the first in a row, and every
+``log_every_steps``), eval, those of engine.trainer.saving and of
 engine.trainer.watch (reporting, writer_failed, profiled), stopped, finished.
 """
 
@@ -142,6 +143,7 @@ class Training:
         self._order = DataOrder(data.packed.n_sequences, self._shape.sequences, args.seed)
         self._eval_loss = make_eval_loss(self.graphdef, how_of(args, placement))
         self._skips = Skips(args.max_skipped_steps)
+        self._skips.recall(self.metrics.rows)
 
     def _restore(self, work: Path, metrics: Path, args: TrainArgs) -> None:
         """Begin at the newest good checkpoint, or at 0; on other devices the arguments may be others from here on."""
@@ -165,6 +167,8 @@ class Training:
         self.train_step, self.args, self._moves = origin.train_step, origin.args, origin.moves
         self._shape = self.args.batch(self._placement.size.fsdp)
         self.metrics = MetricsFile(metrics / "metrics.jsonl", origin.notes if self._peers.is_writer else None)
+        if self.metrics.recovered:
+            self._emit({"event": "note", "text": "metrics.jsonl was damaged: its rows are those of its copy"})
 
     def run(self) -> bool:
         """True at the end; False where it was asked to stop (a checkpoint of the last step is then saved)."""
@@ -227,6 +231,9 @@ class Training:
         """Write one row, and do what is due after it."""
         row = self._watch.arrived(done.metrics)
         self._skips.take(done.train_step, bool(row.get("skipped")), rows=self._sequences(done.train_step))
+        if row.get("skipped") and (self._skips.in_a_row == 1 or done.train_step % self.args.log_every_steps == 0):
+            streak = {"in_a_row": self._skips.in_a_row, "most": self._skips.most}
+            self._emit({"event": "skipped", "train_step": done.train_step, **streak})
         if done.state is not None:
             self.state, self.train_step = done.state, done.train_step
             if self.data.withheld is not None and self._evals_after(done.train_step):

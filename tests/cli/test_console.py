@@ -220,6 +220,8 @@ def test_a_display_that_cannot_be_written_costs_the_display_only():
          "the tokenized rows in the cache are unusable (tokens.bin: not the bytes that were written); made again"),
         ({"event": "ready_to_die", "train_step": 1}, "checkpoint 1 is safe; killing the trainer on purpose"),
         ({"event": "stopped", "train_step": 7}, "stopped after train step 7; state saved"),
+        ({"event": "skipped", "train_step": 7, "in_a_row": 1, "most": 3},
+         "train step 7 was skipped, its loss or a gradient is no number (1 in a row; 3 are borne)"),
         ({"event": "started"}, "started"),
         ({"event": "started", "platform": "gpu", "devices": ["a", "b"]}, "on gpu, 2 devices"),
         ({"event": "plugin_thing", "count": 1200}, "plugin_thing · count 1,200"),

@@ -346,6 +346,18 @@ def test_metrics_that_were_touched_make_a_checkpoint_useless(tmp_path: Path) -> 
     metrics.close()
     assert mismatch(path, notes) is None
     _flip(path)
-    assert "no longer has the rows" in (mismatch(path, notes) or "")
+    assert mismatch(path, notes) is None, "the copy serves"
+    again = MetricsFile(path, notes)
+    again.close()
+    assert (again.recovered, again.complete_to(1)) == (True, True)
     path.unlink()
-    assert mismatch(path, notes) is not None
+    assert mismatch(path, notes) is None
+    _flip(path.with_suffix(".copy.jsonl"))
+    assert "no longer have the rows" in (mismatch(path, notes) or "")
+
+
+def test_a_file_among_the_checkpoints_is_none(tmp_path: Path, saved: Checkpoints) -> None:
+    """An entry of the right name that is no folder is left alone."""
+    (tmp_path / "checkpoints" / "00000900").write_text("mine")
+    assert 900 not in saved.steps()
+    assert restore(saved)[0].train_step == 30

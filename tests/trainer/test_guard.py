@@ -69,7 +69,7 @@ def test_the_message_names_the_batch() -> None:
     )
     assert found.hint == (
         "look at those rows; lower the learning_rate, raise warmup_steps, or train in float32; "
-        "weights, optimizer and checkpoints are those before the first of them"
+        "begun again as it is, the training comes to the same end"
     )
 
 

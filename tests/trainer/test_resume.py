@@ -159,6 +159,34 @@ def test_a_loss_that_is_no_number_may_be_borne(make_job: Callable[..., Any], tra
     assert not any(row["loss"] is None for row in rows if not row.get("skipped"))
 
 
+def test_skips_in_a_row_are_counted_across_a_restart(make_job: Callable[..., Any], train_here: Train) -> None:
+    """What ends a training does not depend on when it was begun again; the first skip of a row is said."""
+    job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, save_every_steps=1, max_skipped_steps=3)
+    ends = []
+    for _ in range(2):
+        with pytest.raises(RunFailed, match="4 times in a row; 3 are borne") as caught:
+            train_here(job)
+        ends.append(caught.value.diagnostics[0].message)
+    assert ends[0] == ends[1]
+
+
+def test_damaged_metrics_are_those_of_their_copy(
+    make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
+) -> None:
+    """A flipped byte in the log costs no checkpoint, and the training ends as if nothing had been."""
+    whole, hurt = make_job("whole"), make_job("hurt")
+    train_here(whole)
+    train_here({**hurt, "stop_at": 6})
+    path = Path(hurt["work"]) / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"1", b"7", 1))
+    events = train_here(hurt)
+    assert [event["text"] for event in events if event["event"] == "note"] == [
+        "metrics.jsonl was damaged: its rows are those of its copy"
+    ]
+    assert [event["train_step"] for event in events if event["event"] == "restored"] == [6]
+    assert metrics_of(hurt) == metrics_of(whole)
+
+
 def test_eval_rows_must_leave_something(make_job: Callable[..., Any], train_here: Train) -> None:
     """Withholding every row is refused."""
     with pytest.raises(InputInvalid, match="leaves nothing of 40 rows"):
