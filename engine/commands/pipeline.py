@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.commands import Reply, columns
 from engine.commands.loading import known_kinds, load, plugin_warnings
-from engine.errors import Diagnostic
+from engine.errors import Diagnostic, InputInvalid
 
 if TYPE_CHECKING:
     from engine.console import Console
@@ -168,9 +168,15 @@ def _require_extras(spec: Spec, handlers: Mapping[str, Handler], selection: Any)
     from engine.plan import make_plan
     from engine.store import Store
 
+    findings: list[Diagnostic] = []
     for entry in make_plan(spec, handlers, Store(spec.root), selection).steps:
         for extra in needed[entry.step.id] if entry.action == "run" else ():
-            require(extra, f'step "{entry.step.id}" ({entry.step.uses})')
+            try:
+                require(extra, f'step "{entry.step.id}" ({entry.step.uses})')
+            except InputInvalid as error:
+                findings += error.diagnostics
+    if findings:
+        raise InputInvalid.of(findings)
 
 
 def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:

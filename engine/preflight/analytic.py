@@ -10,7 +10,8 @@ The terms of the peak on one of n devices, in bytes (w = bytes of the dtype, P p
 one place, M = B*T tokens of it; tp cuts N, K and F):
 
     weights       P w / n
-    optimizer     AdamW 8 P / n; Adafactor 4 (rows + columns) of each matrix, 4 n of each vector, over n
+    optimizer     AdamW 8 P / n; Adafactor 4 (rows + columns) of each matrix, 4 n of each vector, over n; master_weights
+                  4 P / n more
     accumulated   P w / n where gradients of several micro-batches are summed, else 0
     layer_inputs  L M D w: what is kept for the backward pass, in which each layer is recomputed
     backward      the larger of its two ends:
@@ -32,6 +33,7 @@ from typing import Any, NamedTuple
 
 MOST_LOGITS, MOST_GRADIENTS = 1 << 26, 1 << 24  # numbers in a block of the head (engine.trainer.fused_loss)
 PLAIN_ATTENTION_TOKENS = 1024  # beyond it `attention: auto` computes scores in blocks (engine.trainer.args)
+CHECKPOINT_SHARE, CHECKPOINT_FIXED_BYTES = 0.02, 1 << 20  # (engine.trainer.room)
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 NEEDED = (
@@ -122,12 +124,13 @@ def param_count(config: Mapping[str, Any]) -> int:
     return sum(math.prod(shape) for shape in weight_shapes(config))
 
 
-def optimizer_bytes(config: Mapping[str, Any], optimizer: str) -> int:
-    """The optimizer's state."""
-    if optimizer == "adamw":
-        return 2 * 4 * param_count(config)  # float32, whatever the weights are
+def optimizer_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> int:
+    """The optimizer's state of full training, and the float32 masters of narrower weights where they are kept."""
+    masters = 4 * param_count(config) * bool(args.get("master_weights") and args["dtype"] != "float32")
+    if args["optimizer"] == "adamw":
+        return masters + 2 * 4 * param_count(config)  # float32, whatever the weights are
     # Adafactor keeps a row and a column of float32 statistics for a matrix, all of them for a vector.
-    return sum(4 * sum(shape) for shape in weight_shapes(config))
+    return masters + sum(4 * sum(shape) for shape in weight_shapes(config))
 
 
 def adapter_params(config: Mapping[str, Any], args: Mapping[str, Any]) -> int:
@@ -200,7 +203,7 @@ def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: 
     gradients = (0, one_layer) if args.get("update") == "in_backward" else (table, weights)
     return {
         "weights": weights,
-        "optimizer": optimizer_bytes(config, str(args["optimizer"])) // devices,
+        "optimizer": optimizer_bytes(config, args) // devices,
         "accumulated": weights * accumulates(args, devices),
         "layer_inputs": kept,
         "backward": max(gradients[0] + at_head, gradients[1] + at_layer),
@@ -211,7 +214,7 @@ def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, 
     """What stays on disk: the checkpoints that are kept, one more while it is written, the exported model."""
     bytes_each = DTYPE_BYTES[str(args["dtype"])]
     weights = param_count(config) * bytes_each
-    checkpoint = weights + optimizer_bytes(config, str(args["optimizer"]))
+    checkpoint = weights + optimizer_bytes(config, args)
     model = exported = weights * len(args.get("export_formats", ("safetensors",)))
     if args.get("method") == "lora":
         adapters = 4 * adapter_params(config, args)
@@ -219,4 +222,9 @@ def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, 
         model = adapters + exported * bool(args["lora_merge"])
     every = int(args["num_train_steps"]) // int(args["keep_every_steps"]) if args.get("keep_every_steps") else 0
     kept = int(args["keep_checkpoints"]) + int(args.get("keep_best") or 0) + every
-    return {"checkpoints": checkpoint * (kept + 1), "model": model}
+    return {"checkpoints": checkpoint_size(checkpoint) * (kept + 1), "model": model}
+
+
+def checkpoint_size(numbers: int) -> int:
+    """A checkpoint's files, of which so many bytes are numbers: as the trainer counts them (engine.trainer.room)."""
+    return int(numbers * (1 + CHECKPOINT_SHARE)) + CHECKPOINT_FIXED_BYTES

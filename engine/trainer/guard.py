@@ -25,12 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from engine.errors import RunFailed
+from engine.errors import RunFailed, Where
 
 MOST_NAMED = 5  # rows in a message
 
@@ -54,8 +55,13 @@ class Skips:
     in_a_row: int = 0
     train_steps: list[int] = field(default_factory=list)
 
-    def take(self, train_step: int, was_skipped: bool, *, rows: Sequence[str] = ()) -> None:
-        """Count this step. ``rows``: ids of the rows in its batch. Raises RunFailed T131 for one too many in a row."""
+    def take(
+        self, train_step: int, was_skipped: bool, *, rows: Sequence[str] = (), listed_in: Path | None = None
+    ) -> None:
+        """Count this step. ``rows``: ids of the rows in its batch, all of which stand in the file ``listed_in``.
+
+        Raises RunFailed T131 for one too many in a row.
+        """
         if not was_skipped:
             self.in_a_row = 0
             return
@@ -69,7 +75,8 @@ class Skips:
         raise RunFailed(
             "T131",
             f"train step {train_step}: the loss or a gradient is no number, {times}; {self.most} are borne"
-            + (f"; its batch: {named}" if named else ""),
+            + (f"; the rows of its batch: {named}" if named else ""),
+            where=Where(file=str(listed_in)) if listed_in else None,
             hint="look at those rows; lower the learning_rate, raise warmup_steps, or train in float32; "
             "begun again as it is, the training comes to the same end",
         )

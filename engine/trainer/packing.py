@@ -99,6 +99,13 @@ class Packed:
             **self._targets(tokens, lines[mask], column[mask]),
         }
 
+    def row_ids(self, indices: Sequence[int] | Array) -> list[str]:
+        """What the rows of these sequences are called in rows.jsonl, each once, in the order in which they lie there."""
+        spans = [slice(self.plan.offsets[index], self.plan.offsets[index + 1]) for index in indices]
+        heads = np.concatenate([self.plan.heads[span] for span in spans])
+        rows = np.unique(np.searchsorted(self.table.offsets, heads, side="right") - 1)
+        return [self.table.row_id(int(row)) for row in rows]
+
     def _targets(self, tokens: Ints, lines: Array, columns: Array) -> dict[str, Ints]:
         """The trained tokens at (line, column), in order, lined up to the left: i32[B, J]."""
         shape = (tokens.shape[0], self.plan.n_targets)

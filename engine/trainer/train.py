@@ -27,6 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from engine.canonical import pretty_json, write_atomic
 from engine.trainer import device
 from engine.trainer.args import TrainArgs
 from engine.trainer.batches import DataOrder, batch_at, real_tokens
@@ -212,9 +213,19 @@ class Training:
             self._asked = (train_step, self._peers.agree("stop", self._stopping))
         return self._asked[1]
 
-    def _sequences(self, train_step: int) -> list[str]:
-        """The batch of a train step by the numbers of its packed sequences."""
-        return [f"sequence {index}" for index in self._order.indices(train_step)]
+    def _count_skip(self, train_step: int, was_skipped: bool) -> None:
+        """One that was skipped is said, and its batch written down. Raises RunFailed T131 for one too many in a row."""
+        if not was_skipped:
+            self._skips.take(train_step, False)
+            return
+        rows = self.data.packed.row_ids(self._order.indices(train_step))
+        path = Path(self.job["work"]) / "skipped_batch.json"
+        if self._peers.is_writer:
+            write_atomic(path, pretty_json({"train_step": train_step, "rows": rows}))
+        self._skips.take(train_step, True, rows=rows, listed_in=path)
+        if self._skips.in_a_row == 1 or train_step % self.args.log_every_steps == 0:
+            streak = {"in_a_row": self._skips.in_a_row, "most": self._skips.most}
+            self._emit({"event": "skipped", "train_step": train_step, **streak})
 
     def _pauses(self, train_step: int) -> bool:
         stops = self._stops(train_step)  # asked at every train step, so that all processes ask alike
@@ -230,10 +241,7 @@ class Training:
     def _take(self, done: Done, began: float, first: int) -> None:
         """Write one row, and do what is due after it."""
         row = self._watch.arrived(done.metrics)
-        self._skips.take(done.train_step, bool(row.get("skipped")), rows=self._sequences(done.train_step))
-        if row.get("skipped") and (self._skips.in_a_row == 1 or done.train_step % self.args.log_every_steps == 0):
-            streak = {"in_a_row": self._skips.in_a_row, "most": self._skips.most}
-            self._emit({"event": "skipped", "train_step": done.train_step, **streak})
+        self._count_skip(done.train_step, bool(row.get("skipped")))
         if done.state is not None:
             self.state, self.train_step = done.state, done.train_step
             if self.data.withheld is not None and self._evals_after(done.train_step):

@@ -14,6 +14,7 @@ from engine.preflight import TARGETS, price
 from engine.preflight.analytic import (
     KNOWN_CONFIGS,
     adapter_params,
+    checkpoint_size,
     disk_bytes,
     optimizer_bytes,
     param_count,
@@ -54,8 +55,11 @@ def test_weights_and_optimizer_of_gemma_2b():
     config = KNOWN_CONFIGS["google/gemma-2b"]
     assert training_bytes(config, {**ARGS, "dtype": "bfloat16"})["weights"] / GIB == pytest.approx(4.67, abs=0.005)
     assert training_bytes(config, ARGS)["weights"] / GIB == pytest.approx(9.34, abs=0.005)
-    assert optimizer_bytes(config, "adamw") == 2 * 4 * 2_506_172_416
-    assert optimizer_bytes(config, "adafactor") < 20 << 20
+    assert optimizer_bytes(config, ARGS) == 2 * 4 * 2_506_172_416
+    assert optimizer_bytes(config, {**ARGS, "optimizer": "adafactor"}) < 20 << 20
+    masters = {**ARGS, "dtype": "bfloat16", "master_weights": True}
+    assert optimizer_bytes(config, masters) == 3 * 4 * 2_506_172_416
+    assert optimizer_bytes(config, {**masters, "dtype": "float32"}) == 2 * 4 * 2_506_172_416, "they are the masters"
 
 
 BF16 = {"dtype": "bfloat16", "optimizer": "adafactor", "per_device_batch_size": 1}
@@ -99,16 +103,19 @@ def test_adapters_of_gemma_2b():
     config = KNOWN_CONFIGS["google/gemma-2b"]
     assert adapter_params(config, {**ARGS, **LORA}) == 19_611_648
     assert sum(training_bytes(config, {**ARGS, **LORA}).values()) < sum(training_bytes(config, ARGS).values()) / 2
-    assert disk_bytes(config, {**ARGS, **LORA}) == {"checkpoints": 3 * 12 * 19_611_648, "model": 4 * 19_611_648}
+    assert disk_bytes(config, {**ARGS, **LORA}) == {
+        "checkpoints": 3 * checkpoint_size(12 * 19_611_648),
+        "model": 4 * 19_611_648,
+    }
 
 
 def test_disk_counts_the_checkpoint_being_written():
     """keep_checkpoints + 1 checkpoints and the exported model."""
     config = KNOWN_CONFIGS["google/gemma-2b"]
     weights = 4 * param_count(config)
-    assert disk_bytes(config, ARGS) == {"checkpoints": 3 * 3 * weights, "model": weights}
+    assert disk_bytes(config, ARGS) == {"checkpoints": 3 * checkpoint_size(3 * weights), "model": weights}
     more = {**ARGS, "num_train_steps": 100, "keep_every_steps": 25, "keep_best": 2}
-    assert disk_bytes(config, more) == {"checkpoints": (3 + 4 + 2) * 3 * weights, "model": weights}
+    assert disk_bytes(config, more) == {"checkpoints": (3 + 4 + 2) * checkpoint_size(3 * weights), "model": weights}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import doctest
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InputInvalid, RunFailed, render
+from engine.preflight import analytic
 from engine.trainer import code_digest, retention, room, topology
 from engine.trainer.args import RESUMABLE, TrainArgs
 from engine.trainer.checkpoint import Checkpoints
@@ -229,6 +230,13 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ch
 
 
 STATE = {"w": jax.random.normal(jax.random.key(0), (1000, 1000))}  # zeros would be compressed to nothing
+
+
+@pytest.mark.parametrize("numbers", [0, 1, 12_345_678, 15_000_000_000])
+def test_plan_and_training_count_a_checkpoint_alike(numbers: int) -> None:
+    """Where ``plan`` says that checkpoints fit, the training finds room for them."""
+    leaf = SimpleNamespace(nbytes=numbers)
+    assert analytic.checkpoint_size(numbers) == room.checkpoint_bytes({"leaf": leaf})
 
 
 def test_no_room_for_what_is_declared_is_said_at_the_start(crowded: Callable[..., Checkpoints]) -> None:

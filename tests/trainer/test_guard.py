@@ -65,7 +65,7 @@ def test_the_message_names_the_batch() -> None:
     assert (found.code, found.message) == (
         "T131",
         "train step 6: the loss or a gradient is no number, 3 times in a row; 2 are borne; "
-        "its batch: r0, r1, r2, r3, r4 and 2 more",
+        "the rows of its batch: r0, r1, r2, r3, r4 and 2 more",
     )
     assert found.hint == (
         "look at those rows; lower the learning_rate, raise warmup_steps, or train in float32; "

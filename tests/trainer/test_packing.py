@@ -119,6 +119,15 @@ def test_without_packing_a_row_has_a_sequence(make_rows: Callable[..., Any]) -> 
     assert packed.real_tokens.tolist() == [len(row.tokens) for row in rows]
 
 
+def test_the_rows_of_sequences_are_named(make_rows: Callable[..., Any]) -> None:
+    """Each row is in one sequence, under its name in the file."""
+    rows = make_rows(9)
+    packed = pack_rows(rows, 64, packing=True, seed=0)
+    found = [packed.row_ids([index]) for index in range(packed.n_sequences)]
+    assert sorted(name for names in found for name in names) == sorted(row.id for row in rows)
+    assert packed.row_ids(range(packed.n_sequences)) == [row.id for row in rows]
+
+
 def test_packing_fills_sequences(make_rows: Callable[..., Any]) -> None:
     """Rows of mixed length leave less than 5 % of the places empty."""
     assert pack_rows(make_rows(400, shortest=20, longest=200), 512, packing=True, seed=0).real_token_share >= 0.95
