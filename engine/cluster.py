@@ -37,7 +37,8 @@ def cluster_of(declared: str, environment: Mapping[str, str]) -> dict[str, Any] 
     if missing:
         raise _wrong(f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} set, {' and '.join(missing)} not")
     address = environment[COORDINATOR]
-    if not address.rpartition(":")[0] or not address.rpartition(":")[2].isdigit():
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise _wrong(f'{COORDINATOR} is "{address}", which is no host:port')
     count, process = (_number(name, environment) for name in (COUNT, PROCESS))
     if not 0 <= process < count:

@@ -66,7 +66,9 @@ def job_file(spec: Spec, scheduler: str | None = None) -> JobFile:
         raise InputInvalid.of(findings)
     template, ending, submit = TEMPLATES[launch.scheduler]
     name = f"{spec.run_version}.{ending}"
-    return JobFile(launch.scheduler, name, _render(template, _view(spec, launch)), submit.format(name))
+    # SkyPilot takes values of secrets from the environment of who submits, for the names that are typed.
+    typed = "".join(f" --secret {secret}" for secret in launch.secrets) if launch.scheduler == "skypilot" else ""
+    return JobFile(launch.scheduler, name, _render(template, _view(spec, launch)), submit.format(name) + typed)
 
 
 def _launch_of(spec: Spec, scheduler: str | None) -> LaunchSpec:

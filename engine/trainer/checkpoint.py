@@ -20,6 +20,7 @@ One save at a time: a second one waits for the first, so that the host never hol
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -41,6 +42,7 @@ from engine.trainer.peers import ALONE, Peers
 from engine.trainer.retention import Retention, best_steps
 
 REMOVE_ATTEMPTS, REMOVE_PAUSE_SECONDS = 20, 0.1
+REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 UNWRITTEN = (ValueError, RuntimeError)  # how tensorstore's C++ reports a failed write
 OnFallback = Callable[[int, str], None]
 Check = Callable[[Mapping[str, Any]], str | None]
@@ -138,12 +140,14 @@ class Checkpoints:
             raise error
 
     def _unwritten(self, error: BaseException) -> RunFailed:
-        return RunFailed(
-            "T141",
-            f"the checkpoint cannot be written: {str(error).splitlines()[0][:200]}",
-            where=Where(file=str(self._folder)),
-            hint="free some room there, or save less often and keep fewer (save_every_steps, keep_checkpoints)",
-        )
+        hint = "free some room there, or save less often and keep fewer (save_every_steps, keep_checkpoints)"
+        reason = str(error).splitlines()[0][:200]
+        for number in REASONS:  # what tensorstore says first is where it happened, with the whole path
+            if os.strerror(number) in str(error):
+                reason = os.strerror(number)
+                hint = "raise the limit: ulimit -f" if number == errno.EFBIG else hint
+        message = f"the checkpoint cannot be written: {reason}"
+        return RunFailed("T141", message, where=Where(file=str(self._folder)), hint=hint)
 
     @property
     def idle(self) -> bool:

@@ -19,7 +19,9 @@ trainer's checkpoints are what the next run goes on from.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import threading
 import time
@@ -186,6 +188,8 @@ def join(cluster: Mapping[str, Any] | None) -> Peers:
     seconds = int(cluster.get("join_seconds", JOIN_SECONDS))
     if named.get("process_id"):
         _wait_for_coordinator(cluster, seconds)
+    elif "coordinator_address" in named:
+        _require_free_port(cluster)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from us
     try:
         jax.distributed.initialize(**named, initialization_timeout=seconds)
@@ -200,6 +204,18 @@ def join(cluster: Mapping[str, Any] | None) -> Peers:
         jax.process_count(),
         silent=float(cluster.get("silent_seconds", SILENT_SECONDS)),
     )
+
+
+def _require_free_port(cluster: Mapping[str, Any]) -> None:
+    """Process 0 coordinates at its port; where somebody has it, JAX dies of a signal. Raises RunFailed T173."""
+    port = int(str(cluster["coordinator_address"]).rpartition(":")[2])
+    family, everywhere = (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "")
+    try:
+        socket.create_server((everywhere, port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            return  # no IPv6 here, say: JAX will have its own way
+        raise _cannot_join(cluster, f"port {port} cannot be had ({os.strerror(error.errno)})") from error
 
 
 def _wait_for_coordinator(cluster: Mapping[str, Any], seconds: int) -> None:
@@ -229,7 +245,8 @@ def _cannot_join(cluster: Mapping[str, Any], words: str) -> InputInvalid | RunFa
     return RunFailed(
         "T173",
         f"process {cluster['process_id']} of {cluster['num_processes']} cannot join at {cluster['coordinator_address']}: {first}",
-        hint="is process 0 running, is its port reachable from here, do all processes name the same address and number?",
+        hint="is process 0 running, is its port free there and reachable from here, do all processes name the same address "
+        "and number?",
     )
 
 

@@ -32,6 +32,7 @@ def test_clusters_tell_the_number_of_a_process(name):
     [
         ({"RUNSPEC_PROCESS_ID": ""}, "RUNSPEC_COORDINATOR and RUNSPEC_NUM_PROCESSES are set, RUNSPEC_PROCESS_ID not"),
         ({"RUNSPEC_COORDINATOR": "10.0.0.1"}, 'RUNSPEC_COORDINATOR is "10.0.0.1", which is no host:port'),
+        ({"RUNSPEC_COORDINATOR": "10.0.0.1:99999"}, 'RUNSPEC_COORDINATOR is "10.0.0.1:99999", which is no host:port'),
         ({"RUNSPEC_NUM_PROCESSES": "four"}, 'RUNSPEC_NUM_PROCESSES is "four", which is no number'),
         ({"RUNSPEC_PROCESS_ID": "4"}, "RUNSPEC_PROCESS_ID is 4, and there are 4 processes: 0 to 3"),
     ],

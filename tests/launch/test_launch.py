@@ -288,6 +288,7 @@ def test_one_spec_serves_all_schedulers(make_spec: MakeSpec) -> None:
     spec = make_spec(f"{{scheduler: slurm, {COMMON}, {own}}}")
     for name in TEMPLATES:
         assert job_file(spec, name).text == job_file(make_spec(SECTIONS[name])).text
+    assert job_file(spec, "skypilot").submit.endswith(".sky.yaml --secret HF_TOKEN --secret WANDB_API_KEY")
     with pytest.raises(InputInvalid, match=r"L103.*jobset\.image"):
         job_file(make_spec(SECTIONS["slurm"]), "jobset")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import Diagnostic, InputInvalid
+from engine.errors import Diagnostic, InputInvalid, RunFailed
 from engine.trainer import peers as module
 from engine.trainer.__main__ import _give_up as give_up
 from engine.trainer.peers import ALONE, Peers
@@ -158,3 +158,13 @@ def test_a_save_that_fails_with_a_dead_process_says_who_died():
     assert ([row["code"] for row in events[0]["diagnostics"]], told) == (["T171"], [])
     assert give_up(peers, events.append, 2, Diagnostic("T120", "another training")) == 2
     assert (events[1]["diagnostics"][0]["code"], told) == ("T120", ["T120: another training"])
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    """JAX's coordinator would die of a signal; a free one passes."""
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        cluster = {"coordinator_address": f"127.0.0.1:{port}", "num_processes": 2, "process_id": 0}
+        with pytest.raises(RunFailed, match=rf"T173.*port {port} cannot be had \(Address already in use\)"):
+            module.join(cluster)
+    module._require_free_port(cluster)

@@ -248,19 +248,31 @@ def test_a_failed_save_stops_the_training_at_the_next_step(
     same_training(whole, job)
 
 
+@pytest.mark.parametrize(
+    ("words", "reason", "hint"),
+    [
+        ("tensorstore says no\nand more", "tensorstore says no", "free some room there"),
+        (
+            "OUT_OF_RANGE: Error writing \"['opt_state']\" in a long path: File too large [more]",
+            "File too large",
+            "ulimit",
+        ),
+    ],
+)
 def test_the_last_save_fails_before_anything_is_exported(
-    make_job: Callable[..., Any], train_here: Train, monkeypatch: pytest.MonkeyPatch
+    make_job: Callable[..., Any], train_here: Train, monkeypatch: pytest.MonkeyPatch, words: str, reason: str, hint: str
 ) -> None:
     """A training whose last checkpoint was not published is no finished training."""
     job = make_job(num_train_steps=2, save_every_steps=2)
 
     def refuse(folder: Path, *_: Any) -> None:
-        raise RuntimeError("tensorstore says no\nand more")
+        raise RuntimeError(words)
 
     monkeypatch.setattr("engine.trainer.checkpoint.write_mark", refuse)
-    with pytest.raises(RunFailed, match=r"the checkpoint cannot be written: tensorstore says no\n") as caught:
+    with pytest.raises(RunFailed, match=rf"the checkpoint cannot be written: {reason}\n") as caught:
         train_here(job)
     assert caught.value.code == "T141"
+    assert hint in str(caught.value.hint)
     assert not Path(job["out"]).exists()
 
 
