@@ -62,8 +62,8 @@ class Outcome:
 class Stop:
     """Set by the first Ctrl-C, SIGTERM or SIGHUP; a later one raises KeyboardInterrupt at once.
 
-    Who stops a process often says it twice: ``timeout`` signals its child and then its group, ``uv run`` passes on a
-    Ctrl-C that the terminal has sent to all. Within SAME_WISH_SECONDS that is one wish, and the checkpoint is saved.
+    Who stops a process may say it twice: ``timeout`` signals its child and then the child's group. Within
+    SAME_WISH_SECONDS that is one wish, and the checkpoint is saved.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
