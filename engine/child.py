@@ -241,15 +241,12 @@ def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> E
             raise Interrupted("R203", f"stopped after {last['done']} of {last['total']} answers; they are kept")
         raise Interrupted("R203", f"stopped at train step {last.get('train_step', '?')}; a checkpoint was saved")
     tail, job = _tail(stderr), "download" if last is not None and last["event"] == "download" else verb
-    again = ": ".join(["run the same command again", *filter(None, [GOES_ON.get(job)])])
+    again = "run the same command again" + (f": {GOES_ON[job]}" if job in GOES_ON else "")
     if returncode < 0:
         name = signal.Signals(-returncode).name
-        memory = f"the system kills the largest process when memory runs out: {NEEDS_LESS.get(job, '')}"
-        raise RunFailed(
-            "R201",
-            f"the {verb} process was killed by {name}",
-            hint=(f"{memory}\n" if job in NEEDS_LESS else "") + again + tail,
-        )
+        if job in NEEDS_LESS:
+            again = f"the system kills the largest process when memory runs out: {NEEDS_LESS[job]}\n{again}"
+        raise RunFailed("R201", f"the {verb} process was killed by {name}", hint=again + tail)
     raise RunFailed(
         "R202",
         f"the {verb} process ended with exit status {returncode} and no word why",

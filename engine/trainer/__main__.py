@@ -146,14 +146,10 @@ def _fail(emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
 def _os_error(error: OSError) -> Diagnostic:
     if isinstance(error, FileNotFoundError):
         return Diagnostic("T140", f"{error.filename} is not there", hint="run again: what is missing is made again")
+    hint = "free some room or give this user the right to write there, then run again: it goes on where it stopped"
     if isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
-        message = f"cannot use {error.filename or 'the disk'}: {error.strerror or error}"
-        return Diagnostic("T141", message, hint="something else lies there: move it away, then run again")
-    return Diagnostic(
-        "T141",
-        f"cannot use {error.filename or 'the disk'}: {error.strerror or error}",
-        hint="free some room or give this user the right to write there, then run again: it goes on where it stopped",
-    )
+        hint = "something else lies there: move it away, then run again"
+    return Diagnostic("T141", f"cannot use {error.filename or 'the disk'}: {error.strerror or error}", hint=hint)
 
 
 def _unforeseen(error: Exception) -> tuple[int, Diagnostic]:

@@ -62,13 +62,8 @@ class Skips:
 
         Raises RunFailed T131 for one too many in a row.
         """
-        if not was_skipped:
-            self.in_a_row = 0
-            return
-        self.total += 1
-        self.in_a_row += 1
-        self.train_steps.append(train_step)
-        if self.in_a_row <= self.most:
+        self._count(train_step, was_skipped)
+        if not was_skipped or self.in_a_row <= self.most:
             return
         named = ", ".join(rows[:MOST_NAMED]) + (f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else "")
         times = "once" if self.in_a_row == 1 else f"{self.in_a_row} times in a row"
@@ -84,8 +79,12 @@ class Skips:
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """What the rows of metrics.jsonl say of the train steps before this process: a streak goes on where it was."""
         for row in rows:
-            if row.get("skipped"):
-                self.total, self.in_a_row = self.total + 1, self.in_a_row + 1
-                self.train_steps.append(row["train_step"])
-            else:
-                self.in_a_row = 0
+            self._count(row["train_step"], bool(row.get("skipped")))
+
+    def _count(self, train_step: int, was_skipped: bool) -> None:
+        if not was_skipped:
+            self.in_a_row = 0
+            return
+        self.total += 1
+        self.in_a_row += 1
+        self.train_steps.append(train_step)

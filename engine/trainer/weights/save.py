@@ -63,8 +63,8 @@ def save_folder(
 ) -> None:
     """Write config.json, generation_config.json, the weights in each of ``formats`` and the tokenizer's files.
 
-    ``generation``: see :func:`save_companions`. Weights are cast to ``dtype`` ("float32", "bfloat16" or "float16"). Raises OSError (disk full), and then the
-    weights that lay there before are untouched.
+    ``generation``: see :func:`save_companions`. Weights are cast to ``dtype`` ("float32", "bfloat16" or "float16").
+    Raises OSError (disk full), and then the weights that lay there before are untouched.
     """
     folder, dtype = Path(folder), jnp.dtype(dtype)
     folder.mkdir(parents=True, exist_ok=True)
