@@ -24,7 +24,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -106,11 +105,6 @@ def open_or_build(
         if folder.exists():
             on_damage(found)
         return build(), False
-
-
-def code_digest(*modules: str) -> str:
-    """SHA-256 of the source of these modules: what code made is made again when the code is another."""
-    return digest_json({name: digest_file(Path(sys.modules[name].__file__ or "")) for name in modules})
 
 
 @contextmanager

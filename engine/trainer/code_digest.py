@@ -1,14 +1,18 @@
-"""A digest of the code that decides a training's numbers, deaf to comments, docstrings and layout.
+"""Digests of code: of what decides a training run's numbers, and of what makes a cached file.
 
-In: the modules it begins with. Out: SHA-256 over the syntax trees of these and of all they import from the trainer. What
-makes tokens and packing plans is not among them: those are bound by their content.
+In: modules. Out: SHA-256 over the syntax trees of their code. Comments, docstrings, layout, import lines and the names
+of the modules do not count: a file that moves, or imports from another place, refuses no checkpoint and rebuilds no
+cache. What an import brings in counts by its own code.
 
-    numbers_digest()     # of the train step, the models, the order of the data, the placement
+    numbers_digest()               # of the train step, the models, the order of the data, the placement, and all they import
+    code_digest("engine.trainer.packing")    # of these modules alone
 """
 
 from __future__ import annotations
 
 import ast
+import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +25,18 @@ ROOTS = tuple(f"{PACKAGE}{name}" for name in ("train_step", "models", "batches",
 @cache
 def numbers_digest() -> str:
     """For a checkpoint's identity: the same code gives the same numbers, on the same libraries and devices."""
-    return digest_json({name: _tree_text(path) for name, path in sorted(modules(ROOTS).items())})
+    return _digest(modules(ROOTS).values())
+
+
+@cache
+def code_digest(*names: str) -> str:
+    """Of these imported modules: what their code made is made again when the code is another."""
+    return _digest(Path(sys.modules[name].__file__ or "") for name in names)
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Sorted by content, since names and folders do not count."""
+    return digest_json(sorted(code_text(path.read_text(encoding="utf-8")) for path in paths))
 
 
 def modules(roots: tuple[str, ...]) -> dict[str, Path]:
@@ -56,24 +71,34 @@ def _imports(path: Path) -> list[str]:
     return found
 
 
-def _tree_text(path: Path) -> str:
-    return code_text(path.read_text(encoding="utf-8"))
-
-
 def code_text(source: str) -> str:
-    """What of a module's source is executed.
+    """What of a module's source is executed, its imports left out.
 
-    >>> code_text("# why\\ndef f():\\n    '''what'''\\n    return  1") == code_text("def f(): return 1")
+    >>> code_text("import os  # why\\ndef f():\\n    '''what'''\\n    return  1") == code_text("def f(): return 1")
     True
     """
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    return ast.dump(_Executed().visit(ast.parse(source)))
+
+
+class _Executed(ast.NodeTransformer):
+    """Removes imports, blocks for type checkers only, and docstrings."""
+
+    def visit_Import(self, node: ast.Import) -> None:
+        """Nothing is left of it."""
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """Nothing is left of it."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        """``if TYPE_CHECKING:`` is never executed."""
+        if ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            return None
+        return self.generic_visit(node)
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        """Docstrings go first: what is left of a body may begin with another string."""
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
-    return ast.dump(tree)
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = node.body[1:] if isinstance(first.value.value, str) else node.body
+        return super().generic_visit(node)

@@ -20,7 +20,8 @@ import numpy as np
 from engine.canonical import digest_json
 from engine.errors import InputInvalid
 from engine.trainer.args import TrainArgs
-from engine.trainer.array_folder import Arrays, Writer, code_digest, open_or_build
+from engine.trainer.array_folder import Arrays, Writer, open_or_build
+from engine.trainer.code_digest import code_digest
 from engine.trainer.fit import Pieces, fit
 from engine.trainer.packing import Packed, PackPlan, permutation, plan_pieces
 from engine.trainer.token_store import KEY_CHARS, Emit, open_store

@@ -24,7 +24,8 @@ import numpy as np
 
 from engine.canonical import digest_json
 from engine.errors import InputInvalid, Where
-from engine.trainer.array_folder import Arrays, Writer, code_digest, open_or_build
+from engine.trainer.array_folder import Arrays, Writer, open_or_build
+from engine.trainer.code_digest import code_digest
 from engine.trainer.rows import Findings
 from engine.trainer.token_table import TokenTable
 from engine.trainer.tokenizer import Tokenizer

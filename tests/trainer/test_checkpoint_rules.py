@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.trainer.args import RESUMABLE, TrainArgs
 from engine.trainer.checkpoint import Checkpoints
 from engine.trainer.checkpoint_mark import Binding, Mark
 from engine.trainer.code_digest import ROOTS, code_text, modules
+from engine.trainer.code_digest import code_digest as code_digest_of
 from engine.trainer.retention import Retention, best_steps
 from engine.trainer.saving import Saver
 from engine.trainer.topology import Topology
@@ -303,8 +305,24 @@ def test_the_code_of_the_numbers_is_all_of_it() -> None:
         ('def f(x):\n    """What."""\n    return (x + 1)', True),
         ("def f(x): return x + 2", False),
         ("def f(x, y=0): return x + 1", False),
+        ("import os\nfrom a.b import c as d\ndef f(x):\n    import e\n    return x + 1", True),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import b\ndef f(x): return x + 1", True),
+        ("if x:\n    y = 1\ndef f(x): return x + 1", False),
     ],
 )
 def test_only_what_is_executed_counts(changed: str, same: bool) -> None:
-    """Comments, docstrings and layout change no digest; any other change does."""
+    """Comments, docstrings, layout and import lines change no digest; any other change does."""
     assert (code_text(changed) == code_text("def f(x):\n    return x + 1")) == same
+
+
+def test_a_module_that_moves_keeps_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal code under another name, in another folder, importing from another place: the same digest. Other code: another."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "old_name.py").write_text("import os\nX = 1\n")
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "new_name.py").write_text("import sys\nfrom pathlib import Path\nX = 1\n")
+    (tmp_path / "room" / "other.py").write_text("import os\nX = 2\n")
+    for name in ("old_name", "room.new_name", "room.other"):
+        importlib.import_module(name)
+    old = code_digest_of("old_name")
+    assert (code_digest_of("room.new_name") == old, code_digest_of("room.other") == old) == (True, False)
