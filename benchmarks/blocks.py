@@ -71,7 +71,7 @@ def measure_loss() -> list[Fact]:
     import jax
     import jax.numpy as jnp
 
-    from engine.trainer.fused_loss import linear_cross_entropy
+    from engine.trainer.ops.cross_entropy import linear_cross_entropy
 
     states, table = normal((1024, 512), (8192, 512))
     labels = jnp.arange(1024, dtype=jnp.int32)
@@ -91,8 +91,8 @@ def measure_attention() -> list[Fact]:
     """Causal, windowed and packed attention."""
     import jax.numpy as jnp
 
-    from engine.trainer.blocked_attention import EVERYTHING, Places, blocked_attention
     from engine.trainer.models.layers import attention
+    from engine.trainer.ops.blocked_attention import EVERYTHING, Places, blocked_attention
 
     length = 2048
     arrays = normal((1, length, 8, 64), (1, length, 1, 64), (1, length, 1, 64))

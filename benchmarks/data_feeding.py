@@ -132,11 +132,11 @@ def _child(what: str, path: Path) -> Row:
 
 def child(what: str, path: Path) -> Row:
     """What one process does: cold, warm, restart or walk."""
-    from engine.trainer.args import TrainArgs
-    from engine.trainer.batches import DataOrder, batch_at
-    from engine.trainer.feed import load_data
-    from engine.trainer.token_store import open_store
-    from engine.trainer.tokenizer import build_chars
+    from engine.trainer.config.train_args import TrainArgs
+    from engine.trainer.input_pipeline.batches import DataOrder, batch_at
+    from engine.trainer.input_pipeline.dataset import load_data
+    from engine.trainer.input_pipeline.token_store import open_store
+    from engine.trainer.text.tokenizer import build_chars
 
     args, tokenizer, cache = TrainArgs.of(ARGS), build_chars(), path.parent / "cache"
     started = time.perf_counter()

@@ -60,9 +60,9 @@ def main() -> int:
 
 def load(folder: Path) -> tuple[Callable[[int], Generate], Generate | None]:
     """The same weights for both: ours(batch_size), and transformers' generate where torch is installed."""
+    from engine.trainer.generation.sampler import Sampler
     from engine.trainer.models import config_from_hf, create
-    from engine.trainer.sampler import Sampler
-    from engine.trainer.tokenizer import build_chars
+    from engine.trainer.text.tokenizer import build_chars
     from engine.trainer.weights import save_folder
 
     config = config_from_hf(MODEL)

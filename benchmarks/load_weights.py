@@ -34,7 +34,7 @@ from parts.table import Fact, report
 
 from engine.canonical import write_atomic
 from engine.trainer.models import config_from_hf, family_of, param_count
-from engine.trainer.tokenizer import build_chars
+from engine.trainer.text.tokenizer import build_chars
 from engine.trainer.weights import FORMATS, load_folder
 from engine.trainer.weights.reading import FLOATS
 from engine.trainer.weights.table import flax_name, slots

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.child import ask_trainer
 from engine.errors import RunspecError
 from engine.preflight.analytic import KNOWN_CONFIGS
 from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
 from engine.steps.schemas import step_schema
+from engine.trainer_process.process import ask_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 1 << 30

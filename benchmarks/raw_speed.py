@@ -12,7 +12,7 @@ the other's threads and memory beside it; the first step of each turn does not c
 own ratios. Both begin with the same weights, so that the losses of all steps must be one curve.
 
 ``ceiling`` is the rate of one large matrix product, the best of the run, over the operations that a token needs
-(engine.trainer.flops), with nothing else to do. ``--small-pages`` takes turns with a third process, ours without the huge
+(engine.trainer.tracking.flops), with nothing else to do. ``--small-pages`` takes turns with a third process, ours without the huge
 pages that the engine asks glibc for, and counts the page faults of both.
 
 torch is no part of the engine; `make parity` makes the environment that has it. Elsewhere ours is measured alone.
@@ -78,7 +78,7 @@ def main() -> int:
 
 def measure(model: Path, rounds: int, *, has_torch: bool, small_pages: bool) -> list[Fact]:
     """Tokens a second of all, in turns."""
-    from engine.child import HUGE_PAGES, trainer_environment
+    from engine.trainer_process.process import HUGE_PAGES, trainer_environment
 
     environments = {"ours": trainer_environment()} | ({"theirs": {**os.environ}} if has_torch else {})
     if small_pages:
@@ -162,10 +162,10 @@ def raw_ours(model: Path, tokens: Any) -> Steps:
     import jax
     import numpy as np
 
-    from engine.trainer.args import TrainArgs
-    from engine.trainer.fitting import compile_fitting, limit_bytes
+    from engine.trainer.config.train_args import TrainArgs
+    from engine.trainer.distributed.placement import Placement
     from engine.trainer.loop import train
-    from engine.trainer.placement import Placement
+    from engine.trainer.remat_policy import compile_fitting, limit_bytes
     from engine.trainer.train import with_method
     from engine.trainer.train_step import init_state
     from engine.trainer.weights import load_folder

@@ -13,7 +13,7 @@ the loss a second, medians of the steps, the first left out. The model is a fold
 fixtures' kind.
 
 ``ceiling`` is what either could do at most: the rate of one large matrix product, the best of the run, over the operations that
-a real token needs (engine.trainer.flops), nothing padded. A ratio above ceiling / theirs cannot be had on the machine.
+a real token needs (engine.trainer.tracking.flops), nothing padded. A ratio above ceiling / theirs cannot be had on the machine.
 
 torch is no part of the engine; `make parity` makes the environment that has it. Elsewhere ours is measured alone.
 """

@@ -55,12 +55,12 @@ def measure(steps: int) -> list[Fact]:
     import jax
     import numpy as np
 
-    from engine.trainer.args import TrainArgs
-    from engine.trainer.batches import DataOrder, batch_at
-    from engine.trainer.checkpoint import Checkpoints
+    from engine.trainer.checkpoint.checkpoints import Checkpoints
+    from engine.trainer.config.train_args import TrainArgs
+    from engine.trainer.input_pipeline.batches import DataOrder, batch_at
+    from engine.trainer.input_pipeline.packing import pack_rows
+    from engine.trainer.input_pipeline.rows import TokenRow
     from engine.trainer.models import config_from_hf, create, param_count
-    from engine.trainer.packing import pack_rows
-    from engine.trainer.rows import TokenRow
     from engine.trainer.train_step import compile_train_step, init_state
 
     args, config = TrainArgs.of(ARGS), config_from_hf(QUICKSTART)
@@ -107,9 +107,9 @@ def measure(steps: int) -> list[Fact]:
 
 
 def _save_and_restore(checkpoints_class: type, state: object) -> list[Fact]:
-    from engine.trainer.checkpoint_mark import Binding
-    from engine.trainer.retention import Retention
-    from engine.trainer.topology import Topology
+    from engine.trainer.checkpoint.manifest import Binding
+    from engine.trainer.checkpoint.retention import Retention
+    from engine.trainer.distributed.topology import Topology
 
     with tempfile.TemporaryDirectory() as folder:
         here = Topology(processes=1, devices=1, device_kind="", mesh={})

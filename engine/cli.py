@@ -50,7 +50,7 @@ def _typed(words: Sequence[str]) -> str:
     """What was typed, fit to be typed again; it goes into the evidence, so secrets are masked."""
     import shlex
 
-    from engine.log import redact
+    from engine.display.log import redact
 
     return redact(shlex.join(["runspec", *words]))
 
@@ -82,7 +82,7 @@ class _Unwritable(Exception):
 
 def _print_problems(diagnostics: Sequence[Diagnostic]) -> None:
     """Errors and warnings as text on standard error; a person's own line may hold a secret."""
-    from engine.log import redact
+    from engine.display.log import redact
 
     text = "\n\n".join(render(_from_here(diagnostic)) for diagnostic in diagnostics)
     sys.stderr.write(redact(text) + "\n")
@@ -101,7 +101,7 @@ def _print_failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:
     if not as_json:
         _print_problems(diagnostics)
         return
-    from engine.log import redact_value
+    from engine.display.log import redact_value
 
     rows = [diagnostic.as_json() for diagnostic in diagnostics]
     _write(pretty_json(redact_value({"ok": False, "diagnostics": rows})))
@@ -118,7 +118,7 @@ def _log_folder() -> Path:
 
 def _internal(error: Exception, words: Sequence[str]) -> Diagnostic:
     """Our own mistake: one sentence on the screen, the traceback (redacted) in a file."""
-    from engine.log import write_traceback
+    from engine.display.log import write_traceback
 
     path = write_traceback(error, _typed(words), _log_folder())
     return Diagnostic(

@@ -26,9 +26,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.assets import asset
+from engine.display.log import redact
 from engine.errors import Diagnostic, InputInvalid, Where
-from engine.log import redact
-from engine.spec.model import LaunchSpec, Spec
+from engine.runspec.model import LaunchSpec, Spec
 
 RESUMABLE_EXIT_CODES = (7, 130)
 GRACE_SECONDS = 180  # between the wish to stop and the kill: the train step under way, then a checkpoint
@@ -152,7 +152,7 @@ def _view(spec: Spec, launch: LaunchSpec) -> dict[str, Any]:
 
 
 def _keys_of(scheduler: str) -> tuple[str, ...]:
-    from engine.spec.kinds import base_schema
+    from engine.runspec.kinds import base_schema
 
     return tuple(base_schema()["properties"]["launch"]["properties"][scheduler]["properties"])
 

@@ -64,7 +64,7 @@ def _named_files(preset: Path) -> dict[str, str]:
 
 def project_files(preset: Path, kinds: Mapping[str, Any]) -> dict[str, str]:
     """Everything ``init`` writes, by path relative to the project."""
-    from engine.spec import schema_document
+    from engine.runspec import schema_document
 
     return {
         f"runspecs/{preset.name}": preset.read_text(encoding="utf-8"),

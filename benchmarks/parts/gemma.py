@@ -33,7 +33,7 @@ ARGS: dict[str, Any] = {
 def write_model(folder: Path) -> Path:
     """A folder in Hugging Face's layout: fresh weights, the fixtures' tokenizer with unused tokens up to the vocabulary."""
     from engine.trainer.models import config_from_hf, create
-    from engine.trainer.tokenizer import Tokenizer
+    from engine.trainer.text.tokenizer import Tokenizer
     from engine.trainer.weights import save_folder
 
     source = folder.with_name("tokenizer")
@@ -55,8 +55,8 @@ def write_model(folder: Path) -> Path:
 
 def token_flops(lengths: list[int]) -> float:
     """Operations that one real token of such rows needs, forward and backward."""
-    from engine.trainer.flops import flops_per_token, visible_keys
     from engine.trainer.models import config_from_hf
+    from engine.trainer.tracking.flops import flops_per_token, visible_keys
 
     config = config_from_hf(SIZES)
     return flops_per_token(config, visible_keys(lengths, config))

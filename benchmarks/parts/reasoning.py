@@ -32,10 +32,10 @@ def dataset_rows() -> str:
 
 def write_batches(model: Path, rows: Path, args: Row, out: Path) -> dict[str, float]:
     """The rows of each train step, taken apart again from our batches; the share of real tokens of both ways."""
-    from engine.trainer.args import TrainArgs
-    from engine.trainer.batches import DataOrder, batch_at
-    from engine.trainer.feed import load_data
-    from engine.trainer.tokenizer import Tokenizer
+    from engine.trainer.config.train_args import TrainArgs
+    from engine.trainer.input_pipeline.batches import DataOrder, batch_at
+    from engine.trainer.input_pipeline.dataset import load_data
+    from engine.trainer.text.tokenizer import Tokenizer
 
     train_args = TrainArgs.of(args)
     data = load_data(rows, Tokenizer.load(model), train_args, cache=out.parent / "cache", render="reasoning@v1")
@@ -70,7 +70,7 @@ def unpack(batch: dict[str, Any], line: int) -> list[Row]:
 
 def train_ours(model: Path, rows: Path, args: Row, folder: Path) -> list[Row]:
     """The trainer's process; its rows of metrics."""
-    from engine.child import trainer_environment
+    from engine.trainer_process.process import trainer_environment
 
     folder.mkdir()
     job = {

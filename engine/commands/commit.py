@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from engine.errors import InputInvalid, RunFailed
 
 if TYPE_CHECKING:
-    from engine.spec.model import Spec
+    from engine.runspec.model import Spec
 
 GIT_SECONDS = 300  # a commit hook may run a test suite
 

@@ -14,7 +14,7 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed, RunspecError
 
 if TYPE_CHECKING:
     from engine.data import DatasetReport, Row
-    from engine.spec.model import Spec
+    from engine.runspec.model import Spec
 
 
 def dataset_check(arguments: Namespace) -> Reply:

@@ -11,16 +11,16 @@ from engine.commands.loading import is_spec, load
 from engine.errors import EvidenceIncomplete, InputInvalid
 
 if TYPE_CHECKING:
-    from engine.record import RunRecord
-    from engine.spec.model import Spec
+    from engine.artifacts.journal import RunRecord
+    from engine.runspec.model import Spec
 
 
 def _record(arguments: Namespace) -> tuple[Spec, RunRecord]:
     """The record of a run whose steps are all done. Raises EvidenceIncomplete (U131) otherwise."""
-    from engine.plan import make_plan
-    from engine.record import Journal, journal_path
-    from engine.recording import make_record
-    from engine.store import Store
+    from engine.artifacts.journal import Journal, journal_path
+    from engine.artifacts.store import Store
+    from engine.pipeline.plan import make_plan
+    from engine.pipeline.record import make_record
 
     spec, handlers = load(arguments.spec, arguments.overrides)
     store = Store(spec.root)
@@ -45,9 +45,9 @@ def _record(arguments: Namespace) -> tuple[Spec, RunRecord]:
 
 def evidence(arguments: Namespace) -> Reply:
     """Render the evidence files again."""
-    from engine.finish import check_folder, write_evidence
-    from engine.plan import relative
-    from engine.store import Store
+    from engine.artifacts.store import Store
+    from engine.pipeline.finish import check_folder, write_evidence
+    from engine.pipeline.plan import relative
 
     spec, record = _record(arguments)
     with Store(spec.root).lock(f"run-{spec.run_version}"):
@@ -62,7 +62,7 @@ def package(arguments: Namespace) -> Reply:
     """Pack the evidence folder."""
     from engine.canonical import digest_file
     from engine.evidence import package as pack
-    from engine.plan import relative
+    from engine.pipeline.plan import relative
 
     spec, _ = load(arguments.spec, arguments.overrides)
     folder = spec.resolve(spec.evidence.dir)

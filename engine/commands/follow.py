@@ -1,7 +1,7 @@
 """What ``runspec run`` does in a process that is not the first of a cluster: it trains along, and nothing else.
 
 In: the run-spec, this process's place. Out: a reply when the trainings of the run are over. Process 0 makes datasets,
-smoke runs, checkpoints, evidence; its trainer tells the others what to do (engine.trainer.peers).
+smoke runs, checkpoints, evidence; its trainer tells the others what to do (engine.trainer.distributed.processes).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.child import ask_trainer
-from engine.cluster import cluster_of, process_of
+from engine.artifacts.store import Store
 from engine.commands import Reply
-from engine.plan import Selection, make_plan
-from engine.runner import stop_on_signals
-from engine.store import Store
+from engine.pipeline.plan import Selection, make_plan
+from engine.pipeline.runner import stop_on_signals
+from engine.trainer_process.cluster import cluster_of, process_of
+from engine.trainer_process.process import ask_trainer
 
 if TYPE_CHECKING:
-    from engine.spec.model import Spec
+    from engine.runspec.model import Spec
     from engine.steps import Handler
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import Diagnostic, InputInvalid
 
 if TYPE_CHECKING:
-    from engine.spec.model import Spec
+    from engine.runspec.model import Spec
     from engine.steps import Handler
 
 
 def known_kinds() -> dict[str, Any]:
-    """The keyword arguments of ``engine.spec``: kinds of steps, dataset builders, metrics."""
+    """The keyword arguments of ``engine.runspec``: kinds of steps, dataset builders, metrics."""
     from engine.data import BUILDERS
     from engine.scoring import METRICS
     from engine.steps.registry import handlers
@@ -24,7 +24,7 @@ def known_kinds() -> dict[str, Any]:
 
 def load(path: str, overrides: Sequence[str] | None = None) -> tuple[Spec, Mapping[str, Handler]]:
     """The Spec and the handlers. Raises InputInvalid with every error of the file."""
-    from engine.spec import load_spec
+    from engine.runspec import load_spec
     from engine.steps.registry import handlers
 
     return load_spec(Path(path), list(overrides or ()), **known_kinds()), handlers()
@@ -39,7 +39,7 @@ def plugin_warnings() -> list[Diagnostic]:
 
 def project_root() -> Path:
     """The project that the current folder belongs to."""
-    from engine.spec import find_root
+    from engine.runspec import find_root
 
     return find_root(Path.cwd())
 

@@ -22,7 +22,7 @@ _STATES = {
 
 
 def _journal(root: Path, run_version: str) -> list[dict[str, Any]]:
-    from engine.record import journal_path, read_journal
+    from engine.artifacts.journal import journal_path, read_journal
 
     return read_journal(journal_path(root / ".runspec", run_version))
 
@@ -103,7 +103,7 @@ def _status_of(root: Path, run_version: str) -> Reply:
 
 def show(arguments: Namespace) -> Reply:
     """What the steps of a run published."""
-    from engine.store import Store
+    from engine.artifacts.store import Store
 
     root, run_version = run_of(arguments.run)
     rows = [row for row in _steps_of(_journal(root, run_version)) if "type" in row]
@@ -133,9 +133,9 @@ def _short(value: Any, limit: int = 100) -> str:
 
 def explain(arguments: Namespace) -> Reply:
     """Why each step would run or be skipped."""
-    from engine.plan import explain as reasons
-    from engine.plan import make_plan
-    from engine.store import Store
+    from engine.artifacts.store import Store
+    from engine.pipeline.plan import explain as reasons
+    from engine.pipeline.plan import make_plan
 
     spec, handlers = load(arguments.spec, arguments.overrides)
     if arguments.step is not None:

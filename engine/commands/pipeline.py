@@ -14,16 +14,16 @@ from engine.commands.loading import known_kinds, load, plugin_warnings
 from engine.errors import Diagnostic, InputInvalid
 
 if TYPE_CHECKING:
-    from engine.console import Console
-    from engine.plan import Plan
-    from engine.runner import Outcome
-    from engine.spec.model import Spec
+    from engine.display.plain import Console
+    from engine.pipeline.plan import Plan
+    from engine.pipeline.runner import Outcome
+    from engine.runspec.model import Spec
     from engine.steps import Handler
 
 
 def validate(arguments: Namespace) -> Reply:
     """All errors of all the files, then one exit code."""
-    from engine.spec import check_spec
+    from engine.runspec import check_spec
 
     kinds = known_kinds()
     found = {path: check_spec(Path(path), arguments.overrides, **kinds) for path in dict.fromkeys(arguments.spec)}
@@ -44,11 +44,11 @@ def _verdict(diagnostics: list[Diagnostic]) -> str:
 
 def plan(arguments: Namespace) -> Reply:
     """Steps with their reasons, and the price."""
-    from engine.console import make_console
-    from engine.plan import make_plan
+    from engine.artifacts.store import Store
+    from engine.display.plain import make_console
+    from engine.pipeline.plan import make_plan
     from engine.preflight import price, shardings
     from engine.preflight.shardings import shardings_text
-    from engine.store import Store
 
     spec, handlers = load(arguments.spec, arguments.overrides)
     planned = make_plan(spec, handlers, Store(spec.root))
@@ -119,9 +119,9 @@ def _gib(count: int) -> str:
 def run(arguments: Namespace) -> Reply:
     """load -> plan -> execute (which renders, packages and verifies) -> what to do with it."""
     from engine.commands.follow import follow, place_in_cluster, trainings_ahead
-    from engine.console import make_console
-    from engine.plan import Selection
-    from engine.runner import execute
+    from engine.display.plain import make_console
+    from engine.pipeline.plan import Selection
+    from engine.pipeline.runner import execute
 
     spec, handlers = load(arguments.spec, arguments.overrides)
     force = frozenset(arguments.force or ())
@@ -141,8 +141,8 @@ def run(arguments: Namespace) -> Reply:
 @contextlib.contextmanager
 def _console(arguments: Namespace, spec: Spec) -> Iterator[Console]:
     """The display and the log of this run; both let go of what they hold however the run ends."""
-    from engine.console import Tee, make_console
-    from engine.log import RunLog
+    from engine.display.log import RunLog
+    from engine.display.plain import Tee, make_console
 
     display = make_console(quiet=arguments.quiet, plain=arguments.json)
     path = spec.root / ".runspec" / "logs" / f"{spec.run_version}.jsonl"
@@ -165,8 +165,8 @@ def _require_extras(spec: Spec, handlers: Mapping[str, Handler], selection: Any)
     }
     if not any(missing_modules(extra) for extras in needed.values() for extra in extras):
         return
-    from engine.plan import make_plan
-    from engine.store import Store
+    from engine.artifacts.store import Store
+    from engine.pipeline.plan import make_plan
 
     findings: list[Diagnostic] = []
     for entry in make_plan(spec, handlers, Store(spec.root), selection).steps:
@@ -198,7 +198,7 @@ def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
             return Reply(document, words)
         return Reply(document, f"ran: {', '.join(outcome.ran) or 'nothing'}; a part of the steps makes no evidence")
     from engine.commands.commit import commit_evidence, git_commands
-    from engine.plan import relative
+    from engine.pipeline.plan import relative
 
     finish = outcome.finish
     summary = outcome.record.step_of("result_summary")

@@ -66,7 +66,7 @@ def steps(_: Namespace) -> Reply:
 
 def schema(arguments: Namespace) -> Reply:
     """The JSON schema; the document and the text are the same."""
-    from engine.spec import schema_document
+    from engine.runspec import schema_document
     from engine.steps.registry import handlers
 
     kinds = handlers()

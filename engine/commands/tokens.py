@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.canonical import jsonl_bytes
-from engine.child import ask_trainer
 from engine.errors import Diagnostic, InputInvalid
 from engine.extras import require
+from engine.trainer_process.process import ask_trainer
 
 if TYPE_CHECKING:
     from engine.data import RenderedRow
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def tokens_of(rows: Iterable[RenderedRow], folder: Path | None) -> Iterator[tuple[Tokenize, Mapping[str, Any]]]:
-    """The rows' tokens, each row asked for once and in order; and the report of :mod:`engine.trainer.shown`.
+    """The rows' tokens, each row asked for once and in order; and the report of :mod:`engine.trainer.input_pipeline.inspect`.
 
     Raises InputInvalid X101 (the extra is missing), U120 (no such folder), and what a broken tokenizer is refused with.
     """

@@ -10,11 +10,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from engine.artifacts.journal import RunRecord
 from engine.canonical import digest_bytes, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
 from engine.evidence.render import render_text
 from engine.evidence.view import make_view, record_dump
-from engine.record import RunRecord
 
 MANIFEST = "manifest-sha256.txt"
 # file in the evidence folder -> (kind of the step, file of its artifact); optional ones only where the step ran

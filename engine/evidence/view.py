@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from engine.artifacts.journal import RunRecord, StepRecord
 from engine.errors import EvidenceIncomplete
-from engine.record import RunRecord, StepRecord
 from engine.scoring import result_summary_text
 
 SCHEMA_VERSION = 1

@@ -32,7 +32,7 @@ from engine.preflight.analytic import (
 from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
 from engine.preflight.shardings import ask_shardings
 from engine.preflight.targets import TARGETS, Target, machine_memory_bytes
-from engine.spec.model import Spec
+from engine.runspec.model import Spec
 
 __all__ = ["TARGETS", "price", "shardings", "target_named"]
 

@@ -22,7 +22,7 @@ one place, M = B*T tokens of it; tp cuts N, K and F):
                                  the largest matrix put together, and its gradient before it is dealt out
 
 With ``update: in_backward`` only one layer's gradient is there. For Gemma 2B the compilers of TPUs and GPUs answered within
-13 % of this on the nine steps of full training of `benchmarks/memory.py` (tests/cli/test_preflight.py holds both).
+13 % of this on the nine steps of full training of `benchmarks/memory.py` (tests/preflight/test_price.py holds both).
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-MOST_LOGITS, MOST_GRADIENTS = 1 << 26, 1 << 24  # numbers in a block of the head (engine.trainer.fused_loss)
-PLAIN_ATTENTION_TOKENS = 1024  # beyond it `attention: auto` computes scores in blocks (engine.trainer.args)
-CHECKPOINT_SHARE, CHECKPOINT_FIXED_BYTES = 0.02, 1 << 20  # (engine.trainer.room)
+MOST_LOGITS, MOST_GRADIENTS = 1 << 26, 1 << 24  # numbers in a block of the head (engine.trainer.ops.cross_entropy)
+PLAIN_ATTENTION_TOKENS = (
+    1024  # beyond it `attention: auto` computes scores in blocks (engine.trainer.config.train_args)
+)
+CHECKPOINT_SHARE, CHECKPOINT_FIXED_BYTES = 0.02, 1 << 20  # (engine.trainer.checkpoint.disk_space)
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 NEEDED = (
@@ -54,7 +56,7 @@ class Norms(NamedTuple):
     head: int = 0
 
 
-# What tells the families' shapes apart (tests/trainer_model holds them and the trainer's own tables together).
+# What tells the families' shapes apart (tests/trainer holds them and the trainer's own tables together).
 FAMILY_NORMS: Mapping[str, Norms] = {
     "gemma": Norms(2), "gemma2": Norms(4), "gemma3_text": Norms(4, 2), "gemma3": Norms(4, 2),
 }  # fmt: skip
@@ -226,5 +228,5 @@ def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, 
 
 
 def checkpoint_size(numbers: int) -> int:
-    """A checkpoint's files, of which so many bytes are numbers: as the trainer counts them (engine.trainer.room)."""
+    """A checkpoint's files, of which so many bytes are numbers: as the trainer counts them (engine.trainer.checkpoint.disk_space)."""
     return int(numbers * (1 + CHECKPOINT_SHARE)) + CHECKPOINT_FIXED_BYTES

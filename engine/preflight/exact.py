@@ -1,7 +1,7 @@
 """The exact price of a train step: the target's own compiler, asked in a child process; its answers are kept.
 
     job = job_for(target.machine, config, args, compilers_folder(root))
-    kept_answer(root, job)              # the report of engine.trainer.compiled, or None: costs a millisecond
+    kept_answer(root, job)              # the report of engine.trainer.cost.price, or None: costs a millisecond
     ask(root, job)                      # compiles (seconds to a minute) and keeps the answer
 
 An answer is kept under everything that can change it: the model's configuration, the arguments, the machine, the
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
-from engine.child import ask_trainer
 from engine.steps import installed_version
+from engine.trainer_process.process import ask_trainer
 
 VARIABLE, FOLDER = "RUNSPEC_COMPILERS", ".compilers"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")

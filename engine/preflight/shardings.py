@@ -1,7 +1,7 @@
 """How the weights of a training lie on the devices of a target: asked of the trainer, in a child process.
 
 In: a model's configuration, the arguments of train_sft, the number of devices. Out: {mesh, batch, rows} as
-engine.trainer.sharding makes them, and the same as a table for people.
+engine.trainer.distributed.sharding makes them, and the same as a table for people.
 
     report = ask_shardings(root, config, args, devices=8)
     print(shardings_text("train", report))
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.child import ask_trainer
+from engine.trainer_process.process import ask_trainer
 
 MIB = 1 << 20
 

@@ -19,7 +19,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 class Target:
     """``limit_bytes_per_device`` is what a program may use; None on ``cpu``: asked of this machine.
 
-    ``machine`` is the name that the trainer's compilers know it by (engine.trainer.machines).
+    ``machine`` is the name that the trainer's compilers know it by (engine.trainer.cost.machines).
     """
 
     name: str

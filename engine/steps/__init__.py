@@ -18,8 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.spec.model import Spec, StepSpec
-from engine.store import Artifact
+from engine.artifacts.store import Artifact
+from engine.runspec.model import Spec, StepSpec
 
 
 @dataclass(frozen=True, slots=True)

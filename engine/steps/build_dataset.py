@@ -22,9 +22,9 @@ from engine.data import (
     trace_rows,
     write_dataset,
 )
-from engine.hubfile import fetch_dataset_file
-from engine.spec.model import DatasetSpec
+from engine.runspec.model import DatasetSpec
 from engine.steps import FunctionHandler, StepContext, StepResult
+from engine.steps.hub_dataset import fetch_dataset_file
 from engine.steps.schemas import step_schema
 
 

@@ -6,11 +6,11 @@ row an item in the order of the eval set, and ``generate_report.json``).
 
 from __future__ import annotations
 
-from engine.child import run_trainer
 from engine.data import read_eval_set
-from engine.jobs import TRAINER_LIBRARIES, generate_job, write_prompts
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
+from engine.trainer_process.jobs import TRAINER_LIBRARIES, generate_job, write_prompts
+from engine.trainer_process.process import run_trainer
 
 
 def run(ctx: StepContext) -> StepResult:

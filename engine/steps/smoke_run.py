@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.canonical import jsonl_bytes, pretty_json, write_atomic
-from engine.child import Event, Killed, drive_trainer, run_trainer
-from engine.cluster import cluster_of
 from engine.data import EvalItem, read_eval_set, render_prompt
 from engine.errors import InputInvalid, RunFailed
-from engine.jobs import TRAINER_LIBRARIES, generate_job, questions_after, train_job, write_prompts
+from engine.runspec.model import Spec
 from engine.scoring import score_files
-from engine.spec.model import Spec
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
+from engine.trainer_process.cluster import cluster_of
+from engine.trainer_process.jobs import TRAINER_LIBRARIES, generate_job, questions_after, train_job, write_prompts
+from engine.trainer_process.process import Event, Killed, drive_trainer, run_trainer
 
 
 def run(ctx: StepContext) -> StepResult:

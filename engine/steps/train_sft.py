@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 
-from engine.child import run_trainer
-from engine.cluster import cluster_of
 from engine.errors import RunFailed
-from engine.jobs import TRAINER_LIBRARIES, questions_after, train_job
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
+from engine.trainer_process.cluster import cluster_of
+from engine.trainer_process.jobs import TRAINER_LIBRARIES, questions_after, train_job
+from engine.trainer_process.process import run_trainer
 
 
 def run(ctx: StepContext) -> StepResult:

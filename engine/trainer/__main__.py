@@ -1,9 +1,9 @@
 """``python -m engine.trainer VERB JOB.json``: the trainer in a process of its own.
 
-Verbs: ``train`` (see engine.trainer.train), ``generate`` (engine.trainer.generate), ``probe`` (what devices there
+Verbs: ``train`` (see engine.trainer.train), ``generate`` (engine.trainer.generation.generate), ``probe`` (what devices there
 are), ``fetch`` (a data file from the hub, see engine.trainer.hub), ``price`` (what a train step costs on a machine
-that need not be there, see engine.trainer.compiled), ``tokens`` (rows as they will be fed, see engine.trainer.shown),
-``shardings`` (how the weights would lie on a mesh, see engine.trainer.sharding). Events go to standard output, one JSON object a line; the process
+that need not be there, see engine.trainer.cost.price), ``tokens`` (rows as they will be fed, see engine.trainer.input_pipeline.inspect),
+``shardings`` (how the weights would lie on a mesh, see engine.trainer.distributed.sharding). Events go to standard output, one JSON object a line; the process
 ends when its standard input does.
 """
 
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, Where
-from engine.trainer import device, hub, machines, process
-from engine.trainer.peers import ALONE, Peers, join
+from engine.trainer import device, hub, process
+from engine.trainer.cost import machines
+from engine.trainer.distributed.processes import ALONE, Peers, join
 
 VERBS = ("train", "generate", "probe", "fetch", "price", "tokens", "shardings")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
             _fetch(job, emit, stopping)
             return 0
         if arguments[0] == "tokens":  # nor this
-            from engine.trainer.shown import show_tokens
+            from engine.trainer.input_pipeline.inspect import show_tokens
 
             emit({"event": "finished", "report": show_tokens(job)})
             return 0
@@ -92,12 +93,12 @@ def _do(
         emit({"event": "devices", **device.describe(job["device"])})
         return
     if verb == "price":
-        from engine.trainer.compiled import price_step
+        from engine.trainer.cost.price import price_step
 
         emit({"event": "finished", "report": price_step(job)})
         return
     if verb == "shardings":
-        from engine.trainer.sharding import report_shardings
+        from engine.trainer.distributed.sharding import report_shardings
 
         emit({"event": "finished", "report": report_shardings(job)})
         return
@@ -112,7 +113,7 @@ def _do(
 
             run_train(job, emit, stopping, peers)
         else:
-            from engine.trainer.generate import run_generate
+            from engine.trainer.generation.generate import run_generate
 
             device.describe(job["device"])
             run_generate(job, emit, stopping)

@@ -5,7 +5,7 @@ of the modules do not count: a file that moves, or imports from another place, r
 cache. What an import brings in counts by its own code.
 
     numbers_digest()               # of the train step, the models, the order of the data, the placement, and all they import
-    code_digest("engine.trainer.packing")    # of these modules alone
+    code_digest("engine.trainer.input_pipeline.packing")    # of these modules alone
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pathlib import Path
 from engine.canonical import digest_json
 
 PACKAGE, HERE = "engine.trainer.", Path(__file__).parent
-ROOTS = tuple(f"{PACKAGE}{name}" for name in ("train_step", "models", "batches", "device", "fitting"))
+ROOTS = tuple(
+    f"{PACKAGE}{name}" for name in ("train_step", "models", "input_pipeline.batches", "device", "remat_policy")
+)
 
 
 @cache

@@ -6,7 +6,7 @@ On the device, inside the compiled step (pure):
     params, opt_state, metrics = apply_updates(grads, params, opt_state, step, args, ok=finite)
     metrics |= skipped(finite)                      # {"skipped": 0 or 1}
 
-The old state is kept by selecting each number as it is written (:func:`engine.trainer.rules.write_slice`), not by a
+The old state is kept by selecting each number as it is written (:func:`engine.trainer.optim.rules.write_slice`), not by a
 branch around the update: a branch would keep both states alive, this costs no memory. Loss and norm are enough to
 look at: a sum of squares is finite only if every gradient is (one above 1e19 counts as infinite too).
 

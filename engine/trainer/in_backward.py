@@ -10,7 +10,7 @@ Forward, the inputs of all layers are kept [L, M, D]. Then backward:
 2. the layers from the last to the first: gradient of one layer by ``jax.vjp``, its weights and statistics updated in the
    carry of the loop; a layer's own input is kept, so each layer is computed once more, as with remat "block";
 3. the tied embedding, block by block of its rows, the head's share computed again
-   (:mod:`engine.trainer.tied_update`): it must wait for the gradient by the inputs.
+   (:mod:`engine.trainer.optim.tied_embedding`): it must wait for the gradient by the inputs.
 
 Its limits, by what it is: no clipping by global norm (the norm is known when all weights have moved), one micro-batch
 (gradients are not added up), full training only. A layer whose gradient is no number is left alone, and so are those
@@ -27,13 +27,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from engine.trainer.args import TrainArgs
-from engine.trainer.fused_loss import Targets, head_forward, head_input_gradient
+from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.guard import is_finite, skipped
 from engine.trainer.loss import How, head_of, picked
-from engine.trainer.optimizer import named_leaves, schedule_of
-from engine.trainer.rules import Now, Rule, update_slice
-from engine.trainer.tied_update import Tied, tied_embedding_update
+from engine.trainer.ops.cross_entropy import Targets, head_forward, head_input_gradient
+from engine.trainer.optim.optimizer import named_leaves, schedule_of
+from engine.trainer.optim.rules import Now, Rule, update_slice
+from engine.trainer.optim.tied_embedding import Tied, tied_embedding_update
 
 Arrays = dict[str, jax.Array]
 State = dict[str, Any]

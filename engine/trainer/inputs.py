@@ -19,14 +19,14 @@ import jax.numpy as jnp
 from engine.canonical import digest_file
 from engine.errors import InputInvalid
 from engine.trainer import device, hub
-from engine.trainer.args import TrainArgs
 from engine.trainer.code_digest import numbers_digest
-from engine.trainer.feed import Data
+from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.distributed.placement import Placement
+from engine.trainer.input_pipeline.dataset import Data
 from engine.trainer.models import config_from_hf, create
-from engine.trainer.placement import Placement
 from engine.trainer.process import Emit, Stopping
-from engine.trainer.stop import GENERATION_FILE, read_generation_config, stop_ids
-from engine.trainer.tokenizer import Tokenizer, build_chars
+from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_config, stop_ids
+from engine.trainer.text.tokenizer import Tokenizer, build_chars
 from engine.trainer.weights import load_folder
 from engine.trainer.weights.load import CONFIG_FILE, read_config
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from engine.trainer.fused_loss import Head, even_block, linear_cross_entropy
+from engine.trainer.ops.cross_entropy import Head, even_block, linear_cross_entropy
 
 # Up to here all logits are made at once (256 MiB in float32): one product less than in blocks of the vocabulary.
 MAX_LOGITS = 1 << 26

@@ -14,11 +14,11 @@ from typing import Any
 
 from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
 from engine.errors import RunFailed
-from engine.trainer.adapter_files import save_adapter
-from engine.trainer.args import TrainArgs
-from engine.trainer.feed import Data
+from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.input_pipeline.dataset import Data
 from engine.trainer.inputs import Model
-from engine.trainer.lora import LoraArgs, adapter_shapes, merged
+from engine.trainer.lora.adapter_files import save_adapter
+from engine.trainer.lora.adapters import LoraArgs, adapter_shapes, merged
 from engine.trainer.metrics import MetricsFile, MetricsRow
 from engine.trainer.models import param_count
 from engine.trainer.weights import save_companions, save_folder

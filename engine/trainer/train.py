@@ -4,7 +4,7 @@ In: the job, a mapping with
 
     model {init, id, revision, path, config, tokenizer}, rows (path of rows.jsonl), render, work, out, cache, device,
     questions: null or what the trained model will be asked {prompts, max_new_tokens}, to be refused at once if it does
-    not fit, args (see engine.trainer.args), stop_at: null or the train step to end at (the schedule stays that of all),
+    not fit, args (see engine.trainer.config.train_args), stop_at: null or the train step to end at (the schedule stays that of all),
     stop_after_saves: null or after how many checkpoints to say ready_to_die and wait for the kill,
     reports, run_name: null or where other tools keep what they are sent, and what they call the run.
 
@@ -12,8 +12,8 @@ Out: ``out/model/`` in Hugging Face's layout, ``out/metrics.jsonl``, ``out/train
 and metrics that survive a kill; in ``cache`` (or ``work``, where it is null): the tokenised rows. Events: those of
 engine.trainer.hub, tokenizing (every second, where it takes so long), tokens_damaged, started,
 compiled, train_step (every ``log_every_steps``, the first and the last), skipped (the first in a row, and every
-``log_every_steps``), eval, those of engine.trainer.saving and of
-engine.trainer.watch (reporting, writer_failed, profiled), stopped, finished.
+``log_every_steps``), eval, those of engine.trainer.checkpoint.saver and of
+engine.trainer.tracking.tracker (reporting, writer_failed, profiled), stopped, finished.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ import numpy as np
 
 from engine.canonical import pretty_json, write_atomic
 from engine.trainer import device
-from engine.trainer.args import TrainArgs
-from engine.trainer.batches import DataOrder, batch_at, real_tokens
-from engine.trainer.checkpoint_mark import Binding
-from engine.trainer.feed import Data, load_data
-from engine.trainer.fitting import compile_fitting, effective, how_of, limit_bytes
+from engine.trainer.checkpoint.manifest import Binding
+from engine.trainer.checkpoint.saver import Saver
+from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.distributed.gather import check_same, gathered, metrics_folder
+from engine.trainer.distributed.placement import Placement
+from engine.trainer.distributed.processes import ALONE, Peers
+from engine.trainer.distributed.topology import Topology
+from engine.trainer.generation.prompts import check_questions
 from engine.trainer.guard import Skips
+from engine.trainer.input_pipeline.batches import DataOrder, batch_at, real_tokens
+from engine.trainer.input_pipeline.dataset import Data, load_data
+from engine.trainer.input_pipeline.packing import Packed
+from engine.trainer.input_pipeline.prefetch import Prefetch
+from engine.trainer.input_pipeline.token_store import Stopped
 from engine.trainer.inputs import Model, identity, load_model
 from engine.trainer.loop import Done, train
-from engine.trainer.lora import LoraArgs, attach
+from engine.trainer.lora.adapters import LoraArgs, attach
 from engine.trainer.metrics import MetricsFile
 from engine.trainer.models import param_count
-from engine.trainer.packing import Packed
-from engine.trainer.peers import ALONE, Peers
-from engine.trainer.placement import Placement
-from engine.trainer.prefetch import Prefetch
+from engine.trainer.ops.matmul import chosen
 from engine.trainer.process import Emit, Stopping
-from engine.trainer.products import chosen
-from engine.trainer.prompts import check_questions
+from engine.trainer.remat_policy import compile_fitting, effective, how_of, limit_bytes
 from engine.trainer.report import export
-from engine.trainer.saving import Saver
-from engine.trainer.sharing import check_same, gathered, metrics_folder
-from engine.trainer.token_store import Stopped
-from engine.trainer.topology import Topology
+from engine.trainer.tracking.tracker import Watch, check_watching
 from engine.trainer.train_step import State, init_state, make_eval_loss, merge, trained
-from engine.trainer.watch import Watch, check_watching
 
 
 def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping, peers: Peers = ALONE) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     state, metrics = step(state, batch)
 
 State is {"params", "opt_state", "step"}, and "frozen" where only adapters are trained: weights that go in and out
-untouched (donated, they stay where they are) and are no part of a checkpoint. batch is what :func:`engine.trainer.batches.batch_at` gives, [A, B, …].
+untouched (donated, they stay where they are) and are no part of a checkpoint. batch is what :func:`engine.trainer.input_pipeline.batches.batch_at` gives, [A, B, …].
 The share of one target (1 / trained tokens of the whole step) weighs each of them in every micro-batch, and
 gradients are summed in float32: k micro-batches are one batch.
 """
@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from engine.trainer.args import TrainArgs
+from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.guard import is_finite, skipped
 from engine.trainer.in_backward import make_in_backward_step
-from engine.trainer.lora import LoraParam
+from engine.trainer.lora.adapters import LoraParam
 from engine.trainer.loss import How, target_losses, weighted_loss
-from engine.trainer.optimizer import apply_updates, global_norm, init_opt_state
+from engine.trainer.optim.optimizer import apply_updates, global_norm, init_opt_state
 
 State = dict[str, Any]
 Arrays = dict[str, jax.Array]

@@ -42,7 +42,7 @@ ARGS = {
 # Where a process kills itself, by the name of what it is about to do: the n-th time it gets there.
 AIM = """
 import os, signal
-import engine.trainer.checkpoint as checkpoint
+import engine.trainer.checkpoint.checkpoints as checkpoint
 def armed(owner, name, times):
     real, left = getattr(owner, name), [times]
     def call(*what, **options):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.plan import differences
+from engine.pipeline.plan import differences
 
 QUICKSTART = (Path(__file__).parent.parent.parent / "runspecs" / "quickstart.yaml").read_text(encoding="utf-8")
 # The quickstart with every step of it, made small enough for `make test`.

@@ -53,7 +53,7 @@ def test_overlap_with_the_eval_set_is_found(runspec, project):
 
 def test_a_file_is_read_by_the_tokenizer_of_a_model_folder(runspec, project):
     """Lengths are in its tokens, a text in another script comes back whole, and the trained part is what is trained."""
-    from engine.trainer.tokenizer import build_chars
+    from engine.trainer.text.tokenizer import build_chars
 
     build_chars().save(project / "model")
     file = _write(project / "rows.jsonl", [{"question": "à la ½?", "answer": "œuf"}])
@@ -69,7 +69,7 @@ def test_a_file_is_read_by_the_tokenizer_of_a_model_folder(runspec, project):
 
 def test_rows_that_the_chat_template_refuses_are_named_with_their_line(runspec, project):
     """The checkpoint's own template says what it does not take; the other rows are still counted."""
-    from engine.trainer.tokenizer import build_chars
+    from engine.trainer.text.tokenizer import build_chars
 
     build_chars().save(project / "model")
     (project / "model" / "chat_template.jinja").write_text(

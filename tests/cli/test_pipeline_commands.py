@@ -13,7 +13,7 @@ import pytest
 
 from engine import extras
 from engine.errors import Interrupted, RunFailed, Where
-from engine.spec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
+from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
 from engine.steps import FunctionHandler, StepContext, StepResult
 
 SCHEMA = {"type": "object", "additionalProperties": False, "properties": {}}
@@ -65,10 +65,10 @@ def _spec(root: Path, overrides: list[str]) -> Spec:
 @pytest.fixture
 def toy(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project where ``toy.yaml`` is a spec of two steps, and finishing a run writes one evidence file."""
-    import engine.runner
-    import engine.spec
+    import engine.pipeline.runner
+    import engine.runspec
     import engine.steps.registry
-    from engine.finish import Finish
+    from engine.pipeline.finish import Finish
 
     (project / "toy.yaml").write_text("toy")
     (project / "eval.jsonl").write_text("{}\n")
@@ -82,10 +82,10 @@ def toy(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "run_manifest.json").write_text(f'{{"run_version": "{spec.run_version}"}}\n')
         return Finish(folder, project / "submission" / "toy.zip", "L0", CHECKS, fresh=True)
 
-    monkeypatch.setattr(engine.spec, "load_spec", load_spec, raising=False)
-    monkeypatch.setattr(engine.spec, "find_root", lambda path: project, raising=False)
+    monkeypatch.setattr(engine.runspec, "load_spec", load_spec, raising=False)
+    monkeypatch.setattr(engine.runspec, "find_root", lambda path: project, raising=False)
     monkeypatch.setattr(engine.steps.registry, "handlers", lambda: HANDLERS)
-    monkeypatch.setattr(engine.runner, "finish_run", finish_run)
+    monkeypatch.setattr(engine.pipeline.runner, "finish_run", finish_run)
     return project
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from engine.artifacts.journal import RunRecord, StepRecord
+from engine.artifacts.store import Artifact, Store
 from engine.assets import asset
 from engine.canonical import digest_bytes, digest_json, digest_text, jsonl_bytes, pretty_json
 from engine.data import render_prompt
 from engine.evidence import render_evidence
-from engine.record import RunRecord, StepRecord
 from engine.scoring import result_summary_text, score_files
-from engine.store import Artifact, Store
 
 FILES = ("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt")
 ITEMS = [

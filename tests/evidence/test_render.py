@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from engine.artifacts.journal import RunRecord
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed, RunspecError
 from engine.evidence import package, verify
-from engine.record import RunRecord
 
 RUNBOOK_MANIFEST = {
     "run_version", "model_id", "dataset", "eval_set", "config_path", "command", "commit_sha", "timestamp", "tuning_job_id", "trial_id",

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.artifacts.journal import RunRecord
 from engine.errors import InputInvalid
 from engine.evidence import Verification, package, verify
-from engine.record import RunRecord
 
 
 def failed(verification: Verification) -> set[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.spec import load_spec
-from engine.spec.model import Spec
+from engine.runspec import load_spec
+from engine.runspec.model import Spec
 from engine.steps.registry import handlers
 
 REPOSITORY = Path(__file__).parent.parent.parent

@@ -20,7 +20,7 @@ from engine import launch
 from engine.cli import main
 from engine.errors import InputInvalid, render
 from engine.launch import TEMPLATES, job_file
-from engine.spec.model import Spec
+from engine.runspec.model import Spec
 
 MakeSpec = Callable[..., Spec]
 GOLDEN = Path(__file__).parent / "golden"
@@ -426,9 +426,9 @@ def test_no_framework_is_loaded(make_spec: MakeSpec) -> None:
 
 def test_what_a_launch_section_says_is_no_part_of_a_result(make_spec: MakeSpec) -> None:
     """The same run on another machine is the same run: nothing a step is known by has the section in it."""
-    from engine.plan import step_ingredients
+    from engine.artifacts.store import Store
+    from engine.pipeline.plan import step_ingredients
     from engine.steps.registry import handlers
-    from engine.store import Store
 
     def ingredients(section: str | None) -> dict[str, Any]:
         spec = make_spec(section)

@@ -50,7 +50,7 @@ def _folder(model: str) -> Path:
 
 
 def _agrees(folder: Path, dtype: str) -> bool:
-    from engine.trainer.sampler import generate
+    from engine.trainer.generation.sampler import generate
     from engine.trainer.weights import load_folder
 
     model, config, tokenizer = load_folder(folder, param_dtype=dtype, compute_dtype=dtype)

@@ -16,12 +16,12 @@ from flax import nnx
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from engine.trainer.adapter_files import load_adapter, save_adapter
-from engine.trainer.lora import LoraArgs, LoraParam, attach
+from engine.trainer.generation.sampler import generate
+from engine.trainer.lora.adapter_files import load_adapter, save_adapter
+from engine.trainer.lora.adapters import LoraArgs, LoraParam, attach
 from engine.trainer.models import config_from_hf, decoder, family_of
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.sampler import generate
-from engine.trainer.tokenizer import build_chars
+from engine.trainer.text.tokenizer import build_chars
 from engine.trainer.weights import load_folder, save_folder
 from engine.trainer.weights.table import slots
 

@@ -44,7 +44,7 @@ def test_weights_that_cannot_be_read_are_no_success(repository: Path, tmp_path: 
 def test_another_models_texts_differ(repository: Path, tmp_path: Path) -> None:
     """Weights that are there and give other texts: both are shown, exit code 1."""
     from engine.trainer.models import config_from_hf, create
-    from engine.trainer.tokenizer import build_chars
+    from engine.trainer.text.tokenizer import build_chars
     from engine.trainer.weights import save_folder
 
     config = config_from_hf({

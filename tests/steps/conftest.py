@@ -12,15 +12,15 @@ from typing import Any
 import jsonschema
 import pytest
 
+from engine.artifacts.journal import journal_path, read_journal
+from engine.artifacts.store import Store
 from engine.errors import Interrupted, RunspecError
-from engine.plan import Selection, make_plan
-from engine.record import journal_path, read_journal
-from engine.runner import execute
-from engine.spec import load_spec
-from engine.spec.model import Spec, StepSpec
+from engine.pipeline.plan import Selection, make_plan
+from engine.pipeline.runner import execute
+from engine.runspec import load_spec
+from engine.runspec.model import Spec, StepSpec
 from engine.steps import Handler, StepContext, StepResult
 from engine.steps.registry import handlers
-from engine.store import Store
 
 REPOSITORY = Path(__file__).parent.parent.parent
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from engine.artifacts.store import Store
 from engine.errors import InputInvalid
-from engine.plan import Selection, make_plan
-from engine.runner import execute
-from engine.spec import load_spec
+from engine.pipeline.plan import Selection, make_plan
+from engine.pipeline.runner import execute
+from engine.runspec import load_spec
 from engine.steps.registry import handlers
-from engine.store import Store
 
 STEPS = ("dataset", "smoke", "train", "predict", "score", "summary")
 

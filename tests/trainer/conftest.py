@@ -21,10 +21,30 @@ import orbax.checkpoint as ocp
 import pytest
 
 from engine.canonical import without_measurements
-from engine.trainer.args import TrainArgs
+from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.models import config_from_hf
 from engine.trainer.models.gemma import Gemma, weight_shapes
-from engine.trainer.rows import TokenRow
+from tests.fixtures.tiny_models import (  # noqa: F401 - pytest finds fixtures by their names here
+    bf16_bounds,
+    compare,
+    golden,
+    golden_kinds,
+    golden_model,
+    held,
+    kinds,
+    make_model,
+    model_type,
+    reference,
+    tiny_mapping,
+    tokens_and_positions,
+)
+from tests.fixtures.tokenizers import (  # noqa: F401
+    gemma_files,
+    maker,
+    tokenizers_by_name,
+    with_template,
+)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

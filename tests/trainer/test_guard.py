@@ -12,7 +12,7 @@ import pytest
 
 from engine.errors import RunFailed
 from engine.trainer.guard import Skips, is_finite, skipped
-from engine.trainer.optimizer import apply_updates, global_norm, init_opt_state
+from engine.trainer.optim.optimizer import apply_updates, global_norm, init_opt_state
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

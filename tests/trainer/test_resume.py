@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.errors import InputInvalid, RunFailed
-from engine.trainer.checkpoint import Checkpoints
+from engine.trainer.checkpoint.checkpoints import Checkpoints
 
 Train = Callable[..., list[dict[str, Any]]]
 BEGIN = Checkpoints.begin
@@ -238,7 +238,7 @@ def test_a_failed_save_stops_the_training_at_the_next_step(
             raise OSError(28, "No space left on device", str(folder))
 
         patched.setattr(Checkpoints, "begin", _begun_and_done)
-        patched.setattr("engine.trainer.checkpoint.write_mark", refuse)
+        patched.setattr("engine.trainer.checkpoint.checkpoints.write_mark", refuse)
         with pytest.raises(OSError, match="No space left"):
             train_here(job)
     rows = (Path(job["work"]) / "metrics.jsonl").read_text().splitlines()
@@ -268,7 +268,7 @@ def test_the_last_save_fails_before_anything_is_exported(
     def refuse(folder: Path, *_: Any) -> None:
         raise RuntimeError(words)
 
-    monkeypatch.setattr("engine.trainer.checkpoint.write_mark", refuse)
+    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_mark", refuse)
     with pytest.raises(RunFailed, match=rf"the checkpoint cannot be written: {reason}\n") as caught:
         train_here(job)
     assert caught.value.code == "T141"
@@ -286,7 +286,7 @@ def test_no_room_for_the_next_checkpoint_costs_no_step(
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "begin", _begun_and_done)
         patched.setattr(
-            "engine.trainer.room.free_bytes",
+            "engine.trainer.checkpoint.disk_space.free_bytes",
             lambda _: 0 if any(p.name.isdigit() for p in folder.iterdir()) else 1 << 40,
         )
         with pytest.raises(RunFailed, match="the checkpoint of train step 3 is kept") as caught:
@@ -303,7 +303,7 @@ def test_no_room_is_said_before_anything_is_compiled(
     make_job: Callable[..., Any], train_here: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk too small for the checkpoints that are declared is refused before the first train step."""
-    monkeypatch.setattr("engine.trainer.room.free_bytes", lambda _: 2 << 20)
+    monkeypatch.setattr("engine.trainer.checkpoint.disk_space.free_bytes", lambda _: 2 << 20)
     events: list[dict[str, Any]] = []
     with pytest.raises(
         RunFailed, match=r"no room for 3 checkpoints: .* needed, 2\.00 MiB free; nothing has been saved"

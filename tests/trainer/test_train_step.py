@@ -13,9 +13,9 @@ import pytest
 from flax import nnx
 
 from engine.trainer import loss as loss_module
-from engine.trainer.batches import DataOrder, batch_at
+from engine.trainer.input_pipeline.batches import DataOrder, batch_at
+from engine.trainer.input_pipeline.packing import pack_rows
 from engine.trainer.loss import target_losses, weighted_loss
-from engine.trainer.packing import pack_rows
 from engine.trainer.train_step import compile_train_step, init_state, make_train_step
 
 
@@ -77,7 +77,7 @@ def test_chunked_loss_is_plain_loss(
 
 
 def _args(**changes: Any) -> Any:
-    from engine.trainer.args import TrainArgs
+    from engine.trainer.config.train_args import TrainArgs
 
     known = dict.fromkeys(TrainArgs.__slots__)
     base = {

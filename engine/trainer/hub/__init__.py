@@ -32,8 +32,8 @@ from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_we
 from engine.trainer.hub.client import Client, HubClient, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import Download
 from engine.trainer.hub.errors import branches, damaged_in_cache, explain, is_passing, is_unreachable, unknown_revision
-from engine.trainer.hub.patience import Patience
 from engine.trainer.hub.progress import Emit, Progress, Stopping, ignore, never
+from engine.trainer.hub.retry_policy import Patience
 
 __all__ = ["HubClient", "Repository", "fetch", "fetch_file"]
 

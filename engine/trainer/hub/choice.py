@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.errors import InputInvalid, Where
 from engine.trainer.hub.client import Repository
-from engine.trainer.tokenizer import COMPANION_FILES, CONFIG_FILE, SPECIALS_FILE, TOKENIZER_FILE
+from engine.trainer.text.tokenizer import COMPANION_FILES, CONFIG_FILE, SPECIALS_FILE, TOKENIZER_FILE
 
 SMALL_FILES = ("config.json", "generation_config.json", TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
 # The order in which engine.trainer.weights looks for them.

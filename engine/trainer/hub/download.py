@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from engine.trainer.hub.cache import PIECE, Cache, Digest
 from engine.trainer.hub.client import Client, RangeRefused, RemoteFile, Repository
 from engine.trainer.hub.errors import reason_of, status_of, wrong_digest
-from engine.trainer.hub.patience import NAP, Patience
 from engine.trainer.hub.progress import Progress
+from engine.trainer.hub.retry_policy import NAP, Patience
 
 UNSATISFIABLE_RANGE = 416
 

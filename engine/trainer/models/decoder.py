@@ -25,12 +25,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from engine.trainer.blocked_attention import Places, blocked_attention, spread_attention
 from engine.trainer.models import layers
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.remat import LAYER_INPUT, recomputed
 from engine.trainer.models.table import WeightTable
-from engine.trainer.products import product
+from engine.trainer.ops.blocked_attention import Places, blocked_attention, spread_attention
+from engine.trainer.ops.matmul import product
 
 # Up to here the layers are written out one after the other: 12 % more tokens/s on CPU than a loop
 # (34.6 M parameters, 8 layers: 721 against 644). Deeper models would pay in compile time and memory.
@@ -81,7 +81,7 @@ class Decoder(nnx.Module):
     """Abstract; a family's final class says what a block is.
 
     ``compute_dtype`` is the dtype of activations and matmuls; weights keep their own. ``product_dtype`` is that of the
-    operands of products with weights, where it is another (:mod:`engine.trainer.products`); training sets it.
+    operands of products with weights, where it is another (:mod:`engine.trainer.ops.matmul`); training sets it.
     """
 
     TABLE: ClassVar[WeightTable]
@@ -95,7 +95,7 @@ class Decoder(nnx.Module):
         self.embed = nnx.Param(weights["embed"])
         self.layers = LayerWeights(weights)
         self.norm = nnx.Param(weights["norm"])
-        self.lora: Any = lora  # adapters beside the layers' matrices (engine.trainer.lora), or none
+        self.lora: Any = lora  # adapters beside the layers' matrices (engine.trainer.lora.adapters), or none
 
     @abc.abstractmethod
     def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix) -> tuple[jax.Array, Any]:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from engine.trainer.products import product
+from engine.trainer.ops.matmul import product
 
 PIECE, MOST_PIECES = 64, 4  # queries of a whole sequence that attention takes at a time
 
@@ -31,7 +31,7 @@ MASKED = -2.3819763e38
 
 
 class Matrices(dict[str, jax.Array]):
-    """A layer's weights by name; ``product_dtype``: see :func:`engine.trainer.products.product`."""
+    """A layer's weights by name; ``product_dtype``: see :func:`engine.trainer.ops.matmul.product`."""
 
     product_dtype: str | None = None
 
@@ -125,7 +125,7 @@ def project(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
     """x [M, in] times the layer's matrix ``name`` [in, out] -> [M, out], and its low-rank adapter where it has one.
 
     The adapter ``name.a`` [in, r], ``name.b`` [r, out] adds lora.scale (x a) b, in f32 (see
-    :mod:`engine.trainer.lora`); with ``lora.key`` each entry of its x is kept with probability lora.keep.
+    :mod:`engine.trainer.lora.adapters`); with ``lora.key`` each entry of its x is kept with probability lora.keep.
     """
     out = product(x, w[name], getattr(w, "product_dtype", None))
     if f"{name}.a" not in w:

@@ -17,7 +17,7 @@ from engine.errors import InputInvalid, Where
 from engine.trainer.models import config_from_hf, family_of
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.tokenizer import Tokenizer
+from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights.filling import Place, check_alias, fill_leaves
 from engine.trainer.weights.folder import NO_MODEL, open_weights
 from engine.trainer.weights.reading import FLOATS

@@ -28,8 +28,8 @@ from engine.canonical import fsync_dir, pretty_json, write_atomic
 from engine.trainer.models import family_of
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.stop import GENERATION_FILE, stop_ids
-from engine.trainer.tokenizer import Tokenizer
+from engine.trainer.text.stop_tokens import GENERATION_FILE, stop_ids
+from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights import msgpack_file, safetensors_file
 from engine.trainer.weights.filling import bits, cast, transpose_into
 from engine.trainer.weights.folder import MSGPACK, SAFETENSORS
@@ -141,7 +141,7 @@ def _natural(slot: Slot) -> list[tuple[int, int, str]]:
 def _host(leaf: jax.Array | Array, layer: int | None) -> Array:
     """A leaf or one layer of it, put together from the shares of the devices: none of them sees another's.
 
-    One that is on the host already (several processes: engine.trainer.sharing) stays there.
+    One that is on the host already (several processes: engine.trainer.distributed.gather) stays there.
     """
     if isinstance(leaf, np.ndarray):
         return leaf if layer is None else leaf[layer]

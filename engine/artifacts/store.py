@@ -1,0 +1,249 @@
+"""Artifacts: staged, published whole, found again by fingerprint; and the locks of the store.
+
+What goes in: a folder a step has filled. What comes out: an immutable artifact at
+``.runspec/store/<type>/<fingerprint>/`` whose ``artifact.json`` is written before the one rename that makes it
+visible. A half-made artifact lies under ``.runspec/staging/`` and is never found.
+
+    .runspec/
+      store/<type>/<fingerprint[:32]>/…, artifact.json    published
+      staging/<fingerprint[:32]>/out, work                being made; ``work`` survives a kill
+      locks/<name>.lock                                   kernel locks: they vanish with their process
+      runs/<run_version>/journal.jsonl                    see engine.artifacts.journal
+      cache/                                              losing it costs time only
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import (
+    digest_file,
+    digest_json,
+    digest_result,
+    digest_tree,
+    fsync_dir,
+    pretty_json,
+    write_atomic,
+)
+from engine.errors import LockBusy, RunFailed
+
+MARK = "artifact.json"
+KEY_CHARS = 32  # of the fingerprint's 64: enough to be unique, short enough to read in a path
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a step published.
+
+    ``digest`` covers what every file says: neither file times nor, in the files the handler calls ``measured``,
+    what a clock said. Two runs of the same thing have the same digest.
+    """
+
+    type: str
+    kind: str
+    fingerprint: str
+    digest: str
+    path: Path
+    files: Mapping[str, str]  # relative POSIX path -> SHA-256
+    facts: Mapping[str, Any]
+    started_at: str  # ISO 8601, UTC
+    finished_at: str
+    ingredients: Mapping[str, Any]  # what the fingerprint was made of
+
+    def file(self, name: str) -> Path:
+        """The absolute path of one of its files. Raises KeyError for a name it does not have."""
+        if name not in self.files:
+            raise KeyError(f"{self.type} artifact has no file {name!r}; it has {', '.join(self.files)}")
+        return self.path / name
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """Where an artifact is made. ``out`` is empty at each attempt; ``work`` is kept between attempts."""
+
+    root: Path
+
+    @property
+    def out(self) -> Path:
+        """What lies here becomes the artifact."""
+        return self.root / "out"
+
+    @property
+    def work(self) -> Path:
+        """What lies here helps the next attempt, and is gone once the artifact is published."""
+        return self.root / "work"
+
+
+class Store:
+    """The artifacts of one project."""
+
+    def __init__(self, project: Path) -> None:
+        self.root = project / ".runspec"
+
+    @property
+    def cache(self) -> Path:
+        """A folder for what can be made again."""
+        return self.root / "cache"
+
+    def _home(self, type_: str, fingerprint: str) -> Path:
+        return self.root / "store" / type_ / fingerprint[:KEY_CHARS]
+
+    def find(self, type_: str, fingerprint: str) -> Artifact | None:
+        """The published artifact of this fingerprint, or None. Checks names and sizes, not contents."""
+        home = self._home(type_, fingerprint)
+        try:
+            mark = json.loads((home / MARK).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        if mark.get("fingerprint") != fingerprint or not _sizes_hold(home, mark["files"]):
+            return None
+        files = {name: entry["sha256"] for name, entry in mark["files"].items()}
+        return Artifact(
+            type=type_,
+            kind=mark["kind"],
+            fingerprint=fingerprint,
+            digest=mark["digest"],
+            path=home,
+            files=files,
+            facts=mark["facts"],
+            started_at=mark["started_at"],
+            finished_at=mark["finished_at"],
+            ingredients=mark["ingredients"],
+        )
+
+    def damage(self, artifact: Artifact) -> list[str]:
+        """Names of files whose content is no longer what was published (reads every byte)."""
+        damaged = []
+        for name, digest in artifact.files.items():
+            path = artifact.path / name
+            if not path.is_file() or digest_file(path) != digest:
+                damaged.append(name)
+        return damaged
+
+    def stage(self, fingerprint: str) -> Staging:
+        """An empty ``out`` and the ``work`` of the attempts before."""
+        staging = Staging(self.root / "staging" / fingerprint[:KEY_CHARS])
+        with _explained(staging.root):
+            shutil.rmtree(staging.out, ignore_errors=True)
+            staging.out.mkdir(parents=True)
+            staging.work.mkdir(exist_ok=True)
+            self.cache.mkdir(exist_ok=True)
+        return staging
+
+    def publish(self, staging: Staging, mark: Mapping[str, Any], measured: Collection[str] = ()) -> Artifact:
+        """Make the staged folder visible, whole: digests, mark, fsync, one rename.
+
+        ``mark`` has type, kind, fingerprint, facts, ingredients, started_at and finished_at; ``measured`` names
+        the JSON and JSONL files whose measurements do not count as content.
+        """
+        home = self._home(mark["type"], mark["fingerprint"])
+        with _explained(home):
+            digests = digest_tree(staging.out)
+            files = {
+                name: {"sha256": digest, "bytes": (staging.out / name).stat().st_size}
+                for name, digest in digests.items()
+            }
+            _fsync_files(staging.out, files)
+            content = {**digests, **{name: digest_result(staging.out / name) for name in measured}}
+            write_atomic(staging.out / MARK, pretty_json({**mark, "digest": digest_json(content), "files": files}))
+            home.parent.mkdir(parents=True, exist_ok=True)
+            if home.exists():  # forced, or damaged: the old one gives way
+                self.discard(home)
+            os.rename(staging.out, home)
+            fsync_dir(home.parent)
+            shutil.rmtree(staging.root, ignore_errors=True)
+        published = self.find(mark["type"], mark["fingerprint"])
+        if published is None:
+            raise RunFailed(
+                "R104",
+                f"the artifact just published at {home} cannot be read back",
+                hint="is something else cleaning .runspec/?",
+            )
+        return published
+
+    def discard(self, home: Path) -> None:
+        """Take an artifact out of sight at once (a rename), then remove it."""
+        grave = self.root / "staging" / f"discarded-{home.name}"
+        shutil.rmtree(grave, ignore_errors=True)
+        grave.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(home, grave)
+        shutil.rmtree(grave, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the kernel lock of this name. Raises LockBusy (exit 6) where another process holds it."""
+        path = self.root / "locks" / f"{name}.lock"
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = path.open("a+", encoding="utf-8")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                holder = stream.read().strip() or "unknown"
+                raise LockBusy(
+                    "R106",
+                    f"another run holds the lock of {name} (process {holder})",
+                    hint="wait for it, or stop it; a lock never outlives its process, so nothing needs removing",
+                ) from None
+            stream.truncate(0)
+            stream.write(f"{os.getpid()}\n")
+            stream.flush()
+            yield
+
+
+def _sizes_hold(home: Path, files: Mapping[str, Mapping[str, Any]]) -> bool:
+    try:
+        return all((home / name).stat().st_size == entry["bytes"] for name, entry in files.items())
+    except OSError:
+        return False
+
+
+def _fsync_files(root: Path, names: Mapping[str, Any]) -> None:
+    for name in names:
+        descriptor = os.open(root / name, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    for folder in (path for path in root.rglob("*") if path.is_dir()):
+        fsync_dir(folder)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's no (disk full, no permission) into a sentence with a fix."""
+    try:
+        yield
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def explain_os_error(error: OSError, path: Path) -> RunFailed:
+    """R101 no space, R102 no permission, R103 anything else the operating system refused."""
+    import errno
+
+    place = error.filename or str(path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return RunFailed(
+            "R101",
+            f"no space left to write {place}",
+            hint="free some room (`runspec status` shows what .runspec/ holds), then run again: "
+            "it goes on where it stopped",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return RunFailed(
+            "R102",
+            f"no permission to write {place}",
+            hint="give this user the right to write there, or move the project",
+        )
+    return RunFailed("R103", f"cannot write {place}: {error.strerror or error}")

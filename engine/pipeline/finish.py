@@ -1,0 +1,134 @@
+"""The last three phases of a run: evidence, package, verification.
+
+What goes in: the run record. What comes out: a :class:`Finish` that names the evidence files, the zip and the
+checks. Where the journal says that this very record was rendered, packaged and verified, and the files on disk
+still are those, nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.artifacts.journal import Journal, RunRecord
+from engine.assets import asset
+from engine.canonical import digest_file, digest_json, digest_tree
+from engine.errors import Diagnostic, VerificationFailed
+from engine.evidence import Verification, check_owner, check_templates, package, record_dump, render_evidence, verify
+from engine.pipeline.plan import relative
+from engine.runspec.model import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """``checks`` are rows {id, title, status, detail}; ``fresh`` is False where nothing had to be done."""
+
+    evidence_dir: Path
+    package: Path
+    trust_level: str | None
+    checks: tuple[Mapping[str, Any], ...]
+    fresh: bool
+
+
+def template_dirs(root: Path) -> tuple[Path, ...]:
+    """Where templates are looked for: the project's own first, then the shipped ones."""
+    return (root / "templates", asset("templates"))
+
+
+def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[str], None]) -> Finish:
+    """Render, package and verify, or find that all this was done. Raises exit 4 and exit 5 errors."""
+    identity = evidence_identity(spec, record)
+    done = _already_done(spec, journal, identity)
+    if done is not None:
+        _stands_again(journal)
+        return done
+    evidence_dir = write_evidence(spec, record)
+    note(f"evidence in {relative(evidence_dir, spec.root)}/")
+    journal.append("evidence_rendered", identity=identity, files=digest_tree(evidence_dir))
+    archive = package(evidence_dir, spec.resolve(spec.package.dir), spec.package.name)
+    note(f"package {relative(archive, spec.root)}")
+    verification = verify(archive)
+    checks = check_rows(verification)
+    if not verification.ok:
+        raise verification_failed(archive, verification)
+    journal.append(
+        "verified",
+        identity=identity,
+        package=relative(archive, spec.root),
+        sha256=digest_file(archive),
+        trust_level=verification.trust_level,
+        checks=list(checks),
+    )
+    return Finish(evidence_dir, archive, verification.trust_level, checks, fresh=True)
+
+
+def check_targets(spec: Spec) -> None:
+    """Before the first step: the evidence folder must not be another run's (E108). Hours later would be too late."""
+    check_owner(spec.run_version, spec.resolve(spec.evidence.dir))
+
+
+def check_templates_of(spec: Spec) -> None:
+    """Before the first step that runs: every evidence file has a template (E104, E106)."""
+    check_templates(spec.evidence.files, template_dirs(spec.root))
+
+
+def write_evidence(spec: Spec, record: RunRecord) -> Path:
+    """Render the evidence files of the spec into its evidence folder."""
+    evidence_dir = spec.resolve(spec.evidence.dir)
+    render_evidence(record, spec.evidence.files, evidence_dir, template_dirs=template_dirs(spec.root))
+    return evidence_dir
+
+
+def check_folder(folder: Path) -> None:
+    """Raises VerificationFailed (exit 5) where a rendered evidence folder does not verify."""
+    verification = verify(folder)
+    if not verification.ok:
+        raise verification_failed(folder, verification)
+
+
+def check_rows(verification: Verification) -> tuple[Mapping[str, Any], ...]:
+    """The checks as plain rows."""
+    return tuple(
+        {"id": check.id, "title": check.title, "status": check.status, "detail": check.detail}
+        for check in verification.checks
+    )
+
+
+def verification_failed(path: Path, verification: Verification) -> VerificationFailed:
+    """One exception for all failed checks."""
+    return VerificationFailed.of(  # type: ignore[return-value]
+        Diagnostic(check.id, f"{check.title}: {check.detail}", hint=f"in {path.name}") for check in verification.failed
+    )
+
+
+def evidence_identity(spec: Spec, record: RunRecord) -> str:
+    """Changes whenever rendering, packaging or verifying again could give another result."""
+    templates = {
+        str(index): digest_tree(folder) if folder.is_dir() else {}
+        for index, folder in enumerate(template_dirs(spec.root))
+    }
+    targets = [spec.evidence.dir, list(spec.evidence.files), spec.package.dir, spec.package.name]
+    return digest_json({"record": record_dump(record), "templates": templates, "targets": targets})
+
+
+def _stands_again(journal: Journal) -> None:
+    """After an attempt that failed or was stopped, the journal's last word is that the evidence is verified still."""
+    verified = journal.last("verified")
+    if verified is not None and journal.events[-1] is not verified:
+        journal.append("verified", **{key: verified[key] for key in verified.keys() - {"seq", "time", "event"}})
+
+
+def _already_done(spec: Spec, journal: Journal, identity: str) -> Finish | None:
+    rendered = journal.last("evidence_rendered")
+    verified = journal.last("verified")
+    if rendered is None or verified is None or not rendered["identity"] == verified["identity"] == identity:
+        return None
+    evidence_dir = spec.resolve(spec.evidence.dir)
+    archive = spec.root / verified["package"]
+    if not evidence_dir.is_dir() or digest_tree(evidence_dir) != rendered["files"]:
+        return None
+    if not archive.is_file() or digest_file(archive) != verified["sha256"]:
+        return None
+    return Finish(evidence_dir, archive, verified["trust_level"], tuple(verified["checks"]), fresh=False)

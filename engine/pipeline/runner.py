@@ -1,0 +1,315 @@
+"""Plan + handlers -> run record, and the one function that does the whole job.
+
+:func:`execute` is what ``runspec run`` is: lock, run the steps, make the record, render the evidence, package,
+verify. Each of them is found done and left alone when the run before did it: a run with nothing to do writes
+nothing, not even to the journal.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from engine.artifacts.journal import Journal, RunRecord, journal_path, now
+from engine.artifacts.store import Artifact, Store, explain_os_error
+from engine.errors import Interrupted, RunFailed, RunspecError
+from engine.pipeline.finish import Finish, check_targets, check_templates_of, finish_run
+from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step, relative, sources
+from engine.pipeline.provenance import environment
+from engine.pipeline.record import make_record
+from engine.runspec.model import Spec
+from engine.steps import Handler, StepContext
+
+SAME_WISH_SECONDS = 1.0
+
+
+class Console(Protocol):
+    """Who shows the run to a person. See engine.display.plain for the two of them."""
+
+    def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
+        """A step begins."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Something live: a train step, a generated batch."""
+
+    def note(self, text: str) -> None:
+        """One line worth reading."""
+
+    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, Any]) -> None:
+        """A step is done and published."""
+
+    def step_skipped(self, step_id: str, reason: str) -> None:
+        """A step needs no running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did. ``finish`` is None where the command asked for a part of the steps only."""
+
+    ran: tuple[str, ...]
+    skipped: tuple[str, ...]
+    record: RunRecord | None
+    finish: Finish | None
+
+
+class Stop:
+    """Set by the first Ctrl-C, SIGTERM or SIGHUP; a later one raises KeyboardInterrupt at once.
+
+    Who stops a process may say it twice: ``timeout`` signals its child and then the child's group. Within
+    SAME_WISH_SECONDS that is one wish, and the checkpoint is saved.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._asked, self._note, self._since = threading.Event(), note, 0.0
+
+    def __call__(self) -> bool:
+        """True once somebody asked."""
+        return self._asked.is_set()
+
+    def ask(self, *_: object) -> None:
+        """The signal handler."""
+        if self._asked.is_set():
+            if time.monotonic() - self._since < SAME_WISH_SECONDS:
+                return
+            raise KeyboardInterrupt
+        self._since = time.monotonic()
+        self._asked.set()
+        self._note("stopping: the step saves what it has (once more to stop at once)")
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Those that ask to stop. A terminal that closes asks nothing of a run that was begun with ``nohup``."""
+    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *(() if is_nohup else (signal.SIGHUP,)))
+
+
+@contextmanager
+def stop_on_signals(note: Callable[[str], None]) -> Iterator[Stop]:
+    """Listen to SIGINT, SIGTERM and SIGHUP while a run goes on (in the main thread; elsewhere only a flag)."""
+    stop = Stop(note)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.ask) for number in stop_signals()}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def execute(
+    spec: Spec,
+    handlers: Mapping[str, Handler],
+    *,
+    console: Console,
+    command: str,
+    selection: Selection | None = None,
+) -> Outcome:
+    """Run what needs running, then evidence, package, verification. Raises RunspecError."""
+    selection = selection or Selection()
+    store = Store(spec.root)
+    with store.lock(f"run-{spec.run_version}"), stop_on_signals(console.note) as stop:
+        journal = Journal(journal_path(store.root, spec.run_version))
+        run = _Run(spec, handlers, store, journal, console, command, selection, stop)
+        if not selection.partial:
+            check_targets(spec)
+        run.run_steps()
+        if selection.partial:
+            return Outcome(tuple(run.ran), tuple(run.skipped), None, None)
+        record = make_record(spec, run.made, journal)
+        finish = finish_run(spec, record, journal, console.note)
+    return Outcome(tuple(run.ran), tuple(run.skipped), record, finish)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one ``execute``: which artifacts there are by now."""
+
+    spec: Spec
+    handlers: Mapping[str, Handler]
+    store: Store
+    journal: Journal
+    console: Console
+    command: str
+    selection: Selection
+    stop: Stop
+    made: dict[str, Artifact] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    session: str | None = None
+
+    def run_steps(self) -> None:
+        """Every step in order: skipped, or run and published."""
+        plan = make_plan(self.spec, self.handlers, self.store, self.selection)
+        self._refuse_impossible(plan)
+        if not self.selection.partial and any(entry.action == "run" for entry in plan.steps):
+            check_templates_of(self.spec)
+        total = len(self.spec.steps)
+        for index, step in enumerate(self.spec.steps, start=1):
+            planned = plan_step(self.spec, step, self.handlers, self.store, self.made, self.selection)
+            if planned.action == "skip":
+                self._skip(planned)
+                continue
+            if self.stop():
+                raise self._interrupted("between two steps")
+            self._start_session()
+            self.console.step_started(planned, index, total)
+            self.made[step.id] = self._attempt(planned)
+            self.ran.append(step.id)
+
+    def _refuse_impossible(self, plan: Plan) -> None:
+        """R108: ``--only`` and ``--from`` need what the steps before them have made."""
+        asked = {entry.step.id for entry in plan.steps if self.selection.covers(self.spec, entry.step.id)}
+        have = {entry.step.id for entry in plan.steps if entry.artifact is not None}
+        for entry in plan.steps:
+            if entry.step.id not in asked:
+                continue
+            for source in sources(self.spec, entry.step, self.handlers).values():
+                if source.id not in asked | have:
+                    raise RunFailed(
+                        "R108",
+                        f'step "{entry.step.id}" needs "{source.id}", which has not been made yet',
+                        hint=f"run the whole spec, or begin with --from {source.id}",
+                    )
+
+    def _skip(self, planned: PlannedStep) -> None:
+        if planned.artifact is not None:
+            self.made[planned.step.id] = planned.artifact
+            last = self.journal.last("step_finished", id=planned.step.id)
+            if last is None or last["fingerprint"] != planned.fingerprint:
+                self._start_session()  # made under another spec or run_version: the journal says from where
+                self._journal_finished("step_reused", planned, planned.artifact)
+        self.skipped.append(planned.step.id)
+        self.console.step_skipped(planned.step.id, planned.reason)
+
+    def _start_session(self) -> None:
+        """The first thing a run writes; a run with nothing to do never gets here."""
+        if self.session is not None:
+            return
+        self.session = uuid.uuid4().hex
+        libraries = {name for handler in self.handlers.values() for name in handler.environment()}
+        generated = (self.spec.evidence.dir, self.spec.package.dir)
+        self.journal.append(
+            "run_started",
+            session=self.session,
+            command=self.command,
+            spec_digest=self.spec.digest,
+            overrides={override.path: override.value for override in self.spec.overrides},
+            environment=environment(self.spec.root, libraries, generated),
+        )
+
+    def _attempt(self, planned: PlannedStep) -> Artifact:
+        """One step from staging to publication; whatever goes wrong is journaled and explained."""
+        step = planned.step
+        assert planned.fingerprint is not None  # make_plan ran everything before it
+        self._check_inputs(planned)
+        self.journal.append(
+            "step_started", session=self.session, id=step.id, uses=step.uses, fingerprint=planned.fingerprint
+        )
+        started = time.monotonic()
+        try:
+            with self.store.lock(f"step-{planned.work_key[:16]}"):
+                artifact = self._make(planned)
+        except (RunspecError, KeyboardInterrupt) as error:
+            raise self._failed(planned, error) from error
+        self._journal_finished("step_finished", planned, artifact)
+        self.console.step_finished(step.id, time.monotonic() - started, artifact.facts)
+        return artifact
+
+    def _make(self, planned: PlannedStep) -> Artifact:
+        step, handler = planned.step, planned.handler
+        staging = self.store.stage(planned.work_key)
+        started_at = now()
+        ctx = StepContext(
+            spec=self.spec,
+            step=step,
+            inputs=self._inputs(planned),
+            ahead=self._ahead(planned),
+            out=staging.out,
+            work=staging.work,
+            cache=self.store.cache,
+            emit=self.console.event,
+            note=self.console.note,
+            stopping=self.stop,
+        )
+        try:
+            result = handler.run(ctx)
+        except OSError as error:
+            raise explain_os_error(error, staging.root) from error
+        missing = [name for name in handler.files if not (staging.out / name).is_file()]
+        if missing:
+            raise RunFailed(
+                "R109",
+                f'step "{step.id}" ({step.uses}) did not write {", ".join(missing)}',
+                hint=f"a fault of the handler of {step.uses}",
+            )
+        mark = {
+            "type": handler.makes,
+            "kind": handler.kind,
+            "fingerprint": planned.fingerprint,
+            "facts": dict(result.facts),
+            "ingredients": dict(planned.ingredients),
+            "started_at": started_at,
+            "finished_at": now(),
+        }
+        return self.store.publish(staging, mark, handler.measured)
+
+    def _inputs(self, planned: PlannedStep) -> dict[str, Artifact]:
+        wanted = sources(self.spec, planned.step, self.handlers)
+        return {type_: self.made[source.id] for type_, source in wanted.items()}
+
+    def _ahead(self, planned: PlannedStep) -> Mapping[str, Mapping[str, Any]]:
+        ahead: Mapping[str, Mapping[str, Any]] = planned.ingredients["ahead"]
+        return ahead
+
+    def _check_inputs(self, planned: PlannedStep) -> None:
+        """R105: what a step is about to read must still be what was published."""
+        for artifact in self._inputs(planned).values():
+            damaged = self.store.damage(artifact)
+            if damaged:
+                maker = next(name for name, made in self.made.items() if made is artifact)
+                raise RunFailed(
+                    "R105",
+                    f'the {artifact.type} made by step "{maker}" has been changed on disk: {", ".join(damaged)}',
+                    hint=f"make it again: runspec run {relative(self.spec.path, self.spec.root)} --force {maker}",
+                )
+
+    def _failed(self, planned: PlannedStep, error: BaseException) -> RunspecError:
+        step_id = planned.step.id
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            self.journal.append("run_interrupted", session=self.session, id=step_id)
+            return self._interrupted(f'in step "{step_id}"', error)
+        assert isinstance(error, RunspecError)
+        self.journal.append(
+            "step_failed", session=self.session, id=step_id, diagnostics=[row.as_json() for row in error.diagnostics]
+        )
+        return error
+
+    def _interrupted(self, place: str, error: BaseException | None = None) -> Interrupted:
+        said = f": {error.args[0]}" if isinstance(error, Interrupted) else ""
+        return Interrupted("R110", f"stopped {place}{said}", hint=f"nothing is lost; go on with: {self.command}")
+
+    def _journal_finished(self, event: str, planned: PlannedStep, artifact: Artifact) -> None:
+        self.journal.append(
+            event,
+            session=self.session,
+            id=planned.step.id,
+            uses=planned.step.uses,
+            fingerprint=artifact.fingerprint,
+            type=artifact.type,
+            digest=artifact.digest,
+            path=_inside(artifact.path, self.spec.root),
+            ingredients=dict(planned.ingredients),
+        )
+
+
+def _inside(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,0 +1,73 @@
+"""The sections of a spec that a step reads, as digests: ``model``, ``dataset``, ``eval_set``, ``device``.
+
+A section that names a file counts with the file's content, so that an edited eval set is noticed and a touched
+one is not. Digests of big files are remembered by (size, time of change, inode) in the project's cache.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from engine.artifacts.store import Store
+from engine.canonical import digest_file, digest_json, write_atomic
+from engine.data import BUILDERS
+from engine.errors import InputInvalid
+from engine.runspec.model import Spec
+
+REMEMBER_FROM_BYTES = 8 << 20
+
+
+def section_digest(spec: Spec, section: str, store: Store) -> Any:
+    """A JSON value that changes whenever what the section stands for changes."""
+    if section == "model":
+        config = dict(spec.model.config) if spec.model.config is not None else None
+        model = {**asdict(replace(spec.model, config=None)), "config": config}
+        content = path_digest(spec.resolve(spec.model.path), store) if spec.model.path else None
+        return {"declared": model, "content": content}
+    if section == "dataset":
+        own_file = spec.dataset.path if spec.dataset.hub is None else None
+        content = path_digest(spec.resolve(own_file), store) if own_file else None
+        maker = BUILDERS.get(spec.dataset.name or "")
+        builder = maker.version if maker else None
+        return {
+            "declared": {**asdict(replace(spec.dataset, fields={})), "fields": dict(spec.dataset.fields)},
+            "content": content,
+            "builder": builder,
+        }
+    if section == "eval_set":
+        return path_digest(spec.resolve(spec.eval_set), store)
+    if section == "device":
+        return spec.device
+    raise ValueError(f"a handler reads an unknown section of the spec: {section}")
+
+
+def path_digest(path: Path, store: Store) -> str:
+    """SHA-256 of a file, or of a folder's names and contents. Raises InputInvalid (R107) if absent."""
+    try:
+        if path.is_dir():
+            files = sorted(child for child in path.rglob("*") if child.is_file())
+            return digest_json({child.relative_to(path).as_posix(): _file(child, store) for child in files})
+        return _file(path, store)
+    except OSError as error:
+        raise InputInvalid(
+            "R107", f"cannot read {path}: {error.strerror or error}", hint="the run-spec names this path"
+        ) from error
+
+
+def _file(path: Path, store: Store) -> str:
+    facts = path.stat()
+    if facts.st_size < REMEMBER_FROM_BYTES:
+        return digest_file(path)
+    memory_path = store.cache / "digests.json"
+    try:
+        memory = json.loads(memory_path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        memory = {}
+    key = f"{path}|{facts.st_size}|{facts.st_mtime_ns}|{facts.st_ino}"
+    if key not in memory:
+        memory[key] = digest_file(path)
+        write_atomic(memory_path, json.dumps(memory))
+    return str(memory[key])

@@ -1,0 +1,121 @@
+"""YAML text -> :class:`Spec`: the one door.
+
+    spec = load_spec(Path("runspecs/quickstart.yaml"), ["train.num_train_steps=50"], kinds=handlers())
+
+What goes in: a run-spec's path, overrides from the command line, and the kinds of steps there are. What comes out:
+one immutable value with every default filled in; or everything that is wrong, in one go, each finding with its
+place, the person's own line, a stable code and a fix. No framework is imported, and jsonschema only for
+plug-ins whose schema needs it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import Diagnostic, InputInvalid
+from engine.runspec.build import make_spec
+from engine.runspec.document import parse_mapping
+from engine.runspec.findings import Case, Findings
+from engine.runspec.kinds import Kind, Kinds, schema_document
+from engine.runspec.model import Override, Spec
+from engine.runspec.nodes import Mapping
+from engine.runspec.overrides import apply_overrides
+from engine.runspec.rules import check_rules
+from engine.runspec.schema import check_tree
+from engine.runspec.sections import check_dataset, check_modeline, check_paths
+from engine.runspec.source import read_source
+from engine.runspec.wiring import check_steps
+
+__all__ = ["Kind", "Kinds", "Spec", "check_spec", "find_root", "load_spec", "schema_document"]
+
+MARKERS = (".runspec", ".git", "pyproject.toml")
+
+
+def load_spec(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    kinds: Kinds,
+    builders: Collection[str] | None = None,
+    metrics: Collection[str] | None = None,
+) -> Spec:
+    """Read, check and complete a run-spec. Raises InputInvalid with every error in it.
+
+    ``builders`` and ``metrics`` are the names that exist; None lets any name pass.
+    """
+    read = _examine(path, overrides, kinds, builders, metrics)
+    errors = [finding for finding in read.findings if finding.severity == "error"]
+    if errors or read.case is None or read.written is None:
+        raise InputInvalid.of(errors)
+    return make_spec(
+        path=read.case.spec_path, root=read.case.root, text=read.text, written=read.written, tree=read.case.tree,
+        overrides=read.overrides, kinds=kinds,
+    )  # fmt: skip
+
+
+def check_spec(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    kinds: Kinds,
+    builders: Collection[str] | None = None,
+    metrics: Collection[str] | None = None,
+) -> list[Diagnostic]:
+    """Every finding in the order of the file, warnings included; [] for a good spec. Never raises for bad input."""
+    return _examine(path, overrides, kinds, builders, metrics).findings
+
+
+def find_root(spec_path: Path) -> Path:
+    """The project that a spec (or a folder) belongs to: the nearest folder with .runspec, .git or pyproject.toml.
+
+    Where there is none: the spec's own folder, or the one above a folder called ``runspecs``.
+    """
+    start = _absolute(spec_path)
+    folder = start if start.is_dir() else start.parent
+    for candidate in (folder, *folder.parents):
+        if any((candidate / marker).exists() for marker in MARKERS):
+            return candidate
+    return folder.parent if folder.name == "runspecs" else folder
+
+
+def _absolute(path: Path) -> Path:
+    """Absolute, ``..`` taken out, links left as they are: a linked spec belongs where it is linked."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute() keeps "..", Path.resolve() follows links
+
+
+@dataclass
+class _Read:
+    """What became of one spec."""
+
+    text: str
+    written: Mapping | None
+    case: Case | None
+    overrides: list[Override]
+    findings: list[Diagnostic]
+
+
+def _examine(
+    path: Path,
+    overrides: Sequence[str],
+    kinds: Kinds,
+    builders: Collection[str] | None,
+    metrics: Collection[str] | None,
+) -> _Read:
+    text, source, written = "", None, None
+    try:
+        text, source = read_source(path)
+        written = parse_mapping(text, source)
+    except InputInvalid as error:
+        return _Read(text, None, None, [], list(error.diagnostics))
+    tree, applied, refused = apply_overrides(written, overrides, kinds)
+    case = Case(tree, kinds, find_root(path), _absolute(path), Findings(tree), builders, metrics)
+    check_tree(case)
+    check_steps(case)
+    check_dataset(case)
+    check_rules(case)
+    check_paths(case)
+    check_modeline(case, text)
+    return _Read(text, written, case, applied, case.findings.sorted() + refused)

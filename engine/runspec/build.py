@@ -1,0 +1,113 @@
+"""A checked tree -> :class:`Spec`: defaults filled in, numbers in the form the schema names.
+
+>>> fill({"properties": {"rate": {"type": "number", "default": 1.0}, "seed": {"type": "integer"}}}, {"seed": 4.0})
+{'rate': 1.0, 'seed': 4}
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import digest_text
+from engine.runspec.kinds import Kinds, Schema, base_schema, properties
+from engine.runspec.model import DatasetSpec, EvidenceSpec, LaunchSpec, ModelSpec, Override, PackageSpec, Spec, StepSpec
+from engine.runspec.nodes import Mapping, at, plain
+
+
+def fill(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
+    """The values in the schema's order with every default filled in; nothing is shared with either argument.
+
+    ``learning_rate: 1`` becomes 1.0 and ``num_train_steps: 1e3`` becomes 1000, so that equal specs are equal bytes.
+    """
+    filled: dict[str, Any] = {}
+    for key, entry in properties(schema).items():
+        if key in values:
+            filled[key] = _typed(entry, values[key])
+        elif "default" in entry:
+            filled[key] = _typed(entry, copy.deepcopy(entry["default"]))
+    return {**filled, **{key: copy.deepcopy(value) for key, value in values.items() if key not in filled}}
+
+
+def _typed(schema: Schema, value: Any) -> Any:
+    types = schema.get("type", [])
+    if isinstance(value, dict):
+        return fill(schema, value)
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [_typed(items, one) if isinstance(items, dict) else copy.deepcopy(one) for one in value]
+    if isinstance(value, float) and "integer" in types and "number" not in types and value.is_integer():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and "number" in types and "integer" not in types:
+        return float(value)
+    return value
+
+
+SCHEDULERS = ("slurm", "skypilot", "jobset")  # each has a mapping of its name in the launch section
+
+
+def make_spec(
+    *, path: Path, root: Path, text: str, written: Mapping, tree: Mapping, overrides: list[Override], kinds: Kinds
+) -> Spec:
+    """``written`` is the file's tree, ``tree`` the same after the overrides; both have passed every check."""
+    data = fill(base_schema(), plain(tree))
+    run_version = data["run_version"]
+    return Spec(
+        version=data["version"],
+        run_version=run_version,
+        notes=data["notes"],
+        device=data["device"],
+        allocator=data.get("allocator"),
+        model=_model(plain(tree)["model"], data["model"]),
+        dataset=_dataset(data["dataset"]),
+        eval_set=data["eval_set"],
+        steps=tuple(_step(index, written, tree, kinds) for index in range(len(data["steps"]))),
+        evidence=EvidenceSpec(
+            data["evidence"].get("dir", f"submission_runs/{run_version}"), tuple(data["evidence"]["files"])
+        ),
+        package=PackageSpec(data["package"].get("name", run_version), data["package"]["dir"]),
+        path=path,
+        root=root,
+        text=text,
+        digest=digest_text(text),
+        overrides=tuple(overrides),
+        launch=_launch(data["launch"]) if "launch" in data else None,
+    )
+
+
+def _model(written: dict[str, Any], filled: dict[str, Any]) -> ModelSpec:
+    """Defaults that belong to another ``init`` stay out (a random model has no revision)."""
+    known = {key: value for key, value in filled.items() if key in written or key in ("id", "init")}
+    return ModelSpec(**known)
+
+
+def _dataset(value: str | dict[str, Any]) -> DatasetSpec:
+    if isinstance(value, str):
+        return DatasetSpec(name=value)
+    keys = value if "hub" in value else {key: one for key, one in value.items() if key not in ("revision", "split")}
+    return DatasetSpec(**keys)
+
+
+def _launch(data: dict[str, Any]) -> LaunchSpec:
+    """The section: the keys that all schedulers have, and those of each."""
+    lists = ("setup", "environment", "secrets")
+    kept: dict[str, Any] = {
+        key: tuple(value) if key in lists else value for key, value in data.items() if key not in SCHEDULERS
+    }
+    return LaunchSpec(**kept, own={name: data[name] for name in SCHEDULERS})
+
+
+def _step(index: int, written: Mapping, tree: Mapping, kinds: Kinds) -> StepSpec:
+    node, before = at(tree, ["steps", index]), at(written, ["steps", index, "with"])
+    assert isinstance(node, Mapping)
+    value = plain(node)
+    needs = value.get("needs")
+    return StepSpec(
+        id=value["id"],
+        uses=value["uses"],
+        args=fill(kinds[value["uses"]].schema, value.get("with", {})),
+        declared=plain(before) if before is not None else {},
+        needs=tuple(needs) if needs is not None else None,
+        where=node.place.where(f"steps.{value['id']}"),
+    )

@@ -1,0 +1,166 @@
+"""The dataset, and every path: inside the project, and there where something is read (S301 to S305, S316, S313).
+
+All paths are relative to the project folder and stay in it, links included: what a run reads and writes can then be
+handed to a stranger. ``model.path`` alone may be a link that leads out, since weights seldom lie in a project.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from pathlib import PurePosixPath
+
+from engine.errors import did_you_mean
+from engine.runspec.findings import Case
+from engine.runspec.model_folder import advice, missing_parts
+from engine.runspec.nodes import Mapping, Path, Scalar, text_of
+
+MODELINE = "yaml-language-server: $schema="
+FIELDS = {
+    "trace": ("prompt", "steps", "final_answer"),
+    "prompt_completion": ("prompt", "completion"),
+    "chat": ("messages", "role", "content"),
+}
+# (where, what it must be): a file or folder that is read, or a folder that is written
+_PATHS: tuple[tuple[Path, str], ...] = (
+    (("model", "path"), "folder"), (("dataset", "path"), "file"), (("eval_set",), "file"),
+    (("evidence", "dir"), "output"), (("package", "dir"), "output"),
+)  # fmt: skip
+_OURS = (".git", ".runspec", "engine", "schemas", "templates")
+
+
+def check_dataset(case: Case) -> None:
+    """A mapping names a file or a repository, and its keys belong to what it names."""
+    dataset = case.tree.get("dataset")
+    if not isinstance(dataset, Mapping):
+        return
+    if "path" not in dataset.entries and "hub" not in dataset.entries:
+        hint = "write `dataset: NAME` for one that is built, or {path: rows.jsonl}, or {hub: owner/name}"
+        message = "the dataset names neither a path nor a hub repository"
+        case.findings.error("S305", message, ("dataset", "path"), case.key_place("dataset"), hint)
+    for key in ("revision", "split"):
+        if key in dataset.entries and "hub" not in dataset.entries:
+            message = f"{key} has a meaning with hub only"
+            hint = "remove it, or name the repository: hub: owner/name"
+            case.findings.error("S305", message, ("dataset", key), case.key_place("dataset", key), hint)
+    format_ = text_of(dataset.get("format")) or "trace"
+    fields, known = dataset.get("fields"), FIELDS.get(format_)
+    for key, entry in fields.entries.items() if isinstance(fields, Mapping) and known else ():
+        if known and key not in known:
+            near = did_you_mean(key, known)
+            hint = (f'did you mean "{near}"?\n' if near else "") + f"fields: {', '.join(known)}"
+            message = f'rows of format {format_} have no field "{key}"'
+            case.findings.error("S305", message, ("dataset", "fields", key), entry.key, hint)
+
+
+def check_paths(case: Case) -> None:
+    """Every path of the spec."""
+    for path, role in _PATHS:
+        node, text = case.at(*path), case.good_text(*path)
+        if text is None or not isinstance(node, Scalar):
+            continue
+        remote = path == ("dataset", "path") and case.at("dataset", "hub") is not None
+        needed = "inside the repository" if remote else role
+        for code, message, hint in _path_findings(".".join(map(str, path)), text, needed, case):
+            case.findings.error(code, message, path, node.place, hint)
+            break
+    _check_outputs(case)
+
+
+_Found = tuple[str, str, str]
+
+
+def _path_findings(name: str, text: str, role: str, case: Case) -> Iterator[_Found]:
+    yield from _written_wrong(name, text, case)
+    if role == "inside the repository":
+        return
+    root = case.root.resolve()
+    try:
+        lexical = FilePath(os.path.normpath(root / text))
+        target = (root / text).resolve()
+        if not lexical.is_relative_to(root):
+            yield "S301", f"{name} leads out of the project", f"copy it into {root.name}/ and name it from there"
+        elif not target.is_relative_to(root) and name != "model.path":
+            yield "S301", f"{name} leads out of the project through a link", f"copy it into {root.name}/"
+        elif role == "output":
+            yield from _output(name, target, root)
+        else:
+            yield from _read(name, text, target, role, root)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a loop of links
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        yield "S303", f"{name} cannot be looked up: {reason}", "check the path"
+
+
+def _written_wrong(name: str, text: str, case: Case) -> Iterator[_Found]:
+    if "://" in text:
+        yield "S302", f"{name} is an address, not a path", "download it into the project and name the file"
+    elif text.startswith(("~", "/")) or text[1:3] in (":\\", ":/"):
+        link = ", or link it: ln -s PATH models/NAME" if name == "model.path" else ""
+        hint = f"write it relative to the project folder {case.root.name}/, so that others can run this{link}"
+        yield "S302", f"{name} is an absolute path", hint
+    elif "\\" in text:
+        yield "S302", f"{name} has backslashes", f"write {text.replace(chr(92), '/')}, which works everywhere"
+
+
+def _output(name: str, target: FilePath, root: FilePath) -> Iterator[_Found]:
+    if target == root:
+        yield "S304", f"{name} is the project folder itself", "name a folder inside it"
+    elif target.relative_to(root).parts[0] in _OURS:
+        yield "S304", f"{name} lies in {target.relative_to(root).parts[0]}/", "name a folder of its own"
+    elif any(place.is_file() for place in (target, *target.parents)):
+        yield "S303", f"{name} is a file, not a folder", "name a folder"
+
+
+def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> Iterator[_Found]:
+    if target.is_dir() and role == "file":
+        files = sorted(entry.name for entry in target.iterdir() if entry.suffix == ".jsonl")
+        named = f", say {PurePosixPath(text) / files[0]}" if files else ""
+        yield "S303", f"{name} is a folder, not a file", f"name the JSONL file in it{named}"
+    elif target.is_file() and role == "folder":
+        yield "S303", f"{name} is a file, not a folder", "name the folder that holds config.json and the weights"
+    elif not target.exists():
+        around = [entry.name for entry in target.parent.iterdir()] if target.parent.is_dir() else []
+        near = did_you_mean(target.name, around)
+        hint = f'did you mean "{PurePosixPath(text).with_name(near)}"?' if near else ""
+        yield "S303", f"{name}: there is no such {role}", hint or f"paths start at the project folder, {root.name}/"
+    elif name == "model.path" and (lacking := missing_parts(target)):
+        yield "S319", f"{name} names no whole model: there is no {', no '.join(lacking)}", advice(target)
+
+
+def _check_outputs(case: Case) -> None:
+    """Neither output folder may hold what the run reads, nor the evidence the zip made of it."""
+    folders = {key: _target(case, key, "dir") for key in ("evidence", "package")}
+    inputs = [case.spec_path, *filter(None, (_target(case, "eval_set"), _target(case, "dataset", "path")))]
+    for key, folder in folders.items():
+        node = case.at(key, "dir")
+        inside = next((path for path in inputs if folder and path.is_relative_to(folder)), None)
+        if inside is not None and node is not None:
+            message = f"{key}.dir holds {inside.name}, which the run reads"
+            case.findings.error("S316", message, (key, "dir"), node.place, "name a folder of its own")
+    evidence, package, node = folders["evidence"], folders["package"], case.at("package", "dir")
+    if evidence and package and node is not None and package.is_relative_to(evidence):
+        message = "package.dir lies in evidence.dir: the zip would become part of what it packs"
+        case.findings.error("S316", message, ("package", "dir"), node.place, "name a folder beside it")
+
+
+def _target(case: Case, *path: str) -> FilePath | None:
+    text = case.good_text(*path)
+    return FilePath(os.path.normpath(case.root.resolve() / text)) if text else None
+
+
+def check_modeline(case: Case, text: str) -> None:
+    """A warning where editors are not told the schema."""
+    for line in text.split("\n"):
+        if line.strip() and not line.lstrip().startswith("#"):
+            break
+        if MODELINE in line:
+            return
+    folder = case.spec_path.parent
+    try:
+        schema = PurePosixPath(os.path.relpath(case.root.resolve() / "schemas" / "runspec.schema.json", folder))
+    except ValueError:  # another drive
+        schema = PurePosixPath("../schemas/runspec.schema.json")
+    hint = f"add as the first line: # {MODELINE}{schema}"
+    message = "editors are not told the schema of this file, and cannot complete or check it"
+    case.findings.warn("S313", message, (), case.key_place(), hint)

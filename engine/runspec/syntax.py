@@ -1,0 +1,163 @@
+"""What the YAML parser complains about, said for people (codes Y010 to Y018).
+
+The parser names grammar ("expected <block end>, but found '<scalar>'"); a person needs the habit that went
+wrong: a tab, a bracket never closed, a colon inside unquoted text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import InputInvalid, Where
+from engine.runspec.nodes import Place, Source
+
+_Finding = tuple[str, str, str]  # code, message, hint
+
+
+def syntax_error(error: BaseException, source: Source) -> InputInvalid:
+    """One InputInvalid for the parser's exception, at the place that needs the edit."""
+    problem = str(getattr(error, "problem", None) or error)
+    context = str(getattr(error, "context", None) or "")
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    opening = getattr(error, "context_mark", None)
+    if mark is None:
+        where = Where(source.name)
+        return InputInvalid("Y010", f"this is not YAML: {_first_line(problem)}", where=where)
+    place = _at(mark, source)
+    tab = _tab(place, source)
+    if tab is not None:
+        where, hint = tab.where(), "replace each tab by two spaces (YAML does not allow tabs here)"
+        return InputInvalid("Y011", "a tab is used for indentation", where=where, hint=hint)
+    for pattern, write in _WRITERS:
+        found = re.search(pattern, f"{context} | {problem}")
+        if found:
+            (code, message, hint), place = write(_Stop(found, place, opening and _at(opening, source)))
+            return InputInvalid(code, message, where=place.where(), hint=hint or None)
+    return InputInvalid("Y010", f"this is not YAML: {_first_line(problem)}", where=place.where())
+
+
+def _first_line(problem: str) -> str:
+    return problem.strip().split("\n", 1)[0][:120] or "it cannot be read"
+
+
+def _at(mark: Any, source: Source) -> Place:
+    """The parser's mark, moved back to the last line that has something where it lies at the end of the file."""
+    line, column = mark.line + source.first, mark.column + 1
+    text = source.line(line)
+    while line > source.first and (text is None or not text.strip()):
+        line -= 1
+        text = source.line(line)
+        column = len((text or "").rstrip()) + 1
+    return Place(source, line, max(1, min(column, len(text or "") + 1)))
+
+
+def _tab(place: Place, source: Source) -> Place | None:
+    """Where the tab stands, if the line at fault (or the one before it) is indented with one."""
+    for line in (place.line, place.line - 1):
+        text = source.line(line) or ""
+        indent = text[: len(text) - len(text.lstrip())]
+        if "\t" in indent:
+            return Place(source, line, indent.index("\t") + 1, indent.count("\t"))
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """Where the parser stopped, where what it was reading began, and its words."""
+
+    found: re.Match[str]
+    place: Place
+    opening: Place | None
+
+    def line(self, place: Place) -> str:
+        """The person's line at a place."""
+        return place.source.line(place.line) or ""
+
+    def rest_of_line(self, place: Place) -> Place:
+        """From a place to the end of its line."""
+        return Place(place.source, place.line, place.column, max(1, len(self.line(place).rstrip()) - place.column + 1))
+
+
+_Writer = Callable[[_Stop], tuple[_Finding, Place]]
+
+
+def _quote_open(stop: _Stop) -> tuple[_Finding, Place]:
+    return ("Y013", "this quotation mark is never closed", "close it with the same mark"), stop.opening or stop.place
+
+
+def _bracket_open(stop: _Stop) -> tuple[_Finding, Place]:
+    start = stop.opening or stop.place
+    text = stop.line(start)
+    bracket = text[start.column - 1 : start.column]
+    closing = {"[": "]", "{": "}"}.get(bracket, "]" if "sequence" in stop.found.group(0) else "}")
+    finding = ("Y012", f'"{bracket or "["}" is opened here and not closed by "{closing}"',
+               f'add "{closing}", or a comma between two entries')  # fmt: skip
+    return finding, start
+
+
+def _colon(stop: _Stop) -> tuple[_Finding, Place]:
+    before = stop.line(stop.place)[: stop.place.column - 1]
+    if ": " not in before:
+        message = "this key is indented below something that has a value already"
+        start = len(before) - len(before.lstrip()) + 1
+        wide = Place(stop.place.source, stop.place.line, start, max(1, stop.place.column - start))
+        return ("Y016", message, "give it the same number of spaces as the keys beside it"), wide
+    message = 'a second ": " in one line'
+    return ("Y014", message, 'put text that has a colon in quotes: notes: "first: second"'), stop.place
+
+
+def _no_colon(stop: _Stop) -> tuple[_Finding, Place]:
+    start = stop.opening or stop.place
+    wide = stop.rest_of_line(start)
+    return ("Y015", 'this line is not "key: value"', 'a colon and a space follow the key, as in "seed: 42"'), wide
+
+
+def _indentation(stop: _Stop) -> tuple[_Finding, Place]:
+    text = stop.line(stop.place)
+    wide = stop.rest_of_line(stop.place)
+    before = text[: stop.place.column - 1].rstrip()
+    if before.endswith(("'", '"')):
+        hint = f"a {before[-1]} inside the text is doubled ({before[-1] * 2}), or use the other quotation mark"
+        return ("Y013", "text goes on after the closing quotation mark", hint), wide
+    if before and text[stop.place.column - 1 : stop.place.column] in ("]", "}"):
+        return ("Y012", "this bracket closes nothing", "remove it"), stop.place
+    if before:
+        return ("Y015", "a list or a mapping cannot begin here", "put it on the next line, with two more spaces"), wide
+    began = f" The block it seems to continue begins in line {stop.opening.line}." if stop.opening else ""
+    return ("Y016", "this line does not line up with the block above it",
+            f"give all keys of one block the same number of spaces.{began}"), wide  # fmt: skip
+
+
+def _reserved(stop: _Stop) -> tuple[_Finding, Place]:
+    character = stop.found["character"].replace("\\t", "\t")
+    return ("Y017", f"unquoted text cannot begin with {character}", "put the text in quotes"), stop.place
+
+
+def _escape(stop: _Stop) -> tuple[_Finding, Place]:
+    hint = "inside \"double quotes\" a backslash begins an escape; use 'single quotes'"
+    return ("Y018", "this is not an escape that YAML knows", hint), stop.place
+
+
+def _anchor(stop: _Stop) -> tuple[_Finding, Place]:
+    return ("Y017", "& and * begin an anchor or an alias, and no name follows", "put the text in quotes"), stop.place
+
+
+def _closing(stop: _Stop) -> tuple[_Finding, Place]:
+    return ("Y012", f"{stop.found['character']} closes nothing", "remove it, or put the text in quotes"), stop.place
+
+
+_WRITERS: tuple[tuple[str, _Writer], ...] = (
+    (r"while scanning a (double-)?quoted scalar .*unexpected (end of stream|document separator)", _quote_open),
+    (r"unknown escape character|expected escape sequence", _escape),
+    (r"flow (sequence|mapping) .*(expected|did not find)", _bracket_open),
+    (r"mapping values are not allowed", _colon),
+    (r"could not find expected ':'", _no_colon),
+    (r"found character (?P<character>'.+?'|\".+?\") that cannot start any token", _reserved),
+    (r"expected the node content, but found (?P<character>'[\]}]')", _closing),
+    (r"scanning an (anchor|alias)", _anchor),
+    (r"block (mapping|collection|sequence).*(expected|did not find)|expected <block end>", _indentation),
+    (r"unindent|not allowed here|wrong indentation", _indentation),
+)

@@ -1,0 +1,27 @@
+"""One file of a dataset repository on the hub: ``dataset: {hub: owner/name, revision: …, path: …}``.
+
+What comes out: the local path of the file and the commit its revision stands for, which is what gets recorded.
+It is fetched by the trainer's process (verb ``fetch``), which has the hub's client: the same cache, resume, checks and
+messages as for a model, and no token in this process.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.extras import require
+from engine.steps import StepContext
+from engine.trainer_process.jobs import fetch_job
+from engine.trainer_process.process import run_trainer
+
+DEFAULT_FILES = ("{split}.jsonl", "data/{split}.jsonl")
+
+
+def fetch_dataset_file(ctx: StepContext) -> tuple[Path, str]:
+    """Have the dataset's file in the hub's cache. Raises M401 to M409 of engine.trainer.hub, InputInvalid X101."""
+    require("train", "a dataset from the hub")
+    dataset = ctx.spec.dataset
+    split = dataset.split or "train"
+    any_of = [dataset.path] if dataset.path else [pattern.format(split=split) for pattern in DEFAULT_FILES]
+    report = run_trainer("fetch", fetch_job(ctx.spec, any_of), ctx)["report"]
+    return Path(report["path"]), report["commit"]

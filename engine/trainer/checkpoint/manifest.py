@@ -1,0 +1,176 @@
+"""The mark of a checkpoint, and what binds the two ends of an interrupted training together.
+
+In: the folder of a checkpoint; what the training that asks is made of (:class:`Binding`). Out: a :class:`Mark` whose every
+byte is what was written, or why there is none; an error that names everything in which the two trainings differ.
+
+    checkpoint.json: {"format": 3, "made_by": …, "train_step": …, "identity": {…}, "topology": {…}, "data_position": {…},
+                      "notes": {…}, "bytes": …, "files": {path: SHA-256}, "mark_sha256": …}
+
+``mark_sha256`` is the digest of the canonical JSON of all other keys. That rule stays whatever else a later format
+changes, so that a mark of a newer engine is told from a damaged one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import digest_json, pretty_json, write_atomic
+from engine.errors import Diagnostic, InputInvalid, Where
+from engine.trainer.config.batch_shape import batch_shape
+from engine.trainer.distributed.topology import Topology
+
+MARK = "checkpoint.json"
+FORMAT = 3
+SHOWN_CHARS = 24
+# On other devices these may be others: the batch is the checkpoint's, dealt out as these say.
+BATCH_SHAPE = tuple(
+    f"argument {name}" for name in ("per_device_batch_size", "grad_accum_steps", "global_batch_size", "mesh")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a checkpoint says of itself. ``data_position``: {sequences_seen, sequences_per_step}; ``bytes``: of its files."""
+
+    train_step: int
+    identity: Mapping[str, Any]
+    topology: Mapping[str, Any]
+    data_position: Mapping[str, int]
+    notes: Mapping[str, Any]
+    bytes: int
+    files: Mapping[str, str]
+    made_by: str = ""
+    format: int = FORMAT
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Of all devices and micro-batches together."""
+        return self.data_position["sequences_per_step"]
+
+
+def write_mark(folder: Path, mark: Mark) -> None:
+    """The last file of a checkpoint. Raises OSError."""
+    values = {**asdict(mark), "made_by": engine_version()}
+    write_atomic(folder / MARK, pretty_json({**values, "mark_sha256": digest_json(values)}))
+
+
+def read_mark(folder: Path) -> Mark | None:
+    """The mark, or None where a byte of it is not what was written. Raises InputInvalid T122 for another format."""
+    try:
+        values = json.loads((folder / MARK).read_bytes())
+        expected = values.pop("mark_sha256")
+        if digest_json(values) != expected:
+            return None
+        written = int(values.get("format", 2))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    if written != FORMAT:
+        raise _other_format(folder, written, str(values.get("made_by") or "an engine of unknown version"))
+    known = {field.name for field in fields(Mark)}
+    if values.keys() != known or f"{values['train_step']:08d}" != folder.name:
+        return None
+    return Mark(**values)
+
+
+def _other_format(folder: Path, written: int, made_by: str) -> InputInvalid:
+    newer = written > FORMAT
+    return InputInvalid(
+        "T122",
+        f"the checkpoint of train step {int(folder.name)} has format {written}, and this engine "
+        f"({engine_version()}) reads format {FORMAT}: it was written by {'a newer' if newer else 'an older'} "
+        f"engine ({made_by})",
+        where=Where(file=str(folder)),
+        hint=f"{'update the engine' if newer else 'go back to that engine'} to go on with it; "
+        f"to begin again, delete {folder.parent}",
+    )
+
+
+def engine_version() -> str:
+    """Name and version, for people: what binds is the digest of the code."""
+    try:
+        return f"runspec-engine {metadata.version('runspec-engine')}"
+    except metadata.PackageNotFoundError:
+        return "runspec-engine, not installed"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What the training that asks is made of; ``reshard``: it may go on from a checkpoint of other devices."""
+
+    identity: Mapping[str, Any]
+    topology: Topology
+    sequences_per_step: int
+    reshard: bool = False
+
+    def check(self, mark: Mark, folder: Path) -> None:
+        """Raises InputInvalid T120 naming all in which they differ, T123 where other devices cannot take the batch."""
+        found = list(self._differences(mark))
+        if found:
+            raise InputInvalid.of(
+                Diagnostic(
+                    "T120",
+                    f"the checkpoint of train step {mark.train_step} belongs to another training: "
+                    f"{name} was {_short(theirs)}, now it is {_short(ours)}",
+                    Where(file=str(folder)),
+                    hint=_what_to_do(name, folder),
+                )
+                for name, theirs, ours in found
+            )
+        if self.reshard:
+            self._check_batch(mark, folder)
+
+    def _differences(self, mark: Mark) -> Iterator[tuple[str, Any, Any]]:
+        """(name, theirs, ours) of each."""
+        ours = json.loads(pretty_json(dict(self.identity)))
+        may_differ = BATCH_SHAPE if self.reshard else ()
+        for name in sorted({*mark.identity, *ours} - {*may_differ}):
+            if mark.identity.get(name) != ours.get(name):
+                yield name, mark.identity.get(name), ours.get(name)
+        if self.reshard:
+            return
+        if mark.topology != self.topology.as_json():
+            yield "topology", Topology.of_json(mark.topology), self.topology
+        elif mark.sequences_per_step != self.sequences_per_step:
+            yield "sequences a train step", mark.sequences_per_step, self.sequences_per_step
+
+    def _check_batch(self, mark: Mark, folder: Path) -> None:
+        """On other devices a train step keeps its sequences; only the micro-batches in which it takes them change."""
+        alone = self.identity.get("argument update") == "in_backward"
+        try:
+            batch_shape(
+                mark.sequences_per_step,
+                int(self.identity[BATCH_SHAPE[0]]),
+                1,
+                places=self.topology.mesh.get("fsdp", 1),
+                most_micro_batches=1 if alone else None,
+            )
+        except InputInvalid as error:
+            was = Topology.of_json(mark.topology)
+            raise InputInvalid(
+                "T123",
+                f"the checkpoint's train steps take {mark.sequences_per_step} sequences, and {self.topology} cannot: "
+                f"{error.diagnostics[0].message}",
+                where=Where(file=str(folder)),
+                hint=f"{error.hint}; it was saved on {was}",
+            ) from error
+
+
+def _what_to_do(name: str, folder: Path) -> str:
+    if name == "topology":
+        return (
+            "go on there; or declare on_other_devices: reshard, and it goes on here, no longer bit for bit; "
+            f"to begin again, delete {folder}"
+        )
+    back = {"trainer": "with the engine that wrote it", "library": "with those versions"}.get(name.partition(" ")[0])
+    return f"go on {back or 'with what it was made from'}; to begin again, delete {folder}"
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    is_digest = len(text) == 64 and " " not in text
+    return f"{text[:12]}…" if is_digest else text if len(text) <= SHOWN_CHARS * 3 else f"{text[: SHOWN_CHARS * 3]}…"

@@ -1,0 +1,156 @@
+"""The machines whose compilers can be asked without the device: what each is, and what its compiler needs.
+
+    prepare("v5e-8", Path(".compilers"))       # before the first import of jax, in a process of its own
+    devices = described_devices("v5e-8")       # after: device descriptions to build a mesh of
+
+The plug-ins (``libtpu``; ``jax-cuda12-plugin``, ``jax-cuda12-pjrt``, ``ptxas``) lie in a folder that only this process
+puts on its path: an importable plug-in takes over device discovery, so the process that trains must not see it.
+``cpu`` needs none of them.
+
+Raises InputInvalid T150 for a machine nobody knows, T151 where the folder lacks what the machine's compiler needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.errors import InputInvalid, did_you_mean
+from engine.trainer.cost.buffers import DUMP_FLAGS
+from engine.trainer.device import DETERMINISTIC
+
+GIB = 1 << 30
+HOW_TO_GET = "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+
+# What the training process gets too (determinism), and no trial runs: there is no device to time kernels on.
+GPU_FLAGS = f"{DETERMINISTIC} --xla_gpu_autotune_level=0"
+PLUGIN_FILES: Mapping[str, tuple[str, ...]] = {
+    "tpu": ("libtpu/libtpu.so",),
+    "gpu": ("jax_plugins/xla_cuda12/xla_cuda_plugin.so", "jax_cuda12_plugin", "nvidia/cuda_nvcc/bin/ptxas"),
+    "cpu": (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """``topology``: the name libtpu knows it by, or the text of a GPU's target_config. Limits are a device's."""
+
+    name: str
+    platform: Literal["tpu", "gpu", "cpu"]
+    devices: int
+    limit_bytes: int | None
+    topology: str = ""
+    chips_per_host: tuple[int, int, int] = (1, 1, 1)
+
+
+def _gpu(
+    about: str, *, capability: str, cores: int, fpus: int, threads: int, shared_kib: int, optin_kib: int,
+    l2_mib: int, gigahertz: float, bytes_per_second: int, memory: int,
+) -> str:  # fmt: skip
+    """A target_config as XLA's GPU compiler reads it; the figures are the vendor's."""
+    major, minor = capability.split(".")
+    return (
+        f"gpu_device_info {{ threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 "
+        f"shared_memory_per_core: {shared_kib << 10} threads_per_core_limit: {threads} core_count: {cores} "
+        f"fpus_per_core: {fpus} block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535 "
+        f"memory_bandwidth: {bytes_per_second} l2_cache_size: {l2_mib << 20} clock_rate_ghz: {gigahertz} "
+        f"device_memory_size: {memory} shared_memory_per_block_optin: {optin_kib << 10} "
+        f"cuda_compute_capability {{ major: {major} minor: {minor} }} registers_per_core_limit: 65536 "
+        f"registers_per_block_limit: 65536 }} platform_name: 'CUDA' dnn_version_info {{ major: 9 minor: 8 }} "
+        f"runtime_version {{ major: 12 minor: 9 patch: 0 }} device_description_str: '{about}'"
+    )
+
+
+_T4_BYTES = 15_655_829_504  # what a T4 reports to XLA
+_T4 = _gpu(
+    "Tesla T4", capability="7.5", cores=40, fpus=64, threads=1024, shared_kib=64, optin_kib=64, l2_mib=4,
+    gigahertz=1.59, bytes_per_second=320_000_000_000, memory=_T4_BYTES,
+)  # fmt: skip
+_P100_BYTES = int(15.9 * GIB)
+_P100 = _gpu(
+    "Tesla P100-PCIE-16GB", capability="6.0", cores=56, fpus=64, threads=2048, shared_kib=64, optin_kib=48, l2_mib=4,
+    gigahertz=1.328, bytes_per_second=732_000_000_000, memory=_P100_BYTES,
+)  # fmt: skip
+_H100_BYTES = 79 * GIB
+_H100 = _gpu(
+    "NVIDIA H100 80GB HBM3", capability="9.0", cores=132, fpus=128, threads=2048, shared_kib=228, optin_kib=227,
+    l2_mib=50, gigahertz=1.98, bytes_per_second=3_352_000_000_000, memory=_H100_BYTES,
+)  # fmt: skip
+_V5E_BYTES, _V3_BYTES = int(15.75 * GIB), int(15.48 * GIB)  # as libtpu says when a program does not fit
+
+MACHINES: Mapping[str, Machine] = {
+    machine.name: machine
+    for machine in (
+        Machine("cpu", "cpu", 1, None),
+        Machine("t4", "gpu", 1, _T4_BYTES, _T4),
+        Machine("t4x2", "gpu", 2, _T4_BYTES, _T4),
+        Machine("p100", "gpu", 1, _P100_BYTES, _P100),
+        Machine("h100", "gpu", 1, _H100_BYTES, _H100),
+        Machine("v5e-1", "tpu", 1, _V5E_BYTES, "v5e:1x1"),
+        Machine("v5e-8", "tpu", 8, _V5E_BYTES, "v5e:2x4", (2, 4, 1)),
+        Machine("v3-8", "tpu", 8, _V3_BYTES, "v3:2x2x1", (2, 2, 1)),
+    )
+}
+
+
+def machine_named(name: str) -> Machine:
+    """The machine, or InputInvalid T150."""
+    if name in MACHINES:
+        return MACHINES[name]
+    near = did_you_mean(name, MACHINES)
+    hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(MACHINES)}"
+    raise InputInvalid("T150", f'no compiler is known for a machine "{name}"', hint=hint)
+
+
+def prepare(name: str, folder: Path | None, dump: Path | None = None) -> None:
+    """Set this process up for the machine's compiler; jax must not have been imported yet.
+
+    ``dump``: a folder for the compiler's own account of the program (see engine.trainer.cost.buffers).
+    """
+    machine = machine_named(name)
+    missing = [part for part in PLUGIN_FILES[machine.platform] if folder is None or not (folder / part).exists()]
+    if missing:
+        where = f"{folder} lacks {', '.join(missing)}" if folder else "no folder of compilers is named"
+        raise InputInvalid("T151", f"the {machine.platform} compiler is not here: {where}", hint=HOW_TO_GET)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # the described devices are no backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes are no news
+    if dump is not None:
+        _add_xla_flags(DUMP_FLAGS.format(dump))
+    if machine.platform == "tpu":
+        assert folder is not None
+        os.environ["TPU_LIBRARY_PATH"] = str((folder / "libtpu" / "libtpu.so").resolve())
+        # libtpu would otherwise ask the cloud's metadata server what machine this is.
+        os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+        os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
+    elif machine.platform == "gpu":
+        assert folder is not None
+        sys.path.append(str(folder.resolve()))
+        nvcc = folder.resolve() / "nvidia" / "cuda_nvcc"
+        os.environ["PATH"] = os.pathsep.join([str(nvcc / "bin"), os.environ.get("PATH", "")])
+        os.environ |= {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+        _add_xla_flags(f"{GPU_FLAGS} --xla_gpu_cuda_data_dir={nvcc}")
+
+
+def _add_xla_flags(flags: str) -> None:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+
+
+def described_devices(name: str) -> list[Any]:
+    """The machine's devices as its compiler describes them; of a CPU, the real one."""
+    import jax
+    from jax.experimental import topologies
+
+    machine = machine_named(name)
+    if machine.platform == "cpu":
+        return jax.devices("cpu")[: machine.devices]
+    if machine.platform == "tpu":
+        bounds = list(machine.chips_per_host)
+        topology = topologies.get_topology_desc(machine.topology, "tpu", chips_per_host_bounds=bounds)
+    else:
+        shape = f"1x1x{machine.devices}"
+        topology = topologies.get_topology_desc("", "cuda", target_config=machine.topology, topology=shape)
+    return list(topology.devices)

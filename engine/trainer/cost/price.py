@@ -1,0 +1,160 @@
+"""What the train step costs on a machine, asked of the machine's own compiler: no weight is made, nothing runs.
+
+In: the job of the verb ``price``, a mapping with
+
+    device "cpu" (nothing else is started), machine (a name of engine.trainer.cost.machines), compilers (folder or null), config
+    (Hugging Face's keys), args (engine.trainer.config.train_args), targets_per_row (null: every token of a row but the first is
+    trained), dump (null, or an empty folder: the report then names the buffers that live at the peak)
+
+Out: one mapping; bytes are of one device. ``peak_bytes`` is null where the program does not compile because it does
+not fit; ``needed_bytes`` then is what the compiler says it would take.
+
+The very functions that train are lowered (with_method, init_state, compile_train_step, Placement, pack_rows), on shapes
+alone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.errors import JaxRuntimeError
+
+from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.cost.buffers import at_peak
+from engine.trainer.cost.machines import described_devices, machine_named
+from engine.trainer.distributed.placement import Placement
+from engine.trainer.input_pipeline.packing import pack_rows
+from engine.trainer.input_pipeline.rows import TokenRow
+from engine.trainer.loss import How
+from engine.trainer.models import config_from_hf, create, param_count
+from engine.trainer.remat_policy import compile_fitting, effective, local_bytes, peak_bytes
+from engine.trainer.train import with_method
+from engine.trainer.train_step import State, init_state
+
+LARGEST = 40  # buffers that a report names
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def abstract_state(config: Any, args: TrainArgs, where: Any) -> tuple[Any, State]:
+    """(graphdef, state of shapes) of a model that is never made, for a device."""
+    kept: list[Any] = []
+
+    def build() -> State:
+        dtype = jnp.dtype(args.dtype)
+        model = create(config, seed=args.seed, param_dtype=dtype, compute_dtype=dtype)
+        graphdef, state = init_state(with_method(model, args, where), args)
+        kept.append(graphdef)
+        return state
+
+    state: State = jax.eval_shape(build)
+    return kept[0], state
+
+
+def abstract_batch(args: TrainArgs, places: int, targets_per_row: int | None = None) -> dict[str, Any]:
+    """The arrays that ``batch_at`` gives, [A, B, …], for full rows of which ``targets_per_row`` tokens are trained.
+
+    ``places``: those of fsdp.
+    """
+    targets = args.seq_len - 1 if targets_per_row is None else targets_per_row
+    mask = (0,) * (args.seq_len - targets) + (1,) * targets
+    row = TokenRow("0", (0,) * args.seq_len, mask)
+    one = pack_rows([row], args.seq_len, packing=args.packing).take([0])
+    _, *lead = args.batch(places)
+    return {name: jax.ShapeDtypeStruct((*lead, *array.shape[1:]), array.dtype) for name, array in one.items()}
+
+
+def compile_abstract(
+    config: Any,
+    args: TrainArgs,
+    devices: list[Any],
+    targets_per_row: int | None = None,
+    *,
+    limit: int | None = None,
+) -> tuple[Any, State, How]:
+    """(compiled train step, the shapes of its state, how it computes) for these devices, attached or described."""
+    placement = Placement(devices, args.mesh)
+    graphdef, state = abstract_state(config, args, devices[0])
+    state = placement.state(state, config)
+    batch = placement.batch(abstract_batch(args, placement.size.fsdp, targets_per_row), axis=1)
+    compiled, how = compile_fitting(graphdef, args, state, batch, placement, limit=limit)
+    return compiled, state, how
+
+
+def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Compile for the job's machine and report. Raises InputInvalid (T115, T150, M codes)."""
+    machine, args = machine_named(job["machine"]), TrainArgs.of(job["args"])
+    config = config_from_hf(job["config"], "the job's config")
+    devices = described_devices(machine.name)
+    report: dict[str, Any] = {
+        "machine": machine.name,
+        "source": f"{machine.platform}-compiler",
+        "devices": len(devices),
+        "device_kind": devices[0].device_kind,
+        "params": param_count(config),
+        "limit_bytes": machine.limit_bytes,
+    }
+    started = time.perf_counter()
+    try:
+        compiled, state, how = compile_abstract(
+            config, args, devices, job.get("targets_per_row"), limit=machine.limit_bytes
+        )
+    except JaxRuntimeError as error:
+        needed = needed_bytes(str(error))
+        if needed is None:
+            raise
+        seconds = time.perf_counter() - started
+        return {**report, **_does_not_fit(needed, str(error)), "compile_seconds": round(seconds, 2)}
+    report["compile_seconds"] = round(time.perf_counter() - started, 2)
+    report |= memory_report(compiled, machine.platform) | {"state_bytes": state_bytes(state)}
+    report["how"] = effective(args, how, devices[0])
+    report["needed_bytes"] = report["peak_bytes"]
+    limit = machine.limit_bytes
+    report["fits"] = None if limit is None else report["peak_bytes"] <= limit
+    if job.get("dump"):
+        report["live_bytes"], buffers = at_peak(Path(job["dump"]))
+        report["live"] = [asdict(buffer) for buffer in buffers[:LARGEST]]
+    return report
+
+
+def memory_report(compiled: Any, platform: str) -> dict[str, Any]:
+    """The compiler's own figures, bytes of one device, and the floating-point operations where it counts them."""
+    found = compiled.memory_analysis()
+    costs = compiled.cost_analysis() or {}
+    return {
+        "argument_bytes": found.argument_size_in_bytes,
+        "output_bytes": found.output_size_in_bytes,
+        "alias_bytes": found.alias_size_in_bytes,
+        "temp_bytes": found.temp_size_in_bytes,
+        "code_bytes": found.generated_code_size_in_bytes,
+        "peak_bytes": peak_bytes(compiled, platform),
+        "flops": costs.get("flops"),
+    }
+
+
+def state_bytes(state: State) -> int:
+    """Bytes of the state's share on one device, by arithmetic on its shards."""
+    return sum(local_bytes(leaf) for leaf in jax.tree.leaves(state))
+
+
+def _does_not_fit(needed: int, message: str) -> dict[str, Any]:
+    names = ("argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "code_bytes", "peak_bytes", "flops")
+    return {**dict.fromkeys(names), "needed_bytes": needed, "fits": False, "compiler_says": message}
+
+
+def needed_bytes(message: str) -> int | None:
+    """What a program that does not fit would take, out of the TPU compiler's refusal; None for another message.
+
+    >>> needed_bytes("RESOURCE_EXHAUSTED: ... Used 28.59G of 15.75G hbm. Exceeded hbm capacity by 12.84G.")
+    30698278256
+    """
+    if "RESOURCE_EXHAUSTED" not in message:
+        return None
+    found = re.search(r"(?:Used |temporaries \()([\d.]+)([KMGT]?)\)? (?:of|exceeds available HBM)", message)
+    return int(float(found[1]) * UNITS[found[2]]) if found else None

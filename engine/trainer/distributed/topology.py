@@ -1,0 +1,50 @@
+"""What a state was spread over: a small record that a checkpoint carries, and what resuming on another one means.
+
+In: the devices of a training. Out: :class:`Topology`, which says itself in words.
+
+    >>> there = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"fsdp": 8, "tp": 1})
+    >>> str(there)
+    '8 x TPU v5 lite (mesh fsdp=8, tp=1)'
+    >>> there == Topology.of_json(there.as_json())
+    True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import jax
+
+from engine.trainer.distributed.placement import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """``devices``: of all processes together; ``mesh``: axis -> size, empty for one device without a mesh."""
+
+    processes: int
+    devices: int
+    device_kind: str
+    mesh: Mapping[str, int]
+
+    @classmethod
+    def of(cls, placement: Placement) -> Self:
+        """Of the devices that a training runs on."""
+        kind = jax.devices()[0].device_kind
+        return cls(jax.process_count(), placement.devices, kind, placement.axes)
+
+    @classmethod
+    def of_json(cls, value: Mapping[str, Any]) -> Self:
+        """From a mark. Raises TypeError for other keys."""
+        return cls(**value)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a mark or a report."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        mesh = ", ".join(f"{axis}={size}" for axis, size in self.mesh.items())
+        parts = [f"mesh {mesh}"] * bool(mesh) + [f"{self.processes} processes"] * (self.processes > 1)
+        return f"{self.devices} x {self.device_kind}" + (f" ({', '.join(parts)})" if parts else "")

@@ -1,0 +1,223 @@
+"""The body of the generate job: prompts in, predictions out, nothing lost when it is killed.
+
+What goes in: the job (model_dir, prompts, out, report, work, args {max_new_tokens, batch_size, seed, temperature, top_k,
+top_p, stop}), ``emit`` for events, ``stopping`` which is asked whenever rows have ended. What comes out:
+predictions_raw.jsonl in the order of the prompt file, generate_report.json, and the report as the returned mapping.
+
+Finished rows are appended to work/generated.jsonl and fsynced as they end. Its first line names what
+they were made from (digests of model, prompts and arguments); a later call goes on after them if that
+still holds, and starts afresh if not. A row does not depend on the others, and its draws are keyed by its id (see
+:mod:`engine.trainer.generation.sampler`), so a resumed run's output equals an uninterrupted one's except for
+milliseconds, sampled or not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from engine.canonical import (
+    digest_file,
+    digest_json,
+    digest_text,
+    digest_tree,
+    jsonl_bytes,
+    pretty_json,
+    write_atomic,
+)
+from engine.trainer.generation.prompts import Prompt, check_room, encode_prompts, read_prompts
+from engine.trainer.generation.sampler import Sampler
+from engine.trainer.generation.sampling import Sampling
+from engine.trainer.generation.sequences import FINISH_REASONS, Generation, StopStrings
+from engine.trainer.inputs import load_model
+from engine.trainer.lora.adapter_files import is_adapter, load_adapter, read_base
+from engine.trainer.lora.adapters import merged
+from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.decoder import Decoder
+from engine.trainer.process import Emit
+from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_config, stop_ids
+from engine.trainer.text.tokenizer import Tokenizer
+from engine.trainer.weights import load_folder
+
+PROGRESS_FILE = "generated.jsonl"
+Row = dict[str, Any]
+
+
+def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]) -> dict[str, Any]:
+    """Do the job; returns the report, or {"stopped": True, "done", "total"} where ``stopping`` said so.
+
+    Events: note{text}, started, generated{done,total,tokens_per_second}, then finished{report} or stopped{done,total}.
+    """
+    prompts = read_prompts(Path(job["prompts"]))
+    model_dir = Path(job["model_dir"])
+    model, config, tokenizer = load_trained(model_dir, job, emit, stopping)
+    model_sha256 = digest_json(digest_tree(model_dir))
+    args = job["args"]
+    progress = Progress(
+        Path(job["work"]) / PROGRESS_FILE,
+        digest_json([model_sha256, digest_file(Path(job["prompts"])), dict(args), jax.default_backend()]),
+    )
+    encoded = encode_prompts(prompts, tokenizer)
+    named = stop_ids(tokenizer, read_generation_config(model_dir), str(model_dir / GENERATION_FILE))
+    ends = end_reasons(config, named, tokenizer)
+    sampler = make_sampler(model, config, args, ends, StopStrings(args["stop"], tokenizer.decode), encoded)
+    del model  # the sampler has its weights layer by layer; the stacked ones need not stay
+    check_room(encoded, [prompt.id for prompt in prompts], sampler.max_new_tokens, sampler.context)
+    emit(
+        {
+            "event": "started",
+            "devices": [str(device) for device in jax.devices()],
+            "platform": jax.default_backend(),
+            "jax": jax.__version__,
+            "n_items": len(prompts),
+            "n_done": len(progress.rows),
+        }
+    )
+    events = iter(()) if stopping() else _generate_rest(sampler, tokenizer, prompts, encoded, progress)
+    for event in events:
+        emit(event)
+        if stopping():
+            break
+    if len(progress.rows) < len(prompts):
+        stopped = {"done": len(progress.rows), "total": len(prompts)}
+        emit({"event": "stopped", **stopped})
+        return {"stopped": True, **stopped}
+    rows = [progress.rows[prompt.id] for prompt in prompts]
+    report = _report(rows, model_sha256, chats=any(prompt.messages for prompt in prompts), tokenizer=tokenizer)
+    write_atomic(Path(job["out"]), jsonl_bytes(rows))
+    write_atomic(Path(job["report"]), pretty_json(report))
+    emit({"event": "finished", "report": report})
+    return report
+
+
+def load_trained(
+    folder: Path, job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]
+) -> tuple[Decoder, DecoderConfig, Tokenizer]:
+    """The model of a training: its own weights, or its adapters merged into the base that they were trained over.
+
+    The base is found as the training found it (``job["model"]``), at the commit that the adapters name.
+    """
+    if not is_adapter(folder):
+        return load_folder(folder, tell=lambda text: emit({"event": "note", "text": text}))
+    base = read_base(folder)
+    source = {**job["model"], **({"revision": base["revision"]} if base["revision"] else {})}
+    found = load_model(source, base["dtype"], base["seed"], emit, stopping)
+    adapted = load_adapter(folder, found.module, base={**base, "weights": found.origin})
+    return merged(adapted), found.config, found.tokenizer
+
+
+def make_sampler(
+    model: Decoder,
+    config: DecoderConfig,
+    args: Mapping[str, Any],
+    ends: Mapping[int, str],
+    stops: StopStrings,
+    prompts: Sequence[Sequence[int]],
+) -> Sampler:
+    """The sampler that a generate job's arguments ask for; ``prompts``: all of the run, those done already as well."""
+    return Sampler(
+        model,
+        max_new_tokens=args["max_new_tokens"],
+        batch_size=args["batch_size"],
+        ends=ends,
+        pad_id=config.pad_token_id,
+        sampling=Sampling(args["temperature"], args["top_k"], args["top_p"]),
+        seed=args["seed"],
+        stops=stops if stops.strings else None,
+        longest=max(map(len, prompts)),
+    )
+
+
+def end_reasons(config: DecoderConfig, stops: Iterable[int], tokenizer: Tokenizer) -> dict[int, str]:
+    """Every token id that ends an answer -> its finish reason.
+
+    A model of chats names the end of a turn among its EOS ids ("eos_token_id": [1, 106]); here it is told apart.
+    """
+    ids = {config.eos_token_id, *config.more_eos_ids, *stops}
+    turns = tokenizer.turn_end_ids - {config.eos_token_id, tokenizer.eos_id}
+    return {one: "end_of_turn" if one in turns else "eos" for one in ids}
+
+
+class Progress:
+    """Finished rows on disk: a header line, then one row a line, each batch fsynced."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self.rows: dict[str, Row] = {}
+        header = jsonl_bytes([{"made_from": key}])
+        data = path.read_bytes() if path.is_file() else b""
+        if not data.startswith(header):
+            write_atomic(path, header)
+            return
+        whole = data[: data.rfind(b"\n") + 1]  # a kill in the middle of a write leaves half a line
+        if len(whole) < len(data):
+            write_atomic(path, whole)
+        for line in whole[len(header) :].splitlines():
+            row = json.loads(line)
+            self.rows[row["id"]] = row
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add rows; they are on disk when this returns."""
+        with self._path.open("ab") as stream:
+            stream.write(jsonl_bytes(rows))
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.rows.update((row["id"], row) for row in rows)
+
+
+def _generate_rest(
+    sampler: Sampler,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    encoded: Sequence[Sequence[int]],
+    progress: Progress,
+) -> Iterator[Row]:
+    """Generate what is not there yet; an event whenever rows have ended and are safe on disk."""
+    rest = [index for index, prompt in enumerate(prompts) if prompt.id not in progress.rows]
+    started, new_tokens = time.perf_counter(), 0
+    names = [prompts[index].id for index in rest]
+    for places, generations in sampler.batches([encoded[index] for index in rest], names):
+        done = zip((prompts[rest[place]] for place in places), generations, strict=True)
+        progress.append([_row(prompt, generation, tokenizer) for prompt, generation in done])
+        new_tokens += sum(generation.new_tokens for generation in generations)
+        yield {
+            "event": "generated",
+            "done": len(progress.rows),
+            "total": len(prompts),
+            "tokens_per_second": round(new_tokens / (time.perf_counter() - started), 1),
+        }
+
+
+def _row(prompt: Prompt, generation: Generation, tokenizer: Tokenizer) -> Row:
+    return {
+        "id": prompt.id,
+        "prompt_sha256": digest_text(prompt.text),
+        "text": tokenizer.decode(generation.ids) if generation.text is None else generation.text,
+        "prompt_tokens": generation.prompt_tokens,
+        "new_tokens": generation.new_tokens,
+        "finish_reason": generation.finish_reason,
+        "milliseconds": generation.milliseconds,
+    }
+
+
+def _report(rows: Sequence[Row], model_sha256: str, *, chats: bool, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The facts of the artifact; the speed is over the rows' own time, so that a resumed run's is right too."""
+    new_tokens = sum(row["new_tokens"] for row in rows)
+    seconds = sum(row["milliseconds"] for row in rows) / 1000
+    reasons = Counter(row["finish_reason"] for row in rows)
+    return {
+        "n_items": len(rows),
+        "new_tokens": new_tokens,
+        "tokens_per_second": round(new_tokens / seconds, 1) if seconds else None,
+        "finish_reasons": {reason: reasons[reason] for reason in FINISH_REASONS if reasons[reason]},
+        "model_sha256": model_sha256,
+        "chat_template_sha256": tokenizer.chat_sha256 if chats else None,
+        "platform": jax.default_backend(),
+    }

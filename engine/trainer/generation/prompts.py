@@ -1,0 +1,107 @@
+"""The prompts of a generate job: read, made token ids, and checked for room in the model's context.
+
+In: a file of ``{id, prompt, messages?}`` lines. Out: :class:`Prompt` values and their ids; or every line that is wrong
+(M502), every prompt that is empty or does not fit (M501).
+
+    prompts = read_prompts(path)
+    encoded = encode_prompts(prompts, tokenizer)
+    check_room(encoded, [prompt.id for prompt in prompts], max_new_tokens=64, context=8192)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import Diagnostic, InputInvalid, Where
+from engine.trainer.text.encoding import prompt_ids
+from engine.trainer.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One line of the prompt file: the item's id, the rendered text, and its messages if it is a chat."""
+
+    id: str
+    text: str
+    messages: tuple[Mapping[str, str], ...] | None = None
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Read {id, prompt, messages?} lines; raises InputInvalid M502 naming each bad line."""
+    found: list[Prompt] = []
+    problems: list[Diagnostic] = []
+    seen: set[str] = set()
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputInvalid("M502", f"the prompts cannot be read: {error}", where=Where(file=str(path))) from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        prompt = _prompt(line)
+        if isinstance(prompt, Prompt) and prompt.id in seen:
+            prompt = f'the id "{prompt.id}" comes twice'
+        if isinstance(prompt, str):
+            problems.append(Diagnostic("M502", prompt, Where(file=str(path), line=number)))
+            continue
+        seen.add(prompt.id)
+        found.append(prompt)
+    if not problems and not found:
+        problems.append(Diagnostic("M502", "the file holds no prompt", Where(file=str(path))))
+    if problems:
+        raise InputInvalid.of(problems)
+    return found
+
+
+def _prompt(line: str) -> Prompt | str:
+    """One line's prompt, or what is wrong with the line."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        return f"not JSON: {error}"
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "prompt")):
+        return 'a prompt row is an object with the strings "id" and "prompt"'
+    messages = row.get("messages")
+    if messages is None:
+        return Prompt(row["id"], row["prompt"])
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+        for message in messages
+    ):
+        return '"messages" is a list of objects with the strings "role" and "content"'
+    return Prompt(row["id"], row["prompt"], tuple(messages))
+
+
+def encode_prompts(prompts: Iterable[Prompt], tokenizer: Tokenizer) -> list[list[int]]:
+    """The ids of each prompt, BOS first. Raises InputInvalid M304 to M307."""
+    return [prompt_ids(prompt.text, prompt.messages, tokenizer) for prompt in prompts]
+
+
+def check_room(prompts: Iterable[Sequence[int]], names: Iterable[str], max_new_tokens: int, context: int) -> None:
+    """Raise InputInvalid M501 naming every prompt (token ids) that is empty or does not fit with its answer."""
+    found = []
+    for name, prompt in zip(names, prompts, strict=True):
+        where = Where(file=name)
+        if not prompt:
+            found.append(Diagnostic("M501", f'the prompt of item "{name}" is empty', where))
+        elif len(prompt) + max_new_tokens > context:
+            room = context - len(prompt)
+            message = (
+                f'the prompt of item "{name}" has {len(prompt)} tokens; with max_new_tokens '
+                f"{max_new_tokens} it does not fit the model's context of {context}"
+            )
+            hint = f"set max_new_tokens to at most {room}" if room > 0 else "shorten the prompt"
+            found.append(Diagnostic("M501", message, where, hint))
+    if found:
+        raise InputInvalid.of(found)
+
+
+def check_questions(questions: Mapping[str, Any], tokenizer: Tokenizer, context: int) -> None:
+    """Of a train job: {prompts (path), max_new_tokens}. Raises InputInvalid M304 to M307, M501, M502."""
+    prompts = read_prompts(Path(questions["prompts"]))
+    encoded = encode_prompts(prompts, tokenizer)
+    check_room(encoded, [prompt.id for prompt in prompts], questions["max_new_tokens"], context)

@@ -1,0 +1,295 @@
+"""Generation in a fixed number of slots with a key-value cache.
+
+What goes in: a model and prompts as token ids (BOS included by the caller). What comes out: one
+:class:`Generation` per prompt, as they finish.
+
+    sampler = Sampler(model, max_new_tokens=64, batch_size=32, ends={1: "eos"}, pad_id=0)
+    for indices, generations in sampler.batches(prompts): ...
+    generations = generate(model, prompts, max_new_tokens=64, batch_size=32, ends={1: "eos"}, pad_id=0)
+
+**The law: what a row gets does not depend on the other rows.** Two programs do all the work, and their shapes are those
+of the run: one reads the next PROMPT_CHUNK tokens of some prompts into the cache, one lets every slot generate.
+No operation of either mixes rows, draws are keyed by the row's name (:mod:`engine.trainer.generation.sampling`), and attention goes
+block by block over the cache, so that its size does not matter. A resumed, reordered or shortened run generates the
+same tokens, to the bit. The batch size is another matter: matmuls of another shape may round otherwise.
+
+A slot whose row is finished takes the next prompt: no row waits for another to end. Prompts are read in pieces, so that
+a short one costs what it is long and not what the longest is. The cache is donated to each call and updated in place.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from engine.trainer.generation.prompts import check_room
+from engine.trainer.generation.sampling import GREEDY, Sampling, choose, row_key
+from engine.trainer.generation.sequences import Generation, Row, StopStrings
+from engine.trainer.models.decoder import Cache, Decoder
+
+PROMPT_CHUNK = 32  # tokens of a prompt that are read at a time: a prompt is padded by half of it on average
+PROMPT_ROWS = 8  # prompts that are read at a time; 256 tokens keep a matmul busy
+DECODE_STEPS = 32  # tokens a row generates before the host looks at them
+WAITING_STEPS = 8  # … while prompts wait for a free slot
+END_IDS = 8
+
+Batch = tuple[list[int], list[Generation]]
+
+
+class Network(NamedTuple):
+    """What a program needs of a model and what never changes: hashable, so that programs are shared."""
+
+    family: type[Decoder]
+    config: Any
+    compute_dtype: Any
+    sampling: Sampling
+
+    def shell(self, weights: Mapping[str, Any]) -> Decoder:
+        """The model around the weights that are not a layer's; the layers are walked over as they are given."""
+        outer = {name: weights[name] for name in ("embed", "norm")}
+        return self.family(self.config, outer, compute_dtype=self.compute_dtype)
+
+
+class Sampler:
+    """The two programs for one model, one number of slots and one way to choose, and the loop around them.
+
+    ``ends``: token ids that end an answer -> the reason they stand for. ``stops`` says where a stop
+    string ends an answer. ``longest`` is the largest number of tokens of a prompt in
+    the whole run, where that is more than the prompts given.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        max_new_tokens: int,
+        batch_size: int,
+        ends: Mapping[int, str],
+        pad_id: int,
+        sampling: Sampling = GREEDY,
+        seed: int = 0,
+        stops: StopStrings | None = None,
+        longest: int = 1,
+    ) -> None:
+        self.max_new_tokens, self.batch_size, self.pad_id = max_new_tokens, batch_size, pad_id
+        self.ends, self.seed, self.stops, self.longest = dict(ends), seed, stops, longest
+        self._end_ids = np.full(max(len(ends), END_IDS), -1, np.int32)  # one shape for nearly all, so one program
+        self._end_ids[: len(ends)] = sorted(ends)
+        self.context = model.config.max_position_embeddings
+        self.compile_seconds: dict[str, float] = {}
+        self._network = Network(type(model), model.config, model.compute_dtype, sampling)
+        embed = model.embed[...].astype(model.compute_dtype)  # [V, D]
+        self._weights: dict[str, Any] = {
+            "embed": embed,
+            # On CPU one row's logits take 0.8 ms with the head as [D, V] and 1.3 as [V, D] (8192 tokens, width 512).
+            "head": embed.T if jax.default_backend() == "cpu" else None,
+            "norm": model.norm[...],
+            "layers": model.unstacked(),
+        }
+
+    def batches(self, prompts: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> Iterator[Batch]:
+        """(indices, generations) of the rows that finished together; short prompts come first.
+
+        ``names`` key the draws of each row; without them a prompt's own tokens do.
+        """
+        check_room(prompts, names or map(str, range(len(prompts))), self.max_new_tokens, self.context)
+        if not prompts:
+            return
+        keys = [row_key(self.seed, names[i] if names else str(list(prompt))) for i, prompt in enumerate(prompts)]
+        waiting = [Row(index, prompts[index], keys[index]) for index in _short_first(prompts)]
+        longest = max(self.longest, *map(len, prompts))
+        cache = self._network.shell(self._weights).init_cache(self.batch_size, longest + self.max_new_tokens)
+        slots: list[Row | None] = [None] * self.batch_size
+        while waiting or any(slots):
+            cache = self._read(cache, slots, _admitted(slots, waiting))
+            if not _ended(slots):  # a first token may be the last
+                cache = self._decode(cache, slots, WAITING_STEPS if waiting else DECODE_STEPS)
+            ended = _ended(slots)
+            for slot, _ in ended:
+                slots[slot] = None
+            if ended:
+                yield [row.index for _, row in ended], [row.generation() for _, row in ended]
+
+    def _read(self, cache: Cache, slots: Sequence[Row | None], fresh: Sequence[int]) -> Cache:
+        """Read the prompts of the slots ``fresh`` into the cache and choose the first token of each."""
+        size = min(PROMPT_ROWS, self.batch_size)
+        left = {slot: len(row.prompt) for slot in fresh if (row := slots[slot]) is not None}
+        while left:
+            # The longest first, so that the last calls are full as well.
+            chosen = sorted(left, key=lambda slot: (-left[slot], slot))[:size]
+            tokens = np.full((size, PROMPT_CHUNK), self.pad_id, np.int32)  # [R, T]
+            places, starts, lengths = np.zeros((3, size), np.int32)
+            keys = np.zeros((size, 2), np.uint32)
+            for place, slot in enumerate(chosen):
+                row = slots[slot]
+                assert row is not None
+                start = len(row.prompt) - left[slot]
+                piece = row.prompt[start : start + PROMPT_CHUNK]
+                tokens[place, : len(piece)] = piece
+                places[place], starts[place], lengths[place], keys[place] = slot, start, len(piece), row.key
+            arguments = (self._weights, cache, tokens, places, starts, lengths, keys)
+            program = self._program("read", arguments)
+            started = time.perf_counter()
+            cache, first = program(*arguments)
+            found = np.asarray(first)  # [R]; waits for the device
+            share = (time.perf_counter() - started) * 1000 / len(chosen)
+            for place, slot in enumerate(chosen):
+                row = slots[slot]
+                assert row is not None
+                row.milliseconds += share
+                left[slot] -= int(lengths[place])
+                if not left[slot]:
+                    del left[slot]
+                    row.take([int(found[place])], self.ends, self.max_new_tokens, self.stops)
+        return cache
+
+    def _decode(self, cache: Cache, slots: Sequence[Row | None], steps: int) -> Cache:
+        """Let every row that is not finished generate up to ``steps`` tokens."""
+        token, position, count = np.zeros((3, self.batch_size), np.int32)
+        live = np.zeros(self.batch_size, bool)
+        keys = np.zeros((self.batch_size, 2), np.uint32)
+        rows = {slot: row for slot, row in enumerate(slots) if row is not None and not row.reason}
+        for slot, row in rows.items():
+            token[slot], count[slot], live[slot], keys[slot] = row.ids[-1], len(row.ids), True, row.key
+            position[slot] = len(row.prompt) + len(row.ids) - 1
+        left = np.int32(self.max_new_tokens) - count
+        arguments = (self._weights, cache, token, position, count, left, live, keys, self._end_ids, np.int32(steps))
+        program = self._program("decode", arguments)
+        started = time.perf_counter()
+        cache, out, taken = program(*arguments)
+        found, taken = np.asarray(out), np.asarray(taken)  # [B, DECODE_STEPS], i32[B]; waits for the device
+        share = (time.perf_counter() - started) * 1000 / len(rows)
+        for slot, row in rows.items():
+            row.milliseconds += share
+            row.take(found[slot, : taken[slot]].tolist(), self.ends, self.max_new_tokens, self.stops)
+        return cache
+
+    def _program(self, name: str, arguments: Any) -> Any:
+        """A compiled program; equal models, limits and sizes in one process share it."""
+        leaves, tree = jax.tree.flatten(arguments)
+        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+        started = time.perf_counter()
+        program = _compiled(name, self._network, tree, shapes)
+        self.compile_seconds.setdefault(name, time.perf_counter() - started)
+        return program
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(name: str, network: Network, tree: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
+    function: Callable[..., Any] = _read if name == "read" else _decode
+    program = jax.jit(functools.partial(function, network), donate_argnums=1)
+    return program.lower(*jax.tree.unflatten(tree, shapes)).compile()
+
+
+def _read(  # noqa: PLR0917 - traced arguments have no names
+    network: Network,
+    weights: Mapping[str, Any],
+    cache: Cache,
+    tokens: jax.Array,
+    slots: jax.Array,
+    starts: jax.Array,
+    lengths: jax.Array,
+    keys: jax.Array,
+) -> tuple[Cache, jax.Array]:
+    """Read tokens i32[R, T], ``lengths`` of them from position ``starts`` of ``slots`` on -> cache, next token i32[R]."""
+    model = network.shell(weights)
+    columns = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :]
+    positions = jnp.where(columns < lengths[:, None], starts[:, None] + columns, -1)
+    last = jnp.maximum(lengths - 1, 0)
+    states, cache = model.extend(tokens, positions, cache, rows=slots, last=last, unstacked=weights["layers"])
+    return cache, choose(
+        model.unembed(states[:, 0, :], head=weights["head"]), network.sampling, keys, jnp.zeros_like(lengths)
+    )
+
+
+class _State(NamedTuple):
+    """The decoding loop's carry."""
+
+    step: jax.Array  # i32[]
+    token: jax.Array  # i32[B]: the newest token of each row
+    live: jax.Array  # bool[B]
+    taken: jax.Array  # i32[B]: tokens generated in this call
+    out: jax.Array  # i32[B, DECODE_STEPS]
+    cache: Cache
+
+
+def _decode(  # noqa: PLR0917 - traced arguments have no names
+    network: Network,
+    weights: Mapping[str, Any],
+    cache: Cache,
+    token: jax.Array,
+    position: jax.Array,
+    count: jax.Array,
+    left: jax.Array,
+    live: jax.Array,
+    keys: jax.Array,
+    ends: jax.Array,
+    steps: jax.Array,
+) -> tuple[Cache, jax.Array, jax.Array]:
+    """Generate from ``token`` at ``position`` on, a row of ``count`` tokens up to ``left`` more, all up to ``steps``.
+
+    Gives the cache, the tokens i32[B, DECODE_STEPS] and how many each row took i32[B].
+    """
+    model = network.shell(weights)
+
+    def unfinished(carry: _State) -> jax.Array:
+        return jnp.logical_and(carry.step < steps, jnp.any(carry.live))
+
+    def one(carry: _State) -> _State:
+        at = jnp.where(carry.live, position + carry.taken, -1)[:, None]  # [B, 1]: where the newest token goes
+        states, cache = model.extend(carry.token[:, None], at, carry.cache, unstacked=weights["layers"])
+        token = choose(
+            model.unembed(states[:, 0, :], head=weights["head"]), network.sampling, keys, count + carry.taken
+        )
+        out = jax.lax.dynamic_update_slice(carry.out, token[:, None], (jnp.int32(0), carry.step))
+        taken = carry.taken + carry.live.astype(jnp.int32)
+        over = jnp.logical_or(jnp.any(token[:, None] == ends[None, :], axis=1), taken >= left)
+        return _State(carry.step + 1, token, jnp.logical_and(carry.live, ~over), taken, out, cache)
+
+    out = jnp.zeros((token.shape[0], DECODE_STEPS), jnp.int32)
+    start = _State(jnp.int32(0), token, live, jnp.zeros_like(token), out, cache)
+    end = jax.lax.while_loop(unfinished, one, start)
+    return end.cache, end.out, end.taken
+
+
+def _admitted(slots: list[Row | None], waiting: list[Row]) -> list[int]:
+    """Give free slots to waiting rows; which slots. A call that reads costs the same for one row as for all of its rows."""
+    free = [slot for slot, row in enumerate(slots) if row is None][: len(waiting)]
+    worth = max(1, min(PROMPT_ROWS, len(slots)) // 2)
+    if len(free) < min(worth, len(waiting)) and any(slots):
+        return []
+    for slot in free:
+        slots[slot] = waiting.pop(0)
+    return free
+
+
+def _ended(slots: Sequence[Row | None]) -> list[tuple[int, Row]]:
+    return [(slot, row) for slot, row in enumerate(slots) if row is not None and row.reason]
+
+
+def _short_first(prompts: Sequence[Sequence[int]]) -> list[int]:
+    return sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
+
+
+def generate(
+    model: Decoder,
+    prompts: Sequence[Sequence[int]],
+    *,
+    names: Sequence[str] | None = None,
+    on_batch: Callable[[list[int], list[Generation]], None] | None = None,
+    **options: Any,
+) -> list[Generation]:
+    """Generate for every prompt; options are :class:`Sampler`'s. ``on_batch(indices, generations)`` hears of rows as they end."""
+    sampler = Sampler(model, **options)
+    found: dict[int, Generation] = {}
+    for indices, generations in sampler.batches(prompts, names):
+        found.update(zip(indices, generations, strict=True))
+        if on_batch is not None:
+            on_batch(indices, generations)
+    return [found[index] for index in range(len(prompts))]

@@ -1,0 +1,145 @@
+"""What a training is fed: rows tokenised, fitted, withheld for the eval loss, and laid out, each once.
+
+In: rows.jsonl, a tokenizer, arguments, a cache folder. Out: :class:`Data`, whose arrays are all memory-mapped: the
+token store, and the packing plan, which is kept beside it by what it was made from (the tokens' digest, the
+arguments that shape it, and the code that planned).
+
+    data = load_data(Path("rows.jsonl"), tokenizer, args, cache=Path("cache"), render="reasoning@v1")
+    data.packed.take([0, 1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.canonical import digest_json
+from engine.errors import InputInvalid
+from engine.trainer.code_digest import code_digest
+from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.input_pipeline.array_store import Arrays, Writer, open_or_build
+from engine.trainer.input_pipeline.long_rows import Pieces, fit
+from engine.trainer.input_pipeline.packing import Packed, PackPlan, permutation, plan_pieces
+from engine.trainer.input_pipeline.token_store import KEY_CHARS, Emit, open_store
+from engine.trainer.input_pipeline.token_table import TokenTable
+from engine.trainer.text.tokenizer import Tokenizer
+
+WITHHOLDING_STREAM = (1 << 63) + 1  # apart from the draws of packing and of any epoch
+FORMAT = 1
+MADE_BY = tuple(f"engine.trainer.input_pipeline.{name}" for name in ("token_table", "long_rows", "packing", "dataset"))
+COLUMNS = {"heads": "<i8", "starts": "<i8", "lengths": "<i4", "offsets": "<i8"}  # of a PackPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Packed training sequences, the rows withheld for the eval loss, what did not fit, and digests of all of it.
+
+    ``n_boundary_merges``: rows whose whole text one tokenisation would have merged across prompt and answer.
+    """
+
+    packed: Packed
+    withheld: Packed | None
+    n_rows: int
+    n_withheld: int
+    n_dropped: int
+    n_truncated: int
+    n_split: int
+    n_dropped_pieces: int
+    longest: int
+    n_boundary_merges: int
+    rows_digest: str
+    tokens_digest: str
+    plan_digest: str
+    was_tokenized: bool
+
+
+def load_data(
+    path: Path,
+    tokenizer: Tokenizer,
+    args: TrainArgs,
+    *,
+    cache: Path,
+    render: str,
+    emit: Emit = lambda _: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Data:
+    """Find or make the token store and the plan.
+
+    Raises InputInvalid T110 to T114, T117, M304 to M308; RunFailed T119; Stopped. Events: those of
+    :func:`engine.trainer.input_pipeline.token_store.open_store`.
+    """
+    store = open_store(path, tokenizer, cache, render=render, emit=emit, stopping=stopping)
+    shaping = ("seq_len", "on_long_row", "packing", "eval_rows", "seed")
+    key = {
+        "format": FORMAT,
+        "tokens": store.digest,
+        "code": code_digest(*MADE_BY),
+        **{name: getattr(args, name) for name in shaping},
+    }
+    folder = cache / "plans" / digest_json(key)[:KEY_CHARS]
+    plan, _ = open_or_build(
+        folder,
+        lambda: _plan(store.table, args, folder),
+        lambda reason: emit({"event": "tokens_damaged", "reason": reason}),
+    )
+    facts = dict(plan.facts)
+    targets, eval_targets = facts.pop("n_targets"), facts.pop("n_eval_targets")
+    withheld = _packed(store.table, plan, "eval_", eval_targets, args.seq_len) if facts["n_withheld"] else None
+    return Data(
+        packed=_packed(store.table, plan, "", targets, args.seq_len),
+        withheld=withheld,
+        rows_digest=store.rows_digest,
+        tokens_digest=store.digest,
+        plan_digest=digest_json([plan.digest, facts, targets, eval_targets]),
+        was_tokenized=store.was_there,
+        **facts,
+    )
+
+
+def _packed(table: TokenTable, plan: Arrays, prefix: str, targets: int, seq_len: int) -> Packed:
+    columns = {name: plan.arrays[f"{prefix}{name}"] for name in COLUMNS}
+    return Packed(table, PackPlan(**columns, n_targets=targets), seq_len)
+
+
+def _plan(table: TokenTable, args: TrainArgs, folder: Path) -> Arrays:
+    """Fit, withhold, lay out, and keep. Raises InputInvalid T113, T114, T117."""
+    fitted = fit(table, args.seq_len, args.on_long_row)
+    if args.eval_rows >= fitted.n_rows:
+        raise InputInvalid(
+            "T117",
+            f"eval_rows {args.eval_rows} leaves nothing of {fitted.n_rows} rows to train on",
+            hint="lower eval_rows",
+        )
+    withheld, kept = withhold(fitted.pieces, args.eval_rows, args.seed)
+    plans = {
+        "": plan_pieces(kept, args.seq_len, packing=args.packing, seed=args.seed),
+        "eval_": plan_pieces(withheld, args.seq_len, packing=args.packing),
+    }
+    facts: Mapping[str, Any] = {
+        "n_rows": fitted.n_rows - args.eval_rows,
+        "n_withheld": args.eval_rows,
+        "n_dropped": fitted.n_dropped,
+        "n_truncated": fitted.n_truncated,
+        "n_split": fitted.n_split,
+        "n_dropped_pieces": fitted.n_dropped_pieces,
+        "longest": int(fitted.pieces.lengths.max()),
+        "n_boundary_merges": int(np.count_nonzero(table.boundary_merges)),
+        "n_targets": plans[""].n_targets,
+        "n_eval_targets": plans["eval_"].n_targets,
+    }
+    with Writer(folder, {f"{prefix}{name}": dtype for prefix in plans for name, dtype in COLUMNS.items()}) as writer:
+        for prefix, plan in plans.items():
+            for name in COLUMNS:
+                writer.append(f"{prefix}{name}", getattr(plan, name))
+        return writer.publish(facts)
+
+
+def withhold(pieces: Pieces, count: int, seed: int) -> tuple[Pieces, Pieces]:
+    """(withheld, kept): which rows is a pure function of the seed and the number of rows; all pieces of one go along."""
+    rows = pieces.rows[np.diff(pieces.rows, prepend=-1) != 0]  # in file order, each once
+    chosen = np.isin(pieces.rows, rows[permutation(len(rows), seed, WITHHOLDING_STREAM)[:count]])
+    return pieces.take(chosen), pieces.take(~chosen)

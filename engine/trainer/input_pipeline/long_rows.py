@@ -1,0 +1,126 @@
+"""Rows longer than ``seq_len``: the declared policy, applied to a whole table at once.
+
+In: a token table. Out: :class:`Pieces`, the runs of tokens that are fed, each at most ``seq_len`` long, and counts.
+
+===========  ==========================================================================================================
+``fail``     a longer row is an error
+``drop``     it is left out
+``truncate`` its end is cut off; a row that loses all its trained tokens so teaches nothing and counts as dropped
+``split``    it is cut into pieces. Each begins with the row's first token (BOS) and goes on where the one before
+             ended, so that every trained token is trained exactly once, in its place among at most ``seq_len``
+             tokens; what stood before the cut is not seen. A piece without a trained token is left out and counted
+===========  ==========================================================================================================
+
+    tokens 2 5 6 7 8 1, mask 0 0 0 0 1 1, seq_len 4   ->   [2 5 6 7] (left out), [2 8 1] mask 0 1 1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from engine.errors import Diagnostic, InputInvalid
+from engine.trainer.input_pipeline.rows import SHOWN_ROWS, OnLongRow
+from engine.trainer.input_pipeline.token_table import TokenTable, counts_between
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """K pieces in file order: ``tokens[starts:starts + lengths]``, the first of them replaced by ``tokens[heads]``.
+
+    rows i64[K] (which row it is of), heads i64[K], starts i64[K], lengths i64[K], trained i32[K] (tokens that count).
+    """
+
+    rows: Array
+    heads: Array
+    starts: Array
+    lengths: Array
+    trained: Array
+
+    def take(self, chosen: Array) -> Pieces:
+        """The pieces of these numbers, or where a mask is True."""
+        return Pieces(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What is fed, and how many rows (and, of split ones, pieces) were treated how."""
+
+    pieces: Pieces
+    n_rows: int
+    n_dropped: int
+    n_truncated: int
+    n_split: int
+    n_dropped_pieces: int
+
+
+def fit(table: TokenTable, seq_len: int, on_long_row: OnLongRow) -> Fitted:
+    """Apply the policy. Raises InputInvalid T113 (fail), T114 (nothing left)."""
+    lengths = table.lengths
+    long = np.flatnonzero(lengths > seq_len)
+    if len(long) and on_long_row == "fail":
+        raise InputInvalid.of(_too_long(table, long, seq_len))
+    pieces = _whole(table)
+    dropped = truncated = split = dropped_pieces = 0
+    if len(long) and on_long_row == "split":
+        cut = _cut(table, seq_len)
+        pieces = cut.take(cut.trained > 0)
+        split, dropped_pieces = len(long), len(cut) - len(pieces)
+    elif len(long):
+        cut = _shortened(table, pieces, long, seq_len)
+        kept = (lengths <= seq_len) | ((cut.trained > 0) & (on_long_row == "truncate"))
+        pieces = cut.take(kept)
+        dropped = int(np.count_nonzero(~kept))
+        truncated = len(long) - dropped
+    if not len(pieces):
+        raise InputInvalid(
+            "T114",
+            f"no row is left to train on: all {len(long)} are longer than seq_len {seq_len}",
+            hint="raise seq_len",
+        )
+    n_rows = table.n_rows - dropped
+    return Fitted(pieces, n_rows, dropped, truncated, split, dropped_pieces)
+
+
+def _whole(table: TokenTable) -> Pieces:
+    starts = np.array(table.offsets[:-1])
+    return Pieces(np.arange(table.n_rows), starts, starts, table.lengths, np.array(table.trained))
+
+
+def _shortened(table: TokenTable, whole: Pieces, long: Array, seq_len: int) -> Pieces:
+    """The first ``seq_len`` tokens of every row."""
+    trained = whole.trained.copy()
+    trained[long] = counts_between(table.loss_mask, whole.starts[long], whole.starts[long] + seq_len)
+    return Pieces(whole.rows, whole.heads, whole.starts, np.minimum(whole.lengths, seq_len), trained)
+
+
+def _cut(table: TokenTable, seq_len: int) -> Pieces:
+    """All pieces of all rows. Piece k has the row's tokens from k (seq_len - 1) on: one of them is its BOS's place."""
+    step = seq_len - 1
+    counts = np.maximum(1, -(-(table.lengths - 1) // step))
+    rows = np.repeat(np.arange(table.n_rows), counts)
+    number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)  # k
+    heads = table.offsets[:-1][rows]
+    lengths = np.minimum(seq_len, table.lengths[rows] - number * step)
+    starts = heads + number * step
+    trained = counts_between(table.loss_mask, starts + 1, starts + lengths)
+    return Pieces(rows, heads, starts, lengths, trained)
+
+
+def _too_long(table: TokenTable, long: Array, seq_len: int) -> list[Diagnostic]:
+    lengths = table.lengths[long]
+    hint = f"raise seq_len to {lengths.max()}, or declare on_long_row: drop, truncate or split"
+    found = [
+        Diagnostic("T113", f'row "{table.row_id(row)}" has {length} tokens, more than seq_len {seq_len}', hint=hint)
+        for row, length in zip(long[:SHOWN_ROWS], lengths[:SHOWN_ROWS], strict=True)
+    ]
+    if len(long) > SHOWN_ROWS:
+        found.append(Diagnostic("T113", f"and {len(long) - SHOWN_ROWS} more rows are too long", hint=hint))
+    return found

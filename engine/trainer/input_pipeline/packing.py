@@ -1,0 +1,227 @@
+"""Rows -> sequences of ``seq_len``: several rows in one, kept apart by segment ids and restarted positions.
+
+In: a token table and the pieces of it that are fed. Out: :class:`Packed`, which makes the integer arrays of any
+sequences of a plan. The plan is best-fit decreasing (Johnson 1973): longest rows first, each into the sequence
+where it leaves least room; it is a pure function of lengths and seed, so that every run packs alike. Rows of one
+length are taken in an order drawn from the seed: neighbours in the file, which are often of one kind, do not end up
+in one sequence. Without packing every row has a sequence of its own.
+
+What is to be predicted is written out as targets, so that logits are made for these places only: target j of a
+sequence is the token ``target_ids[j]``, predicted at place ``target_places[j]``. All sequences have room for as many
+targets as the fullest one; ``target_weights`` is 1 for a target and 0 for what fills up.
+
+    >>> [pack.tolist() for pack in plan_packs([5, 3, 4, 2], 7)]
+    [[0, 3], [2, 1]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.trainer.input_pipeline.long_rows import Pieces, fit
+from engine.trainer.input_pipeline.rows import TokenRow
+from engine.trainer.input_pipeline.token_table import TokenTable, offsets_of
+
+Ints = np.ndarray[Any, np.dtype[np.int32]]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PACKING_STREAM = 1 << 63  # keeps the draws of packing apart from those of any epoch
+
+
+@dataclass(frozen=True, slots=True)
+class PackPlan:
+    """P sequences: number p has the pieces ``offsets[p]`` to ``offsets[p + 1]``.
+
+    heads, starts i64[K] and lengths i32[K] as in :class:`engine.trainer.input_pipeline.long_rows.Pieces`, offsets i64[P+1]; ``n_targets``
+    is J, the trained tokens of the fullest sequence.
+    """
+
+    heads: Array
+    starts: Array
+    lengths: Array
+    offsets: Array
+    n_targets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The sequences of a plan, made when they are asked for."""
+
+    table: TokenTable
+    plan: PackPlan
+    seq_len: int
+
+    @property
+    def n_sequences(self) -> int:
+        """P."""
+        return len(self.plan.offsets) - 1
+
+    @property
+    def real_tokens(self) -> Array:
+        """i64[P]: tokens of each sequence that are no padding."""
+        return np.diff(offsets_of(self.plan.lengths)[self.plan.offsets])
+
+    @property
+    def real_token_share(self) -> float:
+        """The part of all places that holds a token of a row."""
+        return float(self.plan.lengths.sum(dtype=np.int64) / (self.n_sequences * self.seq_len))
+
+    def take(self, indices: Sequence[int] | Array) -> dict[str, Ints]:
+        """tokens, segment_ids, positions i32[B, T] (segment 0 is padding); target_… i32[B, J] (see the module)."""
+        chosen = np.asarray(indices, np.int64)
+        first, counts = self.plan.offsets[chosen], np.diff(self.plan.offsets)[chosen]
+        pieces = np.repeat(first, counts) + _ramp(counts)  # [K]
+        lengths = self.plan.lengths[pieces]
+        line = np.repeat(np.arange(len(chosen)), counts)  # [K]
+        places = _ramp(lengths)  # [n]: place in its piece
+        source = np.repeat(self.plan.starts[pieces], lengths) + places
+        begins = np.cumsum(lengths, dtype=np.int64) - lengths  # [K]: where each piece begins among the n
+        source[begins] = self.plan.heads[pieces]
+        # Where a token goes: pieces of one line follow each other.
+        used = np.bincount(line, lengths, len(chosen)).astype(np.int64)  # [B]
+        column = np.arange(len(source)) - np.repeat(np.cumsum(used) - used, used)  # [n]
+        lines = np.repeat(line, lengths)
+        shape = (len(chosen), self.seq_len)
+        tokens, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
+        tokens[lines, column] = self.table.tokens[source]
+        segments[lines, column] = np.repeat(_ramp(counts) + 1, lengths)
+        positions[lines, column] = places
+        mask = self.table.loss_mask[source] != 0
+        mask[begins] = False  # what begins a piece has nothing before it to be predicted from
+        return {
+            "tokens": tokens,
+            "segment_ids": segments,
+            "positions": positions,
+            **self._targets(tokens, lines[mask], column[mask]),
+        }
+
+    def row_ids(self, indices: Sequence[int] | Array) -> list[str]:
+        """What the rows of these sequences are called in rows.jsonl, each once, in the order in which they lie there."""
+        spans = [slice(self.plan.offsets[index], self.plan.offsets[index + 1]) for index in indices]
+        heads = np.concatenate([self.plan.heads[span] for span in spans])
+        rows = np.unique(np.searchsorted(self.table.offsets, heads, side="right") - 1)
+        return [self.table.row_id(int(row)) for row in rows]
+
+    def _targets(self, tokens: Ints, lines: Array, columns: Array) -> dict[str, Ints]:
+        """The trained tokens at (line, column), in order, lined up to the left: i32[B, J]."""
+        shape = (tokens.shape[0], self.plan.n_targets)
+        places, ids, weights = (np.zeros(shape, np.int32) for _ in range(3))
+        number = _ramp(np.bincount(lines, minlength=shape[0]))  # j
+        places[lines, number] = columns - 1
+        ids[lines, number] = tokens[lines, columns]
+        weights[lines, number] = 1
+        return {"target_places": places, "target_ids": ids, "target_weights": weights}
+
+
+def _ramp(counts: Array) -> Array:
+    """0 … count-1 for each count, end to end.
+
+    >>> _ramp(np.array([2, 0, 3])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    ends = np.cumsum(counts, dtype=np.int64)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+
+
+def plan_packs(lengths: Sequence[int] | Array, seq_len: int, *, seed: int | None = None) -> list[Array]:
+    """Row indices of each sequence. Every length must be at most ``seq_len``. No seed: file order breaks ties."""
+    order, offsets = _best_fit(np.asarray(lengths, np.int64), seq_len, seed)
+    return np.split(order, offsets[1:-1])
+
+
+def plan_pieces(pieces: Pieces, seq_len: int, *, packing: bool, seed: int | None = None) -> PackPlan:
+    """Lay the pieces out. ``packing`` False: one piece a sequence, in file order."""
+    if packing:
+        order, offsets = _best_fit(pieces.lengths, seq_len, seed)
+    else:
+        order, offsets = np.arange(len(pieces)), np.arange(len(pieces) + 1)
+    laid = pieces.take(order)
+    trained = np.diff(offsets_of(laid.trained)[offsets])
+    return PackPlan(laid.heads, laid.starts, laid.lengths.astype(np.int32), offsets, int(trained.max(initial=0)))
+
+
+def pack_rows(rows: Sequence[TokenRow], seq_len: int, *, packing: bool, seed: int | None = None) -> Packed:
+    """Rows in memory, packed. Raises InputInvalid T113 where one is longer than ``seq_len``."""
+    table = TokenTable.of(rows)
+    pieces = fit(table, seq_len, "fail").pieces
+    return Packed(table, plan_pieces(pieces, seq_len, packing=packing, seed=seed), seq_len)
+
+
+def _best_fit(lengths: Array, seq_len: int, seed: int | None) -> tuple[Array, Array]:
+    """(order i64[N], offsets i64[P+1]): the items of each sequence, end to end.
+
+    All items of one length are placed together: the sequence with least room takes as many as it has room for, for
+    what it has left after one of them is again the least, then the next. So the work is one step for each pair of a
+    length and a room that meet, not one for each item, and the result is that of one item at a time.
+    """
+    rank = np.arange(len(lengths)) if seed is None else _drawn_ranks(len(lengths), seed)
+    order = np.lexsort((rank, -lengths))
+    by_length, counts = np.unique(-lengths, return_counts=True)
+    room = _Room(seq_len)
+    placed = [np.zeros(0, np.int64)]
+    placed += [room.place(-length, count) for length, count in zip(by_length.tolist(), counts.tolist(), strict=True)]
+    packs = np.concatenate(placed)  # of each item, in order
+    return order[np.argsort(packs, kind="stable")], offsets_of(np.bincount(packs))
+
+
+class _Room:
+    """How much room each sequence has, by the amount of room."""
+
+    def __init__(self, seq_len: int) -> None:
+        self.n_packs, self._seq_len = 0, seq_len
+        self._with_room: dict[int, list[Array]] = {}  # room -> sequences, to be sorted when they are used
+        self._is_there = np.zeros(seq_len + 1, bool)
+
+    def place(self, length: int, count: int) -> Array:
+        """The sequences that ``count`` items of one length go to, one after the other."""
+        placed = []
+        for room in (np.flatnonzero(self._is_there[length:]) + length).tolist():
+            if not count:
+                break
+            candidates = np.sort(np.concatenate(self._with_room.pop(room)))
+            self._is_there[room] = False
+            used = candidates[: -(-count // (room // length))]
+            self._keep(room, candidates[len(used) :])
+            placed.append(self._fill(used, room, length, count))
+            count -= len(placed[-1])
+        if count:
+            new = np.arange(self.n_packs, self.n_packs - (-count // (self._seq_len // length)))
+            self.n_packs += len(new)
+            placed.append(self._fill(new, self._seq_len, length, count))
+        return np.concatenate(placed)
+
+    def _fill(self, packs: Array, room: int, length: int, count: int) -> Array:
+        """Put up to ``count`` items into these, each filled up before the next; the last may stay with more room."""
+        each = room // length
+        filled = np.repeat(packs, each)[:count]
+        in_last = len(filled) - each * (len(packs) - 1)
+        self._keep(room - each * length, packs[:-1])
+        self._keep(room - in_last * length, packs[-1:])
+        return filled
+
+    def _keep(self, room: int, packs: Array) -> None:
+        if len(packs):
+            self._with_room.setdefault(room, []).append(packs)
+            self._is_there[room] = True
+
+
+def permutation(count: int, *key: int) -> Array:
+    """i64: 0 … count-1 in an order that is a pure function of two numbers; read-only.
+
+    Made from the raw words of the Philox generator, which numpy promises never to change (it promises no such
+    thing for ``Generator.permutation``).
+    """
+    words = np.random.Philox(key=np.asarray(key, np.uint64)).random_raw(count)
+    order: Array = np.argsort(words, kind="stable")
+    order.setflags(write=False)
+    return order
+
+
+def _drawn_ranks(count: int, seed: int) -> Array:
+    ranks = np.empty(count, np.int64)
+    ranks[permutation(count, seed, PACKING_STREAM)] = np.arange(count)
+    return ranks

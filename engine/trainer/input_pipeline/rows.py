@@ -1,0 +1,120 @@
+"""rows.jsonl -> token rows: what is fed, and which tokens count.
+
+In: lines ``{"id": …, "segments": [{"text": …, "train": bool, "eos"?: bool}, …], "messages"?: […]}``. Out:
+:class:`TokenRow`, each with BOS once in front, every segment tokenised by itself (so no token spans the boundary between
+prompt and answer), and EOS, trained, after the last trained segment and after every trained segment that ``"eos": true``
+marks (the turns of a chat), unless that segment ends in a token that ends a turn. What stands after the last trained
+segment is left out: it cannot change the loss of anything before it. A row with ``messages`` is rendered by the
+checkpoint's chat template, where it has one (:mod:`engine.trainer.text.encoding`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from engine.errors import Diagnostic, InputInvalid, Where
+from engine.trainer.text.encoding import Segment, encode_segments, merged_boundaries, row_segments
+from engine.trainer.text.tokenizer import Tokenizer
+
+OnLongRow = Literal["fail", "drop", "truncate", "split"]
+SHOWN_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """``tokens[i]`` is predicted from what stands before it where ``loss_mask[i]`` is 1.
+
+    ``boundary_merges``: how many boundaries of its segments one tokenisation of the whole text would have merged.
+    """
+
+    id: str
+    tokens: tuple[int, ...]
+    loss_mask: tuple[int, ...]
+    boundary_merges: int = 0
+
+
+class Findings:
+    """What is wrong with a file: the first ones in full, the others as a number."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.shown: list[Diagnostic] = []
+        self.total = 0
+
+    def add(self, code: str, message: str, line: int, hint: str | None = None) -> None:
+        """One finding, in a line counted from 1."""
+        self.extend([Diagnostic(code, message, Where(self.file, line), hint)], 1)
+
+    def extend(self, found: Sequence[Diagnostic], total: int) -> None:
+        """Findings of another part of the file, and how many there were of them in all."""
+        self.shown += found[: SHOWN_ROWS - len(self.shown)]
+        self.total += total
+
+    def raise_if_any(self) -> None:
+        """Raises InputInvalid with those shown and, where there are more, how many."""
+        if not self.total:
+            return
+        more = self.total - len(self.shown)
+        last = [Diagnostic(self.shown[0].code, f"and {more} more rows", Where(self.file))] if more else []
+        raise InputInvalid.of([*self.shown, *last])
+
+
+def token_rows(data: bytes, first_line: int, tokenizer: Tokenizer, findings: Findings) -> list[TokenRow]:
+    """The rows of whole lines, the first of which is number ``first_line`` of the file.
+
+    A line that is no row (T110), has nothing that is trained (T111), or is refused by the chat template (M306, M307)
+    goes to ``findings``. Raises InputInvalid M304, M305, M308 (tokenizer, template).
+    """
+    parsed = list(_parsed(data, first_line, tokenizer, findings))
+    encoded = iter(encode_segments([segment for _, segments, _ in parsed for segment in segments], tokenizer))
+    merges = merged_boundaries([segments for _, segments, _ in parsed], tokenizer)
+    rows = []
+    for (row_id, segments, line), merged in zip(parsed, merges, strict=True):
+        ids = [next(encoded) for _ in segments]
+        if not any(len(ids[index]) for index, segment in enumerate(segments) if segment.train):
+            hint = "its answer is empty, or nothing of it is marked as trained"
+            findings.add("T111", f'row "{row_id}" has no token that is trained', line, hint)
+        rows.append(replace(token_row(row_id, segments, ids, tokenizer), boundary_merges=merged))
+    return rows
+
+
+def _parsed(
+    data: bytes, first_line: int, tokenizer: Tokenizer, findings: Findings
+) -> Iterator[tuple[str, Sequence[Segment], int]]:
+    """(id, segments, line number) of each readable line."""
+    for number, line in enumerate(data.split(b"\n"), start=first_line):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode())
+            segments = [
+                Segment(part["text"], bool(part["train"]), bool(part.get("eos", False))) for part in row["segments"]
+            ]
+            if not all(isinstance(segment.text, str) for segment in segments):
+                raise TypeError("text is not a string")
+            if b"\\ud" in line.lower():  # half a surrogate pair is no text: encoding it raises
+                json.dumps(row, ensure_ascii=False).encode()
+            yield str(row["id"]), row_segments(segments, row.get("messages"), tokenizer), number
+        except InputInvalid as error:
+            found = error.diagnostics[0]
+            message, where = f'row "{row["id"]}": {found.message}', Where(findings.file, number)
+            findings.extend([replace(found, message=message, where=where)], 1)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            findings.add("T110", f"not a training row: {error!r}", number)
+
+
+def token_row(row_id: str, segments: Sequence[Segment], ids: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenRow:
+    """Join tokenised segments: (prompt [5, 6]) (answer [7], trained) -> tokens 2 5 6 7 1, mask 0 0 0 1 1."""
+    last_trained = max((index for index, segment in enumerate(segments) if segment.train), default=-1)
+    tokens, mask = [tokenizer.bos_id], [0]
+    for index, segment in enumerate(segments[: last_trained + 1]):
+        tokens += ids[index]
+        mask += [int(segment.train)] * len(ids[index])
+        ends = segment.train and (segment.eos or index == last_trained)
+        if ends and tokens[-1] not in tokenizer.turn_end_ids:
+            tokens.append(tokenizer.eos_id)
+            mask.append(1)
+    return TokenRow(row_id, tuple(tokens), tuple(mask))

@@ -1,0 +1,180 @@
+"""A big rows.jsonl -> token tables, part by part: in this process, or on all cores.
+
+In: the file's parts (about a megabyte of whole lines each) and a tokenizer. Out: one :class:`Encoded` a part, in
+order, whoever made it. The tokenizer's own threads speed up its half of the work; the other half (JSON, lists, arrays)
+is Python's, so that from some size on processes pay. They are started afresh (JAX's threads do not survive a fork)
+and end with the pipe to us, however we end.
+
+    parts, digest = survey(path)
+    for encoded in encode_parts(path, parts, tokenizer, workers=4): ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from engine.errors import Diagnostic, InputInvalid, RunFailed
+from engine.trainer.input_pipeline.rows import Findings, token_rows
+from engine.trainer.input_pipeline.token_table import TokenTable
+from engine.trainer.text.tokenizer import Tokenizer
+
+PART_BYTES = 1 << 20
+POOL_BYTES = 8 << 20  # from here on starting processes (half a second) costs less than it brings
+MOST_WORKERS = 8  # 80 MB each
+WORKER = "import sys; from engine.trainer.input_pipeline.tokenizing import work; work(*sys.argv[1:])"
+AHEAD = 2  # parts that wait at each worker
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Whole lines of a file: where they lie, the number of the first, how many there are."""
+
+    offset: int
+    size: int
+    first_line: int
+    n_lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A part's rows, and what is wrong with it: the first findings and their number."""
+
+    table: TokenTable
+    shown: Sequence[Diagnostic]
+    total: int
+
+
+def survey(path: Path, part_bytes: int = PART_BYTES) -> tuple[list[Part], str]:
+    """(parts, SHA-256) of a file in one reading."""
+    parts: list[Part] = []
+    hasher = hashlib.sha256()
+    offset, line = 0, 1
+    with path.open("rb") as stream:
+        while data := stream.read(part_bytes) + stream.readline():
+            hasher.update(data)
+            n_lines = data.count(b"\n") + (not data.endswith(b"\n"))
+            parts.append(Part(offset, len(data), line, n_lines))
+            offset, line = offset + len(data), line + n_lines
+    return parts, hasher.hexdigest()
+
+
+def worker_count(parts: Sequence[Part]) -> int:
+    """How many processes are worth starting; 0: none."""
+    available = getattr(os, "sched_getaffinity", None)
+    cores = len(available(0)) if available else os.cpu_count() or 1
+    size = sum(part.size for part in parts)
+    return min(cores, MOST_WORKERS) if size >= POOL_BYTES and cores > 1 else 0
+
+
+def encode_part(path: Path, part: Part, tokenizer: Tokenizer) -> Encoded:
+    """Read, parse, tokenise. Raises InputInvalid M304 to M308."""
+    with path.open("rb") as stream:
+        stream.seek(part.offset)
+        data = stream.read(part.size)
+    findings = Findings(str(path))
+    rows = token_rows(data.removesuffix(b"\n"), part.first_line, tokenizer, findings)
+    return Encoded(TokenTable.of(rows), findings.shown, findings.total)
+
+
+def encode_parts(
+    path: Path, parts: Sequence[Part], tokenizer: Tokenizer, workers: int
+) -> Generator[Encoded, None, None]:
+    """Every part, in order. Raises InputInvalid M304 to M308, RunFailed T119 where a worker dies."""
+    if not workers:
+        yield from (encode_part(path, part, tokenizer) for part in parts)
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        tokenizer.save(folder)
+        pool = [_Worker(path, folder) for _ in range(min(workers, len(parts)))]
+        for worker in pool:
+            stack.callback(worker.close)
+        for number, part in enumerate(parts[: AHEAD * len(pool)]):
+            pool[number % len(pool)].ask(part)
+        for number in range(len(parts)):
+            worker = pool[number % len(pool)]
+            encoded = worker.answer()
+            if (following := number + AHEAD * len(pool)) < len(parts):
+                worker.ask(parts[following])
+            yield encoded
+
+
+class _Worker:
+    """A process that encodes the parts it is asked for, one after the other."""
+
+    def __init__(self, path: Path, tokenizer_folder: Path) -> None:
+        # A Python of its own and not multiprocessing.Process, which would run the caller's script once more.
+        self._ours, theirs = multiprocessing.Pipe()
+        end = theirs.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(end), str(path), str(tokenizer_folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            pass_fds=(end,),
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "TOKENIZERS_PARALLELISM": "false",
+            },
+        )
+        theirs.close()  # the worker has the only one left: when it is gone, we read the end
+
+    def ask(self, part: Part) -> None:
+        try:
+            self._ours.send(part)
+        except OSError as error:
+            raise _died(self._process.pid) from error
+
+    def answer(self) -> Encoded:
+        """The oldest part asked for. Raises InputInvalid, RunFailed T119."""
+        try:
+            found: Encoded | tuple[Diagnostic, ...] = self._ours.recv()
+        except (EOFError, OSError) as error:
+            raise _died(self._process.pid) from error
+        if isinstance(found, Encoded):
+            return found
+        raise InputInvalid.of(found)
+
+    def close(self) -> None:
+        self._ours.close()
+        self._process.terminate()
+        self._process.wait()
+
+
+def _died(pid: int) -> RunFailed:
+    return RunFailed(
+        "T119",
+        f"a process that tokenised the rows (process {pid}) ended before its work was done",
+        hint="was it killed, or is the memory full? run again: what was tokenised before is kept",
+    )
+
+
+def work(end: str, path: str, tokenizer_folder: str) -> None:
+    """The life of a worker: until its pipe, the file descriptor ``end``, ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    connection: Connection[Encoded | tuple[Diagnostic, ...], Part] = Connection(int(end))
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    while True:
+        try:
+            part = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer: Encoded | tuple[Diagnostic, ...] = encode_part(Path(path), part, tokenizer)
+        except InputInvalid as error:
+            answer = error.diagnostics
+        try:
+            connection.send(answer)
+        except OSError:  # nobody listens any more
+            return

@@ -1,0 +1,56 @@
+"""Where a generated answer ends: token ids.
+
+In: the tokenizer, and the model folder's generation_config.json if it has one. Out: the ids at which generation stops,
+and at one of which every trained turn ends.
+
+    stop_ids(tokenizer, read_generation_config(folder))   # (1, 107) for Gemma: <eos> and <end_of_turn>
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputInvalid, Where
+from engine.trainer.text.tokenizer import Tokenizer
+
+GENERATION_FILE = "generation_config.json"
+
+
+def read_generation_config(folder: Path) -> dict[str, Any]:
+    """The mapping of generation_config.json; empty where there is none. Raises InputInvalid M309."""
+    path = folder / GENERATION_FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _wrong(f"not JSON: {error}", str(path)) from error
+    if not isinstance(found, dict):
+        raise _wrong("must be a JSON object", str(path))
+    return found
+
+
+def stop_ids(tokenizer: Tokenizer, generation: Mapping[str, Any], source: str = GENERATION_FILE) -> tuple[int, ...]:
+    """EOS, the ends of a turn, and what the generation config names (an id or a list), in order.
+
+    Raises InputInvalid M309 where that is no id of the vocabulary: a model could never write it.
+
+    >>> from engine.trainer.text.tokenizer import build_chars
+    >>> stop_ids(build_chars(), {"eos_token_id": [1, 107]})
+    (1, 107)
+    """
+    named = generation.get("eos_token_id")
+    ids = [] if named is None else named if isinstance(named, list) else [named]
+    for one in ids:
+        if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < tokenizer.vocab_size:
+            raise _wrong(f"eos_token_id {one!r} is no id of the tokenizer's {tokenizer.vocab_size}", source)
+    return tuple(sorted(tokenizer.turn_end_ids.union(ids)))
+
+
+def _wrong(reason: str, source: str) -> InputInvalid:
+    return InputInvalid(
+        "M309", reason, where=Where(file=source), hint="fetch the model folder again, or delete the file"
+    )

@@ -1,0 +1,358 @@
+"""Text to token ids and back, on the ``tokenizers`` library (transformers alone takes 2.3 s to import).
+
+What goes in: a Hugging Face tokenizer folder, or nothing for the tiny model's characters. What comes
+out: :class:`Tokenizer`, which encodes plain text without adding any special token.
+
+    >>> tokenizer = build_chars()
+    >>> tokenizer.encode("Hi"), tokenizer.decode(tokenizer.encode("naïve\\n")), tokenizer.vocab_size
+    ([76, 109], 'naïve\\n', 260)
+
+**Text is text.** A person's row that contains the literal ``<bos>`` (or ``<eos>``, ``<pad>``, ``<unk>``,
+or any other token the vocabulary marks special) is encoded as those characters, never as the control
+token: nobody can end a sequence from inside the data. The one exception are the chat turn markers
+``<start_of_turn>`` and ``<end_of_turn>``, which the rendering "gemma_chat@v1" writes as text on purpose; where
+the vocabulary has them they become their tokens. Callers put BOS and EOS by id.
+
+A folder's chat template is :attr:`Tokenizer.chat`; what it writes is encoded by other rules (``kind``, see
+:mod:`engine.trainer.text.encoding`): the control tokens it names are those tokens, names inside a message stay letters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken, decoders, models, processors
+
+from engine.canonical import digest_bytes, digest_json, digest_text, pretty_json, write_atomic
+from engine.errors import InputInvalid, Where
+from engine.trainer import lfs
+from engine.trainer.text.chat_template import ChatTemplate
+from engine.trainer.text.encoding import Kind
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+SPECIALS_FILE = "special_tokens_map.json"
+# Carried along unread where a folder has them; sentencepiece's file serves other programs.
+TEMPLATE_FILE = "chat_template.jinja"
+COMPANION_FILES = ("tokenizer.model", "added_tokens.json", TEMPLATE_FILE)
+END_OF_TURN = "<end_of_turn>"
+TURN_MARKERS = ("<start_of_turn>", END_OF_TURN)
+ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
+CONTROL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>")  # ids 0 to 3, as in Gemma
+PRINTABLE = range(0x20, 0x7F)
+LONGEST_CHARACTER = 4  # bytes of UTF-8, and so tokens at the most
+
+
+class Tokenizer:
+    """A tokenizer with its folder's files; immutable.
+
+    ``vocab_size``: how many rows an embedding needs, 1 + the highest id that a text or the chat template can become.
+    Gemma 3's ``<image_soft_token>`` lies beyond its embedding, and no text becomes it.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], *, source: str = TOKENIZER_FILE) -> None:
+        """``files``: name -> bytes of a Hugging Face tokenizer folder (only tokenizer.json is required)."""
+        self._files, self._source = dict(files), source
+        document = _json(self._files[TOKENIZER_FILE], source)
+        self._raw = _build(document, source, text=TURN_MARKERS)
+        self._added = document.get("added_tokens") or []
+        big = {"vocab": None, "merges": None}  # a quarter of a million names are not kept twice
+        self._shape = document | {"model": {**document["model"], **big}}
+        self._settings = _json(self._files[CONFIG_FILE], source) if CONFIG_FILE in self._files else {}
+        self._names = self._special_names()
+        self.bos_id, self.eos_id, self.pad_id = (self._id_of(role) for role in ROLES[:3])
+        self.end_of_turn_id: int | None = self._raw.token_to_id(END_OF_TURN)
+        self._skipped = {row["id"] for row in self._added if row.get("special")}
+        self._skipped |= {self.bos_id, self.eos_id, self.pad_id}
+        markers = {self._raw.token_to_id(marker) for marker in TURN_MARKERS}
+        self._never = {self.bos_id, self.eos_id, self.pad_id} - markers
+        self.vocab_size = self._rows_needed(markers)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """Read a tokenizer folder. Raises InputInvalid M301 (missing), M302 (broken), M303 (no special id)."""
+        folder = Path(folder)
+        if not (folder / TOKENIZER_FILE).is_file():
+            raise InputInvalid(
+                "M301",
+                f"the model folder has no {TOKENIZER_FILE}",
+                where=Where(file=str(folder)),
+                hint="a folder with only tokenizer.model can be converted: load it once with transformers' "
+                "AutoTokenizer and save_pretrained it",
+            )
+        names = (TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
+        files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+        if lfs.is_pointer(files[TOKENIZER_FILE]):
+            where = Where(file=str(folder / TOKENIZER_FILE))
+            raise InputInvalid("M302", lfs.NOT_HERE, where=where, hint=lfs.GET_IT)
+        return cls(files, source=str(folder / TOKENIZER_FILE))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder's files, byte for byte as they were read or built."""
+        for name, data in self._files.items():
+            write_atomic(Path(folder) / name, data)
+
+    @cached_property
+    def chat(self) -> ChatTemplate | None:
+        """The folder's chat template; None where it has none. Raises InputInvalid M305 where it is broken."""
+        text = self._template_text()
+        if text is None:
+            return None
+        added = {row["content"]: bool(row.get("special")) or row["content"] in TURN_MARKERS for row in self._added}
+        return ChatTemplate(text, variables=self._names, added=added, source=self._source)
+
+    @property
+    def chat_sha256(self) -> str | None:
+        """Of the chat template's text, for the record."""
+        text = self._template_text()
+        return None if text is None else digest_text(text)
+
+    @cached_property
+    def turn_end_ids(self) -> frozenset[int]:
+        """The ids that end a turn, in training and in generation: EOS, ``<end_of_turn>``, the chat template's own."""
+        found = {self.eos_id, self.end_of_turn_id}
+        if self.chat is not None and self.chat.turn_end is not None:
+            found.add(self._raw.token_to_id(self.chat.turn_end))
+        return frozenset(one for one in found if one is not None)
+
+    def digest(self) -> str:
+        """SHA-256 over the folder's files: what was tokenised with one is not taken for another's."""
+        return digest_json({name: digest_bytes(data) for name, data in self._files.items()})
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text; no BOS, no EOS. Raises InputInvalid M304 if the vocabulary makes one of a text."""
+        return self._checked(self._raw.encode(text, add_special_tokens=False).ids, text, self._never)
+
+    def encode_many(self, texts: Sequence[str], *, kind: Kind = "plain") -> list[list[int]]:
+        """:meth:`encode` of each text, on all cores; ``kind``: see :mod:`engine.trainer.text.encoding`."""
+        if not texts:
+            return []
+        raw, never = self._reader(kind)
+        encoded = raw.encode_batch(list(texts), add_special_tokens=False)
+        return [self._checked(item.ids, text, never) for item, text in zip(encoded, texts, strict=True)]
+
+    def may_merge(self, left: str, right: str) -> bool:
+        """False where no token of the vocabulary can hold the end of ``left`` and the beginning of ``right``."""
+        if not left or not right:
+            return False
+        pair = left[-1] + right[0]
+        return self._pairs is None or pair in self._pairs or pair.replace(*self._replace) in self._pairs
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens are left out, ids outside the vocabulary too."""
+        kept = [int(one) for one in ids if int(one) not in self._skipped]
+        text: str = self._raw.decode(kept, skip_special_tokens=False)
+        return text
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each id; joined they are the text of all. Control tokens by name.
+
+        Of a character that takes several tokens, all but the last are "".
+        """
+        found, waiting = [], []
+        for one in map(int, ids):
+            waiting.append(one)
+            text = self._piece(waiting)
+            if text.endswith("\N{REPLACEMENT CHARACTER}") and len(waiting) < LONGEST_CHARACTER:
+                found.append("")
+                continue
+            found.append(text)
+            waiting = []
+        if waiting:
+            found[-1] = self._piece(waiting)
+        return found
+
+    def _piece(self, ids: Sequence[int]) -> str:
+        if len(ids) == 1:
+            name: str | None = self._raw.id_to_token(ids[0])
+            if name is not None and (ids[0] in self._skipped or name in TURN_MARKERS):
+                return name
+        text: str = self._raw.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    def _reader(self, kind: Kind) -> tuple[Any, set[int]]:
+        """The library's tokenizer for a kind of text, and the ids it must not make of it."""
+        if kind == "plain" or self.chat is None:
+            return self._raw, self._never
+        if kind == "template":
+            return self._as_template, set()
+        return self._as_literal, {self._raw.token_to_id(name) for name in self.chat.control_tokens}
+
+    @cached_property
+    def _as_template(self) -> Any:
+        raw = _build(_json(self._files[TOKENIZER_FILE], self._source), self._source)
+        raw.encode_special_tokens = False
+        return raw
+
+    @cached_property
+    def _as_literal(self) -> Any:
+        assert self.chat is not None
+        document = _json(self._files[TOKENIZER_FILE], self._source)
+        return _build(document, self._source, special=self.chat.control_tokens)
+
+    @cached_property
+    def _replace(self) -> tuple[str, str]:
+        """What the normaliser replaces, by what; ("", "") never matters: :attr:`_pairs` is None then, or it does nothing."""
+        normalizer = self._shape.get("normalizer") or {}
+        pattern = (normalizer.get("pattern") or {}).get("String") or "\n"
+        return pattern, str(normalizer.get("content", pattern))
+
+    @cached_property
+    def _pairs(self) -> frozenset[str] | None:
+        """Every two neighbouring characters inside a token; None where tokens are not made of the text's characters."""
+        model, normalizer = self._shape["model"], self._shape.get("normalizer")
+        by_character = (
+            model.get("type") == "BPE"
+            and model.get("byte_fallback") is True
+            and not (model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"))
+            and (normalizer is None or (normalizer.get("type") == "Replace" and len(self._replace[0]) == 1))
+            and (self._shape.get("pre_tokenizer") or {}).get("type") in (None, "Split")
+            and not any(row.get(key) for row in self._added for key in ("lstrip", "rstrip", "single_word"))
+        )
+        if not by_character:
+            return None
+        vocab = self._raw.get_vocab(with_added_tokens=True)
+        return frozenset(name[at : at + 2] for name in vocab for at in range(len(name) - 1))
+
+    def _checked(self, ids: list[int], text: str, never: set[int]) -> list[int]:
+        """A vocabulary can spell a control token from ordinary pieces; then the law of this module is lost."""
+        if never.isdisjoint(ids):
+            return ids
+        name = next(self._raw.id_to_token(one) for one in ids if one in never)
+        raise InputInvalid(
+            "M304",
+            f"this tokenizer makes the control token {name!r} out of a text: {text[:60]!r}",
+            hint=f"take {name!r} out of the text",
+        )
+
+    def _rows_needed(self, markers: set[int | None]) -> int:
+        template = self._template_text() or ""
+        kept = {self.bos_id, self.eos_id, self.pad_id, *markers}
+        unreachable = {
+            row["id"] for row in self._added if row.get("special") and row["content"] not in template
+        } - kept  # fmt: skip
+        ids: dict[str, int] = self._raw.get_vocab(with_added_tokens=True)
+        return 1 + max(one for one in ids.values() if one not in unreachable)
+
+    def _template_text(self) -> str | None:
+        """chat_template.jinja, else tokenizer_config.json's (the one named "default" of several), as transformers."""
+        if TEMPLATE_FILE in self._files:
+            try:
+                return self._files[TEMPLATE_FILE].decode()
+            except UnicodeDecodeError as error:
+                raise _no_template(self._source, f"{TEMPLATE_FILE} is not UTF-8") from error
+        found = self._settings.get("chat_template")
+        if isinstance(found, list):
+            named = {row.get("name"): row.get("template") for row in found if isinstance(row, dict)}
+            if "default" not in named:
+                raise _no_template(self._source, f"none of {', '.join(map(str, named))} is called default")
+            found = named["default"]
+        if found is not None and not isinstance(found, str):
+            raise _no_template(self._source, "it is no text")
+        return found
+
+    def _special_names(self) -> dict[str, str]:
+        """ "bos_token" -> "<bos>", from tokenizer_config.json, else special_tokens_map.json."""
+        older = _json(self._files[SPECIALS_FILE], self._source) if SPECIALS_FILE in self._files else {}
+        found: dict[str, str] = {}
+        for key, value in (*older.items(), *self._settings.items()):
+            text = value.get("content") if isinstance(value, dict) else value
+            if key in ROLES and isinstance(text, str):
+                found[key] = text
+        return found
+
+    def _id_of(self, role: str) -> int:
+        text = self._names.setdefault(role, f"<{role.removesuffix('_token')}>")
+        found: int | None = self._raw.token_to_id(text)
+        if found is None:
+            raise InputInvalid(
+                "M303",
+                f"the vocabulary has no {role} {text!r}",
+                where=Where(file=self._source),
+                hint=f'name it as "{role}" in {CONFIG_FILE}',
+            )
+        return found
+
+
+def build_chars() -> Tokenizer:
+    """The tiny model's tokenizer: one token a byte, id = byte + 4.
+
+    Printable ASCII and the newline are tokens named by their character; every other byte is Hugging
+    Face's byte fallback token (``<0xC3>``). So any Unicode text has ids and comes back as it was, the
+    vocabulary is 260, and ids 0 to 3 are pad, eos, bos, unk as in Gemma.
+    """
+    names = [chr(byte) if byte in PRINTABLE or byte == 0x0A else f"<0x{byte:02X}>" for byte in range(256)]
+    vocab = {name: index for index, name in enumerate((*CONTROL_TOKENS, *names))}
+    raw = tokenizers.Tokenizer(
+        models.BPE(vocab=vocab, merges=[], unk_token="<unk>", byte_fallback=True, fuse_unk=False)
+    )
+    raw.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in CONTROL_TOKENS])
+    raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    raw.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", vocab["<bos>"])]
+    )
+    names_of_roles = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    config = names_of_roles | {
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1_000_000,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    return Tokenizer(
+        {
+            TOKENIZER_FILE: pretty_json(json.loads(raw.to_str())).encode(),
+            CONFIG_FILE: pretty_json(config).encode(),
+            SPECIALS_FILE: pretty_json(names_of_roles).encode(),
+        }
+    )
+
+
+def _json(data: bytes, source: str) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _broken(source, error) from error
+    if not isinstance(document, dict):
+        raise _broken(source, ValueError("not a JSON object"))
+    return document
+
+
+def _build(document: Mapping[str, Any], source: str, *, text: Sequence[str] = (), special: Sequence[str] = ()) -> Any:
+    """The library's tokenizer, which reads special tokens as letters; ``text``, ``special``: which others are not, are."""
+    marks = dict.fromkeys(text, False) | dict.fromkeys(special, True)
+    added = [
+        row | {"special": marks.get(row.get("content"), row.get("special", False))}
+        for row in document.get("added_tokens") or []
+    ]
+    try:
+        raw = tokenizers.Tokenizer.from_str(json.dumps({**document, "added_tokens": added}))
+    except Exception as error:  # the library raises bare Exception
+        raise _broken(source, error) from error
+    raw.no_padding()
+    raw.no_truncation()
+    raw.encode_special_tokens = True
+    return raw
+
+
+def _no_template(source: str, reason: str) -> InputInvalid:
+    return InputInvalid(
+        "M305",
+        f"the model's chat template cannot be used: {reason}",
+        where=Where(file=source),
+        hint="mend the template, or take it out of the model folder: then gemma_chat@v1 is used",
+    )
+
+
+def _broken(source: str, error: Exception) -> InputInvalid:
+    return InputInvalid(
+        "M302",
+        f"the tokenizer file cannot be read: {error}",
+        where=Where(file=source),
+        hint="fetch or save the folder again",
+    )

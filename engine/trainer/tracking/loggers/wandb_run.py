@@ -1,0 +1,66 @@
+"""Weights & Biases: a run of a fixed id, so that a resumed training goes on in it.
+
+Where it goes and with which key is wandb's own affair: WANDB_API_KEY, WANDB_PROJECT, WANDB_ENTITY, WANDB_BASE_URL,
+WANDB_MODE=offline. It is told the rows and the hyper-parameters; code, git, the command line and the console are kept
+from it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from engine.trainer.tracking.loggers import PROJECT, RunFacts
+from engine.trainer.tracking.loggers.run_file import RunFile
+
+
+class WandbRun:
+    """One run, online or offline."""
+
+    def __init__(self, facts: RunFacts) -> None:
+        wandb: Any = importlib.import_module("wandb")  # typed or not, depending on the release: Any in any case
+        self._file = RunFile(facts.folder / "wandb.json")
+        settings = wandb.Settings(
+            console="off",  # standard output belongs to the events
+            silent=True,
+            disable_git=True,
+            save_code=False,
+            x_disable_meta=True,
+            x_save_requirements=False,
+        )
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=facts.name,
+            id=self._file.id,
+            resume="allow",
+            dir=os.environ.get("WANDB_DIR", str(facts.folder)),
+            config=dict(facts.config),
+            settings=settings,
+        )
+        self._run.define_metric("*", step_metric="train_step")
+
+    @property
+    def where(self) -> str:
+        """The address, or what to type after an offline run."""
+        return str(self._run.url or f"wandb sync {self._run.settings.sync_dir}")
+
+    @property
+    def last_step(self) -> int:
+        """What was sent so far: offline, nobody else knows."""
+        return self._file.sent
+
+    def row(self, train_step: int, metrics: Mapping[str, float]) -> None:
+        """One row of the history."""
+        self._run.log({**metrics, "train_step": train_step}, step=train_step)
+        self._file.mark(train_step)
+
+    def close(self) -> None:
+        """Upload what is left (online), or close the file (offline)."""
+        self._run.finish()
+
+
+def open_run(facts: RunFacts) -> WandbRun:
+    """The run, new or gone on with."""
+    return WandbRun(facts)

@@ -1,0 +1,96 @@
+"""Everything that watches a training without touching it: instruments, reports to other tools, the profiler.
+
+What goes in: the job, what is trained, rows. What comes out: rows with more columns, a part of the report, events.
+
+    watch = Watch(job, args, model, data, machine, emit=emit)    # raises InputInvalid T160, T161 before anything is done
+    watch.begins(rows_so_far, first=1)      # before the first train step of this process
+    row = watch.arrived(row)                # a train step is done: what was measured beside it
+    watch.written(row)                      # the row is in metrics.jsonl, and what was due after it is done
+    watch.close()
+
+``job["reports"]`` is the folder for what other tools keep, ``job["run_name"]`` what they call the run. Below it each
+training has a folder of its own, named by its identity: resumed, it goes on there; another one begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from engine.canonical import digest_json
+from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.input_pipeline.dataset import Data
+from engine.trainer.inputs import Model, identity
+from engine.trainer.process import Emit
+from engine.trainer.tracking.loggers import RunFacts, check_installed
+from engine.trainer.tracking.loggers.reports import Reports
+from engine.trainer.tracking.profiler import ProfileWindow, Tracer
+from engine.trainer.tracking.throughput import Instruments, Row
+
+NAME_CHARS = 12
+SILENT_ARGS = ("report_to", "profile")  # they say nothing of what is trained
+
+
+def check_watching(args: TrainArgs) -> None:
+    """Raises InputInvalid T160 for a tool that is not installed, T161 for a window outside the training."""
+    check_installed(args.report_to)
+    ProfileWindow.of(args.profile, last=args.num_train_steps)
+
+
+class Watch:
+    """One for each process that trains."""
+
+    def __init__(
+        self, job: Mapping[str, Any], args: TrainArgs, model: Model, data: Data, machine: Mapping[str, Any], emit: Emit
+    ) -> None:
+        self._instruments = Instruments(model.config, args, data.packed.plan.lengths, machine)
+        training = digest_json(identity(args, model, data))[:NAME_CHARS]
+        folder = Path(job.get("reports") or Path(job["work"]) / "reports") / training
+        config = {name: value for name, value in asdict(args).items() if name not in SILENT_ARGS}
+        config |= {"model": job["model"]["id"], "n_rows": data.n_rows, "render": job["render"]}
+
+        def facts_of(name: str) -> RunFacts:
+            return RunFacts(str(job.get("run_name") or "training"), training, config, folder / name)
+
+        # Of several processes the first one speaks for all.
+        self._reports = Reports(args.report_to if jax.process_index() == 0 else (), facts_of, emit)
+        window = ProfileWindow.of(args.profile, last=args.num_train_steps)
+        self._tracer = Tracer(window, folder / "profile", emit)
+        self._done = 0
+
+    def begins(self, rows: Sequence[Row], first: int) -> None:
+        """Train step ``first`` comes next; ``rows`` are those of the train steps before."""
+        self._done = first - 1
+        self._reports.start(rows)
+        self._tracer.before(first)
+
+    def pauses_after(self, train_step: int) -> bool:
+        """Whether the device has to be idle after this train step."""
+        return self._tracer.pauses_after(train_step)
+
+    def arrived(self, row: Row) -> dict[str, Any]:
+        """The row of a train step that is done, with what was measured."""
+        self._done = row["train_step"]
+        found = self._instruments.measured(row)
+        if self._tracer.covers(self._done):
+            found["profiled"] = True
+        self._tracer.after(self._done)
+        return found
+
+    def written(self, row: Row) -> None:
+        """The row stands in metrics.jsonl; the next train step comes now."""
+        self._reports.row(row)
+        self._tracer.before(row["train_step"] + 1)
+
+    def report(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """The part of the report."""
+        return self._instruments.report(rows)
+
+    def close(self) -> None:
+        """Write what is still open."""
+        self._tracer.stop(self._done)
+        self._reports.close()

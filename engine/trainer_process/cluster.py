@@ -1,0 +1,73 @@
+"""Which processes train together: what the run-spec declares and what the environment says of this one.
+
+In: ``cluster`` of a train_sft step and the environment. Out: the ``cluster`` of the trainer's job (see
+engine.trainer.distributed.processes), and whether this process is the first, which does the whole run, or one that only trains along.
+
+    RUNSPEC_COORDINATOR=10.0.0.1:8476 RUNSPEC_NUM_PROCESSES=4 RUNSPEC_PROCESS_ID=2    # on each machine its own number
+
+    >>> cluster_of("none", {})
+    >>> cluster_of("auto", {"SLURM_PROCID": "3"}), process_of({"how": "auto"}, {"SLURM_PROCID": "3"})
+    ({'how': 'auto'}, 3)
+
+The variables go before what is declared: they are set for this very run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.errors import InputInvalid
+
+COORDINATOR, COUNT, PROCESS = "RUNSPEC_COORDINATOR", "RUNSPEC_NUM_PROCESSES", "RUNSPEC_PROCESS_ID"
+JOIN_SECONDS = "RUNSPEC_JOIN_SECONDS"
+# Who waits for the first process waits while that one makes the dataset and runs the smoke run.
+LONGEST_WAIT = 3600
+# The number of a process as clusters tell it: SLURM, Open MPI, a Kubernetes indexed job (JobSet), Cloud TPU.
+NUMBERS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "JOB_COMPLETION_INDEX", "TPU_WORKER_ID")
+
+
+def cluster_of(declared: str, environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """The job's ``cluster``; None for one process alone. Raises InputInvalid R205 for variables that do not fit."""
+    names = (COORDINATOR, COUNT, PROCESS)
+    there = [name for name in names if environment.get(name)]
+    if not there:
+        return {"how": "auto"} if declared == "auto" else None
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise _wrong(f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} set, {' and '.join(missing)} not")
+    address = environment[COORDINATOR]
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise _wrong(f'{COORDINATOR} is "{address}", which is no host:port')
+    count, process = (_number(name, environment) for name in (COUNT, PROCESS))
+    if not 0 <= process < count:
+        raise _wrong(f"{PROCESS} is {process}, and there are {count} processes: 0 to {count - 1}")
+    seconds = _number(JOIN_SECONDS, environment) if environment.get(JOIN_SECONDS) else LONGEST_WAIT
+    found = {"coordinator_address": address, "num_processes": count, "process_id": process, "join_seconds": seconds}
+    return found if count > 1 else None
+
+
+def process_of(cluster: Mapping[str, Any] | None, environment: Mapping[str, str]) -> int:
+    """The number of this process; 0, the first, does the run."""
+    if cluster is None:
+        return 0
+    if "process_id" in cluster:
+        return int(cluster["process_id"])
+    return next((int(environment[name]) for name in NUMBERS if environment.get(name, "").isdigit()), 0)
+
+
+def _number(name: str, environment: Mapping[str, str]) -> int:
+    text = environment[name]
+    if not text.isdigit():
+        raise _wrong(f'{name} is "{text}", which is no number')
+    return int(text)
+
+
+def _wrong(message: str) -> InputInvalid:
+    return InputInvalid(
+        "R205",
+        message,
+        hint=f"each process needs {COORDINATOR} (host:port of process 0), {COUNT} and {PROCESS} (0, 1, …); "
+        "unset all three to train in one process",
+    )

@@ -1,0 +1,129 @@
+"""What the steps hand to the trainer's process: job descriptions, made from the spec.
+
+The trainer never sees the spec; a job has paths, hyper-parameters and a device, nothing else. Used by
+``train_sft``, ``generate`` and ``smoke_run``, so that the smoke run proves the very job of the full one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.canonical import digest_text, jsonl_bytes, write_atomic
+from engine.data import EvalItem, prompt_messages, read_eval_set, render_prompt
+from engine.runspec.model import ModelSpec, Spec, StepSpec
+
+# What can change a trained weight or a generated token.
+TRAINER_LIBRARIES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "ml-dtypes",
+)
+
+
+def model_job(model: ModelSpec, root: Path) -> dict[str, Any]:
+    """The ``model`` part of a train job: where the weights come from, or what to initialise."""
+    return {
+        "init": model.init,
+        "id": model.id,
+        "revision": model.revision,
+        "path": str(root / model.path) if model.path else None,
+        "config": dict(model.config) if model.config else None,
+        "tokenizer": model.tokenizer,
+    }
+
+
+def train_job(
+    spec: Spec,
+    args: Mapping[str, Any],
+    *,
+    dataset: Path,
+    render: str,
+    work: Path,
+    out: Path,
+    cache: Path,
+    questions: Mapping[str, Any] | None = None,
+    reports: Path | None = None,
+    cluster: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The whole job of ``python -m engine.trainer train``.
+
+    ``questions``: of :func:`questions_after`. ``reports``: for what other tools keep; beyond the run. ``cluster``: of
+    engine.trainer_process.cluster; None: this process alone.
+    """
+    return {
+        "model": model_job(spec.model, spec.root),
+        "rows": str(dataset / "rows.jsonl"),
+        "render": render,
+        "work": str(work),
+        "out": str(out),
+        "cache": str(cache),
+        "questions": None if questions is None else dict(questions),
+        "reports": str(reports) if reports else None,
+        "run_name": spec.run_version,
+        "device": spec.device,
+        "allocator": dict(spec.allocator) if spec.allocator else None,
+        "cluster": None if cluster is None else dict(cluster),
+        "args": dict(args),
+    }
+
+
+def questions_after(spec: Spec, step: StepSpec, *, render: str, work: Path) -> dict[str, Any] | None:
+    """What the first ``generate`` step after ``step`` will ask of the trained model, written into ``work``.
+
+    The trainer refuses before its first train step what could not be asked after the last (M501). It does nothing else
+    with it, so that another ``max_new_tokens`` is no other training.
+    """
+    later = spec.steps[spec.steps.index(step) + 1 :]
+    asking = next((one for one in later if one.uses == "generate"), None)
+    if asking is None:
+        return None
+    prompts = work / "questions.jsonl"
+    write_prompts(prompts, read_eval_set(spec.resolve(spec.eval_set)), render)
+    return {"prompts": str(prompts), "max_new_tokens": asking.args["max_new_tokens"]}
+
+
+def fetch_job(spec: Spec, any_of: Sequence[str]) -> dict[str, Any]:
+    """The whole job of ``python -m engine.trainer fetch``: the first of these files that the dataset has."""
+    return {
+        "hub": spec.dataset.hub,
+        "revision": spec.dataset.revision,
+        "any_of": list(any_of),
+        "device": spec.device,
+    }
+
+
+def generate_job(
+    spec: Spec, args: Mapping[str, Any], *, model_dir: Path, prompts: Path, out: Path, work: Path, cache: Path
+) -> dict[str, Any]:
+    """The whole job of ``python -m engine.trainer generate``."""
+    return {
+        "model": model_job(spec.model, spec.root),  # the base, where model_dir holds adapters only
+        "model_dir": str(model_dir),
+        "prompts": str(prompts),
+        "out": str(out / "predictions_raw.jsonl"),
+        "report": str(out / "generate_report.json"),
+        "work": str(work),
+        "cache": str(cache),
+        "device": spec.device,
+        "allocator": dict(spec.allocator) if spec.allocator else None,
+        "args": dict(args),
+    }
+
+
+def write_prompts(path: Path, items: Iterable[EvalItem], render: str) -> dict[str, str]:
+    """Write ``{id, prompt, messages?}`` rows, rendered as the training rows were. Returns id -> prompt digest."""
+    rows: list[dict[str, Any]] = []
+    for item in items:
+        messages = [message.as_json() for message in prompt_messages(render, item.prompt)]
+        row = {"id": item.id, "prompt": render_prompt(render, item.prompt)}
+        rows.append(row | {"messages": messages} if messages else row)
+    write_atomic(path, jsonl_bytes(rows))
+    return {row["id"]: digest_text(row["prompt"]) for row in rows}

@@ -1,0 +1,180 @@
+"""Laws of the store: whole or absent, found by fingerprint, damage noticed, locks that die with their process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from engine.artifacts.store import Store, explain_os_error
+from engine.errors import LockBusy, RunFailed
+
+FINGERPRINT = "f" * 64
+
+
+def mark(**changes: object) -> dict[str, object]:
+    return {
+        "type": "apple", "kind": "grow", "fingerprint": FINGERPRINT, "facts": {"n": 1}, "ingredients": {},
+        "started_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:00:01Z", **changes,
+    }  # fmt: skip
+
+
+def published(store: Store, content: str = "red"):
+    staging = store.stage(FINGERPRINT)
+    (staging.out / "deep").mkdir()
+    (staging.out / "deep" / "apple.txt").write_text(content)
+    return store.publish(staging, mark())
+
+
+def test_a_staged_artifact_is_invisible_until_it_is_published(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    staging = store.stage(FINGERPRINT)
+    (staging.out / "apple.txt").write_text("half")
+    assert store.find("apple", FINGERPRINT) is None
+    artifact = store.publish(staging, mark())
+    assert store.find("apple", FINGERPRINT) == artifact
+    assert artifact.file("apple.txt").read_text() == "half"
+    assert not staging.root.exists()
+
+
+def test_out_is_emptied_and_work_is_kept_between_two_attempts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = store.stage(FINGERPRINT)
+    (first.out / "half.txt").write_text("x")
+    (first.work / "checkpoint").write_text("y")
+    second = store.stage(FINGERPRINT)
+    assert list(second.out.iterdir()) == []
+    assert (second.work / "checkpoint").read_text() == "y"
+
+
+def test_equal_content_has_an_equal_digest_whatever_the_times(tmp_path: Path) -> None:
+    one = published(Store(tmp_path / "a"))
+    two = published(Store(tmp_path / "b"))
+    os.utime(two.path / "deep" / "apple.txt", (0, 0))
+    assert one.digest == two.digest
+    assert published(Store(tmp_path / "c"), "green").digest != one.digest
+
+
+@pytest.mark.parametrize("spoil", ["delete", "lengthen", "mark", "unmark"])
+def test_an_artifact_that_lost_something_is_not_found(tmp_path: Path, spoil: str) -> None:
+    store = Store(tmp_path)
+    artifact = published(store)
+    match spoil:
+        case "delete":
+            (artifact.path / "deep" / "apple.txt").unlink()
+        case "lengthen":
+            (artifact.path / "deep" / "apple.txt").write_text("redder")
+        case "mark":
+            (artifact.path / "artifact.json").write_text("{")
+        case "unmark":
+            (artifact.path / "artifact.json").unlink()
+    assert store.find("apple", FINGERPRINT) is None
+
+
+def test_a_change_that_keeps_the_size_is_named_by_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = published(store)
+    assert store.damage(artifact) == []
+    (artifact.path / "deep" / "apple.txt").write_text("ret")
+    assert store.find("apple", FINGERPRINT) is not None
+    assert store.damage(artifact) == ["deep/apple.txt"]
+
+
+def test_publishing_again_replaces_the_old_artifact(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    published(store, "red")
+    assert published(store, "new").file("deep/apple.txt").read_text() == "new"
+
+
+def test_a_second_holder_of_a_lock_is_told_who_holds_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.lock("run-x"), pytest.raises(LockBusy) as caught, store.lock("run-x"):
+        pass
+    assert str(os.getpid()) in str(caught.value)
+    assert caught.value.exit_code == 6
+    with store.lock("run-x"):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    script = textwrap.dedent(f"""
+        import sys, time
+        from pathlib import Path
+        from engine.artifacts.store import Store
+        with Store(Path({str(tmp_path)!r})).lock("run-x"):
+            print("held", flush=True)
+            time.sleep(60)
+    """)
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        with pytest.raises(LockBusy), Store(tmp_path).lock("run-x"):
+            pass
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    with Store(tmp_path).lock("run-x"):
+        pass
+
+
+def test_publish_killed_at_any_system_call_leaves_whole_or_nothing(tmp_path: Path) -> None:
+    """A process is killed at each os.* call that publishing makes; what can be found afterwards is complete."""
+    script = textwrap.dedent("""
+        import os, sys
+        from pathlib import Path
+        from engine.artifacts.store import Store
+        root, countdown = Path(sys.argv[1]), int(sys.argv[2])
+        store = Store(root)
+        staging = store.stage("f" * 64)
+        for name in ("a.txt", "b.txt"):
+            (staging.out / name).write_text(name * 1000)
+        def wrap(real):
+            def call(*args, **kwargs):
+                global countdown
+                countdown -= 1
+                if countdown == 0:
+                    os._exit(77)
+                return real(*args, **kwargs)
+            return call
+        for name in ("replace", "rename", "fsync", "open"):
+            setattr(os, name, wrap(getattr(os, name)))
+        store.publish(staging, {"type": "apple", "kind": "grow", "fingerprint": "f" * 64, "facts": {},
+            "ingredients": {}, "started_at": "t", "finished_at": "t"})
+    """)
+    outcomes = set()
+    for countdown in range(1, 40):
+        root = tmp_path / str(countdown)
+        root.mkdir()
+        done = subprocess.run([sys.executable, "-c", script, str(root), str(countdown)], check=False)
+        found = Store(root).find("apple", FINGERPRINT)
+        if found is not None:
+            assert Store(root).damage(found) == []
+            assert set(found.files) == {"a.txt", "b.txt"}
+        outcomes.add((done.returncode, found is not None))
+        if done.returncode == 0:
+            break
+    assert (77, False) in outcomes
+    assert (0, True) in outcomes
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [("ENOSPC", "R101"), ("EDQUOT", "R101"), ("EACCES", "R102"), ("EROFS", "R102"), ("EIO", "R103")]
+)
+def test_what_the_operating_system_refuses_becomes_a_sentence(number: str, code: str) -> None:
+    import errno
+
+    error = OSError(getattr(errno, number), os.strerror(getattr(errno, number)), "some/file")
+    explained = explain_os_error(error, Path("x"))
+    assert explained.code == code
+    assert "some/file" in str(explained)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / ".runspec").write_text("a file where the folder should be")
+    with pytest.raises(RunFailed, match="cannot write"):
+        Store(tmp_path).stage(FINGERPRINT)

@@ -1,0 +1,258 @@
+"""What a person sees of a run, from a scripted list of events."""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from engine.display.event_text import describe, duration, number
+from engine.display.plain import PlainConsole, Tee, make_console
+
+GOLDEN = """\
+[1/3] dataset · build_dataset: builds the rows
+[1/3] dataset done in 0.4s · n_rows 4,500 · n_duplicates 0
+      smoke skipped: made 2026-01-02T03:04:05Z, nothing it depends on has changed
+[3/3] train · train_sft: trains the model
+      on cpu, 1,051,776 parameters, 4,500 rows, 97 % of each batch are real tokens
+      went on from the checkpoint of train step 5
+      compiled in 3.2s
+      train step 6/20 · loss 2.5000 · 7,312 tokens/s · 1m 53s left
+      train step 10/20 · loss 1.2500 · 7,400 tokens/s · 1m 00s left
+      checkpoint at train step 10
+      the checkpoint of train step 15 is unusable: digest differs
+      train step 20/20 · loss 0.0123 · 7,500 tokens/s · 0.0s left
+      evaluated after train step 20: loss 0.0456
+      a note
+      in two lines
+[3/3] train done in 1m 53s · final_loss 0.0123 · tokens_per_second 7,500
+2 steps ran, 1 skipped, in 2h 05m
+"""
+
+
+def _planned(step_id: str, uses: str, title: str) -> SimpleNamespace:
+    return SimpleNamespace(step=SimpleNamespace(id=step_id, uses=uses), handler=SimpleNamespace(title=title))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _train_step(at: int, loss: float, speed: float, left: float) -> dict[str, object]:
+    return {"event": "train_step", "train_step": at, "num_train_steps": 20, "loss": loss,
+            "tokens_per_second": speed, "seconds_left": left}  # fmt: skip
+
+
+def play(console: object, clock: Clock) -> None:
+    """A run of three steps: one made, one skipped, one resumed."""
+    console.step_started(_planned("dataset", "build_dataset", "builds the rows"), 1, 3)
+    console.step_finished("dataset", 0.42, {"n_rows": 4500, "n_duplicates": 0, "render": "reasoning@v1"})
+    console.step_skipped("smoke", "made 2026-01-02T03:04:05Z, nothing it depends on has changed")
+    console.step_started(_planned("train", "train_sft", "trains the model"), 3, 3)
+    console.event({"event": "started", "platform": "cpu", "devices": ["cpu:0"], "params": 1051776,
+                   "n_rows": 4500, "real_token_share": 0.97})  # fmt: skip
+    console.event({"event": "restored", "train_step": 5})
+    console.event({"event": "compiled", "seconds": 3.2})
+    for at, loss, speed, left in ((6, 2.5, 7312.4, 113.0), (7, 2.4, 7300.0, 100.0), (8, 2.3, 7300.0, 90.0)):
+        console.event(_train_step(at, loss, speed, left))
+        clock.now += 0.8
+    console.event(_train_step(10, 1.25, 7400.0, 60.0))
+    console.event({"event": "checkpoint", "train_step": 10})
+    console.event({"event": "fallback", "train_step": 15, "reason": "digest differs"})
+    console.event(_train_step(20, 0.0123, 7500.0, 0.0))
+    console.event({"event": "eval", "train_step": 20, "eval_loss": 0.0456})
+    console.event({"event": "finished", "report": {}})
+    console.note("a note\nin two lines")
+    console.step_finished("train", 113.4, {"final_loss": 0.0123, "tokens_per_second": 7500.2, "devices": ["cpu:0"]})
+    console.finished(["dataset", "train"], ["smoke"], 7512.0)
+    console.close()
+
+
+def test_plain_lines_are_golden():
+    """Lines are readable, in order, and progress comes at most every two seconds, first and last always."""
+    stream, clock = io.StringIO(), Clock()
+    play(PlainConsole(stream, clock), clock)
+    assert stream.getvalue() == GOLDEN
+
+
+def test_a_run_with_nothing_to_do_says_so():
+    """One line for each skipped step and one for the whole."""
+    stream = io.StringIO()
+    console = PlainConsole(stream)
+    console.step_skipped("a", "nothing changed")
+    console.finished([], ["a"], 0.1)
+    assert stream.getvalue() == "      a skipped: nothing changed\nnothing to do: all 1 steps are done already\n"
+
+
+def test_progress_is_written_to_standard_error_alone(capsys):
+    """Standard output belongs to the command's answer."""
+    play(make_console(), Clock())
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "train step 20/20" in captured.err
+
+
+def test_secrets_are_masked_on_the_screen(monkeypatch):
+    """A note that quotes a token shows the mask."""
+    monkeypatch.setenv("HF_TOKEN", "0123456789secret")
+    stream = io.StringIO()
+    PlainConsole(stream).note("token 0123456789secret")
+    assert stream.getvalue() == "      token ***\n"
+
+
+def test_quiet_says_nothing(capsys):
+    """--quiet is a console without listeners."""
+    play(make_console(quiet=True), Clock())
+    assert capsys.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_the_live_display(monkeypatch):
+    """On a terminal the same events give bars and the same lasting lines."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    console = make_console(stream=stream)
+    assert type(console).__name__ == "LiveConsole"
+    play(console, Clock())
+    text = stream.getvalue()
+    for line in (
+        "train done in 1m 53s",
+        "checkpoint at train step 10",
+        "smoke skipped",
+        "2 steps ran, 1 skipped",
+    ):
+        assert line in text
+
+
+def test_the_live_display_has_a_bar_for_tokenising(monkeypatch):
+    """Tokenising moves a bar of its own name, and training takes it over."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    console = make_console(stream=stream)
+    console.step_started(_planned("train", "train_sft", "trains the model"), 1, 1)
+    for event, words in (({"event": "tokenizing", "done": 7, "total": 9}, "tokenized"),
+                         (_train_step(6, 2.5, 7312.4, 113.0), "train step")):  # fmt: skip
+        console.event(event)
+        console._progress.refresh()
+        assert words in stream.getvalue()
+    assert "7/9" in stream.getvalue()
+    console.close()
+
+
+def test_no_color_is_honoured(monkeypatch):
+    """With NO_COLOR the live display has no colours."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    play(make_console(stream=stream), Clock())
+    assert "\x1b[32m" not in stream.getvalue()
+    assert "\x1b[91m" not in stream.getvalue()
+
+
+def test_the_live_display_prints_brackets_as_they_are(monkeypatch):
+    """A person's text in brackets is text, not markup."""
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    console = make_console(stream=stream)
+    console.note("pip install 'runspec-engine[train]' [bold]x[/bold]")
+    console.close()
+    assert "runspec-engine[train]" in stream.getvalue()
+    assert "[bold]x[/bold]" in stream.getvalue()
+
+
+@pytest.mark.parametrize("arguments", [{"plain": True}, {}])
+def test_a_dumb_terminal_or_json_gets_plain_lines(monkeypatch, arguments):
+    """--json never repaints, and neither does TERM=dumb."""
+    monkeypatch.setenv("TERM", "xterm" if arguments else "dumb")
+    assert isinstance(make_console(stream=Terminal(), **arguments), PlainConsole)
+
+
+def test_plain_lines_do_not_import_rich():
+    """A pipe or a notebook never pays for the live display."""
+    import subprocess
+
+    script = "import sys, engine.display.plain as c; c.make_console(); print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_tee_passes_everything_on():
+    """Both listeners hear the same run."""
+    first, second, clock = io.StringIO(), io.StringIO(), Clock()
+    play(Tee(PlainConsole(first, clock), PlainConsole(second, clock)), clock)
+    assert first.getvalue() == second.getvalue() == GOLDEN
+
+
+def test_a_display_that_cannot_be_written_costs_the_display_only():
+    """A terminal that was closed: the log beside it hears everything, and nothing is raised."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    log, clock = io.StringIO(), Clock()
+    tee = Tee(PlainConsole(Closed(), clock), PlainConsole(log, clock))
+    play(tee, clock)
+    tee.close()
+    assert log.getvalue() == GOLDEN
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        ({"event": "generated", "done": 64, "total": 100, "tokens_per_second": 812.4},
+         "generated 64/100 · 812 tokens/s"),
+        ({"event": "tokenizing", "done": 12_000, "total": 1_000_000}, "tokenized 12,000/1,000,000 rows"),
+        ({"event": "tokens_damaged", "reason": "tokens.bin: not the bytes that were written"},
+         "the tokenized rows in the cache are unusable (tokens.bin: not the bytes that were written); made again"),
+        ({"event": "ready_to_die", "train_step": 1}, "checkpoint 1 is safe; killing the trainer on purpose"),
+        ({"event": "stopped", "train_step": 7}, "stopped after train step 7; state saved"),
+        ({"event": "skipped", "train_step": 7, "in_a_row": 1, "most": 3},
+         "train step 7 was skipped, its loss or a gradient is no number (1 in a row; 3 are borne)"),
+        ({"event": "started"}, "started"),
+        ({"event": "started", "platform": "gpu", "devices": ["a", "b"]}, "on gpu, 2 devices"),
+        ({"event": "plugin_thing", "count": 1200}, "plugin_thing · count 1,200"),
+        ({"event": "eval", "loss": 3}, "eval · loss 3"),
+        ({"event": "train_step"}, "train step ?"),
+        ({"event": "train_step", "train_step": 1, "loss": 0.5, "seconds_left": "soon"}, None),
+        ({"event": "finished"}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_each_event_has_its_words(event, line):
+    """Known events read as sentences; unknown and malformed ones are shown, never raised."""
+    said = describe(event)
+    if "seconds_left" in event:
+        assert said is not None
+        assert said.startswith("train_step · ")
+    else:
+        assert said == line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.04, "0.0s"), (9.94, "9.9s"), (59.6, "1m 00s"), (10, "10s"), (3599.6, "1h 00m"), (7500, "2h 05m")],
+)
+def test_durations_read_well(seconds, words):
+    """No `60s`, no `60m`."""
+    assert duration(seconds) == words
+
+
+def test_numbers_read_well():
+    """Small fractions have four decimals, large figures separators, booleans stay words."""
+    assert [number(value) for value in (True, 5, 1234567, 0.5, 12345.6, "x")] == [
+        "True", "5", "1,234,567", "0.5000", "12,346", "x",
+    ]  # fmt: skip

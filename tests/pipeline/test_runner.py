@@ -1,0 +1,228 @@
+"""Laws of the runner: failures are journaled, interrupts lose nothing, faults of a handler are explained."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.artifacts.journal import journal_path, read_journal
+from engine.artifacts.store import Store
+from engine.errors import InputInvalid, Interrupted, LockBusy, RunFailed
+from engine.pipeline import runner
+from engine.pipeline.plan import Selection
+from engine.pipeline.runner import execute
+from engine.runspec.model import Spec
+from engine.steps import StepContext, StepResult
+
+GROW, PRESS = ("grow", "grow", {}), ("press", "press", {})
+
+
+def run(spec: Spec, kinds: Any, console: Any) -> list[str]:
+    selection = Selection(stop=spec.steps[-1].id)
+    return list(execute(spec, kinds, console=console, command="runspec run toy.yaml", selection=selection).ran)
+
+
+def events(spec: Spec) -> list[str]:
+    return [row["event"] for row in read_journal(journal_path(spec.root / ".runspec", spec.run_version))]
+
+
+def test_a_failed_step_is_journaled_and_the_next_run_goes_on_behind_the_finished_ones(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
+) -> None:
+    def fail(ctx: StepContext) -> None:
+        raise RunFailed("R999", "the press is broken")
+
+    spec = make_spec(GROW, PRESS)
+    with pytest.raises(RunFailed, match="broken"):
+        run(spec, {**kinds, "press": make_handler("press", ("apple",), "juice", hook=fail)}, console)
+    assert events(spec) == ["run_started", "step_started", "step_finished", "step_started", "step_failed"]
+    assert run(spec, kinds, console) == ["press"]
+
+
+def test_work_is_gone_on_with_after_a_change_that_makes_no_difference(
+    make_spec: Callable[..., Spec], make_handler: Any, console: Any
+) -> None:
+    """An argument marked ``resumable`` may change between two attempts: the fingerprint moves, the work stays."""
+    found: list[list[str]] = []
+
+    def attempt(ctx: StepContext) -> None:
+        found.append(sorted(path.name for path in ctx.work.iterdir()))
+        (ctx.work / "checkpoint").write_text("")
+        if len(found) < 4:
+            raise RunFailed("R999", "killed")
+
+    keys = {"keep": {"type": "integer", "resumable": True}, "seed": {"type": "integer"}}
+    schema = {"type": "object", "additionalProperties": False, "properties": keys}
+    kinds = {"grow": make_handler("grow", (), "apple", hook=attempt, schema=schema)}
+    for args in ({"keep": 1, "seed": 1}, {"keep": 2, "seed": 1}, {"keep": 2, "seed": 2}):
+        with pytest.raises(RunFailed, match="killed"):
+            run(make_spec(("grow", "grow", args)), kinds, console)
+    assert found == [[], ["checkpoint"], []]
+    assert run(make_spec(("grow", "grow", {"keep": 3, "seed": 2})), kinds, console) == ["grow"]
+    assert run(make_spec(("grow", "grow", {"keep": 3, "seed": 2})), kinds, console) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any, number: int
+) -> None:
+    def interrupted(ctx: StepContext) -> None:
+        os.kill(os.getpid(), number)
+        assert ctx.stopping()
+        raise Interrupted("R203", "stopped at train step 7")
+
+    spec = make_spec(GROW, PRESS)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may be run with nohup
+    try:
+        with pytest.raises(Interrupted) as caught:
+            run(spec, {**kinds, "press": make_handler("press", ("apple",), "juice", hook=interrupted)}, console)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert "go on with: runspec run toy.yaml" in str(caught.value)
+    assert "train step 7" in str(caught.value)
+    assert caught.value.exit_code == 130
+    assert events(spec)[-1] == "run_interrupted"
+    assert run(spec, kinds, console) == ["press"]
+
+
+def test_a_wish_that_is_said_twice_is_one(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`timeout` signals its child and then its group; a second wish, later, stops at once."""
+
+    def interrupted(ctx: StepContext) -> None:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert ctx.stopping()
+        raise Interrupted("R203", "stopped at train step 7")
+
+    pressed = {**kinds, "press": make_handler("press", ("apple",), "juice", hook=interrupted)}
+    with pytest.raises(Interrupted, match="train step 7"):
+        run(make_spec(GROW, PRESS), pressed, console)
+    monkeypatch.setattr(runner, "SAME_WISH_SECONDS", 0.0)
+    with pytest.raises(Interrupted) as caught:
+        run(make_spec(GROW, PRESS), pressed, console)
+    assert "train step 7" not in str(caught.value)
+
+
+def test_what_nohup_ignores_stays_ignored(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
+) -> None:
+    """A terminal that is closed stops a run, but not one that was begun with nohup."""
+    spec = make_spec(GROW, PRESS)
+    hung_up = make_handler("grow", (), "apple", hook=lambda ctx: os.kill(os.getpid(), signal.SIGHUP))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(spec, {**kinds, "grow": hung_up}, console) == ["grow", "press"]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_missing_template_is_found_before_the_first_step(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    """E106 at once, not after the training."""
+    spec = make_spec(GROW, PRESS)
+    files = (*spec.evidence.files, "notes.txt")
+    spec = dataclasses.replace(spec, evidence=dataclasses.replace(spec.evidence, files=files))
+    with pytest.raises(InputInvalid, match="no template notes"):
+        execute(spec, kinds, console=console, command="runspec run toy.yaml")
+    assert events(spec) == []
+
+
+def test_a_step_that_does_not_notice_is_stopped_before_the_next_one(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
+) -> None:
+    spec = make_spec(GROW, PRESS)
+    deaf = make_handler("grow", (), "apple", hook=lambda ctx: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted, match="between two steps"):
+        run(spec, {**kinds, "grow": deaf}, console)
+    assert run(spec, kinds, console) == ["press"]
+
+
+def test_two_runs_at_once_are_refused(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
+) -> None:
+    inside, release = threading.Event(), threading.Event()
+
+    def wait(ctx: StepContext) -> None:
+        inside.set()
+        release.wait(10)
+
+    spec = make_spec(GROW, PRESS)
+    slow = {**kinds, "grow": make_handler("grow", (), "apple", hook=wait)}
+    first = threading.Thread(target=run, args=(spec, slow, console))
+    first.start()
+    assert inside.wait(10)
+    with pytest.raises(LockBusy):
+        run(spec, kinds, console)
+    release.set()
+    first.join()
+    assert run(spec, kinds, console) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "R101"), (errno.EACCES, "R102")])
+def test_a_full_disk_inside_a_step_is_explained(
+    make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any, number: int, code: str
+) -> None:
+    def full(ctx: StepContext) -> None:
+        raise OSError(number, os.strerror(number), "weights.bin")
+
+    spec = make_spec(GROW)
+    with pytest.raises(RunFailed) as caught:
+        run(spec, {"grow": make_handler("grow", (), "apple", hook=full)}, console)
+    assert caught.value.code == code
+    assert run(spec, kinds, console) == ["grow"]
+
+
+def test_a_handler_that_forgets_a_file_is_named(
+    make_spec: Callable[..., Spec], make_handler: Any, console: Any
+) -> None:
+    lazy = make_handler("grow", (), "apple", function=lambda ctx: StepResult())
+    with pytest.raises(RunFailed, match=r"did not write apple\.json"):
+        run(make_spec(GROW), {"grow": lazy}, console)
+
+
+def test_a_changed_input_is_noticed_before_it_is_used(make_spec: Callable[..., Spec], kinds: Any, console: Any) -> None:
+    spec = make_spec(GROW, PRESS)
+    execute(spec, kinds, console=console, command="c", selection=Selection(only="grow"))
+    store = Store(spec.root)
+    path = next((store.root / "store" / "apple").rglob("apple.json"))
+    path.write_text(path.read_text().replace("{", "[", 1))
+    with pytest.raises(RunFailed) as caught:
+        run(spec, kinds, console)
+    assert "R105" in str(caught.value)
+    assert "--force grow" in str(caught.value)
+    execute(spec, kinds, console=console, command="c", selection=Selection(only="grow", force=frozenset({"grow"})))
+    assert run(spec, kinds, console) == ["press"]
+
+
+def test_only_refuses_where_its_input_was_never_made(make_spec: Callable[..., Spec], kinds: Any, console: Any) -> None:
+    with pytest.raises(RunFailed, match='"press" needs "grow"'):
+        execute(make_spec(GROW, PRESS), kinds, console=console, command="c", selection=Selection(only="press"))
+
+
+def test_a_run_with_nothing_to_do_adds_nothing_to_the_journal(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    spec = make_spec(GROW, PRESS)
+    run(spec, kinds, console)
+    before = events(spec)
+    run(spec, kinds, console)
+    assert events(spec) == before
+
+
+def test_work_done_under_another_run_version_is_taken_over(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    run(make_spec(GROW, PRESS), kinds, console)
+    other = make_spec(GROW, PRESS, run_version="toy_v2")
+    assert run(other, kinds, console) == []
+    assert events(other) == ["run_started", "step_reused", "step_reused"]

@@ -1,0 +1,246 @@
+"""The exact price: the compiler is asked in a child, its answers are kept, and an estimate is called one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.commands.pipeline import price_text
+from engine.errors import InputInvalid, Where
+from engine.preflight import TARGETS, exact, price, shardings
+from engine.preflight.shardings import shardings_text
+from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
+from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.cost.machines import MACHINES, PLUGIN_FILES
+
+GIB = 1 << 30
+TINY = {
+    "model_type": "gemma", "vocab_size": 260, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+}  # fmt: skip
+ARGS = {
+    "num_train_steps": 12, "per_device_batch_size": 2, "grad_accum_steps": 1, "seq_len": 16, "optimizer": "adafactor",
+    "learning_rate": 4e-3, "lr_schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": None,
+    "adam_b1": 0.9, "adam_b2": 0.999, "adam_eps": 1e-8, "dtype": "float32", "packing": True, "on_long_row": "fail",
+    "eval_rows": 0, "eval_every_steps": 0, "save_every_steps": 3, "keep_checkpoints": 2, "log_every_steps": 1,
+    "seed": 42,
+}  # fmt: skip
+HANDLERS = {"train_sft": SimpleNamespace(makes="checkpoint")}
+REPORT = {
+    "machine": "v5e-8", "source": "tpu-compiler", "devices": 8, "needed_bytes": 4 * GIB, "peak_bytes": 4 * GIB,
+    "argument_bytes": GIB, "state_bytes": GIB, "output_bytes": GIB, "alias_bytes": GIB, "temp_bytes": 3 * GIB,
+    "code_bytes": 0, "fits": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
+    """A spec whose model is a micro Gemma, in a project without compilers."""
+    monkeypatch.delenv(exact.VARIABLE, raising=False)
+    train = StepSpec("train", "train_sft", ARGS, ARGS, None, Where("s.yaml", 1, 1))
+    return Spec(
+        version=1, run_version="v", notes="", device="auto", model=ModelSpec("tiny", init="random", config=TINY),
+        dataset=DatasetSpec(name="d"), eval_set="e.jsonl", steps=(train,),
+        evidence=EvidenceSpec("submission_runs/v"), package=PackageSpec("v"), path=tmp_path / "s.yaml",
+        root=tmp_path, text="", digest="",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A compiler that answers REPORT at once; the jobs it was asked."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(verb: str, job: dict[str, Any], *, work: Path, cwd: Path) -> dict[str, Any]:
+        asked.append(job)
+        return {"event": "finished", "report": REPORT}
+
+    monkeypatch.setattr(exact, "ask_trainer", answer)
+    return asked
+
+
+def test_every_target_is_a_machine_of_the_trainer():
+    """Both sides have the same devices and the same limits; who adds a target adds its machine."""
+    for target in TARGETS.values():
+        machine = MACHINES[target.machine]
+        assert (machine.devices, machine.limit_bytes) == (target.devices, target.limit_bytes_per_device)
+
+
+def test_the_compiler_of_this_machine_is_asked_for_real(tmp_path):
+    """A child compiles for the CPU; what it says is kept, and names the buffers that live at the peak."""
+    (tmp_path / "dump").mkdir()
+    # Long enough that the gaps between buffers, some 20 kB whatever the size, are small beside it.
+    job = exact.job_for("cpu", TINY, ARGS | {"seq_len": 64}, None) | {"dump": str(tmp_path / "dump")}
+    assert exact.kept_answer(tmp_path, job) is None
+    report = exact.ask(tmp_path, job)
+    assert exact.kept_answer(tmp_path, job) == report
+    assert report["source"] == "cpu-compiler"
+    # The account adds up to the allocator's peak, but for the gaps between buffers (they are padded to 64 bytes).
+    assert report["live_bytes"] == pytest.approx(report["peak_bytes"], rel=0.1)
+    embedding = next(buffer for buffer in report["live"] if buffer["op"].startswith("state['params']['embed']"))
+    assert (embedding["size"], embedding["shape"], embedding["kind"]) == (260 * 16 * 4, "f32[260,16]", "argument")
+
+
+def test_the_answer_is_asked_once_and_kept(spec, compiler):
+    """Without exact: the estimate. With it: the compiler, with a word first. From then on: what was kept."""
+    said: list[str] = []
+    assert price(spec, HANDLERS, "kaggle-v5e-8")["memory"]["source"] == "analytic"
+    assert compiler == []
+    first = price(spec, HANDLERS, "kaggle-v5e-8", exact=said.append)["memory"]
+    again = price(spec, HANDLERS, "kaggle-v5e-8", exact=said.append)["memory"]
+    plain = price(spec, HANDLERS, "kaggle-v5e-8")["memory"]
+    assert first == again == plain
+    assert len(compiler) == 1
+    assert said == ["compiling the train step for kaggle-v5e-8: up to a minute or two; the answer is kept"]
+    assert (first["source"], first["fits"], first["peak_bytes_per_device"]) == ("tpu-compiler", True, 4 * GIB)
+    assert first["limit_bytes_per_device"] == TARGETS["kaggle-v5e-8"].limit_bytes_per_device
+    assert first["terms"]["temp_bytes"] == 3 * GIB
+    assert price(spec, HANDLERS, "kaggle-t4")["memory"]["source"] == "analytic"  # another machine, another answer
+
+
+def test_the_dearest_of_two_trainings_is_told(spec, monkeypatch):
+    """Two training steps are two questions; the memory is that of the larger answer."""
+    small = {**ARGS, "seq_len": 8}
+    steps = (spec.steps[0], dataclasses.replace(spec.steps[0], id="more", args=small, declared=small))
+
+    def answer(verb: str, job: dict[str, Any], *, work: Path, cwd: Path) -> dict[str, Any]:
+        return {"report": REPORT | dict.fromkeys(("needed_bytes", "peak_bytes"), job["args"]["seq_len"] * GIB // 4)}
+
+    monkeypatch.setattr(exact, "ask_trainer", answer)
+    cost = price(dataclasses.replace(spec, steps=steps), HANDLERS, "kaggle-v5e-8", exact=lambda _: None)
+    assert cost["memory"]["peak_bytes_per_device"] == 4 * GIB
+
+
+def test_what_does_not_compile_does_not_fit(spec, monkeypatch):
+    """The TPU's compiler refuses: what it would take is the peak, and there are no terms."""
+    refusal = {**REPORT, "peak_bytes": None, "needed_bytes": 28 * GIB, "fits": False}
+    monkeypatch.setattr(exact, "ask_trainer", lambda *_, **__: {"report": refusal})
+    memory = price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)["memory"]
+    assert (memory["fits"], memory["peak_bytes_per_device"], memory["terms"]) == (False, 28 * GIB, None)
+
+
+def test_what_a_person_reads(spec, compiler):
+    """An estimate is called one and says how to do better; a compiler's answer names the compiler."""
+    estimate = price_text(price(spec, HANDLERS, "kaggle-v5e-8")).splitlines()[0]
+    answer = price_text(price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)).splitlines()[0]
+    assert estimate.startswith("memory  fits: about ")
+    assert estimate.endswith("on kaggle-v5e-8, 8 devices (an estimate; runspec plan --exact asks the compiler)")
+    assert answer == (
+        "memory  fits: 4.00 GiB of 15.75 GiB per device on kaggle-v5e-8, 8 devices (says the tpu-compiler)"
+    )
+
+
+def test_without_the_compiler_exact_is_an_error_that_says_what_to_type(spec):
+    """Asked for the exact answer, an estimate would be a silent replacement: T151 it is."""
+    with pytest.raises(InputInvalid) as caught:
+        price(spec, HANDLERS, "kaggle-t4", exact=lambda _: None)
+    (found,) = caught.value.diagnostics
+    assert found.code == "T151"
+    assert found.message == "the gpu compiler is not here: no folder of compilers is named"
+    assert found.hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+
+
+def test_a_half_installed_compiler_is_told_by_what_it_lacks(spec, monkeypatch, tmp_path):
+    """The folder that RUNSPEC_COMPILERS names is looked into."""
+    monkeypatch.setenv(exact.VARIABLE, str(tmp_path))
+    with pytest.raises(InputInvalid) as caught:
+        price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)
+    assert caught.value.diagnostics[0].message == (
+        f"the tpu compiler is not here: {tmp_path} lacks {PLUGIN_FILES['tpu'][0]}"
+    )
+
+
+def test_where_the_compilers_are_looked_for(monkeypatch, tmp_path):
+    """The environment's folder, else the project's own, else nowhere."""
+    monkeypatch.delenv(exact.VARIABLE, raising=False)
+    assert exact.compilers_folder(tmp_path) is None
+    (tmp_path / ".compilers").mkdir()
+    assert exact.compilers_folder(tmp_path) == tmp_path / ".compilers"
+    monkeypatch.setenv(exact.VARIABLE, "/elsewhere")
+    assert exact.compilers_folder(tmp_path) == Path("/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"args": {**ARGS, "seq_len": 32}}, False),
+        ({"args": {**ARGS, "optimizer": "adamw"}}, False),
+        ({"config": {**TINY, "hidden_size": 32}}, False),
+        ({"machine": "t4x2"}, False),
+        ({"targets_per_row": 3}, False),
+        ({"compilers": "b"}, False),
+        ({"args": {**ARGS, "num_train_steps": 999, "learning_rate": 1.0, "seed": 7}}, True),
+    ],
+)
+def test_an_answer_is_kept_under_what_can_change_it(tmp_path, monkeypatch, change, same):
+    """Another length, optimizer, model, machine or compiler is another question; another seed is not."""
+    monkeypatch.chdir(tmp_path)
+    for folder, version in (("a", "1.0"), ("b", "2.0"), ("c", "1.0")):
+        (tmp_path / folder / f"libtpu-{version}.dist-info").mkdir(parents=True)
+    job = exact.job_for("t4", TINY, ARGS, Path("a"))
+    assert (exact._key(job) == exact._key({**job, **change})) is same
+    assert exact._key(job) == exact._key({**job, "compilers": "c"})  # the same compiler elsewhere
+
+
+def test_an_answer_of_other_code_is_not_taken(tmp_path, monkeypatch):
+    """The trainer's source is part of the question: its digests are those of every Python file."""
+    job = exact.job_for("cpu", TINY, ARGS, None)
+    before = exact._key(job)
+    monkeypatch.setattr(exact, "digest_tree", lambda _: {"train_step.py": "changed", "notes.txt": "not code"})
+    assert exact._key(job) != before
+
+
+def test_what_is_said_not_to_matter_exists():
+    """A renamed argument does not stay behind in the list."""
+    assert {field.name for field in dataclasses.fields(TrainArgs)} >= exact.NO_MATTER
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"needed_bytes"', "{}"])
+def test_a_damaged_answer_is_asked_again(tmp_path, text):
+    """A cache that cannot be read is no answer."""
+    job = exact.job_for("cpu", TINY, ARGS, None)
+    place = exact._place(tmp_path, job)
+    place.parent.mkdir(parents=True)
+    place.write_text(text)
+    assert exact.kept_answer(tmp_path, job) is None
+
+
+MESH = {"mesh": {"fsdp": 4, "tp": 2}, "global_batch_size": 10}
+
+
+def _with(spec: Spec, changes: dict[str, Any]) -> Spec:
+    args = {**ARGS, **changes}
+    return dataclasses.replace(spec, steps=(dataclasses.replace(spec.steps[0], args=args, declared=args),))
+
+
+def test_a_person_sees_how_every_weight_lies(spec):
+    """The golden table of a micro Gemma with two heads and one kv head, ten sequences over four places."""
+    assert (
+        shardings_text("train", shardings(_with(spec, MESH), HANDLERS, "kaggle-v5e-8")["train"])
+        == """\
+train: mesh {fsdp: 4, tp: 2}; a train step takes 10 sequences, in 2 x 8 rows, 6 of them empty
+  weight            cut         MiB per device  optimizer
+  embed             V/4 D                 0.00       0.00
+  layers.attn_norm  L D/4                 0.00       0.00
+  layers.q          L D/4 NH/2            0.00       0.00
+  layers.k          L D/4 KH              0.00       0.00  1 kv head: whole on every device of a tp group
+  layers.v          L D/4 KH              0.00       0.00  1 kv head: whole on every device of a tp group
+  layers.o          L NH/2 D/4            0.00       0.00
+  layers.mlp_norm   L D/4                 0.00       0.00
+  layers.gate       L D/4 F/2             0.00       0.00
+  layers.up         L D/4 F/2             0.00       0.00
+  layers.down       L F/2 D/4             0.00       0.00
+  norm              D/4                   0.00       0.00
+  together                                0.01       0.01"""
+    )
+
+
+def test_a_mesh_of_another_size_is_an_error_of_the_plan(spec):
+    """Two devices have no room for four by two: T164, before anything runs."""
+    with pytest.raises(InputInvalid, match=r"the mesh {fsdp: 4, tp: 2} has 8 places, and there are 2 devices") as error:
+        shardings(_with(spec, MESH), HANDLERS, "kaggle-t4x2")
+    assert error.value.code == "T164"

@@ -1,0 +1,330 @@
+"""Which checkpoints stay, whether there is room for the next, and on which devices one may be gone on with."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import jax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import InputInvalid, RunFailed, render
+from engine.preflight import analytic
+from engine.trainer import code_digest
+from engine.trainer.checkpoint import disk_space, retention
+from engine.trainer.checkpoint.checkpoints import Checkpoints
+from engine.trainer.checkpoint.manifest import Binding, Mark
+from engine.trainer.checkpoint.retention import Retention, best_steps
+from engine.trainer.checkpoint.saver import Saver
+from engine.trainer.code_digest import ROOTS, code_text, modules
+from engine.trainer.code_digest import code_digest as code_digest_of
+from engine.trainer.config.train_args import RESUMABLE, TrainArgs
+from engine.trainer.distributed import topology
+from engine.trainer.distributed.topology import Topology
+
+EIGHT = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"fsdp": 8, "tp": 1})
+FOUR = replace(EIGHT, devices=4, mesh={"fsdp": 4, "tp": 1})
+IDENTITY = {
+    "rows": "a" * 64, "argument per_device_batch_size": 2, "argument grad_accum_steps": 1,
+    "argument update": "after_backward", "library jax": "0.10.2", "trainer code": "c" * 64,
+}  # fmt: skip
+
+
+def mark(**changes: Any) -> Mark:
+    """Of train step 30, saved on eight devices."""
+    known: dict[str, Any] = {
+        "train_step": 30, "identity": IDENTITY, "topology": EIGHT.as_json(),
+        "data_position": {"sequences_seen": 480, "sequences_per_step": 16}, "notes": {}, "bytes": 1, "files": {},
+    }  # fmt: skip
+    return Mark(**{**known, **changes})
+
+
+def refusal(binding: Binding, saved: Mark) -> str:
+    """What a person reads."""
+    with pytest.raises(InputInvalid) as caught:
+        binding.check(saved, Path("work/checkpoints"))
+    return "\n".join(map(render, caught.value.diagnostics))
+
+
+@pytest.mark.parametrize("module", [retention, disk_space, topology, code_digest])
+def test_the_examples_hold(module: ModuleType) -> None:
+    """What the docstrings show is what comes out."""
+    found = doctest.testmod(module)
+    assert (found.attempted > 0, found.failed) == (True, 0)
+
+
+losses = st.dictionaries(st.integers(1, 60), st.none() | st.sampled_from([0.5, 1.0, 2.0]), max_size=20)
+
+
+@given(losses, st.integers(1, 4), st.none() | st.integers(1, 9), st.none() | st.integers(1, 3))
+def test_what_is_declared_stays_and_nothing_else(
+    found: dict[int, float | None], last: int, every: int | None, best: int | None
+) -> None:
+    """A checkpoint goes if and only if it is neither new, nor an every-mth, nor among the best."""
+    gone = Retention(last, every, best).let_go(found)
+    for step, loss in found.items():
+        newer = sum(other > step for other in found)
+        better = [other for other in best_steps(found) if other != step]
+        rank = best_steps(found).index(step) if loss is not None else len(better)
+        stays = newer < last or (every is not None and step % every == 0) or (
+            loss is not None and rank < (best or 0)
+        )  # fmt: skip
+        assert (step not in gone) == stays
+    assert gone == sorted(gone)
+
+
+@given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 3), st.none() | st.integers(1, 20), st.integers(0, 3))
+def test_never_more_side_by_side_than_counted(
+    last: int, save_every: int, keep: int, every: int | None, best: int
+) -> None:
+    """``at_once`` bounds what lies there at any moment of a training, the one being written included."""
+    keeping = Retention(keep, every, best or None)
+    steps = sorted({*range(save_every, last + 1, save_every), last})
+    there: dict[int, float | None] = {}
+    most = 0
+    for step in steps:
+        there[step] = float(-step)  # each better than all before
+        most = max(most, len(there))
+        for gone in keeping.let_go(there):
+            del there[gone]
+    assert most <= keeping.at_once(len(steps), last) <= len(steps)
+
+
+def test_the_schema_says_what_may_change_between_two_attempts() -> None:
+    """The arguments that change no state are those that the schema calls resumable (the runner keeps their work) or mere watching."""
+    from engine.steps.train_sft import HANDLER
+
+    known = HANDLER.schema["properties"]
+    assert {name for name, entry in known.items() if entry.get("resumable") or entry.get("watches")} == set(RESUMABLE)
+    assert known.keys() == set(TrainArgs.__dataclass_fields__)
+
+
+# -- another training, another machine -----------------------------------------------------------------------------------
+
+
+def test_the_same_training_is_let_in() -> None:
+    """Equal in everything: no complaint, declared or not."""
+    for reshard in (False, True):
+        Binding(IDENTITY, EIGHT, 16, reshard=reshard).check(mark(), Path("work/checkpoints"))
+
+
+def test_other_code_rows_and_libraries_are_named_with_both_values() -> None:
+    """One finding for each digest that differs: its name, both values, and what to do."""
+    ours = {**IDENTITY, "rows": "b" * 64, "library jax": "0.11.0", "trainer code": "d" * 64}
+    assert refusal(Binding(ours, EIGHT, 16), mark()) == (
+        "error[T120]: the checkpoint of train step 30 belongs to another training: library jax was 0.10.2, now it is 0.11.0\n"
+        "  --> work/checkpoints\n"
+        "   = help: go on with those versions; to begin again, delete work/checkpoints\n"
+        "error[T120]: the checkpoint of train step 30 belongs to another training: rows was aaaaaaaaaaaa…, now it is bbbbbbbbbbbb…\n"
+        "  --> work/checkpoints\n"
+        "   = help: go on with what it was made from; to begin again, delete work/checkpoints\n"
+        "error[T120]: the checkpoint of train step 30 belongs to another training: trainer code was cccccccccccc…, now it is dddddddddddd…\n"
+        "  --> work/checkpoints\n"
+        "   = help: go on with the engine that wrote it; to begin again, delete work/checkpoints"
+    )
+
+
+def test_other_devices_are_refused_unless_declared() -> None:
+    """Both topologies are named; the hint says how to declare it. Declared, the same batch in two micro-batches will do."""
+    assert refusal(Binding(IDENTITY, FOUR, 8), mark()) == (
+        "error[T120]: the checkpoint of train step 30 belongs to another training: topology was 8 x TPU v5 lite (mesh fsdp=8, tp=1), "
+        "now it is 4 x TPU v5 lite (mesh fsdp=4, tp=1)\n"
+        "  --> work/checkpoints\n"
+        "   = help: go on there; or declare on_other_devices: reshard, and it goes on here, no longer bit for bit; "
+        "to begin again, delete work/checkpoints"
+    )
+    Binding(IDENTITY, FOUR, 8, reshard=True).check(mark(), Path("work/checkpoints"))
+
+
+def test_more_devices_than_sequences_are_refused() -> None:
+    """Thirty-two places cannot share sixteen sequences; what would do is said. Three can: the last rows are empty."""
+    many = replace(EIGHT, devices=32, mesh={"fsdp": 32, "tp": 1})
+    assert refusal(Binding(IDENTITY, many, 64, reshard=True), mark()) == (
+        "error[T123]: the checkpoint's train steps take 16 sequences, and 32 x TPU v5 lite (mesh fsdp=32, tp=1) cannot: "
+        "global_batch_size is 16, and fsdp has 32 places: 16 would never see a sequence\n"
+        "  --> work/checkpoints\n"
+        "   = help: global_batch_size: 32 would do, or fsdp: 16 in the mesh and the other devices on tp; "
+        "it was saved on 8 x TPU v5 lite (mesh fsdp=8, tp=1)"
+    )
+    three = replace(EIGHT, devices=3, mesh={"fsdp": 3, "tp": 1})
+    Binding(IDENTITY, three, 6, reshard=True).check(mark(), Path("work/checkpoints"))
+
+
+def test_the_update_inside_the_backward_pass_knows_no_micro_batches() -> None:
+    """There only the devices fit that take all sequences at once."""
+    ours = {**IDENTITY, "argument update": "in_backward"}
+    text = refusal(Binding(ours, FOUR, 8, reshard=True), mark(identity=ours))
+    assert "takes 2 micro-batches of 2 x 4 sequences, and update: in_backward knows 1" in text
+    assert "per_device_batch_size: 4 would do" in text
+    Binding(ours, EIGHT, 16, reshard=True).check(mark(identity=ours), Path("work/checkpoints"))
+
+
+def test_declared_devices_excuse_nothing_else() -> None:
+    """With ``reshard`` other rows are still other rows."""
+    ours = {**IDENTITY, "rows": "b" * 64, "argument per_device_batch_size": 4}
+    text = refusal(Binding(ours, FOUR, 16, reshard=True), mark())
+    assert "rows was" in text
+    assert "per_device_batch_size" not in text
+
+
+def test_a_moved_training_needs_the_declaration_again() -> None:
+    """Saved after a move, on these very devices: without ``reshard`` the batch would be another one, and is refused."""
+    moved = mark(topology=FOUR.as_json())
+    assert "sequences a train step was 16, now it is 8" in refusal(Binding(IDENTITY, FOUR, 8), moved)
+
+
+# -- the training's side -------------------------------------------------------------------------------------------------
+
+
+def test_what_ends_a_training_waits_for_the_save_under_way(
+    tmp_path: Path, make_args: Callable[..., TrainArgs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that fails leaves its last checkpoint published; a save that fails beside it is said, not raised."""
+    events: list[dict[str, Any]] = []
+    binding = Binding(IDENTITY, EIGHT, 16)
+
+    def fail(folder: Path) -> None:
+        said = {"last": 9, "emit": lambda event: events.append(dict(event)), "stop_after": None}
+        with Saver(folder, make_args(), binding, **said) as saver:
+            saver.save(STATE, 3, {}, lambda: False)
+            raise RuntimeError("exploded")
+
+    with pytest.raises(RuntimeError, match="exploded"):
+        fail(tmp_path / "a")
+    assert [(event["event"], event["train_step"]) for event in events] == [("checkpoint", 3)]
+    assert 0 < events[0]["stalled_seconds"] <= events[0]["seconds"]
+    assert [path.name for path in (tmp_path / "a" / "checkpoints").iterdir()] == ["00000003"]
+
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_mark", refuse)
+    events.clear()
+    with pytest.raises(RuntimeError, match="exploded"):
+        fail(tmp_path / "b")
+    assert [event["event"] for event in events] == ["note"]
+    assert "the last checkpoint was not saved: [Errno 28] No space left" in events[0]["text"]
+
+
+# -- room ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Checkpoints]:
+    """Checkpoints on a disk of so many times their size (the free space is injected)."""
+
+    def make(slots: float, keep: int = 2) -> Checkpoints:
+        folder = tmp_path / "checkpoints"
+        each = disk_space.checkpoint_bytes(STATE)
+
+        def free(_: Path) -> int:
+            return int(each * slots) - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+        monkeypatch.setattr(disk_space, "free_bytes", free)
+        return Checkpoints(folder, keep=Retention(keep), binding=Binding(IDENTITY, EIGHT, 16))
+
+    return make
+
+
+STATE = {"w": jax.random.normal(jax.random.key(0), (1000, 1000))}  # zeros would be compressed to nothing
+
+
+@pytest.mark.parametrize("numbers", [0, 1, 12_345_678, 15_000_000_000])
+def test_plan_and_training_count_a_checkpoint_alike(numbers: int) -> None:
+    """Where ``plan`` says that checkpoints fit, the training finds room for them."""
+    leaf = SimpleNamespace(nbytes=numbers)
+    assert analytic.checkpoint_size(numbers) == disk_space.checkpoint_bytes({"leaf": leaf})
+
+
+def test_no_room_for_what_is_declared_is_said_at_the_start(crowded: Callable[..., Checkpoints]) -> None:
+    """Keeping two takes three places while the third is written; with two places nothing is begun."""
+    crowded(3).require_room(STATE, saves=9, last=90)
+    crowded(1).require_room(STATE, saves=1, last=10)
+    with pytest.raises(RunFailed) as caught:
+        crowded(2).require_room(STATE, saves=9, last=90)
+    text = render(caught.value.diagnostics[0])
+    where = caught.value.diagnostics[0].where
+    assert where is not None
+    assert text.replace(where.file, "FOLDER") == (
+        "error[T143]: there is no room for 3 checkpoints: 14.67 MiB needed, 9.78 MiB free; nothing has been saved yet\n"
+        "  --> FOLDER\n"
+        "   = help: free some room there and run again: it goes on where it stopped; "
+        "or keep fewer (keep_checkpoints, keep_every_steps, keep_best)"
+    )
+
+
+def test_what_would_go_anyway_goes_first(crowded: Callable[..., Checkpoints]) -> None:
+    """A disk with two places and two to keep: the older one gives way before the third is written, never the newest."""
+    checkpoints = crowded(2)
+    for train_step in (1, 2):
+        checkpoints.save(STATE, train_step)
+    checkpoints.require_room_for_next()
+    checkpoints.save(STATE, 3)
+    assert checkpoints.steps() == [2, 3]
+
+
+def test_no_room_for_the_next_is_found_right_after_a_checkpoint(crowded: Callable[..., Checkpoints]) -> None:
+    """With one place and its only checkpoint in it, the training stops before a step is lost, and keeps that one."""
+    checkpoints = crowded(1)
+    checkpoints.save(STATE, 1)
+    with pytest.raises(RunFailed, match=r"no room for the next checkpoint: .*; the checkpoint of train step 1 is kept"):
+        checkpoints.require_room_for_next()
+    with pytest.raises(RunFailed, match="no room"):
+        checkpoints.begin(STATE, 2)
+    assert checkpoints.steps() == [1]
+
+
+def test_the_only_checkpoint_never_gives_way(crowded: Callable[..., Checkpoints]) -> None:
+    """Keeping one, it would go after the next: it does not go before."""
+    checkpoints = crowded(1, keep=1)
+    checkpoints.save(STATE, 1)
+    with pytest.raises(RunFailed, match="no room"):
+        checkpoints.begin(STATE, 2)
+    assert checkpoints.steps() == [1]
+
+
+# -- the digest of the code ----------------------------------------------------------------------------------------------
+
+
+def test_the_code_of_the_numbers_is_all_of_it() -> None:
+    """What the train step imports is found, through lazy and indirect imports; what only writes files is not."""
+    found = {name.removeprefix("engine.trainer.") for name in modules(ROOTS)}
+    assert {"rounding", "tied_update", "models.gemma3", "models.layers", "blocked_attention", "packing"} <= found
+    assert found.isdisjoint({"checkpoint", "metrics", "report", "hub", "tokenizing", "train"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ("def f(x):\n    return x + 1  # why", True),
+        ('def f(x):\n    """What."""\n    return (x + 1)', True),
+        ("def f(x): return x + 2", False),
+        ("def f(x, y=0): return x + 1", False),
+        ("import os\nfrom a.b import c as d\ndef f(x):\n    import e\n    return x + 1", True),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import b\ndef f(x): return x + 1", True),
+        ("if x:\n    y = 1\ndef f(x): return x + 1", False),
+    ],
+)
+def test_only_what_is_executed_counts(changed: str, same: bool) -> None:
+    """Comments, docstrings, layout and import lines change no digest; any other change does."""
+    assert (code_text(changed) == code_text("def f(x):\n    return x + 1")) == same
+
+
+def test_a_module_that_moves_keeps_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal code under another name, in another folder, importing from another place: the same digest. Other code: another."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "old_name.py").write_text("import os\nX = 1\n")
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "new_name.py").write_text("import sys\nfrom pathlib import Path\nX = 1\n")
+    (tmp_path / "room" / "other.py").write_text("import os\nX = 2\n")
+    for name in ("old_name", "room.new_name", "room.other"):
+        importlib.import_module(name)
+    old = code_digest_of("old_name")
+    assert (code_digest_of("room.new_name") == old, code_digest_of("room.other") == old) == (True, False)

@@ -1,0 +1,200 @@
+"""The law of prompts: what is asked has exactly the ids that stood, untrained, before the answer in a training row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.data import (
+    Conversation,
+    EvalItem,
+    Message,
+    PromptCompletion,
+    Row,
+    Trace,
+    TraceStep,
+    render_row,
+)
+from engine.errors import InputInvalid
+from engine.trainer.generation.prompts import read_prompts
+from engine.trainer.input_pipeline import rows as rows_module
+from engine.trainer.input_pipeline.rows import Findings, TokenRow
+from engine.trainer.text.encoding import Segment, encode_segments, merged_boundaries, prompt_ids
+from engine.trainer.text.tokenizer import Tokenizer
+from engine.trainer_process.jobs import write_prompts
+
+NAMES = ("chars", "gemma", "gemma without template", "merging")
+RENDERS = ("reasoning@v1", "plain@v1", "gemma_chat@v1")
+ODD = st.sampled_from(["\n", "\n\n", " ", "  ", "▁▁", "<bos>", "é", "😀", "Answer: ", "12", "\t", "<table>"])
+TEXT = st.lists(st.text(max_size=6) | ODD, min_size=1, max_size=5).map("".join).filter(lambda text: bool(text.strip()))
+
+
+def row_of(render: str, prompt: str, answer: str) -> Row:
+    if render == "reasoning@v1":
+        return Row("r", Trace(prompt, (TraceStep(1, "compute", answer),), "4"))
+    if render == "plain@v1":
+        return Row("r", PromptCompletion(prompt, answer))
+    return Row("r", Conversation((Message("user", prompt), Message("assistant", answer))))
+
+
+@pytest.fixture
+def token_rows() -> Callable[[Sequence[Row], Tokenizer], list[TokenRow]]:
+    """Rows through rows.jsonl, as the pipeline hands them on."""
+
+    def make(rows: Sequence[Row], tokenizer: Tokenizer) -> list[TokenRow]:
+        text, findings = "\n".join(json.dumps(render_row(row).as_json()) for row in rows), Findings("rows.jsonl")
+        found = rows_module.token_rows(text.encode(), 1, tokenizer, findings)
+        findings.raise_if_any()
+        return found
+
+    return make
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Callable[[str, str, Tokenizer], list[int]]:
+    """The ids that a model is asked with, through the prompt file."""
+
+    def ask(render: str, prompt: str, tokenizer: Tokenizer) -> list[int]:
+        path = tmp_path / "prompts.jsonl"
+        write_prompts(path, [EvalItem("i", prompt, "4")], render)
+        (found,) = read_prompts(path)
+        return prompt_ids(found.text, found.messages, tokenizer)
+
+    return ask
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("render", RENDERS)
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(prompt=TEXT, answer=TEXT)
+def test_what_is_asked_is_what_stood_before_the_answer(
+    tokenizers_by_name: dict[str, Tokenizer],
+    token_rows: Any,
+    asked: Any,
+    name: str,
+    render: str,
+    prompt: str,
+    answer: str,
+) -> None:
+    """For every render and tokenizer, whatever the texts; BOS once, in front; the row ends in a trained end."""
+    tokenizer = tokenizers_by_name[name]
+    (row,) = token_rows([row_of(render, prompt, answer)], tokenizer)
+    given_ids = list(row.tokens[: row.loss_mask.index(1)])
+    assert asked(render, prompt, tokenizer) == given_ids
+    assert row.tokens.count(tokenizer.bos_id) == 1
+    assert row.tokens[0] == tokenizer.bos_id
+    assert row.tokens[-1] in tokenizer.turn_end_ids
+    assert row.loss_mask[-1] == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(contents=st.lists(TEXT, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0))
+def test_every_turn_of_a_conversation_obeys_it(tokenizers_by_name: dict[str, Tokenizer], contents: list[str]) -> None:
+    """Asking after k turns gives the ids that stand before the k-th answer of the whole conversation."""
+    tokenizer = tokenizers_by_name["gemma"]
+    assert tokenizer.chat is not None
+    roles = ("user", "assistant")
+    messages = [{"role": roles[at % 2], "content": content} for at, content in enumerate(contents)]
+    segments = tokenizer.chat.segments(messages)
+    ids, begins, before = encode_segments(segments, tokenizer), [], [tokenizer.bos_id]
+    for at, (segment, piece) in enumerate(zip(segments, ids, strict=True)):
+        if segment.train and not segments[at - 1].train:
+            begins.append(list(before))
+        before += piece
+    for at, begin in enumerate(begins):
+        assert prompt_ids("", messages[: 2 * at + 1], tokenizer) == begin
+
+
+@pytest.mark.parametrize(("name", "ends"), [("gemma", 10), ("gemma without template", 10), ("chars", 1)])
+def test_every_answer_of_a_chat_ends_in_a_trained_end(
+    tokenizers_by_name: dict[str, Tokenizer], token_rows: Any, name: str, ends: int
+) -> None:
+    """<end_of_turn> where the vocabulary has it, and no EOS after it; EOS after each answer where it has not."""
+    body = Conversation(
+        (Message("user", "a"), Message("assistant", "b"), Message("user", "c"), Message("assistant", "d"))
+    )
+    tokenizer = tokenizers_by_name[name]
+    (row,) = token_rows([Row("r", body)], tokenizer)
+    last = [at for at, on in enumerate(row.loss_mask) if on and not dict(enumerate(row.loss_mask)).get(at + 1)]
+    assert [row.tokens[at] for at in last] == [ends, ends]
+    trained = [token for token, on in zip(row.tokens, row.loss_mask, strict=True) if on]
+    assert [token for token in trained if token in tokenizer.turn_end_ids] == [ends, ends]
+
+
+def test_gemma_chat_is_gemmas_template(tokenizers_by_name: dict[str, Tokenizer], token_rows: Any) -> None:
+    """Our own render gives the template's very rows, system text included, where no message has space around it."""
+    says = (Message("system", "Be brief."), Message("user", "2 + 2?"), Message("assistant", "4"))
+    rows = [
+        Row("one", Conversation(says)),
+        Row("two", Conversation((*says, Message("user", "And\n\n3 + 3?"), Message("assistant", "6 😀")))),
+        Row("three", Conversation(says[1:])),
+    ]
+    with_it, without = (
+        token_rows(rows, tokenizers_by_name[name]) for name in ("gemma", "gemma without template")
+    )  # fmt: skip
+    assert with_it == without
+
+
+def test_a_template_trims_what_our_render_keeps(tokenizers_by_name: dict[str, Tokenizer], token_rows: Any) -> None:
+    """The checkpoint's own template is what counts: Gemma's takes the white space around a message away."""
+    rows = [Row("r", Conversation((Message("user", " a"), Message("assistant", "b\n"))))]
+    trimmed = [Row("r", Conversation((Message("user", "a"), Message("assistant", "b"))))]
+    gemma = tokenizers_by_name["gemma"]
+    assert token_rows(rows, gemma) == token_rows(trimmed, gemma)
+    assert token_rows(rows, tokenizers_by_name["chars"]) != token_rows(trimmed, tokenizers_by_name["chars"])
+
+
+# A prompt always ends in "\n": an answer that begins with one would have made a single token of the two.
+@pytest.mark.parametrize(
+    ("name", "prompt", "answer", "merges"),
+    [("gemma without template", "Go:\n", "\nx", 1), ("gemma without template", "Go:\n", "x", 0), ("chars", "a", "\n", 0),
+     ("gemma without template", "th", "e", 1), ("gemma without template", "a ", "▁", 0)],
+)  # fmt: skip
+def test_a_merge_that_was_prevented_is_counted(
+    tokenizers_by_name: dict[str, Tokenizer], name: str, prompt: str, answer: str, merges: int
+) -> None:
+    """One where the text as a whole has a token across the boundary; none where it has not."""
+    row = (Segment(prompt, train=False), Segment(answer, train=True))
+    assert merged_boundaries([row, row[:1]], tokenizers_by_name[name]) == [merges, 0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=40)
+@given(rows=st.lists(st.lists(TEXT, min_size=2, max_size=4), min_size=1, max_size=4))
+def test_the_count_is_that_of_the_plain_definition(
+    tokenizers_by_name: dict[str, Tokenizer], name: str, rows: list[list[str]]
+) -> None:
+    """Looking at pairs of characters first leaves out no merge."""
+    tokenizer = tokenizers_by_name[name]
+    segments = [[Segment(text, train=bool(at % 2)) for at, text in enumerate(row)] for row in rows]
+    plain = [
+        sum(tokenizer.encode(one + two) != tokenizer.encode(one) + tokenizer.encode(two) for one, two in pairwise(row))
+        for row in rows
+    ]
+    assert merged_boundaries(segments, tokenizer) == plain
+
+
+def test_rows_carry_their_count(tokenizers_by_name: dict[str, Tokenizer], token_rows: Any) -> None:
+    """Each row says how many merges its boundaries prevented."""
+    rows = [Row("a", PromptCompletion("Go:", "\nx")), Row("b", PromptCompletion("Go:", "x"))]
+    assert [row.boundary_merges for row in token_rows(rows, tokenizers_by_name["gemma"])] == [1, 0]
+
+
+def test_a_refused_conversation_is_named(with_template: Callable[[str], Tokenizer], token_rows: Any) -> None:
+    """Every row that the template refuses, with its line, and the rows around it are still looked at."""
+    tokenizer = with_template("{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+                              "{% for m in messages %}{{ m.content }};{% endfor %}")  # fmt: skip
+    system, user, answer = Message("system", "s"), Message("user", "u"), Message("assistant", "a")
+    rows = [Row("good", Conversation((user, answer))), Row("bad", Conversation((system, user, answer)))]
+    with pytest.raises(InputInvalid) as caught:
+        token_rows(rows, tokenizer)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.where and found.where.line) == ("M306", 2)
+    assert found.message == 'row "bad": the model\'s chat template refuses the conversation: no system turn'

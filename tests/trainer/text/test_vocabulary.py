@@ -1,0 +1,11 @@
+"""The price of a plan counts the same vocabulary that the tokenizer has."""
+
+from __future__ import annotations
+
+from engine.preflight.analytic import TOKENIZER_VOCABULARY
+from engine.trainer.text.tokenizer import build_chars
+
+
+def test_the_plan_knows_the_size_of_the_built_tokenizer() -> None:
+    """Without importing it."""
+    assert TOKENIZER_VOCABULARY["chars"] == build_chars().vocab_size
