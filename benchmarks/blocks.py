@@ -92,12 +92,12 @@ def measure_attention() -> list[Fact]:
     import jax.numpy as jnp
 
     from engine.trainer.models.layers import attention
-    from engine.trainer.ops.blocked_attention import EVERYTHING, Places, blocked_attention
+    from engine.trainer.ops.blocked_attention import EVERYTHING, TokenPositions, blocked_attention
 
     length = 2048
     arrays = normal((1, length, 8, 64), (1, length, 1, 64), (1, length, 1, 64))
     index = jnp.arange(length, dtype=jnp.int32)[None]
-    one, packed = Places(index, jnp.ones_like(index)), Places(index % 256, 1 + index // 256)
+    one, packed = TokenPositions(index, jnp.ones_like(index)), TokenPositions(index % 256, 1 + index // 256)
     rows = []
     for name, places, window in (("causal", one, EVERYTHING), ("window 256", one, 256), ("packed", packed, EVERYTHING)):
         ago = places.positions[:, :, None] - places.positions[:, None, :]

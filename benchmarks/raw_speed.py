@@ -165,7 +165,7 @@ def raw_ours(model: Path, tokens: Any) -> Steps:
     from engine.trainer.config.train_args import TrainArgs
     from engine.trainer.distributed.placement import Placement
     from engine.trainer.loop import train
-    from engine.trainer.remat_policy import compile_fitting, limit_bytes
+    from engine.trainer.remat_policy import compile_within_limit, limit_bytes
     from engine.trainer.train import with_method
     from engine.trainer.train_step import init_state
     from engine.trainer.weights import load_folder
@@ -176,12 +176,12 @@ def raw_ours(model: Path, tokens: Any) -> Steps:
     places = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))
     batch = {
         "tokens": tokens, "segment_ids": np.ones_like(tokens), "positions": places,
-        "target_places": places[:, :-1], "target_ids": tokens[:, 1:], "target_weights": np.ones_like(tokens[:, 1:]),
+        "target_positions": places[:, :-1], "target_ids": tokens[:, 1:], "target_weights": np.ones_like(tokens[:, 1:]),
     }  # fmt: skip
     batch = jax.device_put({name: np.ascontiguousarray(array)[None] for name, array in batch.items()})
     limit = limit_bytes(jax.local_devices()[0])
-    step, how = compile_fitting(graphdef, args, state, batch, Placement(), limit=limit)
-    print(f"ours: remat {how.remat}, attention {'blocked' if how.blocked else 'plain'}", file=sys.stderr)
+    step, policy = compile_within_limit(graphdef, args, state, batch, Placement(), limit=limit)
+    print(f"ours: remat {policy.remat}, attention {'blocked' if policy.blocked else 'plain'}", file=sys.stderr)
     held = {"state": state}
 
     def steps(count: int) -> tuple[float, list[float]]:

@@ -83,9 +83,9 @@ def measure(folder: Path, rounds: int, with_run: bool) -> dict[str, list[float]]
 def facts(found: dict[str, list[float]]) -> list[Fact]:
     """Medians beside bars."""
     bars = {"runspec validate": VALIDATE_BAR, "runspec run, nothing to do": NOTHING_BAR}
-    peers = {"runspec run, nothing to do": NOTHING_PEER}
+    processes = {"runspec run, nothing to do": NOTHING_PEER}
     return [
-        Fact(name, statistics.median(figures), "s", peer=peers.get(name), most=bars.get(name))
+        Fact(name, statistics.median(figures), "s", peer=processes.get(name), most=bars.get(name))
         for name, figures in found.items()
     ]
 

@@ -83,12 +83,12 @@ def measure(folder: Path, options: argparse.Namespace, *, has_torch: bool) -> li
             Fact("trained", statistics.median(mine), "tokens/s"),
             ceiling,
         ]
-    peers = [trained_rate(one) for one in theirs]
-    ratio = statistics.median(a / b for a, b in zip(mine, peers, strict=True))
+    processes = [trained_rate(one) for one in theirs]
+    ratio = statistics.median(a / b for a, b in zip(mine, processes, strict=True))
     gap = curve_gap([row["loss"] for row in ours[0]], [row["loss"] for row in theirs[0]])
     return [
         Fact("real tokens, packed (peer: padded)", share["packed"], "of all places", peer=share["padded"]),
-        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(peers)),
+        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(processes)),
         ceiling,
         Fact("ratio", ratio, "x", least=RATIO_BAR),
         Fact("loss curves differ by at most", gap, "of it", most=CURVE_BAR),

@@ -107,13 +107,13 @@ def measure(steps: int) -> list[Fact]:
 
 
 def _save_and_restore(checkpoints_class: type, state: object) -> list[Fact]:
-    from engine.trainer.checkpoint.manifest import Binding
+    from engine.trainer.checkpoint.manifest import IdentityCheck
     from engine.trainer.checkpoint.retention import Retention
     from engine.trainer.distributed.topology import Topology
 
     with tempfile.TemporaryDirectory() as folder:
         here = Topology(processes=1, devices=1, device_kind="", mesh={})
-        checkpoints = checkpoints_class(Path(folder), keep=Retention(2), binding=Binding({}, here, 1))
+        checkpoints = checkpoints_class(Path(folder), keep=Retention(2), identity_check=IdentityCheck({}, here, 1))
         for train_step in range(1, 6):
             checkpoints.save(state, train_step)
         saved = list(checkpoints.published())

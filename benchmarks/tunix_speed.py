@@ -63,19 +63,19 @@ def measure(folder: Path, options: argparse.Namespace) -> list[Fact]:
     size = len(examples) // len(steps)
     given.write_text(json.dumps([examples[size * step : size * (step + 1)] for step in range(len(steps))]))
     theirs = with_their_names(model, folder / "theirs")
-    mine, peers, losses = [], [], []
+    mine, processes, losses = [], [], []
     for number in range(options.rounds):
         mine.append(trained_rate(train_ours(model, rows, args, folder / f"ours{number}")[1:]))
         out = folder / f"theirs{number}.json"
         command = [str(options.tunix), str(Path(__file__)), "--theirs", str(theirs), str(given), str(out)]
         subprocess.run(command, check=True, stdout=sys.stderr, cwd=folder)
         found = json.loads(out.read_text())
-        peers.append(trained_rate(found[1:]))
+        processes.append(trained_rate(found[1:]))
         losses.append(found[0]["loss"])
-    ratio = statistics.median(a / b for a, b in zip(mine, peers, strict=True))
+    ratio = statistics.median(a / b for a, b in zip(mine, processes, strict=True))
     ours = loss_of(model, padded(json.loads(given.read_text())[0]))
     return [
-        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(peers)),
+        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(processes)),
         Fact("ratio", ratio, "x", least=RATIO_BAR),
         Fact("loss of their first batch differs by", abs(losses[0] - ours) / ours, "of it", most=LOSS_BAR),
     ]

@@ -57,7 +57,7 @@ def unpack(batch: dict[str, Any], line: int) -> list[Row]:
     labels = [-100] * batch["tokens"].shape[1]
     weights = batch["target_weights"][line]
     for place, target in zip(
-        batch["target_places"][line][weights == 1], batch["target_ids"][line][weights == 1], strict=True
+        batch["target_positions"][line][weights == 1], batch["target_ids"][line][weights == 1], strict=True
     ):
         labels[int(place) + 1] = int(target)
     found = []

@@ -13,7 +13,7 @@ from engine.commands.loading import load
 from engine.errors import Diagnostic, InputInvalid, RunFailed, RunspecError
 
 if TYPE_CHECKING:
-    from engine.data import DatasetReport, Row
+    from engine.data import DatasetReport, DatasetRow
     from engine.runspec.model import Spec
 
 
@@ -79,7 +79,7 @@ def _how_read(reader: _Reader, n_merges: int | None) -> str:
     return f"read by the tokenizer of {reader.words}; {merged}"
 
 
-def _as_tokens(report: DatasetReport, rows: Sequence[Row], folder: Path | None) -> tuple[DatasetReport, int]:
+def _as_tokens(report: DatasetReport, rows: Sequence[DatasetRow], folder: Path | None) -> tuple[DatasetReport, int]:
     """The same check of the rows as the trainer tokenises them, and how many boundaries would have merged."""
     from engine.commands.tokens import tokens_of
     from engine.data import check_dataset, render_row
@@ -103,14 +103,14 @@ def _fields(words: Sequence[str] | None) -> dict[str, str]:
     return fields
 
 
-def _of_file(path: Path, format_: str, fields: Mapping[str, str]) -> tuple[DatasetReport, list[Row]]:
+def _of_file(path: Path, format_: str, fields: Mapping[str, str]) -> tuple[DatasetReport, list[DatasetRow]]:
     from engine.data import check_dataset, read_rows
 
     report = check_dataset(path, format_, fields)
     return report, list(read_rows(path, report.format, fields)) if report.ok else []
 
 
-def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[Row], Path | None, _Reader]:
+def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[DatasetRow], Path | None, _Reader]:
     """The dataset that a run-spec names, as its build_dataset step would make it."""
     if arguments.format or arguments.field or arguments.eval_set:
         raise InputInvalid("U118", "--format, --field and --eval-set belong to a JSONL file; the run-spec says its own")
@@ -128,7 +128,7 @@ def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[Row], Path | Non
     return check_dataset(render_rows(rows, "trace")[1]), rows, eval_set, reader
 
 
-def _overlaps(rows: Sequence[Row], eval_set: Path | None) -> tuple[list[Any], list[Diagnostic]]:
+def _overlaps(rows: Sequence[DatasetRow], eval_set: Path | None) -> tuple[list[Any], list[Diagnostic]]:
     """Rows that ask what the eval set asks, and the findings that a run would stop with."""
     if eval_set is None:
         return [], []

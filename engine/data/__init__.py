@@ -18,16 +18,16 @@ from engine.data.builders import BUILDERS, Builder, build, builder_source, trace
 from engine.data.check import DatasetReport, Tokenize, Tokenized, check_dataset, marked
 from engine.data.evalset import EvalSetReport, check_eval_set, read_eval_set
 from engine.data.lineage import Match, Policy, Prepared, find_duplicates, find_overlaps, prepare
-from engine.data.manifest import Source, Written, build_id, make_manifest, write_dataset
+from engine.data.manifest import DatasetSource, Written, build_id, make_manifest, write_dataset
 from engine.data.model import (
     Conversation,
+    DatasetRow,
     EvalItem,
     Message,
     PromptCompletion,
     RenderedRow,
-    Row,
+    RenderedSegment,
     RowFormat,
-    Segment,
     Trace,
     TraceStep,
 )
@@ -42,6 +42,8 @@ __all__ = [
     "Builder",
     "Conversation",
     "DatasetReport",
+    "DatasetRow",
+    "DatasetSource",
     "EvalItem",
     "EvalSetReport",
     "Match",
@@ -50,10 +52,8 @@ __all__ = [
     "Prepared",
     "PromptCompletion",
     "RenderedRow",
-    "Row",
+    "RenderedSegment",
     "RowFormat",
-    "Segment",
-    "Source",
     "Tokenize",
     "Tokenized",
     "Trace",

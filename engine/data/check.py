@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.data.jsonl import Findings
+from engine.data.jsonl import JsonlFindings
 from engine.data.lineage import find_duplicates
 from engine.data.manifest import length_stats
-from engine.data.model import CONTROL_LITERALS, TURN_LITERALS, RenderedRow, Row
+from engine.data.model import CONTROL_LITERALS, TURN_LITERALS, DatasetRow, RenderedRow
 from engine.data.render import RENDER_OF, render_row
 from engine.data.rows import check_mapping, collect_rows
 from engine.data.text import normalise_prompt, printable
@@ -127,8 +127,8 @@ def check_dataset(
     Never raises for what stands in the file.
     """
     name = str(source) if isinstance(source, Path) else name
-    findings = Findings(name, "D1", limit_errors)
-    rows: list[Row] = []
+    findings = JsonlFindings(name, "D1", limit_errors)
+    rows: list[DatasetRow] = []
     if isinstance(source, Path):
         try:
             kind = check_mapping(format, fields or {})
@@ -201,7 +201,7 @@ def tokenize_characters(row: RenderedRow) -> Tokenized:
     return Tokenized(tuple(tokens), tuple(mask))
 
 
-def check_tokens(row: Tokenized, row_id: str, line: int, findings: Findings) -> None:
+def check_tokens(row: Tokenized, row_id: str, line: int, findings: JsonlFindings) -> None:
     """The four laws of a row that can be trained on."""
 
     def report(number: int, message: str, hint: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.data.jsonl import Findings, Line, json_kind, read_objects
+from engine.data.jsonl import JsonlFindings, Line, json_kind, read_objects
 from engine.data.model import DIFFICULTIES, EvalItem
 from engine.data.text import excerpt, normalise_prompt
 from engine.errors import Diagnostic, did_you_mean
@@ -30,13 +30,13 @@ UNKNOWN_DIFFICULTY, SAME_ID, SAME_PROMPT, ANSWER_SHAPE = 24, 25, 26, 27
 
 def read_eval_set(path: Path, *, limit_errors: int = 50) -> list[EvalItem]:
     """All items of the file. Raises InputInvalid with every finding."""
-    findings = Findings(str(path), "D2", limit_errors)
+    findings = JsonlFindings(str(path), "D2", limit_errors)
     items = collect_items(path, findings)
     findings.raise_if_any()
     return items
 
 
-def collect_items(path: Path, findings: Findings) -> list[EvalItem]:
+def collect_items(path: Path, findings: JsonlFindings) -> list[EvalItem]:
     """The good items; what is wrong with the others goes to ``findings``."""
     items: list[EvalItem] = []
     ids: dict[str, int] = {}
@@ -52,7 +52,7 @@ def collect_items(path: Path, findings: Findings) -> list[EvalItem]:
     return items
 
 
-def _refuse_twin(line: Line, key: str, value: str, seen: dict[str, int], number: int, findings: Findings) -> None:
+def _refuse_twin(line: Line, key: str, value: str, seen: dict[str, int], number: int, findings: JsonlFindings) -> None:
     if not isinstance(line.value.get(key), str):
         return
     first = seen.setdefault(value, line.number)
@@ -64,7 +64,7 @@ def _refuse_twin(line: Line, key: str, value: str, seen: dict[str, int], number:
     findings.add(number, message, line=line.number, text=line.text, column=column, width=width, path=key, hint=hint)
 
 
-def _read_item(line: Line, findings: Findings) -> EvalItem | None:
+def _read_item(line: Line, findings: JsonlFindings) -> EvalItem | None:
     before = findings.total
 
     def report(number: int, message: str, key: str, hint: str) -> None:
@@ -157,7 +157,7 @@ class EvalSetReport:
 
 def check_eval_set(path: Path, *, limit_errors: int = 50) -> EvalSetReport:
     """Read the set and count its groups. Never raises for what stands in the file."""
-    findings = Findings(str(path), "D2", limit_errors)
+    findings = JsonlFindings(str(path), "D2", limit_errors)
     items = collect_items(path, findings)
     table: dict[str, Counter[str]] = {}
     for item in items:

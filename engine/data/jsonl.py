@@ -40,7 +40,7 @@ _BYTE_ORDER_MARKS = (
 
 
 @dataclass(slots=True)
-class Findings:
+class JsonlFindings:
     """Collects what is wrong with one file, in full up to ``limit``, as a count beyond it."""
 
     file: str
@@ -110,7 +110,7 @@ class _Refused(ValueError):
         self.number, self.message, self.hint = number, message, hint
 
 
-def read_objects(path: Path, findings: Findings) -> Iterator[Line]:
+def read_objects(path: Path, findings: JsonlFindings) -> Iterator[Line]:
     """The objects of the file, line by line; what is no object goes to ``findings``."""
     try:
         with path.open("rb") as stream:
@@ -126,7 +126,7 @@ def read_objects(path: Path, findings: Findings) -> Iterator[Line]:
         findings.add(NOT_FOUND, f"no such file: {findings.file!r}", hint="the path holds a NUL character")
 
 
-def _objects(stream: IO[bytes], findings: Findings) -> Iterator[Line]:
+def _objects(stream: IO[bytes], findings: JsonlFindings) -> Iterator[Line]:
     if not _begins_as_text(stream, findings):
         return
     blank: list[int] = []
@@ -149,7 +149,7 @@ def _objects(stream: IO[bytes], findings: Findings) -> Iterator[Line]:
         findings.add(EMPTY, f"{findings.file} is empty", hint="one JSON object a line is expected")
 
 
-def _begins_as_text(stream: IO[bytes], findings: Findings) -> bool:
+def _begins_as_text(stream: IO[bytes], findings: JsonlFindings) -> bool:
     head = stream.read(BINARY_PROBE_BYTES)
     stream.seek(0)
     for mark, name in _BYTE_ORDER_MARKS:
@@ -163,7 +163,7 @@ def _begins_as_text(stream: IO[bytes], findings: Findings) -> bool:
     return True
 
 
-def _raw_lines(stream: IO[bytes], findings: Findings) -> Iterator[tuple[int, bytes | None]]:
+def _raw_lines(stream: IO[bytes], findings: JsonlFindings) -> Iterator[tuple[int, bytes | None]]:
     """Number and bytes of each line; None for one that is too long (it is passed over, and reported)."""
     number = 0
     while raw := stream.readline(MAX_LINE_BYTES + 1):
@@ -178,7 +178,7 @@ def _raw_lines(stream: IO[bytes], findings: Findings) -> Iterator[tuple[int, byt
         yield number, None
 
 
-def _parse(number: int, raw: bytes, findings: Findings) -> Line | None:
+def _parse(number: int, raw: bytes, findings: JsonlFindings) -> Line | None:
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
@@ -203,7 +203,7 @@ def _parse(number: int, raw: bytes, findings: Findings) -> Line | None:
     return _accept(number, text, value, findings)
 
 
-def _accept(number: int, text: str, value: Any, findings: Findings) -> Line | None:
+def _accept(number: int, text: str, value: Any, findings: JsonlFindings) -> Line | None:
     """The last conditions: an object, not too deep, all of it text."""
     if (value is None and text.lstrip()[:1] in ("[", "{")) or _depth_exceeds(value, MAX_DEPTH):
         message = f"nested deeper than {MAX_DEPTH} levels"
@@ -225,7 +225,7 @@ def _accept(number: int, text: str, value: Any, findings: Findings) -> Line | No
     return Line(number, text, value)
 
 
-def _report_syntax(number: int, text: str, error: json.JSONDecodeError, findings: Findings) -> None:
+def _report_syntax(number: int, text: str, error: json.JSONDecodeError, findings: JsonlFindings) -> None:
     column = error.pos + 1
     rest = text[error.pos :]
     hint: str | None = "one JSON object a line"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.data.model import EvalItem, Row
+from engine.data.model import DatasetRow, EvalItem
 from engine.data.text import excerpt, normalise_prompt
 from engine.errors import Diagnostic, InputInvalid, Where
 
@@ -29,7 +29,7 @@ SHOWN_FINDINGS = 20
 class Match:
     """A row and what it equals: an earlier row, or an item of the eval set."""
 
-    row: Row
+    row: DatasetRow
     other: str
     other_line: int
     prompt: str
@@ -43,7 +43,7 @@ class Match:
 class Prepared:
     """Rows fit for training, and what was found on the way. ``n_dropped`` of ``n_read`` are gone."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[DatasetRow, ...]
     n_read: int
     duplicates: tuple[Match, ...]
     overlaps: tuple[Match, ...]
@@ -75,7 +75,7 @@ class Prepared:
 
 
 def prepare(
-    rows: Sequence[Row],
+    rows: Sequence[DatasetRow],
     eval_items: Sequence[EvalItem] | None,
     *,
     on_duplicate: Policy = "keep",
@@ -112,9 +112,9 @@ def prepare(
     )
 
 
-def find_duplicates(rows: Sequence[Row]) -> list[Match]:
+def find_duplicates(rows: Sequence[DatasetRow]) -> list[Match]:
     """Each row whose prompt side an earlier row has, beside the first such row."""
-    first: dict[str, Row] = {}
+    first: dict[str, DatasetRow] = {}
     matches = []
     for row in rows:
         earlier = first.setdefault(normalise_prompt(row.body.key), row)
@@ -123,7 +123,7 @@ def find_duplicates(rows: Sequence[Row]) -> list[Match]:
     return matches
 
 
-def find_overlaps(rows: Sequence[Row], eval_items: Sequence[EvalItem]) -> list[Match]:
+def find_overlaps(rows: Sequence[DatasetRow], eval_items: Sequence[EvalItem]) -> list[Match]:
     """Each row one of whose questions is an item of the eval set (once, with the first such item)."""
     asked = {normalise_prompt(item.prompt): item for item in eval_items}
     matches = []

@@ -21,7 +21,7 @@ from typing import Any
 
 from engine.canonical import digest_bytes, jsonl_bytes, pretty_json, write_atomic
 from engine.data.lineage import Prepared
-from engine.data.model import RenderedRow, Row, RowFormat, Trace
+from engine.data.model import DatasetRow, RenderedRow, RowFormat, Trace
 from engine.data.render import render_rows
 
 DATASET_SCHEMA_VERSION = "1.0"
@@ -40,7 +40,7 @@ NOT_APPLICABLE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DatasetSource:
     """Where the rows came from: a builder (``builder_version`` and ``seed`` set) or a person's file."""
 
     dataset: str
@@ -61,7 +61,7 @@ class Written:
     manifest: Mapping[str, Any]
 
 
-def write_dataset(out: Path, prepared: Prepared, *, source: Source) -> Written:
+def write_dataset(out: Path, prepared: Prepared, *, source: DatasetSource) -> Written:
     """Render the rows and write the three files into ``out``. Raises OSError (disk full, no permission)."""
     render, rendered = render_rows(prepared.rows, source.format)
     dataset = jsonl_bytes(row.body.as_json() for row in prepared.rows)
@@ -94,7 +94,7 @@ def make_manifest(
     prepared: Prepared,
     rendered: Sequence[RenderedRow],
     *,
-    source: Source,
+    source: DatasetSource,
     render: str,
     dataset_sha256: str,
     rows_sha256: str,
@@ -146,7 +146,7 @@ def build_id(dataset: str, dataset_sha256: str, rows_sha256: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{dataset}\n{dataset_sha256}\n{rows_sha256}"))
 
 
-def make_stats(rows: Sequence[Row], rendered: Sequence[RenderedRow]) -> dict[str, Any]:
+def make_stats(rows: Sequence[DatasetRow], rendered: Sequence[RenderedRow]) -> dict[str, Any]:
     """Composition and lengths (in characters) of what is trained on."""
     metas = [row.body.meta if isinstance(row.body, Trace) else {} for row in rows]
     trained = [sum(len(part.text) for part in row.segments if part.train) for row in rendered]

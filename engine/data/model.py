@@ -4,7 +4,7 @@ What goes in: text that a reader has checked, or what a builder made. What comes
 rest of the part never has to question again.
 
     >>> pair = PromptCompletion("2 + 2 = ?", "4")
-    >>> Row("line-1", pair).prompt
+    >>> DatasetRow("line-1", pair).prompt
     '2 + 2 = ?'
 """
 
@@ -131,7 +131,7 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DatasetRow:
     """One training row: its id, its body, the line it came from (0: built here), and keys nobody used."""
 
     id: str
@@ -153,7 +153,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class RenderedSegment:
     """A stretch of text that is tokenised by itself; ``train``: its tokens count in the loss."""
 
     text: str
@@ -168,7 +168,7 @@ class RenderedRow:
     """
 
     id: str
-    segments: tuple[Segment, ...]
+    segments: tuple[RenderedSegment, ...]
     messages: tuple[Message, ...] = ()
 
     @property

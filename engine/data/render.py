@@ -26,12 +26,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from engine.data.model import (
     Conversation,
+    DatasetRow,
     Message,
     PromptCompletion,
     RenderedRow,
-    Row,
+    RenderedSegment,
     RowFormat,
-    Segment,
     Trace,
 )
 from engine.errors import InputInvalid, did_you_mean
@@ -45,23 +45,23 @@ RENDER_OF: Mapping[RowFormat, str] = {
 }
 
 
-def render_rows(rows: Iterable[Row], format: RowFormat) -> tuple[str, list[RenderedRow]]:
+def render_rows(rows: Iterable[DatasetRow], format: RowFormat) -> tuple[str, list[RenderedRow]]:
     """The name of the render that belongs to the format, and every row rendered by it."""
     return RENDER_OF[format], [render_row(row) for row in rows]
 
 
-def render_row(row: Row) -> RenderedRow:
+def render_row(row: DatasetRow) -> RenderedRow:
     """One row by the render of its format."""
     messages = row.body.messages if isinstance(row.body, Conversation) else ()
     return RenderedRow(row.id, segments_of(row.body), messages)
 
 
-def segments_of(body: Trace | PromptCompletion | Conversation) -> tuple[Segment, ...]:
+def segments_of(body: Trace | PromptCompletion | Conversation) -> tuple[RenderedSegment, ...]:
     """The segments of a row, in order; none of them is empty."""
     if isinstance(body, Conversation):
         return _chat_segments(body)
     name = RENDER_OF["trace" if isinstance(body, Trace) else "prompt_completion"]
-    return Segment(render_prompt(name, body.prompt), False), Segment(completion_of(body), True)
+    return RenderedSegment(render_prompt(name, body.prompt), False), RenderedSegment(completion_of(body), True)
 
 
 def completion_of(body: Trace | PromptCompletion) -> str:
@@ -90,15 +90,15 @@ def _chat_turn(content: str) -> str:
     return f"<start_of_turn>user\n{content}<end_of_turn>\n<start_of_turn>model\n"
 
 
-def _chat_segments(body: Conversation) -> tuple[Segment, ...]:
+def _chat_segments(body: Conversation) -> tuple[RenderedSegment, ...]:
     # Gemma has no system turn: its own template puts the system text in front of the first user turn.
     messages = list(body.messages)
     system = messages.pop(0).content + "\n\n" if messages[0].role == "system" else ""
-    segments: list[Segment] = []
+    segments: list[RenderedSegment] = []
     for user, answer in zip(messages[::2], messages[1::2], strict=True):
         between = "\n" if segments else ""
-        segments.append(Segment(between + _chat_turn(system + user.content), False))
-        segments.append(Segment(answer.content + "<end_of_turn>", True))
+        segments.append(RenderedSegment(between + _chat_turn(system + user.content), False))
+        segments.append(RenderedSegment(answer.content + "<end_of_turn>", True))
         system = ""
     return tuple(segments)
 

@@ -5,7 +5,7 @@ one InputInvalid that names every bad line and field (up to a limit, then "and N
 
     read_rows(Path("mine.jsonl"), "prompt_completion", {"prompt": "question", "completion": "reply"})
 
-Keys of a row that no field is mapped to are kept in :attr:`Row.unused` and counted by ``dataset check``
+Keys of a row that no field is mapped to are kept in :attr:`DatasetRow.unused` and counted by ``dataset check``
 and the manifest; they do not reach the training. Ids: a trace may carry ``id`` (then it must be the only
 one of its name); every other row is called after its line, ``line-12``.
 """
@@ -16,16 +16,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from engine.data.jsonl import Findings, Line, json_kind, read_objects
+from engine.data.jsonl import JsonlFindings, Line, json_kind, read_objects
 from engine.data.model import (
     CONTROL_LITERALS,
     ROW_FORMATS,
     TRACE_VERSION,
     TURN_LITERALS,
     Conversation,
+    DatasetRow,
     Message,
     PromptCompletion,
-    Row,
     RowFormat,
     Trace,
     TraceStep,
@@ -52,19 +52,21 @@ WRONG_VERSION, BAD_STEP_NUMBER, NO_STEPS, ANSWER_SHAPE = 24, 25, 26, 27
 UNKNOWN_ROLE, ROLE_ORDER, NO_ASSISTANT, SAME_ID = 28, 29, 30, 31
 
 
-def read_rows(path: Path, format: str, fields: Mapping[str, str] | None = None, *, limit_errors: int = 50) -> list[Row]:
+def read_rows(
+    path: Path, format: str, fields: Mapping[str, str] | None = None, *, limit_errors: int = 50
+) -> list[DatasetRow]:
     """All rows of the file. Raises InputInvalid with every finding."""
-    findings = Findings(str(path), "D1", limit_errors)
+    findings = JsonlFindings(str(path), "D1", limit_errors)
     rows = collect_rows(path, format, fields or {}, findings)
     findings.raise_if_any()
     return rows
 
 
-def collect_rows(path: Path, format: str, fields: Mapping[str, str], findings: Findings) -> list[Row]:
+def collect_rows(path: Path, format: str, fields: Mapping[str, str], findings: JsonlFindings) -> list[DatasetRow]:
     """The good rows; the others go to ``findings``. Raises InputInvalid for a wrong format or mapping."""
     kind = check_mapping(format, fields)
     names = {name: fields.get(name, name) for name in FIELDS[kind]}
-    rows: list[Row] = []
+    rows: list[DatasetRow] = []
     first_line: dict[str, int] = {}
     for line in read_objects(path, findings):
         row = _ROW_READERS[kind](_Reader(line, names, findings))
@@ -112,7 +114,7 @@ def check_mapping(format: str, fields: Mapping[str, str]) -> RowFormat:
 class _Reader:
     """One line and the fields mapped to it; every ``get`` either gives a value or reports why not."""
 
-    def __init__(self, line: Line, names: Mapping[str, str], findings: Findings) -> None:
+    def __init__(self, line: Line, names: Mapping[str, str], findings: JsonlFindings) -> None:
         self.line, self.names, self.findings = line, names, findings
         self.before = findings.total
 
@@ -183,12 +185,12 @@ class _Reader:
         return f"line-{self.line.number}"
 
 
-def _read_pair(reader: _Reader) -> Row | None:
+def _read_pair(reader: _Reader) -> DatasetRow | None:
     body = PromptCompletion(reader.text("prompt"), reader.text("completion"))
-    return Row(reader.default_id, body, reader.line.number, reader.unused()) if reader.is_good else None
+    return DatasetRow(reader.default_id, body, reader.line.number, reader.unused()) if reader.is_good else None
 
 
-def _read_trace(reader: _Reader) -> Row | None:
+def _read_trace(reader: _Reader) -> DatasetRow | None:
     prompt, steps, answer = reader.text("prompt"), _read_steps(reader), reader.text("final_answer")
     if answer:
         _check_answer(reader, answer)
@@ -205,7 +207,7 @@ def _read_trace(reader: _Reader) -> Row | None:
     if not reader.is_good:
         return None
     trace = Trace(prompt, steps, answer, meta, row_id)
-    return Row(row_id, trace, reader.line.number, reader.unused(TRACE_EXTRAS))
+    return DatasetRow(row_id, trace, reader.line.number, reader.unused(TRACE_EXTRAS))
 
 
 def _check_answer(reader: _Reader, answer: str) -> None:
@@ -261,7 +263,7 @@ def _read_step(reader: _Reader, key: str, at: int, step: Any, start: int) -> Tra
     return TraceStep(at + 1, kind, reader.check_text(step["content"], key, f"{path}.content"))
 
 
-def _read_chat(reader: _Reader) -> Row | None:
+def _read_chat(reader: _Reader) -> DatasetRow | None:
     key = reader.names["messages"]
     value = reader.get("messages")
     if value is None and key not in reader.line.value:
@@ -276,7 +278,7 @@ def _read_chat(reader: _Reader) -> Row | None:
     if not reader.is_good:
         return None
     body = Conversation(tuple(message for message in messages if message))
-    return Row(reader.default_id, body, reader.line.number, reader.unused())
+    return DatasetRow(reader.default_id, body, reader.line.number, reader.unused())
 
 
 def _read_message(reader: _Reader, key: str, at: int, value: Any) -> Message | None:
@@ -322,7 +324,7 @@ def _check_order(reader: _Reader, key: str, roles: list[str]) -> None:
         reader.report(ROLE_ORDER, "the conversation ends with a user turn", key, hint)
 
 
-_ROW_READERS: Mapping[RowFormat, Callable[[_Reader], Row | None]] = {
+_ROW_READERS: Mapping[RowFormat, Callable[[_Reader], DatasetRow | None]] = {
     "trace": _read_trace,
     "prompt_completion": _read_pair,
     "chat": _read_chat,

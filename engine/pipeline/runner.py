@@ -27,7 +27,7 @@ from engine.pipeline.record import make_record
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
 
-SAME_WISH_SECONDS = 1.0
+REPEATED_SIGNAL_SECONDS = 1.0
 
 
 class Console(Protocol):
@@ -63,7 +63,7 @@ class Stop:
     """Set by the first Ctrl-C, SIGTERM or SIGHUP; a later one raises KeyboardInterrupt at once.
 
     Who stops a process may say it twice: ``timeout`` signals its child and then the child's group. Within
-    SAME_WISH_SECONDS that is one wish, and the checkpoint is saved.
+    REPEATED_SIGNAL_SECONDS that is one wish, and the checkpoint is saved.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
@@ -76,7 +76,7 @@ class Stop:
     def ask(self, *_: object) -> None:
         """The signal handler."""
         if self._asked.is_set():
-            if time.monotonic() - self._since < SAME_WISH_SECONDS:
+            if time.monotonic() - self._since < REPEATED_SIGNAL_SECONDS:
                 return
             raise KeyboardInterrupt
         self._since = time.monotonic()

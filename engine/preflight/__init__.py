@@ -31,7 +31,7 @@ from engine.preflight.analytic import (
 )
 from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
 from engine.preflight.shardings import ask_shardings
-from engine.preflight.targets import TARGETS, Target, machine_memory_bytes
+from engine.preflight.targets import TARGETS, PlanTarget, machine_memory_bytes
 from engine.runspec.model import Spec
 
 __all__ = ["TARGETS", "price", "shardings", "target_named"]
@@ -44,7 +44,7 @@ ASSUMES = (
 )
 
 
-def target_named(name: str | None) -> Target:
+def target_named(name: str | None) -> PlanTarget:
     """The target; None is this machine. Raises InputInvalid (U116)."""
     if name is None:
         return TARGETS["cpu"]
@@ -100,7 +100,7 @@ def price(
     }
 
 
-def _check_mesh(mesh: Mapping[str, Any], machine: Target) -> None:
+def _check_mesh(mesh: Mapping[str, Any], machine: PlanTarget) -> None:
     """Raises InputInvalid U134, as the trainer would T164 there. This machine's devices are not asked for: that needs JAX."""
     tp, fsdp = mesh.get("tp") or 1, mesh.get("fsdp")
     places = tp if fsdp is None else fsdp * tp
@@ -138,7 +138,11 @@ _ARGUMENTS = (
 
 
 def _answer(
-    root: Path, machine: Target, config: Mapping[str, Any], args: Mapping[str, Any], exact: Callable[[str], None] | None
+    root: Path,
+    machine: PlanTarget,
+    config: Mapping[str, Any],
+    args: Mapping[str, Any],
+    exact: Callable[[str], None] | None,
 ) -> dict[str, Any] | None:
     """The compiler's report: kept, or made now where ``exact`` says so."""
     job = job_for(machine.machine, config, args, compilers_folder(root))
@@ -198,7 +202,9 @@ def _read_config(path: Path) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _memory(machine: Target, terms: Mapping[str, int] | None, params: int | None, reason: str | None) -> dict[str, Any]:
+def _memory(
+    machine: PlanTarget, terms: Mapping[str, int] | None, params: int | None, reason: str | None
+) -> dict[str, Any]:
     limit = machine.limit_bytes_per_device or machine_memory_bytes()
     peak = sum(terms.values()) if terms is not None else None
     fits = None if peak is None or limit is None else peak <= limit
@@ -216,7 +222,7 @@ def _memory(machine: Target, terms: Mapping[str, int] | None, params: int | None
     return row if peak is not None else {**row, "reason": reason}
 
 
-def _disk(root: Path, machine: Target, needed: Mapping[str, int] | None, reason: str | None) -> dict[str, Any]:
+def _disk(root: Path, machine: PlanTarget, needed: Mapping[str, int] | None, reason: str | None) -> dict[str, Any]:
     limit = machine.disk_bytes
     if limit is None:
         limit = shutil.disk_usage(root).free

@@ -16,7 +16,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PlanTarget:
     """``limit_bytes_per_device`` is what a program may use; None on ``cpu``: asked of this machine.
 
     ``machine`` is the name that the trainer's compilers know it by (engine.trainer.cost.machines).
@@ -33,14 +33,14 @@ class Target:
 # Kaggle keeps 20 GB of /kaggle/working. A T4 reports 15,655,829,504 bytes to XLA; one v5e chip 15.75 GiB, as
 # its compiler says when a program does not fit. A P100 has 16 GB of which about 15.9 GiB are left.
 _KAGGLE_DISK_BYTES = 20_000_000_000
-TARGETS: Mapping[str, Target] = {
+TARGETS: Mapping[str, PlanTarget] = {
     target.name: target
     for target in (
-        Target("cpu", 1, None, None, "this machine, without an accelerator", "cpu"),
-        Target("kaggle-t4", 1, 15_655_829_504, _KAGGLE_DISK_BYTES, "one NVIDIA T4", "t4"),
-        Target("kaggle-t4x2", 2, 15_655_829_504, _KAGGLE_DISK_BYTES, "two NVIDIA T4", "t4x2"),
-        Target("kaggle-p100", 1, int(15.9 * GIB), _KAGGLE_DISK_BYTES, "one NVIDIA P100", "p100"),
-        Target("kaggle-v5e-8", 8, int(15.75 * GIB), _KAGGLE_DISK_BYTES, "eight TPU v5e chips", "v5e-8"),
+        PlanTarget("cpu", 1, None, None, "this machine, without an accelerator", "cpu"),
+        PlanTarget("kaggle-t4", 1, 15_655_829_504, _KAGGLE_DISK_BYTES, "one NVIDIA T4", "t4"),
+        PlanTarget("kaggle-t4x2", 2, 15_655_829_504, _KAGGLE_DISK_BYTES, "two NVIDIA T4", "t4x2"),
+        PlanTarget("kaggle-p100", 1, int(15.9 * GIB), _KAGGLE_DISK_BYTES, "one NVIDIA P100", "p100"),
+        PlanTarget("kaggle-v5e-8", 8, int(15.75 * GIB), _KAGGLE_DISK_BYTES, "eight TPU v5e chips", "v5e-8"),
     )
 }
 

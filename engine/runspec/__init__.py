@@ -18,8 +18,8 @@ from pathlib import Path
 from engine.errors import Diagnostic, InputInvalid
 from engine.runspec.build import make_spec
 from engine.runspec.document import parse_mapping
-from engine.runspec.findings import Case, Findings
-from engine.runspec.kinds import Kind, Kinds, schema_document
+from engine.runspec.findings import Case, SpecFindings
+from engine.runspec.kinds import Kinds, StepKind, schema_document
 from engine.runspec.model import Override, Spec
 from engine.runspec.nodes import Mapping
 from engine.runspec.overrides import apply_overrides
@@ -29,7 +29,7 @@ from engine.runspec.sections import check_dataset, check_modeline, check_paths
 from engine.runspec.source import read_source
 from engine.runspec.wiring import check_steps
 
-__all__ = ["Kind", "Kinds", "Spec", "check_spec", "find_root", "load_spec", "schema_document"]
+__all__ = ["Kinds", "Spec", "StepKind", "check_spec", "find_root", "load_spec", "schema_document"]
 
 MARKERS = (".runspec", ".git", "pyproject.toml")
 
@@ -111,7 +111,7 @@ def _examine(
     except InputInvalid as error:
         return _Read(text, None, None, [], list(error.diagnostics))
     tree, applied, refused = apply_overrides(written, overrides, kinds)
-    case = Case(tree, kinds, find_root(path), _absolute(path), Findings(tree), builders, metrics)
+    case = Case(tree, kinds, find_root(path), _absolute(path), SpecFindings(tree), builders, metrics)
     check_tree(case)
     check_steps(case)
     check_dataset(case)

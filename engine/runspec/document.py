@@ -5,7 +5,7 @@ every key and value has its place, and nothing is ever constructed from a tag.
 
     >>> from engine.runspec.nodes import Source, plain
     >>> text = "seed: 42\\nrate: 1e-5\\nmode: no\\n"
-    >>> plain(parse(text, Source("spec.yaml", tuple(text.split("\\n")))))
+    >>> plain(parse(text, SpecSource("spec.yaml", tuple(text.split("\\n")))))
     {'seed': 42, 'rate': 1e-05, 'mode': 'no'}
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import InputInvalid, Where
-from engine.runspec.nodes import Entry, Items, Mapping, Node, Place, Scalar, Source
+from engine.runspec.nodes import Entry, Items, Mapping, Node, Scalar, SourcePosition, SpecSource
 from engine.runspec.scalars import NotANumber, resolve
 from engine.runspec.syntax import syntax_error
 
@@ -25,12 +25,12 @@ MAX_ALIASES = 32
 MAX_NODES = 20_000  # counted with every alias written out: the bomb's size, not its text's
 
 
-def parse(text: str, source: Source) -> Node | None:
+def parse(text: str, source: SpecSource) -> Node | None:
     """The one document of the text; None where it holds comments only. Raises InputInvalid."""
     return _Builder(source, _events(text, source)).document()
 
 
-def parse_mapping(text: str, source: Source) -> Mapping:
+def parse_mapping(text: str, source: SpecSource) -> Mapping:
     """The document, which must be a mapping at the top (Y004, Y032)."""
     tree = parse(text, source)
     if tree is None or (isinstance(tree, Scalar) and tree.value is None and not tree.quoted):
@@ -47,7 +47,7 @@ def parse_mapping(text: str, source: Source) -> Mapping:
     return tree
 
 
-def _events(text: str, source: Source) -> Iterator[Any]:
+def _events(text: str, source: SpecSource) -> Iterator[Any]:
     from ruamel.yaml import YAML  # 0.05 s; asking for --help must not pay for it
     from ruamel.yaml.error import YAMLError
 
@@ -64,7 +64,7 @@ def _events(text: str, source: Source) -> Iterator[Any]:
 class _Builder:
     """Builds the tree from the events; one instance per document."""
 
-    source: Source
+    source: SpecSource
     events: Iterator[Any]
     anchors: dict[str, Node | None] = field(default_factory=dict)  # None: still being read
     sizes: dict[int, int] = field(default_factory=dict)  # id of a node -> its nodes, aliases written out
@@ -91,7 +91,7 @@ class _Builder:
     def check_start(self, event: Any) -> None:
         version = tuple(event.version) if event.version else None
         if (version and version != (1, 2)) or event.tags:
-            place = Place(self.source, 1, 1, len(self.source.line(1) or " "))
+            place = SourcePosition(self.source, 1, 1, len(self.source.line(1) or " "))
             raise self.refuse(
                 "Y033", "directives (lines that begin with %) are not read", place,
                 "remove the line; run-specs are YAML 1.2",
@@ -153,7 +153,7 @@ class _Builder:
         place = self.place(event)
         written = (self.source.line(place.line) or "")[place.column - 1 :].split()
         shown = next((word for word in written if word.startswith("!")), "!")
-        place = Place(place.source, place.line, place.column, len(shown))
+        place = SourcePosition(place.source, place.line, place.column, len(shown))
         raise self.refuse(
             "Y022", f'tags ("{shown}") are not read', place, "remove it; text goes in quotes, numbers without"
         )
@@ -204,14 +204,14 @@ class _Builder:
         hint = "in flow style a mapping is {key: value}; {{ }} is for templates"
         raise self.refuse("Y024", "keys are names; this key is a list or a mapping", key.place, hint)
 
-    def place(self, event: Any) -> Place:
+    def place(self, event: Any) -> SourcePosition:
         start, end = event.start_mark, event.end_mark
         line = self.source.line(start.line + self.source.first) or ""
         width = end.column - start.column if end.line == start.line else len(line) - start.column
-        return Place(self.source, start.line + self.source.first, start.column + 1, max(1, width))
+        return SourcePosition(self.source, start.line + self.source.first, start.column + 1, max(1, width))
 
     @staticmethod
-    def refuse(code: str, message: str, place: Place, hint: str) -> InputInvalid:
+    def refuse(code: str, message: str, place: SourcePosition, hint: str) -> InputInvalid:
         return InputInvalid(code, message, where=place.where(), hint=hint)
 
 

@@ -11,28 +11,30 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 from engine.errors import Diagnostic, Severity, did_you_mean
-from engine.runspec.kinds import Kind, Kinds
-from engine.runspec.nodes import Items, Mapping, Node, Path, Place, Scalar, at, dotted, text_of
+from engine.runspec.kinds import Kinds, StepKind
+from engine.runspec.nodes import Items, Mapping, Node, Path, Scalar, SourcePosition, at, dotted, text_of
 
 
 @dataclass
-class Findings:
+class SpecFindings:
     """Diagnostics in the order found; :meth:`sorted` gives them in the order of the file."""
 
     tree: Mapping
     rows: list[tuple[tuple[bool, int, int], Diagnostic]] = field(default_factory=list)
     bad: set[Path] = field(default_factory=set)
 
-    def error(self, code: str, message: str, path: Path, place: Place, hint: str | None = None) -> None:
+    def error(self, code: str, message: str, path: Path, place: SourcePosition, hint: str | None = None) -> None:
         """An error; the path counts as unusable from now on."""
         self.bad.add(path)
         self._add(code, message, path, place, hint, "error")
 
-    def warn(self, code: str, message: str, path: Path, place: Place, hint: str | None = None) -> None:
+    def warn(self, code: str, message: str, path: Path, place: SourcePosition, hint: str | None = None) -> None:
         """A warning."""
         self._add(code, message, path, place, hint, "warning")
 
-    def _add(self, code: str, message: str, path: Path, place: Place, hint: str | None, severity: Severity) -> None:
+    def _add(
+        self, code: str, message: str, path: Path, place: SourcePosition, hint: str | None, severity: Severity
+    ) -> None:
         where = place.where(dotted(path, self.tree))
         self.rows.append((place.order, Diagnostic(code, message, where, hint, severity)))
 
@@ -53,7 +55,7 @@ class Step:
     index: int
     id: str | None
     node: Mapping
-    kind: Kind | None
+    kind: StepKind | None
 
     @property
     def path(self) -> Path:
@@ -65,7 +67,7 @@ class Step:
         """How messages call it."""
         return f'step "{self.id}"' if self.id else f"step number {self.index + 1}"
 
-    def place(self, *keys: str) -> Place:
+    def place(self, *keys: str) -> SourcePosition:
         """Where the first of these keys that is written stands (its value), else the step itself."""
         for key in keys:
             entry = self.node.entries.get(key)
@@ -82,7 +84,7 @@ class Case:
     kinds: Kinds
     root: FilePath
     spec_path: FilePath
-    findings: Findings
+    findings: SpecFindings
     builders: Collection[str] | None = None
     metrics: Collection[str] | None = None
 
@@ -94,7 +96,7 @@ class Case:
         """The text at a path where it is text and nothing is wrong with it."""
         return text_of(self.at(*path)) if self.findings.usable(path) else None
 
-    def key_place(self, *path: str | int) -> Place:
+    def key_place(self, *path: str | int) -> SourcePosition:
         """Where the last key of a path is written; where it is not, the nearest thing around it."""
         for end in range(len(path), 0, -1):
             outer, last = self.at(*path[: end - 1]), path[end - 1]
@@ -102,7 +104,7 @@ class Case:
                 return outer.entries[last].key
             if isinstance(outer, Items) and isinstance(last, int) and last < len(outer.items):
                 return outer.items[last].place
-        return Place(self.tree.place.source, self.tree.place.line, self.tree.place.column)
+        return SourcePosition(self.tree.place.source, self.tree.place.line, self.tree.place.column)
 
     @property
     def steps(self) -> Iterator[Step]:

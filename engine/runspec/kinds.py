@@ -13,7 +13,7 @@ from engine.assets import asset
 Schema = Mapping[str, Any]
 
 
-class Kind(Protocol):
+class StepKind(Protocol):
     """The part of :class:`engine.steps.Handler` that a spec is checked by."""
 
     @property
@@ -37,7 +37,7 @@ class Kind(Protocol):
         """Kinds of later steps it must know."""
 
 
-Kinds = Mapping[str, Kind]
+Kinds = Mapping[str, StepKind]
 
 
 @functools.cache

@@ -3,9 +3,9 @@
 Made by :mod:`engine.runspec.document` from the file and by :mod:`engine.runspec.overrides` from the command line, so
 that a finding about an overridden value points at what was typed. Immutable: an edit makes a new tree.
 
-    >>> source = Source("spec.yaml", ("seed: 42",))
-    >>> seed = Scalar(Place(source, 1, 7, 2), 42, "42")
-    >>> tree = Mapping(Place(source, 1, 1, 8), {"seed": Entry(Place(source, 1, 1, 4), seed)})
+    >>> source = SpecSource("spec.yaml", ("seed: 42",))
+    >>> seed = Scalar(SourcePosition(source, 1, 7, 2), 42, "42")
+    >>> tree = Mapping(SourcePosition(source, 1, 1, 8), {"seed": Entry(SourcePosition(source, 1, 1, 4), seed)})
     >>> plain(tree), str(tree.entries["seed"].value.place.where("seed"))
     ({'seed': 42}, 'spec.yaml:1:7')
 """
@@ -22,7 +22,7 @@ COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class SpecSource:
     """A text that was read: its name as the person typed it, and its lines. Line n is ``lines[n - first]``."""
 
     name: str
@@ -36,10 +36,10 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourcePosition:
     """Where something stands; line and column count from 1."""
 
-    source: Source
+    source: SpecSource
     line: int
     column: int
     width: int = 1
@@ -64,7 +64,7 @@ class Place:
 class Scalar:
     """One value. ``text`` is how it was written, without quotes; ``quoted`` says whether there were any."""
 
-    place: Place
+    place: SourcePosition
     value: str | int | float | bool | None
     text: str
     quoted: bool = False
@@ -74,7 +74,7 @@ class Scalar:
 class Entry:
     """A key of a mapping, with the place of the key itself."""
 
-    key: Place
+    key: SourcePosition
     value: Node
 
 
@@ -82,7 +82,7 @@ class Entry:
 class Mapping:
     """Keys and values, in the order written."""
 
-    place: Place
+    place: SourcePosition
     entries: dict[str, Entry]
 
     def get(self, key: str) -> Node | None:
@@ -99,7 +99,7 @@ class Mapping:
 class Items:
     """A list."""
 
-    place: Place
+    place: SourcePosition
     items: tuple[Node, ...]
 
 

@@ -22,9 +22,9 @@ from engine.runspec.nodes import (
     Mapping,
     Node,
     Path,
-    Place,
     Scalar,
-    Source,
+    SourcePosition,
+    SpecSource,
     at,
     plain,
     put,
@@ -42,9 +42,9 @@ def apply_overrides(
     findings: list[Diagnostic] = []
     for number, text in enumerate(texts, start=1):
         try:
-            name, path, entry = _read(tree, Source(COMMAND_LINE, (text,), number), kinds)
+            name, path, entry = _read(tree, SpecSource(COMMAND_LINE, (text,), number), kinds)
             if name in applied:
-                place = Place(entry.key.source, number, 1, len(name))
+                place = SourcePosition(entry.key.source, number, 1, len(name))
                 raise _wrong("U205", f"{name} is given twice", place, f"the other one: {applied[name].text}")
             changed = put(tree, path, entry)
         except InputInvalid as error:
@@ -56,25 +56,25 @@ def apply_overrides(
     return tree, list(applied.values()), findings
 
 
-def _wrong(code: str, message: str, place: Place, hint: str | None) -> InputInvalid:
+def _wrong(code: str, message: str, place: SourcePosition, hint: str | None) -> InputInvalid:
     return InputInvalid(code, message, where=place.where(), hint=hint)
 
 
-def _read(tree: Mapping, source: Source, kinds: Kinds) -> tuple[str, Path, Entry]:
+def _read(tree: Mapping, source: SpecSource, kinds: Kinds) -> tuple[str, Path, Entry]:
     """(what stands before the sign, the path it means, key and value with their places)."""
     text = source.lines[0]
-    whole = Place(source, source.first, 1, len(text))
+    whole = SourcePosition(source, source.first, 1, len(text))
     if "\n" in text or "\r" in text:
-        raise _wrong("U201", "an override is one line", Place(source, source.first, 1, 1), EXAMPLE)
+        raise _wrong("U201", "an override is one line", SourcePosition(source, source.first, 1, 1), EXAMPLE)
     name, sign, value = text.partition("=")
     parts = name.strip().split(".")
     if not sign or not all(parts):
         raise _wrong("U201", "this is no override", whole, EXAMPLE)
-    target = _target(tree, name.strip(), Place(source, source.first, 1, len(name)), kinds)
+    target = _target(tree, name.strip(), SourcePosition(source, source.first, 1, len(name)), kinds)
     start = len(name) + 2
     key_start = name.rfind(".") + 2
-    key = Place(source, source.first, key_start, max(1, len(name) - key_start + 1))
-    place = Place(source, source.first, start, max(1, len(value)))
+    key = SourcePosition(source, source.first, key_start, max(1, len(name) - key_start + 1))
+    place = SourcePosition(source, source.first, start, max(1, len(value)))
     return name.strip(), target.path, Entry(key, _value(value, place, target.schema))
 
 
@@ -84,7 +84,7 @@ class _Target:
     schema: Schema | None  # None: the key is unknown, and will be found so
 
 
-def _target(tree: Mapping, name: str, place: Place, kinds: Kinds) -> _Target:
+def _target(tree: Mapping, name: str, place: SourcePosition, kinds: Kinds) -> _Target:
     """What the left side means: a step's argument first, then a section's key, then the top level."""
     head, *rest = name.split(".")
     top = properties(base_schema())
@@ -110,7 +110,10 @@ def _target(tree: Mapping, name: str, place: Place, kinds: Kinds) -> _Target:
     near = did_you_mean(head, known)
     hint = (f'did you mean "{near}"?\n' if near else "") + f"steps: {', '.join(name for name in ids if name) or 'none'}"
     raise _wrong(
-        "U202", f'there is no step and no section "{head}"', Place(place.source, place.line, 1, len(head)), hint
+        "U202",
+        f'there is no step and no section "{head}"',
+        SourcePosition(place.source, place.line, 1, len(head)),
+        hint,
     )
 
 
@@ -119,7 +122,7 @@ def _arguments(tree: Mapping, index: int, kinds: Kinds) -> Schema:
     return properties(kind.schema) if kind else {}
 
 
-def _in_step(tree: Mapping, index: int, keys: list[str], place: Place, kinds: Kinds) -> _Target:
+def _in_step(tree: Mapping, index: int, keys: list[str], place: SourcePosition, kinds: Kinds) -> _Target:
     if not isinstance(at(tree, ["steps", index, "with"]), Mapping | None):
         raise _wrong("U203", "`with` of this step is no mapping in the file", place, "correct the file first")
     return _inside(("steps", index, "with", *keys), {"properties": _arguments(tree, index, kinds)}, keys)
@@ -132,7 +135,7 @@ def _inside(path: Path, schema: Schema, keys: Sequence[str]) -> _Target:
     return _Target(path, found)
 
 
-def _value(text: str, place: Place, schema: Schema | None) -> Node:
+def _value(text: str, place: SourcePosition, schema: Schema | None) -> Node:
     """Text as typed where the key takes text; anything else as YAML reads it."""
     wanted = (schema or {}).get("type", [])
     types = {wanted} if isinstance(wanted, str) else set(wanted)

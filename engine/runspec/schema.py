@@ -17,7 +17,7 @@ from engine.runspec.findings import Case, said, shown
 from engine.runspec.key_suggestions import hint_for
 from engine.runspec.kinds import Schema, base_schema, properties
 from engine.runspec.messages import TYPE_WORDS, described, example_line, limits, listing, number_text, type_hint
-from engine.runspec.nodes import Items, Mapping, Node, Path, Place, Scalar, plain
+from engine.runspec.nodes import Items, Mapping, Node, Path, Scalar, SourcePosition, plain
 
 _HERE = frozenset(
     {
@@ -211,7 +211,7 @@ def _missing(key: str, schema: Schema, path: Path, case: Case) -> None:
     case.findings.error("S102", message, (*path, key), place, hint)
 
 
-def _unknown(key: str, place: Place, schema: Schema, path: Path, case: Case) -> None:
+def _unknown(key: str, place: SourcePosition, schema: Schema, path: Path, case: Case) -> None:
     message = f'unknown key "{key}"{section_name(path, case) or " at the top level"}'
     meant, hint = hint_for(key, path, schema, case)
     case.findings.error("S101", message, (*path, key), place, hint)

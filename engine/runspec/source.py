@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 
 from engine.errors import InputInvalid, Where, did_you_mean
-from engine.runspec.nodes import Source
+from engine.runspec.nodes import SpecSource
 
 MAX_BYTES = 1 << 20
 SUFFIXES = (".yaml", ".yml")
@@ -25,7 +25,7 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x85\x86-\x9f\u2028\u2029\u
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_source(path: Path) -> tuple[str, Source]:
+def read_source(path: Path) -> tuple[str, SpecSource]:
     """The text and its lines. Raises InputInvalid (Y001 to Y009)."""
     data = _read_bytes(path)
     name = str(path)
@@ -35,7 +35,7 @@ def read_source(path: Path) -> tuple[str, Source]:
         )
     text = _decode(data, name)
     lines = tuple(text.split("\n"))
-    source = Source(name, lines)
+    source = SpecSource(name, lines)
     found = _INVISIBLE.search(text)
     if found:
         raise _invisible(text, found.start(), source)
@@ -130,7 +130,7 @@ def _bad_byte(data: bytes, offset: int, name: str) -> InputInvalid:
     )  # fmt: skip
 
 
-def _invisible(text: str, offset: int, source: Source) -> InputInvalid:
+def _invisible(text: str, offset: int, source: SpecSource) -> InputInvalid:
     line = text.count("\n", 0, offset) + 1
     column = offset - (text.rfind("\n", 0, offset) + 1) + 1
     shown = _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", source.line(line) or "")

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import InputInvalid, Where
-from engine.runspec.nodes import Place, Source
+from engine.runspec.nodes import SourcePosition, SpecSource
 
 _Finding = tuple[str, str, str]  # code, message, hint
 
 
-def syntax_error(error: BaseException, source: Source) -> InputInvalid:
+def syntax_error(error: BaseException, source: SpecSource) -> InputInvalid:
     """One InputInvalid for the parser's exception, at the place that needs the edit."""
     problem = str(getattr(error, "problem", None) or error)
     context = str(getattr(error, "context", None) or "")
@@ -43,7 +43,7 @@ def _first_line(problem: str) -> str:
     return problem.strip().split("\n", 1)[0][:120] or "it cannot be read"
 
 
-def _at(mark: Any, source: Source) -> Place:
+def _at(mark: Any, source: SpecSource) -> SourcePosition:
     """The parser's mark, moved back to the last line that has something where it lies at the end of the file."""
     line, column = mark.line + source.first, mark.column + 1
     text = source.line(line)
@@ -51,16 +51,16 @@ def _at(mark: Any, source: Source) -> Place:
         line -= 1
         text = source.line(line)
         column = len((text or "").rstrip()) + 1
-    return Place(source, line, max(1, min(column, len(text or "") + 1)))
+    return SourcePosition(source, line, max(1, min(column, len(text or "") + 1)))
 
 
-def _tab(place: Place, source: Source) -> Place | None:
+def _tab(place: SourcePosition, source: SpecSource) -> SourcePosition | None:
     """Where the tab stands, if the line at fault (or the one before it) is indented with one."""
     for line in (place.line, place.line - 1):
         text = source.line(line) or ""
         indent = text[: len(text) - len(text.lstrip())]
         if "\t" in indent:
-            return Place(source, line, indent.index("\t") + 1, indent.count("\t"))
+            return SourcePosition(source, line, indent.index("\t") + 1, indent.count("\t"))
     return None
 
 
@@ -69,26 +69,28 @@ class _Stop:
     """Where the parser stopped, where what it was reading began, and its words."""
 
     found: re.Match[str]
-    place: Place
-    opening: Place | None
+    place: SourcePosition
+    opening: SourcePosition | None
 
-    def line(self, place: Place) -> str:
+    def line(self, place: SourcePosition) -> str:
         """The person's line at a place."""
         return place.source.line(place.line) or ""
 
-    def rest_of_line(self, place: Place) -> Place:
+    def rest_of_line(self, place: SourcePosition) -> SourcePosition:
         """From a place to the end of its line."""
-        return Place(place.source, place.line, place.column, max(1, len(self.line(place).rstrip()) - place.column + 1))
+        return SourcePosition(
+            place.source, place.line, place.column, max(1, len(self.line(place).rstrip()) - place.column + 1)
+        )
 
 
-_Writer = Callable[[_Stop], tuple[_Finding, Place]]
+_Writer = Callable[[_Stop], tuple[_Finding, SourcePosition]]
 
 
-def _quote_open(stop: _Stop) -> tuple[_Finding, Place]:
+def _quote_open(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     return ("Y013", "this quotation mark is never closed", "close it with the same mark"), stop.opening or stop.place
 
 
-def _bracket_open(stop: _Stop) -> tuple[_Finding, Place]:
+def _bracket_open(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     start = stop.opening or stop.place
     text = stop.line(start)
     bracket = text[start.column - 1 : start.column]
@@ -98,24 +100,24 @@ def _bracket_open(stop: _Stop) -> tuple[_Finding, Place]:
     return finding, start
 
 
-def _colon(stop: _Stop) -> tuple[_Finding, Place]:
+def _colon(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     before = stop.line(stop.place)[: stop.place.column - 1]
     if ": " not in before:
         message = "this key is indented below something that has a value already"
         start = len(before) - len(before.lstrip()) + 1
-        wide = Place(stop.place.source, stop.place.line, start, max(1, stop.place.column - start))
+        wide = SourcePosition(stop.place.source, stop.place.line, start, max(1, stop.place.column - start))
         return ("Y016", message, "give it the same number of spaces as the keys beside it"), wide
     message = 'a second ": " in one line'
     return ("Y014", message, 'put text that has a colon in quotes: notes: "first: second"'), stop.place
 
 
-def _no_colon(stop: _Stop) -> tuple[_Finding, Place]:
+def _no_colon(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     start = stop.opening or stop.place
     wide = stop.rest_of_line(start)
     return ("Y015", 'this line is not "key: value"', 'a colon and a space follow the key, as in "seed: 42"'), wide
 
 
-def _indentation(stop: _Stop) -> tuple[_Finding, Place]:
+def _indentation(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     text = stop.line(stop.place)
     wide = stop.rest_of_line(stop.place)
     before = text[: stop.place.column - 1].rstrip()
@@ -131,21 +133,21 @@ def _indentation(stop: _Stop) -> tuple[_Finding, Place]:
             f"give all keys of one block the same number of spaces.{began}"), wide  # fmt: skip
 
 
-def _reserved(stop: _Stop) -> tuple[_Finding, Place]:
+def _reserved(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     character = stop.found["character"].replace("\\t", "\t")
     return ("Y017", f"unquoted text cannot begin with {character}", "put the text in quotes"), stop.place
 
 
-def _escape(stop: _Stop) -> tuple[_Finding, Place]:
+def _escape(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     hint = "inside \"double quotes\" a backslash begins an escape; use 'single quotes'"
     return ("Y018", "this is not an escape that YAML knows", hint), stop.place
 
 
-def _anchor(stop: _Stop) -> tuple[_Finding, Place]:
+def _anchor(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     return ("Y017", "& and * begin an anchor or an alias, and no name follows", "put the text in quotes"), stop.place
 
 
-def _closing(stop: _Stop) -> tuple[_Finding, Place]:
+def _closing(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     return ("Y012", f"{stop.found['character']} closes nothing", "remove it, or put the text in quotes"), stop.place
 
 

@@ -1,6 +1,6 @@
 """Strict readers of the two files a scorer needs: an eval set and predictions, both JSONL.
 
-What goes in: a path (or text and the name to show in errors). What comes out: tuples of :class:`EvalItem` or
+What goes in: a path (or text and the name to show in errors). What comes out: tuples of :class:`ScoringItem` or
 :class:`Prediction`; or one InputInvalid with every finding, each with file:line. Nothing is skipped silently:
 a blank line, a duplicate key or a NaN is an error. Keys a scorer does not need are left alone.
 
@@ -25,7 +25,7 @@ GROUPS = ("section", "category", "difficulty")
 
 
 @dataclass(frozen=True, slots=True)
-class EvalItem:
+class ScoringItem:
     """One question with its answer. The three groups are free text and may be absent."""
 
     id: str
@@ -49,7 +49,7 @@ class Prediction:
     milliseconds: float | None = None
 
 
-def read_eval_set(path: Path) -> tuple[EvalItem, ...]:
+def read_eval_set(path: Path) -> tuple[ScoringItem, ...]:
     """The items of an eval set file, in its order. Raises InputInvalid with every finding."""
     return parse_eval_set(_text(path), str(path))
 
@@ -59,11 +59,11 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
     return parse_predictions(_text(path), str(path))
 
 
-def parse_eval_set(text: str, file: str) -> tuple[EvalItem, ...]:
+def parse_eval_set(text: str, file: str) -> tuple[ScoringItem, ...]:
     """Items from JSONL text; ``file`` is the name that errors show."""
     findings = _Findings(file)
     items = [
-        EvalItem(
+        ScoringItem(
             id=findings.text(row, "id", line),
             prompt=findings.text(row, "prompt", line),
             expected_answer=findings.answer(row, line),

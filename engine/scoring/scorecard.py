@@ -6,7 +6,7 @@ standard deviation of the item scores (divided by n, not n - 1: the eval set is 
 Group scores are means over the items of the group, groups sorted by name; an item without the group's field
 is in none. Scale 0 to 1 everywhere.
 
-    >>> items = [EvalItem("a", "?", "1"), EvalItem("b", "?", "2")]
+    >>> items = [ScoringItem("a", "?", "1"), ScoringItem("b", "?", "2")]
     >>> rows, card = score(items, [Prediction("a", "1")], "answer_correctness@v1")
     >>> card.n_scored, card.n_skipped, card.primary_score, card.stddev
     (1, 1, 0.5, 0.5)
@@ -22,7 +22,7 @@ from typing import Any
 
 from engine.errors import Diagnostic, InputInvalid, did_you_mean
 from engine.scoring.metrics import Metric, metric_named
-from engine.scoring.readers import EvalItem, Prediction, read_eval_set, read_predictions
+from engine.scoring.readers import Prediction, ScoringItem, read_eval_set, read_predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Scorecard:
 
 
 def score(
-    items: Sequence[EvalItem], predictions: Iterable[Prediction], metric: Metric | str
+    items: Sequence[ScoringItem], predictions: Iterable[Prediction], metric: Metric | str
 ) -> tuple[list[ScoredPrediction], Scorecard]:
     """Rows in eval-set order, and the scorecard. Raises InputInvalid for unknown or repeated ids."""
     judge = metric_named(metric) if isinstance(metric, str) else metric
@@ -96,7 +96,7 @@ def score_files(
     return score(read_eval_set(eval_set), read_predictions(predictions), metric)
 
 
-def _by_id(items: Sequence[EvalItem], predictions: Iterable[Prediction]) -> dict[str, Prediction]:
+def _by_id(items: Sequence[ScoringItem], predictions: Iterable[Prediction]) -> dict[str, Prediction]:
     """Predictions by id; K105 for a repeated one, K106 for one that no item has; all of them at once."""
     known = {item.id for item in items}
     by_id: dict[str, Prediction] = {}
@@ -115,7 +115,7 @@ def _by_id(items: Sequence[EvalItem], predictions: Iterable[Prediction]) -> dict
     return by_id
 
 
-def _score_one(item: EvalItem, prediction: Prediction | None, metric: Metric) -> ScoredPrediction:
+def _score_one(item: ScoringItem, prediction: Prediction | None, metric: Metric) -> ScoredPrediction:
     text = prediction.text if prediction else None
     extracted, correct = metric.judge(text, item.expected_answer) if text is not None else (None, 0.0)
     return ScoredPrediction(

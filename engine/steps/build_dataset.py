@@ -11,9 +11,9 @@ from pathlib import Path
 
 from engine.canonical import digest_file
 from engine.data import (
+    DatasetRow,
+    DatasetSource,
     Prepared,
-    Row,
-    Source,
     build,
     builder_source,
     prepare,
@@ -45,7 +45,7 @@ def run(ctx: StepContext) -> StepResult:
     return StepResult({**written.facts, **facts})
 
 
-def _rows(ctx: StepContext) -> tuple[list[Row], Source, dict[str, str]]:
+def _rows(ctx: StepContext) -> tuple[list[DatasetRow], DatasetSource, dict[str, str]]:
     """The rows, where they come from, and facts that only a hub dataset has."""
     dataset = ctx.spec.dataset
     if dataset.name is not None:
@@ -60,9 +60,9 @@ def _rows(ctx: StepContext) -> tuple[list[Row], Source, dict[str, str]]:
     return rows, source, {"dataset_commit": commit}
 
 
-def _from_file(dataset: DatasetSpec, path: Path) -> tuple[list[Row], Source]:
+def _from_file(dataset: DatasetSpec, path: Path) -> tuple[list[DatasetRow], DatasetSource]:
     rows = read_rows(path, dataset.format, dataset.fields)
-    source = Source(
+    source = DatasetSource(
         dataset=dataset.label, format=dataset.format, file_sha256=digest_file(path), fields=dict(dataset.fields)
     )
     return rows, source

@@ -19,7 +19,7 @@ from typing import Any
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, Where
 from engine.trainer import device, hub, process
 from engine.trainer.cost import machines
-from engine.trainer.distributed.processes import ALONE, Peers, join
+from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup, join
 
 VERBS = ("train", "generate", "probe", "fetch", "price", "tokens", "shardings")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or arguments[0] not in VERBS:
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    emit, peers = process.open_events(), ALONE
+    emit, processes = process.open_events(), SINGLE_PROCESS
     process.die_with_parent()
     stopping = process.stop_on_sigterm()
     try:
@@ -39,40 +39,40 @@ def main(arguments: list[str]) -> int:
             _fetch(job, emit, stopping)
             return 0
         if arguments[0] == "tokens":  # nor this
-            from engine.trainer.input_pipeline.inspect import show_tokens
+            from engine.trainer.input_pipeline.inspect import inspect_rows
 
-            emit({"event": "finished", "report": show_tokens(job)})
+            emit({"event": "finished", "report": inspect_rows(job)})
             return 0
         device.select(job["device"], job.get("allocator"))
         if arguments[0] == "price":
             machines.prepare(str(job.get("machine")), *(_folder(job, key) for key in ("compilers", "dump")))
         _configure_jax(job.get("cache"))
         if arguments[0] == "train":
-            peers = join(job.get("cluster"))
-            peers.watch(lambda gone: process.leave(_fail(emit, 1, gone)))
-        _do(arguments[0], job, emit, stopping, peers)
-        peers.leave()
+            processes = join(job.get("cluster"))
+            processes.watch(lambda gone: process.leave(_fail(emit, 1, gone)))
+        _do(arguments[0], job, emit, stopping, processes)
+        processes.leave()
     except RunspecError as error:
-        return _give_up(peers, emit, error.exit_code, *error.diagnostics)
+        return _give_up(processes, emit, error.exit_code, *error.diagnostics)
     except OSError as error:
         traceback.print_exc()
-        return _give_up(peers, emit, 1, _os_error(error))
+        return _give_up(processes, emit, 1, _os_error(error))
     except Exception as error:  # noqa: BLE001 - the one place where a child's last words are put into an event
         traceback.print_exc()
-        return _give_up(peers, emit, *_unforeseen(error))
+        return _give_up(processes, emit, *_unforeseen(error))
     return 0
 
 
-def _give_up(peers: Peers, emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
+def _give_up(processes: ProcessGroup, emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
     """Tell the other processes, and the parent.
 
     With a process that died, collectives and the common checkpoint fail somewhere inside JAX and orbax: then that is
     what is said. Bad input is nobody's death.
     """
-    gone = None if exit_code == InputInvalid.exit_code else peers.gone()
+    gone = None if exit_code == InputInvalid.exit_code else processes.gone()
     if gone is not None:
         return _fail(emit, 1, gone)
-    peers.failed(f"{diagnostics[0].code}: {diagnostics[0].message}")
+    processes.failed(f"{diagnostics[0].code}: {diagnostics[0].message}")
     return _fail(emit, exit_code, *diagnostics)
 
 
@@ -87,7 +87,11 @@ def _read_job(path: Path) -> dict[str, Any]:
 
 
 def _do(
-    verb: str, job: Mapping[str, Any], emit: process.Emit, stopping: process.Stopping, peers: Peers = ALONE
+    verb: str,
+    job: Mapping[str, Any],
+    emit: process.Emit,
+    stopping: process.Stopping,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     if verb == "probe":
         emit({"event": "devices", **device.describe(job["device"])})
@@ -102,16 +106,16 @@ def _do(
 
         emit({"event": "finished", "report": report_shardings(job)})
         return
-    if not peers.is_writer:
+    if not processes.is_writer:
         from engine.trainer.train import run_train
 
-        run_train(job, process.silent(emit), stopping, peers)
+        run_train(job, process.silent(emit), stopping, processes)
         return
     with process.only_writer(Path(job["work"])):
         if verb == "train":
             from engine.trainer.train import run_train
 
-            run_train(job, emit, stopping, peers)
+            run_train(job, emit, stopping, processes)
         else:
             from engine.trainer.generation.generate import run_generate
 

@@ -29,17 +29,19 @@ from flax import nnx
 
 from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.guard import is_finite, skipped
-from engine.trainer.loss import How, head_of, picked
+from engine.trainer.loss import ComputePolicy, head_of, picked
 from engine.trainer.ops.cross_entropy import Targets, head_forward, head_input_gradient
 from engine.trainer.optim.optimizer import named_leaves, schedule_of
-from engine.trainer.optim.rules import Now, Rule, update_slice
+from engine.trainer.optim.rules import Rule, StepInputs, update_slice
 from engine.trainer.optim.tied_embedding import Tied, tied_embedding_update
 
 Arrays = dict[str, jax.Array]
 State = dict[str, Any]
 
 
-def make_in_backward_step(graphdef: Any, args: TrainArgs, how: How) -> Callable[[State, Arrays], tuple[State, Arrays]]:
+def make_in_backward_step(
+    graphdef: Any, args: TrainArgs, policy: ComputePolicy
+) -> Callable[[State, Arrays], tuple[State, Arrays]]:
     """The uncompiled step; its metrics are those of the other method."""
 
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
@@ -49,9 +51,9 @@ def make_in_backward_step(graphdef: Any, args: TrainArgs, how: How) -> Callable[
         with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
             rate = jnp.asarray(schedule_of(args)(state["step"]), jnp.float32)
         key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
-        now = Now(state["opt_state"]["count"], rate, jnp.ones((), jnp.float32), key, jnp.asarray(True))
-        walk = _Walk(nnx.merge(graphdef, state["params"]), state, Rule.of(args), now)
-        loss, squares, finite = walk.run(part, weigh, how)
+        step_inputs = StepInputs(state["opt_state"]["count"], rate, jnp.ones((), jnp.float32), key, jnp.asarray(True))
+        walk = _Walk(nnx.merge(graphdef, state["params"]), state, Rule.of(args), step_inputs)
+        loss, squares, finite = walk.run(part, weigh, policy)
         new = walk.state(state, finite)
         metrics = {
             "loss": loss,
@@ -69,16 +71,16 @@ def make_in_backward_step(graphdef: Any, args: TrainArgs, how: How) -> Callable[
 class _Walk:
     """Weights, statistics and masters by dotted name while they are being moved."""
 
-    def __init__(self, model: Any, state: State, rule: Rule, now: Now) -> None:
-        self.model, self.rule, self.now = model, rule, now
+    def __init__(self, model: Any, state: State, rule: Rule, step_inputs: StepInputs) -> None:
+        self.model, self.rule, self.step_inputs = model, rule, step_inputs
         self.params = named_leaves(state["params"])
         self.stats = dict(state["opt_state"]["stats"])
         self.masters = dict(state["opt_state"].get("master", {}))
 
-    def run(self, part: Arrays, weigh: jax.Array, how: How) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def run(self, part: Arrays, weigh: jax.Array, policy: ComputePolicy) -> tuple[jax.Array, jax.Array, jax.Array]:
         """(loss, sum of squared gradients without the embedding's, was everything a number)."""
         model = self.model
-        context = model.whole_context(part["positions"], part["segment_ids"], blocked=how.blocked, mesh=how.mesh)
+        context = model.whole_context(part["positions"], part["segment_ids"], blocked=policy.blocked, mesh=policy.mesh)
         names = [name for name in self.params if name.startswith("layers.")]
         stacks = {name.removeprefix("layers."): self.params[name] for name in names}
         kinds = model.kinds()
@@ -92,13 +94,13 @@ class _Walk:
 
         def final(x: jax.Array, gain: jax.Array) -> jax.Array:
             normed = model.normed_by(x, gain).reshape(shape)
-            found: jax.Array = picked(normed, part["target_places"])
+            found: jax.Array = picked(normed, part["target_positions"])
             return found
 
         states, back = jax.vjp(final, last, self.params["norm"])
-        if how.whole is not None:
-            states = jax.lax.with_sharding_constraint(states, how.whole)
-        labels, head = part["target_ids"].reshape(-1), head_of(model, states.shape[0], how)
+        if policy.whole is not None:
+            states = jax.lax.with_sharding_constraint(states, policy.whole)
+        labels, head = part["target_ids"].reshape(-1), head_of(model, states.shape[0], policy)
         losses, log_sum = head_forward(states, self.params["embed"], labels, head)
         loss = jnp.sum(losses * weigh)
         targets = Targets(states, labels, log_sum, weigh)
@@ -113,7 +115,7 @@ class _Walk:
         ok = jnp.logical_and(ok, jnp.isfinite(jnp.sum(jnp.square(by_x.astype(jnp.float32)))))
         self.params["embed"], self.stats["embed"], master = tied_embedding_update(
             self.rule,
-            self.now._replace(ok=ok),
+            self.step_inputs._replace(ok=ok),
             tied,
             self.params["embed"],
             self.stats["embed"],
@@ -135,7 +137,7 @@ class _Walk:
     def _update(self, name: str, grad: jax.Array, ok: jax.Array) -> None:
         self.params[name], self.stats[name], master = update_slice(
             self.rule,
-            self.now._replace(ok=ok),
+            self.step_inputs._replace(ok=ok),
             grad,
             self.stats[name],
             self.params[name],
@@ -181,10 +183,17 @@ class _Walk:
                 (jnp.sum(jnp.square(grad.astype(jnp.float32))) for grad in grads.values()), jnp.zeros((), jnp.float32)
             )
             ok = jnp.logical_and(ok, jnp.isfinite(norm))
-            now = self.now._replace(ok=ok)
+            step_inputs = self.step_inputs._replace(ok=ok)
             for name in names:
                 weights[name], stats[name], master = update_slice(
-                    self.rule, now, grads[name], stats[name], weights[name], masters.get(name), name=name, layer=layer
+                    self.rule,
+                    step_inputs,
+                    grads[name],
+                    stats[name],
+                    weights[name],
+                    masters.get(name),
+                    name=name,
+                    layer=layer,
                 )
                 if master is not None:
                     masters[name] = master

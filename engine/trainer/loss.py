@@ -22,7 +22,7 @@ MAX_LOGITS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class ComputePolicy:
     """How the same loss is computed; no number depends on it beyond rounding.
 
     ``remat`` and ``blocked`` are those of Decoder.hidden. Over several devices ``shards`` is how many ways the head's
@@ -40,32 +40,36 @@ class How:
         return None if self.whole is None else self.whole.mesh
 
 
-PLAIN = How()
+PLAIN = ComputePolicy()
 
 
 def target_losses(
-    model: Any, batch: dict[str, jax.Array], how: How = PLAIN, dropout_key: jax.Array | None = None
+    model: Any, batch: dict[str, jax.Array], policy: ComputePolicy = PLAIN, dropout_key: jax.Array | None = None
 ) -> jax.Array:
     """-log p of each target, f32[B, J]; what fills up has some number there too: weigh it with 0."""
     hidden = model.hidden(
         batch["tokens"],
         positions=batch["positions"],
         segment_ids=batch["segment_ids"],
-        remat=how.remat,
-        blocked=how.blocked,
-        mesh=how.mesh,
+        remat=policy.remat,
+        blocked=policy.blocked,
+        mesh=policy.mesh,
         dropout_key=dropout_key,
     )
-    flat = picked(hidden, batch["target_places"])  # [M, D]
-    losses = _negative_log_likelihood(model, flat, batch["target_ids"].reshape(-1), how)
+    flat = picked(hidden, batch["target_positions"])  # [M, D]
+    losses = _negative_log_likelihood(model, flat, batch["target_ids"].reshape(-1), policy)
     return losses.reshape(batch["target_ids"].shape)
 
 
 def weighted_loss(
-    model: Any, batch: dict[str, jax.Array], share: jax.Array, how: How = PLAIN, dropout_key: jax.Array | None = None
+    model: Any,
+    batch: dict[str, jax.Array],
+    share: jax.Array,
+    policy: ComputePolicy = PLAIN,
+    dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """Scalar f32: the sum over targets, each times ``share`` (1 / targets of the whole train step)."""
-    losses = target_losses(model, batch, how, dropout_key)
+    losses = target_losses(model, batch, policy, dropout_key)
     return jnp.sum(losses * (batch["target_weights"].astype(jnp.float32) * share))
 
 
@@ -75,22 +79,28 @@ def picked(hidden: jax.Array, places: jax.Array) -> jax.Array:
     return found.reshape(-1, found.shape[-1])
 
 
-def head_of(model: Any, tokens: int, how: How) -> Head:
+def head_of(model: Any, tokens: int, policy: ComputePolicy) -> Head:
     """The static facts of the model's head for M = ``tokens`` states."""
-    vocab, shards = model.config.vocab_size, how.shards if model.config.vocab_size % how.shards == 0 else 1
+    vocab, shards = model.config.vocab_size, policy.shards if model.config.vocab_size % policy.shards == 0 else 1
     block = even_block(tokens, vocab, model.config.hidden_size, shards=shards)
-    return Head(model.config.final_softcap, block, shards, model.product_dtype)
+    return Head(model.config.final_softcap, block, shards, model.matmul_dtype)
 
 
-def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array, how: How) -> jax.Array:
+def _negative_log_likelihood(model: Any, flat: jax.Array, labels: jax.Array, policy: ComputePolicy) -> jax.Array:
     """states [M, D], labels i32[M] -> f32[M]."""
     if flat.shape[0] * model.config.vocab_size <= MAX_LOGITS:
         logits = model.unembed(flat)  # f32[M, V]
         chosen = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
         return jax.nn.logsumexp(logits, axis=-1) - chosen
-    head = head_of(model, flat.shape[0], how)
-    if how.whole is not None:
-        flat = jax.lax.with_sharding_constraint(flat, how.whole)
+    head = head_of(model, flat.shape[0], policy)
+    if policy.whole is not None:
+        flat = jax.lax.with_sharding_constraint(flat, policy.whole)
     return linear_cross_entropy(
-        flat, model.embed[...], labels, softcap=head.softcap, block=head.block, shards=head.shards, product=head.product
+        flat,
+        model.embed[...],
+        labels,
+        softcap=head.softcap,
+        block=head.block,
+        shards=head.shards,
+        matmul_dtype=head.matmul_dtype,
     )

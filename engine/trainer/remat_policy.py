@@ -1,9 +1,9 @@
 """The train step compiled so that it fits: ``remat: auto`` takes the first policy whose program the device can hold.
 
 What goes in: what :func:`~engine.trainer.train_step.compile_train_step` takes, and the bytes one device has. What comes
-out: the compiled step and how it computes (:class:`~engine.trainer.loss.How`), for the report.
+out: the compiled step and how it computes (:class:`~engine.trainer.loss.ComputePolicy`), for the report.
 
-    step, how = compile_fitting(graphdef, args, state, batch, placement, limit=limit_bytes(platform))
+    step, how = compile_within_limit(graphdef, args, state, batch, placement, limit=limit_bytes(platform))
 
 From the quickest to the smallest: none, dots, block, offload. A policy that cannot fit by arithmetic (what it keeps of
 every layer is more than there is) is passed over without asking the compiler, which takes tens of seconds for a large
@@ -21,29 +21,29 @@ from jax.errors import JaxRuntimeError
 
 from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.distributed.placement import Placement
-from engine.trainer.loss import How
+from engine.trainer.loss import ComputePolicy
 from engine.trainer.models.remat import REMAT
-from engine.trainer.ops.matmul import chosen
+from engine.trainer.ops.matmul import resolve_matmul_dtype
 from engine.trainer.train_step import State, compile_train_step
 
 ROOM = 0.96  # of the device's memory: the rest is the runtime's own and gaps between buffers
 
 
-def how_of(args: TrainArgs, placement: Placement, remat: str = "none") -> How:
+def compute_policy(args: TrainArgs, placement: Placement, remat: str = "none") -> ComputePolicy:
     """How this job computes on these devices, with a policy."""
-    return How(remat=remat, blocked=args.blocked, shards=placement.devices, whole=placement.whole)
+    return ComputePolicy(remat=remat, blocked=args.blocked, shards=placement.devices, whole=placement.whole)
 
 
-def compile_fitting(
+def compile_within_limit(
     graphdef: Any, args: TrainArgs, state: State, batch: Any, placement: Placement, *, limit: int | None
-) -> tuple[Any, How]:
+) -> tuple[Any, ComputePolicy]:
     """The declared policy, or with ``auto`` the first that fits ``limit`` bytes a device (None: unknown, the first).
 
     Raises JaxRuntimeError where even the last does not compile.
     """
     policies = candidates(args, state, batch, placement, limit=limit)
     for policy in policies:
-        how = how_of(args, placement, policy)
+        how = compute_policy(args, placement, policy)
         try:
             step = compile_train_step(graphdef, args, state, batch, how)
         except JaxRuntimeError as error:  # the TPU's compiler refuses what does not fit
@@ -111,13 +111,13 @@ def limit_bytes(device: Any) -> int | None:
     return None if limit is None else int(limit)
 
 
-def effective(args: TrainArgs, how: How, where: Any) -> dict[str, Any]:
+def effective(args: TrainArgs, how: ComputePolicy, where: Any) -> dict[str, Any]:
     """What "auto" became, for the report: declared = effective, or it is said."""
     return {
         "remat": how.remat,
         "attention": "blocked" if how.blocked else "plain",
         "update": args.update,
-        "matmul_dtype": chosen(args.matmul_dtype, args.dtype, where) or args.dtype,
+        "matmul_dtype": resolve_matmul_dtype(args.matmul_dtype, args.dtype, where) or args.dtype,
     }
 
 

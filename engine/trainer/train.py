@@ -29,12 +29,12 @@ import numpy as np
 
 from engine.canonical import pretty_json, write_atomic
 from engine.trainer import device
-from engine.trainer.checkpoint.manifest import Binding
+from engine.trainer.checkpoint.manifest import IdentityCheck
 from engine.trainer.checkpoint.saver import Saver
 from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.distributed.gather import check_same, gathered, metrics_folder
 from engine.trainer.distributed.placement import Placement
-from engine.trainer.distributed.processes import ALONE, Peers
+from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 from engine.trainer.distributed.topology import Topology
 from engine.trainer.generation.prompts import check_questions
 from engine.trainer.guard import Skips
@@ -48,40 +48,51 @@ from engine.trainer.loop import Done, train
 from engine.trainer.lora.adapters import LoraArgs, attach
 from engine.trainer.metrics import MetricsFile
 from engine.trainer.models import param_count
-from engine.trainer.ops.matmul import chosen
+from engine.trainer.ops.matmul import resolve_matmul_dtype
 from engine.trainer.process import Emit, Stopping
-from engine.trainer.remat_policy import compile_fitting, effective, how_of, limit_bytes
+from engine.trainer.remat_policy import compile_within_limit, compute_policy, effective, limit_bytes
 from engine.trainer.report import export
-from engine.trainer.tracking.tracker import Watch, check_watching
+from engine.trainer.tracking.tracker import Tracker, check_tracking
 from engine.trainer.train_step import State, init_state, make_eval_loss, merge, trained
 
 
-def run_train(job: Mapping[str, Any], emit: Emit, stopping: Stopping, peers: Peers = ALONE) -> dict[str, Any]:
+def run_train(
+    job: Mapping[str, Any], emit: Emit, stopping: Stopping, processes: ProcessGroup = SINGLE_PROCESS
+) -> dict[str, Any]:
     """Do the job; returns the report, or {"stopped": True} where ``stopping`` said so.
 
-    Of several processes (``peers``) all do process 0's job; that one alone writes, and has the report.
+    Of several processes (``processes``) all do process 0's job; that one alone writes, and has the report.
     """
-    job = peers.agree("job", lambda: dict(job))
+    job = processes.agree("job", lambda: dict(job))
     args, machine = TrainArgs.of(job["args"]), device.describe(job["device"])
-    machine["matmul_dtype"] = chosen(args.matmul_dtype, args.dtype, jax.local_devices()[0]) or args.dtype
-    check_watching(args)
+    machine["matmul_dtype"] = resolve_matmul_dtype(args.matmul_dtype, args.dtype, jax.local_devices()[0]) or args.dtype
+    check_tracking(args)
     placement = Placement(mesh=args.mesh)
     model = load_model(job["model"], args.dtype, args.seed, emit, stopping, placement=placement)
-    if peers.is_writer and job.get("questions"):
+    if processes.is_writer and job.get("questions"):
         check_questions(job["questions"], model.tokenizer, model.config.max_position_embeddings)
     try:
         data = _load_data(job, args, model, emit, stopping)
     except Stopped:
-        peers.failed("it was asked to stop before the first train step")
+        processes.failed("it was asked to stop before the first train step")
         emit({"event": "stopped", "train_step": 0})
         return {"stopped": True, "train_step": 0}
     emit(_started(model, data, args, machine, placement))
-    watch = Watch(job, args, model, data, machine, emit)
-    with metrics_folder(Path(job["work"]), peers) as folder:
+    tracker = Tracker(job, args, model, data, machine, emit)
+    with metrics_folder(Path(job["work"]), processes) as folder:
         training = Training(
-            job, args, model, data, placement, metrics=folder, emit=emit, stopping=stopping, watch=watch, peers=peers
+            job,
+            args,
+            model,
+            data,
+            placement,
+            metrics=folder,
+            emit=emit,
+            stopping=stopping,
+            tracker=tracker,
+            processes=processes,
         )
-        with training.saver, closing(training.metrics), closing(watch):
+        with training.saver, closing(training.metrics), closing(tracker):
             if not training.run():
                 emit({"event": "stopped", "train_step": training.train_step})
                 return {"stopped": True, "train_step": training.train_step}
@@ -132,17 +143,17 @@ class Training:
         metrics: Path,
         emit: Emit,
         stopping: Stopping,
-        watch: Watch,
-        peers: Peers = ALONE,
+        tracker: Tracker,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.job, self.model, self.data = job, model, data
-        self._placement, self._emit, self._stopping, self._peers = placement, emit, stopping, peers
-        self._watch = watch
+        self._placement, self._emit, self._stopping, self._processes = placement, emit, stopping, processes
+        self._tracker = tracker
         self._asked = (0, False)  # whether to stop after this train step, as all processes were told
         self.last = min(args.num_train_steps, job.get("stop_at") or args.num_train_steps)
         self._restore(Path(job["work"]), metrics, args)
         self._order = DataOrder(data.packed.n_sequences, self._shape.sequences, args.seed)
-        self._eval_loss = make_eval_loss(self.graphdef, how_of(args, placement))
+        self._eval_loss = make_eval_loss(self.graphdef, compute_policy(args, placement))
         self._skips = Skips(args.max_skipped_steps)
         self._skips.recall(self.metrics.rows)
 
@@ -150,8 +161,8 @@ class Training:
         """Begin at the newest good checkpoint, or at 0; on other devices the arguments may be others from here on."""
         self.topology = Topology.of(self._placement)
         ours = identity(args, self.model, self.data)
-        check_same(ours, self._peers)
-        binding = Binding(
+        check_same(ours, self._processes)
+        identity_check = IdentityCheck(
             ours,
             self.topology,
             args.batch(self._placement.size.fsdp).sequences,
@@ -159,7 +170,13 @@ class Training:
         )
         stop_after = self.job.get("stop_after_saves")
         self.saver = Saver(
-            work, args, binding, last=self.last, emit=self._emit, stop_after=stop_after, peers=self._peers
+            work,
+            args,
+            identity_check,
+            last=self.last,
+            emit=self._emit,
+            stop_after=stop_after,
+            processes=self._processes,
         )
         self.graphdef, fresh = init_state(with_method(self.model.module, args, jax.local_devices()[0]), args)
         fresh = self._placement.state(fresh, self.model.config)
@@ -167,7 +184,7 @@ class Training:
         self.state: State = fresh | (origin.state or {})
         self.train_step, self.args, self._moves = origin.train_step, origin.args, origin.moves
         self._shape = self.args.batch(self._placement.size.fsdp)
-        self.metrics = MetricsFile(metrics / "metrics.jsonl", origin.notes if self._peers.is_writer else None)
+        self.metrics = MetricsFile(metrics / "metrics.jsonl", origin.notes if self._processes.is_writer else None)
         if self.metrics.recovered:
             self._emit({"event": "note", "text": "metrics.jsonl was damaged: its rows are those of its copy"})
 
@@ -177,14 +194,14 @@ class Training:
             return True
         started = time.perf_counter()
         # Agreed on: another limit might be another policy, and another program.
-        limit = self._peers.agree("limit", lambda: limit_bytes(jax.local_devices()[0]))
+        limit = self._processes.agree("limit", lambda: limit_bytes(jax.local_devices()[0]))
         batch = self._batch(self.train_step + 1)
-        step, how = compile_fitting(self.graphdef, self.args, self.state, batch, self._placement, limit=limit)
+        step, policy = compile_within_limit(self.graphdef, self.args, self.state, batch, self._placement, limit=limit)
         seconds = round(time.perf_counter() - started, 2)
-        self._emit({"event": "compiled", "seconds": seconds, **effective(self.args, how, jax.local_devices()[0])})
+        self._emit({"event": "compiled", "seconds": seconds, **effective(self.args, policy, jax.local_devices()[0])})
         began, first = time.perf_counter(), self.train_step + 1
         state, self.state = self.state, {}
-        self._watch.begins(self.metrics.rows, first)
+        self._tracker.begins(self.metrics.rows, first)
         with Prefetch(self._batch, first=first, last=self.last) as batches:
             steps = train(step, state, batches, first=first, last=self.last, pause_after=self._pauses)
             del state  # donated: nobody else may hold it
@@ -207,10 +224,10 @@ class Training:
 
     def _stops(self, train_step: int) -> bool:
         """Does the training end after this train step, since somebody asked? All processes get the same answer."""
-        if self._peers.count == 1:
+        if self._processes.count == 1:
             return self._stopping()
         if self._asked[0] != train_step:
-            self._asked = (train_step, self._peers.agree("stop", self._stopping))
+            self._asked = (train_step, self._processes.agree("stop", self._stopping))
         return self._asked[1]
 
     def _count_skip(self, train_step: int, was_skipped: bool) -> None:
@@ -220,7 +237,7 @@ class Training:
             return
         rows = self.data.packed.row_ids(self._order.indices(train_step))
         path = Path(self.job["work"]) / "skipped_batch.json"
-        if self._peers.is_writer:
+        if self._processes.is_writer:
             write_atomic(path, pretty_json({"train_step": train_step, "rows": rows}))
         self._skips.take(train_step, True, rows=rows, listed_in=path)
         if self._skips.in_a_row == 1 or train_step % self.args.log_every_steps == 0:
@@ -230,7 +247,7 @@ class Training:
     def _pauses(self, train_step: int) -> bool:
         stops = self._stops(train_step)  # asked at every train step, so that all processes ask alike
         due = self.saver.due(train_step) or self._evals_after(train_step) or stops
-        return due or self._watch.pauses_after(train_step)
+        return due or self._tracker.pauses_after(train_step)
 
     def _evals_after(self, train_step: int) -> bool:
         if self.data.withheld is None:
@@ -240,7 +257,7 @@ class Training:
 
     def _take(self, done: Done, began: float, first: int) -> None:
         """Write one row, and do what is due after it."""
-        row = self._watch.arrived(done.metrics)
+        row = self._tracker.arrived(done.metrics)
         self._count_skip(done.train_step, bool(row.get("skipped")))
         if done.state is not None:
             self.state, self.train_step = done.state, done.train_step
@@ -261,7 +278,7 @@ class Training:
         self.saver.step()
         if done.state is not None and self.saver.due(done.train_step):
             self._save()
-        self._watch.written(row)
+        self._tracker.written(row)
 
     def _save(self) -> None:
         """A checkpoint of the present step, unless it has one."""
@@ -273,8 +290,8 @@ class Training:
         total = tokens = 0.0
         size = self._shape.rows
         for start in range(0, withheld.n_sequences, size):
-            chosen = withheld.take(range(start, min(start + size, withheld.n_sequences)))
-            part = {name: _filled(array, size) for name, array in chosen.items()}
+            resolve_matmul_dtype = withheld.take(range(start, min(start + size, withheld.n_sequences)))
+            part = {name: _filled(array, size) for name, array in resolve_matmul_dtype.items()}
             loss, count = self._eval_loss(self.state, self._placement.batch(part, axis=0))
             total, tokens = total + float(loss), tokens + float(count)
         return total / tokens
@@ -297,9 +314,9 @@ class Training:
         best = self.saver.best(trained(self.state)) if self.args.export == "best" else None
         state = self.state | (best.state if best else {})
         wanted = {"params": state["params"]} | ({"frozen": state["frozen"]} if self.args.lora_merge else {})
-        weights = gathered(wanted, self._placement.whole, self._peers)
+        weights = gathered(wanted, self._placement.whole, self._processes)
         if weights is None:
-            return {"process": self._peers.process_id}
+            return {"process": self._processes.process_id}
         state |= weights
         facts = {
             **machine,
@@ -309,7 +326,7 @@ class Training:
             "exported_train_step": best.train_step if best else self.train_step,
             "topology": self.topology.as_json(),
             "moves": list(self._moves),
-            "measured": self._watch.report(self.metrics.rows),
+            "measured": self._tracker.report(self.metrics.rows),
             "sequences_per_train_step": self._shape.sequences,
         }
         return export(
@@ -326,7 +343,7 @@ class Training:
 
 def with_method(module: Any, args: TrainArgs, where: Any) -> Any:
     """The module itself, or with fresh adapters; its products in the dtype that suits the device ``where``."""
-    module.product_dtype = chosen(args.matmul_dtype, args.dtype, where)
+    module.matmul_dtype = resolve_matmul_dtype(args.matmul_dtype, args.dtype, where)
     if args.method == "full":
         return module
     lora = LoraArgs(args.lora_rank, args.lora_alpha, args.lora_rslora, args.lora_dropout, args.lora_targets)

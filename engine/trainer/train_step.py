@@ -21,7 +21,7 @@ from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.guard import is_finite, skipped
 from engine.trainer.in_backward import make_in_backward_step
 from engine.trainer.lora.adapters import LoraParam
-from engine.trainer.loss import How, target_losses, weighted_loss
+from engine.trainer.loss import ComputePolicy, target_losses, weighted_loss
 from engine.trainer.optim.optimizer import apply_updates, global_norm, init_opt_state
 
 State = dict[str, Any]
@@ -50,16 +50,16 @@ def merge(graphdef: Any, params: Any, frozen: Any = None) -> Any:
 
 
 def make_train_step(
-    graphdef: Any, args: TrainArgs, how: How | None = None
+    graphdef: Any, args: TrainArgs, policy: ComputePolicy | None = None
 ) -> Callable[[State, Arrays], tuple[State, Arrays]]:
     """The uncompiled step.
 
     Metrics are loss, grad_norm, learning_rate, tokens (those that count), real_tokens, skipped (1: loss or gradients
     were no numbers, and nothing changed).
     """
-    how = how or How(blocked=args.blocked)
+    policy = policy or ComputePolicy(blocked=args.blocked)
     if args.update == "in_backward":
-        return make_in_backward_step(graphdef, args, how)
+        return make_in_backward_step(graphdef, args, policy)
 
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
         tokens = jnp.sum(batch["target_weights"])
@@ -67,7 +67,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
         frozen, dropout_key = state.get("frozen"), key if args.lora_dropout and args.method == "lora" else None
         loss, grads = accumulated_gradients(
-            graphdef, state["params"], batch, share, how, frozen=frozen, dropout_key=dropout_key
+            graphdef, state["params"], batch, share, policy, frozen=frozen, dropout_key=dropout_key
         )
         finite = is_finite(loss, global_norm(grads))
         params, opt_state, metrics = apply_updates(
@@ -84,7 +84,7 @@ def accumulated_gradients(
     params: Any,
     batch: Arrays,
     share: jax.Array,
-    how: How,
+    policy: ComputePolicy,
     *,
     frozen: Any = None,
     dropout_key: jax.Array | None = None,
@@ -93,7 +93,7 @@ def accumulated_gradients(
 
     def micro(params: Any, part: Arrays, index: jax.Array) -> jax.Array:
         key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-        return weighted_loss(merge(graphdef, params, frozen), part, share, how, key)
+        return weighted_loss(merge(graphdef, params, frozen), part, share, policy, key)
 
     parts = batch["tokens"].shape[0]
     if parts == 1:
@@ -109,22 +109,26 @@ def accumulated_gradients(
     return loss, grads
 
 
-def compile_train_step(graphdef: Any, args: TrainArgs, state: State, batch: Any, how: How | None = None) -> Any:
+def compile_train_step(
+    graphdef: Any, args: TrainArgs, state: State, batch: Any, policy: ComputePolicy | None = None
+) -> Any:
     """Compile for these shapes and placements, donating the state: its bytes are reused for the new one."""
     placements = jax.tree.map(lambda leaf: leaf.sharding, state)
-    everywhere = None if how is None else how.whole  # metrics: every process reads them
-    step = jax.jit(make_train_step(graphdef, args, how), donate_argnums=0, out_shardings=(placements, everywhere))
+    everywhere = None if policy is None else policy.whole  # metrics: every process reads them
+    step = jax.jit(make_train_step(graphdef, args, policy), donate_argnums=0, out_shardings=(placements, everywhere))
     return step.lower(state, batch).compile()
 
 
-def make_eval_loss(graphdef: Any, how: How | None = None) -> Callable[[Any, Arrays], tuple[jax.Array, jax.Array]]:
+def make_eval_loss(
+    graphdef: Any, policy: ComputePolicy | None = None
+) -> Callable[[Any, Arrays], tuple[jax.Array, jax.Array]]:
     """A jitted (state, batch [B, …]) -> (summed loss, tokens that count)."""
 
-    how = how or How()
+    policy = policy or ComputePolicy()
 
     @jax.jit
     def eval_loss(params: Any, frozen: Any, batch: Arrays) -> tuple[jax.Array, jax.Array]:
         weights = batch["target_weights"].astype(jnp.float32)
-        return jnp.sum(target_losses(merge(graphdef, params, frozen), batch, how) * weights), jnp.sum(weights)
+        return jnp.sum(target_losses(merge(graphdef, params, frozen), batch, policy) * weights), jnp.sum(weights)
 
     return lambda state, batch: eval_loss(state["params"], state.get("frozen"), batch)

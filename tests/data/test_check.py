@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.data import (
     BUILDERS,
     RenderedRow,
-    Segment,
+    RenderedSegment,
     Tokenized,
     build,
     check_dataset,
@@ -21,7 +21,7 @@ from engine.data import (
 )
 from engine.data.check import tokenize_characters
 
-PROMPT, ANSWER = Segment("p\n", False), Segment("a", True)
+PROMPT, ANSWER = RenderedSegment("p\n", False), RenderedSegment("a", True)
 TRACE = {"prompt": "2 + 2 = ?", "steps": ["2 + 2 = 4"], "final_answer": "4", "note": "x"}
 
 
@@ -57,11 +57,11 @@ def test_every_built_dataset_passes(name):
 @pytest.mark.parametrize(
     ("row", "code"),
     [
-        (RenderedRow("r", (PROMPT, Segment("a", False))), "D140"),
+        (RenderedRow("r", (PROMPT, RenderedSegment("a", False))), "D140"),
         (RenderedRow("r", (PROMPT,)), "D140"),
-        (RenderedRow("r", (PROMPT, Segment(" \n", True))), "D140"),
-        (RenderedRow("r", (Segment("<bos>p", False), ANSWER)), "D142"),
-        (RenderedRow("r", (PROMPT, Segment("a<bos>", True))), "D142"),
+        (RenderedRow("r", (PROMPT, RenderedSegment(" \n", True))), "D140"),
+        (RenderedRow("r", (RenderedSegment("<bos>p", False), ANSWER)), "D142"),
+        (RenderedRow("r", (PROMPT, RenderedSegment("a<bos>", True))), "D142"),
     ],
 )
 def test_rows_that_cannot_be_trained_on_are_refused(row, code):
@@ -122,7 +122,7 @@ SEGMENTS = st.lists(st.tuples(st.text(max_size=10), st.booleans()), min_size=1, 
 
 @given(SEGMENTS)
 def test_marking_loses_no_text_and_marks_what_is_trained(parts):
-    row = RenderedRow("r", tuple(Segment(text, train) for text, train in parts))
+    row = RenderedRow("r", tuple(RenderedSegment(text, train) for text, train in parts))
     tokens = tokenize_characters(row)
     assert "".join(tokens.tokens).replace("<eos>", "").removeprefix("<bos>") == row.text
     trained = "".join(t for t, m in zip(tokens.tokens, tokens.loss_mask, strict=True) if m)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from engine.data import (
     Conversation,
+    DatasetRow,
     EvalItem,
     Message,
     PromptCompletion,
-    Row,
     find_overlaps,
     normalise_prompt,
     prepare,
@@ -20,7 +20,7 @@ from engine.errors import InputInvalid
 
 
 def rows(*prompts):
-    return [Row(f"r{at}", PromptCompletion(p, "c"), line=at) for at, p in enumerate(prompts, 1)]
+    return [DatasetRow(f"r{at}", PromptCompletion(p, "c"), line=at) for at, p in enumerate(prompts, 1)]
 
 
 def items(*prompts):
@@ -96,7 +96,7 @@ def test_nothing_left_is_an_error():
 
 def test_every_user_turn_of_a_conversation_is_compared():
     turns = [("user", "x"), ("assistant", "y"), ("user", "What?"), ("assistant", "z")]
-    row = Row("r", Conversation(tuple(Message(role, text) for role, text in turns)))
+    row = DatasetRow("r", Conversation(tuple(Message(role, text) for role, text in turns)))
     assert [match.prompt for match in find_overlaps([row], items("what?"))] == ["What?"]
 
 

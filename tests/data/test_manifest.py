@@ -16,7 +16,7 @@ import pytest
 from engine.assets import asset
 from engine.data import (
     BUILDERS,
-    Source,
+    DatasetSource,
     build,
     builder_source,
     prepare,
@@ -119,7 +119,7 @@ def test_the_build_id_is_a_uuid5_of_the_content(tmp_path):
 def test_a_file_of_ones_own_gets_a_manifest_of_the_same_schema(jsonl, tmp_path):
     path = jsonl({"prompt": "a", "completion": "b", "note": 1}, {"prompt": "A", "completion": "c"})
     prepared = prepare(read_rows(path, "prompt_completion"), None, on_duplicate="drop")
-    source = Source(dataset="mine.jsonl", format="prompt_completion", file_sha256=sha256(path))
+    source = DatasetSource(dataset="mine.jsonl", format="prompt_completion", file_sha256=sha256(path))
     manifest = write_dataset(tmp_path / "out", prepared, source=source).manifest
     jsonschema.Draft7Validator(schema("dataset_manifest")).validate(manifest)
     assert manifest["lineage"]["n_duplicates"] == manifest["lineage"]["n_dropped"] == 1

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from engine.data import (
     RENDER_OF,
     Conversation,
+    DatasetRow,
     Message,
     PromptCompletion,
-    Row,
-    Segment,
+    RenderedSegment,
     Trace,
     TraceStep,
     completion_of,
@@ -59,10 +59,10 @@ VECTORS = [
 
 @pytest.mark.parametrize(("body", "segments"), VECTORS)
 def test_vectors(body, segments):
-    row = Row("r", body)
+    row = DatasetRow("r", body)
     name, (rendered,) = render_rows([row], row.format)
     assert name == RENDER_OF[row.format]
-    assert rendered.segments == tuple(Segment(text, train) for text, train in segments)
+    assert rendered.segments == tuple(RenderedSegment(text, train) for text, train in segments)
 
 
 PROMPTS = [
@@ -91,7 +91,7 @@ TEXT = st.text(min_size=1, max_size=20)
 def test_a_model_is_asked_in_exactly_the_text_it_was_trained_after(prompt, steps, answer):
     """The untrained part of a training row is the prompt of an eval item, byte for byte."""
     body = Trace(prompt, tuple(TraceStep(i, "t", text) for i, text in enumerate(steps, 1)), answer)
-    _, (row,) = render_rows([Row("r", body)], "trace")
+    _, (row,) = render_rows([DatasetRow("r", body)], "trace")
     assert row.segments[0].text == render_prompt("reasoning@v1", prompt)
     assert row.segments[-1].text == completion_of(body)
     assert row.text.endswith(f"\nAnswer: {answer}")
@@ -100,6 +100,6 @@ def test_a_model_is_asked_in_exactly_the_text_it_was_trained_after(prompt, steps
 @given(turns=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
 def test_every_assistant_turn_is_trained_and_nothing_else(turns):
     messages = tuple(m for user, answer in turns for m in (U(user), A(answer)))
-    _, (row,) = render_rows([Row("r", Conversation(messages))], "chat")
+    _, (row,) = render_rows([DatasetRow("r", Conversation(messages))], "chat")
     trained = [segment.text for segment in row.segments if segment.train]
     assert trained == [f"{answer}<end_of_turn>" for _, answer in turns]

@@ -106,7 +106,7 @@ def test_a_wish_that_is_said_twice_is_one(
     pressed = {**kinds, "press": make_handler("press", ("apple",), "juice", hook=interrupted)}
     with pytest.raises(Interrupted, match="train step 7"):
         run(make_spec(GROW, PRESS), pressed, console)
-    monkeypatch.setattr(runner, "SAME_WISH_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "REPEATED_SIGNAL_SECONDS", 0.0)
     with pytest.raises(Interrupted) as caught:
         run(make_spec(GROW, PRESS), pressed, console)
     assert "train step 7" not in str(caught.value)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from engine.errors import Diagnostic, InputInvalid, render
 from engine.runspec import check_spec, load_spec
 from engine.runspec.document import MAX_NODES, parse
-from engine.runspec.findings import Case, Findings
+from engine.runspec.findings import Case, SpecFindings
 from engine.runspec.kinds import base_schema
-from engine.runspec.nodes import Items, Node, Scalar, Source, plain
+from engine.runspec.nodes import Items, Node, Scalar, SpecSource, plain
 from engine.runspec.nodes import Mapping as Tree
 from engine.runspec.scalars import as_number
 from engine.runspec.schema import check
@@ -42,7 +42,7 @@ class FakeKind:
 
 
 def read(text: str) -> Node:
-    tree = parse(text, Source("spec.yaml", tuple(text.split("\n"))))
+    tree = parse(text, SpecSource("spec.yaml", tuple(text.split("\n"))))
     assert tree is not None
     return tree
 
@@ -261,7 +261,7 @@ def test_our_checks_and_jsonschema_come_to_the_same_verdict(data: st.DataObject,
     value = data.draw(st.dictionaries(keys, _VALUES, max_size=4))
     tree = read(json.dumps(value))
     assert isinstance(tree, Tree)
-    case = Case(tree, HANDLERS, tmp_path, tmp_path / "x.yaml", Findings(tree))
+    case = Case(tree, HANDLERS, tmp_path, tmp_path / "x.yaml", SpecFindings(tree))
     check(tree, schema, (), case)
     assert (not case.findings.rows) == jsonschema.Draft7Validator(schema).is_valid(value), value
 
@@ -366,7 +366,7 @@ def test_the_reference_is_made_from_the_schemas(repository: Path) -> None:
     """``python tests/runspec/reference.py`` has been run."""
     import importlib.util
 
-    made = importlib.util.spec_from_file_location("reference", repository / "tests" / "spec" / "reference.py")
+    made = importlib.util.spec_from_file_location("reference", repository / "tests" / "runspec" / "reference.py")
     assert made is not None
     assert made.loader is not None
     module = importlib.util.module_from_spec(made)

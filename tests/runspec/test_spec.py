@@ -16,7 +16,7 @@ from engine.errors import InputInvalid
 from engine.runspec import check_spec, find_root, load_spec, schema_document
 from engine.runspec.document import parse
 from engine.runspec.kinds import base_schema
-from engine.runspec.nodes import Source, plain
+from engine.runspec.nodes import SpecSource, plain
 from engine.steps.registry import HANDLERS
 from engine.trainer_process.jobs import train_job
 
@@ -39,7 +39,7 @@ def load(project: Path, *overrides: str) -> Any:
 )  # fmt: skip
 def test_a_value_is_read_as_people_mean_it(text: str, value: Any) -> None:
     """YAML 1.2 with the surprises of 1.1 taken out."""
-    tree = parse(text, Source("spec.yaml", (text,)))
+    tree = parse(text, SpecSource("spec.yaml", (text,)))
     found = plain(tree) if tree is not None else ""
     assert found == value
     assert type(found) is type(value)

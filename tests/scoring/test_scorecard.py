@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InputInvalid
-from engine.scoring import EvalItem, Prediction, result_summary_text, score, score_files
+from engine.scoring import Prediction, ScoringItem, result_summary_text, score, score_files
 
 METRIC = "answer_correctness@v1"
 ITEMS = [
-    EvalItem("a", "?", "1", "core", "sums", "easy"),
-    EvalItem("b", "?", "2", "core", "facts", "hard"),
-    EvalItem("c", "?", "3", "edge_case", None, "easy"),
+    ScoringItem("a", "?", "1", "core", "sums", "easy"),
+    ScoringItem("b", "?", "2", "core", "facts", "hard"),
+    ScoringItem("c", "?", "3", "edge_case", None, "easy"),
 ]
 ITEM_ROW = {"id": "a", "prompt": "?", "expected_answer": "1"}
 
@@ -67,7 +67,7 @@ def test_stddev_is_that_of_the_population() -> None:
 @given(st.lists(st.sampled_from(["right", "wrong", "none"]), min_size=1, max_size=30), st.randoms())
 def test_counts_add_up_and_order_does_not_matter(outcomes: list[str], random: Any) -> None:
     """n_items = n_scored + n_skipped, the score is the share of right ones, rows come in eval-set order."""
-    items = [EvalItem(str(index), "?", "yes") for index in range(len(outcomes))]
+    items = [ScoringItem(str(index), "?", "yes") for index in range(len(outcomes))]
     text = {"right": "YES", "wrong": "no"}
     predictions = [Prediction(str(i), text[word]) for i, word in enumerate(outcomes) if word != "none"]
     random.shuffle(predictions)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine.trainer import loss as loss_module
-from engine.trainer.loss import How
+from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, decoder
 from engine.trainer.models.remat import REMAT
 from engine.trainer.train_step import accumulated_gradients, compile_train_step, init_state, make_train_step
@@ -41,7 +41,7 @@ def batch_of(rows: int = 2, length: int = 24) -> dict[str, jax.Array]:
     wide = lambda row: np.broadcast_to(row, (1, rows, len(row))).copy()  # noqa: E731
     weights = (np.arange(len(places)) % 3 > 0).astype(np.int32)
     found = {
-        "tokens": tokens, "segment_ids": wide(segments), "positions": wide(positions), "target_places": wide(places),
+        "tokens": tokens, "segment_ids": wide(segments), "positions": wide(positions), "target_positions": wide(places),
         "target_ids": tokens[:, :, places + 1], "target_weights": wide(weights),
     }  # fmt: skip
     return {name: jnp.asarray(array) for name, array in found.items()}
@@ -59,9 +59,9 @@ def few_logits(monkeypatch: pytest.MonkeyPatch) -> None:
 def gradients(make_args: Callable[..., Any]) -> Callable[..., Any]:
     """(loss, gradients) of a family under a way to compute them."""
 
-    def compute(model_type: str, how: How) -> Any:
+    def compute(model_type: str, policy: ComputePolicy) -> Any:
         graphdef, state = init_state(model_of(model_type), make_args())
-        call = jax.jit(lambda params, batch: accumulated_gradients(graphdef, params, batch, jnp.float32(0.1), how))
+        call = jax.jit(lambda params, batch: accumulated_gradients(graphdef, params, batch, jnp.float32(0.1), policy))
         return call(state["params"], batch_of())
 
     return compute
@@ -79,12 +79,12 @@ def test_gradients_do_not_depend_on_the_way(
     model_type: str, gradients: Callable[..., Any], few_logits: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every remat policy, attention plain or in blocks, the loss plain or in blocks: equal within 1e-5."""
-    ways = [How(remat="block", blocked=True)]
+    ways = [ComputePolicy(remat="block", blocked=True)]
     if model_type == "gemma2":  # it has both kinds of layers and both soft caps; the policies see no other difference
-        ways += [How(remat=policy) for policy in REMAT]
-    found = [gradients(model_type, how) for how in ways]
+        ways += [ComputePolicy(remat=policy) for policy in REMAT]
+    found = [gradients(model_type, policy) for policy in ways]
     monkeypatch.setattr(loss_module, "MAX_LOGITS", 1 << 26)
-    plain = gradients(model_type, How())
+    plain = gradients(model_type, ComputePolicy())
     for one in found:
         close(one, plain, 1e-5)
 
@@ -92,7 +92,7 @@ def test_gradients_do_not_depend_on_the_way(
 def test_an_unknown_policy_is_an_error(gradients: Callable[..., Any]) -> None:
     """No silent fallback."""
     with pytest.raises(ValueError, match="remat is one of"):
-        gradients("gemma", How(remat="some"))
+        gradients("gemma", ComputePolicy(remat="some"))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,9 @@ def test_inside_the_backward_pass_there_is_no_whole_gradient(make_args: Callable
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(state["params"]))
     found = {}
     for update in ("after_backward", "in_backward"):
-        step = compile_train_step(graphdef, replace(args, update=update), state, batch_of(), How(remat="block"))
+        step = compile_train_step(
+            graphdef, replace(args, update=update), state, batch_of(), ComputePolicy(remat="block")
+        )
         found[update] = step.memory_analysis()
     everything = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert found["in_backward"].alias_size_in_bytes == everything
@@ -172,10 +174,10 @@ def test_float16_products_serve_a_model_that_float16_cannot_hold(
         model = model_of("gemma", "bfloat16")
         model.layers.up[...] = 3e4 * model.layers.up[...]
         model.layers.down[...] = model.layers.down[...] / 3e4
-        model.product_dtype = products
+        model.matmul_dtype = products
         graphdef, state = init_state(model, make_args(dtype="bfloat16"))
         call = jax.jit(
-            lambda params, g=graphdef: accumulated_gradients(g, params, batch_of(), jnp.float32(1e-6), How())
+            lambda params, g=graphdef: accumulated_gradients(g, params, batch_of(), jnp.float32(1e-6), ComputePolicy())
         )
         found[products] = call(state["params"])
     (loss, grads), (half_loss, half_grads) = found["float32"], found["float16"]

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.data.manifest import Source
-from engine.data.model import Row, Trace
+from engine.data.manifest import DatasetSource
+from engine.data.model import DatasetRow, Trace
 from engine.data.text import excerpt, normalise_prompt
 from engine.errors import Diagnostic, InputInvalid, RunFailed, did_you_mean
 
@@ -94,15 +94,15 @@ def verify(name: str, traces: Sequence[Trace], count: int) -> None:
         raise RunFailed.of(found)
 
 
-def trace_rows(traces: Iterable[Trace]) -> list[Row]:
+def trace_rows(traces: Iterable[Trace]) -> list[DatasetRow]:
     """Built traces as rows."""
-    return [Row(trace.id or f"trace-{at}", trace) for at, trace in enumerate(traces, start=1)]
+    return [DatasetRow(trace.id or f"trace-{at}", trace) for at, trace in enumerate(traces, start=1)]
 
 
-def builder_source(name: str, *, seed: int) -> Source:
+def builder_source(name: str, *, seed: int) -> DatasetSource:
     """What the manifest says about a built dataset."""
     builder = BUILDERS[name]
-    return Source(
+    return DatasetSource(
         dataset=name,
         format="trace",
         purpose=builder.purpose,

@@ -4,7 +4,7 @@
     checkpoints/00000025/checkpoint.json    the mark, written last: what it is of, SHA-256 of every file and of itself
 
 In: a state of arrays. Out: the newest checkpoint whose every byte is what was written; one that is not is passed
-over, said, and taken away. :class:`~engine.trainer.checkpoint.manifest.Binding` says which training may go on from it.
+over, said, and taken away. :class:`~engine.trainer.checkpoint.manifest.IdentityCheck` says which training may go on from it.
 
     checkpoints.begin(state, 25)      # returns when the numbers are safe from the next train step: copied to the host,
                                       # or, where the device is the host, held by views that no donation overwrites
@@ -37,9 +37,9 @@ import orbax.checkpoint as ocp
 from engine.canonical import digest_tree, fsync_dir
 from engine.errors import RunFailed, Where
 from engine.trainer.checkpoint import disk_space
-from engine.trainer.checkpoint.manifest import MARK, Binding, Mark, read_mark, write_mark
+from engine.trainer.checkpoint.manifest import MANIFEST_FILE, IdentityCheck, Manifest, read_manifest, write_manifest
 from engine.trainer.checkpoint.retention import Retention, best_steps
-from engine.trainer.distributed.processes import ALONE, Peers
+from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 
 REMOVE_ATTEMPTS, REMOVE_PAUSE_SECONDS = 20, 0.1
 REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
@@ -54,12 +54,12 @@ class Restored:
 
     state: Any
     train_step: int
-    mark: Mark
+    manifest: Manifest
 
     @property
     def notes(self) -> Mapping[str, Any]:
         """What was said at the save."""
-        return self.mark.notes
+        return self.manifest.notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,17 @@ class Saved:
 class Checkpoints:
     """The checkpoints of one training. Only one training may use a folder at a time (process.only_writer)."""
 
-    def __init__(self, folder: Path, *, keep: Retention, binding: Binding, peers: Peers = ALONE) -> None:
-        self._folder, self._keep, self._binding, self._peers = folder, keep, binding, peers
+    def __init__(
+        self, folder: Path, *, keep: Retention, identity_check: IdentityCheck, processes: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
+        self._folder, self._keep, self._identity_check, self._processes = folder, keep, identity_check, processes
         self._orbax = ocp.StandardCheckpointer()
         self._thread: threading.Thread | None = None
         self._published: deque[Saved] = deque()  # appended by the thread, taken by the training
         self._bytes = 0
         self._failure: BaseException | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        if not peers.is_writer:
+        if not processes.is_writer:
             return
         for half in folder.glob("*.tmp*"):  # of a process that was killed while it saved
             shutil.rmtree(half)
@@ -93,8 +95,8 @@ class Checkpoints:
 
     def eval_losses(self) -> dict[int, float | None]:
         """Train step -> the eval loss in its notes; None where it has none, or no mark that can be trusted."""
-        marks = {step: read_mark(self._path(step)) for step in self.steps()}
-        return {step: mark.notes.get("eval_loss") if mark else None for step, mark in marks.items()}
+        marks = {step: read_manifest(self._path(step)) for step in self.steps()}
+        return {step: manifest.notes.get("eval_loss") if manifest else None for step, manifest in marks.items()}
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
@@ -108,11 +110,11 @@ class Checkpoints:
         self.wait()
         self.check()
         staging = self._path(train_step).with_suffix(".tmp")
-        if self._peers.is_writer:
+        if self._processes.is_writer:
             self._make_room(state)
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
-        self._peers.barrier("staging")
+        self._processes.barrier("staging")
         try:
             self._orbax.save(staging.resolve() / "state", _leaves(state))
         except BaseException as error:
@@ -170,10 +172,10 @@ class Checkpoints:
         """In the background: wait for the arrays, mark, publish by one rename, let the oldest go."""
         try:
             self._orbax.wait_until_finished()
-            if not self._peers.is_writer:
+            if not self._processes.is_writer:
                 return
             _fsync_tree(staging)
-            write_mark(staging, self._mark_of(staging, train_step, notes))
+            write_manifest(staging, self._manifest_of(staging, train_step, notes))
             final = self._path(train_step)
             if final.exists():
                 shutil.rmtree(final)
@@ -186,12 +188,12 @@ class Checkpoints:
             _take_away(staging)
             self._failure = error
 
-    def _mark_of(self, staging: Path, train_step: int, notes: Mapping[str, Any]) -> Mark:
-        per_step = self._binding.sequences_per_step
-        return Mark(
+    def _manifest_of(self, staging: Path, train_step: int, notes: Mapping[str, Any]) -> Manifest:
+        per_step = self._identity_check.sequences_per_step
+        return Manifest(
             train_step=train_step,
-            identity=self._binding.identity,
-            topology=self._binding.topology.as_json(),
+            identity=self._identity_check.identity,
+            topology=self._identity_check.topology.as_json(),
             data_position={"sequences_seen": train_step * per_step, "sequences_per_step": per_step},
             notes=notes,
             bytes=sum(path.stat().st_size for path in staging.rglob("*") if path.is_file()),
@@ -202,7 +204,7 @@ class Checkpoints:
 
     def require_room(self, state: Any, *, saves: int, last: int) -> None:
         """Before ``saves`` checkpoints up to train step ``last``: raises RunFailed T143 where they cannot all lie here."""
-        if not self._peers.is_writer:
+        if not self._processes.is_writer:
             return
         self._bytes = disk_space.checkpoint_bytes(state)
         there = len(self.steps())
@@ -244,11 +246,11 @@ class Checkpoints:
         ``on_fallback(train_step, reason)`` and deleted. Raises InputInvalid T120, T122, T123 where the newest good one
         belongs to another training, engine or machine; then nothing is deleted.
         """
-        chosen = self._peers.agree("restore", lambda: self._choose(on_fallback, check))
+        chosen = self._processes.agree("restore", lambda: self._choose(on_fallback, check))
         if chosen is None:
             return None
         found = self._read(chosen, like)
-        self._binding = replace(self._binding, sequences_per_step=found.mark.sequences_per_step)
+        self._identity_check = replace(self._identity_check, sequences_per_step=found.manifest.sequences_per_step)
         return found
 
     def _choose(self, on_fallback: OnFallback, check: Check) -> int | None:
@@ -274,26 +276,26 @@ class Checkpoints:
             steps = best_steps(self.eval_losses())
             return next((step for step in steps if self._distrust(step, lambda _: None) is None), None)
 
-        chosen = self._peers.agree("restore", best)
+        chosen = self._processes.agree("restore", best)
         return None if chosen is None else self._read(chosen, like)
 
     def _distrust(self, train_step: int, check: Check) -> str | None:
         """Why the checkpoint cannot be trusted, or None. Raises InputInvalid T120, T122, T123."""
         folder = self._path(train_step)
-        mark = read_mark(folder)
-        if mark is None:
-            return f"{MARK} is missing or damaged"
-        reason = _damage(folder, mark.files) or check(mark.notes)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            return f"{MANIFEST_FILE} is missing or damaged"
+        reason = _damage(folder, manifest.files) or check(manifest.notes)
         if reason is not None:
             return reason
-        self._binding.check(mark, self._folder)
+        self._identity_check.check(manifest, self._folder)
         return None
 
     def _read(self, train_step: int, like: Any) -> Restored:
         """One that can be trusted; each process reads the shares of its own devices."""
         folder = self._path(train_step)
-        mark = read_mark(folder)
-        assert mark is not None
+        manifest = read_manifest(folder)
+        assert manifest is not None
         shapes = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             for name, leaf in _leaves(like).items()
@@ -302,7 +304,7 @@ class Checkpoints:
             if isinstance(leaf, jax.Array):
                 leaf.delete()
         leaves = self._orbax.restore(folder.resolve() / "state", shapes)
-        return Restored(_like(like, leaves), train_step, mark)
+        return Restored(_like(like, leaves), train_step, manifest)
 
     def _path(self, train_step: int) -> Path:
         return self._folder / f"{train_step:08d}"
@@ -310,7 +312,7 @@ class Checkpoints:
 
 def _damage(folder: Path, expected: Mapping[str, str]) -> str | None:
     actual = digest_tree(folder)
-    actual.pop(MARK, None)
+    actual.pop(MANIFEST_FILE, None)
     changed = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
     return f"damaged: {', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}" if changed else None
 

@@ -1,6 +1,6 @@
 """The mark of a checkpoint, and what binds the two ends of an interrupted training together.
 
-In: the folder of a checkpoint; what the training that asks is made of (:class:`Binding`). Out: a :class:`Mark` whose every
+In: the folder of a checkpoint; what the training that asks is made of (:class:`IdentityCheck`). Out: a :class:`Manifest` whose every
 byte is what was written, or why there is none; an error that names everything in which the two trainings differ.
 
     checkpoint.json: {"format": 3, "made_by": …, "train_step": …, "identity": {…}, "topology": {…}, "data_position": {…},
@@ -24,7 +24,7 @@ from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.config.batch_shape import batch_shape
 from engine.trainer.distributed.topology import Topology
 
-MARK = "checkpoint.json"
+MANIFEST_FILE = "checkpoint.json"
 FORMAT = 3
 SHOWN_CHARS = 24
 # On other devices these may be others: the batch is the checkpoint's, dealt out as these say.
@@ -34,7 +34,7 @@ BATCH_SHAPE = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Manifest:
     """What a checkpoint says of itself. ``data_position``: {sequences_seen, sequences_per_step}; ``bytes``: of its files."""
 
     train_step: int
@@ -53,16 +53,16 @@ class Mark:
         return self.data_position["sequences_per_step"]
 
 
-def write_mark(folder: Path, mark: Mark) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """The last file of a checkpoint. Raises OSError."""
-    values = {**asdict(mark), "made_by": engine_version()}
-    write_atomic(folder / MARK, pretty_json({**values, "mark_sha256": digest_json(values)}))
+    values = {**asdict(manifest), "made_by": engine_version()}
+    write_atomic(folder / MANIFEST_FILE, pretty_json({**values, "mark_sha256": digest_json(values)}))
 
 
-def read_mark(folder: Path) -> Mark | None:
+def read_manifest(folder: Path) -> Manifest | None:
     """The mark, or None where a byte of it is not what was written. Raises InputInvalid T122 for another format."""
     try:
-        values = json.loads((folder / MARK).read_bytes())
+        values = json.loads((folder / MANIFEST_FILE).read_bytes())
         expected = values.pop("mark_sha256")
         if digest_json(values) != expected:
             return None
@@ -71,10 +71,10 @@ def read_mark(folder: Path) -> Mark | None:
         return None
     if written != FORMAT:
         raise _other_format(folder, written, str(values.get("made_by") or "an engine of unknown version"))
-    known = {field.name for field in fields(Mark)}
+    known = {field.name for field in fields(Manifest)}
     if values.keys() != known or f"{values['train_step']:08d}" != folder.name:
         return None
-    return Mark(**values)
+    return Manifest(**values)
 
 
 def _other_format(folder: Path, written: int, made_by: str) -> InputInvalid:
@@ -99,7 +99,7 @@ def engine_version() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
+class IdentityCheck:
     """What the training that asks is made of; ``reshard``: it may go on from a checkpoint of other devices."""
 
     identity: Mapping[str, Any]
@@ -107,14 +107,14 @@ class Binding:
     sequences_per_step: int
     reshard: bool = False
 
-    def check(self, mark: Mark, folder: Path) -> None:
+    def check(self, manifest: Manifest, folder: Path) -> None:
         """Raises InputInvalid T120 naming all in which they differ, T123 where other devices cannot take the batch."""
-        found = list(self._differences(mark))
+        found = list(self._differences(manifest))
         if found:
             raise InputInvalid.of(
                 Diagnostic(
                     "T120",
-                    f"the checkpoint of train step {mark.train_step} belongs to another training: "
+                    f"the checkpoint of train step {manifest.train_step} belongs to another training: "
                     f"{name} was {_short(theirs)}, now it is {_short(ours)}",
                     Where(file=str(folder)),
                     hint=_what_to_do(name, folder),
@@ -122,38 +122,38 @@ class Binding:
                 for name, theirs, ours in found
             )
         if self.reshard:
-            self._check_batch(mark, folder)
+            self._check_batch(manifest, folder)
 
-    def _differences(self, mark: Mark) -> Iterator[tuple[str, Any, Any]]:
+    def _differences(self, manifest: Manifest) -> Iterator[tuple[str, Any, Any]]:
         """(name, theirs, ours) of each."""
         ours = json.loads(pretty_json(dict(self.identity)))
         may_differ = BATCH_SHAPE if self.reshard else ()
-        for name in sorted({*mark.identity, *ours} - {*may_differ}):
-            if mark.identity.get(name) != ours.get(name):
-                yield name, mark.identity.get(name), ours.get(name)
+        for name in sorted({*manifest.identity, *ours} - {*may_differ}):
+            if manifest.identity.get(name) != ours.get(name):
+                yield name, manifest.identity.get(name), ours.get(name)
         if self.reshard:
             return
-        if mark.topology != self.topology.as_json():
-            yield "topology", Topology.of_json(mark.topology), self.topology
-        elif mark.sequences_per_step != self.sequences_per_step:
-            yield "sequences a train step", mark.sequences_per_step, self.sequences_per_step
+        if manifest.topology != self.topology.as_json():
+            yield "topology", Topology.of_json(manifest.topology), self.topology
+        elif manifest.sequences_per_step != self.sequences_per_step:
+            yield "sequences a train step", manifest.sequences_per_step, self.sequences_per_step
 
-    def _check_batch(self, mark: Mark, folder: Path) -> None:
+    def _check_batch(self, manifest: Manifest, folder: Path) -> None:
         """On other devices a train step keeps its sequences; only the micro-batches in which it takes them change."""
         alone = self.identity.get("argument update") == "in_backward"
         try:
             batch_shape(
-                mark.sequences_per_step,
+                manifest.sequences_per_step,
                 int(self.identity[BATCH_SHAPE[0]]),
                 1,
                 places=self.topology.mesh.get("fsdp", 1),
                 most_micro_batches=1 if alone else None,
             )
         except InputInvalid as error:
-            was = Topology.of_json(mark.topology)
+            was = Topology.of_json(manifest.topology)
             raise InputInvalid(
                 "T123",
-                f"the checkpoint's train steps take {mark.sequences_per_step} sequences, and {self.topology} cannot: "
+                f"the checkpoint's train steps take {manifest.sequences_per_step} sequences, and {self.topology} cannot: "
                 f"{error.diagnostics[0].message}",
                 where=Where(file=str(folder)),
                 hint=f"{error.hint}; it was saved on {was}",

@@ -19,10 +19,10 @@ from typing import Any, Self
 
 from engine.errors import RunspecError
 from engine.trainer.checkpoint.checkpoints import Checkpoints, Restored
-from engine.trainer.checkpoint.manifest import Binding
+from engine.trainer.checkpoint.manifest import IdentityCheck
 from engine.trainer.checkpoint.retention import Retention
 from engine.trainer.config.train_args import TrainArgs
-from engine.trainer.distributed.processes import ALONE, Peers
+from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 from engine.trainer.distributed.topology import Topology
 from engine.trainer.metrics import mismatch
 from engine.trainer.process import Emit, Stopping
@@ -51,18 +51,20 @@ class Saver:
         self,
         work: Path,
         args: TrainArgs,
-        binding: Binding,
+        identity_check: IdentityCheck,
         *,
         last: int,
         emit: Emit,
         stop_after: int | None,
-        peers: Peers = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self._args, self._binding, self._last = args, binding, last
+        self._args, self._identity_check, self._last = args, identity_check, last
         self._emit, self._stop_after = emit, stop_after
         self._metrics = work / "metrics.jsonl"
         keep = Retention(args.keep_checkpoints, args.keep_every_steps, args.keep_best)
-        self.checkpoints = Checkpoints(work / "checkpoints", keep=keep, binding=binding, peers=peers)
+        self.checkpoints = Checkpoints(
+            work / "checkpoints", keep=keep, identity_check=identity_check, processes=processes
+        )
         self._saves = 0
         self._begun = 0  # the train step of the newest checkpoint, published or under way
         self._moves: tuple[Mapping[str, Any], ...] = ()
@@ -103,13 +105,13 @@ class Saver:
 
     def _moved(self, found: Restored) -> TrainArgs:
         """The arguments with which these devices take the same batch; a change of devices is said and remembered."""
-        now, args = self._binding.topology, self._args
-        if self._binding.reshard:
-            args = replace(args, global_batch_size=found.mark.sequences_per_step)
+        now, args = self._identity_check.topology, self._args
+        if self._identity_check.reshard:
+            args = replace(args, global_batch_size=found.manifest.sequences_per_step)
         parts = args.batch(now.mesh.get("fsdp", 1)).micro_batches
         self._moves = tuple(found.notes.get("moves", ()))
-        if found.mark.topology != now.as_json():
-            was = Topology.of_json(found.mark.topology)
+        if found.manifest.topology != now.as_json():
+            was = Topology.of_json(found.manifest.topology)
             move = {"train_step": found.train_step, "was": str(was), "now": str(now), "micro_batches": parts}
             self._moves = (*self._moves, move)
             self._emit({"event": "resharded", **move})

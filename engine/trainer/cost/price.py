@@ -32,9 +32,9 @@ from engine.trainer.cost.machines import described_devices, machine_named
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.input_pipeline.packing import pack_rows
 from engine.trainer.input_pipeline.rows import TokenRow
-from engine.trainer.loss import How
+from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, param_count
-from engine.trainer.remat_policy import compile_fitting, effective, local_bytes, peak_bytes
+from engine.trainer.remat_policy import compile_within_limit, effective, local_bytes, peak_bytes
 from engine.trainer.train import with_method
 from engine.trainer.train_step import State, init_state
 
@@ -77,14 +77,14 @@ def compile_abstract(
     targets_per_row: int | None = None,
     *,
     limit: int | None = None,
-) -> tuple[Any, State, How]:
+) -> tuple[Any, State, ComputePolicy]:
     """(compiled train step, the shapes of its state, how it computes) for these devices, attached or described."""
     placement = Placement(devices, args.mesh)
     graphdef, state = abstract_state(config, args, devices[0])
     state = placement.state(state, config)
     batch = placement.batch(abstract_batch(args, placement.size.fsdp, targets_per_row), axis=1)
-    compiled, how = compile_fitting(graphdef, args, state, batch, placement, limit=limit)
-    return compiled, state, how
+    compiled, policy = compile_within_limit(graphdef, args, state, batch, placement, limit=limit)
+    return compiled, state, policy
 
 
 def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
     }
     started = time.perf_counter()
     try:
-        compiled, state, how = compile_abstract(
+        compiled, state, policy = compile_abstract(
             config, args, devices, job.get("targets_per_row"), limit=machine.limit_bytes
         )
     except JaxRuntimeError as error:
@@ -113,7 +113,7 @@ def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
         return {**report, **_does_not_fit(needed, str(error)), "compile_seconds": round(seconds, 2)}
     report["compile_seconds"] = round(time.perf_counter() - started, 2)
     report |= memory_report(compiled, machine.platform) | {"state_bytes": state_bytes(state)}
-    report["how"] = effective(args, how, devices[0])
+    report["how"] = effective(args, policy, devices[0])
     report["needed_bytes"] = report["peak_bytes"]
     limit = machine.limit_bytes
     report["fits"] = None if limit is None else report["peak_bytes"] <= limit

@@ -20,19 +20,19 @@ import numpy as np
 
 from engine.canonical import pretty_json
 from engine.errors import Diagnostic, InputInvalid
-from engine.trainer.distributed.processes import Peers
+from engine.trainer.distributed.processes import ProcessGroup
 
 
-def check_same(identity: Mapping[str, Any], peers: Peers) -> None:
+def check_same(identity: Mapping[str, Any], processes: ProcessGroup) -> None:
     """Raises InputInvalid T174 naming everything in which this process differs from process 0."""
     ours = json.loads(pretty_json(dict(identity)))
-    theirs = peers.agree("identity", lambda: ours)
+    theirs = processes.agree("identity", lambda: ours)
     differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
     if differing:
         raise InputInvalid.of(
             Diagnostic(
                 "T174",
-                f"process {peers.process_id} differs from process 0: {name} is {ours.get(name)} here, "
+                f"process {processes.process_id} differs from process 0: {name} is {ours.get(name)} here, "
                 f"{theirs.get(name)} there",
                 hint="the same engine, libraries, model and data on every machine, at the same paths",
             )
@@ -40,25 +40,25 @@ def check_same(identity: Mapping[str, Any], peers: Peers) -> None:
         )
 
 
-def gathered(tree: Any, whole: Any, peers: Peers) -> Any:
+def gathered(tree: Any, whole: Any, processes: ProcessGroup) -> Any:
     """The whole of every leaf as numpy arrays in the process that writes, None in the others; one process: the tree."""
-    if peers.count == 1:
+    if processes.count == 1:
         return tree
     everywhere = jax.jit(lambda leaf: leaf, out_shardings=whole)
 
     def fetch(leaf: jax.Array) -> Any:
         copy = everywhere(leaf)
-        return np.array(copy.addressable_data(0)) if peers.is_writer else None
+        return np.array(copy.addressable_data(0)) if processes.is_writer else None
 
     found = jax.tree.map(fetch, tree)
-    return found if peers.is_writer else None
+    return found if processes.is_writer else None
 
 
 @contextmanager
-def metrics_folder(work: Path, peers: Peers) -> Iterator[Path]:
+def metrics_folder(work: Path, processes: ProcessGroup) -> Iterator[Path]:
     """Where a process keeps its rows of metrics: the work folder, or, for those that do not write, one that goes away."""
-    if peers.is_writer:
+    if processes.is_writer:
         yield work
         return
-    with TemporaryDirectory(prefix=f"runspec-process-{peers.process_id}-") as folder:
+    with TemporaryDirectory(prefix=f"runspec-process-{processes.process_id}-") as folder:
         yield Path(folder)

@@ -1,7 +1,7 @@
 """The processes of one training, each with its own devices: how they join, agree, and notice that one is gone.
 
 In: the job's ``cluster``, which is null (one process), {"how": "auto"} (JAX finds the others: SLURM, Kubernetes, Cloud
-TPU, Open MPI) or {"coordinator_address": "host:port", "num_processes": N, "process_id": I}. Out: :class:`Peers`.
+TPU, Open MPI) or {"coordinator_address": "host:port", "num_processes": N, "process_id": I}. Out: :class:`ProcessGroup`.
 
     peers = join(job["cluster"])            # before anything asks JAX for a device
     job = peers.agree("job", lambda: job)   # what process 0 has, in every process
@@ -42,8 +42,8 @@ AGAIN = "run the same command on all machines again: it goes on from the last ch
 Say = Callable[[Diagnostic], None]
 
 
-class Peers:
-    """The processes of one training. One process alone is ``Peers()``: it agrees with itself and waits for nobody."""
+class ProcessGroup:
+    """The processes of one training. One process alone is ``ProcessGroup()``: it agrees with itself and waits for nobody."""
 
     def __init__(
         self, client: Any = None, process_id: int = 0, count: int = 1, *, silent: float = SILENT_SECONDS
@@ -175,13 +175,13 @@ class _Beats:
         return None
 
 
-ALONE = Peers()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def join(cluster: Mapping[str, Any] | None) -> Peers:
+def join(cluster: Mapping[str, Any] | None) -> ProcessGroup:
     """Join the others. Raises InputInvalid T170 where they cannot be found or reached."""
     if cluster is None:
-        return Peers()
+        return ProcessGroup()
     import jax
 
     named = {key: cluster[key] for key in ("coordinator_address", "num_processes", "process_id") if key in cluster}
@@ -198,7 +198,7 @@ def join(cluster: Mapping[str, Any] | None) -> Peers:
     # The one place that reaches for what JAX does not offer by name; orbax does the same.
     from jax._src.distributed import global_state
 
-    return Peers(
+    return ProcessGroup(
         global_state.client,
         jax.process_index(),
         jax.process_count(),

@@ -102,7 +102,7 @@ class Layout:
         return tuple(length // math.prod(sizes[axis] for axis in axes) for length, axes in zip(shape, cut, strict=True))
 
 
-class Row(NamedTuple):
+class ShardingRow(NamedTuple):
     """One line of the table; bytes are one device's, of the weight and of what the optimizer keeps for it."""
 
     leaf: str
@@ -127,7 +127,7 @@ def report_shardings(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"mesh": size._asdict(), "batch": {**batch._asdict(), "empty": batch.empty}, "rows": rows}
 
 
-def sharding_table(config: Any, args: TrainArgs, size: MeshSize) -> list[Row]:
+def sharding_table(config: Any, args: TrainArgs, size: MeshSize) -> list[ShardingRow]:
     """Every weight, and the adapters where they are what is trained, in the order of the family's table."""
     layout, wide = Layout(config, size), {"float32": 4, "bfloat16": 2}[args.dtype]
     rows = []
@@ -140,7 +140,9 @@ def sharding_table(config: Any, args: TrainArgs, size: MeshSize) -> list[Row]:
     return rows
 
 
-def _row(layout: Layout, args: TrainArgs, name: str, shape: tuple[int, ...], wide: int, *, trained: bool) -> Row:
+def _row(
+    layout: Layout, args: TrainArgs, name: str, shape: tuple[int, ...], wide: int, *, trained: bool
+) -> ShardingRow:
     cut, words = layout.cut(name, shape), layout.words[name]
     sizes = layout.size._asdict()
     said = []
@@ -148,7 +150,7 @@ def _row(layout: Layout, args: TrainArgs, name: str, shape: tuple[int, ...], wid
         parts = math.prod(sizes[axis] for axis in axes)
         said.append(word if parts == 1 else f"{word}/{parts}")
     holders = {axis: word for word, axes in zip(words, cut, strict=True) for axis in axes if sizes[axis] > 1}
-    return Row(
+    return ShardingRow(
         leaf=name,
         shape=shape,
         words=" ".join(said),

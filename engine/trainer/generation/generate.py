@@ -32,10 +32,10 @@ from engine.canonical import (
     pretty_json,
     write_atomic,
 )
-from engine.trainer.generation.prompts import Prompt, check_room, encode_prompts, read_prompts
+from engine.trainer.generation.prompts import Prompt, check_context_length, encode_prompts, read_prompts
 from engine.trainer.generation.sampler import Sampler
 from engine.trainer.generation.sampling import Sampling
-from engine.trainer.generation.sequences import FINISH_REASONS, Generation, StopStrings
+from engine.trainer.generation.sequences import FINISH_REASONS, GeneratedSequence, StopStrings
 from engine.trainer.inputs import load_model
 from engine.trainer.lora.adapter_files import is_adapter, load_adapter, read_base
 from engine.trainer.lora.adapters import merged
@@ -60,7 +60,7 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
     model, config, tokenizer = load_trained(model_dir, job, emit, stopping)
     model_sha256 = digest_json(digest_tree(model_dir))
     args = job["args"]
-    progress = Progress(
+    progress = GenerationProgress(
         Path(job["work"]) / PROGRESS_FILE,
         digest_json([model_sha256, digest_file(Path(job["prompts"])), dict(args), jax.default_backend()]),
     )
@@ -69,7 +69,7 @@ def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool
     ends = end_reasons(config, named, tokenizer)
     sampler = make_sampler(model, config, args, ends, StopStrings(args["stop"], tokenizer.decode), encoded)
     del model  # the sampler has its weights layer by layer; the stacked ones need not stay
-    check_room(encoded, [prompt.id for prompt in prompts], sampler.max_new_tokens, sampler.context)
+    check_context_length(encoded, [prompt.id for prompt in prompts], sampler.max_new_tokens, sampler.context)
     emit(
         {
             "event": "started",
@@ -145,7 +145,7 @@ def end_reasons(config: DecoderConfig, stops: Iterable[int], tokenizer: Tokenize
     return {one: "end_of_turn" if one in turns else "eos" for one in ids}
 
 
-class Progress:
+class GenerationProgress:
     """Finished rows on disk: a header line, then one row a line, each batch fsynced."""
 
     def __init__(self, path: Path, key: str) -> None:
@@ -177,7 +177,7 @@ def _generate_rest(
     tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
     encoded: Sequence[Sequence[int]],
-    progress: Progress,
+    progress: GenerationProgress,
 ) -> Iterator[Row]:
     """Generate what is not there yet; an event whenever rows have ended and are safe on disk."""
     rest = [index for index, prompt in enumerate(prompts) if prompt.id not in progress.rows]
@@ -195,7 +195,7 @@ def _generate_rest(
         }
 
 
-def _row(prompt: Prompt, generation: Generation, tokenizer: Tokenizer) -> Row:
+def _row(prompt: Prompt, generation: GeneratedSequence, tokenizer: Tokenizer) -> Row:
     return {
         "id": prompt.id,
         "prompt_sha256": digest_text(prompt.text),

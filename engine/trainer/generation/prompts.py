@@ -5,7 +5,7 @@ In: a file of ``{id, prompt, messages?}`` lines. Out: :class:`Prompt` values and
 
     prompts = read_prompts(path)
     encoded = encode_prompts(prompts, tokenizer)
-    check_room(encoded, [prompt.id for prompt in prompts], max_new_tokens=64, context=8192)
+    check_context_length(encoded, [prompt.id for prompt in prompts], max_new_tokens=64, context=8192)
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def encode_prompts(prompts: Iterable[Prompt], tokenizer: Tokenizer) -> list[list
     return [prompt_ids(prompt.text, prompt.messages, tokenizer) for prompt in prompts]
 
 
-def check_room(prompts: Iterable[Sequence[int]], names: Iterable[str], max_new_tokens: int, context: int) -> None:
+def check_context_length(
+    prompts: Iterable[Sequence[int]], names: Iterable[str], max_new_tokens: int, context: int
+) -> None:
     """Raise InputInvalid M501 naming every prompt (token ids) that is empty or does not fit with its answer."""
     found = []
     for name, prompt in zip(names, prompts, strict=True):
@@ -104,4 +106,4 @@ def check_questions(questions: Mapping[str, Any], tokenizer: Tokenizer, context:
     """Of a train job: {prompts (path), max_new_tokens}. Raises InputInvalid M304 to M307, M501, M502."""
     prompts = read_prompts(Path(questions["prompts"]))
     encoded = encode_prompts(prompts, tokenizer)
-    check_room(encoded, [prompt.id for prompt in prompts], questions["max_new_tokens"], context)
+    check_context_length(encoded, [prompt.id for prompt in prompts], questions["max_new_tokens"], context)

@@ -1,7 +1,7 @@
-"""Generation in a fixed number of slots with a key-value cache.
+"""GeneratedSequence in a fixed number of slots with a key-value cache.
 
 What goes in: a model and prompts as token ids (BOS included by the caller). What comes out: one
-:class:`Generation` per prompt, as they finish.
+:class:`GeneratedSequence` per prompt, as they finish.
 
     sampler = Sampler(model, max_new_tokens=64, batch_size=32, ends={1: "eos"}, pad_id=0)
     for indices, generations in sampler.batches(prompts): ...
@@ -28,10 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from engine.trainer.generation.prompts import check_room
+from engine.trainer.generation.prompts import check_context_length
 from engine.trainer.generation.sampling import GREEDY, Sampling, choose, row_key
-from engine.trainer.generation.sequences import Generation, Row, StopStrings
-from engine.trainer.models.decoder import Cache, Decoder
+from engine.trainer.generation.sequences import GeneratedSequence, SequenceInProgress, StopStrings
+from engine.trainer.models.decoder import Decoder, KeyValueCache
 
 PROMPT_CHUNK = 32  # tokens of a prompt that are read at a time: a prompt is padded by half of it on average
 PROMPT_ROWS = 8  # prompts that are read at a time; 256 tokens keep a matmul busy
@@ -39,7 +39,7 @@ DECODE_STEPS = 32  # tokens a row generates before the host looks at them
 WAITING_STEPS = 8  # … while prompts wait for a free slot
 END_IDS = 8
 
-Batch = tuple[list[int], list[Generation]]
+Batch = tuple[list[int], list[GeneratedSequence]]
 
 
 class Network(NamedTuple):
@@ -98,14 +98,14 @@ class Sampler:
 
         ``names`` key the draws of each row; without them a prompt's own tokens do.
         """
-        check_room(prompts, names or map(str, range(len(prompts))), self.max_new_tokens, self.context)
+        check_context_length(prompts, names or map(str, range(len(prompts))), self.max_new_tokens, self.context)
         if not prompts:
             return
         keys = [row_key(self.seed, names[i] if names else str(list(prompt))) for i, prompt in enumerate(prompts)]
-        waiting = [Row(index, prompts[index], keys[index]) for index in _short_first(prompts)]
+        waiting = [SequenceInProgress(index, prompts[index], keys[index]) for index in _short_first(prompts)]
         longest = max(self.longest, *map(len, prompts))
         cache = self._network.shell(self._weights).init_cache(self.batch_size, longest + self.max_new_tokens)
-        slots: list[Row | None] = [None] * self.batch_size
+        slots: list[SequenceInProgress | None] = [None] * self.batch_size
         while waiting or any(slots):
             cache = self._read(cache, slots, _admitted(slots, waiting))
             if not _ended(slots):  # a first token may be the last
@@ -116,7 +116,9 @@ class Sampler:
             if ended:
                 yield [row.index for _, row in ended], [row.generation() for _, row in ended]
 
-    def _read(self, cache: Cache, slots: Sequence[Row | None], fresh: Sequence[int]) -> Cache:
+    def _read(
+        self, cache: KeyValueCache, slots: Sequence[SequenceInProgress | None], fresh: Sequence[int]
+    ) -> KeyValueCache:
         """Read the prompts of the slots ``fresh`` into the cache and choose the first token of each."""
         size = min(PROMPT_ROWS, self.batch_size)
         left = {slot: len(row.prompt) for slot in fresh if (row := slots[slot]) is not None}
@@ -149,7 +151,7 @@ class Sampler:
                     row.take([int(found[place])], self.ends, self.max_new_tokens, self.stops)
         return cache
 
-    def _decode(self, cache: Cache, slots: Sequence[Row | None], steps: int) -> Cache:
+    def _decode(self, cache: KeyValueCache, slots: Sequence[SequenceInProgress | None], steps: int) -> KeyValueCache:
         """Let every row that is not finished generate up to ``steps`` tokens."""
         token, position, count = np.zeros((3, self.batch_size), np.int32)
         live = np.zeros(self.batch_size, bool)
@@ -190,13 +192,13 @@ def _compiled(name: str, network: Network, tree: Any, shapes: tuple[jax.ShapeDty
 def _read(  # noqa: PLR0917 - traced arguments have no names
     network: Network,
     weights: Mapping[str, Any],
-    cache: Cache,
+    cache: KeyValueCache,
     tokens: jax.Array,
     slots: jax.Array,
     starts: jax.Array,
     lengths: jax.Array,
     keys: jax.Array,
-) -> tuple[Cache, jax.Array]:
+) -> tuple[KeyValueCache, jax.Array]:
     """Read tokens i32[R, T], ``lengths`` of them from position ``starts`` of ``slots`` on -> cache, next token i32[R]."""
     model = network.shell(weights)
     columns = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :]
@@ -216,13 +218,13 @@ class _State(NamedTuple):
     live: jax.Array  # bool[B]
     taken: jax.Array  # i32[B]: tokens generated in this call
     out: jax.Array  # i32[B, DECODE_STEPS]
-    cache: Cache
+    cache: KeyValueCache
 
 
 def _decode(  # noqa: PLR0917 - traced arguments have no names
     network: Network,
     weights: Mapping[str, Any],
-    cache: Cache,
+    cache: KeyValueCache,
     token: jax.Array,
     position: jax.Array,
     count: jax.Array,
@@ -231,7 +233,7 @@ def _decode(  # noqa: PLR0917 - traced arguments have no names
     keys: jax.Array,
     ends: jax.Array,
     steps: jax.Array,
-) -> tuple[Cache, jax.Array, jax.Array]:
+) -> tuple[KeyValueCache, jax.Array, jax.Array]:
     """Generate from ``token`` at ``position`` on, a row of ``count`` tokens up to ``left`` more, all up to ``steps``.
 
     Gives the cache, the tokens i32[B, DECODE_STEPS] and how many each row took i32[B].
@@ -258,7 +260,7 @@ def _decode(  # noqa: PLR0917 - traced arguments have no names
     return end.cache, end.out, end.taken
 
 
-def _admitted(slots: list[Row | None], waiting: list[Row]) -> list[int]:
+def _admitted(slots: list[SequenceInProgress | None], waiting: list[SequenceInProgress]) -> list[int]:
     """Give free slots to waiting rows; which slots. A call that reads costs the same for one row as for all of its rows."""
     free = [slot for slot, row in enumerate(slots) if row is None][: len(waiting)]
     worth = max(1, min(PROMPT_ROWS, len(slots)) // 2)
@@ -269,7 +271,7 @@ def _admitted(slots: list[Row | None], waiting: list[Row]) -> list[int]:
     return free
 
 
-def _ended(slots: Sequence[Row | None]) -> list[tuple[int, Row]]:
+def _ended(slots: Sequence[SequenceInProgress | None]) -> list[tuple[int, SequenceInProgress]]:
     return [(slot, row) for slot, row in enumerate(slots) if row is not None and row.reason]
 
 
@@ -282,12 +284,12 @@ def generate(
     prompts: Sequence[Sequence[int]],
     *,
     names: Sequence[str] | None = None,
-    on_batch: Callable[[list[int], list[Generation]], None] | None = None,
+    on_batch: Callable[[list[int], list[GeneratedSequence]], None] | None = None,
     **options: Any,
-) -> list[Generation]:
+) -> list[GeneratedSequence]:
     """Generate for every prompt; options are :class:`Sampler`'s. ``on_batch(indices, generations)`` hears of rows as they end."""
     sampler = Sampler(model, **options)
-    found: dict[int, Generation] = {}
+    found: dict[int, GeneratedSequence] = {}
     for indices, generations in sampler.batches(prompts, names):
         found.update(zip(indices, generations, strict=True))
         if on_batch is not None:

@@ -1,10 +1,10 @@
 """A row while it is generated, and what it got: where an answer ends, and why.
 
-What goes in: tokens as the device gives them, in pieces of any size. What comes out: :class:`Generation`. Where an answer
+What goes in: tokens as the device gives them, in pieces of any size. What comes out: :class:`GeneratedSequence`. Where an answer
 ends does not depend on the pieces: it is looked at token by token.
 
     >>> stops = StopStrings(["\\n\\n"], decode=lambda ids: "".join(map(chr, ids)))
-    >>> row = Row(0, [2], np.zeros(2, np.uint32))
+    >>> row = SequenceInProgress(0, [2], np.zeros(2, np.uint32))
     >>> row.take([ord("a"), 10, 10, ord("b")], ends={1: "eos"}, limit=9, stops=stops)
     >>> row.generation().ids, row.generation().finish_reason, row.generation().text
     ([97, 10, 10], 'stop', 'a')
@@ -23,7 +23,7 @@ FINISH_REASONS = ("eos", "end_of_turn", "stop", "length")
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class GeneratedSequence:
     """What one prompt got.
 
     ``ids`` are without the token that ended the answer; ``new_tokens`` counts it (it was computed), so that it is
@@ -55,7 +55,7 @@ class StopStrings:
 
 
 @dataclass(slots=True)
-class Row:
+class SequenceInProgress:
     """A prompt on its way; ``key`` u32[2] is that of its draws, ``reason`` is set where it has ended."""
 
     index: int
@@ -79,8 +79,10 @@ class Row:
             if self.reason is None and len(self.ids) >= limit:
                 self.reason = "length"
 
-    def generation(self) -> Generation:
+    def generation(self) -> GeneratedSequence:
         """What the row got; only once it has ended."""
         assert self.reason is not None
         kept = self.ids if self.reason in ("stop", "length") else self.ids[:-1]
-        return Generation(kept, self.reason, len(self.prompt), len(self.ids), round(self.milliseconds, 3), self.text)
+        return GeneratedSequence(
+            kept, self.reason, len(self.prompt), len(self.ids), round(self.milliseconds, 3), self.text
+        )

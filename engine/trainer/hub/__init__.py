@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import InputInvalid, RunspecError, Where
-from engine.trainer.hub.cache import Cache, leads_astray
+from engine.trainer.hub.cache import HubCache, leads_astray
 from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_weights, small_files
 from engine.trainer.hub.client import Client, HubClient, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import Download
 from engine.trainer.hub.errors import branches, damaged_in_cache, explain, is_passing, is_unreachable, unknown_revision
-from engine.trainer.hub.progress import Emit, Progress, Stopping, ignore, never
-from engine.trainer.hub.retry_policy import Patience
+from engine.trainer.hub.progress import DownloadProgress, Emit, Stopping, ignore, never
+from engine.trainer.hub.retry_policy import RetryPolicy
 
 __all__ = ["HubClient", "Repository", "fetch", "fetch_file"]
 
@@ -96,8 +96,8 @@ class _Fetch:
         self, repository: Repository, client: Client, cache: str | Path | None, emit: Emit, stopping: Stopping
     ) -> None:
         self.repository, self.client, self.emit = repository, client, emit
-        self.cache = Cache(Path(cache) if cache is not None else client.cache_root(), repository)
-        self.patience = Patience(emit, stopping, repository)
+        self.cache = HubCache(Path(cache) if cache is not None else client.cache_root(), repository)
+        self.retry = RetryPolicy(emit, stopping, repository)
         self.stopping = stopping
 
     def model(self) -> tuple[Path, str]:
@@ -147,7 +147,7 @@ class _Fetch:
             return is_unreachable(error) and earlier() is not None
 
         try:
-            return self.patience.ask(lambda: self.client.info(self.repository), is_hopeless)
+            return self.retry.ask(lambda: self.client.info(self.repository), is_hopeless)
         except Exception as error:
             commit = earlier() if is_unreachable(error) or is_passing(error) else None
             if commit is None:
@@ -187,7 +187,7 @@ class _Fetch:
         """Have these files in the snapshot's folder; returns the folder."""
         files = [self._known(listing, name) for name in names]
         missing = [file for file in files if not self.cache.has(listing.commit, file, self._bad_file)]
-        progress = Progress(self.emit, missing)
+        progress = DownloadProgress(self.emit, missing)
         if not silent:
             self.emit(
                 {
@@ -202,13 +202,13 @@ class _Fetch:
             )
         self.cache.check_space(missing)
         for file in missing:
-            Download(self.repository, self.client, self.cache, self.patience, progress, listing.commit).run(file)
+            Download(self.repository, self.client, self.cache, self.retry, progress, listing.commit).run(file)
         self.cache.note_revision(self.repository.revision, listing.commit)
         return self.cache.snapshot(listing.commit)
 
     def _known(self, listing: Listing, name: str) -> RemoteFile:
         """The file with its size and digest, asked for by itself where the listing does not have them."""
-        return listing.files[name] or self.patience.ask(lambda: self.client.stat(self.repository, listing.commit, name))
+        return listing.files[name] or self.retry.ask(lambda: self.client.stat(self.repository, listing.commit, name))
 
     def _bad_file(self, file: RemoteFile) -> None:
         self.emit({"event": "hub_bad_file", "file": file.name})

@@ -66,7 +66,7 @@ def leads_astray(revision: str | None) -> bool:
     return revision is not None and bool({"", ".", ".."} & set(revision.split("/")))
 
 
-class Cache:
+class HubCache:
     """One repository's part of a cache folder."""
 
     def __init__(self, root: Path, repository: Repository) -> None:

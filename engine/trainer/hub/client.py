@@ -146,8 +146,8 @@ class HubClient:
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
-        address, patience = self._address_of(repository, commit, name), constants.HF_HUB_DOWNLOAD_TIMEOUT
-        with get_session().stream("GET", address, headers=headers, timeout=patience) as response:
+        address, retry = self._address_of(repository, commit, name), constants.HF_HUB_DOWNLOAD_TIMEOUT
+        with get_session().stream("GET", address, headers=headers, timeout=retry) as response:
             hf_raise_for_status(response)
             is_part = response.status_code == 206
             if is_part and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):

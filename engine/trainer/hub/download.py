@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from engine.trainer.hub.cache import PIECE, Cache, Digest
+from engine.trainer.hub.cache import PIECE, Digest, HubCache
 from engine.trainer.hub.client import Client, RangeRefused, RemoteFile, Repository
 from engine.trainer.hub.errors import reason_of, status_of, wrong_digest
-from engine.trainer.hub.progress import Progress
-from engine.trainer.hub.retry_policy import NAP, Patience
+from engine.trainer.hub.progress import DownloadProgress
+from engine.trainer.hub.retry_policy import POLL_SECONDS, RetryPolicy
 
 UNSATISFIABLE_RANGE = 416
 
@@ -30,9 +30,9 @@ class Download:
 
     repository: Repository
     client: Client
-    cache: Cache
-    patience: Patience
-    progress: Progress
+    cache: HubCache
+    retry: RetryPolicy
+    progress: DownloadProgress
     commit: str
 
     def run(self, file: RemoteFile) -> None:
@@ -74,8 +74,8 @@ class Download:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                self.patience.check_stop()
-                time.sleep(NAP)
+                self.retry.check_stop()
+                time.sleep(POLL_SECONDS)
 
     def _fill(self, descriptor: int, file: RemoteFile) -> None:
         """Bring the partial file to its full, checked length."""
@@ -96,10 +96,10 @@ class Download:
                 was_refused = True
                 digest, offset = self._begin_again(descriptor, file)
                 continue
-            pause = self.patience.pause_after(problem)
+            pause = self.retry.pause_after(problem)
             if pause is None:
                 raise problem
-            self.patience.wait(pause, reason_of(problem))
+            self.retry.wait(pause, reason_of(problem))
         if digest.text() != file.etag or offset != file.size:
             self.cache.partial(file).unlink(missing_ok=True)
             raise wrong_digest(self.repository, file.name, file.etag, digest.text(), offset)
@@ -127,12 +127,12 @@ class Download:
             if body.start != offset:  # the server does not know ranges and sends all of it
                 digest, offset = self._begin_again(descriptor, file)
             for chunk in body.chunks:
-                self.patience.check_stop()
+                self.retry.check_stop()
                 _write(descriptor, chunk)
                 digest.add(chunk)
                 offset += len(chunk)
                 self.progress.add(len(chunk))
-                self.patience.used = 0
+                self.retry.used = 0
                 if offset > file.size:
                     break
         return digest, offset

@@ -1,6 +1,6 @@
 """How far a fetch is: ``download`` events, one a second at most, the first and the last always.
 
-progress = Progress(emit, missing)      # bytes of all files that have to be fetched
+progress = DownloadProgress(emit, missing)      # bytes of all files that have to be fetched
 progress.file("model.safetensors", 0)
 progress.add(65536)
 """
@@ -28,7 +28,7 @@ def never() -> bool:
     return False
 
 
-class Progress:
+class DownloadProgress:
     """Counts bytes over all files. What lay in a partial file from an earlier attempt counts, but not as speed."""
 
     def __init__(self, emit: Emit, missing: Sequence[RemoteFile], clock: Callable[[], float] = time.monotonic) -> None:

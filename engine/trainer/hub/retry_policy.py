@@ -20,11 +20,11 @@ from engine.trainer.hub.progress import Emit, Stopping
 Result = TypeVar("Result")
 
 WAITS = (1.0, 2.0, 4.0, 8.0)
-LONGEST_WAIT = 120.0  # a hub that asks for more is asked again by the person
-NAP = 0.1
+LONGEST_DELAY = 120.0  # a hub that asks for more is asked again by the person
+POLL_SECONDS = 0.1
 
 
-class Patience:
+class RetryPolicy:
     """One fetch's waits; ``used`` counts those since something last went forward."""
 
     def __init__(self, emit: Emit, stopping: Stopping, repository: Repository) -> None:
@@ -52,7 +52,7 @@ class Patience:
         if not is_passing(error) or self.used >= len(WAITS):
             return None
         pause = _asked_for(error) or WAITS[self.used]
-        if pause > LONGEST_WAIT:
+        if pause > LONGEST_DELAY:
             return None
         self.used += 1
         return pause
@@ -63,7 +63,7 @@ class Patience:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.check_stop()
-            time.sleep(min(NAP, left))
+            time.sleep(min(POLL_SECONDS, left))
 
     def check_stop(self) -> None:
         """Raises Interrupted M408 where the person asked to stop."""

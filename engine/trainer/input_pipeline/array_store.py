@@ -10,7 +10,7 @@ of it is what its last note says; else it is begun again.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()) / "squares"
-    >>> with Writer(folder, {"squares": "<i4"}) as writer:
+    >>> with ArrayWriter(folder, {"squares": "<i4"}) as writer:
     ...     writer.append("squares", np.arange(4) ** 2)
     ...     found = writer.publish({"note": "four of them"})
     >>> found.arrays["squares"].tolist(), found.facts
@@ -116,7 +116,7 @@ def only_builder(folder: Path) -> Iterator[None]:
         yield
 
 
-class Writer:
+class ArrayWriter:
     """Appends to the arrays of a folder that nobody sees yet. Hold :func:`only_builder` around it."""
 
     def __init__(self, folder: Path, dtypes: Mapping[str, str], key: Any = None) -> None:

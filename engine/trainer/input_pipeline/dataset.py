@@ -21,8 +21,8 @@ from engine.canonical import digest_json
 from engine.errors import InputInvalid
 from engine.trainer.code_digest import code_digest
 from engine.trainer.config.train_args import TrainArgs
-from engine.trainer.input_pipeline.array_store import Arrays, Writer, open_or_build
-from engine.trainer.input_pipeline.long_rows import Pieces, fit
+from engine.trainer.input_pipeline.array_store import Arrays, ArrayWriter, open_or_build
+from engine.trainer.input_pipeline.long_rows import Pieces, handle_long_rows
 from engine.trainer.input_pipeline.packing import Packed, PackPlan, permutation, plan_pieces
 from engine.trainer.input_pipeline.token_store import KEY_CHARS, Emit, open_store
 from engine.trainer.input_pipeline.token_table import TokenTable
@@ -107,7 +107,7 @@ def _packed(table: TokenTable, plan: Arrays, prefix: str, targets: int, seq_len:
 
 def _plan(table: TokenTable, args: TrainArgs, folder: Path) -> Arrays:
     """Fit, withhold, lay out, and keep. Raises InputInvalid T113, T114, T117."""
-    fitted = fit(table, args.seq_len, args.on_long_row)
+    fitted = handle_long_rows(table, args.seq_len, args.on_long_row)
     if args.eval_rows >= fitted.n_rows:
         raise InputInvalid(
             "T117",
@@ -131,7 +131,9 @@ def _plan(table: TokenTable, args: TrainArgs, folder: Path) -> Arrays:
         "n_targets": plans[""].n_targets,
         "n_eval_targets": plans["eval_"].n_targets,
     }
-    with Writer(folder, {f"{prefix}{name}": dtype for prefix in plans for name, dtype in COLUMNS.items()}) as writer:
+    with ArrayWriter(
+        folder, {f"{prefix}{name}": dtype for prefix in plans for name, dtype in COLUMNS.items()}
+    ) as writer:
         for prefix, plan in plans.items():
             for name in COLUMNS:
                 writer.append(f"{prefix}{name}", getattr(plan, name))

@@ -17,13 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.trainer.input_pipeline.rows import SHOWN_ROWS, Findings, TokenRow, token_rows
+from engine.trainer.input_pipeline.rows import SHOWN_ROWS, RowFindings, TokenRow, token_rows
 from engine.trainer.text.tokenizer import END_OF_TURN, Tokenizer, build_chars
 
 NOTHING_TRAINED = "T111"  # such a row is tokenised all the same, and who checks it says so
 
 
-def show_tokens(job: Mapping[str, Any]) -> dict[str, Any]:
+def inspect_rows(job: Mapping[str, Any]) -> dict[str, Any]:
     """Do the job; returns the report. Raises InputInvalid M301 to M305, M308, OSError."""
     tokenizer = Tokenizer.load(job["tokenizer"]) if job["tokenizer"] else build_chars()
     merges = 0
@@ -43,7 +43,7 @@ def show_tokens(job: Mapping[str, Any]) -> dict[str, Any]:
 def _rows(lines: Any, tokenizer: Tokenizer) -> Iterator[TokenRow | dict[str, Any]]:
     """Each row, or why it is none. As many at a time as findings are kept in full."""
     while chunk := list(islice(lines, SHOWN_ROWS)):
-        findings = Findings("")
+        findings = RowFindings("")
         rows = iter(token_rows(b"".join(chunk), 1, tokenizer, findings))
         refused = {one.where.line: one for one in findings.shown if one.where and one.code != NOTHING_TRAINED}
         for line in range(1, len(chunk) + 1):

@@ -50,7 +50,7 @@ class Pieces:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class LongRowResult:
     """What is fed, and how many rows (and, of split ones, pieces) were treated how."""
 
     pieces: Pieces
@@ -61,7 +61,7 @@ class Fitted:
     n_dropped_pieces: int
 
 
-def fit(table: TokenTable, seq_len: int, on_long_row: OnLongRow) -> Fitted:
+def handle_long_rows(table: TokenTable, seq_len: int, on_long_row: OnLongRow) -> LongRowResult:
     """Apply the policy. Raises InputInvalid T113 (fail), T114 (nothing left)."""
     lengths = table.lengths
     long = np.flatnonzero(lengths > seq_len)
@@ -86,7 +86,7 @@ def fit(table: TokenTable, seq_len: int, on_long_row: OnLongRow) -> Fitted:
             hint="raise seq_len",
         )
     n_rows = table.n_rows - dropped
-    return Fitted(pieces, n_rows, dropped, truncated, split, dropped_pieces)
+    return LongRowResult(pieces, n_rows, dropped, truncated, split, dropped_pieces)
 
 
 def _whole(table: TokenTable) -> Pieces:

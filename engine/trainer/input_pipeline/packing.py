@@ -7,7 +7,7 @@ length are taken in an order drawn from the seed: neighbours in the file, which 
 in one sequence. Without packing every row has a sequence of its own.
 
 What is to be predicted is written out as targets, so that logits are made for these places only: target j of a
-sequence is the token ``target_ids[j]``, predicted at place ``target_places[j]``. All sequences have room for as many
+sequence is the token ``target_ids[j]``, predicted at place ``target_positions[j]``. All sequences have room for as many
 targets as the fullest one; ``target_weights`` is 1 for a target and 0 for what fills up.
 
     >>> [pack.tolist() for pack in plan_packs([5, 3, 4, 2], 7)]
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.trainer.input_pipeline.long_rows import Pieces, fit
+from engine.trainer.input_pipeline.long_rows import Pieces, handle_long_rows
 from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.input_pipeline.token_table import TokenTable, offsets_of
 
@@ -114,7 +114,7 @@ class Packed:
         places[lines, number] = columns - 1
         ids[lines, number] = tokens[lines, columns]
         weights[lines, number] = 1
-        return {"target_places": places, "target_ids": ids, "target_weights": weights}
+        return {"target_positions": places, "target_ids": ids, "target_weights": weights}
 
 
 def _ramp(counts: Array) -> Array:
@@ -147,7 +147,7 @@ def plan_pieces(pieces: Pieces, seq_len: int, *, packing: bool, seed: int | None
 def pack_rows(rows: Sequence[TokenRow], seq_len: int, *, packing: bool, seed: int | None = None) -> Packed:
     """Rows in memory, packed. Raises InputInvalid T113 where one is longer than ``seq_len``."""
     table = TokenTable.of(rows)
-    pieces = fit(table, seq_len, "fail").pieces
+    pieces = handle_long_rows(table, seq_len, "fail").pieces
     return Packed(table, plan_pieces(pieces, seq_len, packing=packing, seed=seed), seq_len)
 
 

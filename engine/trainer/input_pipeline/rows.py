@@ -36,7 +36,7 @@ class TokenRow:
     boundary_merges: int = 0
 
 
-class Findings:
+class RowFindings:
     """What is wrong with a file: the first ones in full, the others as a number."""
 
     def __init__(self, file: str) -> None:
@@ -62,7 +62,7 @@ class Findings:
         raise InputInvalid.of([*self.shown, *last])
 
 
-def token_rows(data: bytes, first_line: int, tokenizer: Tokenizer, findings: Findings) -> list[TokenRow]:
+def token_rows(data: bytes, first_line: int, tokenizer: Tokenizer, findings: RowFindings) -> list[TokenRow]:
     """The rows of whole lines, the first of which is number ``first_line`` of the file.
 
     A line that is no row (T110), has nothing that is trained (T111), or is refused by the chat template (M306, M307)
@@ -82,7 +82,7 @@ def token_rows(data: bytes, first_line: int, tokenizer: Tokenizer, findings: Fin
 
 
 def _parsed(
-    data: bytes, first_line: int, tokenizer: Tokenizer, findings: Findings
+    data: bytes, first_line: int, tokenizer: Tokenizer, findings: RowFindings
 ) -> Iterator[tuple[str, Sequence[Segment], int]]:
     """(id, segments, line number) of each readable line."""
     for number, line in enumerate(data.split(b"\n"), start=first_line):

@@ -25,10 +25,10 @@ import numpy as np
 from engine.canonical import digest_json
 from engine.errors import InputInvalid, Where
 from engine.trainer.code_digest import code_digest
-from engine.trainer.input_pipeline.array_store import Arrays, Writer, open_or_build
-from engine.trainer.input_pipeline.rows import Findings
+from engine.trainer.input_pipeline.array_store import Arrays, ArrayWriter, open_or_build
+from engine.trainer.input_pipeline.rows import RowFindings
 from engine.trainer.input_pipeline.token_table import TokenTable
-from engine.trainer.input_pipeline.tokenizing import Encoded, Part, encode_parts, survey, worker_count
+from engine.trainer.input_pipeline.tokenizing import Encoded, FilePart, encode_parts, survey, worker_count
 from engine.trainer.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -98,7 +98,7 @@ class _Build:
     def __init__(
         self,
         path: Path,
-        parts: list[Part],
+        parts: list[FilePart],
         tokenizer: Tokenizer,
         emit: Emit,
         stopping: Callable[[], bool],
@@ -107,7 +107,7 @@ class _Build:
         self._path, self._parts, self._tokenizer, self._workers = path, parts, tokenizer, workers
         self._emit, self._stopping = emit, stopping
         self._total = sum(part.n_lines for part in parts)
-        self._findings = Findings(str(path))
+        self._findings = RowFindings(str(path))
 
     def run(self, folder: Path, key: Mapping[str, Any]) -> Arrays:
         """Tokenise what is not yet tokenised, publish."""
@@ -117,7 +117,7 @@ class _Build:
             "ids": "|u1", "id_offsets": "<i8",
         }  # fmt: skip
         cuts = [part.size for part in self._parts]  # a number of parts means something only where these are the same
-        with Writer(folder, dtypes, [key, cuts]) as writer:
+        with ArrayWriter(folder, dtypes, [key, cuts]) as writer:
             first = writer.note["parts"] if writer.note else 0
             if not first:
                 _append_first(writer)
@@ -128,7 +128,7 @@ class _Build:
                 raise InputInvalid("T112", "there is no row to train on", where=Where(str(self._path)))
             return writer.publish({"n_rows": n_rows, "key": dict(key)})
 
-    def _encode(self, writer: Writer, first: int) -> None:
+    def _encode(self, writer: ArrayWriter, first: int) -> None:
         done = sum(part.n_lines for part in self._parts[:first])
         said = remembered = time.monotonic()
         started = said
@@ -146,7 +146,7 @@ class _Build:
                 if stop:
                     raise Stopped
 
-    def _take(self, writer: Writer, encoded: Encoded) -> None:
+    def _take(self, writer: ArrayWriter, encoded: Encoded) -> None:
         """Append a part; once something is wrong with the file, only look for what else is."""
         self._findings.extend(encoded.shown, encoded.total)
         if self._findings.total:
@@ -158,7 +158,7 @@ class _Build:
         writer.append("id_offsets", table.id_offsets[1:] + (writer.length("ids") - len(table.ids)))
 
 
-def _append_first(writer: Writer) -> None:
+def _append_first(writer: ArrayWriter) -> None:
     """The 0 that both rows of offsets begin with."""
     for name in ("offsets", "id_offsets"):
         writer.append(name, np.zeros(1, np.int64))

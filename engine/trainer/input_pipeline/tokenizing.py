@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from engine.errors import Diagnostic, InputInvalid, RunFailed
-from engine.trainer.input_pipeline.rows import Findings, token_rows
+from engine.trainer.input_pipeline.rows import RowFindings, token_rows
 from engine.trainer.input_pipeline.token_table import TokenTable
 from engine.trainer.text.tokenizer import Tokenizer
 
@@ -37,7 +37,7 @@ AHEAD = 2  # parts that wait at each worker
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FilePart:
     """Whole lines of a file: where they lie, the number of the first, how many there are."""
 
     offset: int
@@ -55,21 +55,21 @@ class Encoded:
     total: int
 
 
-def survey(path: Path, part_bytes: int = PART_BYTES) -> tuple[list[Part], str]:
+def survey(path: Path, part_bytes: int = PART_BYTES) -> tuple[list[FilePart], str]:
     """(parts, SHA-256) of a file in one reading."""
-    parts: list[Part] = []
+    parts: list[FilePart] = []
     hasher = hashlib.sha256()
     offset, line = 0, 1
     with path.open("rb") as stream:
         while data := stream.read(part_bytes) + stream.readline():
             hasher.update(data)
             n_lines = data.count(b"\n") + (not data.endswith(b"\n"))
-            parts.append(Part(offset, len(data), line, n_lines))
+            parts.append(FilePart(offset, len(data), line, n_lines))
             offset, line = offset + len(data), line + n_lines
     return parts, hasher.hexdigest()
 
 
-def worker_count(parts: Sequence[Part]) -> int:
+def worker_count(parts: Sequence[FilePart]) -> int:
     """How many processes are worth starting; 0: none."""
     available = getattr(os, "sched_getaffinity", None)
     cores = len(available(0)) if available else os.cpu_count() or 1
@@ -77,18 +77,18 @@ def worker_count(parts: Sequence[Part]) -> int:
     return min(cores, MOST_WORKERS) if size >= POOL_BYTES and cores > 1 else 0
 
 
-def encode_part(path: Path, part: Part, tokenizer: Tokenizer) -> Encoded:
+def encode_part(path: Path, part: FilePart, tokenizer: Tokenizer) -> Encoded:
     """Read, parse, tokenise. Raises InputInvalid M304 to M308."""
     with path.open("rb") as stream:
         stream.seek(part.offset)
         data = stream.read(part.size)
-    findings = Findings(str(path))
+    findings = RowFindings(str(path))
     rows = token_rows(data.removesuffix(b"\n"), part.first_line, tokenizer, findings)
     return Encoded(TokenTable.of(rows), findings.shown, findings.total)
 
 
 def encode_parts(
-    path: Path, parts: Sequence[Part], tokenizer: Tokenizer, workers: int
+    path: Path, parts: Sequence[FilePart], tokenizer: Tokenizer, workers: int
 ) -> Generator[Encoded, None, None]:
     """Every part, in order. Raises InputInvalid M304 to M308, RunFailed T119 where a worker dies."""
     if not workers:
@@ -130,7 +130,7 @@ class _Worker:
         )
         theirs.close()  # the worker has the only one left: when it is gone, we read the end
 
-    def ask(self, part: Part) -> None:
+    def ask(self, part: FilePart) -> None:
         try:
             self._ours.send(part)
         except OSError as error:
@@ -163,7 +163,7 @@ def _died(pid: int) -> RunFailed:
 def work(end: str, path: str, tokenizer_folder: str) -> None:
     """The life of a worker: until its pipe, the file descriptor ``end``, ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    connection: Connection[Encoded | tuple[Diagnostic, ...], Part] = Connection(int(end))
+    connection: Connection[Encoded | tuple[Diagnostic, ...], FilePart] = Connection(int(end))
     tokenizer = Tokenizer.load(tokenizer_folder)
     while True:
         try:

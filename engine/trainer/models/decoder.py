@@ -29,8 +29,8 @@ from engine.trainer.models import layers
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.remat import LAYER_INPUT, recomputed
 from engine.trainer.models.table import WeightTable
-from engine.trainer.ops.blocked_attention import Places, blocked_attention, spread_attention
-from engine.trainer.ops.matmul import product
+from engine.trainer.ops.blocked_attention import TokenPositions, blocked_attention, spread_attention
+from engine.trainer.ops.matmul import matmul
 
 # Up to here the layers are written out one after the other: 12 % more tokens/s on CPU than a loop
 # (34.6 M parameters, 8 layers: 721 against 644). Deeper models would pay in compile time and memory.
@@ -45,7 +45,7 @@ Tables = tuple[jax.Array, jax.Array]  # cos and sin f32[B, T, H/2]
 Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
-class Cache(NamedTuple):
+class KeyValueCache(NamedTuple):
     """Keys and values of the tokens seen, by layer and by block of slots; slot s of a row holds its position s.
 
     k[layer][block] is [B, K, H, S], v[layer][block] [B, K, S, H]: the layouts that decoding's matmuls want (with k as
@@ -64,7 +64,7 @@ class Context(NamedTuple):
     sin: jax.Array
     mask: jax.Array | None  # bool[B, T, S] without any window; None where attention goes in blocks
     distance: jax.Array | None  # i32[B, T, S]: how far back a key lies; None where no layer has a window
-    places: Places  # of the queries: what attention in blocks makes its masks of
+    places: TokenPositions  # of the queries: what attention in blocks makes its masks of
     mesh: Any = None  # over which rows are dealt out, and heads of attention in blocks; None on one device
 
 
@@ -80,7 +80,7 @@ class LayerWeights(nnx.Module):
 class Decoder(nnx.Module):
     """Abstract; a family's final class says what a block is.
 
-    ``compute_dtype`` is the dtype of activations and matmuls; weights keep their own. ``product_dtype`` is that of the
+    ``compute_dtype`` is the dtype of activations and matmuls; weights keep their own. ``matmul_dtype`` is that of the
     operands of products with weights, where it is another (:mod:`engine.trainer.ops.matmul`); training sets it.
     """
 
@@ -91,7 +91,7 @@ class Decoder(nnx.Module):
     ) -> None:
         self.config: DecoderConfig = config
         self.compute_dtype = jnp.dtype(compute_dtype)
-        self.product_dtype: str | None = None
+        self.matmul_dtype: str | None = None
         self.embed = nnx.Param(weights["embed"])
         self.layers = LayerWeights(weights)
         self.norm = nnx.Param(weights["norm"])
@@ -163,7 +163,7 @@ class Decoder(nnx.Module):
         cos, sin = self.rope_tables(positions)
         windowed = self.config.layer_windows() is not None and mask is not None
         distance = positions[:, :, None] - key_positions[:, None, :] if windowed else None
-        places = Places(positions, jnp.ones_like(positions) if segment_ids is None else segment_ids)
+        places = TokenPositions(positions, jnp.ones_like(positions) if segment_ids is None else segment_ids)
         return Context(cos, sin, mask, distance, places)
 
     def rope_tables(self, positions: jax.Array) -> Tables:
@@ -222,8 +222,8 @@ class Decoder(nnx.Module):
     def unembed(self, states: jax.Array, *, head: jax.Array | None = None) -> jax.Array:
         """states [..., D] -> logits f32[..., V]; the head is the embedding (tied), or a transposed copy [D, V] of it."""
         flat = states.reshape(-1, states.shape[-1])  # [M, D]
-        if self.product_dtype is not None:
-            logits = product(flat, self.embed[...].T, self.product_dtype, out=jnp.float32)
+        if self.matmul_dtype is not None:
+            logits = matmul(flat, self.embed[...].T, self.matmul_dtype, out=jnp.float32)
         elif head is None:
             table = self.embed[...].astype(self.compute_dtype)  # [V, D]
             logits = jnp.einsum("md,vd->mv", flat, table, preferred_element_type=jnp.float32)
@@ -234,12 +234,12 @@ class Decoder(nnx.Module):
 
     # --- with a cache ---
 
-    def init_cache(self, batch: int, length: int, dtype: Any | None = None) -> Cache:
+    def init_cache(self, batch: int, length: int, dtype: Any | None = None) -> KeyValueCache:
         """An empty cache for ``length`` positions per row at least, in the compute dtype unless told."""
         config, sizes = self.config, layers.block_sizes(length)
         rows, wide = (batch, config.num_key_value_heads), config.head_dim
         depth, dtype = range(config.num_hidden_layers), dtype or self.compute_dtype
-        return Cache(
+        return KeyValueCache(
             tuple(tuple(jnp.zeros((*rows, wide, size), dtype) for size in sizes) for _ in depth),
             tuple(tuple(jnp.zeros((*rows, size, wide), dtype) for size in sizes) for _ in depth),
         )
@@ -256,12 +256,12 @@ class Decoder(nnx.Module):
         self,
         tokens: jax.Array,
         positions: jax.Array,
-        cache: Cache,
+        cache: KeyValueCache,
         *,
         rows: jax.Array | None = None,
         last: jax.Array | None = None,
         unstacked: Sequence[Weights] | None = None,
-    ) -> tuple[jax.Array, Cache]:
+    ) -> tuple[jax.Array, KeyValueCache]:
         """Append tokens i32[B, T] at positions i32[B, T] of each row -> (states [B, T, D], cache).
 
         Serves the prompt (T > 1) and decoding (T = 1). Key and value of position p go to slot p, and a
@@ -292,7 +292,7 @@ class Decoder(nnx.Module):
             blocks, tables = layers.cache_blocks(size, positions, rows), self.rope_tables(positions)
             before = jnp.take_along_axis(before.reshape(batch, -1, x.shape[1]), at[:, :, None], axis=1)[:, 0, :]
             x, _ = self._cached_layer(index, before, weights, tables, blocks, stored, write=False)
-        return self.normed(x).reshape(batch, length, -1), Cache(tuple(keys), tuple(values))
+        return self.normed(x).reshape(batch, length, -1), KeyValueCache(tuple(keys), tuple(values))
 
     def _cached_layer(
         self,
@@ -330,8 +330,8 @@ class Decoder(nnx.Module):
 
         Where products have a dtype of their own the matrices stay as stored too: the product casts them.
         """
-        found = layers.Matrices(weights if self.product_dtype else self._in_compute_dtype(weights))
-        found.product_dtype = self.product_dtype
+        found = layers.Matrices(weights if self.matmul_dtype else self._in_compute_dtype(weights))
+        found.matmul_dtype = self.matmul_dtype
         return found
 
     def _in_compute_dtype(self, weights: Weights) -> dict[str, jax.Array]:

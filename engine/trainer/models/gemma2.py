@@ -29,7 +29,7 @@ from engine.trainer.models.config import (
     layer_type_findings,
 )
 from engine.trainer.models.decoder import Decoder, Mix, Tables, Weights
-from engine.trainer.models.table import Leaf, WeightTable
+from engine.trainer.models.table import WeightLeaf, WeightTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +107,20 @@ class Gemma2Config(DecoderConfig):
 
 
 TABLE = WeightTable(
-    Leaf("embed", "V D", "model.embed_tokens.weight"),
-    Leaf("layers.attn_norm", "L D", "model.layers.{}.input_layernorm.weight"),
-    Leaf("layers.q", "L D NH", "model.layers.{}.self_attn.q_proj.weight"),
-    Leaf("layers.k", "L D KH", "model.layers.{}.self_attn.k_proj.weight"),
-    Leaf("layers.v", "L D KH", "model.layers.{}.self_attn.v_proj.weight"),
-    Leaf("layers.o", "L NH D", "model.layers.{}.self_attn.o_proj.weight"),
+    WeightLeaf("embed", "V D", "model.embed_tokens.weight"),
+    WeightLeaf("layers.attn_norm", "L D", "model.layers.{}.input_layernorm.weight"),
+    WeightLeaf("layers.q", "L D NH", "model.layers.{}.self_attn.q_proj.weight"),
+    WeightLeaf("layers.k", "L D KH", "model.layers.{}.self_attn.k_proj.weight"),
+    WeightLeaf("layers.v", "L D KH", "model.layers.{}.self_attn.v_proj.weight"),
+    WeightLeaf("layers.o", "L NH D", "model.layers.{}.self_attn.o_proj.weight"),
     # The name that in Gemma 1 means the norm before the MLP: here it is the one after the attention.
-    Leaf("layers.post_attn_norm", "L D", "model.layers.{}.post_attention_layernorm.weight"),
-    Leaf("layers.mlp_norm", "L D", "model.layers.{}.pre_feedforward_layernorm.weight"),
-    Leaf("layers.gate", "L D F", "model.layers.{}.mlp.gate_proj.weight"),
-    Leaf("layers.up", "L D F", "model.layers.{}.mlp.up_proj.weight"),
-    Leaf("layers.down", "L F D", "model.layers.{}.mlp.down_proj.weight"),
-    Leaf("layers.post_mlp_norm", "L D", "model.layers.{}.post_feedforward_layernorm.weight"),
-    Leaf("norm", "D", "model.norm.weight"),
+    WeightLeaf("layers.post_attn_norm", "L D", "model.layers.{}.post_attention_layernorm.weight"),
+    WeightLeaf("layers.mlp_norm", "L D", "model.layers.{}.pre_feedforward_layernorm.weight"),
+    WeightLeaf("layers.gate", "L D F", "model.layers.{}.mlp.gate_proj.weight"),
+    WeightLeaf("layers.up", "L D F", "model.layers.{}.mlp.up_proj.weight"),
+    WeightLeaf("layers.down", "L F D", "model.layers.{}.mlp.down_proj.weight"),
+    WeightLeaf("layers.post_mlp_norm", "L D", "model.layers.{}.post_feedforward_layernorm.weight"),
+    WeightLeaf("norm", "D", "model.norm.weight"),
 )
 
 

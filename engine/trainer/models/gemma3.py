@@ -38,7 +38,7 @@ from engine.trainer.models.config import (
     rope_mapping,
 )
 from engine.trainer.models.decoder import Decoder, Mix, Tables, Weights
-from engine.trainer.models.table import Leaf, WeightTable
+from engine.trainer.models.table import WeightLeaf, WeightTable
 
 WINDOWED_IN_A_ROW = 5
 # What "text_config" leaves out has these values (transformers' Gemma3TextConfig).
@@ -199,21 +199,21 @@ def _only_linear(parameters: Mapping[str, Any], path: str) -> list[Finding]:
 
 
 TABLE = WeightTable(
-    Leaf("embed", "V D", "model.embed_tokens.weight"),
-    Leaf("layers.attn_norm", "L D", "model.layers.{}.input_layernorm.weight"),
-    Leaf("layers.q", "L D NH", "model.layers.{}.self_attn.q_proj.weight"),
-    Leaf("layers.k", "L D KH", "model.layers.{}.self_attn.k_proj.weight"),
-    Leaf("layers.v", "L D KH", "model.layers.{}.self_attn.v_proj.weight"),
-    Leaf("layers.o", "L NH D", "model.layers.{}.self_attn.o_proj.weight"),
-    Leaf("layers.q_norm", "L H", "model.layers.{}.self_attn.q_norm.weight"),
-    Leaf("layers.k_norm", "L H", "model.layers.{}.self_attn.k_norm.weight"),
-    Leaf("layers.post_attn_norm", "L D", "model.layers.{}.post_attention_layernorm.weight"),
-    Leaf("layers.mlp_norm", "L D", "model.layers.{}.pre_feedforward_layernorm.weight"),
-    Leaf("layers.gate", "L D F", "model.layers.{}.mlp.gate_proj.weight"),
-    Leaf("layers.up", "L D F", "model.layers.{}.mlp.up_proj.weight"),
-    Leaf("layers.down", "L F D", "model.layers.{}.mlp.down_proj.weight"),
-    Leaf("layers.post_mlp_norm", "L D", "model.layers.{}.post_feedforward_layernorm.weight"),
-    Leaf("norm", "D", "model.norm.weight"),
+    WeightLeaf("embed", "V D", "model.embed_tokens.weight"),
+    WeightLeaf("layers.attn_norm", "L D", "model.layers.{}.input_layernorm.weight"),
+    WeightLeaf("layers.q", "L D NH", "model.layers.{}.self_attn.q_proj.weight"),
+    WeightLeaf("layers.k", "L D KH", "model.layers.{}.self_attn.k_proj.weight"),
+    WeightLeaf("layers.v", "L D KH", "model.layers.{}.self_attn.v_proj.weight"),
+    WeightLeaf("layers.o", "L NH D", "model.layers.{}.self_attn.o_proj.weight"),
+    WeightLeaf("layers.q_norm", "L H", "model.layers.{}.self_attn.q_norm.weight"),
+    WeightLeaf("layers.k_norm", "L H", "model.layers.{}.self_attn.k_norm.weight"),
+    WeightLeaf("layers.post_attn_norm", "L D", "model.layers.{}.post_attention_layernorm.weight"),
+    WeightLeaf("layers.mlp_norm", "L D", "model.layers.{}.pre_feedforward_layernorm.weight"),
+    WeightLeaf("layers.gate", "L D F", "model.layers.{}.mlp.gate_proj.weight"),
+    WeightLeaf("layers.up", "L D F", "model.layers.{}.mlp.up_proj.weight"),
+    WeightLeaf("layers.down", "L F D", "model.layers.{}.mlp.down_proj.weight"),
+    WeightLeaf("layers.post_mlp_norm", "L D", "model.layers.{}.post_feedforward_layernorm.weight"),
+    WeightLeaf("norm", "D", "model.norm.weight"),
 )
 
 

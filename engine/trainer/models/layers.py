@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from engine.trainer.ops.matmul import product
+from engine.trainer.ops.matmul import matmul
 
 PIECE, MOST_PIECES = 64, 4  # queries of a whole sequence that attention takes at a time
 
@@ -31,9 +31,9 @@ MASKED = -2.3819763e38
 
 
 class Matrices(dict[str, jax.Array]):
-    """A layer's weights by name; ``product_dtype``: see :func:`engine.trainer.ops.matmul.product`."""
+    """A layer's weights by name; ``matmul_dtype``: see :func:`engine.trainer.ops.matmul.matmul`."""
 
-    product_dtype: str | None = None
+    matmul_dtype: str | None = None
 
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -127,7 +127,7 @@ def project(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
     The adapter ``name.a`` [in, r], ``name.b`` [r, out] adds lora.scale (x a) b, in f32 (see
     :mod:`engine.trainer.lora.adapters`); with ``lora.key`` each entry of its x is kept with probability lora.keep.
     """
-    out = product(x, w[name], getattr(w, "product_dtype", None))
+    out = matmul(x, w[name], getattr(w, "matmul_dtype", None))
     if f"{name}.a" not in w:
         return out
     wide = x.astype(jnp.float32)

@@ -3,7 +3,7 @@
 What goes in: rows. What comes out: shapes for a configuration, the number of parameters, fresh weights, and the
 names that :mod:`engine.trainer.weights` translates with.
 
-    >>> table = WeightTable(Leaf("embed", "V D", "model.embed_tokens.weight"), Leaf("norm", "D", "model.norm.weight"))
+    >>> table = WeightTable(WeightLeaf("embed", "V D", "model.embed_tokens.weight"), WeightLeaf("norm", "D", "model.norm.weight"))
     >>> table.hf_names
     {'embed': ('model.embed_tokens.weight', False), 'norm': ('model.norm.weight', False)}
 
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from engine.trainer.models.config import DecoderConfig
 
 
-class Leaf(NamedTuple):
+class WeightLeaf(NamedTuple):
     """``name`` dotted, as in the module; ``stored`` has {} for the layer's number."""
 
     name: str
@@ -34,7 +34,7 @@ class Leaf(NamedTuple):
 class WeightTable:
     """The rows of a family, in the order of its module. Immutable."""
 
-    def __init__(self, *leaves: Leaf) -> None:
+    def __init__(self, *leaves: WeightLeaf) -> None:
         self.leaves = leaves
         # Our name -> (name in the files, is it stored [out, in] there?).
         self.hf_names = {leaf.name: (leaf.stored, leaf.shape.count(" ") == 2) for leaf in leaves}

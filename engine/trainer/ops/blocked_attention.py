@@ -13,7 +13,7 @@ Tiles in which nothing can be seen are not computed: for each block of queries t
 first to the last that its positions and segments can reach. Causality alone halves the work; sliding windows and packed
 sequences leave less. The bounds come from the data and are the union over the rows of the batch.
 
-    mixed = blocked_attention(q, k, v, Places(positions, segment_ids), window=jnp.int32(4096), softcap=50.0)
+    mixed = blocked_attention(q, k, v, TokenPositions(positions, segment_ids), window=jnp.int32(4096), softcap=50.0)
 
 A query that sees nothing gives zeros. Legend: B batch, T query, S key, N heads, K kv heads, G = N / K, H head dim.
 """
@@ -31,7 +31,7 @@ BLOCK = 512  # queries, and keys, a tile: 8 MiB of scores for the 8 heads of Gem
 LOWEST = -2.3819763e38  # below every score, finite so that differences are
 
 
-class Places(NamedTuple):
+class TokenPositions(NamedTuple):
     """Where tokens stand: i32[B, T] each. Positions rise within a segment; segments are not negative."""
 
     positions: jax.Array
@@ -50,8 +50,8 @@ def blocked_attention(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
-    places: Places,
-    key_places: Places | None = None,
+    places: TokenPositions,
+    key_places: TokenPositions | None = None,
     *,
     window: jax.Array | int | None = None,
     softcap: float | None = None,
@@ -78,7 +78,7 @@ def spread_attention(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
-    places: Places,
+    places: TokenPositions,
     mesh: Any,
     *,
     window: jax.Array | int | None = None,
@@ -98,7 +98,7 @@ def spread_attention(
     query = jax.P("fsdp", None, "tp" if dealt else None, None)
     key = jax.P("fsdp", None, "tp" if dealt and kv_heads % heads == 0 else None, None)
 
-    def own(q: jax.Array, k: jax.Array, v: jax.Array, places: Places, reach: jax.Array) -> jax.Array:
+    def own(q: jax.Array, k: jax.Array, v: jax.Array, places: TokenPositions, reach: jax.Array) -> jax.Array:
         return blocked_attention(q, k, v, places, window=reach, softcap=softcap)
 
     reach = jnp.asarray(EVERYTHING if window is None else window, jnp.int32)
@@ -108,7 +108,7 @@ def spread_attention(
     return mixed
 
 
-Sight = tuple[Places, Places, jax.Array]  # places of queries, places of keys, window
+Sight = tuple[TokenPositions, TokenPositions, jax.Array]  # places of queries, places of keys, window
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -277,8 +277,8 @@ def _fill(part: jax.Array, block: int) -> jax.Array:
     return jnp.pad(part, ((0, 0), (0, missing), *[(0, 0)] * (part.ndim - 2))) if missing else part
 
 
-def _fill_places(places: Places, block: int, segment: int) -> Places:
+def _fill_places(places: TokenPositions, block: int, segment: int) -> TokenPositions:
     """Filled up with the last position, so that a block's span does not grow, and a segment of their own."""
     missing = (0, 0), (0, -places.positions.shape[1] % block)
     segments = jnp.pad(places.segment_ids, missing, constant_values=segment)
-    return Places(jnp.pad(places.positions, missing, mode="edge"), segments)
+    return TokenPositions(jnp.pad(places.positions, missing, mode="edge"), segments)

@@ -43,13 +43,13 @@ BlockBody = Callable[[jax.Array, jax.Array, jax.Array, Carry], Carry]
 class Head(NamedTuple):
     """What is static about a head: softcap (c in c tanh(x / c), Gemma 2's 30) or None, rows a block, shards.
 
-    ``product``: the dtype of the operands of its products, where it is not the states'.
+    ``matmul_dtype``: the dtype of the operands of its products, where it is not the states'.
     """
 
     softcap: float | None
     block: int
     shards: int = 1
-    product: str | None = None
+    matmul_dtype: str | None = None
 
 
 class Targets(NamedTuple):
@@ -69,14 +69,14 @@ def linear_cross_entropy(
     softcap: float | None,
     block: int,
     shards: int = 1,
-    product: str | None = None,
+    matmul_dtype: str | None = None,
 ) -> jax.Array:
     """-log softmax(cap(states table^T))[labels]: states [M, D], table [V, D], labels i32[M] -> f32[M].
 
     Gradients have the dtypes of states and table; that of the table is rounded to its dtype once, from float32.
     ``block`` may be anything from 1; above V it is V. ``shards`` must divide V.
     """
-    return _fused(states, table, labels, Head(softcap, min(block, table.shape[0]), shards, product))
+    return _fused(states, table, labels, Head(softcap, min(block, table.shape[0]), shards, matmul_dtype))
 
 
 def head_forward(states: jax.Array, table: jax.Array, labels: jax.Array, head: Head) -> tuple[jax.Array, jax.Array]:
@@ -246,7 +246,7 @@ def _block(table: jax.Array, first: jax.Array, size: int, head: Head) -> tuple[j
 def _logits(states: jax.Array, rows: jax.Array, head: Head) -> tuple[jax.Array, jax.Array | None]:
     """states [M, D], rows [S, R, D] -> logits f32[M, S, R] and, with a softcap, their slope (d capped / d plain)."""
     shards, size, width = rows.shape
-    dtype = head.product or states.dtype
+    dtype = head.matmul_dtype or states.dtype
     flat = rows.reshape(shards * size, width).astype(dtype)
     product = jax.lax.dot_general(
         states.astype(dtype), flat, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
@@ -279,7 +279,7 @@ def _gradient_of(
     hit = numbers[None] == targets.labels[:, None, None]
     # p - 1 before it is rounded: subtracted later, in bfloat16, two large numbers would cancel
     gradient = jnp.where(hit, probability - 1.0, probability)
-    return (gradient if slope is None else gradient * slope).astype(head.product or targets.states.dtype)
+    return (gradient if slope is None else gradient * slope).astype(head.matmul_dtype or targets.states.dtype)
 
 
 def _weighed(targets: Targets, head: Head) -> tuple[jax.Array, jax.Array]:
@@ -287,7 +287,7 @@ def _weighed(targets: Targets, head: Head) -> tuple[jax.Array, jax.Array]:
     peak = jnp.max(jnp.abs(targets.cotangent))
     peak = jnp.where(peak > 0.0, peak, 1.0)
     share = targets.cotangent / peak
-    return (targets.states.astype(jnp.float32) * share[:, None]).astype(head.product or targets.states.dtype), peak
+    return (targets.states.astype(jnp.float32) * share[:, None]).astype(head.matmul_dtype or targets.states.dtype), peak
 
 
 def _times_rows(by_logits: jax.Array, rows: jax.Array) -> jax.Array:

@@ -3,8 +3,8 @@
 In: activations [M, in] in the dtype of the residual stream, a weight [in, out] as it is stored. Out: [M, out] in the
 stream's dtype (or another that is named). Sums are float32 everywhere.
 
-    dtype = chosen("auto", "bfloat16", jax.devices()[0])     # "float16" on a T4, None (as they are) on a TPU
-    out = product(x, weight, dtype)
+    dtype = resolve_matmul_dtype("auto", "bfloat16", jax.devices()[0])     # "float16" on a T4, None (as they are) on a TPU
+    out = matmul(x, weight, dtype)
 
 bfloat16 weights on a T4: its matrix units know float16 only, and a bfloat16 product is made in float32 without them,
 at an eighth of the speed. So the stream, weights and gradients stay bfloat16, and only the operands of a product become
@@ -29,7 +29,7 @@ SMALLEST = 2.0**-126  # float32's smallest normal number: a row of zeros is divi
 EXPONENT = 0x7F800000  # the bits of a float32's exponent
 
 
-def chosen(declared: str, dtype: str, device: Any) -> str | None:
+def resolve_matmul_dtype(declared: str, dtype: str, device: Any) -> str | None:
     """The dtype of products; None: that of the operands. ``declared``: "auto" or a dtype; ``dtype``: the weights'.
 
     By itself: float32 weights are multiplied as such. bfloat16 is multiplied as such where it is native (TPUs, GPUs of
@@ -49,7 +49,7 @@ def chosen(declared: str, dtype: str, device: Any) -> str | None:
     return "float16" if major == 7 else "float32"
 
 
-def product(x: jax.Array, weight: jax.Array, dtype: Any = None, *, out: Any = None) -> jax.Array:
+def matmul(x: jax.Array, weight: jax.Array, dtype: Any = None, *, out: Any = None) -> jax.Array:
     """x [M, in] times weight [in, out] -> [M, out] in x's dtype or ``out``; both operands in ``dtype``, where it is given."""
     if dtype is None:
         return jnp.matmul(x, weight.astype(x.dtype), preferred_element_type=out)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import optax
 
 from engine.trainer.config.train_args import TrainArgs
-from engine.trainer.optim.rules import Now, Rule, Stats, init_stats, update_slice
+from engine.trainer.optim.rules import Rule, Stats, StepInputs, init_stats, update_slice
 
 Schedule = Callable[[Any], Any]
 OptState = dict[str, Any]
@@ -97,14 +97,14 @@ def apply_updates(
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
         rate = jnp.asarray(schedule_of(args)(step), jnp.float32)
     key = jax.random.fold_in(jax.random.key(args.seed), step)
-    now = Now(opt_state["count"], rate, clip_scale(norm, args.max_grad_norm), key, ok)
+    step_inputs = StepInputs(opt_state["count"], rate, clip_scale(norm, args.max_grad_norm), key, ok)
     masters = opt_state.get("master", {})
     moved, stats, new_masters = [], {}, {}
     wanted = named_leaves(grads)
     for name, param in named_leaves(params).items():
         update = _update_stacked if is_stacked(name) else _update_whole
         carry = (param, opt_state["stats"][name], masters.get(name))
-        leaf, stats[name], master = update(rule, now, name, wanted[name], carry)
+        leaf, stats[name], master = update(rule, step_inputs, name, wanted[name], carry)
         moved.append(leaf)
         if master is not None:
             new_masters[name] = master
@@ -145,18 +145,18 @@ def is_stacked(name: str) -> bool:
     return not {"layers", "lora"}.isdisjoint(name.split("."))
 
 
-def _update_whole(rule: Rule, now: Now, name: str, grad: jax.Array, carry: Slice) -> Slice:
+def _update_whole(rule: Rule, step_inputs: StepInputs, name: str, grad: jax.Array, carry: Slice) -> Slice:
     """A weight by itself: each pass over it is one fusion of the compiler, reading and writing the kept dtype."""
     param, stats, master = carry
-    return update_slice(rule, now, grad, stats, param, master, name=name)
+    return update_slice(rule, step_inputs, grad, stats, param, master, name=name)
 
 
-def _update_stacked(rule: Rule, now: Now, name: str, grad: jax.Array, carry: Slice) -> Slice:
+def _update_stacked(rule: Rule, step_inputs: StepInputs, name: str, grad: jax.Array, carry: Slice) -> Slice:
     """All layers at once, or layer after layer, each written into the carry in place."""
 
     def one(layer: jax.Array, grad: jax.Array, carry: Slice) -> Slice:
         param, stats, master = carry
-        return update_slice(rule, now, grad, stats, param, master, name=name, layer=layer)
+        return update_slice(rule, step_inputs, grad, stats, param, master, name=name, layer=layer)
 
     if rule.optimizer == "adamw" or grad.size < LOOP_FROM:
         at_once: Slice = jax.vmap(one)(jnp.arange(grad.shape[0], dtype=jnp.int32), grad, carry)

@@ -1,10 +1,10 @@
 """The update rules, one weight at a time: AdamW and Adafactor for the weights of one layer.
 
-In: gradient, statistics and value of one weight *of one layer*, and what the train step says to all (``Now``).
+In: gradient, statistics and value of one weight *of one layer*, and what the train step says to all (``StepInputs``).
 Out: its new value and statistics. Pure and without a loop: the driver (:mod:`engine.trainer.optim.optimizer`) calls it for
 layer after layer of a stacked leaf, the update inside the backward pass as soon as a layer's gradient is there.
 
-    now = Now(updates, rate, scale, key, ok)
+    now = StepInputs(updates, rate, scale, key, ok)
     stats = init_stats(rule, grad.shape)
     param, stats, master = update_slice(rule, now, grad, stats, param, None, name="layers.q", layer=3)
 
@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from engine.trainer.config.train_args import TrainArgs
-from engine.trainer.optim.stochastic_rounding import round_at_random
+from engine.trainer.optim.stochastic_rounding import round_stochastically
 
 Stats = dict[str, jax.Array]
 
@@ -51,7 +51,7 @@ class Rule:
         return cls(args.optimizer, args.adam_b1, args.adam_b2, args.adam_eps, args.weight_decay)
 
 
-class Now(NamedTuple):
+class StepInputs(NamedTuple):
     """What one train step says to every weight; scalars."""
 
     updates: jax.Array  # i32: how many were applied before this one
@@ -121,7 +121,7 @@ def clip_divisor(mean_square: jax.Array) -> jax.Array:
 
 def update_slice(
     rule: Rule,
-    now: Now,
+    step_inputs: StepInputs,
     grad: jax.Array,
     stats: Stats,
     param: jax.Array,
@@ -135,18 +135,18 @@ def update_slice(
     ``name`` is the leaf's dotted name and ``layer`` the place in its stack: they choose the random bits, so that the
     same update gives the same bits wherever it is computed.
     """
-    wide_grad = grad.astype(jnp.float32) * now.scale
+    wide_grad = grad.astype(jnp.float32) * step_inputs.scale
     if rule.optimizer == "adamw":
-        direction, moved = adamw_slice(wide_grad, stats, now.updates, rule)
+        direction, moved = adamw_slice(wide_grad, stats, step_inputs.updates, rule)
     else:
-        direction, moved = adafactor_slice(wide_grad, stats, now.updates)
-    param, master = write_slice(rule, now, direction, param, master, name=name, layer=layer)
-    return param, {kind: jnp.where(now.ok, moved[kind], old) for kind, old in stats.items()}, master
+        direction, moved = adafactor_slice(wide_grad, stats, step_inputs.updates)
+    param, master = write_slice(rule, step_inputs, direction, param, master, name=name, layer=layer)
+    return param, {kind: jnp.where(step_inputs.ok, moved[kind], old) for kind, old in stats.items()}, master
 
 
 def write_slice(
     rule: Rule,
-    now: Now,
+    step_inputs: StepInputs,
     direction: jax.Array,
     param: jax.Array,
     master: jax.Array | None,
@@ -158,18 +158,18 @@ def write_slice(
     """Decay, take the step, store: value - rate (direction + decay value) in the dtype the weight is kept in.
 
     With a float32 ``master`` the weight is its plain cast; without, bfloat16 is rounded at random (``rows``: see
-    :func:`~engine.trainer.optim.stochastic_rounding.round_at_random`) and every other dtype to the nearest.
+    :func:`~engine.trainer.optim.stochastic_rounding.round_stochastically`) and every other dtype to the nearest.
     """
     wide = param.astype(jnp.float32) if master is None else master
     if rule.weight_decay and decays(name):
         direction = direction + rule.weight_decay * wide
-    moved = wide - now.rate * direction
+    moved = wide - step_inputs.rate * direction
     if master is None and param.dtype == jnp.bfloat16:
-        stored = round_at_random(moved, slice_key(now.key, name, layer), rows=rows)
+        stored = round_stochastically(moved, slice_key(step_inputs.key, name, layer), rows=rows)
     else:
         stored = moved.astype(param.dtype)
-    kept = None if master is None else jnp.where(now.ok, moved, master)
-    return jnp.where(now.ok, stored, param), kept
+    kept = None if master is None else jnp.where(step_inputs.ok, moved, master)
+    return jnp.where(step_inputs.ok, stored, param), kept
 
 
 def slice_key(key: jax.Array, name: str, layer: jax.Array | int = 0) -> jax.Array:

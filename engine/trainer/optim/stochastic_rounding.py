@@ -5,7 +5,7 @@ with the probability of its distance to the other, so that it is right on averag
 
     >>> import jax, jax.numpy as jnp
     >>> quarter = jnp.full(8, 1.0 + 1 / 512, jnp.float32)  # a quarter of the way from 1 to the next bfloat16
-    >>> sorted(set(round_at_random(quarter, jax.random.key(0)).astype(jnp.float32).tolist()))
+    >>> sorted(set(round_stochastically(quarter, jax.random.key(0)).astype(jnp.float32).tolist()))
     [1.0, 1.0078125]
 
 Why: bfloat16 keeps 8 bits. An update below 0.2 % of its weight would be rounded away at every step, and training at
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 KEPT_BITS = 0xFFFF0000  # sign, exponent and the 7 stored bits of the fraction: what bfloat16 has of a float32
 
 
-def round_at_random(values: jax.Array, key: jax.Array, *, rows: jax.Array | None = None) -> jax.Array:
+def round_stochastically(values: jax.Array, key: jax.Array, *, rows: jax.Array | None = None) -> jax.Array:
     """f32[R, ...] -> bf16[R, ...]: noise below one bfloat16 step is added, then the lower 16 bits are cut off.
 
     ``rows`` u32[R] or i32[R] are the places of the leading axis in the whole weight (0..R-1 unless told): a block

@@ -32,9 +32,9 @@ import jax.numpy as jnp
 from engine.trainer.ops.cross_entropy import Head, Targets, over_head_blocks, put_rows, take_rows
 from engine.trainer.optim.rules import (
     ADAFACTOR_EPS,
-    Now,
     Rule,
     Stats,
+    StepInputs,
     adafactor_decay,
     adamw_slice,
     clip_divisor,
@@ -65,7 +65,7 @@ def tied_gradient(tied: Tied, table: jax.Array, head: Head) -> jax.Array:
 
 def tied_embedding_update(
     rule: Rule,
-    now: Now,
+    step_inputs: StepInputs,
     tied: Tied,
     table: jax.Array,
     stats: Stats,
@@ -76,10 +76,10 @@ def tied_embedding_update(
 ) -> Moved:
     """One update of the table [V, D] -> (table, statistics, master); ``stats`` as rules.init_stats makes them."""
     if rule.optimizer == "adamw":
-        return _adamw(rule, now, tied, (table, stats, master), head, name)
+        return _adamw(rule, step_inputs, tied, (table, stats, master), head, name)
     if "row" in stats:
-        return _factored(rule, now, tied, (table, stats, master), head, name)
-    return _unfactored(rule, now, tied, (table, stats, master), head, name)
+        return _factored(rule, step_inputs, tied, (table, stats, master), head, name)
+    return _unfactored(rule, step_inputs, tied, (table, stats, master), head, name)
 
 
 class _Block(NamedTuple):
@@ -100,7 +100,7 @@ class _Block(NamedTuple):
         return put_rows(whole, rows.reshape(self.head.shards, -1, *whole.shape[1:]), self.first, self.head)
 
 
-def _over_gradient(tied: Tied, now: Now, table_of: Any, head: Head, update: Any, carry: Any) -> Any:
+def _over_gradient(tied: Tied, step_inputs: StepInputs, table_of: Any, head: Head, update: Any, carry: Any) -> Any:
     """carry = update(block, carry) with the whole gradient of every block."""
 
     def body(first: jax.Array, by_head: jax.Array, numbers: jax.Array, carry: Any) -> Any:
@@ -111,40 +111,40 @@ def _over_gradient(tied: Tied, now: Now, table_of: Any, head: Head, update: Any,
         inside = jnp.logical_and(row >= 0, row < size)
         places = jnp.where(inside, shard * size + row, shards * size)
         grad = by_head.reshape(shards * size, width)
-        grad = grad.at[places].add(tied.by_inputs.astype(jnp.float32), mode="drop") * now.scale
+        grad = grad.at[places].add(tied.by_inputs.astype(jnp.float32), mode="drop") * step_inputs.scale
         return update(_Block(first, grad, numbers.reshape(-1), head), carry)
 
     return over_head_blocks(tied.targets, table_of, head, body, carry)
 
 
-def _write(rule: Rule, now: Now, block: _Block, direction: jax.Array, moved: Moved, name: str) -> Moved:
+def _write(rule: Rule, step_inputs: StepInputs, block: _Block, direction: jax.Array, moved: Moved, name: str) -> Moved:
     """The block's rows moved by ``direction``."""
     table, stats, master = moved
     old = None if master is None else block.take(master)
-    rows, wide = write_slice(rule, now, direction, block.take(table), old, name=name, rows=block.numbers)
+    rows, wide = write_slice(rule, step_inputs, direction, block.take(table), old, name=name, rows=block.numbers)
     if master is not None and wide is not None:
         master = block.put(master, wide)
     return block.put(table, rows), stats, master
 
 
-def _adamw(rule: Rule, now: Now, tied: Tied, moved: Moved, head: Head, name: str) -> Moved:
+def _adamw(rule: Rule, step_inputs: StepInputs, tied: Tied, moved: Moved, head: Head, name: str) -> Moved:
     def update(block: _Block, moved: Moved) -> Moved:
         stats = moved[1]
         old = {kind: block.take(leaf) for kind, leaf in stats.items()}
-        direction, new = adamw_slice(block.grad, old, now.updates, rule)
-        table, _, master = _write(rule, now, block, direction, moved, name)
-        kept = {kind: block.put(leaf, jnp.where(now.ok, new[kind], old[kind])) for kind, leaf in stats.items()}
+        direction, new = adamw_slice(block.grad, old, step_inputs.updates, rule)
+        table, _, master = _write(rule, step_inputs, block, direction, moved, name)
+        kept = {kind: block.put(leaf, jnp.where(step_inputs.ok, new[kind], old[kind])) for kind, leaf in stats.items()}
         return table, kept, master
 
-    result: Moved = _over_gradient(tied, now, lambda moved: moved[0], head, update, moved)
+    result: Moved = _over_gradient(tied, step_inputs, lambda moved: moved[0], head, update, moved)
     return result
 
 
-def _factored(rule: Rule, now: Now, tied: Tied, moved: Moved, head: Head, name: str) -> Moved:
+def _factored(rule: Rule, step_inputs: StepInputs, tied: Tied, moved: Moved, head: Head, name: str) -> Moved:
     """Two passes, see the module's docstring."""
     table, stats, _ = moved
     vocab, width = table.shape
-    kept = adafactor_decay(now.updates)
+    kept = adafactor_decay(step_inputs.updates)
 
     def measure(block: _Block, carry: Any) -> Any:
         rows, column, weighed = carry
@@ -155,7 +155,7 @@ def _factored(rule: Rule, now: Now, tied: Tied, moved: Moved, head: Head, name: 
 
     zeros = jnp.zeros((width,), jnp.float32)
     start = (jnp.zeros((vocab,), jnp.float32), zeros, zeros)
-    row, column, weighed = _over_gradient(tied, now, lambda _: table, head, measure, start)
+    row, column, weighed = _over_gradient(tied, step_inputs, lambda _: table, head, measure, start)
     col = kept * stats["col"] + (1.0 - kept) * (column / vocab)
     mean = jnp.mean(row)
     divisor = clip_divisor(mean * jnp.sum(weighed / col) / (vocab * width))
@@ -164,17 +164,17 @@ def _factored(rule: Rule, now: Now, tied: Tied, moved: Moved, head: Head, name: 
     def update(block: _Block, moved: Moved) -> Moved:
         row_factor = jax.lax.rsqrt(block.take(row) / mean)
         direction = block.grad * row_factor[:, None] * col_factor[None, :]
-        return _write(rule, now, block, direction, moved, name)
+        return _write(rule, step_inputs, block, direction, moved, name)
 
-    moved = _over_gradient(tied, now, lambda moved: moved[0], head, update, moved)
-    new = {"row": jnp.where(now.ok, row, stats["row"]), "col": jnp.where(now.ok, col, stats["col"])}
+    moved = _over_gradient(tied, step_inputs, lambda moved: moved[0], head, update, moved)
+    new = {"row": jnp.where(step_inputs.ok, row, stats["row"]), "col": jnp.where(step_inputs.ok, col, stats["col"])}
     return moved[0], new, moved[2]
 
 
-def _unfactored(rule: Rule, now: Now, tied: Tied, moved: Moved, head: Head, name: str) -> Moved:
+def _unfactored(rule: Rule, step_inputs: StepInputs, tied: Tied, moved: Moved, head: Head, name: str) -> Moved:
     """A table too small to be factored: two passes for the clip, statistics written in the second."""
     table, stats, _ = moved
-    kept = adafactor_decay(now.updates)
+    kept = adafactor_decay(step_inputs.updates)
 
     def turned(block: _Block, nu: jax.Array) -> tuple[jax.Array, jax.Array]:
         new = kept * nu + (1.0 - kept) * (jnp.square(block.grad) + ADAFACTOR_EPS)
@@ -183,14 +183,14 @@ def _unfactored(rule: Rule, now: Now, tied: Tied, moved: Moved, head: Head, name
     def measure(block: _Block, total: jax.Array) -> jax.Array:
         return total + jnp.sum(jnp.square(turned(block, block.take(stats["nu"]))[0]))
 
-    total = _over_gradient(tied, now, lambda _: table, head, measure, jnp.zeros((), jnp.float32))
+    total = _over_gradient(tied, step_inputs, lambda _: table, head, measure, jnp.zeros((), jnp.float32))
     divisor = clip_divisor(total / table.size)
 
     def update(block: _Block, moved: Moved) -> Moved:
         old = block.take(moved[1]["nu"])
         direction, nu = turned(block, old)
-        table, _, master = _write(rule, now, block, direction / divisor, moved, name)
-        return table, {"nu": block.put(moved[1]["nu"], jnp.where(now.ok, nu, old))}, master
+        table, _, master = _write(rule, step_inputs, block, direction / divisor, moved, name)
+        return table, {"nu": block.put(moved[1]["nu"], jnp.where(step_inputs.ok, nu, old))}, master
 
-    result: Moved = _over_gradient(tied, now, lambda moved: moved[0], head, update, moved)
+    result: Moved = _over_gradient(tied, step_inputs, lambda moved: moved[0], head, update, moved)
     return result

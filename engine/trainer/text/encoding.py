@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from engine.trainer.text.tokenizer import Tokenizer
 
-Kind = Literal["plain", "template", "literal"]
-KINDS: tuple[Kind, ...] = ("plain", "template", "literal")
+SegmentKind = Literal["plain", "template", "literal"]
+KINDS: tuple[SegmentKind, ...] = ("plain", "template", "literal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Segment:
     text: str
     train: bool
     eos: bool = False
-    kind: Kind = "plain"
+    kind: SegmentKind = "plain"
 
 
 def encode_segments(segments: Sequence[Segment], tokenizer: Tokenizer) -> list[list[int]]:

@@ -32,7 +32,7 @@ from engine.canonical import digest_bytes, digest_json, digest_text, pretty_json
 from engine.errors import InputInvalid, Where
 from engine.trainer import lfs
 from engine.trainer.text.chat_template import ChatTemplate
-from engine.trainer.text.encoding import Kind
+from engine.trainer.text.encoding import SegmentKind
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -128,7 +128,7 @@ class Tokenizer:
         """The ids of a text; no BOS, no EOS. Raises InputInvalid M304 if the vocabulary makes one of a text."""
         return self._checked(self._raw.encode(text, add_special_tokens=False).ids, text, self._never)
 
-    def encode_many(self, texts: Sequence[str], *, kind: Kind = "plain") -> list[list[int]]:
+    def encode_many(self, texts: Sequence[str], *, kind: SegmentKind = "plain") -> list[list[int]]:
         """:meth:`encode` of each text, on all cores; ``kind``: see :mod:`engine.trainer.text.encoding`."""
         if not texts:
             return []
@@ -175,7 +175,7 @@ class Tokenizer:
         text: str = self._raw.decode(list(ids), skip_special_tokens=False)
         return text
 
-    def _reader(self, kind: Kind) -> tuple[Any, set[int]]:
+    def _reader(self, kind: SegmentKind) -> tuple[Any, set[int]]:
         """The library's tokenizer for a kind of text, and the ids it must not make of it."""
         if kind == "plain" or self.chat is None:
             return self._raw, self._never

@@ -3,9 +3,9 @@
 What goes in: what is trained, rows of metrics as :mod:`engine.trainer.loop` makes them. What comes out: the same rows
 with more columns, and at the end a part of the report.
 
-    instruments = Instruments(config, args, data.packed.plan.lengths, machine)
-    row = instruments.measured(row)       # adds warm_up, mfu, device_bytes_in_use, device_peak_bytes
-    instruments.report(rows)              # step_seconds, mfu, …, and under not_applicable why something is null
+    throughput = ThroughputMetrics(config, args, data.packed.plan.lengths, machine)
+    row = throughput.measured(row)       # adds warm_up, mfu, device_bytes_in_use, device_peak_bytes
+    throughput.report(rows)              # step_seconds, mfu, …, and under not_applicable why something is null
 
 Columns of a row that cannot be measured here are left out of it (the report has the reason); ``warm_up: true`` marks the
 first train step of a process, which pays for what is done once, ``profiled: true`` those under the profiler. Percentiles
@@ -35,7 +35,7 @@ TOO_FEW = "no train step but the first of a process was measured"
 Row = Mapping[str, Any]
 
 
-class Instruments:
+class ThroughputMetrics:
     """Measures one training in one process. ``lengths``: tokens of each row (piece) that is trained on."""
 
     def __init__(self, config: DecoderConfig, args: TrainArgs, lengths: Any, machine: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Everything that watches a training without touching it: instruments, reports to other tools, the profiler.
+"""Everything that watches a training without touching it: throughput, reports to other tools, the profiler.
 
 What goes in: the job, what is trained, rows. What comes out: rows with more columns, a part of the report, events.
 
-    watch = Watch(job, args, model, data, machine, emit=emit)    # raises InputInvalid T160, T161 before anything is done
+    watch = Tracker(job, args, model, data, machine, emit=emit)    # raises InputInvalid T160, T161 before anything is done
     watch.begins(rows_so_far, first=1)      # before the first train step of this process
     row = watch.arrived(row)                # a train step is done: what was measured beside it
     watch.written(row)                      # the row is in metrics.jsonl, and what was due after it is done
@@ -29,25 +29,25 @@ from engine.trainer.process import Emit
 from engine.trainer.tracking.loggers import RunFacts, check_installed
 from engine.trainer.tracking.loggers.reports import Reports
 from engine.trainer.tracking.profiler import ProfileWindow, Tracer
-from engine.trainer.tracking.throughput import Instruments, Row
+from engine.trainer.tracking.throughput import Row, ThroughputMetrics
 
 NAME_CHARS = 12
 SILENT_ARGS = ("report_to", "profile")  # they say nothing of what is trained
 
 
-def check_watching(args: TrainArgs) -> None:
+def check_tracking(args: TrainArgs) -> None:
     """Raises InputInvalid T160 for a tool that is not installed, T161 for a window outside the training."""
     check_installed(args.report_to)
     ProfileWindow.of(args.profile, last=args.num_train_steps)
 
 
-class Watch:
+class Tracker:
     """One for each process that trains."""
 
     def __init__(
         self, job: Mapping[str, Any], args: TrainArgs, model: Model, data: Data, machine: Mapping[str, Any], emit: Emit
     ) -> None:
-        self._instruments = Instruments(model.config, args, data.packed.plan.lengths, machine)
+        self._throughput = ThroughputMetrics(model.config, args, data.packed.plan.lengths, machine)
         training = digest_json(identity(args, model, data))[:NAME_CHARS]
         folder = Path(job.get("reports") or Path(job["work"]) / "reports") / training
         config = {name: value for name, value in asdict(args).items() if name not in SILENT_ARGS}
@@ -75,7 +75,7 @@ class Watch:
     def arrived(self, row: Row) -> dict[str, Any]:
         """The row of a train step that is done, with what was measured."""
         self._done = row["train_step"]
-        found = self._instruments.measured(row)
+        found = self._throughput.measured(row)
         if self._tracer.covers(self._done):
             found["profiled"] = True
         self._tracer.after(self._done)
@@ -88,7 +88,7 @@ class Watch:
 
     def report(self, rows: Sequence[Row]) -> dict[str, Any]:
         """The part of the report."""
-        return self._instruments.report(rows)
+        return self._throughput.report(rows)
 
     def close(self) -> None:
         """Write what is still open."""

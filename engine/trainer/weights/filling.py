@@ -26,7 +26,7 @@ import numpy as np
 
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.weights.reading import FLOATS, Array, Stored
-from engine.trainer.weights.table import Leaf, Part
+from engine.trainer.weights.table import LeafPart, StoredLeaf
 
 PIECE_BYTES = 4 << 20
 TILE = 256  # rows and columns transposed at once: source, turned copy and target stay in the cache
@@ -42,7 +42,7 @@ _INFINITY = {"float32": 0x7F800000, "bfloat16": 0x7F80, "float16": 0x7C00}
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ReadBlock:
     """A part of a leaf that some device holds: from ``start`` on, in the leaf's coordinates."""
 
     start: tuple[int, ...]
@@ -50,7 +50,7 @@ class Block:
 
 
 def fill_leaves(
-    leaves: Iterable[Leaf], dtype: np.dtype[Any], place: Place | None, *, may_donate: bool
+    leaves: Iterable[StoredLeaf], dtype: np.dtype[Any], place: Place | None, *, may_donate: bool
 ) -> dict[str, jax.Array]:
     """Leaf name -> array [L, …] of ``dtype`` on the sharding ``place`` gives it (None: the default device).
 
@@ -86,13 +86,15 @@ def _bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
 
 def _blocks(
     shape: tuple[int, ...], dtype: np.dtype[Any], sharding: jax.sharding.Sharding | None
-) -> dict[Bounds, Block]:
+) -> dict[Bounds, ReadBlock]:
     """Empty memory for each different share of the leaf on this process's devices."""
     whole = tuple(slice(None) for _ in shape)
     indices = [whole] if sharding is None else sharding.addressable_devices_indices_map(shape).values()
     found = {_bounds(index or whole, shape) for index in indices}
     return {
-        bounds: Block(tuple(start for start, _ in bounds), _aligned([stop - start for start, stop in bounds], dtype))
+        bounds: ReadBlock(
+            tuple(start for start, _ in bounds), _aligned([stop - start for start, stop in bounds], dtype)
+        )
         for bounds in found
     }
 
@@ -106,7 +108,7 @@ def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
 
 
 def _put(
-    shape: tuple[int, ...], blocks: dict[Bounds, Block], sharding: jax.sharding.Sharding | None, *, may_donate: bool
+    shape: tuple[int, ...], blocks: dict[Bounds, ReadBlock], sharding: jax.sharding.Sharding | None, *, may_donate: bool
 ) -> jax.Array:
     own = _own if may_donate else jax.device_put
     if sharding is None:
@@ -129,7 +131,7 @@ def _own(array: Array, device: Any) -> jax.Array:
 
 
 def _fill(
-    leaf: Leaf, blocks: Sequence[Block], dtype: np.dtype[Any], pool: ThreadPoolExecutor, scratch: _Scratch
+    leaf: StoredLeaf, blocks: Sequence[ReadBlock], dtype: np.dtype[Any], pool: ThreadPoolExecutor, scratch: _Scratch
 ) -> list[Diagnostic]:
     """Every piece of every part, by the pool; findings in the order of the parts, one a part."""
     pieces = [(part, start, stop) for part in leaf.parts for start, stop in _pieces(part.stored)]
@@ -164,7 +166,7 @@ class _Scratch(threading.local):
 
 
 def _fill_piece(
-    part: Part, start: int, stop: int, *, blocks: Sequence[Block], dtype: np.dtype[Any], scratch: _Scratch
+    part: LeafPart, start: int, stop: int, *, blocks: Sequence[ReadBlock], dtype: np.dtype[Any], scratch: _Scratch
 ) -> str | None:
     """Rows start..stop of a stored tensor to wherever they belong; what is wrong with them, or None."""
     stored = part.stored
@@ -181,7 +183,7 @@ def _fill_piece(
     return None
 
 
-def _place(part: Part, start: int, piece: Array, block: Block) -> None:
+def _place(part: LeafPart, start: int, piece: Array, block: ReadBlock) -> None:
     """The part of ``piece`` (whose first row is row ``start`` of the tensor) that lies in ``block``."""
     first, target = block.start, bits(block.array)
     if part.slot.layer is not None:
@@ -273,7 +275,7 @@ def is_finite(array: Array) -> bool:
     )
 
 
-def check_alias(alias: Stored, source: Part, dtype: np.dtype[Any]) -> None:
+def check_alias(alias: Stored, source: LeafPart, dtype: np.dtype[Any]) -> None:
     """The stored alias of the tied head must equal the embedding. Raises InputInvalid M204."""
     whole = alias.rows(0, alias.shape[0]).T if alias.is_flax else None
     for start, stop in _pieces(source.stored):

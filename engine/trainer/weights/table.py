@@ -40,7 +40,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LeafPart:
     """A stored tensor and its slot."""
 
     stored: Stored
@@ -53,21 +53,21 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class StoredLeaf:
     """One of the model's arrays, and the tensors it is made of: one, or one per layer."""
 
     name: str
     shape: tuple[int, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[LeafPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
     """Every leaf of the model; the alias of the tied head where the files have one, and the embedding's part."""
 
-    leaves: list[Leaf]
+    leaves: list[StoredLeaf]
     alias: Stored | None
-    source: Part
+    source: LeafPart
 
 
 def slots(family: ModuleType, config: DecoderConfig) -> Iterator[Slot]:
@@ -101,7 +101,7 @@ def match(family: ModuleType, config: DecoderConfig, tensors: Iterable[Stored], 
     (another shape), M204 (a dtype that is no float we read).
     """
     wanted = {slot.stored_name: slot for slot in slots(family, config)}
-    found: dict[str, Part] = {}
+    found: dict[str, LeafPart] = {}
     alias, problems = None, []
     for stored in tensors:
         slot = wanted.get(stored.name)
@@ -115,7 +115,7 @@ def match(family: ModuleType, config: DecoderConfig, tensors: Iterable[Stored], 
         elif stored.name in found:
             problems.append(_finding("M202", f"the weight {stored.name} comes twice", stored))
         else:
-            found[stored.name] = Part(stored, slot)
+            found[stored.name] = LeafPart(stored, slot)
             problems += _misfit(stored, slot)
     problems += [
         Diagnostic("M202", f"the files lack a weight this model has: {name}", Where(file=str(folder), path=name))
@@ -124,11 +124,11 @@ def match(family: ModuleType, config: DecoderConfig, tensors: Iterable[Stored], 
     ]
     if problems:
         raise InputInvalid.of(problems)
-    leaves: dict[str, list[Part]] = {}
+    leaves: dict[str, list[LeafPart]] = {}
     for name, slot in wanted.items():
         leaves.setdefault(slot.leaf, []).append(found[name])
     shapes = family.weight_shapes(config)
-    whole = [Leaf(name, shapes[name], tuple(parts)) for name, parts in leaves.items()]
+    whole = [StoredLeaf(name, shapes[name], tuple(parts)) for name, parts in leaves.items()]
     return Matched(whole, alias, found[TIED_SOURCE])
 
 

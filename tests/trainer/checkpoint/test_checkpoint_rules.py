@@ -20,7 +20,7 @@ from engine.preflight import analytic
 from engine.trainer import code_digest
 from engine.trainer.checkpoint import disk_space, retention
 from engine.trainer.checkpoint.checkpoints import Checkpoints
-from engine.trainer.checkpoint.manifest import Binding, Mark
+from engine.trainer.checkpoint.manifest import IdentityCheck, Manifest
 from engine.trainer.checkpoint.retention import Retention, best_steps
 from engine.trainer.checkpoint.saver import Saver
 from engine.trainer.code_digest import ROOTS, code_text, modules
@@ -37,19 +37,19 @@ IDENTITY = {
 }  # fmt: skip
 
 
-def mark(**changes: Any) -> Mark:
+def manifest(**changes: Any) -> Manifest:
     """Of train step 30, saved on eight devices."""
     known: dict[str, Any] = {
         "train_step": 30, "identity": IDENTITY, "topology": EIGHT.as_json(),
         "data_position": {"sequences_seen": 480, "sequences_per_step": 16}, "notes": {}, "bytes": 1, "files": {},
     }  # fmt: skip
-    return Mark(**{**known, **changes})
+    return Manifest(**{**known, **changes})
 
 
-def refusal(binding: Binding, saved: Mark) -> str:
+def refusal(identity_check: IdentityCheck, saved: Manifest) -> str:
     """What a person reads."""
     with pytest.raises(InputInvalid) as caught:
-        binding.check(saved, Path("work/checkpoints"))
+        identity_check.check(saved, Path("work/checkpoints"))
     return "\n".join(map(render, caught.value.diagnostics))
 
 
@@ -112,13 +112,13 @@ def test_the_schema_says_what_may_change_between_two_attempts() -> None:
 def test_the_same_training_is_let_in() -> None:
     """Equal in everything: no complaint, declared or not."""
     for reshard in (False, True):
-        Binding(IDENTITY, EIGHT, 16, reshard=reshard).check(mark(), Path("work/checkpoints"))
+        IdentityCheck(IDENTITY, EIGHT, 16, reshard=reshard).check(manifest(), Path("work/checkpoints"))
 
 
 def test_other_code_rows_and_libraries_are_named_with_both_values() -> None:
     """One finding for each digest that differs: its name, both values, and what to do."""
     ours = {**IDENTITY, "rows": "b" * 64, "library jax": "0.11.0", "trainer code": "d" * 64}
-    assert refusal(Binding(ours, EIGHT, 16), mark()) == (
+    assert refusal(IdentityCheck(ours, EIGHT, 16), manifest()) == (
         "error[T120]: the checkpoint of train step 30 belongs to another training: library jax was 0.10.2, now it is 0.11.0\n"
         "  --> work/checkpoints\n"
         "   = help: go on with those versions; to begin again, delete work/checkpoints\n"
@@ -133,20 +133,20 @@ def test_other_code_rows_and_libraries_are_named_with_both_values() -> None:
 
 def test_other_devices_are_refused_unless_declared() -> None:
     """Both topologies are named; the hint says how to declare it. Declared, the same batch in two micro-batches will do."""
-    assert refusal(Binding(IDENTITY, FOUR, 8), mark()) == (
+    assert refusal(IdentityCheck(IDENTITY, FOUR, 8), manifest()) == (
         "error[T120]: the checkpoint of train step 30 belongs to another training: topology was 8 x TPU v5 lite (mesh fsdp=8, tp=1), "
         "now it is 4 x TPU v5 lite (mesh fsdp=4, tp=1)\n"
         "  --> work/checkpoints\n"
         "   = help: go on there; or declare on_other_devices: reshard, and it goes on here, no longer bit for bit; "
         "to begin again, delete work/checkpoints"
     )
-    Binding(IDENTITY, FOUR, 8, reshard=True).check(mark(), Path("work/checkpoints"))
+    IdentityCheck(IDENTITY, FOUR, 8, reshard=True).check(manifest(), Path("work/checkpoints"))
 
 
 def test_more_devices_than_sequences_are_refused() -> None:
     """Thirty-two places cannot share sixteen sequences; what would do is said. Three can: the last rows are empty."""
     many = replace(EIGHT, devices=32, mesh={"fsdp": 32, "tp": 1})
-    assert refusal(Binding(IDENTITY, many, 64, reshard=True), mark()) == (
+    assert refusal(IdentityCheck(IDENTITY, many, 64, reshard=True), manifest()) == (
         "error[T123]: the checkpoint's train steps take 16 sequences, and 32 x TPU v5 lite (mesh fsdp=32, tp=1) cannot: "
         "global_batch_size is 16, and fsdp has 32 places: 16 would never see a sequence\n"
         "  --> work/checkpoints\n"
@@ -154,30 +154,30 @@ def test_more_devices_than_sequences_are_refused() -> None:
         "it was saved on 8 x TPU v5 lite (mesh fsdp=8, tp=1)"
     )
     three = replace(EIGHT, devices=3, mesh={"fsdp": 3, "tp": 1})
-    Binding(IDENTITY, three, 6, reshard=True).check(mark(), Path("work/checkpoints"))
+    IdentityCheck(IDENTITY, three, 6, reshard=True).check(manifest(), Path("work/checkpoints"))
 
 
 def test_the_update_inside_the_backward_pass_knows_no_micro_batches() -> None:
     """There only the devices fit that take all sequences at once."""
     ours = {**IDENTITY, "argument update": "in_backward"}
-    text = refusal(Binding(ours, FOUR, 8, reshard=True), mark(identity=ours))
+    text = refusal(IdentityCheck(ours, FOUR, 8, reshard=True), manifest(identity=ours))
     assert "takes 2 micro-batches of 2 x 4 sequences, and update: in_backward knows 1" in text
     assert "per_device_batch_size: 4 would do" in text
-    Binding(ours, EIGHT, 16, reshard=True).check(mark(identity=ours), Path("work/checkpoints"))
+    IdentityCheck(ours, EIGHT, 16, reshard=True).check(manifest(identity=ours), Path("work/checkpoints"))
 
 
 def test_declared_devices_excuse_nothing_else() -> None:
     """With ``reshard`` other rows are still other rows."""
     ours = {**IDENTITY, "rows": "b" * 64, "argument per_device_batch_size": 4}
-    text = refusal(Binding(ours, FOUR, 16, reshard=True), mark())
+    text = refusal(IdentityCheck(ours, FOUR, 16, reshard=True), manifest())
     assert "rows was" in text
     assert "per_device_batch_size" not in text
 
 
 def test_a_moved_training_needs_the_declaration_again() -> None:
     """Saved after a move, on these very devices: without ``reshard`` the batch would be another one, and is refused."""
-    moved = mark(topology=FOUR.as_json())
-    assert "sequences a train step was 16, now it is 8" in refusal(Binding(IDENTITY, FOUR, 8), moved)
+    moved = manifest(topology=FOUR.as_json())
+    assert "sequences a train step was 16, now it is 8" in refusal(IdentityCheck(IDENTITY, FOUR, 8), moved)
 
 
 # -- the training's side -------------------------------------------------------------------------------------------------
@@ -188,11 +188,11 @@ def test_what_ends_a_training_waits_for_the_save_under_way(
 ) -> None:
     """A training that fails leaves its last checkpoint published; a save that fails beside it is said, not raised."""
     events: list[dict[str, Any]] = []
-    binding = Binding(IDENTITY, EIGHT, 16)
+    identity_check = IdentityCheck(IDENTITY, EIGHT, 16)
 
     def fail(folder: Path) -> None:
         said = {"last": 9, "emit": lambda event: events.append(dict(event)), "stop_after": None}
-        with Saver(folder, make_args(), binding, **said) as saver:
+        with Saver(folder, make_args(), identity_check, **said) as saver:
             saver.save(STATE, 3, {}, lambda: False)
             raise RuntimeError("exploded")
 
@@ -228,7 +228,7 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ch
             return int(each * slots) - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
         monkeypatch.setattr(disk_space, "free_bytes", free)
-        return Checkpoints(folder, keep=Retention(keep), binding=Binding(IDENTITY, EIGHT, 16))
+        return Checkpoints(folder, keep=Retention(keep), identity_check=IdentityCheck(IDENTITY, EIGHT, 16))
 
     return make
 

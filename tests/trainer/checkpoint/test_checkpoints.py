@@ -17,7 +17,7 @@ import pytest
 from engine.canonical import digest_json, pretty_json
 from engine.errors import InputInvalid
 from engine.trainer.checkpoint.checkpoints import Checkpoints
-from engine.trainer.checkpoint.manifest import FORMAT, MARK, Binding, write_mark
+from engine.trainer.checkpoint.manifest import FORMAT, MANIFEST_FILE, IdentityCheck, write_manifest
 from engine.trainer.checkpoint.retention import Retention
 from engine.trainer.distributed.topology import Topology
 from engine.trainer.metrics import MetricsFile, mismatch
@@ -28,8 +28,8 @@ HERE = Topology(processes=1, devices=1, device_kind="cpu", mesh={})
 
 def make(folder: Path, keep: int = 5, identity: Any = None, **keeping: Any) -> Checkpoints:
     """The checkpoints of a folder, for a training of this identity."""
-    binding = Binding(IDENTITY if identity is None else identity, HERE, sequences_per_step=4)
-    return Checkpoints(folder, keep=Retention(keep, **keeping), binding=binding)
+    identity_check = IdentityCheck(IDENTITY if identity is None else identity, HERE, sequences_per_step=4)
+    return Checkpoints(folder, keep=Retention(keep, **keeping), identity_check=identity_check)
 
 
 def make_state(value: float) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def test_any_damage_to_any_file_is_seen(saved: Checkpoints, tmp_path: Path, harm
 def test_all_damaged_starts_from_the_beginning(saved: Checkpoints, tmp_path: Path) -> None:
     """Where none is good, each is named and training starts anew."""
     for path in (tmp_path / "checkpoints").iterdir():
-        _flip(path / MARK)
+        _flip(path / MANIFEST_FILE)
     found, passed_over = restore(saved)
     assert found is None
     assert [step for step, _ in passed_over] == [30, 20, 10]
@@ -131,7 +131,7 @@ def test_all_damaged_starts_from_the_beginning(saved: Checkpoints, tmp_path: Pat
 @pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"mark_sha256": 1}', "\x00\xff"])
 def test_a_mark_of_any_content_is_no_crash(saved: Checkpoints, tmp_path: Path, text: str) -> None:
     """A mark that is not a mark makes the checkpoint a damaged one."""
-    (tmp_path / "checkpoints" / "00000030" / MARK).write_text(text)
+    (tmp_path / "checkpoints" / "00000030" / MANIFEST_FILE).write_text(text)
     assert restore(saved)[0].train_step == 20
 
 
@@ -155,7 +155,7 @@ def test_a_damaged_newer_one_does_not_push_out_a_good_one(tmp_path: Path) -> Non
     """After a fallback the checkpoints that follow are kept, although a damaged one had a higher number."""
     checkpoints = make(tmp_path / "checkpoints", keep=1)
     checkpoints.save(make_state(9), 9)
-    _flip(tmp_path / "checkpoints" / "00000009" / MARK)
+    _flip(tmp_path / "checkpoints" / "00000009" / MANIFEST_FILE)
     assert restore(checkpoints)[0] is None
     checkpoints.save(make_state(3), 3)
     assert restore(checkpoints)[0].train_step == 3
@@ -200,9 +200,9 @@ def slow_mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
     def late(*what: Any) -> None:
         assert go_on.wait(30)
-        write_mark(*what)
+        write_manifest(*what)
 
-    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_mark", late)
+    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_manifest", late)
     yield go_on
     go_on.set()
 
@@ -265,7 +265,7 @@ def _rewrite(path: Path, **changes: Any) -> None:
 def test_another_format_is_refused(saved: Checkpoints, tmp_path: Path, written: int, word: str) -> None:
     """A whole checkpoint of a newer or an older engine is neither read nor deleted; the message has the numbers."""
     newest = tmp_path / "checkpoints" / "00000030"
-    _rewrite(newest / MARK, format=written, made_by="runspec-engine 9.9.9", unknown_key=1)
+    _rewrite(newest / MANIFEST_FILE, format=written, made_by="runspec-engine 9.9.9", unknown_key=1)
     with pytest.raises(InputInvalid) as caught:
         restore(saved)
     (found,) = caught.value.diagnostics
@@ -279,7 +279,7 @@ def test_another_format_is_refused(saved: Checkpoints, tmp_path: Path, written: 
 
 def test_a_flipped_format_number_is_damage(saved: Checkpoints, tmp_path: Path) -> None:
     """A mark whose format was changed by accident is no newer engine's: its digest tells."""
-    path = tmp_path / "checkpoints" / "00000030" / MARK
+    path = tmp_path / "checkpoints" / "00000030" / MANIFEST_FILE
     path.write_text(path.read_text().replace(f'"format": {FORMAT}', f'"format": {FORMAT + 4}'))
     found, passed_over = restore(saved)
     assert (found.train_step, passed_over[0][0]) == (20, 30)
@@ -287,13 +287,13 @@ def test_a_flipped_format_number_is_damage(saved: Checkpoints, tmp_path: Path) -
 
 def test_the_mark_says_where_the_data_are(saved: Checkpoints, tmp_path: Path) -> None:
     """Step, data position, topology, who wrote it, and how large it is."""
-    mark = json.loads((tmp_path / "checkpoints" / "00000020" / MARK).read_bytes())
-    assert mark["data_position"] == {"sequences_seen": 80, "sequences_per_step": 4}
-    assert mark["topology"] == {"processes": 1, "devices": 1, "device_kind": "cpu", "mesh": {}}
-    assert (mark["format"], mark["train_step"], mark["identity"]) == (FORMAT, 20, IDENTITY)
-    assert mark["made_by"].startswith("runspec-engine")
+    manifest = json.loads((tmp_path / "checkpoints" / "00000020" / MANIFEST_FILE).read_bytes())
+    assert manifest["data_position"] == {"sequences_seen": 80, "sequences_per_step": 4}
+    assert manifest["topology"] == {"processes": 1, "devices": 1, "device_kind": "cpu", "mesh": {}}
+    assert (manifest["format"], manifest["train_step"], manifest["identity"]) == (FORMAT, 20, IDENTITY)
+    assert manifest["made_by"].startswith("runspec-engine")
     files = [path for path in (tmp_path / "checkpoints" / "00000020" / "state").rglob("*") if path.is_file()]
-    assert mark["bytes"] == sum(path.stat().st_size for path in files)
+    assert manifest["bytes"] == sum(path.stat().st_size for path in files)
 
 
 def test_empty_and_foreign_folders_are_survived(saved: Checkpoints, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed
 from engine.trainer.__main__ import _give_up as give_up
 from engine.trainer.distributed import processes as module
 from engine.trainer.distributed.gather import check_same
-from engine.trainer.distributed.processes import ALONE, Peers
+from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 
 HERE = socket.gethostname()
 AGAIN = "run the same command on all machines again: it goes on from the last checkpoint"
@@ -58,7 +58,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def _watched(table: Table, *, silent: float, process: int = 0, count: int = 2) -> list[Diagnostic]:
     """What a watching process says, once it says something."""
     said: list[Diagnostic] = []
-    watcher = Peers(table, process, count, silent=silent)
+    watcher = ProcessGroup(table, process, count, silent=silent)
     watcher.watch(said.append)
     deadline = time.monotonic() + 10
     while not said and time.monotonic() < deadline:
@@ -69,19 +69,19 @@ def _watched(table: Table, *, silent: float, process: int = 0, count: int = 2) -
 
 def test_one_process_agrees_with_itself():
     """Alone nothing is said or waited for."""
-    assert ALONE.agree("x", lambda: (1, 2)) == (1, 2)
-    assert ALONE.is_writer
-    ALONE.barrier("x")
-    ALONE.watch(lambda _: pytest.fail("nobody is there"))
-    ALONE.failed("no reason")
-    assert ALONE.gone() is None
-    ALONE.leave()
+    assert SINGLE_PROCESS.agree("x", lambda: (1, 2)) == (1, 2)
+    assert SINGLE_PROCESS.is_writer
+    SINGLE_PROCESS.barrier("x")
+    SINGLE_PROCESS.watch(lambda _: pytest.fail("nobody is there"))
+    SINGLE_PROCESS.failed("no reason")
+    assert SINGLE_PROCESS.gone() is None
+    SINGLE_PROCESS.leave()
 
 
 def test_all_have_what_process_0_has():
     """In the order asked, whoever comes first; the table does not grow with the train steps."""
     table = Table()
-    first, second = Peers(table, 0, 2), Peers(table, 1, 2)
+    first, second = ProcessGroup(table, 0, 2), ProcessGroup(table, 1, 2)
     heard: list[Any] = []
     listener = threading.Thread(target=lambda: heard.extend(second.agree("stop", lambda: -1) for _ in range(3)))
     listener.start()
@@ -108,7 +108,7 @@ def test_who_is_silent_is_named(quick: None):
 def test_who_is_alive_is_not_named(quick: None):
     """Two that beat leave each other in peace, for many times the silence that is borne."""
     table, said = Table(), []
-    both = [Peers(table, number, 2, silent=0.3) for number in range(2)]
+    both = [ProcessGroup(table, number, 2, silent=0.3) for number in range(2)]
     for one in both:
         one.watch(said.append)
     time.sleep(1.0)
@@ -120,7 +120,7 @@ def test_who_is_alive_is_not_named(quick: None):
 def test_who_gives_up_says_why_to_all(quick: None):
     """Its words are repeated with its number and machine."""
     table = Table()
-    Peers(table, 1, 3).failed("T141: the checkpoint cannot be written: no space")
+    ProcessGroup(table, 1, 3).failed("T141: the checkpoint cannot be written: no space")
     (said,) = _watched(table, silent=60, process=2, count=3)
     assert (said.code, said.message) == (
         "T172", f"process 1 on {HERE} gave up: T141: the checkpoint cannot be written: no space",
@@ -140,9 +140,9 @@ def test_a_lost_coordinator_is_said(quick: None):
 def test_another_library_is_refused_by_name():
     """Everything in which a process differs from process 0, with both values."""
     table = Table()
-    check_same({"library jax": "0.10.2", "rows": "a"}, Peers(table, 0, 2))
+    check_same({"library jax": "0.10.2", "rows": "a"}, ProcessGroup(table, 0, 2))
     with pytest.raises(InputInvalid) as error:
-        check_same({"library jax": "0.11.0", "rows": "a"}, Peers(table, 1, 2))
+        check_same({"library jax": "0.11.0", "rows": "a"}, ProcessGroup(table, 1, 2))
     (found,) = error.value.diagnostics
     assert (found.code, found.message) == (
         "T174", "process 1 differs from process 0: library jax is 0.11.0 here, 0.10.2 there",
@@ -153,10 +153,10 @@ def test_a_save_that_fails_with_a_dead_process_says_who_died():
     """Orbax's words about a peer that is gone are no full disk; bad input is told to the others at once."""
     events, told = [], []
     dead = Diagnostic("T171", "process 1 on node7 has given no sign of life for 20 s")
-    peers: Any = SimpleNamespace(gone=lambda: dead, failed=told.append)
-    assert give_up(peers, events.append, 1, Diagnostic("T141", "the checkpoint cannot be written")) == 1
+    processes: Any = SimpleNamespace(gone=lambda: dead, failed=told.append)
+    assert give_up(processes, events.append, 1, Diagnostic("T141", "the checkpoint cannot be written")) == 1
     assert ([row["code"] for row in events[0]["diagnostics"]], told) == (["T171"], [])
-    assert give_up(peers, events.append, 2, Diagnostic("T120", "another training")) == 2
+    assert give_up(processes, events.append, 2, Diagnostic("T120", "another training")) == 2
     assert (events[1]["diagnostics"][0]["code"], told) == ("T120", ["T120: another training"])
 
 

@@ -1,4 +1,4 @@
-"""Generation: PyTorch's tokens, the law of independence, the families, two programs for all, limits."""
+"""GeneratedSequence: PyTorch's tokens, the law of independence, the families, two programs for all, limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flax import nnx
 from engine.errors import InputInvalid
 from engine.trainer.generation.sampler import Sampler, generate
 from engine.trainer.generation.sampling import Sampling
-from engine.trainer.generation.sequences import Generation
+from engine.trainer.generation.sequences import GeneratedSequence
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.models.gemma import Gemma
@@ -40,7 +40,7 @@ def prompts() -> Prompts:
 
 
 @pytest.fixture(scope="session")
-def answers(model: Gemma, prompts: Prompts) -> list[Generation]:
+def answers(model: Gemma, prompts: Prompts) -> list[GeneratedSequence]:
     return generate(model, prompts, **OPTIONS)
 
 
@@ -49,7 +49,7 @@ def names(prompts: Prompts) -> list[str]:
     return [f"item-{index}" for index in range(len(prompts))]
 
 
-def bare(generations: list[Generation]) -> list[tuple[list[int], str, int, int]]:
+def bare(generations: list[GeneratedSequence]) -> list[tuple[list[int], str, int, int]]:
     """Without the time."""
     return [(one.ids, one.finish_reason, one.prompt_tokens, one.new_tokens) for one in generations]
 
@@ -61,7 +61,9 @@ def test_greedy_tokens_equal_pytorchs(golden: SimpleNamespace, golden_model: Cal
     assert [one.ids for one in found] == golden.greedy
 
 
-def test_each_token_is_the_argmax_of_the_whole_row(model: Gemma, prompts: Prompts, answers: list[Generation]) -> None:
+def test_each_token_is_the_argmax_of_the_whole_row(
+    model: Gemma, prompts: Prompts, answers: list[GeneratedSequence]
+) -> None:
     """The cached loop gives what full forward passes over prompt and answer give."""
     for prompt, answer in zip(prompts, answers, strict=True):
         assert answer.ids == uncached(model, prompt, 5)
@@ -164,7 +166,9 @@ def test_the_cache_is_donated(model: Gemma, prompts: Prompts, monkeypatch: pytes
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(caches))
 
 
-def test_a_slot_that_is_free_takes_the_next_prompt(model: Gemma, prompts: Prompts, answers: list[Generation]) -> None:
+def test_a_slot_that_is_free_takes_the_next_prompt(
+    model: Gemma, prompts: Prompts, answers: list[GeneratedSequence]
+) -> None:
     """A row that ends at once makes room while its neighbour goes on; nothing else changes."""
     eos = answers[0].ids[0]
     options = OPTIONS | {"ends": {eos: "eos"}, "max_new_tokens": 20}
@@ -177,7 +181,7 @@ def test_a_slot_that_is_free_takes_the_next_prompt(model: Gemma, prompts: Prompt
     assert bare(found) == bare(alone)
 
 
-def test_an_answer_ends_at_eos(model: Gemma, prompts: Prompts, answers: list[Generation]) -> None:
+def test_an_answer_ends_at_eos(model: Gemma, prompts: Prompts, answers: list[GeneratedSequence]) -> None:
     """The EOS is counted and not kept; rows that go on are not touched by rows that ended."""
     eos = answers[5].ids[2]
     place = answers[5].ids.index(eos)
@@ -191,7 +195,7 @@ def test_an_answer_ends_at_eos(model: Gemma, prompts: Prompts, answers: list[Gen
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_the_limit_is_exact(model: Gemma, prompts: Prompts, answers: list[Generation], limit: int) -> None:
+def test_the_limit_is_exact(model: Gemma, prompts: Prompts, answers: list[GeneratedSequence], limit: int) -> None:
     """max_new_tokens 1 needs no decoding step at all; answers are prefixes of longer ones."""
     found = generate(model, prompts[:4], **(OPTIONS | {"max_new_tokens": limit}))
     assert [one.ids for one in found] == [one.ids[:limit] for one in answers[:4]]
@@ -213,9 +217,9 @@ def test_every_bad_prompt_is_named(model: Gemma) -> None:
     assert [one.where.file for one in caught.value.diagnostics if one.where] == ["a", "c"]
 
 
-def test_rows_are_told_as_they_finish(model: Gemma, prompts: Prompts, answers: list[Generation]) -> None:
+def test_rows_are_told_as_they_finish(model: Gemma, prompts: Prompts, answers: list[GeneratedSequence]) -> None:
     """on_batch hears every index once, short prompts first, at most batch_size at a time."""
-    heard: list[tuple[list[int], list[Generation]]] = []
+    heard: list[tuple[list[int], list[GeneratedSequence]]] = []
     found = generate(model, prompts, on_batch=lambda *batch: heard.append(batch), **OPTIONS)
     assert [indices for indices, _ in heard] == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10]]
     assert bare(found) == bare(answers)

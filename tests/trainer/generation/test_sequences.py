@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.trainer.generation.sequences import Generation, Row, StopStrings
+from engine.trainer.generation.sequences import GeneratedSequence, SequenceInProgress, StopStrings
 from engine.trainer.text.tokenizer import build_chars
 
 ENDS = {1: "eos", 3: "end_of_turn"}
@@ -13,9 +13,11 @@ TOKENIZER = build_chars()
 STOPS = StopStrings(["END", "\n\n", "é!"], TOKENIZER.decode)
 
 
-def answer(ids: list[int], *, piece: int = 100, limit: int = 50, stops: StopStrings | None = STOPS) -> Generation:
+def answer(
+    ids: list[int], *, piece: int = 100, limit: int = 50, stops: StopStrings | None = STOPS
+) -> GeneratedSequence:
     """The generation of a row that was given ``ids`` in pieces."""
-    row = Row(0, [2, 7], np.zeros(2, np.uint32))
+    row = SequenceInProgress(0, [2, 7], np.zeros(2, np.uint32))
     for start in range(0, len(ids), piece):
         row.take(ids[start : start + piece], ENDS, limit, stops)
     return row.generation()

@@ -15,7 +15,7 @@ from engine.errors import InputInvalid
 from engine.trainer.input_pipeline import dataset, token_store
 from engine.trainer.input_pipeline.batches import DataOrder, batch_at
 from engine.trainer.input_pipeline.dataset import Data, load_data, withhold
-from engine.trainer.input_pipeline.long_rows import fit
+from engine.trainer.input_pipeline.long_rows import handle_long_rows
 from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.input_pipeline.token_table import TokenTable
 from engine.trainer.text.tokenizer import build_chars
@@ -108,7 +108,7 @@ def test_long_rows_are_counted(load: Load) -> None:
 def test_all_pieces_of_a_row_are_withheld_together() -> None:
     """Nothing of a withheld row is trained, also where rows are split."""
     rows = [TokenRow(str(n), (2, *range(10, 40)), (0,) + (1,) * 30) for n in range(9)]
-    withheld, kept = withhold(fit(TokenTable.of(rows), 8, "split").pieces, 4, seed=1)
+    withheld, kept = withhold(handle_long_rows(TokenTable.of(rows), 8, "split").pieces, 4, seed=1)
     assert len(set(withheld.rows.tolist())) == 4
     assert not set(withheld.rows.tolist()) & set(kept.rows.tolist())
     assert len(withheld) + len(kept) == 9 * 5

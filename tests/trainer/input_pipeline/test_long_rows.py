@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import InputInvalid
 from engine.trainer.input_pipeline import token_table
-from engine.trainer.input_pipeline.long_rows import Fitted, fit
+from engine.trainer.input_pipeline.long_rows import LongRowResult, handle_long_rows
 from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.input_pipeline.token_table import TokenTable
 
@@ -33,7 +33,7 @@ def one_by_one(row: TokenRow, seq_len: int, on_long_row: str) -> list[TokenRow]:
     return [piece for piece in pieces if any(piece.loss_mask)]
 
 
-def pieces_of(rows: list[TokenRow], fitted: Fitted) -> list[TokenRow]:
+def pieces_of(rows: list[TokenRow], fitted: LongRowResult) -> list[TokenRow]:
     """The pieces as rows."""
     table, pieces, found = TokenTable.of(rows), fitted.pieces, []
     for index, row in enumerate(pieces.rows.tolist()):
@@ -60,9 +60,9 @@ def test_each_policy_is_that_of_one_row_at_a_time(rows: list[TokenRow], seq_len:
     expected = [one_by_one(row, seq_len, policy) for row in rows]
     if not any(expected):
         with pytest.raises(InputInvalid, match="no row is left"):
-            fit(TokenTable.of(rows), seq_len, policy)
+            handle_long_rows(TokenTable.of(rows), seq_len, policy)
         return
-    fitted = fit(TokenTable.of(rows), seq_len, policy)
+    fitted = handle_long_rows(TokenTable.of(rows), seq_len, policy)
     flat = [piece for pieces in expected for piece in pieces]
     assert pieces_of(rows, fitted) == flat
     assert fitted.pieces.trained.tolist() == [sum(piece.loss_mask) for piece in flat]
@@ -76,7 +76,7 @@ def test_each_policy_is_that_of_one_row_at_a_time(rows: list[TokenRow], seq_len:
 @given(row_lists(), st.integers(2, 45))
 def test_split_trains_every_token_once(rows: list[TokenRow], seq_len: int) -> None:
     """Pieces begin with BOS, fit, and hold each trained token exactly once; what is left out held none."""
-    fitted = fit(TokenTable.of(rows), seq_len, "split")
+    fitted = handle_long_rows(TokenTable.of(rows), seq_len, "split")
     pieces = pieces_of(rows, fitted)
     assert all(piece.tokens[0] == 2 and len(piece.tokens) <= seq_len for piece in pieces)
     for row in rows:
@@ -96,7 +96,7 @@ def test_split_trains_every_token_once(rows: list[TokenRow], seq_len: int) -> No
 def test_long_rows_fail_by_default() -> None:
     """fail: every long row is named, with the seq_len that would do."""
     with pytest.raises(InputInvalid) as caught:
-        fit(TokenTable.of(ROWS), 6, "fail")
+        handle_long_rows(TokenTable.of(ROWS), 6, "fail")
     assert [found.message.split('"')[1] for found in caught.value.diagnostics] == ["r1", "r2"]
     assert str(caught.value).startswith(
         'error[T113]: row "r1" has 10 tokens, more than seq_len 6\n'
@@ -107,7 +107,7 @@ def test_long_rows_fail_by_default() -> None:
 def test_many_long_rows_are_counted() -> None:
     """Twenty long rows are named, the rest is a number."""
     with pytest.raises(InputInvalid) as caught:
-        fit(TokenTable.of([ROWS[2]] * 30), 6, "fail")
+        handle_long_rows(TokenTable.of([ROWS[2]] * 30), 6, "fail")
     assert len(caught.value.diagnostics) == 21
     assert "10 more rows" in caught.value.diagnostics[-1].message
 
@@ -115,12 +115,12 @@ def test_many_long_rows_are_counted() -> None:
 def test_no_row_left_is_refused() -> None:
     """Dropping everything is an error, not an empty training."""
     with pytest.raises(InputInvalid, match="no row is left"):
-        fit(TokenTable.of(ROWS), 2, "drop")
+        handle_long_rows(TokenTable.of(ROWS), 2, "drop")
 
 
 def test_counting_in_parts_is_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained tokens are counted a stretch of the table at a time; where it is cut makes no difference."""
-    whole = fit(TokenTable.of(ROWS * 5), 4, "split").pieces.trained.tolist()
+    whole = handle_long_rows(TokenTable.of(ROWS * 5), 4, "split").pieces.trained.tolist()
     for span in (1, 5, 13):
         monkeypatch.setattr(token_table, "SPAN", span)
-        assert fit(TokenTable.of(ROWS * 5), 4, "split").pieces.trained.tolist() == whole
+        assert handle_long_rows(TokenTable.of(ROWS * 5), 4, "split").pieces.trained.tolist() == whole

@@ -43,7 +43,7 @@ def token_by_token(rows: Sequence[TokenRow], packs: Sequence[Sequence[int]], seq
     """The arrays of all sequences, written to be read."""
     most = max(sum(sum(rows[index].loss_mask) for index in members) for members in packs)
     widths = {"tokens": seq_len, "segment_ids": seq_len, "positions": seq_len}
-    widths |= {"target_places": most, "target_ids": most, "target_weights": most}
+    widths |= {"target_positions": most, "target_ids": most, "target_weights": most}
     found = {name: np.zeros((len(packs), width), np.int32) for name, width in widths.items()}
     for line, members in enumerate(packs):
         place = target = 0
@@ -53,7 +53,7 @@ def token_by_token(rows: Sequence[TokenRow], packs: Sequence[Sequence[int]], seq
                 found["segment_ids"][line, place] = segment
                 found["positions"][line, place] = position
                 if counts:
-                    found["target_places"][line, target] = place - 1
+                    found["target_positions"][line, target] = place - 1
                     found["target_ids"][line, target] = token
                     found["target_weights"][line, target] = 1
                     target += 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import InputInvalid
-from engine.trainer.input_pipeline.rows import Findings, TokenRow, token_rows
+from engine.trainer.input_pipeline.rows import RowFindings, TokenRow, token_rows
 from engine.trainer.text.tokenizer import build_chars
 
 CHARS = build_chars()
@@ -20,7 +20,7 @@ BOS, EOS = CHARS.bos_id, CHARS.eos_id
 def read() -> Callable[..., list[TokenRow]]:
     def run(*rows: Any) -> list[TokenRow]:
         text = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
-        findings = Findings("rows.jsonl")
+        findings = RowFindings("rows.jsonl")
         found = token_rows(text.encode(), 1, CHARS, findings)
         findings.raise_if_any()
         return found
@@ -112,10 +112,10 @@ def test_many_broken_lines_are_counted(read: Callable[..., list[TokenRow]]) -> N
 
 def test_findings_of_parts_are_those_of_the_whole() -> None:
     """Looked through part by part, a file's findings are numbered and counted as in one go."""
-    whole, parts = Findings("f"), Findings("f")
+    whole, parts = RowFindings("f"), RowFindings("f")
     token_rows(b"\n".join([b"{"] * 30), 1, CHARS, whole)
     for first in (1, 11, 21):
-        part = Findings("f")
+        part = RowFindings("f")
         token_rows(b"\n".join([b"{"] * 10), first, CHARS, part)
         parts.extend(part.shown, part.total)
     assert (parts.shown, parts.total) == (whole.shown, whole.total)

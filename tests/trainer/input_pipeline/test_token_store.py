@@ -19,8 +19,8 @@ import pytest
 
 from engine.errors import InputInvalid, RunFailed
 from engine.trainer.input_pipeline import token_store, tokenizing
-from engine.trainer.input_pipeline.array_store import HEADER, NOTE, Writer, open_arrays
-from engine.trainer.input_pipeline.rows import Findings, token_rows
+from engine.trainer.input_pipeline.array_store import HEADER, NOTE, ArrayWriter, open_arrays
+from engine.trainer.input_pipeline.rows import RowFindings, token_rows
 from engine.trainer.input_pipeline.token_store import Stopped, TokenStore, open_store
 from engine.trainer.text.tokenizer import build_chars
 
@@ -75,7 +75,7 @@ def folders(tmp_path: Path, cache: str = "cache") -> list[Path]:
 
 def test_a_store_has_the_rows_of_the_file(rows: Path, store_of: Open, small_parts: None) -> None:
     """Row by row, the store is what tokenising the whole file in one go gives; so it is found, not made, again."""
-    expected = token_rows(rows.read_bytes(), 1, CHARS, Findings(""))
+    expected = token_rows(rows.read_bytes(), 1, CHARS, RowFindings(""))
     for was_there in (False, True):
         store = store_of(rows)
         assert [store.table.row(index) for index in range(store.table.n_rows)] == expected
@@ -205,7 +205,7 @@ def test_a_damaged_store_is_made_again(
 def test_a_big_store_is_checked_in_full_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a size a flipped bit is found with ``verify``, and sizes are checked always."""
     folder = tmp_path / "numbers"
-    with Writer(folder, {"numbers": "<i4"}) as writer:
+    with ArrayWriter(folder, {"numbers": "<i4"}) as writer:
         writer.append("numbers", np.arange(1000))
         writer.publish({})
     monkeypatch.setattr("engine.trainer.input_pipeline.array_store.CHECKED_BYTES", 100)
@@ -218,7 +218,7 @@ def test_a_big_store_is_checked_in_full_when_asked(tmp_path: Path, monkeypatch: 
 
 def test_a_value_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     """An id beyond the file's two bytes is never cut short."""
-    with Writer(tmp_path / "a", {"tokens": "<u2"}) as writer, pytest.raises(ValueError, match="does not fit"):
+    with ArrayWriter(tmp_path / "a", {"tokens": "<u2"}) as writer, pytest.raises(ValueError, match="does not fit"):
         writer.append("tokens", np.array([70_000]))
 
 
@@ -301,7 +301,7 @@ def test_a_full_disk_leaves_nothing(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Writer, "remember", full)
+    monkeypatch.setattr(ArrayWriter, "remember", full)
     with pytest.raises(OSError, match="No space"):
         store_of(rows)
     assert folders(tmp_path) == []
@@ -333,7 +333,7 @@ def test_workers_die_with_their_parent(rows: Path, tmp_path: Path) -> None:
         "import sys, time\nfrom pathlib import Path\nfrom engine.trainer.input_pipeline.tokenizing import Part, _Worker\n"
         "rows, folder = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "workers = [_Worker(rows, folder) for _ in range(2)]\n"
-        "[worker.ask(Part(0, rows.stat().st_size, 1, 1)) for worker in workers]\n"
+        "[worker.ask(FilePart(0, rows.stat().st_size, 1, 1)) for worker in workers]\n"
         "[worker.answer() for worker in workers]\n"
         "print(*[worker._process.pid for worker in workers], flush=True)\ntime.sleep(60)\n"
     )

@@ -309,7 +309,7 @@ def test_micro_batches_are_one_batch_for_adapters(make_args: Any, micro_model: A
     places = jnp.broadcast_to(jnp.arange(11, dtype=jnp.int32), (1, 2, 11))
     batch = {
         "tokens": tokens, "segment_ids": ones, "positions": jnp.broadcast_to(jnp.arange(12, dtype=jnp.int32), (1, 2, 12)),
-        "target_places": places, "target_ids": tokens[:, :, 1:], "target_weights": jnp.ones_like(places),
+        "target_positions": places, "target_ids": tokens[:, :, 1:], "target_weights": jnp.ones_like(places),
     }  # fmt: skip
     split = {name: array.reshape(2, 1, *array.shape[2:]) for name, array in batch.items()}
     step = jax.jit(make_train_step(graphdef, args))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.trainer.models import layers
-from engine.trainer.ops.blocked_attention import EVERYTHING, Places, Tiling, _reach, blocked_attention
+from engine.trainer.ops.blocked_attention import EVERYTHING, Tiling, TokenPositions, _reach, blocked_attention
 
 BATCH, HEADS, KV_HEADS, HEAD_DIM = 2, 4, 2, 6
 
@@ -22,7 +22,7 @@ def _arrays(length: int, kv_heads: int = KV_HEADS, batch: int = BATCH, dtype: An
     return [jnp.asarray(draw.normal(size=shape), dtype) for shape in shapes]
 
 
-def _packed(length: int, batch: int = BATCH) -> Places:
+def _packed(length: int, batch: int = BATCH) -> TokenPositions:
     """Rows of segments of 7 tokens (row 0), 11 (row 1), ..., the last tokens padding (segment 0)."""
     positions, segments = [], []
     for row in range(batch):
@@ -30,15 +30,15 @@ def _packed(length: int, batch: int = BATCH) -> Places:
         size = 7 + 4 * row
         positions.append(index % size)
         segments.append(np.where(index < length - 3, 1 + index // size, 0))
-    return Places(jnp.asarray(positions, jnp.int32), jnp.asarray(segments, jnp.int32))
+    return TokenPositions(jnp.asarray(positions, jnp.int32), jnp.asarray(segments, jnp.int32))
 
 
-def _one_segment(length: int, batch: int = BATCH) -> Places:
+def _one_segment(length: int, batch: int = BATCH) -> TokenPositions:
     positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, length))
-    return Places(positions, jnp.ones_like(positions))
+    return TokenPositions(positions, jnp.ones_like(positions))
 
 
-def _mask(places: Places, window: int) -> jax.Array:
+def _mask(places: TokenPositions, window: int) -> jax.Array:
     """bool[B, T, T], written out."""
     ago = places.positions[:, :, None] - places.positions[:, None, :]
     return (places.segment_ids[:, :, None] == places.segment_ids[:, None, :]) & (ago >= 0) & (ago < window)
@@ -122,7 +122,7 @@ def test_a_query_that_sees_nothing_gives_zeros() -> None:
     """And zeros backwards: no NaN comes out of an empty sum."""
     q, k, v = _arrays(8)
     places = _one_segment(8)
-    elsewhere = Places(places.positions, places.segment_ids + 1)
+    elsewhere = TokenPositions(places.positions, places.segment_ids + 1)
     function = lambda q, k, v: blocked_attention(q, k, v, places, elsewhere, block=4)  # noqa: E731
     for leaf in jax.tree.leaves(_value_and_grads(function, q, k, v)):
         assert not jnp.any(leaf)
@@ -131,7 +131,7 @@ def test_a_query_that_sees_nothing_gives_zeros() -> None:
 def test_tiles_out_of_reach_are_skipped() -> None:
     """The key blocks of each query block: causal, in the window, of the same segments, over all rows together."""
 
-    def reach(places: Places, window: int) -> list[tuple[int, int]]:
+    def reach(places: TokenPositions, window: int) -> list[tuple[int, int]]:
         firsts, lasts = _reach((places, places, jnp.int32(window)), Tiling(None, 8, 8))
         return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
@@ -139,9 +139,9 @@ def test_tiles_out_of_reach_are_skipped() -> None:
     assert reach(_one_segment(32), 9) == [(0, 1), (0, 2), (1, 3), (2, 4)]
     assert reach(_one_segment(32), 10) == [(0, 1), (0, 2), (0, 3), (1, 4)]
     index = jnp.arange(32, dtype=jnp.int32)[None]
-    halves = Places(index % 16, 1 + index // 16)
+    halves = TokenPositions(index % 16, 1 + index // 16)
     assert reach(halves, EVERYTHING) == [(0, 1), (0, 2), (2, 3), (2, 4)]
-    both = Places(*(jnp.concatenate(parts) for parts in zip(halves, _one_segment(32, 1), strict=True)))
+    both = TokenPositions(*(jnp.concatenate(parts) for parts in zip(halves, _one_segment(32, 1), strict=True)))
     assert reach(both, EVERYTHING) == [(0, 1), (0, 2), (0, 3), (0, 4)]
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.trainer.ops.matmul import chosen, product
+from engine.trainer.ops.matmul import matmul, resolve_matmul_dtype
 
 HALF_BITS = 2.0**-11  # what rounding to float16 changes at the most
 
@@ -40,7 +40,7 @@ def device(platform: str, capability: str | None = None) -> Any:
     ],
 )
 def test_the_device_decides_unless_told(declared: str, dtype: str, where: Any, expected: str | None) -> None:
-    assert chosen(declared, dtype, where) == expected
+    assert resolve_matmul_dtype(declared, dtype, where) == expected
 
 
 @settings(deadline=None, max_examples=60)  # the first example compiles
@@ -55,7 +55,7 @@ def test_half_products_do_not_care_how_large_numbers_are(sizes: tuple[int, int, 
         (rng.standard_normal(shape) * 2.0**size).astype(np.float32)
         for shape, size in zip([(5, 16), (16, 3), (5, 3)], (sizes[0], sizes[2], sizes[1]), strict=True)
     )
-    out, back = jax.vjp(lambda x, weight: product(x, weight, "float16"), jnp.asarray(x), jnp.asarray(weight))
+    out, back = jax.vjp(lambda x, weight: matmul(x, weight, "float16"), jnp.asarray(x), jnp.asarray(weight))
     by_x, by_weight = back(jnp.asarray(by_out))
     for found, left, right in ((out, x, weight), (by_x, by_out, weight.T), (by_weight, x.T, by_out)):
         exact = left.astype(np.float64) @ right.astype(np.float64)
@@ -70,7 +70,7 @@ def test_half_products_do_not_care_how_large_numbers_are(sizes: tuple[int, int, 
 def test_a_row_of_zeros_is_zero_and_what_is_no_number_stays_none() -> None:
     """Zeros divide by no zero; a NaN or an infinity reaches the loss, where it is counted as a skipped step."""
     x = jnp.asarray([[0.0, 0.0], [jnp.nan, 1.0], [jnp.inf, 1.0], [1.0, 2.0]])
-    found = np.asarray(product(x, jnp.ones((2, 2)), "float16"))
+    found = np.asarray(matmul(x, jnp.ones((2, 2)), "float16"))
     assert found[0].tolist() == [0.0, 0.0]
     assert not np.isfinite(found[1:3]).any()
     assert found[3].tolist() == [3.0, 3.0]
@@ -80,7 +80,7 @@ def test_the_operands_really_are_half() -> None:
     """Every product of the program, forwards and backwards, has float16 operands and a float32 result."""
 
     def loss(x: jax.Array, weight: jax.Array) -> jax.Array:
-        return jnp.sum(product(x, weight, "float16"))
+        return jnp.sum(matmul(x, weight, "float16"))
 
     shapes = jax.ShapeDtypeStruct((4, 8), jnp.bfloat16), jax.ShapeDtypeStruct((8, 2), jnp.bfloat16)
     text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*shapes).as_text()
@@ -91,7 +91,7 @@ def test_the_operands_really_are_half() -> None:
 
 def test_float32_products_of_bfloat16_are_exact_before_they_are_rounded() -> None:
     x, weight = (jax.random.normal(jax.random.key(n), (64, 64)).astype(jnp.bfloat16) for n in (0, 1))
-    found = product(x, weight, "float32")
+    found = matmul(x, weight, "float32")
     exact = np.asarray(x, np.float64) @ np.asarray(weight, np.float64)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(found, np.float64), exact, rtol=2.0**-8, atol=1e-4)

@@ -255,12 +255,12 @@ def test_bfloat16_with_random_rounding_keeps_up_where_plain_rounding_stalls(
 ) -> None:
     """500 steps of a regression: the loss is within 2 % of float32's; rounded to the nearest it stays over ten times that."""
     draw = np.random.default_rng(0)
-    inputs = jnp.asarray(draw.normal(size=(256, 32)), jnp.float32)
+    step_inputs = jnp.asarray(draw.normal(size=(256, 32)), jnp.float32)
     wanted = 1.0 + jnp.asarray(draw.uniform(0.3, 0.6, size=(32, 8)), jnp.float32)
-    targets = inputs @ wanted + jnp.asarray(0.7 * draw.normal(size=(256, 8)), jnp.float32)
+    targets = step_inputs @ wanted + jnp.asarray(0.7 * draw.normal(size=(256, 8)), jnp.float32)
 
     def loss(params: Any) -> jax.Array:
-        return jnp.mean(jnp.square(inputs @ params["layers"]["w"][0].astype(jnp.float32) - targets))
+        return jnp.mean(jnp.square(step_inputs @ params["layers"]["w"][0].astype(jnp.float32) - targets))
 
     def train(dtype: Any, optimizer: str) -> float:
         args = make_args(optimizer=optimizer, learning_rate=3e-3, num_train_steps=500, weight_decay=0.0,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine.trainer.ops.cross_entropy import Head, Targets, head_forward, linear_cross_entropy
-from engine.trainer.optim.rules import Now, Rule, init_stats, update_slice
+from engine.trainer.optim.rules import Rule, StepInputs, init_stats, update_slice
 from engine.trainer.optim.tied_embedding import Tied, tied_embedding_update, tied_gradient
 
 TOKENS, VOCAB, WIDTH = 24, 150, 130
@@ -43,12 +43,12 @@ def _problem(vocab: int = VOCAB, width: int = WIDTH, dtype: Any = jnp.float32, h
     return Tied(targets, tokens, back(by_states)[0]), table, loss
 
 
-def _now(**changes: Any) -> Now:
+def _now(**changes: Any) -> StepInputs:
     values = {
         "updates": jnp.int32(3), "rate": jnp.float32(0.1), "scale": jnp.float32(0.7), "key": jax.random.key(5),
         "ok": jnp.asarray(True),
     }  # fmt: skip
-    return Now(**{**values, **changes})
+    return StepInputs(**{**values, **changes})
 
 
 def _stats(rule: Rule, shape: tuple[int, ...]) -> Any:
@@ -59,15 +59,17 @@ def _stats(rule: Rule, shape: tuple[int, ...]) -> Any:
     )
 
 
-def _both(rule: Rule, now: Now, tied: Tied, table: jax.Array, master: Any, head: Head) -> tuple[Any, Any]:
+def _both(
+    rule: Rule, step_inputs: StepInputs, tied: Tied, table: jax.Array, master: Any, head: Head
+) -> tuple[Any, Any]:
     """The update block by block, and that of the materialised gradient."""
     stats = _stats(rule, table.shape)
     blocks = jax.jit(
-        lambda table, stats, master: tied_embedding_update(rule, now, tied, table, stats, master, head=head)
+        lambda table, stats, master: tied_embedding_update(rule, step_inputs, tied, table, stats, master, head=head)
     )
     whole = jax.jit(
         lambda table, stats, master: update_slice(
-            rule, now, tied_gradient(tied, table, head), stats, table, master, name="embed"
+            rule, step_inputs, tied_gradient(tied, table, head), stats, table, master, name="embed"
         )
     )
     return blocks(table, stats, master), whole(table, stats, master)
@@ -103,8 +105,8 @@ def test_the_clip_is_that_of_the_whole_table(make_args: Callable[..., Any]) -> N
     """Where the update's root mean square is over 1 it is divided by it: in the first update it is over."""
     rule, head = Rule.of(make_args(optimizer="adafactor", weight_decay=0.0)), RAGGED
     tied, table, _ = _problem()
-    now = _now(updates=jnp.int32(0), rate=jnp.float32(1.0))
-    (blocks, *_), (whole, *_) = _both(rule, now, tied, table, None, head)
+    step_inputs = _now(updates=jnp.int32(0), rate=jnp.float32(1.0))
+    (blocks, *_), (whole, *_) = _both(rule, step_inputs, tied, table, None, head)
     moved = np.asarray(blocks - table)
     assert np.sqrt(np.mean(np.square(moved))) == pytest.approx(1.0, rel=1e-4)
     np.testing.assert_allclose(blocks, whole, rtol=1e-6, atol=1e-6)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.data import Conversation, EvalItem, Message, Row, render_row
+from engine.data import Conversation, DatasetRow, EvalItem, Message, render_row
 from engine.errors import InputInvalid
 from engine.trainer.generation.generate import run_generate
 from engine.trainer.generation.sampler import generate
@@ -92,7 +92,7 @@ def test_a_chat_is_trained_and_asked_by_the_models_own_template(
     gemma = tokenizers_by_name["gemma"]
     model = folder(gemma, 768)
     says = [Conversation((Message("user", f"{one} "), Message("assistant", f"yes {one}"))) for one in ("a", "b", "c")]
-    lines = [json.dumps(render_row(Row(f"r{at}", body)).as_json()) for at, body in enumerate(says)]
+    lines = [json.dumps(render_row(DatasetRow(f"r{at}", body)).as_json()) for at, body in enumerate(says)]
     lines.append(
         json.dumps({"id": "m", "segments": [{"text": "Go:\n", "train": False}, {"text": "\nx", "train": True}]})
     )

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from engine.data import (
     Conversation,
+    DatasetRow,
     EvalItem,
     Message,
     PromptCompletion,
-    Row,
     Trace,
     TraceStep,
     render_row,
@@ -25,7 +25,7 @@ from engine.data import (
 from engine.errors import InputInvalid
 from engine.trainer.generation.prompts import read_prompts
 from engine.trainer.input_pipeline import rows as rows_module
-from engine.trainer.input_pipeline.rows import Findings, TokenRow
+from engine.trainer.input_pipeline.rows import RowFindings, TokenRow
 from engine.trainer.text.encoding import Segment, encode_segments, merged_boundaries, prompt_ids
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer_process.jobs import write_prompts
@@ -36,20 +36,20 @@ ODD = st.sampled_from(["\n", "\n\n", " ", "  ", "▁▁", "<bos>", "é", "😀",
 TEXT = st.lists(st.text(max_size=6) | ODD, min_size=1, max_size=5).map("".join).filter(lambda text: bool(text.strip()))
 
 
-def row_of(render: str, prompt: str, answer: str) -> Row:
+def row_of(render: str, prompt: str, answer: str) -> DatasetRow:
     if render == "reasoning@v1":
-        return Row("r", Trace(prompt, (TraceStep(1, "compute", answer),), "4"))
+        return DatasetRow("r", Trace(prompt, (TraceStep(1, "compute", answer),), "4"))
     if render == "plain@v1":
-        return Row("r", PromptCompletion(prompt, answer))
-    return Row("r", Conversation((Message("user", prompt), Message("assistant", answer))))
+        return DatasetRow("r", PromptCompletion(prompt, answer))
+    return DatasetRow("r", Conversation((Message("user", prompt), Message("assistant", answer))))
 
 
 @pytest.fixture
-def token_rows() -> Callable[[Sequence[Row], Tokenizer], list[TokenRow]]:
+def token_rows() -> Callable[[Sequence[DatasetRow], Tokenizer], list[TokenRow]]:
     """Rows through rows.jsonl, as the pipeline hands them on."""
 
-    def make(rows: Sequence[Row], tokenizer: Tokenizer) -> list[TokenRow]:
-        text, findings = "\n".join(json.dumps(render_row(row).as_json()) for row in rows), Findings("rows.jsonl")
+    def make(rows: Sequence[DatasetRow], tokenizer: Tokenizer) -> list[TokenRow]:
+        text, findings = "\n".join(json.dumps(render_row(row).as_json()) for row in rows), RowFindings("rows.jsonl")
         found = rows_module.token_rows(text.encode(), 1, tokenizer, findings)
         findings.raise_if_any()
         return found
@@ -121,7 +121,7 @@ def test_every_answer_of_a_chat_ends_in_a_trained_end(
         (Message("user", "a"), Message("assistant", "b"), Message("user", "c"), Message("assistant", "d"))
     )
     tokenizer = tokenizers_by_name[name]
-    (row,) = token_rows([Row("r", body)], tokenizer)
+    (row,) = token_rows([DatasetRow("r", body)], tokenizer)
     last = [at for at, on in enumerate(row.loss_mask) if on and not dict(enumerate(row.loss_mask)).get(at + 1)]
     assert [row.tokens[at] for at in last] == [ends, ends]
     trained = [token for token, on in zip(row.tokens, row.loss_mask, strict=True) if on]
@@ -132,9 +132,9 @@ def test_gemma_chat_is_gemmas_template(tokenizers_by_name: dict[str, Tokenizer],
     """Our own render gives the template's very rows, system text included, where no message has space around it."""
     says = (Message("system", "Be brief."), Message("user", "2 + 2?"), Message("assistant", "4"))
     rows = [
-        Row("one", Conversation(says)),
-        Row("two", Conversation((*says, Message("user", "And\n\n3 + 3?"), Message("assistant", "6 😀")))),
-        Row("three", Conversation(says[1:])),
+        DatasetRow("one", Conversation(says)),
+        DatasetRow("two", Conversation((*says, Message("user", "And\n\n3 + 3?"), Message("assistant", "6 😀")))),
+        DatasetRow("three", Conversation(says[1:])),
     ]
     with_it, without = (
         token_rows(rows, tokenizers_by_name[name]) for name in ("gemma", "gemma without template")
@@ -144,8 +144,8 @@ def test_gemma_chat_is_gemmas_template(tokenizers_by_name: dict[str, Tokenizer],
 
 def test_a_template_trims_what_our_render_keeps(tokenizers_by_name: dict[str, Tokenizer], token_rows: Any) -> None:
     """The checkpoint's own template is what counts: Gemma's takes the white space around a message away."""
-    rows = [Row("r", Conversation((Message("user", " a"), Message("assistant", "b\n"))))]
-    trimmed = [Row("r", Conversation((Message("user", "a"), Message("assistant", "b"))))]
+    rows = [DatasetRow("r", Conversation((Message("user", " a"), Message("assistant", "b\n"))))]
+    trimmed = [DatasetRow("r", Conversation((Message("user", "a"), Message("assistant", "b"))))]
     gemma = tokenizers_by_name["gemma"]
     assert token_rows(rows, gemma) == token_rows(trimmed, gemma)
     assert token_rows(rows, tokenizers_by_name["chars"]) != token_rows(trimmed, tokenizers_by_name["chars"])
@@ -183,7 +183,7 @@ def test_the_count_is_that_of_the_plain_definition(
 
 def test_rows_carry_their_count(tokenizers_by_name: dict[str, Tokenizer], token_rows: Any) -> None:
     """Each row says how many merges its boundaries prevented."""
-    rows = [Row("a", PromptCompletion("Go:", "\nx")), Row("b", PromptCompletion("Go:", "x"))]
+    rows = [DatasetRow("a", PromptCompletion("Go:", "\nx")), DatasetRow("b", PromptCompletion("Go:", "x"))]
     assert [row.boundary_merges for row in token_rows(rows, tokenizers_by_name["gemma"])] == [1, 0]
 
 
@@ -192,7 +192,7 @@ def test_a_refused_conversation_is_named(with_template: Callable[[str], Tokenize
     tokenizer = with_template("{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
                               "{% for m in messages %}{{ m.content }};{% endfor %}")  # fmt: skip
     system, user, answer = Message("system", "s"), Message("user", "u"), Message("assistant", "a")
-    rows = [Row("good", Conversation((user, answer))), Row("bad", Conversation((system, user, answer)))]
+    rows = [DatasetRow("good", Conversation((user, answer))), DatasetRow("bad", Conversation((system, user, answer)))]
     with pytest.raises(InputInvalid) as caught:
         token_rows(rows, tokenizer)
     (found,) = caught.value.diagnostics

@@ -19,7 +19,7 @@ from engine.trainer.models import config_from_hf, create
 from engine.trainer.tracking import flops, peak_flops, throughput
 from engine.trainer.tracking.flops import flops_per_token, visible_keys
 from engine.trainer.tracking.peak_flops import Peak, peak_of
-from engine.trainer.tracking.throughput import Instruments
+from engine.trainer.tracking.throughput import ThroughputMetrics
 
 SIZES = {
     "vocab_size": 260, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -139,7 +139,7 @@ def test_no_peak_is_guessed(kind: str, dtype: str) -> None:
 def test_mfu_is_the_share_of_all_devices(make_args: Callable[..., Any]) -> None:
     """Real tokens a second times their operations, over the peak of both devices; the first step counts for nothing."""
     config = config_from_hf({"model_type": "gemma", **SIZES})
-    watch = Instruments(config, make_args(), [8], T4)
+    watch = ThroughputMetrics(config, make_args(), [8], T4)
     raw = [{"train_step": n, "tokens_per_second": rate, "seconds": 2.0} for n, rate in enumerate((1.0, 5e7, 7e7), 1)]
     rows = [watch.measured(row) for row in raw]
     per_token = flops_per_token(config, (4.5, 4.5))
@@ -162,7 +162,7 @@ def test_memory_is_the_fullest_device_s(monkeypatch: pytest.MonkeyPatch, make_ar
             return self._stats
 
     monkeypatch.setattr(throughput.jax, "local_devices", lambda: [Device(3, 9), Device(5, 7)])
-    watch = Instruments(config_from_hf({"model_type": "gemma", **SIZES}), make_args(), [8], T4)
+    watch = ThroughputMetrics(config_from_hf({"model_type": "gemma", **SIZES}), make_args(), [8], T4)
     rows = [watch.measured({"train_step": 1, "tokens_per_second": 1.0, "seconds": 1.0})]
     assert (rows[0]["device_bytes_in_use"], rows[0]["device_peak_bytes"]) == (5, 9)
     assert watch.report(rows)["device_peak_bytes"] == 9
@@ -188,13 +188,13 @@ def test_a_training_on_the_cpu_says_what_it_cannot_measure(
 def test_the_peak_is_that_of_what_is_multiplied(make_args: Callable[..., Any]) -> None:
     """bfloat16 weights on a T4 are multiplied as float16, and measured against its 65 TFLOP/s."""
     config, args = config_from_hf({"model_type": "gemma", **SIZES}), make_args(dtype="bfloat16")
-    assert Instruments(config, args, [8], {**T4, "matmul_dtype": "float16"}).peak.flops == 65e12
-    assert Instruments(config, args, [8], {**T4, "matmul_dtype": "bfloat16"}).peak.flops is None
+    assert ThroughputMetrics(config, args, [8], {**T4, "matmul_dtype": "float16"}).peak.flops == 65e12
+    assert ThroughputMetrics(config, args, [8], {**T4, "matmul_dtype": "bfloat16"}).peak.flops is None
 
 
 def test_one_step_is_nothing_but_warm_up(make_args: Callable[..., Any]) -> None:
     """Then there is no percentile and no MFU, and it is said why."""
-    watch = Instruments(config_from_hf({"model_type": "gemma", **SIZES}), make_args(), [8], T4)
+    watch = ThroughputMetrics(config_from_hf({"model_type": "gemma", **SIZES}), make_args(), [8], T4)
     report = watch.report([watch.measured({"train_step": 1, "tokens_per_second": 1.0, "seconds": 1.0})])
     assert (report["step_seconds"], report["mfu"]) == (None, None)
     assert {"step_seconds", "mfu"} <= set(report["not_applicable"])

@@ -4,11 +4,11 @@ What goes in: names of tools, what the run is called, rows as they come. What co
 and events that say where. :mod:`engine.trainer.tracking.loggers.reports` does the sending, on threads of its own.
 
     check_installed(["tensorboard", "wandb"])          # raises InputInvalid T160, saying which extra to install
-    writer = open_writer("tensorboard", RunFacts("m36_v1", "train", config, folder))
+    writer = open_logger("tensorboard", RunFacts("m36_v1", "train", config, folder))
     writer.row(7, {"loss": 2.5, "learning_rate": 1e-5})
     writer.close()
 
-A tool is one module with ``open_run(facts) -> Writer`` and one line in TOOLS. A writer says which train step it holds
+A tool is one module with ``open_run(facts) -> Writer`` and one line in LOGGERS. A writer says which train step it holds
 already (``last_step``), so that a resumed training adds what is missing and doubles nothing. How a tool is reached, and
 with which key, is its own environment's business (WANDB_API_KEY, MLFLOW_TRACKING_URI, …): no key passes through here.
 """
@@ -40,7 +40,7 @@ class RunFacts:
     folder: Path
 
 
-class Writer(Protocol):
+class Logger(Protocol):
     """One tool, open. Called from one thread only; what it raises ends this writer and nothing else."""
 
     @property
@@ -59,24 +59,24 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class LoggerModule:
     """``module`` here, and what it imports: ``needs`` of the extra of the tool's name, None for nothing."""
 
     module: str
     needs: str | None
 
 
-TOOLS: Mapping[str, Tool] = {
-    "tensorboard": Tool("event_file", None),
-    "wandb": Tool("wandb_run", "wandb"),
-    "mlflow": Tool("mlflow_run", "mlflow"),
-    "trackio": Tool("trackio_run", "trackio"),
+LOGGERS: Mapping[str, LoggerModule] = {
+    "tensorboard": LoggerModule("event_file", None),
+    "wandb": LoggerModule("wandb_run", "wandb"),
+    "mlflow": LoggerModule("mlflow_run", "mlflow"),
+    "trackio": LoggerModule("trackio_run", "trackio"),
 }
 
 
 def check_installed(names: Iterable[str]) -> None:
     """Raises InputInvalid T160 for every tool whose library is not here."""
-    missing = [name for name in names if not _is_here(TOOLS[name].needs)]
+    missing = [name for name in names if not _is_here(LOGGERS[name].needs)]
     if missing:
         raise InputInvalid.of(
             Diagnostic(
@@ -92,8 +92,8 @@ def _is_here(module: str | None) -> bool:
     return module is None or importlib.util.find_spec(module) is not None
 
 
-def open_writer(name: str, facts: RunFacts) -> Writer:
+def open_logger(name: str, facts: RunFacts) -> Logger:
     """Import the tool and open the run, new or gone on with. Raises whatever the tool raises."""
     facts.folder.mkdir(parents=True, exist_ok=True)
-    module = importlib.import_module(f"engine.trainer.tracking.loggers.{TOOLS[name].module}")
-    return cast(Writer, module.open_run(facts))
+    module = importlib.import_module(f"engine.trainer.tracking.loggers.{LOGGERS[name].module}")
+    return cast(Logger, module.open_run(facts))

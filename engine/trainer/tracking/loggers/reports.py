@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.trainer.process import Emit
-from engine.trainer.tracking.loggers import RunFacts, Writer, open_writer
+from engine.trainer.tracking.loggers import Logger, RunFacts, open_logger
 
 MOST_WAITING = 10_000  # rows of some hundred bytes
 CLOSE_SECONDS = 30.0
@@ -29,14 +29,14 @@ MOST_CHARS = 300
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 Row = Mapping[str, Any]
-OpenWriter = Callable[[str, RunFacts], Writer]
+OpenWriter = Callable[[str, RunFacts], Logger]
 
 
 class Reports:
     """All declared tools. ``facts_of(name)``: what each is told of the run."""
 
     def __init__(
-        self, names: Sequence[str], facts_of: Callable[[str], RunFacts], emit: Emit, opener: OpenWriter = open_writer
+        self, names: Sequence[str], facts_of: Callable[[str], RunFacts], emit: Emit, opener: OpenWriter = open_logger
     ) -> None:
         self._lines = [_Line(name, facts_of, emit, opener) for name in names]
 

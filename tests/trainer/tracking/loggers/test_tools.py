@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine.trainer.tracking.loggers import RunFacts, event_file, open_writer
+from engine.trainer.tracking.loggers import RunFacts, event_file, open_logger
 from engine.trainer.tracking.loggers.event_file import crc32c, steps_of
 
 Facts = Callable[[str], RunFacts]
@@ -33,7 +33,7 @@ def two_processes(name: str, facts: Facts) -> list[Any]:
     """Train steps 1 to 3, the end of a process, and 4 to 6; the second writer must know how far the first came."""
     writers = []
     for first in (1, 4):
-        writer = open_writer(name, facts(name))
+        writer = open_logger(name, facts(name))
         assert writer.last_step == first - 1
         for step in range(first, first + 3):
             writer.row(step, {"loss": 1.0 / step, "seconds": 0.25})
@@ -60,20 +60,20 @@ def test_event_files_hold_each_train_step_once(facts: Facts) -> None:
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_what_a_kill_tore_off_is_passed_over(facts: Facts, cut: int) -> None:
     """A file that ends inside a record counts up to the record before, and the next process goes on from there."""
-    writer = open_writer("tensorboard", facts("tensorboard"))
+    writer = open_logger("tensorboard", facts("tensorboard"))
     for step in (1, 2, 3):
         writer.row(step, {"loss": 1.0, "seconds": 0.25})
     writer.close()
     (path,) = facts("tensorboard").folder.glob(event_file.PATTERN)
     path.write_bytes(path.read_bytes()[:-cut])
-    again = open_writer("tensorboard", facts("tensorboard"))
+    again = open_logger("tensorboard", facts("tensorboard"))
     assert again.last_step == 2
     again.close()
 
 
 def test_the_message_is_what_protocol_buffers_say(facts: Facts) -> None:
     """Byte for byte: step 300 as a varint, a tag and a float in a value in a summary."""
-    writer = open_writer("tensorboard", facts("tensorboard"))
+    writer = open_logger("tensorboard", facts("tensorboard"))
     writer.row(300, {"loss": 2.5})
     writer.close()
     (path,) = facts("tensorboard").folder.glob(event_file.PATTERN)
@@ -177,8 +177,8 @@ def test_what_trackio_had_not_written_when_it_was_killed_is_sent_again(facts: Fa
     code = f"""
 import os
 from pathlib import Path
-from engine.trainer.tracking.loggers import RunFacts, open_writer
-writer = open_writer("trackio", RunFacts("m36_v1", "0123456789ab", {{}}, Path({str(folder)!r})))
+from engine.trainer.tracking.loggers import RunFacts, open_logger
+writer = open_logger("trackio", RunFacts("m36_v1", "0123456789ab", {{}}, Path({str(folder)!r})))
 for step in range(1, 200):
     writer.row(step, {{"loss": 1.0 / step, "seconds": 0.25}})
 os._exit(9)
