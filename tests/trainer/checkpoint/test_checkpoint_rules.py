@@ -205,7 +205,7 @@ def test_what_ends_a_training_waits_for_the_save_under_way(
     def refuse(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_mark", refuse)
+    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_manifest", refuse)
     events.clear()
     with pytest.raises(RuntimeError, match="exploded"):
         fail(tmp_path / "b")
@@ -296,8 +296,14 @@ def test_the_only_checkpoint_never_gives_way(crowded: Callable[..., Checkpoints]
 def test_the_code_of_the_numbers_is_all_of_it() -> None:
     """What the train step imports is found, through lazy and indirect imports; what only writes files is not."""
     found = {name.removeprefix("engine.trainer.") for name in modules(ROOTS)}
-    assert {"rounding", "tied_update", "models.gemma3", "models.layers", "blocked_attention", "packing"} <= found
-    assert found.isdisjoint({"checkpoint", "metrics", "report", "hub", "tokenizing", "train"})
+    made_of = {"optim.stochastic_rounding", "optim.tied_embedding", "models.gemma3", "models.layers"}
+    assert made_of | {"ops.blocked_attention", "input_pipeline.packing"} <= found
+    writes_files = {"checkpoint.checkpoints", "metrics", "report", "hub", "input_pipeline.tokenizing", "train"}
+    assert found.isdisjoint(writes_files)
+    there = {
+        name.removeprefix("engine.trainer.") for name in modules(tuple(f"engine.trainer.{n}" for n in writes_files))
+    }
+    assert writes_files <= there  # names of modules that there are
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_every_row_is_fed_or_withheld(load: Load) -> None:
 def test_the_plan_is_found_again(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is tokenised or planned twice, whatever arguments change that shape no sequence."""
     one = load(eval_rows=5)
-    monkeypatch.setattr(dataset, "fit", lambda *_: pytest.fail("planned again"))
+    monkeypatch.setattr(dataset, "handle_long_rows", lambda *_: pytest.fail("planned again"))
     again = load(eval_rows=5, learning_rate=0.5, per_device_batch_size=8)
     assert again.was_tokenized
     assert (again.tokens_digest, again.plan_digest) == (one.tokens_digest, one.plan_digest)

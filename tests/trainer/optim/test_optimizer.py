@@ -276,7 +276,7 @@ def test_bfloat16_with_random_rounding_keeps_up_where_plain_rounding_stalls(
     for optimizer in ("adamw", "adafactor"):
         exact, at_random = train(jnp.float32, optimizer), train(jnp.bfloat16, optimizer)
         with monkeypatch.context() as patched:
-            patched.setattr(rules, "round_at_random", lambda values, key, rows: values.astype(jnp.bfloat16))
+            patched.setattr(rules, "round_stochastically", lambda values, key, rows: values.astype(jnp.bfloat16))
             plain = train(jnp.bfloat16, optimizer)
         assert abs(at_random - exact) < 0.02 * exact, (optimizer, exact, at_random, plain)
         assert plain > 10 * exact, (optimizer, exact, at_random, plain)
