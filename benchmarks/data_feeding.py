@@ -132,13 +132,13 @@ def _child(what: str, path: Path) -> Row:
 
 def child(what: str, path: Path) -> Row:
     """What one process does: cold, warm, restart or walk."""
-    from engine.trainer.config.train_args import TrainArgs
+    from engine.protocol.jobs import train_args as train_args_of
     from engine.trainer.input_pipeline.batches import DataOrder, batch_at
     from engine.trainer.input_pipeline.dataset import load_data
     from engine.trainer.input_pipeline.token_store import open_store
     from engine.trainer.text.tokenizer import build_chars
 
-    args, tokenizer, cache = TrainArgs.of(ARGS), build_chars(), path.parent / "cache"
+    args, tokenizer, cache = train_args_of(ARGS), build_chars(), path.parent / "cache"
     started = time.perf_counter()
     if what == "cold":
         store = open_store(path, tokenizer, cache, render="reasoning@v1", emit=_to_stderr)

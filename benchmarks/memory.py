@@ -19,7 +19,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from engine.errors import RunspecError
 from engine.preflight.analytic import KNOWN_CONFIGS
 from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
 from engine.steps.schemas import step_schema
-from engine.trainer_process.process import ask_trainer
+from engine.trainer_process.process import Host, run_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 1 << 30
@@ -139,8 +139,8 @@ def one(options: argparse.Namespace, folder: Path | None) -> int:
         key, _, value = text.partition("=")
         args[key] = _typed(value)
     with tempfile.TemporaryDirectory() as work:
-        job = job_for(options.machine, config, args, folder) | {"dump": work if options.live else None}
-        report = ask_trainer("price", job, work=Path(work), cwd=ROOT)["report"]
+        job = replace(job_for(options.machine, config, args, folder), dump=work if options.live else None)
+        report = dict(run_trainer(job, Host(Path(work), ROOT)))
     live = report.pop("live", [])[: options.live]
     if options.json:
         print(json.dumps({**report, "live": live}, indent=2))

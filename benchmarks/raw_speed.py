@@ -162,15 +162,14 @@ def raw_ours(model: Path, tokens: Any) -> Steps:
     import jax
     import numpy as np
 
-    from engine.trainer.config.train_args import TrainArgs
+    from engine.protocol.jobs import train_args as train_args_of
     from engine.trainer.distributed.placement import Placement
     from engine.trainer.loop import train
     from engine.trainer.remat_policy import compile_within_limit, limit_bytes
-    from engine.trainer.train import with_method
-    from engine.trainer.train_step import init_state
+    from engine.trainer.train_step import init_state, with_method
     from engine.trainer.weights import load_folder
 
-    args = TrainArgs.of({**ARGS, "seq_len": LENGTH, "per_device_batch_size": BATCH})
+    args = train_args_of({**ARGS, "seq_len": LENGTH, "per_device_batch_size": BATCH})
     module, _, _ = load_folder(model, param_dtype=np.dtype("float32"), compute_dtype=np.dtype("float32"))
     graphdef, state = init_state(with_method(module, args, jax.local_devices()[0]), args)
     places = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))

@@ -55,15 +55,15 @@ def measure(steps: int) -> list[Fact]:
     import jax
     import numpy as np
 
+    from engine.protocol.jobs import train_args as train_args_of
     from engine.trainer.checkpoint.checkpoints import Checkpoints
-    from engine.trainer.config.train_args import TrainArgs
     from engine.trainer.input_pipeline.batches import DataOrder, batch_at
     from engine.trainer.input_pipeline.packing import pack_rows
     from engine.trainer.input_pipeline.rows import TokenRow
     from engine.trainer.models import config_from_hf, create, param_count
     from engine.trainer.train_step import compile_train_step, init_state
 
-    args, config = TrainArgs.of(ARGS), config_from_hf(QUICKSTART)
+    args, config = train_args_of(ARGS), config_from_hf(QUICKSTART)
     draw = np.random.default_rng(0)
     rows = []
     for index in range(900):

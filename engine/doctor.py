@@ -7,21 +7,24 @@ would cost a second and might take hold of an accelerator.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from engine import __version__
+from engine.errors import RunspecError
 from engine.extras import EXTRAS, install_words, missing_modules, versions
 from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.preflight.targets import machine_memory_bytes
+from engine.protocol.jobs import ProbeJob
+from engine.trainer_process.process import Host, run_trainer
 
 PROBE_SECONDS = 60.0
 LOW_DISK_BYTES = 2 << 30
@@ -138,49 +141,22 @@ def _compilers(root: Path) -> Finding:
 def _devices() -> Finding:
     """Ask the trainer's probe; whatever it says or fails to say is one row."""
     try:
-        event = _probe()
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        return Finding("devices", "warning", f"the devices cannot be asked for: {type(error).__name__}",
+        found = _probe()
+    except (OSError, RunspecError) as error:
+        return Finding("devices", "warning", f"the devices cannot be asked for ({_why(error)})",
                        "python -m engine.trainer probe JOB.json shows why")  # fmt: skip
-    names = [str(name) for name in event.get("devices", ())]
-    says = f"{event.get('platform', '?')}: {', '.join(names) or 'none'} ({event.get('device_kind', '?')})"
-    return Finding("devices", "ok", says, facts={"platform": event.get("platform"), "devices": names})
+    names = [str(name) for name in found["devices"]]
+    says = f"{found['platform']}: {', '.join(names) or 'none'} ({found['device_kind']})"
+    return Finding("devices", "ok", says, facts={"platform": found["platform"], "devices": names})
 
 
-def _probe() -> dict[str, Any]:
-    """The ``devices`` event of the trainer. Raises ValueError where it answers something else."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [_package_parent(), _python_path()])),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder) / "probe.json"
-        job.write_text(json.dumps({"device": "auto"}), encoding="utf-8")
-        # The probe ends at once when its standard input does, so the pipe has to stay open: Popen, not run.
-        with subprocess.Popen(
-            [sys.executable, "-m", "engine.trainer", "probe", str(job)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        ) as child:
-            try:
-                child.wait(timeout=PROBE_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                raise
-            assert child.stdout is not None
-            lines = child.stdout.read().decode(errors="replace").splitlines()
-    for line in lines:
-        event = json.loads(line)
-        if isinstance(event, dict) and event.get("event") == "devices":
-            return event
-    raise ValueError("no devices event")
+def _probe() -> Mapping[str, Any]:
+    """What the trainer says of the devices. Raises RunspecError where it fails or takes too long."""
+    until = time.monotonic() + PROBE_SECONDS
+    with tempfile.TemporaryDirectory(prefix="runspec-probe-") as folder:
+        host = Host(Path(folder), Path.cwd(), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
+        return run_trainer(ProbeJob("auto"), host)
 
 
-def _package_parent() -> str:
-    return str(Path(__file__).resolve().parent.parent)
-
-
-def _python_path() -> str:
-    return os.environ.get("PYTHONPATH", "")
+def _why(error: Exception) -> str:
+    return error.diagnostics[0].code if isinstance(error, RunspecError) else type(error).__name__

@@ -32,14 +32,15 @@ def dataset_rows() -> str:
 
 def write_batches(model: Path, rows: Path, args: Row, out: Path) -> dict[str, float]:
     """The rows of each train step, taken apart again from our batches; the share of real tokens of both ways."""
-    from engine.trainer.config.train_args import TrainArgs
+    from engine.protocol.jobs import train_args as train_args_of
+    from engine.trainer.config.batch_shape import batch_of
     from engine.trainer.input_pipeline.batches import DataOrder, batch_at
     from engine.trainer.input_pipeline.dataset import load_data
     from engine.trainer.text.tokenizer import Tokenizer
 
-    train_args = TrainArgs.of(args)
+    train_args = train_args_of(args)
     data = load_data(rows, Tokenizer.load(model), train_args, cache=out.parent / "cache", render="reasoning@v1")
-    order = DataOrder(data.packed.n_sequences, train_args.batch(1).sequences, train_args.seed)
+    order = DataOrder(data.packed.n_sequences, batch_of(train_args, 1).sequences, train_args.seed)
     steps, real, packed, padded = [], 0, 0, 0
     for train_step in range(1, train_args.num_train_steps + 1):
         batch = {name: array[0] for name, array in batch_at(data.packed, order, train_step, 1).items()}

@@ -10,21 +10,23 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.artifacts.store import Store
 from engine.commands import Reply
 from engine.pipeline.plan import Selection, make_plan
 from engine.pipeline.runner import stop_on_signals
+from engine.protocol.jobs import Cluster, FollowJob
 from engine.trainer_process.cluster import cluster_of, process_of
-from engine.trainer_process.process import ask_trainer
+from engine.trainer_process.jobs import allocator_of
+from engine.trainer_process.process import Host, run_trainer
 
 if TYPE_CHECKING:
     from engine.runspec.model import Spec
     from engine.steps import Handler
 
 
-def place_in_cluster(spec: Spec) -> tuple[dict[str, Any], int] | None:
+def place_in_cluster(spec: Spec) -> tuple[Cluster, int] | None:
     """(the trainer's ``cluster``, this process's number) where it is not the first. Raises InputInvalid R205."""
     declared = {str(step.args["cluster"]) for step in spec.steps if "cluster" in step.args}
     cluster = cluster_of("auto" if "auto" in declared else "none", os.environ) if declared else None
@@ -41,18 +43,15 @@ def trainings_ahead(spec: Spec, handlers: Mapping[str, Handler], selection: Sele
     return [entry.step.id for entry in plan.steps if "cluster" in entry.step.args and entry.action == "run"]
 
 
-def follow(
-    spec: Spec, cluster: Mapping[str, Any], process: int, trainings: list[str], note: Callable[[str], None]
-) -> Reply:
+def follow(spec: Spec, cluster: Cluster, process: int, trainings: list[str], note: Callable[[str], None]) -> Reply:
     """Train along, once for each of ``trainings``."""
     # Asked to stop, it waits for process 0, which was asked too: who left at once would kill the common train step.
     with stop_on_signals(note) as stop:
         for step_id in trainings:
             note(f"process {process}: waits for process 0, then trains along ({step_id})")
             with tempfile.TemporaryDirectory(prefix="runspec-follow-") as folder:
-                job: dict[str, Any] = {"device": spec.device, "work": f"{folder}/work", "cluster": dict(cluster)}
-                job["allocator"] = dict(spec.allocator) if spec.allocator else None
-                ask_trainer("train", job, work=Path(folder), cwd=spec.root, stopping=stop)
+                job = FollowJob(f"{folder}/work", spec.device, cluster, allocator_of(spec))
+                run_trainer(job, Host(Path(folder), spec.root, stopping=stop))
     document = {"ok": True, "run_version": spec.run_version, "process": process, "trainings": trainings}
     if not trainings:
         return Reply(document, f"process {process}: nothing to do, no training is left")

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from engine.canonical import jsonl_bytes
 from engine.errors import Diagnostic, InputInvalid
 from engine.extras import require
-from engine.trainer_process.process import ask_trainer
+from engine.protocol.jobs import TokensJob
+from engine.trainer_process.process import Host, run_trainer
 
 if TYPE_CHECKING:
     from engine.data import RenderedRow
@@ -43,8 +44,8 @@ def tokens_of(rows: Iterable[RenderedRow], folder: Path | None) -> Iterator[tupl
         with given.open("wb") as stream:
             for row in rows:
                 stream.write(jsonl_bytes([row.as_json()]))
-        job = {"rows": str(given), "out": str(made), "tokenizer": str(folder) if folder else None, "device": "cpu"}
-        report = ask_trainer("tokens", job, work=Path(work), cwd=Path.cwd())["report"]
+        job = TokensJob(rows=str(given), out=str(made), tokenizer=str(folder) if folder else None)
+        report = run_trainer(job, Host(Path(work), Path.cwd()))
         with made.open(encoding="utf-8") as lines:
 
             def tokenize(_: RenderedRow) -> Tokenized:

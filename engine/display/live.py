@@ -14,8 +14,14 @@ from typing import Any, TextIO
 from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from engine.display.event_text import PROGRESS, describe, duration, number, shown_facts, size
+from engine.display.event_text import describe, shown_facts
 from engine.display.log import redact
+from engine.protocol.events import event_of
+from engine.protocol.events.base import Event
+from engine.protocol.events.generation import Generated
+from engine.protocol.events.inputs import Download
+from engine.protocol.events.training import TrainStep
+from engine.protocol.figures import duration, number, size
 
 
 class LiveConsole:
@@ -50,35 +56,26 @@ class LiveConsole:
         self._progress.update(self._pipeline, completed=index - 1, facts=f"{step.id} ({step.uses})")
         self._say(f"{self._place}{step.id} · {step.uses}: {getattr(planned.handler, 'title', '')}")
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, Any]) -> None:
         """Progress moves the second bar; anything else is a line that stays."""
-        if event.get("event") in PROGRESS:
-            self._advance(event)
+        event = event_of(event)
+        if event.bar is not None:
+            self._advance(event, event.bar.label)
         elif (line := describe(event)) is not None:
             self._say(f"      {line}")
 
-    def _advance(self, event: Mapping[str, Any]) -> None:
-        words, done, total = PROGRESS[event["event"]]
-        facts = []
-        if event["event"] == "download":
-            facts.append(str(event["file"]))
-        if done.endswith("_bytes"):  # the bar counts bytes, the words say them in a unit for people
-            words = f"{words} {size(event[done])} of {size(event[total])}"
-        if event.get("bytes_per_second") is not None:
-            facts.append(f"{size(event['bytes_per_second'])}/s")
-        if event.get("loss") is not None:
-            facts.append(f"loss {number(event['loss'])}")
-        if event.get("tokens_per_second") is not None:
-            facts.append(f"{event['tokens_per_second']:,.0f} tokens/s")
-        if event.get("seconds_left") is not None:
-            facts.append(f"{duration(event['seconds_left'])} left")
+    def _advance(self, event: Event, label: str) -> None:
+        done, total = event.progress()
+        if isinstance(event, Download):  # the bar counts bytes, the words say them in a unit for people
+            label = f"{label} {size(done)} of {size(total)}"
+        facts = _facts_beside_the_bar(event)
         if self._work is None:
-            self._work = self._progress.add_task(words, total=event.get(total), facts="")
+            self._work = self._progress.add_task(label, total=total, facts="")
         self._progress.update(
             self._work,
-            description=words,
-            completed=event.get(done, 0),
-            total=event.get(total),
+            description=label,
+            completed=done,
+            total=total,
             facts=" · ".join(facts),
         )
 
@@ -115,3 +112,19 @@ class LiveConsole:
         """Give the terminal back."""
         self._end_of_work()
         self._progress.stop()
+
+
+def _facts_beside_the_bar(event: Event) -> list[str]:
+    """The file, the loss, the pace, the time left: what the event has of them."""
+    facts: list[str] = []
+    if isinstance(event, Download):
+        facts.append(event.file)
+        if event.bytes_per_second is not None:
+            facts.append(f"{size(event.bytes_per_second)}/s")
+    if isinstance(event, TrainStep) and event.loss is not None:
+        facts.append(f"loss {number(event.loss)}")
+    if isinstance(event, TrainStep | Generated):
+        facts.append(f"{event.tokens_per_second:,.0f} tokens/s")
+    if isinstance(event, TrainStep | Download) and event.seconds_left is not None:
+        facts.append(f"{duration(event.seconds_left)} left")
+    return facts

@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from engine.canonical import write_atomic
+from engine.protocol.events import event_json, event_of
+from engine.protocol.events.base import Event
 
 MASK = "***"
 MIN_SECRET_CHARS = 8  # shorter values ("1", "true", "admin") would mask half of every log
@@ -183,10 +185,11 @@ class RunLog:
         facts = {"step": step.id, "uses": step.uses, "reason": planned.reason}
         self._write("step_started", index=index, total=total, **facts)
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, Any]) -> None:
         """A live event of a step; its own name becomes ``event``."""
-        facts = {key: value for key, value in event.items() if key not in ("event", "level", "time")}
-        self._write(str(event.get("event", "event")), **facts)
+        values = event_json(event_of(event))
+        facts = {key: value for key, value in values.items() if key not in ("event", "level", "time")}
+        self._write(values["event"] or "event", **facts)
 
     def note(self, text: str) -> None:
         """One line for people."""

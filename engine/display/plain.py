@@ -17,8 +17,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
-from engine.display.event_text import PROGRESS, describe, duration, shown_facts
+from engine.display.event_text import describe, shown_facts
 from engine.display.log import redact
+from engine.protocol.events import event_of
+from engine.protocol.events.base import Event
+from engine.protocol.figures import duration
 
 LINE_EVERY_SECONDS = 2.0  # a notebook or a CI log should stay readable: one line of progress in 2 s
 INDENT = "      "
@@ -30,8 +33,8 @@ class Console(Protocol):
     def step_started(self, planned: Any, index: int, total: int) -> None:
         """A step begins."""
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Something happened inside the running step; ``event["event"]`` names it."""
+    def event(self, event: Event | Mapping[str, Any]) -> None:
+        """Something happened inside the running step; a step from another package sends a mapping."""
 
     def note(self, text: str) -> None:
         """One line for the person."""
@@ -70,21 +73,20 @@ class PlainConsole:
         words = f"{planned.step.uses}: {title}" if title else planned.step.uses
         self._print(f"{self._label}{planned.step.id} · {words}")
 
-    def _is_due(self, event: Mapping[str, Any]) -> bool:
+    def _is_due(self, event: Event) -> bool:
         """Progress is shown at most every LINE_EVERY_SECONDS, but the first and the last always."""
-        name = str(event.get("event", ""))
-        if name not in PROGRESS:
+        if event.bar is None:
             return True
-        now = self._clock()
-        _, done, total = PROGRESS[name]
-        is_last = event.get(done) is not None and event.get(done) == event.get(total)
-        if is_last or name not in self._last or now - self._last[name] >= LINE_EVERY_SECONDS:
+        now, name = self._clock(), event.name
+        done, total = event.progress()
+        if done == total or name not in self._last or now - self._last[name] >= LINE_EVERY_SECONDS:
             self._last[name] = now
             return True
         return False
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, Any]) -> None:
         """One line, unless the last one of its kind is too recent."""
+        event = event_of(event)
         if self._is_due(event) and (line := describe(event)) is not None:
             self._print(f"{INDENT}{line}")
 
@@ -133,7 +135,7 @@ class Tee:
         """Pass on."""
         self._each(lambda console: console.step_started(planned, index, total))
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, Any]) -> None:
         """Pass on."""
         self._each(lambda console: console.event(event))
 

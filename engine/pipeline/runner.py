@@ -24,6 +24,7 @@ from engine.pipeline.finish import Finish, check_targets, check_templates_of, fi
 from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step, relative, sources
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
+from engine.protocol.events.base import Event
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
 
@@ -36,7 +37,7 @@ class Console(Protocol):
     def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
         """A step begins."""
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, Any]) -> None:
         """Something live: a train step, a generated batch."""
 
     def note(self, text: str) -> None:

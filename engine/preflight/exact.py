@@ -18,34 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
+from engine.protocol.jobs import PriceJob, job_json, train_args
+from engine.protocol.train_args import names_affecting
 from engine.steps import installed_version
-from engine.trainer_process.process import ask_trainer
+from engine.trainer_process.process import Host, run_trainer
 
 VARIABLE, FOLDER = "RUNSPEC_COMPILERS", ".compilers"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
-# Numbers inside the program or beside it; the program's memory is the same whatever they are.
-NO_MATTER = frozenset(
-    [
-        "num_train_steps",
-        "learning_rate",
-        "eval_rows",
-        "eval_every_steps",
-        "save_every_steps",
-        "keep_checkpoints",
-        "keep_every_steps",
-        "keep_best",
-        "export",
-        "on_other_devices",
-        "cluster",
-        "log_every_steps",
-        "lora_merge",
-        "export_formats",
-        "on_long_row",
-        "report_to",
-        "profile",
-        "seed",
-    ]
-)
 
 
 def compilers_folder(root: Path) -> Path | None:
@@ -57,20 +36,13 @@ def compilers_folder(root: Path) -> Path | None:
     return own if own.is_dir() else None
 
 
-def job_for(machine: str, config: Mapping[str, Any], args: Mapping[str, Any], compilers: Path | None) -> dict[str, Any]:
-    """The job of the trainer's verb ``price``; ``machine`` is the trainer's name for a target."""
-    return {
-        "device": "cpu",
-        "machine": machine,
-        "compilers": None if compilers is None else str(compilers),
-        "config": dict(config),
-        "args": dict(args),
-        "targets_per_row": None,
-        "dump": None,
-    }
+def job_for(machine: str, config: Mapping[str, Any], args: Mapping[str, Any], compilers: Path | None) -> PriceJob:
+    """The job of pricing; ``machine`` is the trainer's name for a target."""
+    folder = None if compilers is None else str(compilers)
+    return PriceJob(machine=machine, config=dict(config), args=train_args(args), compilers=folder)
 
 
-def kept_answer(root: Path, job: Mapping[str, Any]) -> dict[str, Any] | None:
+def kept_answer(root: Path, job: PriceJob) -> dict[str, Any] | None:
     """What the compiler said about this very job before, or None."""
     try:
         found = json.loads(_place(root, job).read_bytes())
@@ -79,28 +51,29 @@ def kept_answer(root: Path, job: Mapping[str, Any]) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "needed_bytes" in found else None
 
 
-def ask(root: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+def ask(root: Path, job: PriceJob) -> dict[str, Any]:
     """Compile in a child process and keep the answer. Raises what the child reports (T150, T151, T115, M codes)."""
     with tempfile.TemporaryDirectory(prefix="runspec-price-") as work:
-        report: dict[str, Any] = ask_trainer("price", job, work=Path(work), cwd=root)["report"]
+        report = dict(run_trainer(job, Host(Path(work), root)))
     place = _place(root, job)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(place, pretty_json(report))
     return report
 
 
-def _place(root: Path, job: Mapping[str, Any]) -> Path:
+def _place(root: Path, job: PriceJob) -> Path:
     return root / ".runspec" / "cache" / "price" / f"{_key(job)}.json"
 
 
-def _key(job: Mapping[str, Any]) -> str:
+def _key(job: PriceJob) -> str:
     trainer = Path(__file__).resolve().parent.parent / "trainer"
     code = {name: digest for name, digest in digest_tree(trainer).items() if name.endswith(".py")}
-    args = {name: value for name, value in job["args"].items() if name not in NO_MATTER}
-    matters = {name: value for name, value in job.items() if name not in ("args", "compilers")}
-    folder = None if job["compilers"] is None else Path(job["compilers"])
+    values = job_json(job)
+    args = {name: values["args"][name] for name in names_affecting("program")}
+    others = {name: value for name, value in values.items() if name not in ("args", "compilers")}
+    folder = None if job.compilers is None else Path(job.compilers)
     versions = {name: installed_version(name) for name in LIBRARIES}
-    return digest_json([matters, args, code, versions, compiler_versions(folder)])
+    return digest_json([others, args, code, versions, compiler_versions(folder)])
 
 
 def compiler_versions(folder: Path | None) -> list[str]:

@@ -14,17 +14,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.trainer_process.process import ask_trainer
+from engine.protocol.jobs import ShardingsJob, train_args
+from engine.trainer_process.process import Host, run_trainer
 
 MIB = 1 << 20
 
 
 def ask_shardings(root: Path, config: Mapping[str, Any], args: Mapping[str, Any], *, devices: int) -> dict[str, Any]:
     """Raises what the child reports: T164 where mesh and devices do not match, T165, T166 for the batch, M codes."""
-    job = {"device": "cpu", "config": dict(config), "args": dict(args), "devices": devices}
+    job = ShardingsJob(config=dict(config), args=train_args(args), devices=devices)
     with tempfile.TemporaryDirectory(prefix="runspec-shardings-") as work:
-        report: dict[str, Any] = ask_trainer("shardings", job, work=Path(work), cwd=root)["report"]
-    return report
+        return dict(run_trainer(job, Host(Path(work), root)))
 
 
 def shardings_text(step: str, report: Mapping[str, Any]) -> str:

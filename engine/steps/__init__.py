@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.artifacts.store import Artifact
+from engine.protocol.events.base import Event
 from engine.runspec.model import Spec, StepSpec
+from engine.trainer_process.process import Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class StepContext:
     ``out``     an empty folder; what lies in it when ``run`` returns becomes the artifact
     ``work``    a folder that survives a kill and is given back to the next attempt of the same fingerprint
     ``cache``   a folder shared by all runs of the project; losing it costs time only
-    ``emit``    live events for the console: ``{"event": "train_step", ...}``; nothing is kept of them
+    ``emit``    live events for the display: those of engine.protocol.events, or a mapping ``{"event": "my_event", ...}`` of
+                your own; nothing is kept of them
     ``note``    one line for the log (and the console)
     ``stopping`` true once Ctrl-C or SIGTERM has been seen: finish cleanly and raise ``Interrupted``
     """
@@ -43,7 +46,7 @@ class StepContext:
     out: Path
     work: Path
     cache: Path
-    emit: Callable[[Mapping[str, Any]], None]
+    emit: Callable[[Event | Mapping[str, Any]], None]
     note: Callable[[str], None]
     stopping: Callable[[], bool]
 
@@ -51,6 +54,11 @@ class StepContext:
     def args(self) -> Mapping[str, Any]:
         """The step's effective arguments."""
         return self.step.args
+
+    @property
+    def host(self) -> Host:
+        """For :func:`engine.trainer_process.process.run_trainer`."""
+        return Host(self.work, self.spec.root, self.emit, self.stopping)
 
 
 @dataclass(frozen=True, slots=True)

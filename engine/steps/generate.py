@@ -28,8 +28,7 @@ def run(ctx: StepContext) -> StepResult:
         work=ctx.work,
         cache=ctx.cache,
     )
-    finished = run_trainer("generate", job, ctx)
-    return StepResult(finished["report"])
+    return StepResult(run_trainer(job, ctx.host))
 
 
 HANDLER = FunctionHandler(

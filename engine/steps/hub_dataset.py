@@ -23,5 +23,5 @@ def fetch_dataset_file(ctx: StepContext) -> tuple[Path, str]:
     dataset = ctx.spec.dataset
     split = dataset.split or "train"
     any_of = [dataset.path] if dataset.path else [pattern.format(split=split) for pattern in DEFAULT_FILES]
-    report = run_trainer("fetch", fetch_job(ctx.spec, any_of), ctx)["report"]
+    report = run_trainer(fetch_job(ctx.spec, any_of), ctx.host)
     return Path(report["path"]), report["commit"]

@@ -22,31 +22,35 @@ from typing import Any
 from engine.canonical import jsonl_bytes, pretty_json, write_atomic
 from engine.data import EvalItem, read_eval_set, render_prompt
 from engine.errors import InputInvalid, RunFailed
+from engine.protocol.events.base import Event
+from engine.protocol.events.checkpoints import ReadyForKill, Restored
+from engine.protocol.events.training import TrainStarted
+from engine.protocol.jobs import TrainJob
 from engine.runspec.model import Spec
 from engine.scoring import score_files
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
 from engine.trainer_process.cluster import cluster_of
 from engine.trainer_process.jobs import TRAINER_LIBRARIES, generate_job, questions_after, train_job, write_prompts
-from engine.trainer_process.process import Event, Killed, drive_trainer, run_trainer
+from engine.trainer_process.process import kill_trainer_at, run_trainer
 
 
 def run(ctx: StepContext) -> StepResult:
     """Prove the job, then write the report."""
     spec, train_args = effective_job(ctx)
-    watcher = _Watcher(ctx)
-    ctx = replace(ctx, emit=watcher.emit, work=_fresh_work(ctx.work))
-    killed = _train_and_kill(ctx, spec, train_args) if ctx.args["kill"] else None
-    _train_to_the_end(ctx, spec, train_args)
-    if killed is not None and watcher.resumed_from != killed.event["train_step"]:
+    observed = _Observed(ctx)
+    ctx = replace(ctx, emit=observed.emit, work=_fresh_work(ctx.work))
+    killed_at = _train_and_kill(ctx, spec, train_args) if ctx.args["kill"] else None
+    run_trainer(_job(ctx, spec, train_args), ctx.host)
+    if killed_at is not None and observed.resumed_from != killed_at:
         raise RunFailed(
             "R301",
-            f"the training process was killed after the checkpoint of train step "
-            f"{killed.event['train_step']}, but went on from train step {watcher.resumed_from}",
+            f"the training process was killed after the checkpoint of train step {killed_at}, "
+            f"but resumed from train step {observed.resumed_from}",
             hint="a run that is interrupted would lose work; see the notes above for why the checkpoint was refused",
         )
     n_items, score = _generate_and_score(ctx, spec)
-    report = _report(ctx, watcher, killed, n_items, score)
+    report = _report(ctx, observed, killed_at, n_items, score)
     write_atomic(ctx.out / "smoke_report.json", pretty_json(report))
     for line in report["proved"]:
         ctx.note(f"proved: {line}")
@@ -90,7 +94,7 @@ def _fresh_work(work: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="attempt-", dir=work))
 
 
-class _Watcher:
+class _Observed:
     """Passes events on and remembers what the report needs."""
 
     def __init__(self, ctx: StepContext) -> None:
@@ -99,16 +103,16 @@ class _Watcher:
         self.longest_row_tokens: int | None = None
         self.platform: str | None = None
 
-    def emit(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "restored":
-            self.resumed_from = event["train_step"]
-        if event["event"] == "started":
-            self.longest_row_tokens = event.get("longest_row_tokens", self.longest_row_tokens)
-            self.platform = event.get("platform", self.platform)
+    def emit(self, event: Event | Mapping[str, Any]) -> None:
+        """Called with each event of the trainer."""
+        if isinstance(event, Restored):
+            self.resumed_from = event.train_step
+        if isinstance(event, TrainStarted):
+            self.longest_row_tokens, self.platform = event.longest_row_tokens, event.platform
         self._emit(event)
 
 
-def _job(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def _job(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any], stop_after_saves: int | None = None) -> TrainJob:
     dataset = ctx.inputs["dataset"]
     render = dataset.facts["render"]
     job = train_job(
@@ -121,20 +125,16 @@ def _job(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any], **more: An
         out=ctx.work / "trained",
         cache=ctx.cache,
     )
-    return {**job, "stop_at": ctx.args["num_train_steps"], **more}
+    return replace(job, stop_at=ctx.args["num_train_steps"], stop_after_saves=stop_after_saves)
 
 
-def _train_and_kill(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any]) -> Killed:
-    job = _job(ctx, spec, train_args, stop_after_saves=1)
-    outcome: Event | Killed = drive_trainer("train", job, ctx, kill_on="ready_to_die")
-    if not isinstance(outcome, Killed):
+def _train_and_kill(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any]) -> int:
+    """SIGKILL after the first checkpoint; its train step."""
+    ready = kill_trainer_at(ReadyForKill, _job(ctx, spec, train_args, stop_after_saves=1), ctx.host)
+    if ready is None:
         raise RunFailed("R301", "the training process ended before its first checkpoint: nothing was killed")
-    ctx.note(f"killed the training process (SIGKILL) after train step {outcome.event['train_step']}")
-    return outcome
-
-
-def _train_to_the_end(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any]) -> None:
-    run_trainer("train", _job(ctx, spec, train_args), ctx)
+    ctx.note(f"killed the training process (SIGKILL) after train step {ready.train_step}")
+    return ready.train_step
 
 
 def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
@@ -158,7 +158,7 @@ def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
         work=ctx.work / "generate",
         cache=ctx.cache,
     )
-    run_trainer("generate", job, ctx)
+    run_trainer(job, ctx.host)
     subset = _eval_subset(ctx.work / "eval_subset.jsonl", chosen)
     metric = ctx.ahead.get("score", {}).get("metric", "answer_correctness@v1")
     _, scorecard = score_files(out / "predictions_raw.jsonl", subset, metric)
@@ -175,13 +175,13 @@ def _eval_subset(path: Path, items: list[EvalItem]) -> Path:
     return path
 
 
-def _report(ctx: StepContext, watcher: _Watcher, killed: Killed | None, n_items: int, score: float) -> dict[str, Any]:
+def _report(ctx: StepContext, observed: _Observed, killed_at: int | None, n_items: int, score: float) -> dict[str, Any]:
     """What was proved and what was not, in sentences with the numbers."""
     train, reduce, steps = ctx.ahead["train_sft"], dict(ctx.args["reduce"]), ctx.args["num_train_steps"]
     same = "the same model, optimizer and batch shape as the full training"
     proved = [
-        f"{steps} train steps ran with {'a reduced job' if reduce else same}, on {watcher.platform}",
-        f"every row fits: the longest has {watcher.longest_row_tokens} tokens",
+        f"{steps} train steps ran with {'a reduced job' if reduce else same}, on {observed.platform}",
+        f"every row fits: the longest has {observed.longest_row_tokens} tokens",
         f"{n_items} predictions were generated from the exported model and scored (score {score:.4f}: "
         "so early it says nothing about quality)",
     ]
@@ -189,14 +189,13 @@ def _report(ctx: StepContext, watcher: _Watcher, killed: Killed | None, n_items:
         f"that {_named(key)} {_declared(ctx, key, train)} works: this run used {value}"
         for key, value in sorted(reduce.items())
     ]
-    if killed is not None:
+    if killed_at is not None:
         proved.insert(
             2,
-            f"the training process was killed (SIGKILL) after train step "
-            f"{killed.event['train_step']} and went on from its checkpoint",
+            f"the training process was killed (SIGKILL) after train step {killed_at} and resumed from its checkpoint",
         )
     else:
-        not_proved.append("that a killed training goes on from its checkpoint (kill: false)")
+        not_proved.append("that a killed training process resumes from its checkpoint (kill: false)")
     if _in_cluster(ctx):
         not_proved.append(
             "that the processes of the cluster train together: this run used this machine's devices alone"
@@ -206,12 +205,12 @@ def _report(ctx: StepContext, watcher: _Watcher, killed: Killed | None, n_items:
         "proved": proved,
         "not_proved": not_proved,
         "num_train_steps": steps,
-        "killed_at": killed.event["train_step"] if killed else None,
-        "resumed_from": watcher.resumed_from,
-        "longest_row_tokens": watcher.longest_row_tokens,
+        "killed_at": killed_at,
+        "resumed_from": observed.resumed_from,
+        "longest_row_tokens": observed.longest_row_tokens,
         "score_n_items": n_items,
         "reduce": reduce,
-        "platform": watcher.platform,
+        "platform": observed.platform,
     }
 
 

@@ -34,14 +34,14 @@ def run(ctx: StepContext) -> StepResult:
         reports=ctx.cache.parent / "reports" / ctx.spec.run_version / ctx.step.id,
         cluster=cluster_of(ctx.args["cluster"], os.environ),
     )
-    finished = run_trainer("train", job, ctx)
-    if "process" in finished["report"]:
+    report = run_trainer(job, ctx.host)
+    if "process" in report:
         raise RunFailed(
             "R206",
-            f"this is process {finished['report']['process']} of the cluster, and it was run as if it were the first",
+            f"this is process {report['process']} of the cluster, and it was run as if it were the first",
             hint="set RUNSPEC_COORDINATOR, RUNSPEC_NUM_PROCESSES and RUNSPEC_PROCESS_ID for each process",
         )
-    return StepResult(finished["report"])
+    return StepResult(report)
 
 
 HANDLER = FunctionHandler(

@@ -1,56 +1,57 @@
 """``python -m engine.trainer VERB JOB.json``: the trainer in a process of its own.
 
-Verbs: ``train`` (see engine.trainer.train), ``generate`` (engine.trainer.generation.generate), ``probe`` (what devices there
-are), ``fetch`` (a data file from the hub, see engine.trainer.hub), ``price`` (what a train step costs on a machine
-that need not be there, see engine.trainer.cost.price), ``tokens`` (rows as they will be fed, see engine.trainer.input_pipeline.inspect),
-``shardings`` (how the weights would lie on a mesh, see engine.trainer.distributed.sharding). Events go to standard output, one JSON object a line; the process
-ends when its standard input does.
+Verbs and their jobs stand in :mod:`engine.protocol.jobs`: ``train``, ``follow`` (train along with process 0 of a cluster),
+``generate``, ``probe`` (which devices there are), ``fetch`` (a data file from the hub), ``price`` (what a train step costs
+on a machine that need not be there), ``tokens`` (rows as they will be fed), ``shardings`` (how the weights would be sharded
+over a mesh). Events (:mod:`engine.protocol.events`) go to standard output, one JSON object a line; the process ends when
+its standard input does.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, Where
+from engine.protocol.events.base import Failed, Finished
+from engine.protocol.jobs import (
+    JOBS,
+    FetchJob,
+    FollowJob,
+    GenerateJob,
+    Job,
+    PriceJob,
+    ProbeJob,
+    ShardingsJob,
+    TokensJob,
+    TrainJob,
+    read_job_file,
+)
 from engine.trainer import device, hub, process
 from engine.trainer.cost import machines
 from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup, join
+from engine.trainer.process import Emit, Stopping
 
-VERBS = ("train", "generate", "probe", "fetch", "price", "tokens", "shardings")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 
 
 def main(arguments: list[str]) -> int:
     """Run one job; returns the exit code."""
-    if len(arguments) != 2 or arguments[0] not in VERBS:
+    if len(arguments) != 2 or arguments[0] not in JOBS:
         sys.stderr.write(f"{__doc__}\n")
         return 2
     emit, processes = process.open_events(), SINGLE_PROCESS
     process.die_with_parent()
     stopping = process.stop_on_sigterm()
     try:
-        job = _read_job(Path(arguments[1]))
-        if arguments[0] == "fetch":
-            _fetch(job, emit, stopping)
-            return 0
-        if arguments[0] == "tokens":  # nor this
-            from engine.trainer.input_pipeline.inspect import inspect_rows
-
-            emit({"event": "finished", "report": inspect_rows(job)})
-            return 0
-        device.select(job["device"], job.get("allocator"))
-        if arguments[0] == "price":
-            machines.prepare(str(job.get("machine")), *(_folder(job, key) for key in ("compilers", "dump")))
-        _configure_jax(job.get("cache"))
-        if arguments[0] == "train":
-            processes = join(job.get("cluster"))
+        job = read_job_file(arguments[0], Path(arguments[1]))
+        _prepare_jax(job)
+        if isinstance(job, TrainJob | FollowJob):
+            processes = join(job.cluster)
             processes.watch(lambda gone: process.leave(_fail(emit, 1, gone)))
-        _do(arguments[0], job, emit, stopping, processes)
+        _do(job, emit, stopping, processes)
         processes.leave()
     except RunspecError as error:
         return _give_up(processes, emit, error.exit_code, *error.diagnostics)
@@ -63,11 +64,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _give_up(processes: ProcessGroup, emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
+def _give_up(processes: ProcessGroup, emit: Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
     """Tell the other processes, and the parent.
 
-    With a process that died, collectives and the common checkpoint fail somewhere inside JAX and orbax: then that is
-    what is said. Bad input is nobody's death.
+    With a dead process, collectives and the common checkpoint fail somewhere inside JAX and orbax: then the dead process is
+    what is reported. Bad input is nobody's death.
     """
     gone = None if exit_code == InputInvalid.exit_code else processes.gone()
     if gone is not None:
@@ -76,75 +77,78 @@ def _give_up(processes: ProcessGroup, emit: process.Emit, exit_code: int, *diagn
     return _fail(emit, exit_code, *diagnostics)
 
 
-def _read_job(path: Path) -> dict[str, Any]:
-    try:
-        job = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputInvalid("T115", f"the job is no JSON: {error}", where=Where(file=str(path))) from error
-    if not isinstance(job, dict) or not isinstance(job.get("device"), str):
-        raise InputInvalid("T115", "the job is no JSON object with a device", where=Where(file=str(path)))
-    return job
+def _prepare_jax(job: Job) -> None:
+    """What must be set before JAX is imported. Jobs without a device never import it."""
+    if isinstance(job, PriceJob | ShardingsJob):
+        device.select(job.device)
+    if isinstance(job, TrainJob | FollowJob | GenerateJob | ProbeJob):
+        device.select(job.device, job.allocator)
+    if isinstance(job, PriceJob):
+        machines.prepare(job.machine, _path(job.compilers), _path(job.dump))
+    if isinstance(job, TrainJob | FollowJob | GenerateJob) and job.cache is not None:
+        import jax
 
-
-def _do(
-    verb: str,
-    job: Mapping[str, Any],
-    emit: process.Emit,
-    stopping: process.Stopping,
-    processes: ProcessGroup = SINGLE_PROCESS,
-) -> None:
-    if verb == "probe":
-        emit({"event": "devices", **device.describe(job["device"])})
-        return
-    if verb == "price":
-        from engine.trainer.cost.price import price_step
-
-        emit({"event": "finished", "report": price_step(job)})
-        return
-    if verb == "shardings":
-        from engine.trainer.distributed.sharding import report_shardings
-
-        emit({"event": "finished", "report": report_shardings(job)})
-        return
-    if not processes.is_writer:
-        from engine.trainer.train import run_train
-
-        run_train(job, process.silent(emit), stopping, processes)
-        return
-    with process.only_writer(Path(job["work"])):
-        if verb == "train":
-            from engine.trainer.train import run_train
-
-            run_train(job, emit, stopping, processes)
-        else:
-            from engine.trainer.generation.generate import run_generate
-
-            device.describe(job["device"])
-            run_generate(job, emit, stopping)
-
-
-def _fetch(job: Mapping[str, Any], emit: process.Emit, stopping: process.Stopping) -> None:
-    """No device, no JAX. The report: {path, commit}."""
-    repository = hub.Repository(job["hub"], job["revision"], "dataset")
-    path, commit = hub.fetch_file(repository, job["any_of"], emit=emit, stopping=stopping)
-    emit({"event": "finished", "report": {"path": str(path), "commit": commit}})
-
-
-def _folder(job: Mapping[str, Any], key: str) -> Path | None:
-    return Path(job[key]) if job.get(key) else None
-
-
-def _configure_jax(cache: str | None) -> None:
-    import jax
-
-    if cache is not None:  # the smoke run, the training and a resumed training compile the same step once
-        jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "jax"))
+        # the smoke run, the training run and a resumed one compile the same train step once
+        jax.config.update("jax_compilation_cache_dir", str(Path(job.cache) / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def _fail(emit: process.Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
-    rows = [diagnostic.as_json() for diagnostic in diagnostics]
-    emit({"event": "error", "exit_code": exit_code, "diagnostics": rows})
+def _do(job: Job, emit: Emit, stopping: Stopping, processes: ProcessGroup) -> None:
+    """One job to its end. Reports of jobs that only ask are the whole answer."""
+    if isinstance(job, TrainJob | FollowJob):
+        _train(job, emit, stopping, processes)
+    elif isinstance(job, GenerateJob):
+        from engine.trainer.generation.generate import run_generate
+
+        with process.only_writer(Path(job.work)):
+            device.describe(job.device)
+            run_generate(job, emit, stopping)
+    else:
+        emit(Finished(_answer(job, emit, stopping)))
+
+
+def _train(job: TrainJob | FollowJob, emit: Emit, stopping: Stopping, processes: ProcessGroup) -> None:
+    """Process 0 writes, under the lock of the work folder; the others train along and speak only at their end."""
+    from engine.trainer.train import follow_job, run_train
+
+    given = job if isinstance(job, TrainJob) else None
+    if not processes.is_writer:
+        run_train(follow_job(processes, given), process.silent(emit), stopping, processes)
+        return
+    with process.only_writer(Path(job.work)):
+        run_train(follow_job(processes, given), emit, stopping, processes)
+
+
+def _answer(job: Job, emit: Emit, stopping: Stopping) -> dict[str, Any]:
+    """The report of a job that computes nothing that lasts."""
+    match job:
+        case FetchJob():
+            repository = hub.Repository(job.hub, job.revision, "dataset")
+            path, commit = hub.fetch_file(repository, job.any_of, emit=emit, stopping=stopping)
+            return {"path": str(path), "commit": commit}
+        case TokensJob():
+            from engine.trainer.input_pipeline.inspect import inspect_rows
+
+            return inspect_rows(job)
+        case PriceJob():
+            from engine.trainer.cost.price import price_step
+
+            return price_step(job)
+        case ShardingsJob():
+            from engine.trainer.distributed.sharding import report_shardings
+
+            return report_shardings(job)
+        case ProbeJob():
+            return device.describe(job.device)
+    raise AssertionError(job.verb)
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+def _fail(emit: Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
+    emit(Failed(exit_code, tuple(diagnostic.as_json() for diagnostic in diagnostics)))
     return exit_code
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
 from engine.errors import InputInvalid
+from engine.protocol.jobs import Allocator
 
 CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 # Without it a GPU adds up gradients in an order of its own at every run, and no resume is exact.
@@ -26,14 +26,14 @@ ALLOCATOR = {
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
-def select(device: str, allocator: Mapping[str, Any] | None = None) -> None:
+def select(device: str, allocator: Allocator | None = None) -> None:
     """Tell JAX, before it is imported. ``auto`` leaves the choice to JAX (and to JAX_PLATFORMS).
 
-    ``allocator``: {kind, preallocate, fraction} of a GPU's memory; None leaves that to JAX (and to its variables).
+    ``allocator``: how it takes a GPU's memory; None leaves that to JAX (and to its variables).
     """
     if allocator is not None:
         os.environ.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)  # the older name beside the newer is an error
-        os.environ |= {variable: str(allocator[key]).lower() for key, variable in ALLOCATOR.items()}
+        os.environ |= {variable: str(getattr(allocator, key)).lower() for key, variable in ALLOCATOR.items()}
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
     # gpu and tpu are not forced: JAX must be able to say what else is there (see describe).

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.guard import is_finite, skipped
 from engine.trainer.loss import ComputePolicy, head_of, picked
 from engine.trainer.ops.cross_entropy import Targets, head_forward, head_input_gradient

@@ -1,6 +1,6 @@
-"""What a training starts from: the job's model, loaded, and model and data named by digests.
+"""What a training run starts from: the job's model, loaded, and model and data named by digests.
 
-In: parts of the job. Out: :class:`Model`, and the identity that binds a checkpoint to it and to the data.
+In: parts of the job. Out: :class:`Model`, :class:`TrainRun`, and the identity that binds a checkpoint to it and to the data.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import jax.numpy as jnp
 
 from engine.canonical import digest_file
 from engine.errors import InputInvalid
+from engine.protocol.events.base import Note
+from engine.protocol.jobs import ModelSource, TrainJob
+from engine.protocol.train_args import TrainArgs
 from engine.trainer import device, hub
 from engine.trainer.code_digest import numbers_digest
-from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.distributed.placement import Placement
+from engine.trainer.distributed.processes import ProcessGroup
 from engine.trainer.input_pipeline.dataset import Data
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.process import Emit, Stopping
@@ -49,8 +52,26 @@ class Model:
     generation: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class TrainRun:
+    """What one training run is made of; nothing of it changes while it runs."""
+
+    job: TrainJob
+    model: Model
+    data: Data
+    placement: Placement
+    processes: ProcessGroup
+    emit: Emit
+    stopping: Stopping
+
+    @property
+    def args(self) -> TrainArgs:
+        """The arguments as the job has them; on other devices those in effect may differ (engine.trainer.restore)."""
+        return self.job.args
+
+
 def load_model(
-    job: Mapping[str, Any],
+    source: ModelSource,
     dtype_name: str,
     seed: int,
     emit: Emit,
@@ -64,15 +85,15 @@ def load_model(
     Emits note{text} about weights that are not read. Raises InputInvalid (M codes, T116), what hub.fetch raises.
     """
     dtype = jnp.dtype(dtype_name)
-    if job["init"] == "random":
-        tokenizer = build_chars()
-        config = config_from_hf({**job["config"], **_tokenizer_keys(job["config"], tokenizer)}, "the run-spec")
+    if source.init == "random":
+        tokenizer, declared = build_chars(), source.config or {}
+        config = config_from_hf({**declared, **_tokenizer_keys(declared, tokenizer)}, "the run-spec")
         module = create(config, seed=seed, param_dtype=dtype, compute_dtype=dtype)
         return Model(module, config, tokenizer, None, f"random, seed {seed}")
-    if job.get("path"):
-        folder, commit = Path(job["path"]), None
+    if source.path:
+        folder, commit = Path(source.path), None
     else:
-        folder, commit = hub.fetch(job["id"], job["revision"], emit=emit, stopping=stopping)
+        folder, commit = hub.fetch(source.id, source.revision, emit=emit, stopping=stopping)
     generation = read_generation_config(folder)
     module, config, tokenizer = load_folder(
         folder,
@@ -80,7 +101,7 @@ def load_model(
         compute_dtype=dtype,
         place=placement.of_model(_config(folder)) if placement else None,
         may_donate=placement is not None,
-        tell=lambda text: emit({"event": "note", "text": text}),
+        tell=lambda text: emit(Note(text)),
     )
     stop_ids(tokenizer, generation, str(folder / GENERATION_FILE))
     return Model(module, config, tokenizer, commit, commit or _folder_digest(folder), generation)

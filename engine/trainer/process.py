@@ -7,20 +7,20 @@ events and nothing else: one JSON object a line.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from engine.errors import LockBusy
+from engine.protocol.events import LAST_EVENTS, to_line
+from engine.protocol.events.base import Event
 
-Emit = Callable[[Mapping[str, Any]], None]
+Emit = Callable[[Event], None]
 Stopping = Callable[[], bool]
 
 LOCK_WAIT_SECONDS = 30.0  # an orphan notices within a moment that its parent is gone
@@ -33,8 +33,8 @@ def open_events() -> Emit:
     os.dup2(2, 1)
     lock = threading.Lock()
 
-    def emit(event: Mapping[str, Any]) -> None:
-        line = json.dumps(event, ensure_ascii=False, allow_nan=False, default=float)
+    def emit(event: Event) -> None:
+        line = to_line(event)
         try:
             with lock:
                 stream.write(line + "\n")
@@ -47,7 +47,7 @@ def open_events() -> Emit:
 
 def silent(emit: Emit) -> Emit:
     """Of several processes one speaks; the others say how they ended."""
-    return lambda event: emit(event) if event["event"] in ("finished", "stopped", "error") else None
+    return lambda event: emit(event) if isinstance(event, LAST_EVENTS) else None
 
 
 def die_with_parent() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from jax.errors import JaxRuntimeError
 
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models.remat import REMAT

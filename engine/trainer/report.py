@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
 from engine.errors import RunFailed
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.input_pipeline.dataset import Data
 from engine.trainer.inputs import Model
 from engine.trainer.lora.adapter_files import save_adapter

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.guard import is_finite, skipped
 from engine.trainer.in_backward import make_in_backward_step
-from engine.trainer.lora.adapters import LoraParam
+from engine.trainer.lora.adapters import LoraArgs, LoraParam, attach
 from engine.trainer.loss import ComputePolicy, target_losses, weighted_loss
+from engine.trainer.ops.matmul import resolve_matmul_dtype
 from engine.trainer.optim.optimizer import apply_updates, global_norm, init_opt_state
 
 State = dict[str, Any]
@@ -132,3 +133,12 @@ def make_eval_loss(
         return jnp.sum(target_losses(merge(graphdef, params, frozen), batch, policy) * weights), jnp.sum(weights)
 
     return lambda state, batch: eval_loss(state["params"], state.get("frozen"), batch)
+
+
+def with_method(module: Any, args: TrainArgs, where: Any) -> Any:
+    """The module itself, or with fresh adapters; its matmuls in the dtype that suits the device ``where``."""
+    module.matmul_dtype = resolve_matmul_dtype(args.matmul_dtype, args.dtype, where)
+    if args.method == "full":
+        return module
+    lora = LoraArgs(args.lora_rank, args.lora_alpha, args.lora_rslora, args.lora_dropout, args.lora_targets)
+    return attach(module, lora, seed=args.seed)

@@ -6,8 +6,8 @@ engine.trainer.distributed.processes), and whether this process is the first, wh
     RUNSPEC_COORDINATOR=10.0.0.1:8476 RUNSPEC_NUM_PROCESSES=4 RUNSPEC_PROCESS_ID=2    # on each machine its own number
 
     >>> cluster_of("none", {})
-    >>> cluster_of("auto", {"SLURM_PROCID": "3"}), process_of({"how": "auto"}, {"SLURM_PROCID": "3"})
-    ({'how': 'auto'}, 3)
+    >>> cluster_of("auto", {"SLURM_PROCID": "3"}).how, process_of(Cluster(how="auto"), {"SLURM_PROCID": "3"})
+    ('auto', 3)
 
 The variables go before what is declared: they are set for this very run.
 """
@@ -15,9 +15,9 @@ The variables go before what is declared: they are set for this very run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from engine.errors import InputInvalid
+from engine.protocol.jobs import Cluster
 
 COORDINATOR, COUNT, PROCESS = "RUNSPEC_COORDINATOR", "RUNSPEC_NUM_PROCESSES", "RUNSPEC_PROCESS_ID"
 JOIN_SECONDS = "RUNSPEC_JOIN_SECONDS"
@@ -27,12 +27,12 @@ LONGEST_WAIT = 3600
 NUMBERS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "JOB_COMPLETION_INDEX", "TPU_WORKER_ID")
 
 
-def cluster_of(declared: str, environment: Mapping[str, str]) -> dict[str, Any] | None:
+def cluster_of(declared: str, environment: Mapping[str, str]) -> Cluster | None:
     """The job's ``cluster``; None for one process alone. Raises InputInvalid R205 for variables that do not fit."""
     names = (COORDINATOR, COUNT, PROCESS)
     there = [name for name in names if environment.get(name)]
     if not there:
-        return {"how": "auto"} if declared == "auto" else None
+        return Cluster(how="auto") if declared == "auto" else None
     missing = [name for name in names if name not in there]
     if missing:
         raise _wrong(f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} set, {' and '.join(missing)} not")
@@ -44,16 +44,17 @@ def cluster_of(declared: str, environment: Mapping[str, str]) -> dict[str, Any] 
     if not 0 <= process < count:
         raise _wrong(f"{PROCESS} is {process}, and there are {count} processes: 0 to {count - 1}")
     seconds = _number(JOIN_SECONDS, environment) if environment.get(JOIN_SECONDS) else LONGEST_WAIT
-    found = {"coordinator_address": address, "num_processes": count, "process_id": process, "join_seconds": seconds}
-    return found if count > 1 else None
+    if count == 1:
+        return None
+    return Cluster(coordinator_address=address, num_processes=count, process_id=process, join_seconds=seconds)
 
 
-def process_of(cluster: Mapping[str, Any] | None, environment: Mapping[str, str]) -> int:
+def process_of(cluster: Cluster | None, environment: Mapping[str, str]) -> int:
     """The number of this process; 0, the first, does the run."""
     if cluster is None:
         return 0
-    if "process_id" in cluster:
-        return int(cluster["process_id"])
+    if cluster.process_id is not None:
+        return cluster.process_id
     return next((int(environment[name]) for name in NUMBERS if environment.get(name, "").isdigit()), 0)
 
 

@@ -1,4 +1,4 @@
-"""What the steps hand to the trainer's process: job descriptions, made from the spec.
+"""What the steps hand to the trainer's process: jobs (engine.protocol.jobs), made from the spec.
 
 The trainer never sees the spec; a job has paths, hyper-parameters and a device, nothing else. Used by
 ``train_sft``, ``generate`` and ``smoke_run``, so that the smoke run proves the very job of the full one.
@@ -12,6 +12,17 @@ from typing import Any
 
 from engine.canonical import digest_text, jsonl_bytes, write_atomic
 from engine.data import EvalItem, prompt_messages, read_eval_set, render_prompt
+from engine.protocol.jobs import (
+    Allocator,
+    Cluster,
+    FetchJob,
+    GenerateJob,
+    ModelSource,
+    Questions,
+    TrainJob,
+    generate_args,
+    train_args,
+)
 from engine.runspec.model import ModelSpec, Spec, StepSpec
 
 # What can change a trained weight or a generated token.
@@ -28,16 +39,21 @@ TRAINER_LIBRARIES = (
 )
 
 
-def model_job(model: ModelSpec, root: Path) -> dict[str, Any]:
-    """The ``model`` part of a train job: where the weights come from, or what to initialise."""
-    return {
-        "init": model.init,
-        "id": model.id,
-        "revision": model.revision,
-        "path": str(root / model.path) if model.path else None,
-        "config": dict(model.config) if model.config else None,
-        "tokenizer": model.tokenizer,
-    }
+def model_source(model: ModelSpec, root: Path) -> ModelSource:
+    """Where the weights come from, or what to initialise."""
+    return ModelSource(
+        init=model.init,
+        id=model.id,
+        revision=model.revision,
+        path=str(root / model.path) if model.path else None,
+        config=dict(model.config) if model.config else None,
+        tokenizer=model.tokenizer,
+    )
+
+
+def allocator_of(spec: Spec) -> Allocator | None:
+    """The run-spec's ``allocator``; None leaves it to JAX."""
+    return Allocator(**spec.allocator) if spec.allocator else None
 
 
 def train_job(
@@ -49,33 +65,33 @@ def train_job(
     work: Path,
     out: Path,
     cache: Path,
-    questions: Mapping[str, Any] | None = None,
+    questions: Questions | None = None,
     reports: Path | None = None,
-    cluster: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The whole job of ``python -m engine.trainer train``.
+    cluster: Cluster | None = None,
+) -> TrainJob:
+    """The job of training by this spec. Raises InputInvalid T115 for arguments that the trainer does not know.
 
-    ``questions``: of :func:`questions_after`. ``reports``: for what other tools keep; beyond the run. ``cluster``: of
+    ``questions``: of :func:`questions_after`. ``reports``: where loggers keep their files, beyond the run. ``cluster``: of
     engine.trainer_process.cluster; None: this process alone.
     """
-    return {
-        "model": model_job(spec.model, spec.root),
-        "rows": str(dataset / "rows.jsonl"),
-        "render": render,
-        "work": str(work),
-        "out": str(out),
-        "cache": str(cache),
-        "questions": None if questions is None else dict(questions),
-        "reports": str(reports) if reports else None,
-        "run_name": spec.run_version,
-        "device": spec.device,
-        "allocator": dict(spec.allocator) if spec.allocator else None,
-        "cluster": None if cluster is None else dict(cluster),
-        "args": dict(args),
-    }
+    return TrainJob(
+        model=model_source(spec.model, spec.root),
+        rows=str(dataset / "rows.jsonl"),
+        render=render,
+        work=str(work),
+        out=str(out),
+        cache=str(cache),
+        questions=questions,
+        reports=str(reports) if reports else None,
+        run_name=spec.run_version,
+        device=spec.device,
+        allocator=allocator_of(spec),
+        cluster=cluster,
+        args=train_args(args),
+    )
 
 
-def questions_after(spec: Spec, step: StepSpec, *, render: str, work: Path) -> dict[str, Any] | None:
+def questions_after(spec: Spec, step: StepSpec, *, render: str, work: Path) -> Questions | None:
     """What the first ``generate`` step after ``step`` will ask of the trained model, written into ``work``.
 
     The trainer refuses before its first train step what could not be asked after the last (M501). It does nothing else
@@ -87,35 +103,31 @@ def questions_after(spec: Spec, step: StepSpec, *, render: str, work: Path) -> d
         return None
     prompts = work / "questions.jsonl"
     write_prompts(prompts, read_eval_set(spec.resolve(spec.eval_set)), render)
-    return {"prompts": str(prompts), "max_new_tokens": asking.args["max_new_tokens"]}
+    return Questions(str(prompts), asking.args["max_new_tokens"])
 
 
-def fetch_job(spec: Spec, any_of: Sequence[str]) -> dict[str, Any]:
-    """The whole job of ``python -m engine.trainer fetch``: the first of these files that the dataset has."""
-    return {
-        "hub": spec.dataset.hub,
-        "revision": spec.dataset.revision,
-        "any_of": list(any_of),
-        "device": spec.device,
-    }
+def fetch_job(spec: Spec, any_of: Sequence[str]) -> FetchJob:
+    """Fetch the first of these files that the dataset has."""
+    assert spec.dataset.hub is not None
+    return FetchJob(spec.dataset.hub, spec.dataset.revision, tuple(any_of))
 
 
 def generate_job(
     spec: Spec, args: Mapping[str, Any], *, model_dir: Path, prompts: Path, out: Path, work: Path, cache: Path
-) -> dict[str, Any]:
-    """The whole job of ``python -m engine.trainer generate``."""
-    return {
-        "model": model_job(spec.model, spec.root),  # the base, where model_dir holds adapters only
-        "model_dir": str(model_dir),
-        "prompts": str(prompts),
-        "out": str(out / "predictions_raw.jsonl"),
-        "report": str(out / "generate_report.json"),
-        "work": str(work),
-        "cache": str(cache),
-        "device": spec.device,
-        "allocator": dict(spec.allocator) if spec.allocator else None,
-        "args": dict(args),
-    }
+) -> GenerateJob:
+    """The job of answering these prompts."""
+    return GenerateJob(
+        model=model_source(spec.model, spec.root),  # the base, where model_dir holds adapters only
+        model_dir=str(model_dir),
+        prompts=str(prompts),
+        out=str(out / "predictions_raw.jsonl"),
+        report=str(out / "generate_report.json"),
+        work=str(work),
+        cache=str(cache),
+        device=spec.device,
+        allocator=allocator_of(spec),
+        args=generate_args(args),
+    )
 
 
 def write_prompts(path: Path, items: Iterable[EvalItem], render: str) -> dict[str, str]:

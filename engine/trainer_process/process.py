@@ -1,14 +1,14 @@
 """The trainer in a process of its own: started, listened to, stopped, and explained when it dies.
 
-The engine itself never imports JAX. A step hands a job to ``python -m engine.trainer <verb> JOB.json``; the
-child prints one JSON event a line and dies with its parent (its standard input reaches the end of file).
+The engine itself never imports JAX. It hands a job to ``python -m engine.trainer VERB JOB.json``; the child prints one
+event a line and dies with its parent (its standard input reaches the end of file).
 
-    finished = run_trainer("train", job, ctx)          # the event {"event": "finished", "report": {...}}
+    host = Host(work=folder, cwd=root, emit=display.event, stopping=stop)
+    report = run_trainer(job, host)              # the report of the event ``finished``
+    event = kill_trainer_at(ReadyForKill, job, host)
 
-    finished = ask_trainer("price", job, work=folder, cwd=root)      # the same, for who is no step
-
-Raises what the child reported (its diagnostics, its exit code), RunFailed R201 where it was killed, R202 where
-it ended without a word, and Interrupted where the person asked to stop.
+Raises what the child reported (its diagnostics, its exit code), RunFailed R201 where it was killed, R202 where it ended
+without a word, R207 where it sent an event that this engine does not know, and Interrupted where the person asked to stop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from engine.canonical import pretty_json, write_atomic
 from engine.errors import (
@@ -39,7 +39,15 @@ from engine.errors import (
     RunspecError,
     Where,
 )
-from engine.steps import StepContext
+from engine.protocol.codec import FieldError
+from engine.protocol.events import LAST_EVENTS, parse_event
+from engine.protocol.events.base import Event, Failed, Finished
+from engine.protocol.events.generation import GenerationStopped
+from engine.protocol.events.inputs import Download
+from engine.protocol.events.training import TrainStopped
+from engine.protocol.jobs import FollowJob, Job, TrainJob, job_json
+
+E = TypeVar("E", bound=Event)
 
 POLL_SECONDS = 0.1
 STDERR_TAIL_LINES = 12
@@ -48,13 +56,12 @@ CPP_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # an address in JAX's own code, w
 STOP_GRACE_SECONDS = 60.0
 HUGE_PAGES = "glibc.malloc.hugetlb"  # a tunable of glibc 2.35 and later
 
-LAST_WORDS = ("finished", "stopped", "error")
 # What a process was at when it was killed -> what becomes of it, and what would need less memory.
-GOES_ON = {
-    "train": "it goes on from the last checkpoint",
+RESUMES = {
+    "train": "it resumes from the last checkpoint",
     "generate": "the answers so far are kept",
-    "download": "it goes on where the download stopped",
-    "fetch": "it goes on where the download stopped",
+    "download": "it resumes where the download stopped",
+    "fetch": "it resumes where the download stopped",
 }
 NEEDS_LESS = {
     "train": "a smaller per_device_batch_size or seq_len needs less",
@@ -62,7 +69,6 @@ NEEDS_LESS = {
     "price": "close other programs, or leave --exact out",
 }
 
-Event = Mapping[str, Any]
 _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
     1: RunFailed,
     2: InputInvalid,
@@ -74,67 +80,59 @@ _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Killed:
-    """The caller asked for a SIGKILL (the smoke run does), and the child is gone."""
+class Host:
+    """Who starts the trainer.
 
-    event: Event
-    signal: int
+    ``work``      a folder for the job file and standard error
+    ``cwd``       the trainer's working folder
+    ``emit``      hears its events, as they come
+    ``stopping``  true once it shall stop; after ``grace_seconds`` more it is killed
+    """
 
-
-def run_trainer(verb: str, job: Mapping[str, Any], ctx: StepContext) -> Event:
-    """Run a job to its end and return its ``finished`` event."""
-    outcome = drive_trainer(verb, job, ctx, kill_on=None)
-    assert not isinstance(outcome, Killed)  # nobody asked for it
-    return outcome
-
-
-def drive_trainer(verb: str, job: Mapping[str, Any], ctx: StepContext, *, kill_on: str | None) -> Event | Killed:
-    """Run a job; where an event named ``kill_on`` arrives, SIGKILL the child and say so."""
-    talk = _Talk(ctx.emit, ctx.stopping, kill_on)
-    return _converse(verb, job, ctx.work, ctx.spec.root, talk)
+    work: Path
+    cwd: Path
+    emit: Callable[[Event], None] = lambda _: None
+    stopping: Callable[[], bool] = lambda: False
+    grace_seconds: float = STOP_GRACE_SECONDS
 
 
-def ask_trainer(
-    verb: str, job: Mapping[str, Any], *, work: Path, cwd: Path, stopping: Callable[[], bool] = lambda: False
-) -> Event:
-    """Run a job that no step stands behind, without progress, and return its ``finished`` event."""
-    outcome = _converse(verb, job, work, cwd, _Talk(lambda _: None, stopping, None))
-    assert not isinstance(outcome, Killed)  # nobody asked for it
-    return outcome
+def run_trainer(job: Job, host: Host) -> Mapping[str, Any]:
+    """Run a job to its end and return its report."""
+    finished = _run(job, host, kill_at=None)
+    assert isinstance(finished, Finished)
+    return finished.report
 
 
-@dataclass(frozen=True, slots=True)
-class _Talk:
-    """What is done while the child works."""
-
-    emit: Callable[[Event], None]
-    stopping: Callable[[], bool]
-    kill_on: str | None
+def kill_trainer_at(kind: type[E], job: Job, host: Host) -> E | None:
+    """Run a job until an event of this kind arrives, and SIGKILL it there. None where it ended before."""
+    event = _run(job, host, kill_at=kind)
+    return event if isinstance(event, kind) else None
 
 
-def _converse(verb: str, job: Mapping[str, Any], work: Path, cwd: Path, talk: _Talk) -> Event | Killed:
-    job_path = work / f"{verb}_job.json"
-    write_atomic(job_path, pretty_json(dict(job)))
-    stderr_path = work / f"{verb}_stderr.log"
-    with stderr_path.open("wb") as stderr, _spawn(verb, job_path, cwd, stderr) as child:
+def _run(job: Job, host: Host, kill_at: type[Event] | None) -> Event:
+    """The event at which the child was killed on purpose, or ``finished``."""
+    job_path, stderr_path = host.work / f"{job.verb}_job.json", host.work / f"{job.verb}_stderr.log"
+    write_atomic(job_path, pretty_json(job_json(job)))
+    with stderr_path.open("wb") as stderr, _spawn(job.verb, job_path, host.cwd, stderr) as child:
         try:
-            outcome = _listen(child, talk)
+            last = _listen(child, host, kill_at)
         finally:
             if child.poll() is None:
                 child.kill()
             child.wait()
-    if isinstance(outcome, Killed):
-        return outcome
-    if child.returncode == -signal.SIGABRT and job.get("cluster"):
+    if kill_at is not None and isinstance(last, kill_at):
+        return last
+    in_cluster = isinstance(job, TrainJob | FollowJob) and job.cluster is not None
+    if child.returncode == -signal.SIGABRT and in_cluster:
         raise RunFailed(
             "R204",
             "the train process was ended by JAX: another process of the cluster is gone, or never joined",
-            hint="look at the other machines; then run the same command on all of them again: it goes on from the last "
+            hint="look at the other machines; then run the same command on all of them again: it resumes from the last "
             f"checkpoint{_tail(stderr_path)}",
         )
-    if child.returncode == -signal.SIGTERM and talk.stopping():  # we asked before it had learnt to listen
-        raise Interrupted("R203", f"stopped before the {verb} process had begun")
-    return _conclude(verb, child.returncode, outcome, stderr_path)
+    if child.returncode == -signal.SIGTERM and host.stopping():  # asked before it had learnt to listen
+        raise Interrupted("R203", f"stopped before the {job.verb} process had begun")
+    return _conclude(job.verb, child.returncode, last, stderr_path)
 
 
 def trainer_environment() -> dict[str, str]:
@@ -173,33 +171,35 @@ def _spawn(verb: str, job: Path, cwd: Path, stderr: IO[bytes]) -> subprocess.Pop
     )
 
 
-def _listen(child: subprocess.Popen[bytes], talk: _Talk) -> Event | Killed | None:
-    """Pass events on until the child ends. Returns its last word (finished, stopped, error), else its last event."""
+def _listen(child: subprocess.Popen[bytes], host: Host, kill_at: type[Event] | None) -> Event | None:
+    """Pass events on until the child ends. Returns its last word (LAST_EVENTS), else its last event."""
     last: Event | None = None
     stop_asked_at: float | None = None
     assert child.stdout is not None
     for event in _events(child.stdout):
         if event is None:  # nothing new within POLL_SECONDS
-            stop_asked_at = _ask_to_stop(child, talk.stopping, stop_asked_at)
+            stop_asked_at = _ask_to_stop(child, host, stop_asked_at)
             continue
-        if last is None or last["event"] not in LAST_WORDS:
+        if not isinstance(last, LAST_EVENTS):
             last = event
-        talk.emit(event)
-        if event["event"] == talk.kill_on:
+        host.emit(event)
+        if kill_at is not None and isinstance(event, kill_at):
             child.send_signal(signal.SIGKILL)
-            return Killed(event, child.wait() * -1)
-        stop_asked_at = _ask_to_stop(child, talk.stopping, stop_asked_at)
+            child.wait()
+            return event
+        stop_asked_at = _ask_to_stop(child, host, stop_asked_at)
     child.wait()
     return last
 
 
-def _ask_to_stop(child: subprocess.Popen[bytes], stopping: Callable[[], bool], asked_at: float | None) -> float | None:
-    if not stopping():
+def _ask_to_stop(child: subprocess.Popen[bytes], host: Host, asked_at: float | None) -> float | None:
+    """SIGTERM at a stop request, SIGKILL after the grace. Returns when it was asked."""
+    if not host.stopping():
         return None
     if asked_at is None:
         child.send_signal(signal.SIGTERM)
         return time.monotonic()
-    if time.monotonic() - asked_at > STOP_GRACE_SECONDS:
+    if time.monotonic() - asked_at > host.grace_seconds:
         child.kill()
     return asked_at
 
@@ -223,25 +223,39 @@ def _events(stream: IO[bytes]) -> Iterator[Event | None]:
         if line is None:
             return
         try:
-            event = json.loads(line)
+            values = json.loads(line)
         except ValueError:
             continue  # the torn last line of a killed child
-        if isinstance(event, dict) and "event" in event:
-            yield event
+        yield _event(values)
 
 
-def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> Event:
+def _event(values: object) -> Event:
+    """Raises RunFailed R207 for an event or a field that this engine does not know."""
+    try:
+        if not isinstance(values, dict):
+            raise FieldError(f"an event must be a mapping, and is {values!r}")
+        return parse_event(values)
+    except FieldError as error:
+        raise RunFailed(
+            "R207",
+            f"the trainer sent what this engine does not understand: {error}",
+            hint="engine and trainer are of different versions: install runspec-engine again",
+        ) from error
+
+
+def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> Finished:
     """Turn how the child ended into its ``finished`` event or the right exception."""
-    if last is not None and last["event"] == "error":
-        raise _reported(last)
-    if last is not None and last["event"] == "finished" and returncode == 0:
-        return last
-    if last is not None and last["event"] == "stopped":
-        if "total" in last:
-            raise Interrupted("R203", f"stopped after {last['done']} of {last['total']} answers; they are kept")
-        raise Interrupted("R203", f"stopped at train step {last.get('train_step', '?')}; a checkpoint was saved")
-    tail, job = _tail(stderr), "download" if last is not None and last["event"] == "download" else verb
-    again = "run the same command again" + (f": {GOES_ON[job]}" if job in GOES_ON else "")
+    match last:
+        case Failed():
+            raise _reported(last)
+        case Finished() if returncode == 0:
+            return last
+        case GenerationStopped():
+            raise Interrupted("R203", f"stopped after {last.done} of {last.total} answers; they are kept")
+        case TrainStopped():
+            raise Interrupted("R203", f"stopped at train step {last.train_step}; a checkpoint was saved")
+    tail, job = _tail(stderr), "download" if isinstance(last, Download) else verb
+    again = "run the same command again" + (f": {RESUMES[job]}" if job in RESUMES else "")
     if returncode < 0:
         name = signal.Signals(-returncode).name
         if job in NEEDS_LESS:
@@ -254,9 +268,9 @@ def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> E
     )
 
 
-def _reported(event: Event) -> RunspecError:
-    diagnostics = [_diagnostic(row) for row in event["diagnostics"]]
-    return _BY_EXIT_CODE.get(int(event["exit_code"]), RunFailed).of(diagnostics)
+def _reported(event: Failed) -> RunspecError:
+    diagnostics = [_diagnostic(row) for row in event.diagnostics]
+    return _BY_EXIT_CODE.get(event.exit_code, RunFailed).of(diagnostics)
 
 
 def _diagnostic(row: Mapping[str, Any]) -> Diagnostic:

@@ -9,6 +9,7 @@ import pytest
 
 from engine import doctor, extras
 from engine.errors import InputInvalid
+from engine.trainer_process import process
 
 TOKEN = "hf_" + "q" * 30
 
@@ -75,23 +76,19 @@ def test_a_missing_git_is_a_finding(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("program", "state", "says"),
     [
-        ('print(\'{"event": "devices", "platform": "tpu", "devices": ["t0"], "device_kind": "x"}\')',
+        ('print(\'{"event": "finished", "report": {"platform": "tpu", "devices": ["t0"], "device_kind": "x"}}\')',
          "ok", "tpu: t0"),
-        ("print('what')", "warning", "cannot be asked"),
-        ("pass", "warning", "cannot be asked"),
-        ("import time; time.sleep(60)", "warning", "TimeoutExpired"),
+        ("print('what')", "warning", "cannot be asked for (R202)"),
+        ('print(\'{"event": "melted"}\')', "warning", "cannot be asked for (R207)"),
+        ("pass", "warning", "cannot be asked for (R202)"),
+        ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", "warning", "(R201)"),
     ],
-    ids=["answers", "nonsense", "silent", "hangs"],
+    ids=["answers", "nonsense", "unknown", "silent", "hangs"],
 )  # fmt: skip
 def test_the_probe_may_answer_or_fail(tmp_path, monkeypatch, program, state, says):
     """Whatever the child does, doctor has one row for it and ends."""
-    fake = tmp_path / "engine" / "trainer"
-    fake.mkdir(parents=True)
-    (tmp_path / "engine" / "__init__.py").write_text("")
-    (fake / "__init__.py").write_text("")
-    (fake / "__main__.py").write_text(program)
-    monkeypatch.setattr(doctor, "_package_parent", lambda: str(tmp_path))
-    monkeypatch.setattr(doctor, "PROBE_SECONDS", 5.0 if "sleep" not in program else 0.5)
+    monkeypatch.setattr(process, "trainer_command", lambda *_: [sys.executable, "-c", program])
+    monkeypatch.setattr(doctor, "PROBE_SECONDS", 20.0 if "sleep" not in program else 0.5)
     monkeypatch.setitem(extras.EXTRAS, "train", ("json",))
     monkeypatch.chdir(tmp_path)
     row = _rows(tmp_path)["devices"]

@@ -29,13 +29,14 @@ CORE_LIBRARIES = {"jinja2", "jsonschema", "referencing", "rich", "ruamel", "stru
 # The named lazy doors out of the light core: a module, and what it may reach for inside a function.
 DOORS: Mapping[str, set[str]] = {}
 
-ISLAND = {"errors", "canonical"}
+ISLAND = {"errors", "canonical", "protocol"}
 # part -> the other parts it may import. Every part has a row; a new one is a decision, written down here.
 LAW: Mapping[str, set[str]] = {
     "engine": set(),
     "errors": set(),
     "canonical": set(),
     "assets": set(),
+    "protocol": {"errors"},
     "extras": ISLAND,
     # islands: worth publishing alone
     "data": ISLAND,
@@ -47,7 +48,7 @@ LAW: Mapping[str, set[str]] = {
     "artifacts": ISLAND,
     "display": ISLAND,
     # the trainer's process fetches: the hub's client and its token stay there
-    "trainer_process": ISLAND | {"data", "display", "runspec", "steps"},
+    "trainer_process": ISLAND | {"data", "display", "runspec"},
     "steps": ISLAND | {"artifacts", "assets", "data", "extras", "runspec", "scoring", "trainer_process"},
     # preflight: the exact price is compiled in a process of its own
     "preflight": ISLAND | {"data", "runspec", "steps", "trainer_process"},

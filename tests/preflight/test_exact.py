@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,10 @@ from engine.commands.pipeline import price_text
 from engine.errors import InputInvalid, Where
 from engine.preflight import TARGETS, exact, price, shardings
 from engine.preflight.shardings import shardings_text
+from engine.protocol.jobs import PriceJob, train_args
 from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
-from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.cost.machines import MACHINES, PLUGIN_FILES
+from engine.trainer_process.process import Host
 
 GIB = 1 << 30
 TINY = {
@@ -51,15 +53,15 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
 
 
 @pytest.fixture
-def compiler(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def compiler(monkeypatch: pytest.MonkeyPatch) -> list[PriceJob]:
     """A compiler that answers REPORT at once; the jobs it was asked."""
-    asked: list[dict[str, Any]] = []
+    asked: list[PriceJob] = []
 
-    def answer(verb: str, job: dict[str, Any], *, work: Path, cwd: Path) -> dict[str, Any]:
+    def answer(job: PriceJob, host: Host) -> dict[str, Any]:
         asked.append(job)
-        return {"event": "finished", "report": REPORT}
+        return REPORT
 
-    monkeypatch.setattr(exact, "ask_trainer", answer)
+    monkeypatch.setattr(exact, "run_trainer", answer)
     return asked
 
 
@@ -74,7 +76,7 @@ def test_the_compiler_of_this_machine_is_asked_for_real(tmp_path):
     """A child compiles for the CPU; what it says is kept, and names the buffers that live at the peak."""
     (tmp_path / "dump").mkdir()
     # Long enough that the gaps between buffers, some 20 kB whatever the size, are small beside it.
-    job = exact.job_for("cpu", TINY, ARGS | {"seq_len": 64}, None) | {"dump": str(tmp_path / "dump")}
+    job = replace(exact.job_for("cpu", TINY, ARGS | {"seq_len": 64}, None), dump=str(tmp_path / "dump"))
     assert exact.kept_answer(tmp_path, job) is None
     report = exact.ask(tmp_path, job)
     assert exact.kept_answer(tmp_path, job) == report
@@ -107,10 +109,10 @@ def test_the_dearest_of_two_trainings_is_told(spec, monkeypatch):
     small = {**ARGS, "seq_len": 8}
     steps = (spec.steps[0], dataclasses.replace(spec.steps[0], id="more", args=small, declared=small))
 
-    def answer(verb: str, job: dict[str, Any], *, work: Path, cwd: Path) -> dict[str, Any]:
-        return {"report": REPORT | dict.fromkeys(("needed_bytes", "peak_bytes"), job["args"]["seq_len"] * GIB // 4)}
+    def answer(job: PriceJob, host: Host) -> dict[str, Any]:
+        return REPORT | dict.fromkeys(("needed_bytes", "peak_bytes"), job.args.seq_len * GIB // 4)
 
-    monkeypatch.setattr(exact, "ask_trainer", answer)
+    monkeypatch.setattr(exact, "run_trainer", answer)
     cost = price(dataclasses.replace(spec, steps=steps), HANDLERS, "kaggle-v5e-8", exact=lambda _: None)
     assert cost["memory"]["peak_bytes_per_device"] == 4 * GIB
 
@@ -118,7 +120,7 @@ def test_the_dearest_of_two_trainings_is_told(spec, monkeypatch):
 def test_what_does_not_compile_does_not_fit(spec, monkeypatch):
     """The TPU's compiler refuses: what it would take is the peak, and there are no terms."""
     refusal = {**REPORT, "peak_bytes": None, "needed_bytes": 28 * GIB, "fits": False}
-    monkeypatch.setattr(exact, "ask_trainer", lambda *_, **__: {"report": refusal})
+    monkeypatch.setattr(exact, "run_trainer", lambda *_: refusal)
     memory = price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)["memory"]
     assert (memory["fits"], memory["peak_bytes_per_device"], memory["terms"]) == (False, 28 * GIB, None)
 
@@ -167,13 +169,13 @@ def test_where_the_compilers_are_looked_for(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("change", "same"),
     [
-        ({"args": {**ARGS, "seq_len": 32}}, False),
-        ({"args": {**ARGS, "optimizer": "adamw"}}, False),
+        ({"args": train_args({**ARGS, "seq_len": 32})}, False),
+        ({"args": train_args({**ARGS, "optimizer": "adamw"})}, False),
         ({"config": {**TINY, "hidden_size": 32}}, False),
         ({"machine": "t4x2"}, False),
         ({"targets_per_row": 3}, False),
         ({"compilers": "b"}, False),
-        ({"args": {**ARGS, "num_train_steps": 999, "learning_rate": 1.0, "seed": 7}}, True),
+        ({"args": train_args({**ARGS, "num_train_steps": 999, "learning_rate": 1.0, "seed": 7})}, True),
     ],
 )
 def test_an_answer_is_kept_under_what_can_change_it(tmp_path, monkeypatch, change, same):
@@ -182,8 +184,8 @@ def test_an_answer_is_kept_under_what_can_change_it(tmp_path, monkeypatch, chang
     for folder, version in (("a", "1.0"), ("b", "2.0"), ("c", "1.0")):
         (tmp_path / folder / f"libtpu-{version}.dist-info").mkdir(parents=True)
     job = exact.job_for("t4", TINY, ARGS, Path("a"))
-    assert (exact._key(job) == exact._key({**job, **change})) is same
-    assert exact._key(job) == exact._key({**job, "compilers": "c"})  # the same compiler elsewhere
+    assert (exact._key(job) == exact._key(replace(job, **change))) is same
+    assert exact._key(job) == exact._key(replace(job, compilers="c"))  # the same compiler elsewhere
 
 
 def test_an_answer_of_other_code_is_not_taken(tmp_path, monkeypatch):
@@ -194,9 +196,12 @@ def test_an_answer_of_other_code_is_not_taken(tmp_path, monkeypatch):
     assert exact._key(job) != before
 
 
-def test_what_is_said_not_to_matter_exists():
-    """A renamed argument does not stay behind in the list."""
-    assert {field.name for field in dataclasses.fields(TrainArgs)} >= exact.NO_MATTER
+def test_a_training_step_of_another_package_is_estimated_and_not_asked(spec):
+    """Arguments that our trainer does not know: the estimate stands, the exact answer is refused by the field's name."""
+    strange = _with(spec, {"warmth": 3})
+    assert price(strange, HANDLERS, "kaggle-v5e-8")["memory"]["source"] == "analytic"
+    with pytest.raises(InputInvalid, match='unknown field "warmth"'):
+        price(strange, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"needed_bytes"', "{}"])

@@ -17,6 +17,7 @@ from engine.artifacts.store import Store
 from engine.errors import Interrupted, RunspecError
 from engine.pipeline.plan import Selection, make_plan
 from engine.pipeline.runner import execute
+from engine.protocol.events.base import Event
 from engine.runspec import load_spec
 from engine.runspec.model import Spec, StepSpec
 from engine.steps import Handler, StepContext, StepResult
@@ -54,11 +55,11 @@ class Quiet:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.events: list[Mapping[str, Any]] = []
+        self.events: list[Event | Mapping[str, Any]] = []
 
     def step_started(self, planned: Any, index: int, total: int) -> None: ...
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, Any]) -> None:
         self.events.append(event)
 
     def note(self, text: str) -> None:

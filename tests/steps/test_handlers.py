@@ -11,6 +11,7 @@ from engine.artifacts.store import Store
 from engine.errors import InputInvalid
 from engine.pipeline.plan import Selection, make_plan
 from engine.pipeline.runner import execute
+from engine.protocol.events.training import TrainStarted, TrainStep
 from engine.runspec import load_spec
 from engine.steps.registry import handlers
 
@@ -92,4 +93,4 @@ def test_a_question_that_will_not_fit_is_refused_before_the_first_train_step(liv
     selection = Selection(only=step_id, force=frozenset({step_id}))
     with pytest.raises(InputInvalid, match=r"M501.*max_new_tokens 250 it does not fit the model's context of 256"):
         execute(longer, handlers(), console=console, command="again", selection=selection)
-    assert not [event for event in console.events if event["event"] in ("started", "train_step")], "nothing was trained"
+    assert not [event for event in console.events if isinstance(event, TrainStarted | TrainStep)], "nothing was trained"

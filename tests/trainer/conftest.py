@@ -21,10 +21,12 @@ import orbax.checkpoint as ocp
 import pytest
 
 from engine.canonical import without_measurements
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.jobs import train_args as train_args_of
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.models import config_from_hf
 from engine.trainer.models.gemma import Gemma, weight_shapes
+from tests.fixtures.events import log_into, train_job
 from tests.fixtures.tiny_models import (  # noqa: F401 - pytest finds fixtures by their names here
     bf16_bounds,
     compare,
@@ -70,7 +72,7 @@ Event = dict[str, Any]
 @pytest.fixture(scope="session")
 def make_args() -> Callable[..., TrainArgs]:
     """Arguments of a small training, with changes."""
-    return lambda **changes: TrainArgs.of({**ARGS, **changes})
+    return lambda **changes: train_args_of({**ARGS, **changes})
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +150,7 @@ class Child:
         work = Path(job["work"]) if "work" in job else Path(job["folder"])
         work.parent.mkdir(parents=True, exist_ok=True)
         path = work.parent / "job.json"
-        path.write_text(json.dumps(job))
+        path.write_text(json.dumps({name: value for name, value in job.items() if name != "folder"}))
         self.stderr_path = work.parent / "stderr.log"
         with self.stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(
@@ -214,7 +216,7 @@ def train_here() -> Callable[..., list[Event]]:
             last = max((event["train_step"] for event in events if event["event"] == "train_step"), default=0)
             return stop_after is not None and last >= stop_after
 
-        run_train(job, lambda event: events.append(dict(event)), stopping)
+        run_train(train_job(job), log_into(events), stopping)
         return events
 
     return run

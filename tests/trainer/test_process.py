@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from engine.protocol.jobs import Allocator
 from engine.trainer import device
 from engine.trainer.inputs import load_model
 from engine.trainer.weights import save_folder
+from tests.fixtures.events import model_source
 
 Start = Callable[..., Any]
 
@@ -58,10 +60,10 @@ def test_what_others_print_is_no_event(tmp_path: Path) -> None:
     code = (
         "from engine.trainer.process import open_events\n"
         "import os\nemit = open_events()\nprint('noise', flush=True)\nos.write(1, b'more noise\\n')\n"
-        "emit({'event': 'x', 'text': 'é'})\n"
+        "from engine.protocol.events.base import Note\nemit(Note('é'))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert json.loads(done.stdout) == {"event": "x", "text": "é"}
+    assert json.loads(done.stdout) == {"event": "note", "text": "é"}
     assert done.stderr == b"noise\nmore noise\n"
 
 
@@ -104,7 +106,8 @@ def test_tokenised_by_workers_is_the_same(
     shutil.copytree(jax_cache / "jax", cache / "jax")
     job = make_job("workers", num_train_steps=20, save_every_steps=2)
     run = child(
-        {**job, "cache": str(cache)}, prelude="from engine.trainer import tokenizing; tokenizing.POOL_BYTES = 0"
+        {**job, "cache": str(cache)},
+        prelude="from engine.trainer.input_pipeline import tokenizing; tokenizing.POOL_BYTES = 0",
     )
     assert run.finish() == 0
     assert run.stderr_path.read_text() == ""
@@ -143,10 +146,10 @@ def test_sigterm_saves_and_stops(
     same_training(whole, job)
 
 
-def test_ready_to_die_waits_for_the_kill(make_job: Callable[..., Any], child: Start) -> None:
+def test_ready_for_kill_waits_for_the_kill(make_job: Callable[..., Any], child: Start) -> None:
     """After the declared number of checkpoints the child says so and does nothing more; SIGTERM still ends it."""
     run = child({**make_job(save_every_steps=1), "stop_after_saves": 2})
-    assert run.until("ready_to_die")["train_step"] == 2
+    assert run.until("ready_for_kill")["train_step"] == 2
     assert [event["train_step"] for event in run.named("checkpoint")] == [1, 2]  # published before it is said
     time.sleep(0.3)
     assert run.process.poll() is None
@@ -284,7 +287,7 @@ def test_two_never_write_into_one_folder(make_job: Callable[..., Any], child: St
     """A successor waits for the orphan before it, and takes over where that one ended."""
     job = make_job(num_train_steps=6, save_every_steps=2)
     first = child({**job, "stop_after_saves": 1})
-    first.until("ready_to_die")
+    first.until("ready_for_kill")
     second = child(job)
     time.sleep(2.0)
     assert second.process.poll() is None
@@ -305,15 +308,15 @@ def test_probe_says_what_is_here(child: Start, tmp_path: Path) -> None:
     run = child({"device": "auto", "folder": str(tmp_path / "x" / "y")}, "probe")
     assert run.finish() == 0
     (event,) = run.events
-    assert (event["event"], event["platform"]) == ("devices", "cpu")
-    assert {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"} == set(event["libraries"])
+    assert (event["event"], event["report"]["platform"]) == ("finished", "cpu")
+    assert {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"} == set(event["report"]["libraries"])
 
 
 def test_the_allocator_is_said_before_jax_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under the names that jaxlib reads; the older name of the fraction beside the newer would be its error."""
     there = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
     monkeypatch.setattr(os, "environ", there)
-    device.select("gpu", {"kind": "platform", "preallocate": False, "fraction": 0.9})
+    device.select("gpu", Allocator("platform", preallocate=False, fraction=0.9))
     told = {"ALLOCATOR": "platform", "PREALLOCATE": "false"}
     assert {key: there[f"XLA_PYTHON_CLIENT_{key}"] for key in told} == told
     assert there["XLA_CLIENT_MEM_FRACTION"] == "0.9"
@@ -325,7 +328,7 @@ def test_an_allocator_does_nothing_on_a_cpu_and_the_report_says_so(child: Start,
     allocator = {"kind": "bfc", "preallocate": True, "fraction": 0.9}
     run = child({"device": "cpu", "allocator": allocator, "folder": str(tmp_path / "x")}, "probe")
     assert run.finish() == 0
-    assert run.events[0]["allocator"] is None
+    assert run.events[0]["report"]["allocator"] is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
@@ -353,14 +356,14 @@ def test_several_devices_train_as_one(
     one = make_job("one", per_device_batch_size=4, num_train_steps=4, save_every_steps=2, learning_rate=1e-4)
     many = make_job("many", per_device_batch_size=4 // devices, num_train_steps=4, save_every_steps=2,
                     learning_rate=1e-4)  # fmt: skip
-    drawn = load_model(one["model"], "float32", one["args"]["seed"], print, bool)
+    drawn = load_model(model_source(one["model"]), "float32", one["args"]["seed"], print, bool)
     save_folder(tmp_path / "drawn", drawn.module, drawn.config, drawn.tokenizer, dtype="float32")
     many["model"] = {**one["model"], "init": "pretrained", "path": str(tmp_path / "drawn")}
     assert child(one).finish() == 0
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     first = child({**many, "stop_after_saves": 1}, env=environment)
     assert len(first.until("started")["devices"]) == devices
-    first.until("ready_to_die")
+    first.until("ready_for_kill")
     first.kill()
     again = child(many, env=environment)
     assert again.finish() == 0

@@ -77,7 +77,7 @@ def test_chunked_loss_is_plain_loss(
 
 
 def _args(**changes: Any) -> Any:
-    from engine.trainer.config.train_args import TrainArgs
+    from engine.protocol.train_args import TrainArgs
 
     known = dict.fromkeys(TrainArgs.__slots__)
     base = {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.errors import InputInvalid
+from engine.protocol.jobs import Cluster
 from engine.trainer_process.cluster import cluster_of, process_of
 
 THREE = {"RUNSPEC_COORDINATOR": "10.0.0.1:8476", "RUNSPEC_NUM_PROCESSES": "4", "RUNSPEC_PROCESS_ID": "2"}
@@ -12,11 +15,11 @@ THREE = {"RUNSPEC_COORDINATOR": "10.0.0.1:8476", "RUNSPEC_NUM_PROCESSES": "4", "
 
 def test_the_variables_go_before_what_is_declared():
     """Set for this run, they hold whatever the run-spec says; one process alone is no cluster."""
-    wanted = {"coordinator_address": "10.0.0.1:8476", "num_processes": 4, "process_id": 2, "join_seconds": 3600}
+    wanted = Cluster(coordinator_address="10.0.0.1:8476", num_processes=4, process_id=2, join_seconds=3600)
     assert cluster_of("none", THREE) == cluster_of("auto", THREE) == wanted
     assert process_of(wanted, {"SLURM_PROCID": "7"}) == 2
     assert cluster_of("auto", {**THREE, "RUNSPEC_NUM_PROCESSES": "1", "RUNSPEC_PROCESS_ID": "0"}) is None
-    assert cluster_of("none", {**THREE, "RUNSPEC_JOIN_SECONDS": "30"}) == {**wanted, "join_seconds": 30}
+    assert cluster_of("none", {**THREE, "RUNSPEC_JOIN_SECONDS": "30"}) == replace(wanted, join_seconds=30)
 
 
 @pytest.mark.parametrize("name", ["SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "JOB_COMPLETION_INDEX", "TPU_WORKER_ID"])

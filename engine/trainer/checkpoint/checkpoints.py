@@ -49,7 +49,7 @@ Check = Callable[[Mapping[str, Any]], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoredCheckpoint:
     """A state, the train step after which it was saved, and the mark it was saved with."""
 
     state: Any
@@ -238,7 +238,7 @@ class Checkpoints:
 
     # -- restoring ---------------------------------------------------------------------------------------------------
 
-    def restore(self, like: Any, on_fallback: OnFallback, check: Check = lambda _: None) -> Restored | None:
+    def restore(self, like: Any, on_fallback: OnFallback, check: Check = lambda _: None) -> RestoredCheckpoint | None:
         """The newest good checkpoint, laid out as ``like`` (arrays or shapes); None where there is none.
 
         Arrays are deleted as soon as it is certain that others take their place: a state that fits once is enough.
@@ -269,7 +269,7 @@ class Checkpoints:
             shutil.rmtree(self._path(train_step))
         return found
 
-    def restore_best(self, like: Any) -> Restored | None:
+    def restore_best(self, like: Any) -> RestoredCheckpoint | None:
         """The good one of lowest eval loss, in place of ``like``'s arrays; None where none has one."""
 
         def best() -> int | None:
@@ -291,7 +291,7 @@ class Checkpoints:
         self._identity_check.check(manifest, self._folder)
         return None
 
-    def _read(self, train_step: int, like: Any) -> Restored:
+    def _read(self, train_step: int, like: Any) -> RestoredCheckpoint:
         """One that can be trusted; each process reads the shares of its own devices."""
         folder = self._path(train_step)
         manifest = read_manifest(folder)
@@ -304,7 +304,7 @@ class Checkpoints:
             if isinstance(leaf, jax.Array):
                 leaf.delete()
         leaves = self._orbax.restore(folder.resolve() / "state", shapes)
-        return Restored(_like(like, leaves), train_step, manifest)
+        return RestoredCheckpoint(_like(like, leaves), train_step, manifest)
 
     def _path(self, train_step: int) -> Path:
         return self._folder / f"{train_step:08d}"

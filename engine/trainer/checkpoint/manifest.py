@@ -21,6 +21,7 @@ from typing import Any
 
 from engine.canonical import digest_json, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.protocol.train_args import names_affecting
 from engine.trainer.config.batch_shape import batch_shape
 from engine.trainer.distributed.topology import Topology
 
@@ -28,9 +29,7 @@ MANIFEST_FILE = "checkpoint.json"
 FORMAT = 3
 SHOWN_CHARS = 24
 # On other devices these may be others: the batch is the checkpoint's, dealt out as these say.
-BATCH_SHAPE = tuple(
-    f"argument {name}" for name in ("per_device_batch_size", "grad_accum_steps", "global_batch_size", "mesh")
-)
+BATCH_SHAPE = tuple(f"argument {name}" for name in names_affecting("batch_shape"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,7 @@ class IdentityCheck:
         try:
             batch_shape(
                 manifest.sequences_per_step,
-                int(self.identity[BATCH_SHAPE[0]]),
+                int(self.identity["argument per_device_batch_size"]),
                 1,
                 places=self.topology.mesh.get("fsdp", 1),
                 most_micro_batches=1 if alone else None,

@@ -18,10 +18,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from engine.errors import RunspecError
-from engine.trainer.checkpoint.checkpoints import Checkpoints, Restored
+from engine.protocol.events.base import Note
+from engine.protocol.events.checkpoints import CheckpointSaved, CheckpointUnusable, ReadyForKill, Resharded, Restored
+from engine.protocol.train_args import TrainArgs
+from engine.trainer.checkpoint.checkpoints import Checkpoints, RestoredCheckpoint
 from engine.trainer.checkpoint.manifest import IdentityCheck
 from engine.trainer.checkpoint.retention import Retention
-from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.config.batch_shape import batch_of
 from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 from engine.trainer.distributed.topology import Topology
 from engine.trainer.metrics import mismatch
@@ -83,7 +86,7 @@ class Saver:
         except (RunspecError, OSError) as failure:
             if error is None:
                 raise
-            self._emit({"event": "note", "text": f"the last checkpoint was not saved: {failure}"})
+            self._emit(Note(f"the last checkpoint was not saved: {failure}"))
 
     def restore(self, fresh: Any) -> Origin:
         """The newest good checkpoint, or the beginning. Raises InputInvalid T120, T122, T123; RunFailed T143.
@@ -99,26 +102,26 @@ class Saver:
             self.checkpoints.require_room(fresh, saves=saves, last=self._last)
         if found is None:
             return Origin(None, 0, None, self._args, ())
-        self._emit({"event": "restored", "train_step": found.train_step})
+        self._emit(Restored(found.train_step))
         args = self._moved(found)
         return Origin(found.state, found.train_step, found.notes, args, self._moves)
 
-    def _moved(self, found: Restored) -> TrainArgs:
+    def _moved(self, found: RestoredCheckpoint) -> TrainArgs:
         """The arguments with which these devices take the same batch; a change of devices is said and remembered."""
         now, args = self._identity_check.topology, self._args
         if self._identity_check.reshard:
             args = replace(args, global_batch_size=found.manifest.sequences_per_step)
-        parts = args.batch(now.mesh.get("fsdp", 1)).micro_batches
+        parts = batch_of(args, now.mesh.get("fsdp", 1)).micro_batches
         self._moves = tuple(found.notes.get("moves", ()))
         if found.manifest.topology != now.as_json():
             was = Topology.of_json(found.manifest.topology)
             move = {"train_step": found.train_step, "was": str(was), "now": str(now), "micro_batches": parts}
             self._moves = (*self._moves, move)
-            self._emit({"event": "resharded", **move})
+            self._emit(Resharded(found.train_step, str(was), str(now), parts))
         return args
 
     def _fell_back(self, train_step: int, reason: str) -> None:
-        self._emit({"event": "fallback", "train_step": train_step, "reason": reason})
+        self._emit(CheckpointUnusable(train_step, reason))
 
     def due(self, train_step: int) -> bool:
         """Is a checkpoint made after this train step?"""
@@ -134,7 +137,7 @@ class Saver:
         self._saves += 1
         if self._saves == self._stop_after:
             self.finish()
-            self._emit({"event": "ready_to_die", "train_step": train_step})
+            self._emit(ReadyForKill(train_step))
             while not stopping():  # the smoke run kills us here, for real
                 time.sleep(WAIT_SECONDS)
 
@@ -150,7 +153,7 @@ class Saver:
         self.checkpoints.wait()
         self._report()
 
-    def best(self, like: Any) -> Restored | None:
+    def best(self, like: Any) -> RestoredCheckpoint | None:
         """The good checkpoint of lowest eval loss, or None where none has one."""
         return self.checkpoints.restore_best(like)
 
@@ -158,12 +161,5 @@ class Saver:
         """Events of what was published; raises what went wrong."""
         for one in self.checkpoints.published():
             self._room_unknown = True
-            self._emit(
-                {
-                    "event": "checkpoint",
-                    "train_step": one.train_step,
-                    "seconds": round(one.seconds, 3),
-                    "stalled_seconds": round(one.stalled_seconds, 3),
-                }
-            )
+            self._emit(CheckpointSaved(one.train_step, round(one.seconds, 3), round(one.stalled_seconds, 3)))
         self.checkpoints.check()

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.errors import InputInvalid
+from engine.protocol.train_args import TrainArgs
 
 
 class BatchShape(NamedTuple):
@@ -62,6 +63,17 @@ def batch_shape(
     # As even as can be: with a limit of 8 rows, 9 sequences are 5 and 4, not 8 and 1.
     rows = places * -(-declared // (needed * places))
     return BatchShape(declared, needed, rows)
+
+
+def batch_of(args: TrainArgs, data_parallel_size: int) -> BatchShape:
+    """The batch that these arguments give over so many devices along fsdp. Raises InputInvalid T165, T166."""
+    return batch_shape(
+        args.global_batch_size,
+        args.per_device_batch_size,
+        args.grad_accum_steps,
+        places=data_parallel_size,
+        most_micro_batches=1 if args.update == "in_backward" else None,
+    )
 
 
 def _divisor(number: int, most: int) -> int:

@@ -13,29 +13,12 @@ sequences (Shoeybi et al. 2019, arXiv 1909.08053).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.errors import InputInvalid
+from engine.protocol.train_args import MeshArgs
 
 MOST_NAMED = 6  # meshes in a hint
-
-
-class MeshArgs(NamedTuple):
-    """As declared; ``fsdp`` None: all devices that ``tp`` leaves."""
-
-    fsdp: int | None = None
-    tp: int = 1
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any] | MeshArgs | tuple[Any, ...]) -> MeshArgs:
-        """From a job. Raises InputInvalid T115 naming keys that nobody reads."""
-        if isinstance(value, tuple):
-            return cls(*value)
-        unknown = sorted(set(value) - set(cls._fields))
-        if unknown:
-            raise InputInvalid("T115", f"the job's mesh has {unknown} that nobody reads")
-        return cls(value.get("fsdp"), value.get("tp") or 1)
 
 
 ALL_ON_FSDP = MeshArgs()
@@ -55,7 +38,7 @@ class MeshSize(NamedTuple):
 
 def mesh_size(declared: MeshArgs, devices: int) -> MeshSize:
     """The mesh over this many devices. Raises InputInvalid T164 where it does not have just as many places."""
-    fsdp, tp = declared
+    fsdp, tp = declared.fsdp, declared.tp
     size = MeshSize(max(1, devices // tp) if fsdp is None else fsdp, tp)
     if size.devices == devices:
         return size

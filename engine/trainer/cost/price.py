@@ -1,12 +1,6 @@
 """What the train step costs on a machine, asked of the machine's own compiler: no weight is made, nothing runs.
 
-In: the job of the verb ``price``, a mapping with
-
-    device "cpu" (nothing else is started), machine (a name of engine.trainer.cost.machines), compilers (folder or null), config
-    (Hugging Face's keys), args (engine.trainer.config.train_args), targets_per_row (null: every token of a row but the first is
-    trained), dump (null, or an empty folder: the report then names the buffers that live at the peak)
-
-Out: one mapping; bytes are of one device. ``peak_bytes`` is null where the program does not compile because it does
+In: a :class:`engine.protocol.jobs.PriceJob`. Out: one mapping; bytes are of one device. ``peak_bytes`` is null where the program does not compile because it does
 not fit; ``needed_bytes`` then is what the compiler says it would take.
 
 The very functions that train are lowered (with_method, init_state, compile_train_step, Placement, pack_rows), on shapes
@@ -17,7 +11,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +19,9 @@ import jax
 import jax.numpy as jnp
 from jax.errors import JaxRuntimeError
 
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.jobs import PriceJob
+from engine.protocol.train_args import TrainArgs
+from engine.trainer.config.batch_shape import batch_of
 from engine.trainer.cost.buffers import at_peak
 from engine.trainer.cost.machines import described_devices, machine_named
 from engine.trainer.distributed.placement import Placement
@@ -35,8 +30,7 @@ from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, param_count
 from engine.trainer.remat_policy import compile_within_limit, effective, local_bytes, peak_bytes
-from engine.trainer.train import with_method
-from engine.trainer.train_step import State, init_state
+from engine.trainer.train_step import State, init_state, with_method
 
 LARGEST = 40  # buffers that a report names
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -66,7 +60,7 @@ def abstract_batch(args: TrainArgs, places: int, targets_per_row: int | None = N
     mask = (0,) * (args.seq_len - targets) + (1,) * targets
     row = TokenRow("0", (0,) * args.seq_len, mask)
     one = pack_rows([row], args.seq_len, packing=args.packing).take([0])
-    _, *lead = args.batch(places)
+    _, *lead = batch_of(args, places)
     return {name: jax.ShapeDtypeStruct((*lead, *array.shape[1:]), array.dtype) for name, array in one.items()}
 
 
@@ -87,10 +81,10 @@ def compile_abstract(
     return compiled, state, policy
 
 
-def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
+def price_step(job: PriceJob) -> dict[str, Any]:
     """Compile for the job's machine and report. Raises InputInvalid (T115, T150, M codes)."""
-    machine, args = machine_named(job["machine"]), TrainArgs.of(job["args"])
-    config = config_from_hf(job["config"], "the job's config")
+    machine, args = machine_named(job.machine), job.args
+    config = config_from_hf(job.config, "the job's config")
     devices = described_devices(machine.name)
     report: dict[str, Any] = {
         "machine": machine.name,
@@ -103,7 +97,7 @@ def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         compiled, state, policy = compile_abstract(
-            config, args, devices, job.get("targets_per_row"), limit=machine.limit_bytes
+            config, args, devices, job.targets_per_row, limit=machine.limit_bytes
         )
     except JaxRuntimeError as error:
         needed = needed_bytes(str(error))
@@ -117,8 +111,8 @@ def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
     report["needed_bytes"] = report["peak_bytes"]
     limit = machine.limit_bytes
     report["fits"] = None if limit is None else report["peak_bytes"] <= limit
-    if job.get("dump"):
-        report["live_bytes"], buffers = at_peak(Path(job["dump"]))
+    if job.dump:
+        report["live_bytes"], buffers = at_peak(Path(job.dump))
         report["live"] = [asdict(buffer) for buffer in buffers[:LARGEST]]
     return report
 

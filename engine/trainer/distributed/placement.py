@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from engine.trainer.config.mesh import ALL_ON_FSDP, MeshArgs, MeshSize, mesh_size
+from engine.protocol.train_args import MeshArgs
+from engine.trainer.config.mesh import ALL_ON_FSDP, MeshSize, mesh_size
 from engine.trainer.distributed.sharding import Cut, Layout
 
 AXES = ("fsdp", "tp")

@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import Diagnostic, InputInvalid, RunFailed
+from engine.protocol.jobs import Cluster
 
 BEAT_SECONDS = 1.0
 SILENT_SECONDS = 20.0  # a machine that swaps or compiles may well be silent for a few
@@ -178,21 +179,22 @@ class _Beats:
 SINGLE_PROCESS = ProcessGroup()
 
 
-def join(cluster: Mapping[str, Any] | None) -> ProcessGroup:
+def join(cluster: Cluster | None) -> ProcessGroup:
     """Join the others. Raises InputInvalid T170 where they cannot be found or reached."""
     if cluster is None:
         return ProcessGroup()
     import jax
 
-    named = {key: cluster[key] for key in ("coordinator_address", "num_processes", "process_id") if key in cluster}
-    seconds = int(cluster.get("join_seconds", JOIN_SECONDS))
-    if named.get("process_id"):
+    seconds = JOIN_SECONDS if cluster.join_seconds is None else cluster.join_seconds
+    if cluster.process_id:
         _wait_for_coordinator(cluster, seconds)
-    elif "coordinator_address" in named:
+    elif cluster.coordinator_address is not None:
         _require_free_port(cluster)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from us
     try:
-        jax.distributed.initialize(**named, initialization_timeout=seconds)
+        jax.distributed.initialize(
+            cluster.coordinator_address, cluster.num_processes, cluster.process_id, initialization_timeout=seconds
+        )
     except (ValueError, RuntimeError) as error:
         raise _cannot_join(cluster, str(error)) from error
     # The one place that reaches for what JAX does not offer by name; orbax does the same.
@@ -202,13 +204,13 @@ def join(cluster: Mapping[str, Any] | None) -> ProcessGroup:
         global_state.client,
         jax.process_index(),
         jax.process_count(),
-        silent=float(cluster.get("silent_seconds", SILENT_SECONDS)),
+        silent=SILENT_SECONDS if cluster.silent_seconds is None else cluster.silent_seconds,
     )
 
 
-def _require_free_port(cluster: Mapping[str, Any]) -> None:
+def _require_free_port(cluster: Cluster) -> None:
     """Process 0 coordinates at its port; where somebody has it, JAX dies of a signal. Raises RunFailed T173."""
-    port = int(str(cluster["coordinator_address"]).rpartition(":")[2])
+    port = int(str(cluster.coordinator_address).rpartition(":")[2])
     family, everywhere = (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "")
     try:
         socket.create_server((everywhere, port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
@@ -218,9 +220,9 @@ def _require_free_port(cluster: Mapping[str, Any]) -> None:
         raise _cannot_join(cluster, f"port {port} cannot be had ({os.strerror(error.errno)})") from error
 
 
-def _wait_for_coordinator(cluster: Mapping[str, Any], seconds: int) -> None:
+def _wait_for_coordinator(cluster: Cluster, seconds: int) -> None:
     """Until somebody listens there: JAX aborts a process that waits in vain. Raises RunFailed T173."""
-    host, _, port = str(cluster["coordinator_address"]).rpartition(":")
+    host, _, port = str(cluster.coordinator_address).rpartition(":")
     until = time.monotonic() + seconds
     while True:
         try:
@@ -233,9 +235,9 @@ def _wait_for_coordinator(cluster: Mapping[str, Any], seconds: int) -> None:
             return
 
 
-def _cannot_join(cluster: Mapping[str, Any], words: str) -> InputInvalid | RunFailed:
+def _cannot_join(cluster: Cluster, words: str) -> InputInvalid | RunFailed:
     first = (words.splitlines() or ["no reason"])[0][:200]
-    if "coordinator_address" not in cluster:
+    if cluster.coordinator_address is None:
         return InputInvalid(
             "T170",
             f"cluster: auto, and JAX finds no cluster here: {first}",
@@ -244,7 +246,7 @@ def _cannot_join(cluster: Mapping[str, Any], words: str) -> InputInvalid | RunFa
         )
     return RunFailed(
         "T173",
-        f"process {cluster['process_id']} of {cluster['num_processes']} cannot join at {cluster['coordinator_address']}: {first}",
+        f"process {cluster.process_id} of {cluster.num_processes} cannot join at {cluster.coordinator_address}: {first}",
         hint="is process 0 running, is its port free there and reachable from here, do all processes name the same address "
         "and number?",
     )

@@ -22,11 +22,13 @@ that would not be cut by fsdp is, by rule 3. An adapter is cut as the axis that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from engine.protocol.jobs import ShardingsJob
+from engine.protocol.train_args import TrainArgs
+from engine.trainer.config.batch_shape import batch_of
 from engine.trainer.config.mesh import MeshSize, mesh_size
-from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.lora.adapters import TARGETS, LoraArgs, adapter_shapes
 from engine.trainer.models import config_from_hf, family_of
 from engine.trainer.optim.rules import is_factored
@@ -115,14 +117,14 @@ class ShardingRow(NamedTuple):
     note: str
 
 
-def report_shardings(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The trainer's verb ``shardings``: job {config, args, devices} -> {mesh, batch, rows}, without a device.
+def report_shardings(job: ShardingsJob) -> dict[str, Any]:
+    """The trainer's verb ``shardings``: -> {mesh, batch, rows}, without a device.
 
     Raises InputInvalid T115, T164 (mesh and devices), T165, T166 (the batch), M codes.
     """
-    config, args = config_from_hf(job["config"], "the job's config"), TrainArgs.of(job["args"])
-    size = mesh_size(args.mesh, int(job["devices"]))
-    batch = args.batch(size.fsdp)
+    config, args = config_from_hf(job.config, "the job's config"), job.args
+    size = mesh_size(args.mesh, job.devices)
+    batch = batch_of(args, size.fsdp)
     rows = [row._asdict() for row in sharding_table(config, args, size)]
     return {"mesh": size._asdict(), "batch": {**batch._asdict(), "empty": batch.empty}, "rows": rows}
 

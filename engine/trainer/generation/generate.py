@@ -1,7 +1,6 @@
 """The body of the generate job: prompts in, predictions out, nothing lost when it is killed.
 
-What goes in: the job (model_dir, prompts, out, report, work, args {max_new_tokens, batch_size, seed, temperature, top_k,
-top_p, stop}), ``emit`` for events, ``stopping`` which is asked whenever rows have ended. What comes out:
+In: a :class:`engine.protocol.jobs.GenerateJob`; ``stopping`` is asked whenever rows have ended. Out:
 predictions_raw.jsonl in the order of the prompt file, generate_report.json, and the report as the returned mapping.
 
 Finished rows are appended to work/generated.jsonl and fsynced as they end. Its first line names what
@@ -17,7 +16,8 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ from engine.canonical import (
     pretty_json,
     write_atomic,
 )
+from engine.protocol.codec import to_json
+from engine.protocol.events.base import Finished, Note
+from engine.protocol.events.generation import Generated, GenerationStarted, GenerationStopped
+from engine.protocol.generate_args import GenerateArgs
+from engine.protocol.jobs import GenerateJob, ModelSource, bad_job
 from engine.trainer.generation.prompts import Prompt, check_context_length, encode_prompts, read_prompts
 from engine.trainer.generation.sampler import Sampler
 from engine.trainer.generation.sampling import Sampling
@@ -41,7 +46,7 @@ from engine.trainer.lora.adapter_files import is_adapter, load_adapter, read_bas
 from engine.trainer.lora.adapters import merged
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.process import Emit
+from engine.trainer.process import Emit, Stopping
 from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_config, stop_ids
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
@@ -50,73 +55,61 @@ PROGRESS_FILE = "generated.jsonl"
 Row = dict[str, Any]
 
 
-def run_generate(job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]) -> dict[str, Any]:
-    """Do the job; returns the report, or {"stopped": True, "done", "total"} where ``stopping`` said so.
-
-    Events: note{text}, started, generated{done,total,tokens_per_second}, then finished{report} or stopped{done,total}.
-    """
-    prompts = read_prompts(Path(job["prompts"]))
-    model_dir = Path(job["model_dir"])
-    model, config, tokenizer = load_trained(model_dir, job, emit, stopping)
+def run_generate(job: GenerateJob, emit: Emit, stopping: Stopping) -> dict[str, Any]:
+    """Do the job; returns the report, or {"stopped": True, "done", "total"} where ``stopping`` said so."""
+    prompts = read_prompts(Path(job.prompts))
+    model_dir = Path(job.model_dir)
+    model, config, tokenizer = load_trained(model_dir, job.model, emit, stopping)
     model_sha256 = digest_json(digest_tree(model_dir))
-    args = job["args"]
-    progress = GenerationProgress(
-        Path(job["work"]) / PROGRESS_FILE,
-        digest_json([model_sha256, digest_file(Path(job["prompts"])), dict(args), jax.default_backend()]),
-    )
+    made_from = [model_sha256, digest_file(Path(job.prompts)), to_json(job.args), jax.default_backend()]
+    progress = GenerationProgress(Path(job.work) / PROGRESS_FILE, digest_json(made_from))
     encoded = encode_prompts(prompts, tokenizer)
     named = stop_ids(tokenizer, read_generation_config(model_dir), str(model_dir / GENERATION_FILE))
     ends = end_reasons(config, named, tokenizer)
-    sampler = make_sampler(model, config, args, ends, StopStrings(args["stop"], tokenizer.decode), encoded)
+    sampler = make_sampler(model, config, job.args, ends, StopStrings(job.args.stop, tokenizer.decode), encoded)
     del model  # the sampler has its weights layer by layer; the stacked ones need not stay
     check_context_length(encoded, [prompt.id for prompt in prompts], sampler.max_new_tokens, sampler.context)
-    emit(
-        {
-            "event": "started",
-            "devices": [str(device) for device in jax.devices()],
-            "platform": jax.default_backend(),
-            "jax": jax.__version__,
-            "n_items": len(prompts),
-            "n_done": len(progress.rows),
-        }
-    )
+    devices = tuple(str(device) for device in jax.devices())
+    emit(GenerationStarted(devices, jax.default_backend(), jax.__version__, len(prompts), len(progress.rows)))
     events = iter(()) if stopping() else _generate_rest(sampler, tokenizer, prompts, encoded, progress)
     for event in events:
         emit(event)
         if stopping():
             break
     if len(progress.rows) < len(prompts):
-        stopped = {"done": len(progress.rows), "total": len(prompts)}
-        emit({"event": "stopped", **stopped})
-        return {"stopped": True, **stopped}
+        emit(GenerationStopped(len(progress.rows), len(prompts)))
+        return {"stopped": True, "done": len(progress.rows), "total": len(prompts)}
     rows = [progress.rows[prompt.id] for prompt in prompts]
     report = _report(rows, model_sha256, chats=any(prompt.messages for prompt in prompts), tokenizer=tokenizer)
-    write_atomic(Path(job["out"]), jsonl_bytes(rows))
-    write_atomic(Path(job["report"]), pretty_json(report))
-    emit({"event": "finished", "report": report})
+    write_atomic(Path(job.out), jsonl_bytes(rows))
+    write_atomic(Path(job.report), pretty_json(report))
+    emit(Finished(report))
     return report
 
 
 def load_trained(
-    folder: Path, job: Mapping[str, Any], emit: Emit, stopping: Callable[[], bool]
+    folder: Path, source: ModelSource | None, emit: Emit, stopping: Stopping
 ) -> tuple[Decoder, DecoderConfig, Tokenizer]:
-    """The model of a training: its own weights, or its adapters merged into the base that they were trained over.
+    """The trained model: its own weights, or its adapters merged into the base that they were trained over.
 
-    The base is found as the training found it (``job["model"]``), at the commit that the adapters name.
+    The base is found as training found it (``source``), at the commit that the adapters name.
     """
     if not is_adapter(folder):
-        return load_folder(folder, tell=lambda text: emit({"event": "note", "text": text}))
+        return load_folder(folder, tell=lambda text: emit(Note(text)))
     base = read_base(folder)
-    source = {**job["model"], **({"revision": base["revision"]} if base["revision"] else {})}
-    found = load_model(source, base["dtype"], base["seed"], emit, stopping)
-    adapted = load_adapter(folder, found.module, base={**base, "weights": found.origin})
-    return merged(adapted), found.config, found.tokenizer
+    if source is None:
+        raise bad_job("generate", 'has adapters only: missing field "model", their base', str(folder))
+    if base["revision"]:
+        source = replace(source, revision=base["revision"])
+    model = load_model(source, base["dtype"], base["seed"], emit, stopping)
+    adapted = load_adapter(folder, model.module, base={**base, "weights": model.origin})
+    return merged(adapted), model.config, model.tokenizer
 
 
 def make_sampler(
     model: Decoder,
     config: DecoderConfig,
-    args: Mapping[str, Any],
+    args: GenerateArgs,
     ends: Mapping[int, str],
     stops: StopStrings,
     prompts: Sequence[Sequence[int]],
@@ -124,12 +117,12 @@ def make_sampler(
     """The sampler that a generate job's arguments ask for; ``prompts``: all of the run, those done already as well."""
     return Sampler(
         model,
-        max_new_tokens=args["max_new_tokens"],
-        batch_size=args["batch_size"],
+        max_new_tokens=args.max_new_tokens,
+        batch_size=args.batch_size,
         ends=ends,
         pad_id=config.pad_token_id,
-        sampling=Sampling(args["temperature"], args["top_k"], args["top_p"]),
-        seed=args["seed"],
+        sampling=Sampling(args.temperature, args.top_k, args.top_p),
+        seed=args.seed,
         stops=stops if stops.strings else None,
         longest=max(map(len, prompts)),
     )
@@ -178,7 +171,7 @@ def _generate_rest(
     prompts: Sequence[Prompt],
     encoded: Sequence[Sequence[int]],
     progress: GenerationProgress,
-) -> Iterator[Row]:
+) -> Iterator[Generated]:
     """Generate what is not there yet; an event whenever rows have ended and are safe on disk."""
     rest = [index for index, prompt in enumerate(prompts) if prompt.id not in progress.rows]
     started, new_tokens = time.perf_counter(), 0
@@ -187,12 +180,8 @@ def _generate_rest(
         done = zip((prompts[rest[place]] for place in places), generations, strict=True)
         progress.append([_row(prompt, generation, tokenizer) for prompt, generation in done])
         new_tokens += sum(generation.new_tokens for generation in generations)
-        yield {
-            "event": "generated",
-            "done": len(progress.rows),
-            "total": len(prompts),
-            "tokens_per_second": round(new_tokens / (time.perf_counter() - started), 1),
-        }
+        pace = round(new_tokens / (time.perf_counter() - started), 1)
+        yield Generated(len(progress.rows), len(prompts), pace)
 
 
 def _row(prompt: Prompt, generation: GeneratedSequence, tokenizer: Tokenizer) -> Row:

@@ -14,9 +14,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.protocol.jobs import Questions
 from engine.trainer.text.encoding import prompt_ids
 from engine.trainer.text.tokenizer import Tokenizer
 
@@ -102,8 +102,8 @@ def check_context_length(
         raise InputInvalid.of(found)
 
 
-def check_questions(questions: Mapping[str, Any], tokenizer: Tokenizer, context: int) -> None:
+def check_questions(questions: Questions, tokenizer: Tokenizer, context: int) -> None:
     """Of a train job: {prompts (path), max_new_tokens}. Raises InputInvalid M304 to M307, M501, M502."""
-    prompts = read_prompts(Path(questions["prompts"]))
+    prompts = read_prompts(Path(questions.prompts))
     encoded = encode_prompts(prompts, tokenizer)
-    check_context_length(encoded, [prompt.id for prompt in prompts], questions["max_new_tokens"], context)
+    check_context_length(encoded, [prompt.id for prompt in prompts], questions.max_new_tokens, context)

@@ -27,13 +27,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import InputInvalid, RunspecError, Where
+from engine.protocol.events.inputs import HubBadFile, HubOffline, HubResolved
 from engine.trainer.hub.cache import HubCache, leads_astray
 from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_weights, small_files
 from engine.trainer.hub.client import Client, HubClient, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import Download
 from engine.trainer.hub.errors import branches, damaged_in_cache, explain, is_passing, is_unreachable, unknown_revision
-from engine.trainer.hub.progress import DownloadProgress, Emit, Stopping, ignore, never
+from engine.trainer.hub.progress import DownloadProgress, ignore, never
 from engine.trainer.hub.retry_policy import RetryPolicy
+from engine.trainer.process import Emit, Stopping
 
 __all__ = ["HubClient", "Repository", "fetch", "fetch_file"]
 
@@ -152,8 +154,7 @@ class _Fetch:
             commit = earlier() if is_unreachable(error) or is_passing(error) else None
             if commit is None:
                 raise
-        facts = {"id": self.repository.id, "revision": self.repository.revision, "commit": commit}
-        self.emit({"event": "hub_offline", **facts})
+        self.emit(HubOffline(self.repository.id, self.repository.revision, commit))
         return commit
 
     def _is_complete_model(self, commit: str) -> bool:
@@ -190,15 +191,14 @@ class _Fetch:
         progress = DownloadProgress(self.emit, missing)
         if not silent:
             self.emit(
-                {
-                    "event": "resolved",
-                    "id": self.repository.id,
-                    "revision": self.repository.revision,
-                    "commit": listing.commit,
-                    "n_files": len(files),
-                    "total_bytes": sum(file.size for file in files),
-                    "missing_bytes": progress.total,
-                }
+                HubResolved(
+                    id=self.repository.id,
+                    revision=self.repository.revision,
+                    commit=listing.commit,
+                    n_files=len(files),
+                    total_bytes=sum(file.size for file in files),
+                    missing_bytes=progress.total,
+                )
             )
         self.cache.check_space(missing)
         for file in missing:
@@ -211,7 +211,7 @@ class _Fetch:
         return listing.files[name] or self.retry.ask(lambda: self.client.stat(self.repository, listing.commit, name))
 
     def _bad_file(self, file: RemoteFile) -> None:
-        self.emit({"event": "hub_bad_file", "file": file.name})
+        self.emit(HubBadFile(file.name))
 
     def explained(self, error: Exception) -> RunspecError:
         """The client's error in the house's terms; for an unknown revision with those that exist."""

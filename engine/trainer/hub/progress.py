@@ -8,18 +8,17 @@ progress.add(65536)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from engine.protocol.events.base import Event
+from engine.protocol.events.inputs import Download
 from engine.trainer.hub.client import RemoteFile
-
-Emit = Callable[[Mapping[str, Any]], None]
-Stopping = Callable[[], bool]
+from engine.trainer.process import Emit
 
 EVENT_EVERY_SECONDS = 1.0
 
 
-def ignore(_: Mapping[str, Any]) -> None:
+def ignore(_: Event) -> None:
     """The listener of those who do not listen."""
 
 
@@ -67,8 +66,6 @@ class DownloadProgress:
             return
         self._last = now
         pace = self._received / elapsed if (elapsed := now - self._started) > 0 else 0.0
-        event = {"event": "download", "file": self._file, "done_bytes": self._done, "total_bytes": self.total}
-        if pace > 0:
-            left = max(self.total - self._done, 0) / pace
-            event |= {"bytes_per_second": round(pace), "seconds_left": round(left, 1)}
-        self._emit(event)
+        left = max(self.total - self._done, 0) / pace if pace > 0 else 0.0
+        measured = (round(pace), round(left, 1)) if pace > 0 else (None, None)
+        self._emit(Download(self._file, self._done, self.total, *measured))

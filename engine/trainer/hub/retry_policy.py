@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from engine.errors import Interrupted, Where
+from engine.protocol.events.inputs import HubRetry
 from engine.trainer.hub.client import Repository
 from engine.trainer.hub.errors import is_passing, reason_of, status_of
-from engine.trainer.hub.progress import Emit, Stopping
+from engine.trainer.process import Emit, Stopping
 
 Result = TypeVar("Result")
 
@@ -59,7 +60,7 @@ class RetryPolicy:
 
     def wait(self, seconds: float, reason: str) -> None:
         """Wait, unless asked to stop. Raises Interrupted M408."""
-        self._emit({"event": "hub_retry", "reason": reason, "wait_seconds": seconds})
+        self._emit(HubRetry(reason, seconds))
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.check_stop()

@@ -19,13 +19,15 @@ import numpy as np
 
 from engine.canonical import digest_json
 from engine.errors import InputInvalid
+from engine.protocol.events.inputs import TokensDamaged
+from engine.protocol.train_args import TrainArgs, names_affecting
 from engine.trainer.code_digest import code_digest
-from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.input_pipeline.array_store import Arrays, ArrayWriter, open_or_build
 from engine.trainer.input_pipeline.long_rows import Pieces, handle_long_rows
 from engine.trainer.input_pipeline.packing import Packed, PackPlan, permutation, plan_pieces
-from engine.trainer.input_pipeline.token_store import KEY_CHARS, Emit, open_store
+from engine.trainer.input_pipeline.token_store import KEY_CHARS, open_store
 from engine.trainer.input_pipeline.token_table import TokenTable
+from engine.trainer.process import Emit
 from engine.trainer.text.tokenizer import Tokenizer
 
 WITHHOLDING_STREAM = (1 << 63) + 1  # apart from the draws of packing and of any epoch
@@ -73,18 +75,17 @@ def load_data(
     :func:`engine.trainer.input_pipeline.token_store.open_store`.
     """
     store = open_store(path, tokenizer, cache, render=render, emit=emit, stopping=stopping)
-    shaping = ("seq_len", "on_long_row", "packing", "eval_rows", "seed")
     key = {
         "format": FORMAT,
         "tokens": store.digest,
         "code": code_digest(*MADE_BY),
-        **{name: getattr(args, name) for name in shaping},
+        **{name: getattr(args, name) for name in names_affecting("packing_plan")},
     }
     folder = cache / "plans" / digest_json(key)[:KEY_CHARS]
     plan, _ = open_or_build(
         folder,
         lambda: _plan(store.table, args, folder),
-        lambda reason: emit({"event": "tokens_damaged", "reason": reason}),
+        lambda reason: emit(TokensDamaged(reason)),
     )
     facts = dict(plan.facts)
     targets, eval_targets = facts.pop("n_targets"), facts.pop("n_eval_targets")

@@ -12,22 +12,23 @@ Tokens joined are the row's text: nothing here is tokenised in another way than 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from engine.protocol.jobs import TokensJob
 from engine.trainer.input_pipeline.rows import SHOWN_ROWS, RowFindings, TokenRow, token_rows
 from engine.trainer.text.tokenizer import END_OF_TURN, Tokenizer, build_chars
 
 NOTHING_TRAINED = "T111"  # such a row is tokenised all the same, and who checks it says so
 
 
-def inspect_rows(job: Mapping[str, Any]) -> dict[str, Any]:
+def inspect_rows(job: TokensJob) -> dict[str, Any]:
     """Do the job; returns the report. Raises InputInvalid M301 to M305, M308, OSError."""
-    tokenizer = Tokenizer.load(job["tokenizer"]) if job["tokenizer"] else build_chars()
+    tokenizer = Tokenizer.load(job.tokenizer) if job.tokenizer else build_chars()
     merges = 0
-    with Path(job["rows"]).open("rb") as lines, Path(job["out"]).open("w", encoding="utf-8") as out:
+    with Path(job.rows).open("rb") as lines, Path(job.out).open("w", encoding="utf-8") as out:
         for row in _rows(lines, tokenizer):
             if isinstance(row, TokenRow):
                 merges += row.boundary_merges

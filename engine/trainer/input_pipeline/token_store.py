@@ -24,11 +24,13 @@ import numpy as np
 
 from engine.canonical import digest_json
 from engine.errors import InputInvalid, Where
+from engine.protocol.events.inputs import Tokenizing, TokensDamaged
 from engine.trainer.code_digest import code_digest
 from engine.trainer.input_pipeline.array_store import Arrays, ArrayWriter, open_or_build
 from engine.trainer.input_pipeline.rows import RowFindings
 from engine.trainer.input_pipeline.token_table import TokenTable
 from engine.trainer.input_pipeline.tokenizing import Encoded, FilePart, encode_parts, survey, worker_count
+from engine.trainer.process import Emit
 from engine.trainer.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -42,7 +44,6 @@ MADE_BY = tuple(
         *(f"text.{part}" for part in ("encoding", "chat_template", "tokenizer")),
     )
 )
-Emit = Callable[[Mapping[str, Any]], None]
 
 
 class Stopped(Exception):
@@ -88,7 +89,7 @@ def open_store(
         count = worker_count(parts) if workers is None else workers
         return _Build(path, parts, tokenizer, emit, stopping, count).run(folder, key)
 
-    found, was_there = open_or_build(folder, build, lambda reason: emit({"event": "tokens_damaged", "reason": reason}))
+    found, was_there = open_or_build(folder, build, lambda reason: emit(TokensDamaged(reason)))
     return TokenStore(TokenTable.of_arrays(found.arrays), found.digest, rows_digest, was_there)
 
 
@@ -138,7 +139,7 @@ class _Build:
                 self._take(writer, one)
                 done, now, stop = done + part.n_lines, time.monotonic(), self._stopping()
                 if now - said >= EVENT_SECONDS or (said > started and done == self._total):
-                    self._emit({"event": "tokenizing", "done": done, "total": self._total})
+                    self._emit(Tokenizing(done, self._total))
                     said = now
                 if (stop or now - remembered >= REMEMBER_SECONDS) and not self._findings.total:
                     writer.remember({"parts": number})

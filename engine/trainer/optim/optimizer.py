@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.optim.rules import Rule, Stats, StepInputs, init_stats, update_slice
 
 Schedule = Callable[[Any], Any]

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.optim.stochastic_rounding import round_stochastically
 
 Stats = dict[str, jax.Array]

@@ -15,13 +15,14 @@ their rows are marked, and no percentile counts them. A process that goes on ins
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
 from engine.errors import InputInvalid
+from engine.protocol.events.training import Profiled
+from engine.protocol.train_args import ProfileArgs
 from engine.trainer.process import Emit
 
 
@@ -33,11 +34,11 @@ class ProfileWindow:
     last: int
 
     @classmethod
-    def of(cls, declared: Mapping[str, int] | None, *, last: int) -> ProfileWindow | None:
+    def of(cls, declared: ProfileArgs | None, *, last: int) -> ProfileWindow | None:
         """From the arguments of a training of ``last`` train steps. Raises InputInvalid T161."""
         if declared is None:
             return None
-        window = cls(declared["start"], declared["start"] + declared["steps"] - 1)
+        window = cls(declared.start, declared.start + declared.steps - 1)
         if window.first < 1 or window.last < window.first or window.last > last:
             raise InputInvalid(
                 "T161",
@@ -85,5 +86,5 @@ class Tracer:
         if self._since is None:
             return
         jax.profiler.stop_trace()
-        self._emit({"event": "profiled", "first": self._since, "last": last, "path": str(self._folder)})
+        self._emit(Profiled(self._since, last, str(self._folder)))
         self._since = None

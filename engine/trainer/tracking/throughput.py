@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.lora.adapters import LoraArgs
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.tracking.flops import flops_per_token, mfu, visible_keys

@@ -2,13 +2,13 @@
 
 What goes in: the job, what is trained, rows. What comes out: rows with more columns, a part of the report, events.
 
-    watch = Tracker(job, args, model, data, machine, emit=emit)    # raises InputInvalid T160, T161 before anything is done
-    watch.begins(rows_so_far, first=1)      # before the first train step of this process
-    row = watch.arrived(row)                # a train step is done: what was measured beside it
-    watch.written(row)                      # the row is in metrics.jsonl, and what was due after it is done
-    watch.close()
+    tracker = Tracker(job, model, data, machine, emit)    # raises InputInvalid T160, T161 before anything is done
+    tracker.begins(rows_so_far, first=1)      # before the first train step of this process
+    row = tracker.arrived(row)                # a train step is done: what was measured beside it
+    tracker.written(row)                      # the row is in metrics.jsonl, and what was due after it is done
+    tracker.close()
 
-``job["reports"]`` is the folder for what other tools keep, ``job["run_name"]`` what they call the run. Below it each
+``job.reports`` is the folder for what other tools keep, ``job.run_name`` what they call the run. Below it each
 training has a folder of its own, named by its identity: resumed, it goes on there; another one begins anew.
 """
 
@@ -22,7 +22,8 @@ from typing import Any
 import jax
 
 from engine.canonical import digest_json
-from engine.trainer.config.train_args import TrainArgs
+from engine.protocol.jobs import TrainJob
+from engine.protocol.train_args import TrainArgs, names_affecting
 from engine.trainer.input_pipeline.dataset import Data
 from engine.trainer.inputs import Model, identity
 from engine.trainer.process import Emit
@@ -32,7 +33,6 @@ from engine.trainer.tracking.profiler import ProfileWindow, Tracer
 from engine.trainer.tracking.throughput import Row, ThroughputMetrics
 
 NAME_CHARS = 12
-SILENT_ARGS = ("report_to", "profile")  # they say nothing of what is trained
 
 
 def check_tracking(args: TrainArgs) -> None:
@@ -44,17 +44,17 @@ def check_tracking(args: TrainArgs) -> None:
 class Tracker:
     """One for each process that trains."""
 
-    def __init__(
-        self, job: Mapping[str, Any], args: TrainArgs, model: Model, data: Data, machine: Mapping[str, Any], emit: Emit
-    ) -> None:
+    def __init__(self, job: TrainJob, model: Model, data: Data, machine: Mapping[str, Any], emit: Emit) -> None:
+        args = job.args
         self._throughput = ThroughputMetrics(model.config, args, data.packed.plan.lengths, machine)
         training = digest_json(identity(args, model, data))[:NAME_CHARS]
-        folder = Path(job.get("reports") or Path(job["work"]) / "reports") / training
-        config = {name: value for name, value in asdict(args).items() if name not in SILENT_ARGS}
-        config |= {"model": job["model"]["id"], "n_rows": data.n_rows, "render": job["render"]}
+        folder = Path(job.reports or Path(job.work) / "reports") / training
+        tracked = names_affecting("tracking")  # they say nothing of what is trained
+        config = {name: value for name, value in asdict(args).items() if name not in tracked}
+        config |= {"model": job.model.id, "n_rows": data.n_rows, "render": job.render}
 
         def facts_of(name: str) -> RunFacts:
-            return RunFacts(str(job.get("run_name") or "training"), training, config, folder / name)
+            return RunFacts(job.run_name or "training", training, config, folder / name)
 
         # Of several processes the first one speaks for all.
         self._reports = Reports(args.report_to if jax.process_index() == 0 else (), facts_of, emit)

@@ -28,6 +28,7 @@ from engine.trainer.code_digest import code_digest as code_digest_of
 from engine.trainer.config.train_args import RESUMABLE, TrainArgs
 from engine.trainer.distributed import topology
 from engine.trainer.distributed.topology import Topology
+from tests.fixtures.events import log_into
 
 EIGHT = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"fsdp": 8, "tp": 1})
 FOUR = replace(EIGHT, devices=4, mesh={"fsdp": 4, "tp": 1})
@@ -191,7 +192,7 @@ def test_what_ends_a_training_waits_for_the_save_under_way(
     identity_check = IdentityCheck(IDENTITY, EIGHT, 16)
 
     def fail(folder: Path) -> None:
-        said = {"last": 9, "emit": lambda event: events.append(dict(event)), "stop_after": None}
+        said = {"last": 9, "emit": log_into(events), "stop_after": None}
         with Saver(folder, make_args(), identity_check, **said) as saver:
             saver.save(STATE, 3, {}, lambda: False)
             raise RuntimeError("exploded")

@@ -16,7 +16,9 @@ REPOSITORY = Path(__file__).parents[3]
 SCRIPT = """
 import json, sys
 import jax
-from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.config.batch_shape import batch_of
+from engine.protocol.jobs import train_args as train_args_of
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.input_pipeline.batches import DataOrder, batch_at
 from engine.trainer.remat_policy import compile_fitting, how_of
 from engine.trainer.config.mesh import MeshArgs
@@ -31,10 +33,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 job = json.load(sys.stdin)
 rows = [TokenRow(str(i), tuple(row), (0,) * (len(row) - n) + (1,) * n) for i, (row, n) in enumerate(job["rows"])]
 for case in job["cases"]:
-    config, args = config_from_hf(case["config"]), TrainArgs.of(case["args"])
+    config, args = config_from_hf(case["config"]), train_args_of(case["args"])
     devices = jax.devices()[:1] if case["mesh"] is None else jax.devices()
     place = Placement(devices, MeshArgs(*case["mesh"] or ()))
-    shape = args.batch(place.size.fsdp)
+    shape = batch_of(args, place.size.fsdp)
     packed = pack_rows(rows, args.seq_len, packing=True, seed=0)
     order = DataOrder(packed.n_sequences, shape.sequences, 0)
     graphdef, state = init_state(with_method(create(config, seed=0), args, devices[0]), args)

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from engine.errors import Diagnostic, InputInvalid, RunFailed
+from engine.protocol.jobs import Cluster
 from engine.trainer.__main__ import _give_up as give_up
 from engine.trainer.distributed import processes as module
 from engine.trainer.distributed.gather import check_same
 from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
+from tests.fixtures.events import log_into
 
 HERE = socket.gethostname()
 AGAIN = "run the same command on all machines again: it goes on from the last checkpoint"
@@ -154,9 +156,9 @@ def test_a_save_that_fails_with_a_dead_process_says_who_died():
     events, told = [], []
     dead = Diagnostic("T171", "process 1 on node7 has given no sign of life for 20 s")
     processes: Any = SimpleNamespace(gone=lambda: dead, failed=told.append)
-    assert give_up(processes, events.append, 1, Diagnostic("T141", "the checkpoint cannot be written")) == 1
+    assert give_up(processes, log_into(events), 1, Diagnostic("T141", "the checkpoint cannot be written")) == 1
     assert ([row["code"] for row in events[0]["diagnostics"]], told) == (["T171"], [])
-    assert give_up(processes, events.append, 2, Diagnostic("T120", "another training")) == 2
+    assert give_up(processes, log_into(events), 2, Diagnostic("T120", "another training")) == 2
     assert (events[1]["diagnostics"][0]["code"], told) == ("T120", ["T120: another training"])
 
 
@@ -164,7 +166,7 @@ def test_a_port_that_is_taken_is_said() -> None:
     """JAX's coordinator would die of a signal; a free one passes."""
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
-        cluster = {"coordinator_address": f"127.0.0.1:{port}", "num_processes": 2, "process_id": 0}
+        cluster = Cluster(coordinator_address=f"127.0.0.1:{port}", num_processes=2, process_id=0)
         with pytest.raises(RunFailed, match=rf"T173.*port {port} cannot be had \(Address already in use\)"):
             module.join(cluster)
     module._require_free_port(cluster)

@@ -16,12 +16,15 @@ import pytest
 
 from engine.canonical import digest_json, digest_text, digest_tree
 from engine.errors import InputInvalid
+from engine.protocol.events.base import Event
+from engine.protocol.events.generation import Generated
 from engine.trainer.generation.generate import end_reasons, run_generate
 from engine.trainer.generation.prompts import read_prompts
 from engine.trainer.models import config_from_hf
 from engine.trainer.models.gemma import Gemma
 from engine.trainer.text.tokenizer import build_chars
 from engine.trainer.weights import save_folder
+from tests.fixtures.events import generate_job, log_into
 
 Row = dict[str, Any]
 GREEDY = {"max_new_tokens": 5, "batch_size": 2, "seed": 0, "temperature": 0.0, "top_k": None, "top_p": 1.0, "stop": []}
@@ -34,7 +37,7 @@ def open_events():
     emit = opened()
     def say(event):
         emit(event)
-        if event["event"] == "generated":
+        if event.name == "generated":
             os.kill(os.getpid(), signal.SIGKILL)
     return say
 process.open_events = open_events
@@ -93,13 +96,13 @@ def output(job: Row) -> list[Row]:
 def test_rows_come_in_the_order_of_the_prompts(make_job: Callable[..., Row]) -> None:
     """Whatever the batches, line i answers prompt i, with the digest of its text and its token counts."""
     job, events = make_job(), []
-    report = run_generate(job, events.append, never)
+    report = run_generate(generate_job(job), log_into(events), never)
     rows = output(job)
     assert [row["id"] for row in rows] == [f"item-{i}" for i in range(len(LENGTHS))]
     assert [row["prompt_tokens"] for row in rows] == [length + 3 for length in LENGTHS]  # BOS, é = 2 bytes
     assert rows[0]["prompt_sha256"] == digest_text("é" + "q" * 20)
     assert {event["event"] for event in events[1:-1]} == {"generated"}
-    assert [events[0]["event"], events[-1]["event"]] == ["started", "finished"]
+    assert [events[0]["event"], events[-1]["event"]] == ["generation_started", "finished"]
     assert events[-2] | {"tokens_per_second": 0} == {
         "event": "generated",
         "done": 9,
@@ -118,17 +121,17 @@ def test_rows_come_in_the_order_of_the_prompts(make_job: Callable[..., Row]) -> 
 def test_a_killed_job_goes_on_and_ends_the_same(make_job: Callable[..., Row], done: int, args: Row) -> None:
     """Killed after some rows, the next call generates only the rest, and the output equals an uninterrupted one's."""
     whole, broken = make_job("whole", **args), make_job("broken", **args)
-    run_generate(whole, lambda event: None, never)
+    run_generate(generate_job(whole), lambda event: None, never)
 
-    def die(event: Row) -> None:
-        if event["event"] == "generated" and event["done"] >= done:
+    def die(event: Event) -> None:
+        if isinstance(event, Generated) and event.done >= done:
             raise Killed
 
     with pytest.raises(Killed):
-        run_generate(broken, die, never)
+        run_generate(generate_job(broken), die, never)
     assert not Path(broken["out"]).exists()
     events: list[Row] = []
-    run_generate(broken, events.append, never)
+    run_generate(generate_job(broken), log_into(events), never)
     assert done <= events[0]["n_done"] < 9
     assert output(broken) == output(whole)
 
@@ -152,18 +155,18 @@ def test_a_process_killed_for_real_goes_on_and_ends_the_same(make_job: Callable[
         assert (code, events[-1]["event"]) == (0, "finished")
     assert 0 < events[0]["n_done"] < 9
     whole = make_job("whole", **SAMPLED)
-    run_generate(whole, lambda event: None, never)
+    run_generate(generate_job(whole), lambda event: None, never)
     assert output(job) == output(whole)
 
 
 def test_stop_strings_cut_the_text(make_job: Callable[..., Row]) -> None:
     """A greedy answer with a letter of its own as the stop string ends before it, and says why."""
     job = make_job("free", max_new_tokens=20)
-    run_generate(job, lambda event: None, never)
+    run_generate(generate_job(job), lambda event: None, never)
     free = output(job)
     letter = next(char for row in free for char in row["text"][1:] if char.isprintable())
     job = make_job("stopped", max_new_tokens=20, stop=[letter])
-    report = run_generate(job, lambda event: None, never)
+    report = run_generate(generate_job(job), lambda event: None, never)
     rows = output(job)
     for row, full in zip(rows, free, strict=True):
         assert row["text"] == full["text"].partition(letter)[0]
@@ -182,11 +185,11 @@ def test_ends_of_an_answer_have_their_reasons(tiny_mapping: Row) -> None:
 def test_a_torn_last_line_is_generated_again(make_job: Callable[..., Row]) -> None:
     """Half a line at the end of the work file, from a kill while writing, is dropped and made anew."""
     job = make_job()
-    run_generate(job, lambda event: None, never)
+    run_generate(generate_job(job), lambda event: None, never)
     expected, progress = output(job), Path(job["work"]) / "generated.jsonl"
     lines = progress.read_bytes().splitlines(keepends=True)
     progress.write_bytes(b"".join(lines[:4]) + lines[4][:30])
-    run_generate(job, lambda event: None, never)
+    run_generate(generate_job(job), lambda event: None, never)
     assert output(job) == expected
 
 
@@ -194,7 +197,7 @@ def test_a_torn_last_line_is_generated_again(make_job: Callable[..., Row]) -> No
 def test_work_of_another_job_is_not_used(make_job: Callable[..., Row], change: str) -> None:
     """Rows made with other arguments or prompts, or an unreadable work file, are thrown away."""
     job = make_job()
-    run_generate(job, lambda event: None, never)
+    run_generate(generate_job(job), lambda event: None, never)
     if change == "args":
         job["args"]["max_new_tokens"] = 3
     elif change == "prompts":
@@ -202,7 +205,7 @@ def test_work_of_another_job_is_not_used(make_job: Callable[..., Row], change: s
     else:
         (Path(job["work"]) / "generated.jsonl").write_bytes(b"\xff\x00garbage")
     events: list[Row] = []
-    run_generate(job, events.append, never)
+    run_generate(generate_job(job), log_into(events), never)
     assert events[0]["n_done"] == 0
 
 
@@ -210,19 +213,21 @@ def test_work_of_another_job_is_not_used(make_job: Callable[..., Row], change: s
 def test_stopping_keeps_what_is_done(make_job: Callable[..., Row], after: int) -> None:
     """Told to stop, the job says how far it is and writes no output; the next call finishes it."""
     job, events = make_job(), []
-    answer = run_generate(job, events.append, lambda: sum(e["event"] == "generated" for e in events) >= after)
+    answer = run_generate(
+        generate_job(job), log_into(events), lambda: sum(e["event"] == "generated" for e in events) >= after
+    )
     done = answer["done"]
     assert done == 0 if after == 0 else after <= done < 9
     assert answer == {"stopped": True, "done": done, "total": 9}
-    assert events[-1] == {"event": "stopped", "done": done, "total": 9}
+    assert events[-1] == {"event": "generation_stopped", "done": done, "total": 9}
     assert not Path(job["out"]).exists()
-    assert run_generate(job, events.append, never)["n_items"] == 9
+    assert run_generate(generate_job(job), log_into(events), never)["n_items"] == 9
 
 
 def test_a_prompt_too_long_names_its_item(make_job: Callable[..., Row]) -> None:
     """M501 names the items by id, before anything is generated."""
     with pytest.raises(InputInvalid, match=r'M501.*item "item-0"') as caught:
-        run_generate(make_job(max_new_tokens=45), lambda event: None, never)
+        run_generate(generate_job(make_job(max_new_tokens=45)), lambda event: None, never)
     assert len(caught.value.diagnostics) == 3
 
 

@@ -26,6 +26,7 @@ from engine.trainer.hub import retry_policy
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.text.tokenizer import build_chars
 from engine.trainer.weights import save_folder
+from tests.fixtures.events import log_into
 
 REPOSITORY = Path(__file__).parents[3]
 NAME = "acme/tiny-gemma"
@@ -104,7 +105,7 @@ class Fetched:
 
     def __call__(self, revision: str | None = "flax", name: str = NAME, **keys: Any) -> tuple[Path, str]:
         self.events.clear()
-        options = {"emit": lambda event: self.events.append(dict(event)), "client": self.client, **keys}
+        options = {"emit": log_into(self.events), "client": self.client, **keys}
         return hub_door.fetch(name, revision, self.cache, **options)
 
     def error(self, revision: str | None = "flax", name: str = NAME, **keys: Any) -> RunspecError:
@@ -158,7 +159,7 @@ def start_child(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
     def start(job: Mapping[str, Any], environment: Mapping[str, str]) -> subprocess.Popen[str]:
         path = tmp_path / "job.json"
-        path.write_text(json.dumps({"device": "cpu", **job}))
+        path.write_text(json.dumps(job))
         return subprocess.Popen(
             [sys.executable, "-m", "engine.trainer", "fetch", str(path)],
             env=dict(environment), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -13,6 +13,7 @@ from engine.display.live import LiveConsole
 from engine.display.plain import PlainConsole
 from engine.trainer.hub.client import RemoteFile
 from engine.trainer.hub.progress import DownloadProgress
+from tests.fixtures.events import log_into
 
 
 class Clock:
@@ -26,7 +27,7 @@ class Clock:
 def _play(events: list[Mapping[str, Any]], clock: Clock) -> None:
     """Two files of 10 MB, one MB each 0.25 s, the first half of the second lying there already."""
     files = [RemoteFile("a.safetensors", 10_000_000, "0" * 64), RemoteFile("b.safetensors", 10_000_000, "1" * 64)]
-    progress = DownloadProgress(lambda event: events.append(dict(event)), files, clock)
+    progress = DownloadProgress(log_into(events), files, clock)
     for file, there in zip(files, (0, 5_000_000), strict=True):
         progress.file(file.name)
         progress.at(there)
@@ -52,7 +53,7 @@ def test_events_come_once_a_second_the_first_and_the_last_always() -> None:
 def test_a_file_that_was_there_as_a_whole_ends_the_count() -> None:
     """The last event comes although nothing was received."""
     events: list[Any] = []
-    progress = DownloadProgress(events.append, [RemoteFile("a", 7, "0" * 40)], Clock())
+    progress = DownloadProgress(log_into(events), [RemoteFile("a", 7, "0" * 40)], Clock())
     progress.file("a")
     progress.at(7)
     progress.end_of_file()

@@ -19,6 +19,7 @@ from engine.trainer.input_pipeline.long_rows import handle_long_rows
 from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.input_pipeline.token_table import TokenTable
 from engine.trainer.text.tokenizer import build_chars
+from tests.fixtures.events import log_into, train_job
 
 Load = Callable[..., Data]
 
@@ -86,7 +87,7 @@ def test_a_damaged_plan_is_made_again(load: Load, tmp_path: Path) -> None:
     data[3] ^= 1
     path.write_bytes(data)
     events: list[Mapping[str, Any]] = []
-    assert load(emit=events.append).plan_digest == digest
+    assert load(emit=log_into(events)).plan_digest == digest
     assert [(event["event"], event["reason"]) for event in events] == [
         ("tokens_damaged", "starts.bin: not the bytes that were written")
     ]
@@ -169,7 +170,7 @@ def test_stopped_while_tokenising(
     events: list[Mapping[str, Any]] = []
     from engine.trainer.train import run_train
 
-    assert run_train(job, events.append, lambda: True) == {"stopped": True, "train_step": 0}
+    assert run_train(train_job(job), log_into(events), lambda: True) == {"stopped": True, "train_step": 0}
     assert [event["event"] for event in events] == ["stopped"]
     assert train_here(job)[-1]["event"] == "finished"
 

@@ -23,6 +23,7 @@ from engine.trainer.input_pipeline.array_store import HEADER, NOTE, ArrayWriter,
 from engine.trainer.input_pipeline.rows import RowFindings, token_rows
 from engine.trainer.input_pipeline.token_store import Stopped, TokenStore, open_store
 from engine.trainer.text.tokenizer import build_chars
+from tests.fixtures.events import log_into
 
 CHARS = build_chars()
 Open = Callable[..., TokenStore]
@@ -142,12 +143,12 @@ def test_equal_tokens_have_one_digest(rows: Path, store_of: Open, tmp_path: Path
 def test_progress_is_said(rows: Path, store_of: Open, small_parts: None) -> None:
     """Rows done of all, rising, the last one whole; a store that is there says nothing."""
     events: list[Event] = []
-    store_of(rows, emit=events.append)
+    store_of(rows, emit=log_into(events))
     assert {event["event"] for event in events} == {"tokenizing"}
     done = [event["done"] for event in events]
     assert done == sorted(set(done))
     assert done[-1] == events[-1]["total"] == len(rows.read_bytes().split(b"\n"))
-    store_of(rows, emit=events.append)
+    store_of(rows, emit=log_into(events))
     assert len(events) == len(done)
 
 
@@ -196,7 +197,7 @@ def test_a_damaged_store_is_made_again(
     (folder,) = folders(tmp_path)
     harm(folder / (HEADER if name == "header" else f"{name}.bin"))
     events: list[Event] = []
-    store = store_of(rows, emit=events.append)
+    store = store_of(rows, emit=log_into(events))
     assert (store.was_there, store.digest) == (False, digest)
     assert [event["event"] for event in events] == ["tokens_damaged"]
     assert store_of(rows).was_there
@@ -280,7 +281,7 @@ def test_a_killed_store_is_never_half(rows: Path, store_of: Open, tmp_path: Path
     """SIGKILL in the middle: no store is found, and the next start makes it, even one that cuts the file otherwise."""
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from engine.trainer import token_store, tokenizing\nfrom engine.trainer.text.tokenizer import build_chars\n"
+        "from engine.trainer.input_pipeline import token_store, tokenizing\nfrom engine.trainer.text.tokenizer import build_chars\n"
         "token_store.survey = lambda path: tokenizing.survey(path, 700)\ntoken_store.REMEMBER_SECONDS = 0\n"
         "asked = iter([False] * 4)\n"
         "stopping = lambda: next(asked, None) is None and os.kill(os.getpid(), 9)\n"
@@ -330,7 +331,7 @@ def test_workers_die_with_their_parent(rows: Path, tmp_path: Path) -> None:
     """SIGKILL the process that tokenises: none of its workers outlives it."""
     CHARS.save(tmp_path / "tokenizer")
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom engine.trainer.input_pipeline.tokenizing import Part, _Worker\n"
+        "import sys, time\nfrom pathlib import Path\nfrom engine.trainer.input_pipeline.tokenizing import FilePart, _Worker\n"
         "rows, folder = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "workers = [_Worker(rows, folder) for _ in range(2)]\n"
         "[worker.ask(FilePart(0, rows.stat().st_size, 1, 1)) for worker in workers]\n"

@@ -20,6 +20,7 @@ from engine.trainer.text.tokenizer import Tokenizer, build_chars
 from engine.trainer.train import run_train
 from engine.trainer.weights import load_folder, save_companions, save_folder
 from engine.trainer_process.jobs import write_prompts
+from tests.fixtures.events import generate_job, log_into, model_source, train_job
 
 MICRO = {
     "model_type": "gemma", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1,
@@ -103,7 +104,7 @@ def test_a_chat_is_trained_and_asked_by_the_models_own_template(
         "out": str(tmp_path / "out"), "device": "cpu", "args": ARGS,
     }  # fmt: skip
     events: list[dict[str, Any]] = []
-    report = run_train(job, lambda event: events.append(dict(event)), NEVER)
+    report = run_train(train_job(job), log_into(events), NEVER)
     for facts in (report, events[0]):
         assert (facts["n_boundary_merges"], facts["chat_template_sha256"]) == (1, gemma.chat_sha256)
     saved = tmp_path / "out" / "model"
@@ -112,8 +113,8 @@ def test_a_chat_is_trained_and_asked_by_the_models_own_template(
 
     write_prompts(tmp_path / "prompts.jsonl", [EvalItem("i", "a ", "4")], "gemma_chat@v1")
     asked = run_generate(
-        {"model_dir": str(saved), "prompts": str(tmp_path / "prompts.jsonl"), "out": str(tmp_path / "predictions.jsonl"),
-         "report": str(tmp_path / "report.json"), "work": str(tmp_path), "device": "cpu", "args": GREEDY},
+        generate_job({"model_dir": str(saved), "prompts": str(tmp_path / "prompts.jsonl"), "out": str(tmp_path / "predictions.jsonl"),
+         "report": str(tmp_path / "report.json"), "work": str(tmp_path), "device": "cpu", "args": GREEDY}),
         lambda _: None, NEVER,
     )  # fmt: skip
     (row,) = map(json.loads, (tmp_path / "predictions.jsonl").read_text().splitlines())
@@ -129,7 +130,7 @@ def test_generation_stops_at_every_end(folder: Any, tokenizers_by_name: dict[str
     def answer() -> dict[str, Any]:
         job = {"model_dir": str(path), "prompts": str(tmp_path / "prompts.jsonl"), "out": str(tmp_path / "out.jsonl"),
                "report": str(tmp_path / "report.json"), "work": str(tmp_path), "args": GREEDY}  # fmt: skip
-        run_generate(job, lambda _: None, NEVER)
+        run_generate(generate_job(job), lambda _: None, NEVER)
         found: dict[str, Any] = json.loads((tmp_path / "out.jsonl").read_text())
         return found
 
@@ -148,7 +149,7 @@ def test_a_bases_generation_config_goes_on_into_the_export(
     path = folder(tokenizers_by_name["gemma"], 768)
     theirs = {"eos_token_id": [1, 20], "temperature": 0.7, "transformers_version": "4.1", "_from_model_config": True}
     (path / "generation_config.json").write_text(json.dumps(theirs))
-    model = load_model(pretrained(path), "float32", 0, print, NEVER)
+    model = load_model(model_source(pretrained(path)), "float32", 0, print, NEVER)
     save_companions(tmp_path / "b", model.config, model.tokenizer, dtype="float32", generation=model.generation)
     written = json.loads((tmp_path / "b" / "generation_config.json").read_text())
     assert written == {"bos_token_id": 2, "eos_token_id": [1, 10, 20], "pad_token_id": 0, "temperature": 0.7}
@@ -165,7 +166,7 @@ def test_an_end_outside_the_vocabulary_is_said_before_training(
     path = folder(tokenizers_by_name["gemma"], 768)
     (path / "generation_config.json").write_text('{"eos_token_id": 99999}')
     with pytest.raises(InputInvalid, match=r"M309[\s\S]*99999[\s\S]*generation_config\.json"):
-        load_model(pretrained(path), "float32", 0, print, NEVER)
+        load_model(model_source(pretrained(path)), "float32", 0, print, NEVER)
 
 
 def test_special_ids_that_differ_are_told(folder: Any, tokenizers_by_name: dict[str, Tokenizer]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from engine.errors import InputInvalid, render
+from engine.protocol.train_args import ProfileArgs
 from engine.trainer.tracking import loggers
 from engine.trainer.tracking.loggers import event_file
 from engine.trainer.tracking.profiler import ProfileWindow
@@ -44,7 +45,7 @@ def test_watched_is_unwatched(make_job: Callable[..., Any], train_here: Train, s
     same_training(plain, watched)
     rows = [json.loads(line) for line in (Path(watched["out"]) / "metrics.jsonl").read_text().splitlines()]
     assert reported(watched) == {row["train_step"]: pytest.approx(row["loss"], rel=1e-6) for row in rows}
-    assert named(events, "writer_failed") == []
+    assert named(events, "logger_failed") == []
     (said,) = named(events, "profiled")
     assert (said["first"], said["last"]) == (5, 6)
     assert [row["train_step"] for row in rows if row.get("profiled")] == [5, 6]
@@ -75,9 +76,9 @@ def test_the_window_may_begin_with_the_first_step_and_be_entered_late(
 def test_a_window_outside_the_training_is_refused(declared: dict[str, int], says: str) -> None:
     """With both numbers and what would do; the very last train steps are inside."""
     with pytest.raises(InputInvalid) as caught:
-        ProfileWindow.of(declared, last=10)
+        ProfileWindow.of(ProfileArgs(**declared), last=10)
     assert render(caught.value.diagnostics[0]) == says
-    assert ProfileWindow.of({"start": 9, "steps": 2}, last=10) == ProfileWindow(9, 10)
+    assert ProfileWindow.of(ProfileArgs(9, 2), last=10) == ProfileWindow(9, 10)
 
 
 def test_nothing_is_loaded_before_the_window_is_refused(make_job: Callable[..., Any], train_here: Train) -> None:
@@ -101,7 +102,7 @@ def test_a_failing_tool_costs_one_event(
     job = make_job(num_train_steps=3, save_every_steps=3, report_to=["tensorboard"])
     events = train_here(job)
     assert events[-1]["event"] == "finished"
-    assert [event["reason"] for event in named(events, "writer_failed")] == [
+    assert [event["reason"] for event in named(events, "logger_failed")] == [
         "OSError: [Errno 28] no space left on device"
     ]
 

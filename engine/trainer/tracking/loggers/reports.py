@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.protocol.events.training import LoggerFailed, Reporting
 from engine.trainer.process import Emit
 from engine.trainer.tracking.loggers import Logger, RunFacts, open_logger
 
@@ -91,7 +92,7 @@ class _Line:
     def _work(self, before: Sequence[Row]) -> None:
         try:
             writer = self._opener(self._name, self._facts_of(self._name))
-            self._emit({"event": "reporting", "writer": self._name, "where": without_userinfo(writer.where)})
+            self._emit(Reporting(self._name, without_userinfo(writer.where)))
             last = writer.last_step
             for row in self._rows(before):
                 if row["train_step"] > last:
@@ -112,7 +113,7 @@ class _Line:
         if not self._given_up.is_set():
             self._given_up.set()
             reason = without_userinfo(reason)[:MOST_CHARS]
-            self._emit({"event": "writer_failed", "writer": self._name, "reason": reason})
+            self._emit(LoggerFailed(self._name, reason))
 
 
 def numbers(row: Row) -> dict[str, float]:

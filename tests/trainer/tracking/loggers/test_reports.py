@@ -14,6 +14,7 @@ from engine.errors import InputInvalid, render
 from engine.trainer.tracking import loggers
 from engine.trainer.tracking.loggers import RunFacts, reports, run_file
 from engine.trainer.tracking.loggers.reports import Reports
+from tests.fixtures.events import log_into
 
 Facts = Callable[[str], RunFacts]
 ROWS = [{"train_step": step, "loss": 1.0 / step, "seconds": 0.1} for step in range(1, 7)]
@@ -43,7 +44,7 @@ def send(facts: Facts) -> Callable[..., list[dict[str, Any]]]:
 
     def run(tools: Mapping[str, Any], before: int = 0, seconds: float = 5.0) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
-        sending = Reports(list(tools), facts, lambda event: events.append(dict(event)), lambda name, _: tools[name])
+        sending = Reports(list(tools), facts, log_into(events), lambda name, _: tools[name])
         sending.start(ROWS[:before])
         for row in ROWS[before:]:
             sending.row(row)
@@ -77,8 +78,8 @@ def test_a_tool_that_fails_is_said_once_and_the_others_go_on(send: Callable[...,
 
     bad, good = Kept(does=fails), Kept()
     events = send({"bad": bad, "good": good})
-    assert [event for event in events if event["event"] == "writer_failed"] == [
-        {"event": "writer_failed", "writer": "bad",
+    assert [event for event in events if event["event"] == "logger_failed"] == [
+        {"event": "logger_failed", "logger": "bad",
          "reason": "ConnectionError: no answer from http://tracking.example/run at 1"}
     ]  # fmt: skip
     assert [step for step, _ in good.rows] == list(range(1, 7))
@@ -93,12 +94,12 @@ def test_a_tool_that_cannot_be_opened_is_said(facts: Facts) -> None:
     def opener(name: str, given: RunFacts) -> Any:
         raise PermissionError("api_key not configured")
 
-    sending = Reports(["wandb"], facts, events.append, opener)
+    sending = Reports(["wandb"], facts, log_into(events), opener)
     sending.start([])
     sending.row(ROWS[0])
     sending.close(5.0)
     assert events == [
-        {"event": "writer_failed", "writer": "wandb", "reason": "PermissionError: api_key not configured"}
+        {"event": "logger_failed", "logger": "wandb", "reason": "PermissionError: api_key not configured"}
     ]
 
 
@@ -109,7 +110,7 @@ def test_a_tool_that_hangs_holds_nobody_up(send: Callable[..., Any]) -> None:
     started = time.monotonic()
     events = send({"slow": tool}, seconds=0.2)
     assert time.monotonic() - started < 5  # it would be 20 and more
-    assert events[-1] == {"event": "writer_failed", "writer": "slow", "reason": "it did not finish within 0.2 s"}
+    assert events[-1] == {"event": "logger_failed", "logger": "slow", "reason": "it did not finish within 0.2 s"}
     free.set()
 
 
@@ -119,7 +120,7 @@ def test_a_tool_that_lags_too_far_is_given_up(send: Callable[..., Any], monkeypa
     free = threading.Event()
     events = send({"slow": Kept(does=lambda _: free.wait(20) and None)}, seconds=0.1)
     free.set()
-    assert [event["reason"] for event in events if event["event"] == "writer_failed"] == ["it is 2 rows behind"]
+    assert [event["reason"] for event in events if event["event"] == "logger_failed"] == ["it is 2 rows behind"]
 
 
 def test_nobody_declared_is_nobody_started(facts: Facts) -> None:

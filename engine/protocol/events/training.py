@@ -1,0 +1,157 @@
+"""Events of a training run, in the order in which they come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from engine.protocol.events.base import Bar, Event, joined
+from engine.protocol.figures import duration, number
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStarted(Event):
+    """Model and data are loaded; the train step is compiled next."""
+
+    name: ClassVar[str] = "started"
+    devices: tuple[str, ...]
+    platform: str
+    jax: str
+    params: int
+    n_rows: int
+    mesh: Mapping[str, int]
+    batch: Mapping[str, int]
+    batches_per_epoch: float
+    real_token_share: float
+    longest_row_tokens: int
+    n_boundary_merges: int
+    chat_template_sha256: str | None
+    num_train_steps: int
+
+    def _line(self) -> str:
+        devices = f", {len(self.devices)} devices" if len(self.devices) > 1 else ""
+        share = f"{100 * self.real_token_share:.0f} % of each batch are real tokens"
+        return f"on {self.platform}{devices}, {number(self.params)} parameters, {number(self.n_rows)} rows, {share}"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled(Event):
+    """The train step is compiled; what ``auto`` became."""
+
+    name: ClassVar[str] = "compiled"
+    seconds: float
+    remat: str
+    attention: str
+    update: str
+    matmul_dtype: str
+
+    def _line(self) -> str:
+        return f"compiled in {duration(self.seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStep(Event):
+    """A train step is done: its row of metrics.jsonl and the time left. Sent every ``log_every_steps``, first and last too."""
+
+    name: ClassVar[str] = "train_step"
+    bar: ClassVar[Bar | None] = Bar("train step", "train_step", "num_train_steps")
+    train_step: int
+    num_train_steps: int
+    loss: float | None
+    learning_rate: float
+    grad_norm: float | None
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+    input_wait_seconds: float
+    seconds_left: float
+    eval_loss: float | None = None
+    mfu: float | None = None
+    device_bytes_in_use: int | None = None
+    device_peak_bytes: int | None = None
+    skipped: bool = False
+    warm_up: bool = False
+    profiled: bool = False
+
+    def _line(self) -> str:
+        loss = None if self.loss is None else f"loss {number(self.loss)}"
+        pace = f"{self.tokens_per_second:,.0f} tokens/s"
+        done = f"train step {self.train_step}/{self.num_train_steps}"
+        return joined(done, loss, pace, f"{duration(self.seconds_left)} left")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated(Event):
+    """The eval loss over the withheld rows."""
+
+    name: ClassVar[str] = "eval"
+    train_step: int
+    eval_loss: float
+
+    def _line(self) -> str:
+        return f"evaluated after train step {self.train_step}: loss {number(self.eval_loss)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped(Event):
+    """A train step with a non-finite loss or gradient changed nothing. ``most`` in a row are tolerated."""
+
+    name: ClassVar[str] = "skipped"
+    train_step: int
+    in_a_row: int
+    most: int
+
+    def _line(self) -> str:
+        return (
+            f"train step {self.train_step} was skipped: non-finite loss or gradient "
+            f"({self.in_a_row} in a row; {self.most} are tolerated)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled(Event):
+    """The profiler wrote its trace."""
+
+    name: ClassVar[str] = "profiled"
+    first: int
+    last: int
+    path: str
+
+    def _line(self) -> str:
+        return f"traced train steps {self.first} to {self.last}: {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting(Event):
+    """A logger of ``report_to`` is open; ``where`` is what a person opens or types to look."""
+
+    name: ClassVar[str] = "reporting"
+    logger: str
+    where: str
+
+    def _line(self) -> str:
+        return f"{self.logger}: {self.where}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoggerFailed(Event):
+    """A logger of ``report_to`` failed and gets no more rows; the training run continues."""
+
+    name: ClassVar[str] = "logger_failed"
+    logger: str
+    reason: str
+
+    def _line(self) -> str:
+        return f"{self.logger} gets no more rows, the training run continues: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStopped(Event):
+    """A stop request ended the training run after this train step; its state is saved."""
+
+    name: ClassVar[str] = "stopped"
+    train_step: int
+
+    def _line(self) -> str:
+        return f"stopped after train step {self.train_step}; state saved"

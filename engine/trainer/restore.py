@@ -1,0 +1,101 @@
+"""Where a training run begins: at its newest good checkpoint, or at train step 0.
+
+In: what the run is made of. Out: its state before the next train step (:class:`RunState`), with the two files that grow
+with it: checkpoints and metrics. On other devices the arguments may differ from here on (``on_other_devices: reshard``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from engine.protocol.events.base import Note
+from engine.protocol.train_args import TrainArgs
+from engine.trainer.checkpoint.manifest import IdentityCheck
+from engine.trainer.checkpoint.saver import Saver
+from engine.trainer.config.batch_shape import BatchShape, batch_of
+from engine.trainer.distributed.gather import check_same
+from engine.trainer.distributed.topology import Topology
+from engine.trainer.guard import Skips
+from engine.trainer.input_pipeline.batches import DataOrder, real_tokens
+from engine.trainer.input_pipeline.packing import Packed
+from engine.trainer.inputs import TrainRun, identity
+from engine.trainer.metrics import MetricsFile
+from engine.trainer.train_step import State, init_state, trained, with_method
+
+
+@dataclass(slots=True)
+class RunState:
+    """A training run between two train steps.
+
+    ``state``       parameters, optimizer, keys; empty while a train step has them
+    ``args``        the arguments in effect; ``shape``: the batch that they give on these devices
+    ``moves``       resumes on other devices, for the report
+    ``order``       which sequences each train step takes
+    """
+
+    graphdef: Any
+    state: State
+    train_step: int
+    args: TrainArgs
+    shape: BatchShape
+    order: DataOrder
+    topology: Topology
+    moves: tuple[Mapping[str, Any], ...]
+    saver: Saver
+    metrics: MetricsFile
+    skips: Skips
+
+    def tokens_seen(self, packed: Packed) -> int:
+        """Tokens of all train steps so far, padding not counted."""
+        return real_tokens(packed, self.order, self.train_step)
+
+
+def last_train_step(run: TrainRun) -> int:
+    """The train step to end at; ``stop_at`` of the job ends earlier."""
+    return min(run.args.num_train_steps, run.job.stop_at or run.args.num_train_steps)
+
+
+def restore(run: TrainRun, metrics_folder: Path) -> RunState:
+    """The state to begin with. Raises InputInvalid T120, T122, T123, T174; RunFailed T143."""
+    args, size = run.args, run.placement.size
+    topology = Topology.of(run.placement)
+    made_from = identity(args, run.model, run.data)
+    check_same(made_from, run.processes)
+    reshard = args.on_other_devices == "reshard"
+    identity_check = IdentityCheck(made_from, topology, batch_of(args, size.fsdp).sequences, reshard=reshard)
+    saver = Saver(
+        Path(run.job.work),
+        args,
+        identity_check,
+        last=last_train_step(run),
+        emit=run.emit,
+        stop_after=run.job.stop_after_saves,
+        processes=run.processes,
+    )
+    graphdef, fresh = init_state(with_method(run.model.module, args, jax.local_devices()[0]), args)
+    fresh = run.placement.state(fresh, run.model.config)
+    origin = saver.restore(trained(fresh))
+    shape = batch_of(origin.args, size.fsdp)
+    metrics = MetricsFile(metrics_folder / "metrics.jsonl", origin.notes if run.processes.is_writer else None)
+    if metrics.recovered:
+        run.emit(Note("metrics.jsonl was damaged: its rows are those of its copy"))
+    skips = Skips(args.max_skipped_steps)
+    skips.recall(metrics.rows)
+    return RunState(
+        graphdef=graphdef,
+        state=fresh | (origin.state or {}),
+        train_step=origin.train_step,
+        args=origin.args,
+        shape=shape,
+        order=DataOrder(run.data.packed.n_sequences, shape.sequences, args.seed),
+        topology=topology,
+        moves=origin.moves,
+        saver=saver,
+        metrics=metrics,
+        skips=skips,
+    )
