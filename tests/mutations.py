@@ -149,9 +149,9 @@ def _(node: ast.Constant) -> Iterator[ast.AST]:
         case int() | float():
             yield from (ast.Constant(node.value + 1), ast.Constant(node.value - 1))
         case str():
-            yield ast.Constant(node.value + "~")
+            yield ast.Constant("~" + node.value)
         case bytes():
-            yield ast.Constant(node.value + b"~")
+            yield ast.Constant(b"~" + node.value)
 
 
 @_changes.register

@@ -90,7 +90,7 @@ def test_the_tree_is_left_as_it_is(mutants: Callable[..., Any], tmp_path: Path) 
         ("x = a and b", {"x = a or b"}),
         ("x = not a", {"x = a"}),
         ("x = a if b else c", {"x = a if not b else c"}),
-        ("x = 'a'", {"x = 'a~'"}),
+        ("x = 'a'", {"x = '~a'"}),
         ("x = True", {"x = False"}),
         ("x[0] = a", {"pass", "x[1] = a", "x[-1] = a"}),
         ("f(a, b, key=c)", {"pass", "f(b, a, key=c)", "f(a, b)", "a"}),
