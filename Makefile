@@ -39,7 +39,7 @@ ifneq ($(shell test -x $(PY) && cat $(VENV)/.path 2>/dev/null),$(HERE))
 endif
 
 .PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints \
-	compilers parity parity-tests parity-real golden golden-file
+	mutants compilers parity parity-tests parity-real golden golden-file
 
 help: ## this list
 	@echo 'make TARGET [SPEC=runspecs/NAME.yaml] [ARGS=…]'
@@ -83,6 +83,9 @@ golden-file: $(DEV_STAMP)
 
 bench: $(DEV_STAMP) ## all benchmarks, each measure beside its bar
 	@for file in benchmarks/*.py; do $(PY) "$$file" $(ARGS) || exit 1; done
+
+mutants: $(DEV_STAMP) ## small faults in the code, of which the tests must notice 90 % (ARGS='--module packing')
+	@$(PY) tests/mutants.py $(ARGS)
 
 validate: $(RUN_STAMP) ## SPEC: every error in its text
 	@$(RUNSPEC) validate $(SPEC) $(ARGS)

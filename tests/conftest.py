@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _REAL_ENVIRONMENT = dict(os.environ)
@@ -56,6 +57,10 @@ for _name in list(os.environ):
 os.environ.update(_SET)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 time.tzset()
+
+# Each test has its time limit (pyproject.toml); 200 ms for each example fails on a machine that is busy.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 _LOOPBACK = ("127.", "::1", "localhost")
 

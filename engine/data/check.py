@@ -186,8 +186,8 @@ def _tokenize(row: RenderedRow, tokenize: Tokenize | None) -> Tokenized:
 def tokenize_characters(row: RenderedRow) -> Tokenized:
     """The row as characters and control tokens, by the rule the trainer follows.
 
-    >>> from engine.data.model import RenderedRow, Segment
-    >>> tokenize_characters(RenderedRow("r", (Segment("a", False), Segment("b", True)))).tokens
+    >>> from engine.data.model import RenderedRow, RenderedSegment
+    >>> tokenize_characters(RenderedRow("r", (RenderedSegment("a", False), RenderedSegment("b", True)))).tokens
     ('<bos>', 'a', 'b', '<eos>')
     """
     tokens, mask = [BOS], [0]

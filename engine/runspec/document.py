@@ -3,7 +3,7 @@
 The parser's events are read one by one instead of loading the document: limits hold before anything is built,
 every key and value has its place, and nothing is ever constructed from a tag.
 
-    >>> from engine.runspec.nodes import Source, plain
+    >>> from engine.runspec.nodes import SpecSource, plain
     >>> text = "seed: 42\\nrate: 1e-5\\nmode: no\\n"
     >>> plain(parse(text, SpecSource("spec.yaml", tuple(text.split("\\n")))))
     {'seed': 42, 'rate': 1e-05, 'mode': 'no'}

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
-import pkgutil
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import engine.data
 from engine.data.recheck import derive
 from engine.data.recheck.evaluate import false_statement, numbers, value
 from engine.data.recheck.facts import roman
@@ -79,10 +75,3 @@ def test_a_question_that_no_method_knows_has_no_answer():
     assert derive("no.such.type", "2 + 2 = ?") is None
     assert derive("general_knowledge.fact", "Who?") is None
     assert derive("unit_conversion.metric", "How far?") is None
-
-
-def test_the_examples_of_the_module_docstrings_hold():
-    names = [m.name for m in pkgutil.walk_packages(engine.data.__path__, "engine.data.")]
-    results = [doctest.testmod(importlib.import_module(name)) for name in ["engine.data", *names]]
-    assert sum(result.failed for result in results) == 0
-    assert sum(result.attempted for result in results) >= 20

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import InputInvalid
-from engine.scoring import Prediction, ScoringItem, result_summary_text, score, score_files
+from engine.errors import InputInvalid, render
+from engine.scoring import Metric, Prediction, ScoringItem, result_summary_text, score, score_files
 
 METRIC = "answer_correctness@v1"
 ITEMS = [
@@ -139,11 +139,76 @@ def test_missing_files_and_folders_are_said_plainly(tmp_path: Path) -> None:
         assert caught.value.code == "K102"
 
 
-def test_an_unknown_metric_names_the_nearest() -> None:
-    """K101 with a suggestion."""
+def _said(predictions: list[Prediction], items: list[ScoringItem]) -> list[str]:
+    """What a person reads of each finding."""
     with pytest.raises(InputInvalid) as caught:
-        score(ITEMS, [], "answer_corectness@v1")
-    assert (caught.value.code, caught.value.hint) == ("K101", 'did you mean "answer_correctness@v1"?')
+        score(items, predictions, METRIC)
+    return [render(found) for found in caught.value.diagnostics]
+
+
+def test_predictions_that_do_not_fit_the_eval_set_are_named_all_at_once() -> None:
+    """A second prediction for an item, and one for an item that is not there, with the nearest there is."""
+    items = [ScoringItem("sums-01", "?", "1"), ScoringItem("sums-02", "?", "2")]
+    predictions = [Prediction(name, "1") for name in ("sums-01", "sums-1", "other", "sums-01")]
+    assert _said(predictions, items) == [
+        'error[K106]: a prediction for "sums-1", which no item has\n   = help: did you mean "sums-01"?',
+        'error[K106]: a prediction for "other", which no item has\n   = help: is this the right eval set?',
+        'error[K105]: two predictions for item "sums-01"',
+    ]
+
+
+def test_of_a_wrong_eval_set_twenty_findings_are_enough() -> None:
+    """The nearest id is looked up for the first three: a search for each of a million would take hours."""
+    items = [ScoringItem("sums-01", "?", "1")]
+    said = _said([Prediction(f"sums-{index}", "1") for index in range(2, 100)], items)
+    assert len(said) == 20
+    assert ["did you mean" in one for one in said] == [True] * 3 + [False] * 17
+
+
+def test_no_items_are_no_eval_set() -> None:
+    """A mean over nothing does not exist."""
+    assert _said([], []) == ["error[K107]: the eval set has no items"]
+
+
+def test_any_metric_may_judge() -> None:
+    """A metric goes from (text, expected) to (extracted, score from 0 to 1); its id is in the scorecard."""
+    share = Metric("share@v1", "share of the letters", lambda text, expected: (text.upper(), len(text) / len(expected)))
+    items = [ScoringItem("a", "?", "four"), ScoringItem("b", "?", "four"), ScoringItem("c", "?", "four")]
+    rows, card = score(items, [Prediction("a", "x"), Prediction("b", "xyz")], share)
+    assert [(row.extracted, row.expected, row.correct) for row in rows] == [
+        ("X", "four", 0.25), ("XYZ", "four", 0.75), (None, "four", 0.0),
+    ]  # fmt: skip
+    assert (card.metric, card.primary_score) == ("share@v1", pytest.approx(1 / 3))
+
+
+def test_the_mean_does_not_depend_on_the_order_of_the_items() -> None:
+    """Sums are rounded once: three tenths, however they are added up, give the same last digit."""
+    tenths = Metric("tenths@v1", "tenths", lambda text, expected: (text, float(text)))
+    texts = ["0.1", "0.2", "0.3", "0.7", "1.0", "0.1"]
+    means = set()
+    for shift in range(len(texts)):
+        items = [ScoringItem(str(index), "?", "1", "all") for index in range(len(texts))]
+        rotated = [*texts[shift:], *texts[:shift]]
+        _, card = score(items, [Prediction(str(index), text) for index, text in enumerate(rotated)], tenths)
+        means.add((card.primary_score, card.stddev, card.section_scores["all"]))
+    assert len(means) == 1
+
+
+def test_the_files_hold_these_keys_in_this_order(tmp_path: Path) -> None:
+    """A row of predictions.jsonl and scorecard.json, as strangers read them; the first metric is the default."""
+    raw = {"id": "a", "text": "so\nAnswer: 1", "prompt_sha256": "ab", "prompt_tokens": 5, "new_tokens": 3,
+           "finish_reason": "stop", "milliseconds": 1.5}  # fmt: skip
+    (tmp_path / "p.jsonl").write_text(_lines(raw), encoding="utf-8")
+    (tmp_path / "e.jsonl").write_text(_lines({**ITEM_ROW, "section": "core", "difficulty": "easy"}), encoding="utf-8")
+    (row,), card = score_files(tmp_path / "p.jsonl", tmp_path / "e.jsonl")
+    assert list(row.as_json().items()) == [
+        ("id", "a"), ("prompt_sha256", "ab"), ("text", "so\nAnswer: 1"), ("extracted", "1"), ("expected", "1"),
+        ("correct", 1.0), ("prompt_tokens", 5), ("new_tokens", 3), ("finish_reason", "stop"), ("milliseconds", 1.5),
+    ]  # fmt: skip
+    assert list(card.as_json().items()) == [
+        ("metric", METRIC), ("n_items", 1), ("n_scored", 1), ("n_skipped", 0), ("primary_score", 1.0), ("stddev", 0.0),
+        ("section_scores", {"core": 1.0}), ("category_scores", {}), ("difficulty_scores", {"easy": 1.0}),
+    ]  # fmt: skip
 
 
 def test_the_result_summary_is_the_runbook_block() -> None:

@@ -5,7 +5,7 @@ the s-th slice of the endless row of epochs, so every batch is full (one that be
 in the next) and a restart in the middle of an epoch needs nothing but the number of the step.
 
     >>> order = DataOrder(n_sequences=3, per_step=2, seed=0)
-    >>> sorted([*order.indices(1), *order.indices(2)][:3])
+    >>> sorted(np.concatenate([order.indices(1), order.indices(2)])[:3].tolist())
     [0, 1, 2]
 """
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +11,18 @@ from hypothesis import strategies as st
 from engine.errors import InputInvalid
 from engine.trainer.config.batch_shape import batch_shape
 from engine.trainer.config.mesh import MeshArgs, MeshSize, mesh_size
-from engine.trainer.input_pipeline.batches import DataOrder, batch_at
-from engine.trainer.input_pipeline.packing import pack_rows
 
 
 def _said(error: pytest.ExceptionInfo[InputInvalid]) -> list[str | None]:
     (found,) = error.value.diagnostics
     return [found.code, found.message, *(found.hint or "").split("\n")]
+
+
+def _number(key: str, error: pytest.ExceptionInfo[InputInvalid]) -> int:
+    """What the hint proposes for a key."""
+    found = re.search(rf"\b{key}: (\d+)", error.value.hint or "")
+    assert found, error.value.hint
+    return int(found[1])
 
 
 def test_fsdp_takes_what_tp_leaves():
@@ -93,28 +97,55 @@ def test_without_a_declared_batch_it_follows_the_devices():
     assert batch_shape(None, 2, 3, places=4) == (24, 3, 8)
 
 
-@pytest.mark.parametrize(("per_device", "places"), [(1, 1), (2, 1), (3, 2), (2, 4), (10, 1), (1, 8)])
-def test_the_same_sequences_in_the_same_order_however_they_are_dealt(make_rows: Any, per_device: int, places: int):
-    """The rows that count are those of the plain batch, in its order; what fills up has no segment and no weight."""
-    packed = pack_rows(make_rows(30), 24, packing=True, seed=0)
-    shape = batch_shape(10, per_device, 1, places=places)
-    order = DataOrder(packed.n_sequences, 10, 7)
-    for train_step in (1, 2, 5):
-        plain = packed.take(order.indices(train_step))
-        dealt = batch_at(packed, order, train_step, shape.micro_batches, rows=shape.rows)
-        for name, array in dealt.items():
-            assert array.shape[:2] == shape[1:]
-            flat = array.reshape(-1, array.shape[-1])
-            np.testing.assert_array_equal(flat[:10], plain[name])
-            assert not flat[10:].any()
+@pytest.mark.parametrize(
+    ("sequences", "per_device", "places", "expected"),
+    [
+        (10, 4, 1, (10, 3, 4)),  # 4 4 2
+        (9, 8, 1, (9, 2, 5)),  # 5 4, not 8 1
+        (10, 4, 2, (10, 2, 6)),  # 3 + 3, 2 + 2: a row of the last is left over on each of the two
+        (16, 2, 8, (16, 1, 16)),
+        (8, 4, 8, (8, 1, 8)),
+    ],
+)
+def test_micro_batches_are_as_even_as_can_be(sequences: int, per_device: int, places: int, expected: tuple[int, ...]):
+    """The limit of rows says how many micro-batches there are; then they share the sequences, and so do the places."""
+    shape = batch_shape(sequences, per_device, 1, places=places)
+    assert shape == expected
+    assert shape.empty == sum([shape.rows] * shape.micro_batches) - sequences
 
 
-def test_a_process_makes_its_own_columns(make_rows: Any):
-    """A part of the columns is that part of the whole batch."""
-    packed = pack_rows(make_rows(30), 24, packing=True, seed=0)
-    order, shape = DataOrder(packed.n_sequences, 10, 7), batch_shape(10, 2, 1, places=4)
-    whole = batch_at(packed, order, 3, shape.micro_batches, rows=shape.rows)
-    for first in range(0, shape.rows, 2):
-        part = batch_at(packed, order, 3, shape.micro_batches, rows=shape.rows, columns=slice(first, first + 2))
-        for name, array in part.items():
-            np.testing.assert_array_equal(array, whole[name][:, first : first + 2])
+@given(st.integers(1, 64), st.integers(2, 64))
+def test_what_is_proposed_to_a_small_batch_would_do(sequences: int, places: int):
+    """T165: with either proposal the batch is taken; fsdp still divides the devices there are, and is the most that does."""
+    if sequences >= places:
+        return
+    with pytest.raises(InputInvalid) as error:
+        batch_shape(sequences, 2, 1, places=places)
+    larger, fewer = _number("global_batch_size", error), _number("fsdp", error)
+    assert batch_shape(larger, 2, 1, places=places).sequences == larger
+    assert batch_shape(sequences, 2, 1, places=fewer).sequences == sequences
+    assert places % fewer == 0
+    assert [more for more in range(fewer + 1, sequences + 1) if places % more == 0] == []
+
+
+@given(st.integers(1, 64), st.integers(1, 4), st.integers(1, 8))
+def test_what_is_proposed_to_too_many_micro_batches_would_do(sequences: int, per_device: int, places: int):
+    """T166: with as many rows a device as proposed one micro-batch is enough, with one less it is not."""
+    if sequences < places:
+        return
+    if sequences <= per_device * places:
+        assert batch_shape(sequences, per_device, 1, places=places, most_micro_batches=1).micro_batches == 1
+        return
+    with pytest.raises(InputInvalid) as error:
+        batch_shape(sequences, per_device, 1, places=places, most_micro_batches=1)
+    enough = _number("per_device_batch_size", error)
+    assert batch_shape(sequences, enough, 1, places=places, most_micro_batches=1).micro_batches == 1
+    with pytest.raises(InputInvalid, match="T166"):
+        batch_shape(sequences, enough - 1, 1, places=places, most_micro_batches=1)
+
+
+def test_a_limit_that_is_met_is_no_error():
+    """Three micro-batches where three are allowed; two where they would be too few."""
+    assert batch_shape(12, 4, 1, places=1, most_micro_batches=3).micro_batches == 3
+    with pytest.raises(InputInvalid, match="T166"):
+        batch_shape(12, 4, 1, places=1, most_micro_batches=2)

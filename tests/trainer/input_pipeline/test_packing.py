@@ -1,10 +1,12 @@
-"""Packing and data order: every token once, by a pure function."""
+"""Packing: every token once, in a sequence that is a pure function of lengths and seed."""
 
 from __future__ import annotations
 
 import bisect
+import json
+import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InputInvalid
-from engine.trainer.input_pipeline.batches import DataOrder, batch_at, real_tokens
-from engine.trainer.input_pipeline.packing import PACKING_STREAM, pack_rows, permutation, plan_packs
+from engine.trainer.input_pipeline.long_rows import handle_long_rows
+from engine.trainer.input_pipeline.packing import (
+    PACKING_STREAM,
+    Packed,
+    pack_rows,
+    permutation,
+    plan_packs,
+    plan_pieces,
+)
 from engine.trainer.input_pipeline.rows import TokenRow
+from engine.trainer.input_pipeline.token_table import TokenTable
 
 LENGTHS = st.lists(st.integers(1, 32), min_size=1, max_size=60)
 BODY = st.lists(st.tuples(st.integers(4, 259), st.integers(0, 1)), min_size=1, max_size=30)
+
+
+def rows_of(lengths: Sequence[int]) -> list[TokenRow]:
+    """Rows r0, r1, … of these lengths: BOS and tokens, of which the later half counts."""
+    return [
+        TokenRow(f"r{index}", (2, *range(4, 3 + length)), tuple(int(place > length // 2) for place in range(length)))
+        for index, length in enumerate(lengths)
+    ]
 
 
 def one_by_one(lengths: Sequence[int], seq_len: int, seed: int | None) -> list[list[int]]:
@@ -110,78 +128,124 @@ def test_equal_lengths_are_mixed_by_the_seed() -> None:
     assert one[:4] != [0, 1, 2, 3]
 
 
-def test_without_packing_a_row_has_a_sequence(make_rows: Callable[..., Any]) -> None:
+def test_without_packing_a_row_has_a_sequence() -> None:
     """packing: false gives one row a sequence, in file order."""
-    rows = make_rows(5)
+    rows = rows_of([20, 4, 9, 20, 11])
     packed = pack_rows(rows, 48, packing=False)
     assert packed.n_sequences == 5
     assert packed.take(range(5))["segment_ids"].max(axis=1).tolist() == [1] * 5
     assert packed.real_tokens.tolist() == [len(row.tokens) for row in rows]
 
 
-def test_the_rows_of_sequences_are_named(make_rows: Callable[..., Any]) -> None:
-    """Each row is in one sequence, under its name in the file."""
-    rows = make_rows(9)
-    packed = pack_rows(rows, 64, packing=True, seed=0)
-    found = [packed.row_ids([index]) for index in range(packed.n_sequences)]
-    assert sorted(name for names in found for name in names) == sorted(row.id for row in rows)
-    assert packed.row_ids(range(packed.n_sequences)) == [row.id for row in rows]
+@given(LENGTHS, st.booleans())
+def test_the_rows_of_sequences_are_named(lengths: list[int], packing: bool) -> None:
+    """The rows of a sequence under their names in the file, each once, in the order of the file."""
+    packed = pack_rows(rows_of(lengths), 32, packing=packing, seed=0)
+    members = one_by_one(lengths, 32, 0) if packing else [[index] for index in range(len(lengths))]
+    for number, indices in enumerate(members):
+        assert packed.row_ids([number]) == [f"r{index}" for index in sorted(indices)]
+    assert packed.row_ids(range(len(members))) == [f"r{index}" for index in range(len(lengths))]
+    assert packed.row_ids([0, 0]) == packed.row_ids([0])
 
 
-def test_packing_fills_sequences(make_rows: Callable[..., Any]) -> None:
+def test_packing_fills_sequences() -> None:
     """Rows of mixed length leave less than 5 % of the places empty."""
-    assert pack_rows(make_rows(400, shortest=20, longest=200), 512, packing=True, seed=0).real_token_share >= 0.95
+    draw = random.Random(0)
+    rows = rows_of([draw.randint(20, 200) for _ in range(400)])
+    assert pack_rows(rows, 512, packing=True, seed=0).real_token_share >= 0.95
 
 
-@given(st.integers(1, 50), st.integers(1, 9), st.integers(0, 2**32))
-def test_each_epoch_is_a_permutation(n_sequences: int, per_step: int, seed: int) -> None:
-    """Reading the steps one after the other, every sequence comes once an epoch, whatever the batch size."""
-    order = DataOrder(n_sequences, per_step, seed)
-    steps = -(-2 * n_sequences // per_step)
-    read = [index for step in range(1, steps + 1) for index in order.indices(step)]
-    assert sorted(read[:n_sequences]) == sorted(read[n_sequences : 2 * n_sequences]) == list(range(n_sequences))
-    assert all(len(order.indices(step)) == per_step for step in range(1, steps + 1))
+@given(st.lists(BODY, min_size=1, max_size=12), st.booleans())
+def test_pieces_of_a_split_row_are_rows(bodies: list[list[tuple[int, int]]], packing: bool) -> None:
+    """A row cut to 8 tokens is fed as rows that each begin with its first token: the same arrays, one and all."""
+    rows = [
+        TokenRow(str(index), (index, *(token for token, _ in body), 1), (0, *(counts for _, counts in body), 1))
+        for index, body in enumerate(bodies)
+    ]
+    pieces = [piece for row in rows for piece in pieces_of(row, 8)]
+    table = TokenTable.of(rows)
+    plan = plan_pieces(handle_long_rows(table, 8, "split").pieces, 8, packing=packing, seed=3)
+    split, whole = Packed(table, plan, 8), pack_rows(pieces, 8, packing=packing, seed=3)
+    assert split.n_sequences == whole.n_sequences
+    every = range(whole.n_sequences)
+    expected = whole.take(every)
+    for name, array in split.take(every).items():
+        np.testing.assert_array_equal(array, expected[name])
+    assert [split.row_ids([number]) for number in every] == [
+        list(dict.fromkeys(whole.row_ids([number]))) for number in every
+    ]
 
 
-def test_a_batch_depends_on_its_step_alone(make_rows: Callable[..., Any]) -> None:
-    """Asked for backwards, or alone, batches are what they are in order."""
-    packed = pack_rows(make_rows(40), 48, packing=True, seed=0)
-    order = DataOrder(packed.n_sequences, 4, 7)
-    forwards = [batch_at(packed, order, step, 2) for step in range(1, 9)]
-    backwards = [batch_at(packed, order, step, 2) for step in range(8, 0, -1)][::-1]
-    for one, other in zip(forwards, backwards, strict=True):
-        assert all(np.array_equal(one[name], other[name]) for name in one)
-    assert forwards[0]["tokens"].shape == (2, 2, 48)
+def pieces_of(row: TokenRow, seq_len: int) -> list[TokenRow]:
+    """The pieces of a long row that have something to learn, each a row with the name of the whole."""
+    if len(row.tokens) <= seq_len:
+        return [row]
+    found = []
+    for first in range(1, len(row.tokens), seq_len - 1):
+        inside = slice(first, first + seq_len - 1)
+        piece = TokenRow(row.id, (row.tokens[0], *row.tokens[inside]), (0, *row.loss_mask[inside]))
+        found += [piece] if any(piece.loss_mask) else []
+    return found
 
 
-@given(st.integers(1, 30), st.integers(1, 20))
-def test_real_tokens_are_those_of_the_batches(per_step: int, train_steps: int) -> None:
-    """What is counted without making the batches is what the batches hold, over ends of epochs too."""
-    rows = [TokenRow(str(length), (2,) * length, (0,) * (length - 1) + (1,)) for length in range(2, 9)]
-    packed = pack_rows(rows, 9, packing=True, seed=0)
-    order = DataOrder(packed.n_sequences, per_step, 7)
-    batches = [batch_at(packed, order, step, 1) for step in range(1, train_steps + 1)]
-    assert real_tokens(packed, order, train_steps) == sum(int((one["segment_ids"] != 0).sum()) for one in batches)
+def test_the_first_token_of_a_row_is_no_target() -> None:
+    """Nothing stands before it from which it could be predicted, whatever the row's mask says."""
+    rows = [TokenRow("a", (2, 7), (1, 1)), TokenRow("b", (2, 8, 9), (1, 0, 1))]
+    taken = pack_rows(rows, 5, packing=True).take([0])
+    assert taken["tokens"].tolist() == [[2, 8, 9, 2, 7]]
+    targets = [taken[f"target_{name}"][taken["target_weights"] == 1].tolist() for name in ("positions", "ids")]
+    assert targets == [[1, 3], [9, 7]]
 
 
-def test_a_batch_that_does_not_divide_is_refused(make_rows: Callable[..., Any]) -> None:
-    """Sequences that cannot be dealt out to the micro-batches are an error that says how many could be."""
-    packed = pack_rows(make_rows(20), 48, packing=True, seed=0)
+def test_without_a_seed_the_file_breaks_ties() -> None:
+    """Rows of one length go in the order of the file, by each of the three ways to a plan."""
+    expected = [["r0", "r1"], ["r2", "r3"]]
+    assert [pack.tolist() for pack in plan_packs([4] * 4, 8)] == [[0, 1], [2, 3]]
+    packed = pack_rows(rows_of([4] * 4), 8, packing=True)
+    table = TokenTable.of(rows_of([4] * 4))
+    planned = Packed(table, plan_pieces(handle_long_rows(table, 8, "fail").pieces, 8, packing=True), 8)
+    for found in (packed, planned):
+        assert [found.row_ids([number]) for number in range(found.n_sequences)] == expected
+
+
+def test_a_row_that_is_too_long_is_refused() -> None:
+    """T113, with the row's name and length."""
     with pytest.raises(InputInvalid) as caught:
-        batch_at(packed, DataOrder(packed.n_sequences, 7, 0), 1, 3)
-    assert str(caught.value) == (
-        "error[T118]: a batch of 7 sequences does not divide into 3 micro-batches\n   = help: 6 sequences would"
-    )
+        pack_rows(rows_of([8, 9]), 8, packing=True)
+    assert [(found.code, found.message) for found in caught.value.diagnostics] == [
+        ("T113", 'row "r1" has 9 tokens, more than seq_len 8')
+    ]
 
 
-def test_epochs_and_seeds_differ() -> None:
-    """Another epoch and another seed give another order."""
-    one = DataOrder(50, 5, 1)
-    assert one.epoch(0).tolist() != one.epoch(1).tolist()
-    assert one.epoch(0).tolist() != DataOrder(50, 5, 2).epoch(0).tolist()
+def test_nothing_packed_is_an_empty_batch() -> None:
+    """No sequences asked for: arrays without lines. No pieces: no sequences, and no targets."""
+    packed = pack_rows(rows_of([4]), 8, packing=True)
+    assert {array.shape[0] for array in packed.take([]).values()} == {0}
+    nothing = handle_long_rows(packed.table, 8, "fail").pieces.take(np.zeros(1, bool))
+    for packing in (False, True):
+        plan = plan_pieces(nothing, 8, packing=packing)
+        assert (plan.n_targets, plan.offsets.tolist()) == (0, [0])
+
+
+def test_counts_of_a_plan_are_plain_numbers() -> None:
+    """They go into digests and reports as JSON."""
+    packed = pack_rows(rows_of([4, 4, 3]), 8, packing=True)
+    assert json.dumps([packed.n_sequences, packed.plan.n_targets, packed.real_token_share]) == "[2, 2, 0.6875]"
+    assert type(packed.real_token_share) is float
 
 
 def test_the_order_never_changes() -> None:
     """The permutation is the same on every machine and numpy: a checkpoint of last year still means the same data."""
     assert permutation(8, 42, 0).tolist() == [7, 1, 6, 4, 3, 5, 0, 2]
     assert permutation(8, 42, 1).tolist() == [4, 5, 3, 0, 2, 7, 1, 6]
+
+
+def test_the_packing_never_changes() -> None:
+    """Which rows of one length share a sequence is drawn from the seed, apart from the order of any epoch."""
+    assert [pack.tolist() for pack in plan_packs([4] * 8, 16, seed=42)] == [[5, 4, 6, 7], [1, 0, 2, 3]]
+
+
+def test_an_order_cannot_be_changed() -> None:
+    """It is kept for the next batch: who sorted it in place would change what is trained."""
+    with pytest.raises(ValueError, match="read-only"):
+        permutation(4, 1, 2)[0] = 0
