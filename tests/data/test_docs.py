@@ -1,4 +1,4 @@
-"""docs/datasets.md names every code that the part can raise, and no other."""
+"""docs/reference/data-formats.md names every code that the part can raise, and no other."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def test_the_table_of_codes_is_complete_and_has_nothing_else():
     expected = literal | {f"D{family}{number:02d}" for family in (1, 2) for number in shared}
     own_rows = numbers(rows) | {value for value in numbers(checks) if value >= 40}
     expected |= {f"D1{number}" for number in own_rows} | {f"D2{number}" for number in numbers(evalset)}
-    table = (ROOT / "docs" / "datasets.md").read_text().split("## Codes")[1]
+    table = (ROOT / "docs" / "reference" / "data-formats.md").read_text().split("## Codes")[1]
     assert set(re.findall(r"D\d{3}", table)) == expected

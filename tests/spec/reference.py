@@ -1,4 +1,4 @@
-"""Makes docs/spec.md from the schemas: every key with type, default, unit, limits, example.
+"""Makes docs/reference/spec.md from the schemas: every key with type, default, unit, limits, example.
 
 ``python tests/spec/reference.py`` writes it again; a test compares.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "spec.md"
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "spec.md"
 
 INTRODUCTION = """\
 # The run-spec

@@ -371,4 +371,4 @@ def test_the_reference_is_made_from_the_schemas(repository: Path) -> None:
     assert made.loader is not None
     module = importlib.util.module_from_spec(made)
     made.loader.exec_module(module)
-    assert (repository / "docs" / "spec.md").read_text(encoding="utf-8") == module.build()
+    assert (repository / "docs" / "reference" / "spec.md").read_text(encoding="utf-8") == module.build()
