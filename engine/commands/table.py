@@ -22,7 +22,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("init", "writes a run-spec to begin with, its eval set and your editor's schema", "start:init",
             (Argument("PRESET", "which preset (default: quickstart)", count="optional"),
              Argument("--dir", "the project folder (default: here)", "DIR"),
-             Argument("--force", "overwrite files that are there")), group=_START, page="spec"),
+             Argument("--force", "overwrite files that are there")),
+            more="""
+            Where files are there and differ, it names them and writes nothing. It also makes
+            .runspec/, which marks the project, and a line in .gitignore.""", group=_START, page="spec"),
     Command("presets", "lists the run-specs that `init` can write", "start:presets", group=_START),
     Command("steps", "lists what `uses:` can name, installed plug-ins included", "start:steps", group=_START, page="add-a-step"),
     Command("schema", "prints the JSON schema of a run-spec, or of one step's `with`", "start:schema",
@@ -48,7 +51,7 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--only", "this step alone (no evidence is rendered)", "ID"),
              Argument("--force", "run this step again though nothing changed; repeatable; or: all", "ID",
                       repeat=True),
-             Argument("--commit", "commit the evidence with git when all is verified"), QUIET),
+             Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"), QUIET),
             more="""
             A run that was stopped or killed goes on when the same command is typed again. Progress goes to
             standard error: a live display on a terminal, plain lines elsewhere.""", group=_RUN, page="resume"),
