@@ -24,6 +24,7 @@ PY := $(VENV)/bin/python
 RUNSPEC := $(VENV)/bin/runspec
 RUN_STAMP := $(VENV)/.ready-$(EXTRA)
 DEV_STAMP := $(VENV)/.ready-$(EXTRA)-dev
+DOCS_STAMP := $(VENV)/.ready-docs
 
 # pip reads the constraints for what it installs and for what it builds with (older pips know the first
 # variable only, newer ones need the second); a user-wide `pip --user` must not reach into the environment.
@@ -39,7 +40,7 @@ ifneq ($(shell test -x $(PY) && cat $(VENV)/.path 2>/dev/null),$(HERE))
 endif
 
 .PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints \
-	mutants compilers parity parity-tests parity-real golden golden-file
+	mutants compilers parity parity-tests parity-real golden golden-file docs docs-serve reference
 
 help: ## this list
 	@echo 'make TARGET [SPEC=runspecs/NAME.yaml] [ARGS=…]'
@@ -87,6 +88,16 @@ bench: $(DEV_STAMP) ## all benchmarks, each measure beside its bar
 mutants: $(DEV_STAMP) ## small faults in the code, of which the tests must notice 90 % (ARGS='--module packing')
 	@$(PY) tests/mutants.py $(ARGS)
 
+docs: $(DOCS_STAMP) ## build the site of docs/ into .site/; a broken link or anchor stops it
+	@rm -rf .site
+	@$(VENV)/bin/zensical build --strict --clean --config-file mkdocs.yml
+
+docs-serve: $(DOCS_STAMP) ## the site on this machine, rebuilt when a page changes
+	@$(VENV)/bin/zensical serve --config-file mkdocs.yml $(ARGS)
+
+reference: $(DEV_STAMP) ## write the generated parts of docs/reference/ again
+	@$(PY) tests/docs/reference.py
+
 validate: $(RUN_STAMP) ## SPEC: every error in its text
 	@$(RUNSPEC) validate $(SPEC) $(ARGS)
 
@@ -114,7 +125,7 @@ compilers: .compilers/.ready ## the compilers of TPUs and GPUs, for `runspec pla
 constraints: ## choose new versions: rewrite constraints.txt (needs uv and the network)
 	@sed -n '/^#/p;/^[^#]/q' constraints.txt > constraints.tmp
 	@uv pip compile --quiet --universal --python-version 3.11 --upgrade \
-	  --extra train --extra gpu --extra tpu --extra dev \
+	  --extra train --extra gpu --extra tpu --extra dev --extra docs \
 	  --extra tensorboard --extra wandb --extra mlflow --extra trackio \
 	  --no-annotate --no-header pyproject.toml >> constraints.tmp
 	@sed -n '/^# By hand/,$$p' constraints.txt >> constraints.tmp
@@ -158,4 +169,10 @@ $(RUN_STAMP): pyproject.toml constraints.txt $(VENV)/.path
 $(DEV_STAMP): $(RUN_STAMP)
 	@echo "installing what the tests need into $(VENV)"
 	@$(PIP) --editable '.[$(EXTRA),dev]'
+	@touch $@
+
+# The documents need no framework: the light core and the site's generator.
+$(DOCS_STAMP): pyproject.toml constraints.txt $(VENV)/.path
+	@echo "installing what the documents need into $(VENV)"
+	@$(PIP) --editable '.[docs]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""Where schemas, templates, presets and eval sets lie: in the checkout, or inside the wheel.
+"""Where schemas, templates, presets, eval sets and documents lie: in the checkout, or inside the wheel.
 
 >>> asset("schemas", "runspec.schema.json").name
 'runspec.schema.json'
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FOLDERS = ("schemas", "templates", "runspecs", "evalsets")
+FOLDERS = ("schemas", "templates", "runspecs", "evalsets", "docs")
 
 _PACKAGE = Path(__file__).resolve().parent
-# A wheel carries the four folders as engine/_assets/ (pyproject: force-include); a checkout has them
+# A wheel carries these folders as engine/_assets/ (pyproject: wheel.sources); a checkout has them
 # beside the package.
 _ROOT = _PACKAGE / "_assets" if (_PACKAGE / "_assets").is_dir() else _PACKAGE.parent
 

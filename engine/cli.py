@@ -58,6 +58,8 @@ def _typed(words: Sequence[str]) -> str:
 def _print_reply(reply: Reply, as_json: bool) -> int:
     if reply.problems and not as_json:
         _print_problems(reply.problems)
+        if reply.exit_code:
+            _print_more(reply.problems)
     text = pretty_json(reply.document) if as_json else f"{reply.text}\n" if reply.text else ""
     _write(text)
     return reply.exit_code
@@ -86,6 +88,15 @@ def _print_problems(diagnostics: Sequence[Diagnostic]) -> None:
 
     text = "\n\n".join(render(_from_here(diagnostic)) for diagnostic in diagnostics)
     sys.stderr.write(redact(text) + "\n")
+
+
+def _print_more(diagnostics: Sequence[Diagnostic]) -> None:
+    """Where to read more, once after all errors: of the first code that the documents explain."""
+    from engine.commands.manual import explained
+
+    code = explained(tuple(diagnostics))
+    if code is not None:
+        sys.stderr.write(f"more: runspec docs {code}\n")
 
 
 def _from_here(diagnostic: Diagnostic) -> Diagnostic:
@@ -167,6 +178,8 @@ def _answered(words: Sequence[str]) -> int:
         return _print_reply(answer(words), as_json)
     except RunspecError as error:
         _print_failure(error.diagnostics, as_json)
+        if not as_json:
+            _print_more(error.diagnostics)
         return error.exit_code
     except KeyboardInterrupt:
         _print_failure([_go_on(words)], as_json)

@@ -11,7 +11,7 @@ One process on each machine, all devices of the machine in it. The processes fin
 - on Cloud TPUs through the TPU's own metadata (``cluster: auto``, too),
 - elsewhere by RUNSPEC_COORDINATOR (host:port of the first), RUNSPEC_NUM_PROCESSES and RUNSPEC_PROCESS_ID.
 
-Interrupted or at its time limit, a run saves a checkpoint and ends with 130 or 7 (docs/exit-codes.md): these the
+Interrupted or at its time limit, a run saves a checkpoint and ends with 130 or 7 (docs/reference/exit-codes.md): these the
 scheduler is told to begin again. Sources: the manuals of sbatch and srun; SkyPilot's YAML reference and
 sky/utils/schemas.py; JobSet's API (jobset.x-k8s.io/v1alpha2); jax/_src/clusters.
 """

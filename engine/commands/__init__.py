@@ -31,16 +31,16 @@ class Reply:
 CommandFunction = Callable[[Namespace], Reply]
 
 
-def pick(kind: str, name: str, known: Iterable[str], code: str = "U110") -> str:
+def pick(kind: str, name: str, known: Iterable[str], code: str = "U110", or_else: str = "") -> str:
     """``name`` where it is one of the known; InputInvalid with did-you-mean otherwise.
 
-    ``kind`` is what the person was naming, say "preset".
+    ``kind`` is what the person was naming, say "preset". ``or_else``: the hint where nothing is near, instead of all names.
     """
     names = sorted(known)
     if name in names:
         return name
     near = did_you_mean(name, names)
-    hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(names)}"
+    hint = f'did you mean "{near}"?' if near else or_else or f"there are: {', '.join(names)}"
     raise InputInvalid(code, f'there is no {kind} "{name}"', hint=hint)
 
 

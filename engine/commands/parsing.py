@@ -67,7 +67,10 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: ``where`` is ``module:function`` below engine.commands, imported only when it is run."""
+    """One command: ``where`` is ``module:function`` below engine.commands, imported only when it is run.
+
+    ``page``: the topic of ``runspec docs`` that says more than its help.
+    """
 
     name: str
     does: str
@@ -75,6 +78,7 @@ class Command:
     arguments: tuple[Argument, ...] = ()
     more: str = ""
     group: str = ""
+    page: str = "commands"
 
     def function(self) -> CommandFunction:
         """Import the command's module and return its function."""
@@ -195,11 +199,11 @@ def command_help(command: Command) -> str:
         parts += ["", textwrap.dedent(command.more).strip("\n")]
     for title, arguments in (("arguments", positionals), ("options", options)):
         if arguments:
-            parts += ["", f"{title}:", _aligned([(argument.shown, argument.help) for argument in arguments])]
-    return "\n".join(parts)
+            parts += ["", f"{title}:", aligned([(argument.shown, argument.help) for argument in arguments])]
+    return "\n".join([*parts, "", f"more: runspec docs {command.page}"])
 
 
-def _aligned(rows: Sequence[tuple[str, str]]) -> str:
+def aligned(rows: Sequence[tuple[str, str]]) -> str:
     """Two columns, the right one wrapped to the terminal (COLUMNS is honoured)."""
     left = max(len(name) for name, _ in rows)
     room = max(24, _width() - left - 4)
@@ -220,11 +224,11 @@ def top_help(commands: Sequence[Command], version: str) -> str:
     left = max(len(command.name) for command in commands)
     for group in dict.fromkeys(command.group for command in commands):
         rows = [(command.name.ljust(left), command.does) for command in commands if command.group == group]
-        parts += ["", f"{group}:", _aligned(rows)]
+        parts += ["", f"{group}:", aligned(rows)]
     parts += [
         "",
-        "`runspec COMMAND --help` says more. Exit codes: 0 ok, 1 run failed, 2 input invalid,",
-        "3 internal error, 4 evidence incomplete, 5 verification failed, 6 another run holds the lock,",
-        "7 stopped by the deadline, 8 remote refused, 130 interrupted.",
+        "`runspec COMMAND --help` says more, `runspec docs` has the documents. Exit codes: 0 ok,",
+        "1 run failed, 2 input invalid, 3 internal error, 4 evidence incomplete, 5 verification failed,",
+        "6 another run holds the lock, 7 stopped by the deadline, 8 remote refused, 130 interrupted.",
     ]
     return "\n".join(parts)

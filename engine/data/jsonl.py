@@ -8,7 +8,7 @@ would vanish), NaN and infinities (no JSON), lone surrogates (no text), a byte o
 between rows (a row got lost there). Blank lines after the last row are tolerated, and so is CRLF.
 
 The code of a finding is the family (``D1`` rows, ``D2`` eval sets) and the number here: the same number
-means the same thing in both. See docs/datasets.md for the list.
+means the same thing in both. See docs/reference/errors.md for the list.
 """
 
 from __future__ import annotations

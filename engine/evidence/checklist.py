@@ -1,7 +1,7 @@
 """The named checks of ``verify``, V01 to V24: each a function of what was read, in order.
 
 A check returns (status, detail): ``pass`` and ``fail`` speak for themselves; ``n/a`` says why it does not apply to this
-evidence. docs/evidence.md says what each of them proves.
+evidence. docs/reference/evidence-files.md says what each of them proves.
 """
 
 from __future__ import annotations

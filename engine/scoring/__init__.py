@@ -5,7 +5,7 @@
     >>> rows[0].extracted, card.primary_score, card.section_scores
     ('4', 1.0, {'core': 1.0})
 
-The rule, its versions and its vectors are in docs/scoring.md. An island: it imports nothing of the engine
+The rule, its versions and its vectors are in docs/reference/scoring.md. An island: it imports nothing of the engine
 but ``errors`` and ``canonical``.
 """
 

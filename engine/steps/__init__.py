@@ -6,7 +6,7 @@ and returns facts. It never publishes, locks, journals or prints: the runner doe
 
 Who adds a step writes one module here, one schema under ``schemas/steps/`` and one line in
 :data:`engine.steps.registry.HANDLERS`; who ships one in another package names it under the entry point
-group ``runspec.steps``. CONTRIBUTING has the playbook.
+group ``runspec.steps``. docs/how-to/extend has the playbook.
 """
 
 from __future__ import annotations

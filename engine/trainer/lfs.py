@@ -4,7 +4,7 @@ In: the beginning of a file. Out: whether it is one; its readers say so instead 
 
     if is_pointer(path.read_bytes()[:HEAD_BYTES]): raise InputInvalid(..., NOT_HERE, hint=GET_IT)
 
-Source: the Git LFS specification, docs/spec.md.
+Source: the Git LFS specification (spec.md of its docs).
 """
 
 from __future__ import annotations

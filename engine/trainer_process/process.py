@@ -140,7 +140,7 @@ def trainer_environment() -> dict[str, str]:
 
     glibc gives each large array back to the kernel and takes new pages for the next one, 380,000 page faults a train step of
     the benchmarks' model on a CPU; with pages of 2 MiB they are 1,300, and the step is shorter by an eighth
-    (docs/memory.md). What the person has set goes before; other C libraries do not read the variable.
+    (docs/explanation/memory.md). What the person has set goes before; other C libraries do not read the variable.
     """
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     tunables = os.environ.get("GLIBC_TUNABLES", "")

@@ -19,6 +19,7 @@ start here:
   steps          lists what `uses:` can name, installed plug-ins included
   schema         prints the JSON schema of a run-spec, or of one step's `with`
   doctor         says what this machine has, what is missing, and what to type
+  docs           prints these documents: the topics, a page, or what an error code means
 
 check and run:
   validate       reports every error of the run-specs in one go
@@ -43,9 +44,9 @@ data by itself:
   dataset build  builds a named dataset
   evalset check  checks an eval set: rows, ids, composition
 
-`runspec COMMAND --help` says more. Exit codes: 0 ok, 1 run failed, 2 input invalid,
-3 internal error, 4 evidence incomplete, 5 verification failed, 6 another run holds the lock,
-7 stopped by the deadline, 8 remote refused, 130 interrupted.
+`runspec COMMAND --help` says more, `runspec docs` has the documents. Exit codes: 0 ok,
+1 run failed, 2 input invalid, 3 internal error, 4 evidence incomplete, 5 verification failed,
+6 another run holds the lock, 7 stopped by the deadline, 8 remote refused, 130 interrupted.
 """
 
 PLAN_HELP = """\
@@ -64,6 +65,8 @@ options:
   --quiet      no progress; errors are still printed
   --json       print one JSON document on standard output, and nothing else there
   --help       show this help
+
+more: runspec docs plan-a-run
 """
 
 

@@ -212,9 +212,9 @@ def test_an_argument_that_needs_an_extra_stops_before_the_first_step(runspec, to
         monkeypatch.setitem(extras.EXTRAS, extra, ("surely_not_installed",))
     monkeypatch.setitem(HANDLERS, "grow", dataclasses.replace(HANDLERS["grow"], schema=schema))
     done = runspec("run", "toy.yaml", "grow.mood=logged")
-    assert (done.code, done.err.count("X101"), "'runspec-engine[wandb]'" in done.err) == (2, 1, True)
+    assert (done.code, done.err.count("error[X101]"), "'runspec-engine[wandb]'" in done.err) == (2, 1, True)
     done = runspec("run", "toy.yaml", "grow.mood=logged", "grow.tone=low")
-    assert (done.code, done.err.count("X101")) == (2, 2), "all at once"
+    assert (done.code, done.err.count("error[X101]")) == (2, 2), "all at once"
     assert runspec("run", "toy.yaml", "grow.mood=quiet").code == 0
 
 

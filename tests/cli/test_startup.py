@@ -20,7 +20,7 @@ print(code, *sorted(name for name in {heavy!r} if name in sys.modules))
 @pytest.mark.parametrize(
     "words",
     [
-        ["--help"], ["--version"], ["presets"], ["steps"], ["schema"], ["status"],
+        ["--help"], ["--version"], ["docs"], ["docs", "T114"], ["presets"], ["steps"], ["schema"], ["status"],
         ["validate", "runspecs/quickstart.yaml"], ["plan", "runspecs/quickstart.yaml"],
         ["evalset", "check", "evalsets/eval_v2.jsonl"],
     ],

@@ -66,17 +66,17 @@ def _codes(module: Any) -> set[str]:
 
 
 def _reference(repository: Path) -> list[tuple[str, str, str]]:
-    return ROW.findall((repository / "docs" / "errors.md").read_text(encoding="utf-8"))
+    return ROW.findall((repository / "docs" / "reference" / "errors.md").read_text(encoding="utf-8"))
 
 
 def test_every_code_is_in_the_reference(modules: Mapping[str, Any], repository: Path) -> None:
-    """docs/errors.md has a row for every code that the engine can print."""
+    """docs/reference/errors.md has a row for every code that the engine can print."""
     used = set().union(*(_codes(module) for module in modules.values()))
     assert sorted(used - {code for code, _, _ in _reference(repository)}) == []
 
 
 def test_the_reference_has_no_dead_codes(modules: Mapping[str, Any], repository: Path) -> None:
-    """docs/errors.md has no row for a code that the engine never prints."""
+    """docs/reference/errors.md has no row for a code that the engine never prints."""
     used = set().union(*(_codes(module) for module in modules.values()))
     assert sorted({code for code, _, _ in _reference(repository)} - used) == []
 
@@ -91,7 +91,7 @@ def test_each_code_is_explained_once(repository: Path) -> None:
 
 def test_the_reference_is_in_order_under_its_headings(repository: Path) -> None:
     """One heading for each letter, the codes below it rising."""
-    text = (repository / "docs" / "errors.md").read_text(encoding="utf-8")
+    text = (repository / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     seen = {}
     for section in sections:

@@ -269,6 +269,7 @@ def test_light_commands_bring_no_framework(repository: Path, tmp_path: Path) -> 
     (tmp_path / "predictions.jsonl").write_text("")
     commands = [
         ["--version"],
+        ["docs", "own-data"],
         ["validate", spec],
         ["plan", spec],
         ["presets"],

@@ -24,13 +24,13 @@ def project(light: Any, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_wheel_carries_every_schema_template_preset_and_eval_set(light: Any, repository: Path) -> None:
-    """What lies in the four folders lies in the wheel, byte for byte."""
+def test_the_wheel_carries_every_schema_template_preset_eval_set_and_page(light: Any, repository: Path) -> None:
+    """What lies in the five folders lies in the wheel, byte for byte."""
     with zipfile.ZipFile(light.wheel) as wheel:
         inside = {name: wheel.read(name) for name in wheel.namelist() if name.startswith("engine/_assets/")}
     here = {
         f"engine/_assets/{path.relative_to(repository).as_posix()}": path.read_bytes()
-        for folder in ("schemas", "templates", "runspecs", "evalsets")
+        for folder in ("schemas", "templates", "runspecs", "evalsets", "docs")
         for path in (repository / folder).rglob("*")
         if path.is_file()
     }
@@ -76,6 +76,15 @@ def test_version(light: Any, tmp_path: Path) -> None:
     """`runspec --version` prints the version of the package."""
     done = light.runspec("--version", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, f"runspec {engine.__version__}\n")
+
+
+def test_the_documents_are_in_the_terminal(light: Any, tmp_path: Path) -> None:
+    """`runspec docs` lists the topics there, and prints a page and an error code."""
+    listed = light.runspec("docs", "--json", cwd=tmp_path)
+    assert {"own-data", "errors", "spec"} <= {row["topic"] for row in json.loads(listed.stdout)["topics"]}
+    page = light.runspec("docs", "own-data", cwd=tmp_path)
+    assert (page.returncode, page.stdout.split("\n")[0]) == (0, "# Train on your own data")
+    assert light.runspec("docs", "T114", cwd=tmp_path).stdout.startswith("# T114\n")
 
 
 def test_init_writes_a_project_that_validates(light: Any, project: Path) -> None:

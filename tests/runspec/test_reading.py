@@ -360,15 +360,3 @@ def test_reading_a_spec_imports_neither_jsonschema_nor_a_framework(repository: P
     )
     said = subprocess.run([sys.executable, "-c", code], cwd=repository, check=True, capture_output=True, text=True)
     assert said.stdout.strip() == "[]"
-
-
-def test_the_reference_is_made_from_the_schemas(repository: Path) -> None:
-    """``python tests/runspec/reference.py`` has been run."""
-    import importlib.util
-
-    made = importlib.util.spec_from_file_location("reference", repository / "tests" / "runspec" / "reference.py")
-    assert made is not None
-    assert made.loader is not None
-    module = importlib.util.module_from_spec(made)
-    made.loader.exec_module(module)
-    assert (repository / "docs" / "spec.md").read_text(encoding="utf-8") == module.build()

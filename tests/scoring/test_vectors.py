@@ -30,6 +30,6 @@ def test_the_rule_gives_what_the_vector_says(vector: dict[str, Any]) -> None:
 
 
 def test_the_documentation_states_every_law() -> None:
-    """docs/scoring.md names each law that a vector stands for."""
-    text = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="utf-8")
+    """docs/reference/scoring.md names each law that a vector stands for."""
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "scoring.md").read_text(encoding="utf-8")
     assert [law for law in sorted({vector["law"] for vector in VECTORS}) if law not in text] == []

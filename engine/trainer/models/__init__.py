@@ -2,7 +2,7 @@
 
 What goes in: a configuration mapping, a seed. What comes out: a typed configuration, a module, a count.
 A family is a module with ``GemmaConfig``-like CONFIG, MODEL, ``weight_shapes``, ``init_weights`` and the table of
-names its files use (``HF_NAMES``); CONTRIBUTING has the playbook.
+names its files use (``HF_NAMES``); docs/how-to/extend has the playbook.
 
     >>> config = config_from_hf({"model_type": "gemma", "vocab_size": 260, "hidden_size": 32,
     ...     "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,

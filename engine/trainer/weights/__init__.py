@@ -9,7 +9,7 @@ folder that transformers loads with equal logits, byte-identical for equal weigh
 
 Every name in the files must be used and every weight of the model must be found; all that is left over on either
 side is named in one error. Nobody holds a whole model on the host: leaves (the stacked weights of all layers) are
-filled from pieces of files and put on their devices one by one, and written tensor by tensor. docs/weights.md has the
+filled from pieces of files and put on their devices one by one, and written tensor by tensor. docs/reference/model-folder.md has the
 layouts, the bounds and the figures.
 
     reading.py           a file of weights open for random access; one tensor in it: name, dtype, shape, where

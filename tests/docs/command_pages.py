@@ -1,0 +1,101 @@
+"""Every command with its arguments, options, JSON answer and exit codes: Markdown for ``docs/reference/commands.md``.
+
+In: ``engine.commands.table.COMMANDS``, and what only a person can say of each (:data:`ANSWERS`, here).
+Out: one section a group, one heading a command.
+
+    commands()      # "## Start here\\n\\n### init\\n\\nWrites a run-spec …"
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from engine.commands.parsing import Argument, Command
+from engine.commands.table import COMMANDS
+
+
+class Answer(NamedTuple):
+    """What ``--json`` prints (test_answers.py asks the commands), and the exit codes beside those of all commands.
+
+    ``other``: what it prints with the argument ``when``.
+    """
+
+    json: str
+    exits: tuple[int, ...] = ()
+    when: str = ""
+    other: str = ""
+
+
+ANSWERS: Mapping[str, Answer] = {
+    "init": Answer("{ok, root, spec, written, kept, next}", (1,)),
+    "presets": Answer("{ok, presets: [{name, about}]}"),
+    "steps": Answer("{ok, steps: [{uses, version, title, takes, makes, needs_extra, built_in}], warnings}"),
+    "schema": Answer("the schema itself"),
+    "doctor": Answer("{ok, findings: [{what, state, says, fix, …}], warnings}"),
+    "docs": Answer("{ok, topics: [{topic, part, title, about, path}]}", when="TOPIC", other="{ok, topic, path, text}"),
+    "validate": Answer("{ok, diagnostics}"),
+    "plan": Answer(
+        "{steps: [{id, uses, action, reason, fingerprint}], memory, time, disk}",
+        (1,),
+        "--shardings",
+        "{steps, memory, time, disk, shardings: {id: {mesh, batch, rows}}}",
+    ),
+    "run": Answer(
+        "{ok, run_version, ran, skipped, summary, evidence, package, trust_level, checks, committed}",
+        (1, 4, 5, 6, 7, 8),
+    ),
+    "launch": Answer("{ok, scheduler, name, submit, text}"),
+    "status": Answer(
+        "{ok, runs: [{run_version, state, time}], store_bytes}", when="RUN", other="{ok, run_version, state, steps}"
+    ),
+    "show": Answer(
+        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}]}"
+    ),
+    "explain": Answer("{ok, steps: [{id, action, because}]}"),
+    "logs": Answer("{ok, run_version, file, events}"),
+    "evidence": Answer("{ok, evidence, files}", (1, 4, 5, 6)),
+    "package": Answer("{ok, package, sha256}", (1, 4)),
+    "verify": Answer("{ok, trust_level, checks: [{id, title, status, detail}]}", (5,)),
+    "score": Answer("{ok, scorecard, items}"),
+    "dataset check": Answer(
+        "{ok, path, format, render, unit, n_rows, n_duplicates, lengths, trained_lengths, longest_id, unused_fields, "
+        "sample, diagnostics, n_overlap, tokenizer, n_boundary_merges}",
+        (1,),
+    ),
+    "dataset build": Answer("{ok, out, facts}", (1,)),
+    "evalset check": Answer("{ok, path, n_items, sections, categories, difficulties, table, diagnostics}"),
+}
+# Of every command: done, the words or the input are wrong, a fault of ours, interrupted.
+OF_ALL = (0, 2, 3, 130)
+
+
+def commands() -> str:
+    """All commands, group by group, as ``runspec --help`` lists them."""
+    parts = []
+    for group in dict.fromkeys(command.group for command in COMMANDS):
+        parts.append(f"## {group[0].upper()}{group[1:]}")
+        parts += [_command(command) for command in COMMANDS if command.group == group]
+    return "\n\n".join(parts)
+
+
+def _command(command: Command) -> str:
+    usage = " ".join(["runspec", command.name, *map(_in_usage, command.arguments)])
+    parts = [f"### {command.name}", f"{command.does[0].upper()}{command.does[1:]}.", f"    {usage}"]
+    if command.more:
+        parts.append(" ".join(textwrap.dedent(command.more).split()))
+    if command.arguments:
+        rows = [f"| `{argument.shown}` | {argument.help} |" for argument in command.arguments]
+        parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
+    answer = ANSWERS[command.name]
+    shape = f"`{answer.json}`" if answer.json.startswith("{") else answer.json
+    shape += f"; with `{answer.when}`: `{answer.other}`" if answer.when else ""
+    exits = ", ".join(map(str, sorted({*OF_ALL, *answer.exits})))
+    return "\n\n".join([*parts, f"`--json`: {shape}. Exit codes: {exits}."])
+
+
+def _in_usage(argument: Argument) -> str:
+    if not argument.is_option:
+        return argument.shown
+    return f"[{argument.shown}]" + "…" * argument.repeat
