@@ -12,7 +12,7 @@ paths are not among them.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,14 +28,24 @@ Action = Literal["run", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One step of the plan. ``fingerprint`` is None while an input of it has yet to be made."""
+    """One step of the plan, with everything that is decided about it.
+
+    ``sources``      artifact type -> the earlier step whose artifact it takes
+    ``inputs``       artifact type -> that artifact; empty, and ``fingerprint`` None, while one of them has yet to be made
+    ``ahead``        kind -> arguments of the later steps that the handler must know
+    ``ingredients``  what the fingerprint is made of
+    ``artifact``     what was published under the fingerprint, if anything was
+    """
 
     step: StepSpec
     handler: Handler
     action: Action
     reason: str
-    fingerprint: str | None
-    ingredients: Mapping[str, Any]
+    sources: Mapping[str, StepSpec]
+    ahead: Mapping[str, Mapping[str, Any]]
+    inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    fingerprint: str | None = None
+    ingredients: Mapping[str, Any] = field(default_factory=dict)
     artifact: Artifact | None = None
 
     @property
@@ -130,10 +140,14 @@ def arguments_ahead(spec: Spec, step: StepSpec, handlers: Mapping[str, Handler])
 
 
 def step_ingredients(
-    spec: Spec, step: StepSpec, handlers: Mapping[str, Handler], inputs: Mapping[str, Artifact], store: Store
+    spec: Spec,
+    step: StepSpec,
+    handler: Handler,
+    inputs: Mapping[str, Artifact],
+    ahead: Mapping[str, Mapping[str, Any]],
+    store: Store,
 ) -> dict[str, Any]:
     """Everything that can change the step's result, as one JSON value."""
-    handler = handlers[step.uses]
     return {
         "kind": handler.kind,
         "version": handler.version,
@@ -143,7 +157,7 @@ def step_ingredients(
             for type_, artifact in sorted(inputs.items())
         },
         "spec": {section: section_digest(spec, section, store) for section in handler.reads},
-        "ahead": {kind: dict(args) for kind, args in sorted(arguments_ahead(spec, step, handlers).items())},
+        "ahead": {kind: dict(args) for kind, args in sorted(ahead.items())},
         "environment": dict(handler.environment()),
     }
 
@@ -178,18 +192,21 @@ def plan_step(
 ) -> PlannedStep:
     """Decide for one step, given the artifacts of the steps before it (by step id)."""
     handler = handlers[step.uses]
-    wanted = sources(spec, step, handlers)
-    missing = [source.id for source in wanted.values() if source.id not in made]
+    takes, ahead = sources(spec, step, handlers), arguments_ahead(spec, step, handlers)
+    missing = [source.id for source in takes.values() if source.id not in made]
     covered = selection.covers(spec, step.id)
     if missing:
         reason = f"{_listed(missing)} will be made first" if covered else "not asked for"
-        return PlannedStep(step, handler, "run" if covered else "skip", reason, None, {})
-    inputs = {type_: made[source.id] for type_, source in wanted.items()}
-    ingredients = step_ingredients(spec, step, handlers, inputs, store)
+        return PlannedStep(step, handler, "run" if covered else "skip", reason, takes, ahead)
+    inputs = {type_: made[source.id] for type_, source in takes.items()}
+    ingredients = step_ingredients(spec, step, handler, inputs, ahead, store)
     fingerprint = digest_json(ingredients)
     artifact = store.find(handler.makes, fingerprint)
     action, reason = _decide(covered, selection.forced(step.id), artifact)
-    return PlannedStep(step, handler, action, reason, fingerprint, ingredients, artifact)
+    return PlannedStep(
+        step, handler, action, reason, takes, ahead, inputs, fingerprint=fingerprint, ingredients=ingredients,
+        artifact=artifact,
+    )  # fmt: skip
 
 
 def _decide(covered: bool, forced: bool, artifact: Artifact | None) -> tuple[Action, str]:

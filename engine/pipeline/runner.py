@@ -21,7 +21,7 @@ from engine.artifacts.journal import Journal, RunRecord, journal_path, now
 from engine.artifacts.store import Artifact, Store, explain_os_error
 from engine.errors import Interrupted, RunFailed, RunspecError
 from engine.pipeline.finish import Finish, check_targets, check_templates_of, finish_run
-from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step, relative, sources
+from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step, relative
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
 from engine.protocol.events.base import Event
@@ -173,7 +173,7 @@ class _Run:
         for entry in plan.steps:
             if entry.step.id not in asked:
                 continue
-            for source in sources(self.spec, entry.step, self.handlers).values():
+            for source in entry.sources.values():
                 if source.id not in asked | have:
                     raise RunFailed(
                         "R108",
@@ -232,8 +232,8 @@ class _Run:
         ctx = StepContext(
             spec=self.spec,
             step=step,
-            inputs=self._inputs(planned),
-            ahead=self._ahead(planned),
+            inputs=planned.inputs,
+            ahead=planned.ahead,
             out=staging.out,
             work=staging.work,
             cache=self.store.cache,
@@ -263,20 +263,12 @@ class _Run:
         }
         return self.store.publish(staging, mark, handler.measured)
 
-    def _inputs(self, planned: PlannedStep) -> dict[str, Artifact]:
-        wanted = sources(self.spec, planned.step, self.handlers)
-        return {type_: self.made[source.id] for type_, source in wanted.items()}
-
-    def _ahead(self, planned: PlannedStep) -> Mapping[str, Mapping[str, Any]]:
-        ahead: Mapping[str, Mapping[str, Any]] = planned.ingredients["ahead"]
-        return ahead
-
     def _check_inputs(self, planned: PlannedStep) -> None:
         """R105: what a step is about to read must still be what was published."""
-        for artifact in self._inputs(planned).values():
+        for type_, artifact in planned.inputs.items():
             damaged = self.store.damage(artifact)
             if damaged:
-                maker = next(name for name, made in self.made.items() if made is artifact)
+                maker = planned.sources[type_].id
                 raise RunFailed(
                     "R105",
                     f'the {artifact.type} made by step "{maker}" has been changed on disk: {", ".join(damaged)}',

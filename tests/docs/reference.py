@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import command_pages
+import protocol_pages
 import schema_pages
 import spec_keys
 
@@ -24,6 +25,9 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "arguments": spec_keys.arguments,
     "commands": command_pages.commands,
     "schemas": schema_pages.schemas,
+    "events": protocol_pages.events,
+    "jobs": protocol_pages.jobs,
+    "train-args": protocol_pages.arguments,
 }
 PART = re.compile(r"<!-- made: (?P<name>[\w-]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
 

@@ -100,5 +100,5 @@ def test_figures_are_what_they_say(engine_of: Callable[..., Modules]) -> None:
 
 def test_files_are_counted_where_they_lie(tmp_path: Path) -> None:
     """In their own folder, not in those above it, and only below the folder that is asked for."""
-    files = [tmp_path / name for name in ("tests/a.py", "tests/b.py", "tests/x/c.py", "docs/d.md", "e.md")]
+    files = [tmp_path / name for name in ("tests/a.py", "tests/b.py", "tests/x/c.py", "notes/d.md", "e.md")]
     assert structure.files_by_folder(files, tmp_path, "tests") == {"tests": 2, "tests/x": 1}

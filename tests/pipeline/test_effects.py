@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.artifacts.store import Store
-from engine.pipeline.plan import step_ingredients, without_watching
+from engine.pipeline.plan import arguments_ahead, step_ingredients, without_watching
 from engine.runspec import load_spec
 from engine.steps.registry import handlers
 
@@ -21,7 +21,11 @@ def ingredients(root: Path, *overrides: str) -> dict[str, Any]:
     shutil.copy(REPOSITORY / "runspecs" / "quickstart.yaml", root / "runspecs")
     shutil.copy(REPOSITORY / "evalsets" / "quickstart.jsonl", root / "evalsets")
     spec = load_spec(root / "runspecs" / "quickstart.yaml", list(overrides), kinds=handlers())
-    return {step.id: step_ingredients(spec, step, handlers(), {}, Store(root)) for step in spec.steps}
+    kinds, store = handlers(), Store(root)
+    return {
+        step.id: step_ingredients(spec, step, kinds[step.uses], {}, arguments_ahead(spec, step, kinds), store)
+        for step in spec.steps
+    }
 
 
 def test_reports_and_profiles_change_no_fingerprint(tmp_path: Path) -> None:
