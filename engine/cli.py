@@ -12,6 +12,7 @@ one JSON document with ``--json``), everything else on standard error, and the e
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from engine.commands import Reply
 from engine.commands.parsing import command_help, find_command, parse, top_help
 from engine.commands.table import COMMANDS
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, RunspecError, render
+from engine.redact import redact, redact_value
 
 INTERRUPTED_EXIT_CODE = 130
 BROKEN_PIPE_EXIT_CODE = 0  # `runspec … | head` took what it wanted: not a failure of ours
@@ -48,10 +50,6 @@ def answer(words: Sequence[str]) -> Reply:
 
 def _typed(words: Sequence[str]) -> str:
     """What was typed, fit to be typed again; it goes into the evidence, so secrets are masked."""
-    import shlex
-
-    from engine.display.log import redact
-
     return redact(shlex.join(["runspec", *words]))
 
 
@@ -82,8 +80,6 @@ class _Unwritable(Exception):
 
 def _print_problems(diagnostics: Sequence[Diagnostic]) -> None:
     """Errors and warnings as text on standard error; a person's own line may hold a secret."""
-    from engine.display.log import redact
-
     text = "\n\n".join(render(_from_here(diagnostic)) for diagnostic in diagnostics)
     sys.stderr.write(redact(text) + "\n")
 
@@ -101,8 +97,6 @@ def _print_failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:
     if not as_json:
         _print_problems(diagnostics)
         return
-    from engine.display.log import redact_value
-
     rows = [diagnostic.as_json() for diagnostic in diagnostics]
     _write(pretty_json(redact_value({"ok": False, "diagnostics": rows})))
 

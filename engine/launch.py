@@ -26,8 +26,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.assets import asset
-from engine.display.log import redact
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.redact import redact
 from engine.runspec.model import LaunchSpec, Spec
 
 RESUMABLE_EXIT_CODES = (7, 130)

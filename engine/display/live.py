@@ -15,7 +15,7 @@ from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from engine.display.event_text import PROGRESS, describe, duration, number, shown_facts, size
-from engine.display.log import redact
+from engine.redact import redact
 
 
 class LiveConsole:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from engine.display.event_text import PROGRESS, describe, duration, shown_facts
-from engine.display.log import redact
+from engine.redact import redact
 
 LINE_EVERY_SECONDS = 2.0  # a notebook or a CI log should stay readable: one line of progress in 2 s
 INDENT = "      "

@@ -39,6 +39,7 @@ from engine.errors import (
     RunspecError,
     Where,
 )
+from engine.redact import redact
 from engine.steps import StepContext
 
 POLL_SECONDS = 0.1
@@ -267,8 +268,6 @@ def _diagnostic(row: Mapping[str, Any]) -> Diagnostic:
 
 
 def _tail(stderr: Path) -> str:
-    from engine.display.log import redact
-
     text = stderr.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if not CPP_FRAME.match(line)][-STDERR_TAIL_LINES:]
     return "\nits last words:\n" + "\n".join(f"  {redact(line)}" for line in lines) if lines else ""
