@@ -26,15 +26,15 @@ _DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
 
 
 def extras_of(args: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
-    """What the arguments of a step ask for besides: a schema says ``extras: {value: extra}`` of a key.
+    """What the arguments of a step ask for besides: a schema says ``x-extras: {value: extra}`` of a key.
 
-    >>> extras_of({"report_to": ["wandb"]}, {"properties": {"report_to": {"extras": {"wandb": "wandb"}}}})
+    >>> extras_of({"report_to": ["wandb"]}, {"properties": {"report_to": {"x-extras": {"wandb": "wandb"}}}})
     ['wandb']
     """
     found = []
     for key, entry in schema.get("properties", {}).items():
-        if isinstance(entry, Mapping) and "extras" in entry:
-            value, extras = args.get(key), entry["extras"]
+        if isinstance(entry, Mapping) and "x-extras" in entry:
+            value, extras = args.get(key), entry["x-extras"]
             found += [extras[one] for one in (value if isinstance(value, list | tuple) else [value]) if one in extras]
     return found
 

@@ -21,7 +21,7 @@ def hint_for(key: str, here: Path, schema: Schema, case: Case) -> tuple[str | No
     """(the key of this section that was meant, or None; the hint: that key, the right home, or what is known)."""
     known = properties(schema)
     for name, entry in known.items():
-        if key.casefold().replace("-", "_") in (name.casefold(), *map(str.casefold, entry.get("alsoCalled", ()))):
+        if key.casefold().replace("-", "_") in (name.casefold(), *map(str.casefold, entry.get("x-aliases", ()))):
             return name, f'here it is called "{name}"'
     if ":" in key:
         return None, f"a space follows the colon: {key.replace(':', ': ', 1)}"

@@ -69,7 +69,7 @@ def limits(schema: Schema) -> str:
         words.append(f"below {number_text(schema['exclusiveMaximum'])}")
     if "multipleOf" in schema:
         words.append(f"a multiple of {number_text(schema['multipleOf'])}")
-    unit = f" ({schema['unit']})" if schema.get("unit") else ""
+    unit = f" ({schema['x-unit']})" if schema.get("x-unit") else ""
     return " and ".join(words) + unit
 
 

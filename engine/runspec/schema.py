@@ -149,7 +149,7 @@ def _rule_enum(node: Scalar, schema: Schema, path: Path) -> _Found | None:
     listed = listing([described(one) for one in allowed])
     near = did_you_mean(str(node.value), [one for one in allowed if isinstance(one, str)])
     hint = f'did you mean "{near}"? It can be {listed}' if near else f"it can be {listed}"
-    return "S104", f"{label(path)} cannot be {said(node)}", schema.get("enumHint", hint)
+    return "S104", f"{label(path)} cannot be {said(node)}", schema.get("x-enum-hint", hint)
 
 
 def _rule_number(node: Scalar, schema: Schema, path: Path) -> _Found | None:
@@ -180,7 +180,7 @@ def _rule_text(node: Scalar, schema: Schema, path: Path) -> _Found | None:
     if "maxLength" in schema and len(value) > schema["maxLength"]:
         return "S107", f"{label(path)} is longer than {schema['maxLength']} characters", None
     if "pattern" in schema and not re.search(schema["pattern"], value):
-        hint = schema.get("patternHint") or schema.get("description")
+        hint = schema.get("x-pattern-hint") or schema.get("description")
         return "S107", f"{label(path)} cannot be {said(node)}", hint
     return None
 

@@ -41,7 +41,7 @@ def check_dataset(case: Case) -> None:
         case.findings.error("S305", message, ("dataset", "path"), case.key_place("dataset"), hint)
     for key in ("revision", "split"):
         if key in dataset.entries and "hub" not in dataset.entries:
-            message = f"{key} has a meaning with hub only"
+            message = f"{key} applies only with hub"
             hint = "remove it, or name the repository: hub: owner/name"
             case.findings.error("S305", message, ("dataset", key), case.key_place("dataset", key), hint)
     format_ = text_of(dataset.get("format")) or "trace"

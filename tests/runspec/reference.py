@@ -53,31 +53,48 @@ A step's argument is `id.key=value` (without `with`), a section's key `section.k
 ANNOTATIONS = """\
 ## For authors of step schemas
 
-Beside draft-07, a step's schema may carry these words; editors ignore them, the engine checks or shows them:
+Beside draft-07, a step's schema may carry these keywords; editors ignore them, the engine checks or shows them:
 
-| word | meaning |
+| keyword | meaning |
 |---|---|
-| `unit` | unit of a number, shown in messages |
-| `patternHint`, `enumHint` | what to write instead, where a `pattern` or `enum` refuses |
-| `alsoCalled` | names of other tools, answered with "here it is called …" |
-| `below`, `atMost` | the number lies below, or is at most, that of another key |
-| `endsBy` | `[first, last]`: so many from that first one on end with that last one, or before |
-| `holds` | the list has all of these in it |
-| `extras` | `{value: extra}`: with this value the step needs that extra of the distribution |
-| `divides` | the other key's number is a multiple of this one |
-| `isMultipleOf` | this number is a multiple of the other key's |
-| `multiples` | `{one: other}`: where the key is written, one is a multiple of the other |
-| `onlyWith` | `{other: [values]}`: writing the key makes sense there only |
-| `onlyWithAny` | the same, where one of several other keys is enough |
-| `onlyAbove` | `{other: number}`: writing the key makes sense only where the other is above it |
-| `neededWith` | `{other: [values]}`: the key must be written there |
-| `usual` | `{from, to, below, above}`: outside is a warning, with the reason under `below` or `above` |
-| `resumable` | true: an interrupted step goes on where it was, although this key has another value now |
-| `names` | `metric` or `builder`: the text is a name of that family |
-| `watches` | `true`: no result depends on the key; it is no part of the step's fingerprint |
+| `x-unit` | unit of a number, shown in messages |
+| `x-pattern-hint`, `x-enum-hint` | what to write instead, where a `pattern` or `enum` refuses |
+| `x-aliases` | names of the key in other tools, answered with "here it is called …" |
+| `x-less-than`, `x-at-most` | the number is less than, or at most, that of another key |
+| `x-ends-by` | `[first, last]`: a range of this length that starts at `first` ends at `last` or before |
+| `x-contains` | the list contains all of these |
+| `x-divides` | the other key's number is a multiple of this one |
+| `x-multiple-of` | this number is a multiple of the other key's |
+| `x-multiples` | `{a: b}`: where the key is written, `a` is a multiple of `b` |
+| `x-only-with` | `{other: [values]}`: the key is allowed only there |
+| `x-only-with-any` | the same, where one of several other keys is enough |
+| `x-only-above` | `{other: number}`: the key is allowed only where the other is above that number |
+| `x-needed-with` | `{other: [values]}`: the key is required there |
+| `x-requires` | `{value: {other: [values]}}`: this value is allowed only there |
+| `x-typical` | `{from, to, below, above}`: a value outside is a warning, with the reason under `below` or `above` |
+| `x-names` | `metric` or `builder`: the text is the name of one |
+| `x-extras` | `{value: extra}`: with this value the step needs that extra of the distribution |
+| `x-affects` | list of what the key affects (below) |
 
 Another key is one beside it (`num_train_steps`), one beside the mapping it is in (`../num_train_steps`), or a dotted
 address from the top (`model.config.head_dim`).
+
+What `x-affects` can list:
+
+| effect | the key changes |
+|---|---|
+| `state` | trained weights or metrics |
+| `program` | the memory of the compiled train step |
+| `packing_plan` | how rows are packed into sequences |
+| `batch_shape` | how many sequences a train step has, and where |
+| `files` | what is written or kept |
+| `tracking` | what is observed and reported |
+
+A key without `x-affects` can change everything. An interrupted step resumes where only keys without `state` have other
+values. A key that affects `tracking` alone is no part of the step's fingerprint.
+
+The keywords had other names before; a step of an installed package may still use those. `runspec validate` and
+`runspec steps` then warn with the new names (X204).
 """
 
 
@@ -132,24 +149,24 @@ def _type(entry: Mapping[str, Any]) -> str:
 def _limits(entry: Mapping[str, Any]) -> str:
     from engine.runspec.messages import limits
 
-    bounds = limits({key: value for key, value in entry.items() if key != "unit"})
-    more = [f"below `{entry['below']}`"] if "below" in entry else []
-    more += [f"at most `{entry['atMost'].removeprefix('../')}`"] if "atMost" in entry else []
+    bounds = limits({key: value for key, value in entry.items() if key != "x-unit"})
+    more = [f"below `{entry['x-less-than']}`"] if "x-less-than" in entry else []
+    more += [f"at most `{entry['x-at-most'].removeprefix('../')}`"] if "x-at-most" in entry else []
     more += (
-        [f"`{entry['endsBy'][0]}` + this ends by `{entry['endsBy'][1].removeprefix('../')}`"]
-        if "endsBy" in entry
+        [f"`{entry['x-ends-by'][0]}` + this ends by `{entry['x-ends-by'][1].removeprefix('../')}`"]
+        if "x-ends-by" in entry
         else []
     )
-    more += [f"with {', '.join(f'`{name}`' for name in entry['holds'])}"] if "holds" in entry else []
-    more += [f"divides `{entry['divides']}`"] if "divides" in entry else []
-    more += [f"a multiple of `{entry['isMultipleOf']}`"] if "isMultipleOf" in entry else []
-    more += [f"`{one}` a multiple of `{other}`" for one, other in entry.get("multiples", {}).items()]
-    for word, say in (("onlyWith", "only with"), ("neededWith", "needed with")):
+    more += [f"with {', '.join(f'`{name}`' for name in entry['x-contains'])}"] if "x-contains" in entry else []
+    more += [f"divides `{entry['x-divides']}`"] if "x-divides" in entry else []
+    more += [f"a multiple of `{entry['x-multiple-of']}`"] if "x-multiple-of" in entry else []
+    more += [f"`{one}` a multiple of `{other}`" for one, other in entry.get("x-multiples", {}).items()]
+    for word, say in (("x-only-with", "only with"), ("x-needed-with", "needed with")):
         more += [f"{say} `{key}: {' or '.join(map(_shown, values))}`" for key, values in entry.get(word, {}).items()]
-    either = [f"`{key}: {_shown(one)}`" for key, values in entry.get("onlyWithAny", {}).items() for one in values]
+    either = [f"`{key}: {_shown(one)}`" for key, values in entry.get("x-only-with-any", {}).items() for one in values]
     more += [f"only with {' or '.join(either)}"] if either else []
-    more += [f"only with `{key}` above {low:g}" for key, low in entry.get("onlyAbove", {}).items()]
-    return "; ".join([part for part in (entry.get("unit", ""), bounds) if part] + more) or "–"
+    more += [f"only with `{key}` above {low:g}" for key, low in entry.get("x-only-above", {}).items()]
+    return "; ".join([part for part in (entry.get("x-unit", ""), bounds) if part] + more) or "–"
 
 
 def _example(key: str, entry: Mapping[str, Any]) -> str:
