@@ -20,7 +20,6 @@ from engine.data.text import excerpt, normalise_prompt
 from engine.errors import Diagnostic, InputInvalid, Where
 
 Policy = Literal["keep", "drop", "fail"]
-POLICIES: tuple[Policy, ...] = ("keep", "drop", "fail")
 SAMPLES = 5
 SHOWN_FINDINGS = 20
 
@@ -31,7 +30,6 @@ class Match:
 
     row: DatasetRow
     other: str
-    other_line: int
     prompt: str
 
     def as_json(self) -> dict[str, Any]:
@@ -119,7 +117,7 @@ def find_duplicates(rows: Sequence[DatasetRow]) -> list[Match]:
     for row in rows:
         earlier = first.setdefault(normalise_prompt(row.body.key), row)
         if earlier is not row:
-            matches.append(Match(row, earlier.id, earlier.line, row.prompt))
+            matches.append(Match(row, earlier.id, row.prompt))
     return matches
 
 
@@ -131,7 +129,7 @@ def find_overlaps(rows: Sequence[DatasetRow], eval_items: Sequence[EvalItem]) ->
         for prompt in row.body.prompts:
             item = asked.get(normalise_prompt(prompt))
             if item is not None:
-                matches.append(Match(row, item.id, item.line, prompt))
+                matches.append(Match(row, item.id, prompt))
                 break
     return matches
 

@@ -26,7 +26,6 @@ from engine.data.render import render_rows
 
 DATASET_SCHEMA_VERSION = "1.0"
 DATASET_FILE, ROWS_FILE, MANIFEST_FILE = "dataset.jsonl", "rows.jsonl", "manifest.json"
-FILES = (DATASET_FILE, ROWS_FILE, MANIFEST_FILE)
 
 # Any fixed value serves; it keeps these ids apart from other UUIDv5 of the same text.
 _NAMESPACE = uuid.UUID("6f1e6a52-5b0c-5d0e-9a53-0d6b8f7c2b11")

@@ -54,11 +54,6 @@ class Plan:
 
     steps: tuple[PlannedStep, ...]
 
-    @property
-    def nothing_to_do(self) -> bool:
-        """True where every step is skipped."""
-        return all(planned.action == "skip" for planned in self.steps)
-
 
 @dataclass(frozen=True, slots=True)
 class Selection:

@@ -19,16 +19,11 @@ from engine.scoring.normalise import extract_answer, normalise
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """``judge(text, expected)`` gives (extracted, score). ``name`` is the part of ``id`` before the ``@``."""
+    """``judge(text, expected)`` gives (extracted, score)."""
 
     id: str
     title: str
     judge: Callable[[str, str], tuple[str, float]]
-
-    @property
-    def name(self) -> str:
-        """The key under ``metrics`` of eval_summary.json: the id without its version."""
-        return self.id.partition("@")[0]
 
 
 def answer_correctness_v1(text: str, expected: str) -> tuple[str, float]:

@@ -28,7 +28,7 @@ def _raise(monkeypatch, error):
     ("kind", "code"),
     [
         (errors.RunFailed, 1), (errors.InputInvalid, 2), (errors.EvidenceIncomplete, 4),
-        (errors.VerificationFailed, 5), (errors.LockBusy, 6), (errors.DeadlineReached, 7),
+        (errors.VerificationFailed, 5), (errors.LockBusy, 6),
         (errors.RemoteRefused, 8), (errors.Interrupted, 130),
     ],
 )  # fmt: skip
