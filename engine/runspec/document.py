@@ -1,9 +1,9 @@
-"""YAML text -> a tree with exact places, or one finding about the text itself (codes Y01x to Y03x).
+"""YAML text -> a tree with exact source positions, or one finding about the text itself (codes Y01x to Y03x).
 
 The parser's events are read one by one instead of loading the document: limits hold before anything is built,
-every key and value has its place, and nothing is ever constructed from a tag.
+every key and value has its position, and nothing is ever constructed from a tag.
 
-    >>> from engine.runspec.nodes import Source, plain
+    >>> from engine.runspec.nodes import SpecSource, plain
     >>> text = "seed: 42\\nrate: 1e-5\\nmode: no\\n"
     >>> plain(parse(text, SpecSource("spec.yaml", tuple(text.split("\\n")))))
     {'seed': 42, 'rate': 1e-05, 'mode': 'no'}
@@ -22,11 +22,11 @@ from engine.runspec.syntax import syntax_error
 
 MAX_DEPTH = 64
 MAX_ALIASES = 32
-MAX_NODES = 20_000  # counted with every alias written out: the bomb's size, not its text's
+MAX_NODES = 20_000  # counted with every alias expanded: a small text can expand to billions
 
 
 def parse(text: str, source: SpecSource) -> Node | None:
-    """The one document of the text; None where it holds comments only. Raises InputInvalid."""
+    """The one document of the text; None where there are only comments. Raises InputInvalid."""
     return _Builder(source, _events(text, source)).document()
 
 
@@ -35,13 +35,13 @@ def parse_mapping(text: str, source: SpecSource) -> Mapping:
     tree = parse(text, source)
     if tree is None or (isinstance(tree, Scalar) and tree.value is None and not tree.quoted):
         raise InputInvalid(
-            "Y004", "the file holds nothing but comments", where=Where(source.name),
+            "Y004", "the file has comments only", where=Where(source.name),
             hint="start from a preset: runspec init quickstart",
         )  # fmt: skip
     if not isinstance(tree, Mapping):
         what = "a list" if isinstance(tree, Items) else "a single value (a space follows each colon)"
         raise InputInvalid(
-            "Y032", f"a run-spec is a mapping of keys to values, and this is {what}", where=tree.place.where(),
+            "Y032", f"a run-spec is a mapping of keys to values, and this is {what}", where=tree.position.where(),
             hint="its first lines are: version: 1, run_version: my_run_v1, model: …",
         )  # fmt: skip
     return tree
@@ -51,12 +51,12 @@ def _events(text: str, source: SpecSource) -> Iterator[Any]:
     from ruamel.yaml import YAML  # 0.05 s; asking for --help must not pay for it
     from ruamel.yaml.error import YAMLError
 
-    # The parser's complaints are YAMLError, but for a few texts (an escape beyond Unicode, a broken
-    # directive) it trips over itself; a person sees a finding all the same.
-    stumbles = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, AssertionError)
+    # The parser raises YAMLError, but for a few texts (an escape beyond Unicode, a broken directive) an
+    # exception of its own bugs; a person gets a finding for those too.
+    parser_bugs = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, AssertionError)
     try:
         yield from YAML(typ="safe", pure=True, plug_ins=[]).parse(text)
-    except (YAMLError, NotImplementedError, *stumbles) as error:
+    except (YAMLError, NotImplementedError, *parser_bugs) as error:
         raise syntax_error(error, source) from None
 
 
@@ -81,9 +81,9 @@ class _Builder:
         next(self.events)  # the document ends
         event = next(self.events)
         if _name(event) != "StreamEndEvent":
-            place = self.place(event)
+            position = self.position(event)
             raise self.refuse(
-                "Y021", "a second document begins here; a run-spec file holds one", place,
+                "Y021", "a second document begins here; a run-spec file holds one", position,
                 'remove the line "---" and what follows it, or put it into a file of its own',
             )  # fmt: skip
         return tree
@@ -91,9 +91,9 @@ class _Builder:
     def check_start(self, event: Any) -> None:
         version = tuple(event.version) if event.version else None
         if (version and version != (1, 2)) or event.tags:
-            place = SourcePosition(self.source, 1, 1, len(self.source.line(1) or " "))
+            position = SourcePosition(self.source, 1, 1, len(self.source.line(1) or " "))
             raise self.refuse(
-                "Y033", "directives (lines that begin with %) are not read", place,
+                "Y033", "directives (lines that begin with %) are not supported", position,
                 "remove the line; run-specs are YAML 1.2",
             )  # fmt: skip
 
@@ -101,7 +101,7 @@ class _Builder:
         name = _name(event)
         if depth > MAX_DEPTH:
             raise self.refuse(
-                "Y025", f"more than {MAX_DEPTH} levels of nesting", self.place(event), "no run-spec needs so many"
+                "Y025", f"more than {MAX_DEPTH} levels of nesting", self.position(event), "no run-spec needs so many"
             )
         self.count(1, event)
         if name == "AliasEvent":
@@ -126,93 +126,94 @@ class _Builder:
         self.nodes += more
         if self.nodes > MAX_NODES:
             raise self.refuse(
-                "Y027", f"more than {MAX_NODES} values", self.place(event),
+                "Y027", f"more than {MAX_NODES} values", self.position(event),
                 "an alias (*name) that repeats a large part? Write out what is needed",
             )  # fmt: skip
 
     def alias(self, event: Any) -> Node:
-        place = self.place(event)
+        position = self.position(event)
         if event.anchor not in self.anchors:
             raise self.refuse(
-                "Y028", f'the alias "*{event.anchor}" names nothing', place,
+                "Y028", f'the alias "*{event.anchor}" names nothing', position,
                 f'mark a value above it with "&{event.anchor}", or put the text in quotes',
             )  # fmt: skip
         target = self.anchors[event.anchor]
         if target is None:
-            raise self.refuse("Y029", f'"*{event.anchor}" stands inside what it repeats', place, "write it out")
+            raise self.refuse("Y029", f'"*{event.anchor}" is inside what it repeats', position, "write it out")
         self.aliases += 1
         if self.aliases > MAX_ALIASES:
-            raise self.refuse("Y026", f"more than {MAX_ALIASES} aliases", place, "write the values out")
+            raise self.refuse("Y026", f"more than {MAX_ALIASES} aliases", position, "write the values out")
         self.count(self.sizes[id(target)], event)
         return target
 
     def check_tag(self, event: Any) -> None:
-        tag = getattr(event, "ctag", None)
-        if tag is None and not getattr(event, "tag", None):
+        if getattr(event, "ctag", None) is None and not getattr(event, "tag", None):
             return
-        place = self.place(event)
-        written = (self.source.line(place.line) or "")[place.column - 1 :].split()
-        shown = next((word for word in written if word.startswith("!")), "!")
-        place = SourcePosition(place.source, place.line, place.column, len(shown))
+        position = self.position(event)
+        written = (self.source.line(position.line) or "")[position.column - 1 :].split()
+        tag = next((word for word in written if word.startswith("!")), "!")
+        position = SourcePosition(position.source, position.line, position.column, len(tag))
         raise self.refuse(
-            "Y022", f'tags ("{shown}") are not read', place, "remove it; text goes in quotes, numbers without"
+            "Y022", f'tags ("{tag}") are not supported', position, "remove it; text goes in quotes, numbers without"
         )
 
     def scalar(self, event: Any) -> Scalar:
-        place = self.place(event)
+        position = self.position(event)
         quoted = event.style is not None  # 'single', "double", | and >
         if quoted:
-            return Scalar(place, event.value, event.value, quoted=True)
+            return Scalar(position, event.value, event.value, quoted=True)
         try:
             value = resolve(event.value)
         except NotANumber as problem:
             code = "Y030" if "finite" in str(problem) else "Y031"
-            raise self.refuse(code, str(problem), place, "every number of a run-spec is finite") from None
-        return Scalar(place, value, event.value)
+            raise self.refuse(code, str(problem), position, "every number of a run-spec is finite") from None
+        return Scalar(position, value, event.value)
 
     def items(self, event: Any, depth: int) -> Items:
-        place, items = self.place(event), []
+        position, items = self.position(event), []
         while _name(inner := next(self.events)) != "SequenceEndEvent":
             items.append(self.node(inner, depth + 1))
-        return Items(place, tuple(items))
+        return Items(position, tuple(items))
 
     def mapping(self, event: Any, depth: int) -> Mapping:
-        place, entries = self.place(event), dict[str, Entry]()
+        position, entries = self.position(event), dict[str, Entry]()
         while _name(inner := next(self.events)) != "MappingEndEvent":
             key = self.key(inner, depth)
             name = str(key.value)
             if name in entries:
                 first = entries[name].key
                 raise self.refuse(
-                    "Y020", f'the key "{name}" is written twice in one place', key.place,
+                    "Y020", f'the key "{name}" is written twice in one mapping', key.position,
                     f"the first one is at {first.source.name}:{first.line}:{first.column}; keep one of them",
                 )  # fmt: skip
-            entries[name] = Entry(key.place, self.node(next(self.events), depth + 1))
-        return Mapping(place, entries)
+            entries[name] = Entry(key.position, self.node(next(self.events), depth + 1))
+        return Mapping(position, entries)
 
     def key(self, event: Any, depth: int) -> Scalar:
         key = self.node(event, depth + 1)
         if isinstance(key, Scalar) and key.value == "<<" and not key.quoted:
             raise self.refuse(
-                "Y023", 'merge keys ("<<") are not read: YAML 1.2 has none', key.place, "write the keys out"
+                "Y023", 'merge keys ("<<") are not supported: YAML 1.2 has none', key.position, "write the keys out"
             )
         if isinstance(key, Scalar) and isinstance(key.value, str):
             return key
         if isinstance(key, Scalar):
-            kind = "nothing" if key.value is None else f"{key.text}, which is not a name"
-            raise self.refuse("Y024", f"keys are names; this key is {kind}", key.place, "write a name before the colon")
+            kind = "empty" if key.value is None else f"{key.text}, which is not a name"
+            raise self.refuse(
+                "Y024", f"keys are names; this key is {kind}", key.position, "write a name before the colon"
+            )
         hint = "in flow style a mapping is {key: value}; {{ }} is for templates"
-        raise self.refuse("Y024", "keys are names; this key is a list or a mapping", key.place, hint)
+        raise self.refuse("Y024", "keys are names; this key is a list or a mapping", key.position, hint)
 
-    def place(self, event: Any) -> SourcePosition:
+    def position(self, event: Any) -> SourcePosition:
         start, end = event.start_mark, event.end_mark
         line = self.source.line(start.line + self.source.first) or ""
         width = end.column - start.column if end.line == start.line else len(line) - start.column
         return SourcePosition(self.source, start.line + self.source.first, start.column + 1, max(1, width))
 
     @staticmethod
-    def refuse(code: str, message: str, place: SourcePosition, hint: str) -> InputInvalid:
-        return InputInvalid(code, message, where=place.where(), hint=hint)
+    def refuse(code: str, message: str, position: SourcePosition, hint: str) -> InputInvalid:
+        return InputInvalid(code, message, where=position.where(), hint=hint)
 
 
 def _name(event: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the spec has to know of a step's kind, and the schemas as values."""
+"""What the run-spec reader must know of a kind of step, and the schemas as values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Schema = Mapping[str, Any]
 
 
 class StepKind(Protocol):
-    """The part of :class:`engine.steps.Handler` that a spec is checked by."""
+    """The part of :class:`engine.steps.Handler` that checks of a spec need."""
 
     @property
     def kind(self) -> str:
-        """What ``uses`` names it by."""
+        """Its name under ``uses``."""
 
     @property
     def schema(self) -> Schema:
@@ -34,7 +34,7 @@ class StepKind(Protocol):
 
     @property
     def looks_ahead(self) -> tuple[str, ...]:
-        """Kinds of later steps it must know."""
+        """Kinds of later steps whose arguments it needs."""
 
 
 Kinds = Mapping[str, StepKind]
@@ -50,8 +50,8 @@ def base_schema() -> Schema:
 
 def properties(schema: Schema) -> Mapping[str, Schema]:
     """The keys a schema knows; {} where it names none."""
-    found = schema.get("properties")
-    return found if isinstance(found, Mapping) else {}
+    named = schema.get("properties")
+    return named if isinstance(named, Mapping) else {}
 
 
 def step_schema() -> Schema:

@@ -1,6 +1,6 @@
-"""The run-spec as one immutable value: what every later part reads instead of the YAML.
+"""The run-spec as one immutable value, which every later part reads instead of the YAML.
 
-Made only by :mod:`engine.runspec`; after it nobody reads the raw dictionary again.
+Only :mod:`engine.runspec` makes it; nothing after it reads the raw dictionary.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class StepSpec:
     uses: str
     args: Mapping[str, Any]
     declared: Mapping[str, Any]
-    needs: tuple[str, ...] | None  # None: the nearest earlier steps that make what this one takes
+    needs: tuple[str, ...] | None  # None: the nearest earlier steps that make its inputs
     where: Where
 
 
@@ -79,7 +79,7 @@ class PackageSpec:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """The machines that a job file asks a scheduler for; ``own``: scheduler -> the keys that it alone knows."""
+    """The machines that a job file asks a scheduler for; ``own``: scheduler -> the keys of that scheduler alone."""
 
     scheduler: Literal["slurm", "skypilot", "jobset"]
     machines: int

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engine.runspec.findings import Case, said, suggestion
+from engine.runspec.findings import Case, scalar_text, suggestion
 from engine.runspec.kinds import Schema, base_schema, properties
 from engine.runspec.messages import described, example_line, listing, number_text
 from engine.runspec.nodes import Items, Mapping, Node, Path, Scalar, plain
@@ -94,7 +94,7 @@ def _less_than(key: str, node: Node, entry: Schema, path: Path, case: Case) -> N
     other, value = _number(entry["x-less-than"], path, case), _value(node)
     if other is not None and value is not None and value >= other:
         message = f"{key} is {number_text(value)}, and {entry['x-less-than']} only {number_text(other)}"
-        case.findings.error("S311", message, path, node.place, f"{key} must be below {entry['x-less-than']}")
+        case.findings.error("S311", message, path, node.position, f"{key} must be below {entry['x-less-than']}")
 
 
 def _at_most(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -102,7 +102,7 @@ def _at_most(key: str, node: Node, entry: Schema, path: Path, case: Case) -> Non
     if other is not None and value is not None and value > other:
         named = entry["x-at-most"].removeprefix(ABOVE)
         message = f"{key} is {number_text(value)}, and {named} only {number_text(other)}"
-        case.findings.error("S314", message, path, node.place, f"lower {key}, or raise {named}")
+        case.findings.error("S314", message, path, node.position, f"lower {key}, or raise {named}")
 
 
 def _ends_by(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -116,7 +116,7 @@ def _ends_by(key: str, node: Node, entry: Schema, path: Path, case: Case) -> Non
         f"and {named} is {number_text(last)}"
     )
     hint = f"{key}: {number_text(last - first + 1)} would end there"
-    case.findings.error("S314", message, path, node.place, hint)
+    case.findings.error("S314", message, path, node.position, hint)
 
 
 def _contains(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -124,14 +124,14 @@ def _contains(key: str, node: Node, entry: Schema, path: Path, case: Case) -> No
     missing = [name for name in entry["x-contains"] if name not in present]
     if missing:
         message = f"{key} lacks {', '.join(missing)}, which `runspec verify` requires"
-        case.findings.error("S318", message, path, node.place, f"add {', '.join(missing)}, or leave {key} out")
+        case.findings.error("S318", message, path, node.position, f"add {', '.join(missing)}, or leave {key} out")
 
 
 def _divides(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
     other, value = _number(entry["x-divides"], path, case), _value(node)
     if other is not None and value and other % value:
         message = f"{entry['x-divides']} ({number_text(other)}) is not a multiple of {key} ({number_text(value)})"
-        case.findings.error("S310", message, path, node.place, entry.get("description"))
+        case.findings.error("S310", message, path, node.position, entry.get("description"))
 
 
 def _multiple_of(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -139,7 +139,7 @@ def _multiple_of(key: str, node: Node, entry: Schema, path: Path, case: Case) ->
     divisor = _number(other, path, case)
     if value is not None and divisor and value % divisor:
         message = f"{key} ({number_text(value)}) is not a multiple of {other} ({number_text(divisor)})"
-        case.findings.error("S310", message, path, node.place, f"{_near(value, divisor)} would be one")
+        case.findings.error("S310", message, path, node.position, f"{_near(value, divisor)} would be one")
 
 
 def _multiples(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -149,7 +149,7 @@ def _multiples(key: str, node: Node, entry: Schema, path: Path, case: Case) -> N
         value, divisor = _number(name, path, case), _number(other, path, case)
         if value and divisor and value % divisor:
             message = f"{key} needs {name} ({number_text(value)}) to be a multiple of {other} ({number_text(divisor)})"
-            case.findings.error("S310", message, path, case.key_place(*path), f"write {other}: {number_text(value)}")
+            case.findings.error("S310", message, path, case.key_position(*path), f"write {other}: {number_text(value)}")
 
 
 def _near(value: float, divisor: float) -> str:
@@ -170,7 +170,7 @@ def _typical(key: str, node: Node, entry: Schema, path: Path, case: Case) -> Non
     span = f"at most {number_text(high)}" if low is None else f"{number_text(low)} to {number_text(high)}"
     reason = typical["above" if value > high else "below"]
     message = f"{key} is {number_text(value)}; {span} is usual"
-    case.findings.warn("S312", message, path, node.place, f"{reason}\ncheck the exponent")
+    case.findings.warn("S312", message, path, node.position, f"{reason}\ncheck the exponent")
 
 
 def _value(node: Node) -> float | None:
@@ -186,7 +186,7 @@ def _only_with(key: str, node: Node, entry: Schema, path: Path, case: Case) -> N
             listed = listing([f"{other}: {described(choice)}" for choice in allowed])
             now = f"; here it is {described(value)}" if value is not None else ""
             message = f"{key} applies only with {listed}{now}"
-            case.findings.error("S307", message, path, case.key_place(*path), f"remove it, or write {listed}")
+            case.findings.error("S307", message, path, case.key_position(*path), f"remove it, or write {listed}")
 
 
 def _only_with_any(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -198,7 +198,7 @@ def _only_with_any(key: str, node: Node, entry: Schema, path: Path, case: Case) 
     listed = listing([f"{other}: {described(choice)}" for other, allowed, _ in conditions for choice in allowed])
     now = ", ".join(f"{other}: {described(value)}" for other, _, value in conditions)
     message = f"{key} applies only with {listed}; here it is {now}"
-    case.findings.error("S307", message, path, case.key_place(*path), f"remove it, or write {listed}")
+    case.findings.error("S307", message, path, case.key_position(*path), f"remove it, or write {listed}")
 
 
 def _requires(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -207,7 +207,7 @@ def _requires(key: str, node: Node, entry: Schema, path: Path, case: Case) -> No
         if value not in allowed:
             wanted = listing([f"{other}: {described(choice)}" for choice in allowed])
             message = f"{key}: {chosen} works only with {wanted}; here it is {described(value)}"
-            case.findings.error("S317", message, path, node.place, f"write {wanted}, or leave {key} out")
+            case.findings.error("S317", message, path, node.position, f"write {wanted}, or leave {key} out")
 
 
 def _only_above(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -218,15 +218,15 @@ def _only_above(key: str, node: Node, entry: Schema, path: Path, case: Case) -> 
         if value is not None and value <= least:
             message = f"{key} applies only with {other} above {number_text(least)}; here it is {number_text(value)}"
             hint = f"remove it, or raise {other}"
-            case.findings.error("S307", message, path, case.key_place(*path), hint)
+            case.findings.error("S307", message, path, case.key_position(*path), hint)
 
 
 def _needed(key: str, entry: Schema, path: Path, case: Case) -> None:
     for other, wanted, value in _conditions(entry.get("x-needed-with", {}), path, case):
         if value in wanted:
             message = f"{other}: {described(value)} needs {key}"
-            place = case.key_place(*path[:-1], other)
-            case.findings.error("S308", message, path, place, f"add `{example_line(key, entry)}`")
+            position = case.key_position(*path[:-1], other)
+            case.findings.error("S308", message, path, position, f"add `{example_line(key, entry)}`")
 
 
 def _conditions(rule: Schema, path: Path, case: Case) -> Iterator[tuple[str, list[Any], Any]]:
@@ -243,11 +243,11 @@ def _names(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
         return
     if entry["x-names"] == "metric":
         hint = suggestion(node.value, known, "metrics")
-        case.findings.error("S309", f"there is no metric {said(node)}", path, node.place, hint)
+        case.findings.error("S309", f"there is no metric {scalar_text(node)}", path, node.position, hint)
         return
     hint = suggestion(node.value, known, "datasets that can be built")
     hint += f"\na file of your own: {key}: {{path: data/rows.jsonl, format: prompt_completion}}"
-    case.findings.error("S306", f"there is no dataset {said(node)}", path, node.place, hint)
+    case.findings.error("S306", f"there is no dataset {scalar_text(node)}", path, node.position, hint)
 
 
 _RULES: dict[str, Callable[[str, Node, Schema, Path, Case], None]] = {
