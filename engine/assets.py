@@ -1,4 +1,4 @@
-"""Where schemas, templates, presets and eval sets lie: in the checkout, or inside the wheel.
+"""Paths of the shipped schemas, templates, presets and eval sets: in the checkout, or inside the wheel.
 
 >>> asset("schemas", "runspec.schema.json").name
 'runspec.schema.json'

@@ -1,8 +1,8 @@
-"""Canonical bytes of values, their digests, and how bytes reach the disk whole.
+"""Canonical bytes of values, their digests, and atomic writes.
 
 What goes in: JSON values, files, folders. What comes out: bytes that are equal whenever the values
 are (RFC 8785 in spirit: sorted keys, no spaces, UTF-8, no NaN), SHA-256 digests in hex, and files
-that are either complete or absent.
+that are complete or absent.
 
     >>> canonical_json({"b": 1, "a": [1.0, None]})
     b'{"a":[1.0,null],"b":1}'
@@ -22,7 +22,7 @@ from typing import Any
 
 CHUNK_BYTES = 1 << 20
 
-# What a clock or a device's allocator says, not what was computed: two runs of the same thing differ in these and in nothing else.
+# Readings of a clock or an allocator, not results: two runs of the same thing differ in these and in nothing else.
 MEASURED_KEYS = frozenset(
     {
         "seconds",
@@ -95,7 +95,7 @@ def without_measurements(value: Any) -> Any:
 
 
 def digest_result(path: Path) -> str:
-    """SHA-256 of what a JSON or JSONL file says apart from its measurements. Raises ValueError if it is neither."""
+    """SHA-256 of a JSON or JSONL file's values without its measurements. Raises ValueError if it is neither."""
     text = path.read_text(encoding="utf-8")
     rows = [json.loads(text)] if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
     return digest_json(without_measurements(rows))
@@ -107,7 +107,7 @@ def jsonl_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def fsync_dir(path: Path) -> None:
-    """Make a rename inside ``path`` survive a power cut (POSIX; elsewhere opening a folder fails)."""
+    """Make a rename inside ``path`` survive a power failure (POSIX; elsewhere a folder cannot be opened)."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -118,9 +118,9 @@ def fsync_dir(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a whole file or nothing: a temporary file beside it, fsync, rename, fsync of the folder.
+    """Write the complete file or nothing: a temporary file beside it, fsync, rename, fsync of the folder.
 
-    Raises OSError (disk full, no permission) and then leaves what was there before.
+    Raises OSError (disk full, no permission) and then leaves the previous file as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     payload = data.encode() if isinstance(data, str) else data
@@ -130,7 +130,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             stream.write(payload)
             stream.flush()
             os.fsync(stream.fileno())
-        umask = os.umask(0)  # mkstemp makes files 0600; give them what open() would have given
+        umask = os.umask(0)  # mkstemp makes files 0600; open() would apply the umask
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)

@@ -21,7 +21,7 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed
 MARKER = ".runspec"
 SCHEMA_PATH = "schemas/runspec.schema.json"  # where the modeline of every preset looks for it
 GITIGNORE = (
-    "# heavy artifacts, caches and journals of runspec; evidence is there to be committed\n/.runspec/\n/submission/\n"
+    "# heavy artifacts, caches and journals of runspec; evidence is meant to be committed\n/.runspec/\n/submission/\n"
 )
 
 

@@ -77,8 +77,8 @@ def test_a_missing_git_is_a_finding(tmp_path, monkeypatch):
     [
         ('print(\'{"event": "devices", "platform": "tpu", "devices": ["t0"], "device_kind": "x"}\')',
          "ok", "tpu: t0"),
-        ("print('what')", "warning", "cannot be asked"),
-        ("pass", "warning", "cannot be asked"),
+        ("print('what')", "warning", "cannot be listed"),
+        ("pass", "warning", "cannot be listed"),
         ("import time; time.sleep(60)", "warning", "TimeoutExpired"),
     ],
     ids=["answers", "nonsense", "silent", "hangs"],

@@ -89,12 +89,12 @@ def test_an_internal_error_where_nothing_can_be_written(runspec, monkeypatch, pr
     assert str(log) in done.err
 
 
-def test_a_keyboard_interrupt_says_how_to_go_on(runspec, monkeypatch):
-    """Ctrl-C is 130 and prints the command that goes on, quoted for the shell."""
+def test_a_keyboard_interrupt_says_how_to_resume(runspec, monkeypatch):
+    """Ctrl-C is 130 and prints the command that resumes, quoted for the shell."""
     _raise(monkeypatch, KeyboardInterrupt())
     done = runspec("run", "my spec.yaml")
     assert done.code == 130
-    assert "type it again to go on: runspec run 'my spec.yaml'" in done.err
+    assert "to resume, type it again: runspec run 'my spec.yaml'" in done.err
 
 
 def test_a_closed_pipe_is_no_error(tmp_path):
