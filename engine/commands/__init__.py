@@ -1,8 +1,8 @@
 """The commands: each is one function from parsed arguments to a :class:`Reply`.
 
-Who adds a command writes the function and one entry in :data:`engine.commands.table.COMMANDS`. A command
+A new command is a function and one entry in :data:`engine.commands.table.COMMANDS`. A command
 never prints and never exits: it returns its answer, as text and as a JSON document, or raises RunspecError.
-:mod:`engine.cli` prints the one or the other and turns exceptions into exit codes.
+:mod:`engine.cli` prints one of the two and turns exceptions into exit codes.
 
     >>> Reply({"ok": True}, "all is well").exit_code
     0
@@ -34,7 +34,7 @@ CommandFunction = Callable[[Namespace], Reply]
 def pick(kind: str, name: str, known: Iterable[str], code: str = "U110") -> str:
     """``name`` where it is one of the known; InputInvalid with did-you-mean otherwise.
 
-    ``kind`` is what the person was naming, say "preset".
+    ``kind`` says what the name is for, say "preset".
     """
     names = sorted(known)
     if name in names:

@@ -1,4 +1,4 @@
-"""``init``, ``presets``, ``steps``, ``schema`` and ``doctor``: where one begins."""
+"""``init``, ``presets``, ``steps``, ``schema`` and ``doctor``: the commands to start with."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """A dataset on disk: dataset.jsonl, rows.jsonl and the manifest that binds them.
 
-What goes in: prepared rows and where they came from. What comes out: three files whose bytes depend on
+In: prepared rows and their source. Out: three files whose bytes depend on
 nothing else (not on the clock, the machine or the hash seed), and the facts of the build.
 
     write_dataset(out, prepared, source=source)
 
 ``build_id`` is a UUIDv5 of the content, so two builds of the same rows have the same one. Fields that a
 build cannot know (``created_at``, the ids of a session or a training run) are null, with the reason
-under ``not_applicable``: the run record knows them.
+under ``not_applicable``; the run record has them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from engine.data.render import render_rows
 DATASET_SCHEMA_VERSION = "1.0"
 DATASET_FILE, ROWS_FILE, MANIFEST_FILE = "dataset.jsonl", "rows.jsonl", "manifest.json"
 
-# Any fixed value serves; it keeps these ids apart from other UUIDv5 of the same text.
+# An arbitrary fixed value; it keeps these ids apart from other UUIDv5 of the same text.
 _NAMESPACE = uuid.UUID("6f1e6a52-5b0c-5d0e-9a53-0d6b8f7c2b11")
 
 NOT_APPLICABLE = {
@@ -40,7 +40,7 @@ NOT_APPLICABLE = {
 
 @dataclass(frozen=True, slots=True)
 class DatasetSource:
-    """Where the rows came from: a builder (``builder_version`` and ``seed`` set) or a person's file."""
+    """The source of the rows: a builder (``version`` and ``seed`` set) or a person's file."""
 
     dataset: str
     format: RowFormat
@@ -146,7 +146,7 @@ def build_id(dataset: str, dataset_sha256: str, rows_sha256: str) -> str:
 
 
 def make_stats(rows: Sequence[DatasetRow], rendered: Sequence[RenderedRow]) -> dict[str, Any]:
-    """Composition and lengths (in characters) of what is trained on."""
+    """Composition and lengths (in characters) of the rows."""
     metas = [row.body.meta if isinstance(row.body, Trace) else {} for row in rows]
     trained = [sum(len(part.text) for part in row.segments if part.train) for row in rendered]
     return {

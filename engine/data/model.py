@@ -1,7 +1,7 @@
-"""The values of the data part: rows, rendered rows, eval items. All frozen, all with a JSON form.
+"""The values of ``engine.data``: rows, rendered rows, eval items. All frozen, all with a JSON form.
 
-What goes in: text that a reader has checked, or what a builder made. What comes out: values that the
-rest of the part never has to question again.
+In: text that a reader has checked, or the output of a builder. Out: values that need no
+further checks.
 
     >>> pair = PromptCompletion("2 + 2 = ?", "4")
     >>> DatasetRow("line-1", pair).prompt
@@ -22,8 +22,8 @@ Difficulty = Literal["easy", "medium", "hard"]
 ROW_FORMATS: tuple[RowFormat, ...] = ("trace", "prompt_completion", "chat")
 DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")
 
-# Texts that a tokenizer reads as control tokens. The engine places the first group itself, once each;
-# in chat rows it places the turn markers too.
+# Texts that a tokenizer reads as control tokens. The engine adds the first group itself, once each;
+# in chat rows it adds the turn markers too.
 CONTROL_LITERALS = ("<bos>", "<eos>", "<pad>")
 TURN_LITERALS = ("<start_of_turn>", "<end_of_turn>")
 
@@ -54,7 +54,7 @@ class Trace:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """What a person or an eval set could ask: here, the one question."""
+        """The questions that an eval set could share with it: here, the one question."""
         return (self.prompt,)
 
     @property
@@ -122,7 +122,7 @@ class Conversation:
 
     @property
     def key(self) -> str:
-        """The text that makes two rows duplicates: all that was said before the last answer."""
+        """The text that makes two rows duplicates: everything before the last answer."""
         return "\n".join(f"{message.role}: {message.content}" for message in self.messages[:-1])
 
     def as_json(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """One training row: its id, its body, the line it came from (0: built here), and keys nobody used."""
+    """One training row: its id, its body, its line in the file (0: built), and the keys that no field is mapped to."""
 
     id: str
     body: Trace | PromptCompletion | Conversation
@@ -141,12 +141,12 @@ class DatasetRow:
 
     @property
     def prompt(self) -> str:
-        """The first thing asked."""
+        """Its first question."""
         return self.body.prompts[0]
 
     @property
     def format(self) -> RowFormat:
-        """Which of the three forms the body has."""
+        """The format of the body."""
         if isinstance(self.body, Trace):
             return "trace"
         return "prompt_completion" if isinstance(self.body, PromptCompletion) else "chat"
@@ -154,7 +154,7 @@ class DatasetRow:
 
 @dataclass(frozen=True, slots=True)
 class RenderedSegment:
-    """A stretch of text that is tokenised by itself; ``train``: its tokens count in the loss."""
+    """A piece of text that is tokenised on its own; ``train``: its tokens count in the loss."""
 
     text: str
     train: bool
@@ -193,7 +193,6 @@ class EvalItem:
     section: str = "unspecified"
     category: str = "unspecified"
     difficulty: str = "unspecified"
-    line: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The line of an eval set (schemas/evalset_item.schema.json)."""

@@ -16,11 +16,11 @@ FIELDS = ("model_id", "dataset", "eval_set", "primary_score", "final_loss", "n_i
 FRACTIONS = ("primary_score", "final_loss")
 
 
-def _shown(name: str, value: Any) -> str:
+def _printed(name: str, value: Any) -> str:
     return f"{float(value):.4f}" if name in FRACTIONS else str(value)
 
 
 def result_summary_text(summary: Mapping[str, Any]) -> str:
     """The block exactly as the runbook prints it, ended by a newline. Raises KeyError for a missing field."""
-    fields = [f"{name}: {_shown(name, summary[name])}" for name in FIELDS]
+    fields = [f"{name}: {_printed(name, summary[name])}" for name in FIELDS]
     return "\n".join([RULE, TITLE, RULE, *fields, RULE]) + "\n"

@@ -1,4 +1,4 @@
-"""What a family of tasks makes: a question, its reasoning, its answer; and how it becomes a trace.
+"""A problem of a family of tasks (question, reasoning, answer), and how it becomes a trace.
 
 >>> trace_of(Problem("2 + 2 = ?", (("compute", "2 + 2 = 4"),), "4"), id="t-1", meta={}).final_answer
 '4'
