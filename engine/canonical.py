@@ -18,9 +18,13 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 CHUNK_BYTES = 1 << 20
+
+# JSON objects: with keys to set, and to read only. Their values are whatever the schema of each says.
+JsonObject: TypeAlias = dict[str, Any]
+JsonMapping: TypeAlias = Mapping[str, Any]
 
 # Readings of a clock or an allocator, not results: two runs of the same thing differ in these and in nothing else.
 MEASURED_KEYS = frozenset(
@@ -41,12 +45,12 @@ MEASURED_KEYS = frozenset(
 )
 
 
-def canonical_json(value: Any) -> bytes:
+def canonical_json(value: object) -> bytes:
     """The one byte string for this value. Raises ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def pretty_json(value: Any) -> str:
+def pretty_json(value: object) -> str:
     """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -61,7 +65,7 @@ def digest_text(text: str) -> str:
     return digest_bytes(text.encode())
 
 
-def digest_json(value: Any) -> str:
+def digest_json(value: object) -> str:
     """SHA-256 of the canonical JSON of a value, in hex."""
     return digest_bytes(canonical_json(value))
 
@@ -101,7 +105,7 @@ def digest_result(path: Path) -> str:
     return digest_json(without_measurements(rows))
 
 
-def jsonl_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+def jsonl_bytes(rows: Iterable[JsonMapping]) -> bytes:
     """One JSON object a line, keys in the order given, each line ended by a newline."""
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
 

@@ -16,9 +16,10 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from engine import __version__
+from engine.canonical import JsonObject
 from engine.extras import EXTRAS, install_command, missing_modules, versions
 from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.preflight.targets import machine_memory_bytes
@@ -37,9 +38,9 @@ class Finding:
     state: State
     says: str
     fix: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of ``--json``."""
         return {"what": self.what, "state": self.state, "says": self.says, "fix": self.fix, **self.facts}
 
@@ -149,7 +150,7 @@ def _devices() -> Finding:
     return Finding("devices", "ok", says, facts={"platform": event.get("platform"), "devices": names})
 
 
-def _probe() -> dict[str, Any]:
+def _probe() -> JsonObject:
     """The ``devices`` event of the trainer. Raises ValueError where it answers something else."""
     environment = {
         **os.environ,

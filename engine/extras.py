@@ -11,8 +11,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
 
+from engine.canonical import JsonMapping
 from engine.errors import InputInvalid
 
 # extra -> the modules that it needs to work. pyproject.toml lists what each extra installs.
@@ -25,7 +25,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 _DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
 
 
-def extras_of(args: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
+def extras_of(args: JsonMapping, schema: JsonMapping) -> list[str]:
     """The extras that a step's arguments need: ``x-extras: {value: extra}`` of a key in its schema.
 
     >>> extras_of({"report_to": ["wandb"]}, {"properties": {"report_to": {"x-extras": {"wandb": "wandb"}}}})

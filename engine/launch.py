@@ -23,12 +23,12 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.assets import asset
+from engine.canonical import JsonMapping, JsonObject
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.redact import redact
 from engine.runspec.kinds import base_schema
@@ -127,7 +127,7 @@ def _needed(spec: Spec, launch: LaunchSpec) -> Iterator[tuple[str, str]]:
             yield "jobset.tpu_topology", "every slice has a topology"
 
 
-def _view(spec: Spec, launch: LaunchSpec) -> dict[str, Any]:
+def _view(spec: Spec, launch: LaunchSpec) -> JsonObject:
     """The values that the templates see."""
     minutes = launch.time_limit_minutes
     return {
@@ -173,7 +173,7 @@ def dns_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"r{text}".lower() if text[:1].isdigit() else text.lower())[:40].strip("-")
 
 
-def _render(template: str, view: Mapping[str, Any]) -> str:
+def _render(template: str, view: JsonMapping) -> str:
     environment = ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(asset("templates", "launch")),
         undefined=jinja2.StrictUndefined,
@@ -195,6 +195,6 @@ def _literal(value: str) -> str:
     return re.sub(r"\$(?=[$(])", "$$", value)
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     """A scalar or a list as YAML, of which JSON is a subset."""
     return json.dumps(value, ensure_ascii=False)

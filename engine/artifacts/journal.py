@@ -15,12 +15,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.artifacts.store import Artifact, explain_os_error
+from engine.canonical import JsonMapping, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class StepRecord:
 
     id: str
     uses: str
-    args: Mapping[str, Any]  # effective
-    declared: Mapping[str, Any]  # what the person wrote
+    args: JsonMapping  # effective
+    declared: JsonMapping  # what the person wrote
     artifact: Artifact
 
 
@@ -50,7 +50,7 @@ class RunRecord:
     spec_path: str  # relative to the project, POSIX
     spec_text: str
     spec_digest: str
-    overrides: Mapping[str, Any]
+    overrides: JsonMapping
     command: str
     model_id: str
     model_revision: str | None
@@ -58,7 +58,7 @@ class RunRecord:
     eval_set: str  # relative path as declared
     eval_set_text: str
     device: str
-    environment: Mapping[str, Any]
+    environment: JsonMapping
     started_at: str
     finished_at: str
     steps: tuple[StepRecord, ...]
@@ -80,7 +80,7 @@ def journal_path(runspec_dir: Path, run_version: str) -> Path:
     return runspec_dir / "runs" / run_version / "journal.jsonl"
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
+def read_journal(path: Path) -> list[JsonObject]:
     """All complete events, oldest first; [] where there is no journal. Torn lines are skipped."""
     try:
         lines = path.read_bytes().split(b"\n")
@@ -104,7 +104,7 @@ class Journal:
         self.path = path
         self.events = read_journal(path)
 
-    def append(self, event: str, **facts: Any) -> dict[str, Any]:
+    def append(self, event: str, **facts: Any) -> JsonObject:
         """Write one event and return it. Raises RunFailed where it cannot be written."""
         row = {"seq": len(self.events) + 1, "time": now(), "event": event, **facts}
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
@@ -127,9 +127,9 @@ class Journal:
             stream.flush()
             os.fsync(stream.fileno())
 
-    def last(self, event: str, **facts: Any) -> dict[str, Any] | None:
+    def last(self, event: str, **facts: Any) -> JsonObject | None:
         """The newest event of this name that has these facts, or None."""
-        row: dict[str, Any]
+        row: JsonObject
         for row in reversed(self.events):
             if row["event"] == event and all(row.get(key) == value for key, value in facts.items()):
                 return row

@@ -23,9 +23,9 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.canonical import (
+    JsonMapping,
     digest_file,
     digest_json,
     digest_result,
@@ -54,10 +54,10 @@ class Artifact:
     digest: str
     path: Path
     files: Mapping[str, str]  # relative POSIX path -> SHA-256
-    facts: Mapping[str, Any]
+    facts: JsonMapping
     started_at: str  # ISO 8601, UTC
     finished_at: str
-    ingredients: Mapping[str, Any]  # the values that the fingerprint is the digest of
+    ingredients: JsonMapping  # the values that the fingerprint is the digest of
 
     def file(self, name: str) -> Path:
         """The absolute path of one of its files. Raises KeyError for a name it does not have."""
@@ -139,7 +139,7 @@ class Store:
             self.cache.mkdir(exist_ok=True)
         return staging
 
-    def publish(self, staging: Staging, manifest: Mapping[str, Any], measured: Collection[str] = ()) -> Artifact:
+    def publish(self, staging: Staging, manifest: JsonMapping, measured: Collection[str] = ()) -> Artifact:
         """Make the staged folder visible atomically: digests, manifest, fsync, one rename.
 
         ``manifest`` has type, kind, fingerprint, facts, ingredients, started_at and finished_at; ``measured`` names
@@ -204,14 +204,14 @@ class Store:
             yield
 
 
-def _sizes_match(home: Path, files: Mapping[str, Mapping[str, Any]]) -> bool:
+def _sizes_match(home: Path, files: Mapping[str, JsonMapping]) -> bool:
     try:
         return all((home / name).stat().st_size == entry["bytes"] for name, entry in files.items())
     except OSError:
         return False
 
 
-def _fsync_files(root: Path, names: Mapping[str, Any]) -> None:
+def _fsync_files(root: Path, names: JsonMapping) -> None:
     for name in names:
         descriptor = os.open(root / name, os.O_RDONLY)
         try:

@@ -11,10 +11,10 @@ never prints and never exits: it returns its answer, as text and as a JSON docum
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from engine.canonical import JsonMapping
 from engine.errors import Diagnostic, InputInvalid, did_you_mean
 
 
@@ -22,7 +22,7 @@ from engine.errors import Diagnostic, InputInvalid, did_you_mean
 class Reply:
     """An answer: ``document`` for ``--json``, ``text`` for a person, ``problems`` for standard error."""
 
-    document: Mapping[str, Any]
+    document: JsonMapping
     text: str = ""
     exit_code: int = 0
     problems: tuple[Diagnostic, ...] = ()

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.commands import Reply, pick
 from engine.commands.loading import load
@@ -14,6 +14,7 @@ from engine.data import (
     BUILDERS,
     DatasetReport,
     DatasetRow,
+    Match,
     build,
     builder_source,
     check_dataset,
@@ -138,7 +139,7 @@ def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[DatasetRow], Pat
     return check_dataset(render_rows(rows, "trace")[1]), rows, eval_set, reader
 
 
-def _overlaps(rows: Sequence[DatasetRow], eval_set: Path | None) -> tuple[list[Any], list[Diagnostic]]:
+def _overlaps(rows: Sequence[DatasetRow], eval_set: Path | None) -> tuple[list[Match], list[Diagnostic]]:
     """Rows that overlap with the eval set, and the findings that would stop a run."""
     if eval_set is None:
         return [], []

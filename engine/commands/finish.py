@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
+from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
 from engine.errors import InputInvalid
@@ -38,7 +38,7 @@ def score(arguments: Namespace) -> Reply:
     metric = arguments.metric or next(iter(METRICS))
     rows, card = score_files(Path(arguments.predictions), Path(arguments.eval_set), metric)
     scorecard = card.as_json()
-    document: dict[str, Any] = {"ok": True, "scorecard": scorecard, "items": [row.as_json() for row in rows]}
+    document: JsonObject = {"ok": True, "scorecard": scorecard, "items": [row.as_json() for row in rows]}
     lines: list[tuple[str, str]] = []
     for key, value in scorecard.items():
         group = value if isinstance(value, dict) else {"": value}

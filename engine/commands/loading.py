@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from engine.canonical import JsonObject
 from engine.commands import pick
 from engine.errors import Diagnostic, InputInvalid
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from engine.steps import Handler
 
 
-def known_kinds() -> dict[str, Any]:
+def known_kinds() -> JsonObject:
     """The keyword arguments of ``engine.runspec``: kinds of steps, dataset builders, metrics."""
     from engine.data import BUILDERS
     from engine.scoring import METRICS

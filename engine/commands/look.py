@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from engine.artifacts.journal import journal_path, read_journal
 from engine.artifacts.store import Store
+from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply, columns, pick
 from engine.commands.loading import load, project_root, run_of, run_versions
 from engine.errors import InputInvalid
@@ -23,7 +23,7 @@ _STATES = {
 }
 
 
-def _journal(root: Path, run_version: str) -> list[dict[str, Any]]:
+def _journal(root: Path, run_version: str) -> list[JsonObject]:
     return read_journal(journal_path(root / ".runspec", run_version))
 
 
@@ -41,7 +41,7 @@ def _is_running(root: Path, run_version: str) -> bool:
     return True
 
 
-def _state(root: Path, run_version: str, events: Sequence[Mapping[str, Any]]) -> str:
+def _state(root: Path, run_version: str, events: Sequence[JsonMapping]) -> str:
     if not events:
         return "never run"
     last = str(events[-1]["event"])
@@ -52,13 +52,13 @@ def _state(root: Path, run_version: str, events: Sequence[Mapping[str, Any]]) ->
     return "unfinished; the same `runspec run` resumes it"
 
 
-def _steps_of(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _steps_of(events: Sequence[JsonMapping]) -> list[JsonObject]:
     """The latest state of each step by the journal, in the order of their first events.
 
     Verified evidence is based on what each step has published, so it supersedes a later failed attempt.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    published: dict[str, dict[str, Any]] = {}
+    rows: dict[str, JsonObject] = {}
+    published: dict[str, JsonObject] = {}
     for event in events:
         name = str(event["event"])
         if name == "verified":
@@ -125,7 +125,7 @@ def show(arguments: Namespace) -> Reply:
     return Reply({"ok": True, "run_version": run_version, "steps": steps}, text)
 
 
-def _short(value: Any, limit: int = 100) -> str:
+def _short(value: object, limit: int = 100) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -164,7 +164,7 @@ def logs(arguments: Namespace) -> Reply:
     return Reply(document, "\n".join(map(_log_line, events)))
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _parsed(line: str) -> JsonObject | None:
     try:
         event = json.loads(line)
     except ValueError:
@@ -172,7 +172,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-def _log_line(event: Mapping[str, Any]) -> str:
+def _log_line(event: JsonMapping) -> str:
     hidden = ("time", "level", "event", "run_version")
     facts = " ".join(f"{key}={_short(value)}" for key, value in event.items() if key not in hidden)
     return f"{event.get('time', '?')} {event.get('event', '?')} {facts}".rstrip()

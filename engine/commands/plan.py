@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
-from typing import Any
 
 from engine.artifacts.store import Store
+from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import load
 from engine.display.plain import make_console
@@ -46,11 +45,11 @@ def _count(planned: Plan) -> str:
     return f"{to_run} of {len(planned.steps)} steps to run"
 
 
-def _step_table(steps: list[dict[str, Any]]) -> str:
+def _step_table(steps: list[JsonObject]) -> str:
     return columns((str(step["id"]), str(step["uses"]), str(step["action"]), str(step["reason"])) for step in steps)
 
 
-def price_text(cost: Mapping[str, Any]) -> str:
+def price_text(cost: JsonMapping) -> str:
     """The estimated cost as a person reads it: memory, time and disk, one line each."""
     memory, time_, disk = cost["memory"], cost["time"], cost["disk"]
     where = f"{memory['target']}, {memory['devices']} device{'s' * (memory['devices'] != 1)}"

@@ -6,9 +6,9 @@ import contextlib
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from engine.artifacts.store import Store
+from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply
 from engine.commands.commit import commit_evidence, git_commands
 from engine.commands.follow import follow, place_in_cluster, trainings_ahead
@@ -74,7 +74,7 @@ def _require_extras(spec: Spec, handlers: Mapping[str, Handler], selection: Sele
 
 
 def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
-    document: dict[str, Any] = {
+    document: JsonObject = {
         "ok": True,
         "run_version": spec.run_version,
         "ran": list(outcome.ran),
@@ -115,7 +115,7 @@ def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
     return Reply(document, "\n".join(lines))
 
 
-def _passed(checks: tuple[Mapping[str, Any], ...]) -> str:
+def _passed(checks: tuple[JsonMapping, ...]) -> str:
     passed = [str(check["id"]) for check in checks if check["status"] == "pass"]
     other = [check for check in checks if check["status"] != "pass"]
     words = f"{len(passed)} checks passed ({' '.join(passed)})"

@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from engine.canonical import JsonObject
 from engine.data.jsonl import JsonlFindings
 from engine.data.lineage import find_duplicates
 from engine.data.manifest import length_stats
@@ -75,7 +75,7 @@ class DatasetReport:
         """True where there are no findings."""
         return not self.diagnostics
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The document of ``--json``."""
         return {
             "ok": self.ok,

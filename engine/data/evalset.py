@@ -10,11 +10,11 @@ go under ``meta``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from engine.canonical import JsonObject
 from engine.data.jsonl import JsonlFindings, Line, json_kind, read_objects
 from engine.data.model import DIFFICULTIES, EvalItem
 from engine.data.text import excerpt, normalise_prompt
@@ -97,7 +97,7 @@ def _read_item(line: Line, findings: JsonlFindings) -> EvalItem | None:
     return EvalItem(**texts)
 
 
-def _check_values(line: Line, report: Any) -> None:
+def _check_values(line: Line, report: Callable[[int, str, str, str], None]) -> None:
     answer = line.value.get("expected_answer")
     if isinstance(answer, str) and len(answer.strip().splitlines()) > 1:
         hint = "the scorer compares single lines"
@@ -129,7 +129,7 @@ class EvalSetReport:
         """True where there are no findings."""
         return not self.diagnostics
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The document of ``--json``."""
         return {
             "ok": self.ok,

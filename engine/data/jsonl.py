@@ -17,8 +17,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal, NoReturn
 
+from engine.canonical import JsonObject
 from engine.data.text import near, position
 from engine.errors import Diagnostic, InputInvalid
 
@@ -95,7 +96,7 @@ class Line:
 
     number: int
     text: str
-    value: dict[str, Any]
+    value: JsonObject
 
     def span(self, key: str) -> tuple[int, int]:
         """Column (from 1) and width of a top-level key with its quotes; (1, 1) where it is not found."""
@@ -205,7 +206,7 @@ def _parse(number: int, raw: bytes, findings: JsonlFindings) -> Line | None:
     return _accept(number, text, value, findings)
 
 
-def _accept(number: int, text: str, value: Any, findings: JsonlFindings) -> Line | None:
+def _accept(number: int, text: str, value: object, findings: JsonlFindings) -> Line | None:
     """The last conditions: an object, not too deep, with text only."""
     if (value is None and text.lstrip()[:1] in ("[", "{")) or _depth_exceeds(value, MAX_DEPTH):
         message = f"nested deeper than {MAX_DEPTH} levels"
@@ -258,7 +259,7 @@ def _report_syntax(number: int, text: str, error: json.JSONDecodeError, findings
     findings.add(BAD_JSON, message, line=number, text=text, column=column, hint=hint)
 
 
-def json_kind(value: Any) -> str:
+def json_kind(value: object) -> str:
     """The kind of a JSON value, in words.
 
     >>> json_kind(3.5), json_kind(None), json_kind([])
@@ -272,7 +273,7 @@ def json_kind(value: Any) -> str:
     return names[type(value)]
 
 
-def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicate_keys(pairs: list[tuple[str, object]]) -> JsonObject:
     value = dict(pairs)
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -282,7 +283,7 @@ def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> NoReturn:
     raise _Refused(NOT_FINITE, f"{name} is not a JSON number", "write a number, or null")
 
 
@@ -297,7 +298,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicate_keys, parse_constant
 _PLAIN = json.JSONDecoder()
 
 
-def _depth_exceeds(value: Any, limit: int) -> bool:
+def _depth_exceeds(value: object, limit: int) -> bool:
     level = [value]
     for _ in range(limit):
         level = [
@@ -311,7 +312,7 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
     return any(isinstance(node, dict | list) for node in level)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

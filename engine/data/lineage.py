@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from engine.canonical import JsonObject
 from engine.data.model import DatasetRow, EvalItem
 from engine.data.text import excerpt, normalise_prompt
 from engine.errors import Diagnostic, InputInvalid, Where
@@ -32,7 +33,7 @@ class Match:
     other: str
     prompt: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """A sample for the manifest."""
         return {"id": self.row.id, "same_as": self.other, "prompt": excerpt(self.prompt, 80)}
 
@@ -60,7 +61,7 @@ class Prepared:
         """Rows that ask what the eval set asks."""
         return len(self.overlaps)
 
-    def lineage(self) -> dict[str, Any]:
+    def lineage(self) -> JsonObject:
         """The counts and samples of the manifest."""
         return {
             "n_read": self.n_read,

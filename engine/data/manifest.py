@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from engine.canonical import digest_bytes, jsonl_bytes, pretty_json, write_atomic
+from engine.canonical import JsonMapping, JsonObject, digest_bytes, jsonl_bytes, pretty_json, write_atomic
 from engine.data.lineage import Prepared
 from engine.data.model import DatasetRow, RenderedRow, RowFormat, Trace
 from engine.data.render import render_rows
@@ -56,8 +55,8 @@ class DatasetSource:
 class Written:
     """The facts of a build, as the ``dataset`` artifact carries them."""
 
-    facts: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    facts: JsonMapping
+    manifest: JsonMapping
 
 
 def write_dataset(out: Path, prepared: Prepared, *, source: DatasetSource) -> Written:
@@ -97,7 +96,7 @@ def make_manifest(
     render: str,
     dataset_sha256: str,
     rows_sha256: str,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The manifest (schemas/dataset_manifest.schema.json): a pure function of its arguments."""
     not_applicable = dict(NOT_APPLICABLE)
     if source.builder is None:
@@ -145,7 +144,7 @@ def build_id(dataset: str, dataset_sha256: str, rows_sha256: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{dataset}\n{dataset_sha256}\n{rows_sha256}"))
 
 
-def make_stats(rows: Sequence[DatasetRow], rendered: Sequence[RenderedRow]) -> dict[str, Any]:
+def make_stats(rows: Sequence[DatasetRow], rendered: Sequence[RenderedRow]) -> JsonObject:
     """Composition and lengths (in characters) of the rows."""
     metas = [row.body.meta if isinstance(row.body, Trace) else {} for row in rows]
     trained = [sum(len(part.text) for part in row.segments if part.train) for row in rendered]
@@ -159,7 +158,7 @@ def make_stats(rows: Sequence[DatasetRow], rendered: Sequence[RenderedRow]) -> d
     }
 
 
-def _count(values: Any) -> dict[str, int]:
+def _count(values: Iterable[object]) -> dict[str, int]:
     return dict(sorted(Counter(str(value) for value in values if value is not None).items()))
 
 

@@ -10,9 +10,10 @@ further checks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from engine.canonical import JsonMapping, JsonObject
 
 TRACE_VERSION = "1.0"
 
@@ -36,7 +37,7 @@ class TraceStep:
     type: str
     content: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """``{"i", "type", "content"}``."""
         return {"i": self.i, "type": self.type, "content": self.content}
 
@@ -48,7 +49,7 @@ class Trace:
     prompt: str
     steps: tuple[TraceStep, ...]
     final_answer: str
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: JsonMapping = field(default_factory=dict)
     id: str | None = None
     trace_version: str = TRACE_VERSION
 
@@ -62,7 +63,7 @@ class Trace:
         """The text that makes two rows duplicates of each other."""
         return self.prompt
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of dataset.jsonl."""
         head = {} if self.id is None else {"id": self.id}
         return {
@@ -92,7 +93,7 @@ class PromptCompletion:
         """The text that makes two rows duplicates of each other."""
         return self.prompt
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of dataset.jsonl."""
         return {"prompt": self.prompt, "completion": self.completion}
 
@@ -104,7 +105,7 @@ class Message:
     role: Literal["system", "user", "assistant"]
     content: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """``{"role", "content"}``."""
         return {"role": self.role, "content": self.content}
 
@@ -125,7 +126,7 @@ class Conversation:
         """The text that makes two rows duplicates: everything before the last answer."""
         return "\n".join(f"{message.role}: {message.content}" for message in self.messages[:-1])
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of dataset.jsonl."""
         return {"messages": [message.as_json() for message in self.messages]}
 
@@ -176,10 +177,10 @@ class RenderedRow:
         """The whole text, without BOS and EOS."""
         return "".join(segment.text for segment in self.segments)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of rows.jsonl."""
         segments = [{"text": segment.text, "train": segment.train} for segment in self.segments]
-        row: dict[str, Any] = {"id": self.id, "segments": segments}
+        row: JsonObject = {"id": self.id, "segments": segments}
         return row | {"messages": [message.as_json() for message in self.messages]} if self.messages else row
 
 
@@ -194,7 +195,7 @@ class EvalItem:
     category: str = "unspecified"
     difficulty: str = "unspecified"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The line of an eval set (schemas/evalset_item.schema.json)."""
         return {
             "id": self.id,

@@ -153,7 +153,7 @@ class _Reader:
         value = self.get(name)
         return "" if value is None and key not in self.line.value else self.check_text(value, key, key)
 
-    def check_text(self, value: Any, key: str, path: str) -> str:
+    def check_text(self, value: object, key: str, path: str) -> str:
         """The same for a value at ``path`` inside ``key``."""
         if not isinstance(value, str):
             hint = f'write it in quotes: "{value}"' if isinstance(value, int | float) else "write a text"
@@ -242,7 +242,7 @@ def _read_steps(reader: _Reader) -> tuple[TraceStep, ...]:
     return tuple(_read_step(reader, key, index, step, start) for index, step in enumerate(value))
 
 
-def _read_step(reader: _Reader, key: str, index: int, step: Any, start: int) -> TraceStep:
+def _read_step(reader: _Reader, key: str, index: int, step: object, start: int) -> TraceStep:
     path = f"{key}[{index}]"
     if isinstance(step, str):
         return TraceStep(index + 1, "reasoning", reader.check_text(step, key, path))
@@ -281,7 +281,7 @@ def _read_chat(reader: _Reader) -> DatasetRow | None:
     return DatasetRow(reader.default_id, body, reader.line.number, reader.unused())
 
 
-def _read_message(reader: _Reader, key: str, index: int, value: Any) -> Message | None:
+def _read_message(reader: _Reader, key: str, index: int, value: object) -> Message | None:
     path = f"{key}[{index}]"
     if not isinstance(value, dict):
         hint = 'a message is {"role": …, "content": …}'

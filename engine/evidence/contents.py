@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from engine.canonical import JsonObject
 from engine.evidence.bundle import Bundle
 
 TOLERANCE = 1e-12
@@ -32,7 +32,7 @@ class Evidence:
         except UnicodeDecodeError as error:
             raise Broken(f"{name} is not UTF-8") from error
 
-    def json(self, name: str) -> dict[str, Any]:
+    def json(self, name: str) -> JsonObject:
         """A JSON file that is an object."""
         try:
             value = json.loads(self.text(name))
@@ -42,7 +42,7 @@ class Evidence:
             raise Broken(f"{name} is not a JSON object")
         return value
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str) -> list[JsonObject]:
         """The objects of a JSONL file."""
         try:
             rows = [json.loads(line) for line in self.text(name).split("\n") if line]
@@ -53,31 +53,31 @@ class Evidence:
         return rows
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> JsonObject:
         """run_manifest.json."""
         return self.json("run_manifest.json")
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """eval_summary.json."""
         return self.json("eval_summary.json")
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """run_record.json."""
         return self.json("run_record.json")
 
     @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[JsonObject]:
         """metrics.jsonl."""
         return self.rows("metrics.jsonl")
 
-    def step(self, uses: str) -> dict[str, Any]:
+    def step(self, uses: str) -> JsonObject:
         """The last step of this kind in the record."""
         steps = [step for step in self.record["steps"] if step["uses"] == uses]
         if not steps:
             raise Broken(f"run_record.json has no {uses} step")
-        step: dict[str, Any] = steps[-1]
+        step: JsonObject = steps[-1]
         return step
 
 

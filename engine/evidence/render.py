@@ -8,17 +8,16 @@ jinja2 and jsonschema are imported when something is rendered or checked: a run 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from engine.assets import asset
-from engine.canonical import pretty_json
+from engine.canonical import JsonMapping, JsonObject, pretty_json
 from engine.errors import EvidenceIncomplete, InputInvalid
 
 
-def render_text(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -> str:
+def render_text(name: str, view: JsonMapping, template_dirs: Sequence[Path]) -> str:
     """One evidence file. Raises InputInvalid (E103 to E107) and EvidenceIncomplete (E102, E111)."""
     from engine.evidence.templates import fill
 
@@ -41,7 +40,7 @@ def render_text(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path
     return pretty_json(value)
 
 
-def schema_problems(name: str, value: Any) -> list[str]:
+def schema_problems(name: str, value: object) -> list[str]:
     """Where a value breaks the shipped schema of its evidence file; [] where there is no schema."""
     from jsonschema import Draft7Validator
 
@@ -53,11 +52,11 @@ def schema_problems(name: str, value: Any) -> list[str]:
 
 
 @cache
-def _schema(name: str) -> dict[str, Any] | None:
+def _schema(name: str) -> JsonObject | None:
     path = asset("schemas", "evidence", f"{Path(name).stem}.schema.json")
     if not path.is_file():
         return None
-    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    schema: JsonObject = json.loads(path.read_text(encoding="utf-8"))
     return schema
 
 

@@ -9,7 +9,7 @@ values only; an unknown name, an operation that is not allowed and an endless ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from engine.canonical import JsonMapping
 from engine.errors import EvidenceIncomplete, InputInvalid, Where, did_you_mean
 
 MAX_OUTPUT_CHARS = 4_000_000
@@ -43,7 +44,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"the operator {operator} is for numbers only")
         return super().call_binop(context, operator, left, right)
 
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+    def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:
         return super().is_safe_attribute(obj, attr, value) and not isinstance(obj, str | bytes)
 
 
@@ -86,7 +87,7 @@ def _unreadable(name: str, error: jinja2.TemplateNotFound | jinja2.TemplateSynta
     )
 
 
-def fill(name: str, view: Mapping[str, Any], template_dirs: Sequence[Path]) -> str:
+def fill(name: str, view: JsonMapping, template_dirs: Sequence[Path]) -> str:
     """The text of an evidence file. Raises InputInvalid (E103 to E106) and EvidenceIncomplete (E102)."""
     file = f"{name}.j2"
     try:
@@ -132,7 +133,7 @@ def _counted_range(file: str) -> Callable[..., range]:
     return counted
 
 
-def _capped(template: jinja2.Template, view: Mapping[str, Any], file: str) -> str:
+def _capped(template: jinja2.Template, view: JsonMapping, file: str) -> str:
     parts, size = [], 0
     for part in template.generate(**view):
         size += len(part)
@@ -160,7 +161,7 @@ def _path(file: str) -> str:
     return f"templates/{file}"
 
 
-def _maker_hint(message: str, view: Mapping[str, Any]) -> str:
+def _maker_hint(message: str, view: JsonMapping) -> str:
     for name, kind in _MAKERS.items():
         if f"'{name}'" in message:
             return f"a {kind} step makes it"

@@ -8,10 +8,10 @@ names the step that should have made it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from engine.artifacts.journal import RunRecord, StepRecord
+from engine.canonical import JsonMapping, JsonObject
 from engine.errors import EvidenceIncomplete
 from engine.scoring import result_summary_text
 
@@ -23,7 +23,7 @@ NO_CHECKOUT = "the project is not a git checkout"
 NO_REVISION = "the weights do not come from a hub"
 
 
-def make_view(record: RunRecord) -> dict[str, Any]:
+def make_view(record: RunRecord) -> JsonObject:
     """The names that templates can use, with their values. Raises EvidenceIncomplete E101."""
     needed = _Needed(record)
     summary, card = needed.summary(), needed.json("score", "scorecard.json", "the scorecard")
@@ -103,11 +103,11 @@ class _Needed:
             )
         return value
 
-    def json(self, kind: str, name: str, field: str) -> dict[str, Any]:
+    def json(self, kind: str, name: str, field: str) -> JsonObject:
         """A JSON file of a step's artifact."""
         step = self.step(kind, field)
         try:
-            value: dict[str, Any] = json.loads(step.artifact.file(name).read_text(encoding="utf-8"))
+            value: JsonObject = json.loads(step.artifact.file(name).read_text(encoding="utf-8"))
         except (KeyError, OSError, ValueError) as error:
             raise EvidenceIncomplete(
                 "E101",
@@ -116,7 +116,7 @@ class _Needed:
             ) from error
         return value
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """The summary, complete."""
         summary = self.json("result_summary", "summary.json", "the RESULT SUMMARY")
         for name in ("primary_score", "final_loss", "n_items", "n_scored"):
@@ -126,7 +126,7 @@ class _Needed:
         return summary
 
 
-def _kaggle(record: RunRecord, reasons: dict[str, str]) -> dict[str, Any]:
+def _kaggle(record: RunRecord, reasons: dict[str, str]) -> JsonObject:
     """The three fields of the runbook, each with a value or a reason."""
     facts = record.environment.get("kaggle")
     fields = {}
@@ -138,12 +138,12 @@ def _kaggle(record: RunRecord, reasons: dict[str, str]) -> dict[str, Any]:
     return fields
 
 
-def _environment(record: RunRecord) -> dict[str, Any]:
+def _environment(record: RunRecord) -> JsonObject:
     names = ("engine", "python", "implementation", "platform", "cpu_count", "libraries")
     return {name: record.environment[name] for name in names if name in record.environment}
 
 
-def _step(step: StepRecord) -> dict[str, Any]:
+def _step(step: StepRecord) -> JsonObject:
     artifact = step.artifact
     return {
         "id": step.id,
@@ -157,7 +157,7 @@ def _step(step: StepRecord) -> dict[str, Any]:
     }
 
 
-def _log(record: RunRecord, train: StepRecord) -> dict[str, Any]:
+def _log(record: RunRecord, train: StepRecord) -> JsonObject:
     """The values of the log: facts of each phase, and every nth row of the metrics (log_every_steps)."""
     rows = [json.loads(line) for line in train.artifact.file("metrics.jsonl").read_text("utf-8").split("\n") if line]
     every, last = int(train.args.get("log_every_steps", 10)), len(rows)
@@ -171,7 +171,7 @@ def _log(record: RunRecord, train: StepRecord) -> dict[str, Any]:
     return {**facts, "num_train_steps": last, "samples": samples, "warnings": _warnings(facts, train.artifact.facts)}
 
 
-def _warnings(facts: Mapping[str, Any], train: Mapping[str, Any]) -> list[str]:
+def _warnings(facts: JsonMapping, train: JsonMapping) -> list[str]:
     """What a reader of the results should know before trusting them."""
     dataset, warnings = facts["build_dataset"] or {}, []
     if dataset.get("n_overlap"):
@@ -187,7 +187,7 @@ def _warnings(facts: Mapping[str, Any], train: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
-def record_dump(record: RunRecord) -> dict[str, Any]:
+def record_dump(record: RunRecord) -> JsonObject:
     """The record as JSON, without this machine's paths."""
     names = (
         "run_version",

@@ -10,18 +10,18 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from engine.canonical import digest_text
+from engine.canonical import JsonObject, digest_text
 from engine.runspec.kinds import Kinds, Schema, base_schema, properties
 from engine.runspec.model import DatasetSpec, EvidenceSpec, LaunchSpec, ModelSpec, Override, PackageSpec, Spec, StepSpec
 from engine.runspec.nodes import Mapping, at, plain
 
 
-def fill(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
+def fill(schema: Schema, values: JsonObject) -> JsonObject:
     """The values in the schema's order with every default filled in; nothing is shared with either argument.
 
     ``learning_rate: 1`` becomes 1.0 and ``num_train_steps: 1e3`` becomes 1000, so that equal specs are equal bytes.
     """
-    filled: dict[str, Any] = {}
+    filled: JsonObject = {}
     for key, entry in properties(schema).items():
         if key in values:
             filled[key] = _typed(entry, values[key])
@@ -76,23 +76,23 @@ def make_spec(
     )
 
 
-def _model(written: dict[str, Any], filled: dict[str, Any]) -> ModelSpec:
+def _model(written: JsonObject, filled: JsonObject) -> ModelSpec:
     """Leaves out defaults that belong to the other ``init`` (a random model has no revision)."""
     known = {key: value for key, value in filled.items() if key in written or key in ("id", "init")}
     return ModelSpec(**known)
 
 
-def _dataset(value: str | dict[str, Any]) -> DatasetSpec:
+def _dataset(value: str | JsonObject) -> DatasetSpec:
     if isinstance(value, str):
         return DatasetSpec(name=value)
     keys = value if "hub" in value else {key: entry for key, entry in value.items() if key not in ("revision", "split")}
     return DatasetSpec(**keys)
 
 
-def _launch(data: dict[str, Any]) -> LaunchSpec:
+def _launch(data: JsonObject) -> LaunchSpec:
     """The keys that all schedulers share, and those of each scheduler."""
     lists = ("setup", "environment", "secrets")
-    shared: dict[str, Any] = {
+    shared: JsonObject = {
         key: tuple(value) if key in lists else value for key, value in data.items() if key not in SCHEDULERS
     }
     return LaunchSpec(**shared, own={name: data[name] for name in SCHEDULERS})

@@ -11,9 +11,9 @@ every key and value has its position, and nothing is ever constructed from a tag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 from engine.errors import InputInvalid, Where
 from engine.runspec.nodes import Entry, Items, Mapping, Node, Scalar, SourcePosition, SpecSource
@@ -47,7 +47,7 @@ def parse_mapping(text: str, source: SpecSource) -> Mapping:
     return tree
 
 
-def _events(text: str, source: SpecSource) -> Iterator[Any]:
+def _events(text: str, source: SpecSource) -> Iterator[_Event]:
     from ruamel.yaml import YAML  # 0.05 s; asking for --help must not pay for it
     from ruamel.yaml.error import YAMLError
 
@@ -60,12 +60,31 @@ def _events(text: str, source: SpecSource) -> Iterator[Any]:
         raise syntax_error(error, source) from None
 
 
+class _Mark(Protocol):
+    """A position of the parser; line and column count from 0."""
+
+    line: int
+    column: int
+
+
+class _Event(Protocol):
+    """The attributes of the parser's events that are read here; each kind of event has some of them."""
+
+    start_mark: _Mark
+    end_mark: _Mark
+    anchor: str | None
+    value: str
+    style: str | None
+    version: Sequence[int] | None
+    tags: object
+
+
 @dataclass
 class _Builder:
     """Builds the tree from the events; one instance per document."""
 
     source: SpecSource
-    events: Iterator[Any]
+    events: Iterator[_Event]
     anchors: dict[str, Node | None] = field(default_factory=dict)  # None: still being read
     sizes: dict[int, int] = field(default_factory=dict)  # id of a node -> its nodes, aliases written out
     aliases: int = 0
@@ -88,7 +107,7 @@ class _Builder:
             )  # fmt: skip
         return tree
 
-    def check_start(self, event: Any) -> None:
+    def check_start(self, event: _Event) -> None:
         version = tuple(event.version) if event.version else None
         if (version and version != (1, 2)) or event.tags:
             position = SourcePosition(self.source, 1, 1, len(self.source.line(1) or " "))
@@ -97,7 +116,7 @@ class _Builder:
                 "remove the line; run-specs are YAML 1.2",
             )  # fmt: skip
 
-    def node(self, event: Any, depth: int) -> Node:
+    def node(self, event: _Event, depth: int) -> Node:
         name = _name(event)
         if depth > MAX_DEPTH:
             raise self.refuse(
@@ -122,7 +141,7 @@ class _Builder:
             self.sizes[id(built)] = self.nodes - before + 1
         return built
 
-    def count(self, more: int, event: Any) -> None:
+    def count(self, more: int, event: _Event) -> None:
         self.nodes += more
         if self.nodes > MAX_NODES:
             raise self.refuse(
@@ -130,7 +149,7 @@ class _Builder:
                 "an alias (*name) that repeats a large part? Write out what is needed",
             )  # fmt: skip
 
-    def alias(self, event: Any) -> Node:
+    def alias(self, event: _Event) -> Node:
         position = self.position(event)
         if event.anchor not in self.anchors:
             raise self.refuse(
@@ -146,7 +165,7 @@ class _Builder:
         self.count(self.sizes[id(target)], event)
         return target
 
-    def check_tag(self, event: Any) -> None:
+    def check_tag(self, event: _Event) -> None:
         if getattr(event, "ctag", None) is None and not getattr(event, "tag", None):
             return
         position = self.position(event)
@@ -157,7 +176,7 @@ class _Builder:
             "Y022", f'tags ("{tag}") are not supported', position, "remove it; text goes in quotes, numbers without"
         )
 
-    def scalar(self, event: Any) -> Scalar:
+    def scalar(self, event: _Event) -> Scalar:
         position = self.position(event)
         quoted = event.style is not None  # 'single', "double", | and >
         if quoted:
@@ -169,13 +188,13 @@ class _Builder:
             raise self.refuse(code, str(problem), position, "every number of a run-spec is finite") from None
         return Scalar(position, value, event.value)
 
-    def items(self, event: Any, depth: int) -> Items:
+    def items(self, event: _Event, depth: int) -> Items:
         position, items = self.position(event), []
         while _name(inner := next(self.events)) != "SequenceEndEvent":
             items.append(self.node(inner, depth + 1))
         return Items(position, tuple(items))
 
-    def mapping(self, event: Any, depth: int) -> Mapping:
+    def mapping(self, event: _Event, depth: int) -> Mapping:
         position, entries = self.position(event), dict[str, Entry]()
         while _name(inner := next(self.events)) != "MappingEndEvent":
             key = self.key(inner, depth)
@@ -189,7 +208,7 @@ class _Builder:
             entries[name] = Entry(key.position, self.node(next(self.events), depth + 1))
         return Mapping(position, entries)
 
-    def key(self, event: Any, depth: int) -> Scalar:
+    def key(self, event: _Event, depth: int) -> Scalar:
         key = self.node(event, depth + 1)
         if isinstance(key, Scalar) and key.value == "<<" and not key.quoted:
             raise self.refuse(
@@ -205,7 +224,7 @@ class _Builder:
         hint = "in flow style a mapping is {key: value}; {{ }} is for templates"
         raise self.refuse("Y024", "keys are names; this key is a list or a mapping", key.position, hint)
 
-    def position(self, event: Any) -> SourcePosition:
+    def position(self, event: _Event) -> SourcePosition:
         start, end = event.start_mark, event.end_mark
         line = self.source.line(start.line + self.source.first) or ""
         width = end.column - start.column if end.line == start.line else len(line) - start.column
@@ -216,5 +235,5 @@ class _Builder:
         return InputInvalid(code, message, where=position.where(), hint=hint)
 
 
-def _name(event: Any) -> str:
+def _name(event: _Event) -> str:
     return type(event).__name__

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Schema = Mapping[str, Any]
+from engine.canonical import JsonMapping, JsonObject
+
+Schema = JsonMapping
 
 # What x-affects can list. An argument without it can affect everything.
 EFFECTS = frozenset({"state", "program", "packing_plan", "batch_shape", "files", "tracking"})
@@ -66,7 +68,7 @@ def renamed(schema: Schema) -> tuple[Schema, dict[str, str]]:
 def _translated(schema: Any, used: dict[str, str]) -> Any:
     if not isinstance(schema, Mapping):
         return schema
-    result: dict[str, Any] = {}
+    result: JsonObject = {}
     for keyword, value in dict[str, Any](schema).items():
         today = "x-affects" if keyword in _EFFECTS_OF else _RENAMED.get(keyword, keyword)
         if today != keyword:

@@ -6,11 +6,12 @@ import copy
 import functools
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from engine.assets import asset
+from engine.canonical import JsonMapping, JsonObject
 
-Schema = Mapping[str, Any]
+Schema = JsonMapping
 
 
 class StepKind(Protocol):
@@ -44,7 +45,7 @@ Kinds = Mapping[str, StepKind]
 def base_schema() -> Schema:
     """The top-level schema; ``with`` is any mapping in it (kinds are dispatched on ``uses`` in code)."""
     text = asset("schemas", "runspec.base.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
+    schema: JsonObject = json.loads(text)
     return schema
 
 
@@ -60,7 +61,7 @@ def step_schema() -> Schema:
     return items
 
 
-def schema_document(kinds: Kinds, step: str | None = None) -> dict[str, Any]:
+def schema_document(kinds: Kinds, step: str | None = None) -> JsonObject:
     """What ``runspec schema [STEP]`` prints, for editors: ``with`` is chosen by ``uses``. Raises KeyError."""
     if step is not None:
         return copy.deepcopy(dict(kinds[step].schema))
@@ -72,10 +73,10 @@ def schema_document(kinds: Kinds, step: str | None = None) -> dict[str, Any]:
     return document
 
 
-def _branch(name: str, schema: Schema) -> dict[str, Any]:
+def _branch(name: str, schema: Schema) -> JsonObject:
     """``if uses is NAME then with is its schema``; ``with`` itself is required where an argument is."""
     arguments = {key: copy.deepcopy(value) for key, value in schema.items() if not key.startswith("$")}
-    then: dict[str, Any] = {"properties": {"with": arguments}}
+    then: JsonObject = {"properties": {"with": arguments}}
     if schema.get("required"):
         then["required"] = ["with"]
     return {"if": {"properties": {"uses": {"const": name}}, "required": ["uses"]}, "then": then}

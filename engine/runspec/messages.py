@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from engine.runspec.kinds import Schema
 from engine.runspec.nodes import Items, Mapping, Node, Scalar
@@ -15,7 +14,7 @@ TYPE_WORDS = {
 }  # fmt: skip
 
 
-def number_text(value: Any) -> str:
+def number_text(value: object) -> str:
     """A number as people write it: 1e-05 is 1e-5, 0.001 stays."""
     text = repr(value)
     if "e-0" in text or "e+0" in text:
@@ -23,7 +22,7 @@ def number_text(value: Any) -> str:
     return text
 
 
-def described(value: Any) -> str:
+def described(value: object) -> str:
     """A value of a schema as it would be written in YAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.canonical import JsonMapping
 from engine.errors import Where
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
@@ -27,7 +28,7 @@ class ModelSpec:
     init: Literal["pretrained", "random"] = "pretrained"
     revision: str | None = None
     path: str | None = None
-    config: Mapping[str, Any] | None = None
+    config: JsonMapping | None = None
     tokenizer: str | None = None
 
 
@@ -55,8 +56,8 @@ class StepSpec:
 
     id: str
     uses: str
-    args: Mapping[str, Any]
-    declared: Mapping[str, Any]
+    args: JsonMapping
+    declared: JsonMapping
     needs: tuple[str, ...] | None  # None: the nearest earlier steps that make its inputs
     where: Where
 
@@ -92,7 +93,7 @@ class LaunchSpec:
     setup: tuple[str, ...]
     environment: tuple[str, ...]
     secrets: tuple[str, ...]
-    own: Mapping[str, Mapping[str, Any]]
+    own: Mapping[str, JsonMapping]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Spec:
     text: str
     digest: str
     overrides: tuple[Override, ...] = ()
-    allocator: Mapping[str, Any] | None = None  # kind, preallocate, fraction: a GPU's memory
+    allocator: JsonMapping | None = None  # kind, preallocate, fraction: a GPU's memory
     launch: LaunchSpec | None = None
 
     def step(self, step_id: str) -> StepSpec:

@@ -139,7 +139,7 @@ def _check_scalar(node: Scalar, schema: Schema, path: Path, case: Case) -> None:
 _Broken = tuple[str, str, str | None]  # code, message, hint
 
 
-def _same(value: Any, other: Any) -> bool:
+def _same(value: object, other: object) -> bool:
     """JSON's equality: 1 is 1.0, and neither is true."""
     return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
 
@@ -250,7 +250,7 @@ def _check_items(node: Items, schema: Schema, path: Path, case: Case) -> None:
             check(item, inner, (*path, index), case)
 
 
-def _is_foreign(schema: Any) -> bool:
+def _is_foreign(schema: object) -> bool:
     """Whether any part of the schema uses a keyword that this module does not check."""
     if isinstance(schema, dict):
         return (

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.canonical import JsonObject
 from engine.errors import Diagnostic, InputInvalid, Where
 
 MAX_FINDINGS = 20
@@ -119,7 +120,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
@@ -147,7 +148,7 @@ class _Findings:
     def add(self, code: str, line: int, message: str, hint: str | None = None) -> None:
         self.diagnostics.append(Diagnostic(code, message, Where(file=self.file, line=line), hint))
 
-    def rows(self, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self, text: str) -> Iterator[tuple[int, JsonObject]]:
         """(line number, object) of every line that is an object; a finding for every other line."""
         # Split at \n alone: str.splitlines would also split at U+2028 and friends inside a JSON string.
         lines = text.split("\n")
@@ -166,7 +167,7 @@ class _Findings:
             else:
                 self.add("K103", number, f"a {type(row).__name__}, not a JSON object")
 
-    def text(self, row: dict[str, Any], key: str, line: int) -> str:
+    def text(self, row: JsonObject, key: str, line: int) -> str:
         """A required string that is not blank."""
         value = row.get(key)
         if isinstance(value, str) and value.strip():
@@ -174,7 +175,7 @@ class _Findings:
         self.add("K104", line, f'"{key}" must be a string that is not blank', f'add "{key}": "…"')
         return ""
 
-    def answer(self, row: dict[str, Any], line: int) -> str:
+    def answer(self, row: JsonObject, line: int) -> str:
         """The expected answer, which must not be empty: an empty text would score 1."""
         value = row.get("expected_answer")
         if isinstance(value, str) and not value.strip():
@@ -182,7 +183,7 @@ class _Findings:
             return ""
         return self.text(row, "expected_answer", line)
 
-    def nullable_text(self, row: dict[str, Any], key: str, line: int) -> str | None:
+    def nullable_text(self, row: JsonObject, key: str, line: int) -> str | None:
         """A string or null; the key is required, since a row without it is an error, not a skipped item."""
         if key in row and (row[key] is None or isinstance(row[key], str)):
             value: str | None = row[key]
@@ -190,21 +191,21 @@ class _Findings:
         self.add("K104", line, f'"{key}" is required, a string or null', "null: no prediction")
         return None
 
-    def optional_text(self, row: dict[str, Any], key: str, line: int) -> str | None:
+    def optional_text(self, row: JsonObject, key: str, line: int) -> str | None:
         value = row.get(key)
         if value is None or isinstance(value, str):
             return value
         self.add("K104", line, f'"{key}" must be a string')
         return None
 
-    def optional_number(self, row: dict[str, Any], key: str, line: int) -> float | None:
+    def optional_number(self, row: JsonObject, key: str, line: int) -> float | None:
         value = row.get(key)
         if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0):
             return value
         self.add("K104", line, f'"{key}" must be a number of at least 0')
         return None
 
-    def optional_count(self, row: dict[str, Any], key: str, line: int) -> int | None:
+    def optional_count(self, row: JsonObject, key: str, line: int) -> int | None:
         value = row.get(key)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
             return value

@@ -18,8 +18,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from engine.canonical import JsonObject
 from engine.errors import Diagnostic, InputInvalid, did_you_mean
 from engine.scoring.metrics import Metric, metric_named
 from engine.scoring.readers import Prediction, ScoringItem, read_eval_set, read_predictions
@@ -40,7 +40,7 @@ class ScoredPrediction:
     finish_reason: str | None
     milliseconds: float | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row, keys in the file's order."""
         return asdict(self)
 
@@ -59,7 +59,7 @@ class Scorecard:
     category_scores: Mapping[str, float]
     difficulty_scores: Mapping[str, float]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The scorecard, keys in the file's order."""
         return asdict(self)
 

@@ -7,8 +7,9 @@ primary_score: 0.5000
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from engine.canonical import JsonMapping
 
 RULE = "=" * 60
 TITLE = " " * 9 + "RESULT SUMMARY (copy to evidence files)"
@@ -20,7 +21,7 @@ def _printed(name: str, value: Any) -> str:
     return f"{float(value):.4f}" if name in FRACTIONS else str(value)
 
 
-def result_summary_text(summary: Mapping[str, Any]) -> str:
+def result_summary_text(summary: JsonMapping) -> str:
     """The block exactly as the runbook prints it, ended by a newline. Raises KeyError for a missing field."""
     fields = [f"{name}: {_printed(name, summary[name])}" for name in FIELDS]
     return "\n".join([RULE, TITLE, RULE, *fields, RULE]) + "\n"

@@ -407,7 +407,7 @@ def test_the_command_prints_the_file_and_nothing_else(
     assert main(["launch", "runspecs/cluster.yaml", "--for", "skypilot", "--print"]) == 0
     assert capsys.readouterr().out == job_file(spec, "skypilot").text
     assert main(["launch", "runspecs/cluster.yaml"]) == 2
-    assert "error[U140]: runspec launch writes job files and submits none: say --print" in capsys.readouterr().err
+    assert "error[U140]: runspec launch writes job files and does not submit them: add --print" in capsys.readouterr().err
     assert main(["launch", "runspecs/cluster.yaml", "--for", "slum", "--print"]) == 2
     assert 'did you mean "slurm"?' in capsys.readouterr().err
 
