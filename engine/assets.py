@@ -1,4 +1,4 @@
-"""Where schemas, templates, presets, eval sets and documents lie: in the checkout, or inside the wheel.
+"""Paths of the shipped schemas, templates, presets, eval sets and documents: in the checkout, or inside the wheel.
 
 >>> asset("schemas", "runspec.schema.json").name
 'runspec.schema.json'

@@ -1,8 +1,8 @@
-"""Canonical bytes of values, their digests, and how bytes reach the disk whole.
+"""Canonical bytes of values, their digests, and atomic writes.
 
 What goes in: JSON values, files, folders. What comes out: bytes that are equal whenever the values
 are (RFC 8785 in spirit: sorted keys, no spaces, UTF-8, no NaN), SHA-256 digests in hex, and files
-that are either complete or absent.
+that are complete or absent.
 
     >>> canonical_json({"b": 1, "a": [1.0, None]})
     b'{"a":[1.0,null],"b":1}'
@@ -18,11 +18,15 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 CHUNK_BYTES = 1 << 20
 
-# What a clock or a device's allocator says, not what was computed: two runs of the same thing differ in these and in nothing else.
+# JSON objects: with keys to set, and to read only. Their values are whatever the schema of each says.
+JsonObject: TypeAlias = dict[str, Any]
+JsonMapping: TypeAlias = Mapping[str, Any]
+
+# Readings of a clock or an allocator, not results: two runs of the same thing differ in these and in nothing else.
 MEASURED_KEYS = frozenset(
     {
         "seconds",
@@ -41,12 +45,12 @@ MEASURED_KEYS = frozenset(
 )
 
 
-def canonical_json(value: Any) -> bytes:
+def canonical_json(value: object) -> bytes:
     """The one byte string for this value. Raises ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def pretty_json(value: Any) -> str:
+def pretty_json(value: object) -> str:
     """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -61,7 +65,7 @@ def digest_text(text: str) -> str:
     return digest_bytes(text.encode())
 
 
-def digest_json(value: Any) -> str:
+def digest_json(value: object) -> str:
     """SHA-256 of the canonical JSON of a value, in hex."""
     return digest_bytes(canonical_json(value))
 
@@ -95,19 +99,19 @@ def without_measurements(value: Any) -> Any:
 
 
 def digest_result(path: Path) -> str:
-    """SHA-256 of what a JSON or JSONL file says apart from its measurements. Raises ValueError if it is neither."""
+    """SHA-256 of a JSON or JSONL file's values without its measurements. Raises ValueError if it is neither."""
     text = path.read_text(encoding="utf-8")
     rows = [json.loads(text)] if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
     return digest_json(without_measurements(rows))
 
 
-def jsonl_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+def jsonl_bytes(rows: Iterable[JsonMapping]) -> bytes:
     """One JSON object a line, keys in the order given, each line ended by a newline."""
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
 
 
 def fsync_dir(path: Path) -> None:
-    """Make a rename inside ``path`` survive a power cut (POSIX; elsewhere opening a folder fails)."""
+    """Make a rename inside ``path`` survive a power failure (POSIX; elsewhere a folder cannot be opened)."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -118,9 +122,9 @@ def fsync_dir(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a whole file or nothing: a temporary file beside it, fsync, rename, fsync of the folder.
+    """Write the complete file or nothing: a temporary file beside it, fsync, rename, fsync of the folder.
 
-    Raises OSError (disk full, no permission) and then leaves what was there before.
+    Raises OSError (disk full, no permission) and then leaves the previous file as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     payload = data.encode() if isinstance(data, str) else data
@@ -130,7 +134,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             stream.write(payload)
             stream.flush()
             os.fsync(stream.fileno())
-        umask = os.umask(0)  # mkstemp makes files 0600; give them what open() would have given
+        umask = os.umask(0)  # mkstemp makes files 0600; open() would apply the umask
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)

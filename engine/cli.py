@@ -1,6 +1,6 @@
 """``runspec``: the one place where an answer is printed and an exception becomes an exit code.
 
-What goes in: the words after ``runspec``. What comes out: the command's answer on standard output (text, or
+In: the words after ``runspec``. Out: the command's answer on standard output (text, or
 one JSON document with ``--json``), everything else on standard error, and the exit code of
 :mod:`engine.errors`. Nothing heavy is imported before a command needs it: ``runspec validate`` stays under
 0.3 s from cold.
@@ -12,6 +12,7 @@ one JSON document with ``--json``), everything else on standard error, and the e
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -25,9 +26,10 @@ from engine.commands import Reply
 from engine.commands.parsing import command_help, find_command, parse, top_help
 from engine.commands.table import COMMANDS
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, RunspecError, render
+from engine.redact import redact, redact_value
 
 INTERRUPTED_EXIT_CODE = 130
-BROKEN_PIPE_EXIT_CODE = 0  # `runspec … | head` took what it wanted: not a failure of ours
+BROKEN_PIPE_EXIT_CODE = 0  # `runspec … | head` has closed the pipe: not a failure
 
 
 def answer(words: Sequence[str]) -> Reply:
@@ -47,11 +49,7 @@ def answer(words: Sequence[str]) -> Reply:
 
 
 def _typed(words: Sequence[str]) -> str:
-    """What was typed, fit to be typed again; it goes into the evidence, so secrets are masked."""
-    import shlex
-
-    from engine.display.log import redact
-
+    """What was typed, quoted so that it can be typed again; it goes into the evidence, so secrets are masked."""
     return redact(shlex.join(["runspec", *words]))
 
 
@@ -66,9 +64,9 @@ def _print_reply(reply: Reply, as_json: bool) -> int:
 
 
 def _write(text: str) -> None:
-    """To standard output. Raises _Unwritable where it is closed or full; BrokenPipeError where nobody reads any more."""
+    """To standard output. Raises _Unwritable where it is closed or full; BrokenPipeError where the reader has closed the pipe."""
     try:
-        if sys.stdout is None:  # closed before we began
+        if sys.stdout is None:  # closed before the process started
             raise OSError("it is closed")
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -83,10 +81,8 @@ class _Unwritable(Exception):
 
 
 def _print_problems(diagnostics: Sequence[Diagnostic]) -> None:
-    """Errors and warnings as text on standard error; a person's own line may hold a secret."""
-    from engine.display.log import redact
-
-    text = "\n\n".join(render(_from_here(diagnostic)) for diagnostic in diagnostics)
+    """Errors and warnings as text on standard error; a person's own line can contain a secret."""
+    text = "\n\n".join(render(_relative_to_here(diagnostic)) for diagnostic in diagnostics)
     sys.stderr.write(redact(text) + "\n")
 
 
@@ -99,8 +95,8 @@ def _print_more(diagnostics: Sequence[Diagnostic]) -> None:
         sys.stderr.write(f"more: runspec docs {code}\n")
 
 
-def _from_here(diagnostic: Diagnostic) -> Diagnostic:
-    """With the file as a person in this folder would type it."""
+def _relative_to_here(diagnostic: Diagnostic) -> Diagnostic:
+    """With the file's path relative to this folder."""
     where = diagnostic.where
     if where is None or not Path(where.file).is_relative_to(Path.cwd()):
         return diagnostic
@@ -108,12 +104,10 @@ def _from_here(diagnostic: Diagnostic) -> Diagnostic:
 
 
 def _print_failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:
-    """Errors as one JSON document on standard output, or as text on standard error; secrets never."""
+    """Errors as one JSON document on standard output, or as text on standard error; secrets are masked."""
     if not as_json:
         _print_problems(diagnostics)
         return
-    from engine.display.log import redact_value
-
     rows = [diagnostic.as_json() for diagnostic in diagnostics]
     _write(pretty_json(redact_value({"ok": False, "diagnostics": rows})))
 
@@ -128,33 +122,33 @@ def _log_folder() -> Path:
 
 
 def _internal(error: Exception, words: Sequence[str]) -> Diagnostic:
-    """Our own mistake: one sentence on the screen, the traceback (redacted) in a file."""
+    """A fault of the engine: one sentence on the screen, the redacted traceback in a file."""
     from engine.display.log import write_traceback
 
     path = write_traceback(error, _typed(words), _log_folder())
     return Diagnostic(
         "X301",
-        f"internal error: {type(error).__name__}; this is a fault of runspec, not of your input",
+        f"internal error: {type(error).__name__}; this is a fault in runspec, not in your input",
         hint=f"the details are in {path}\nplease report it with that file: secrets are masked in it",
     )
 
 
-def _go_on(words: Sequence[str]) -> Diagnostic:
-    hint = f"type it again to go on: {_typed(words)}" if words[:1] == ["run"] else None
+def _interrupted(words: Sequence[str]) -> Diagnostic:
+    hint = f"to resume, type it again: {_typed(words)}" if words[:1] == ["run"] else None
     return Diagnostic("U130", "interrupted", hint=hint)
 
 
 def _is_json(words: Sequence[str]) -> bool:
-    """Whether a JSON answer was asked for; looked up by hand because parsing itself may have failed."""
+    """Whether ``--json`` was typed; found without the parser, which may itself have failed."""
     before = words[: words.index("--")] if "--" in words else words
     return "--json" in before
 
 
-def _listen() -> None:
-    """SIGTERM and SIGHUP interrupt like Ctrl-C from the first moment, before a run has its own way to stop."""
+def _handle_stop_signals() -> None:
+    """SIGTERM and SIGHUP interrupt like Ctrl-C from the start, until a run installs its own handlers."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:  # what nohup ignores stays ignored
+            if signal.getsignal(number) == signal.SIG_DFL:  # a signal that nohup ignores stays ignored
                 signal.signal(number, signal.default_int_handler)
 
 
@@ -162,17 +156,17 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if words is None else words)
     try:
-        _listen()
-        return _answered(words)
+        _handle_stop_signals()
+        return _run(words)
     except _Unwritable as error:
-        if sys.stdout is not None:  # Python flushes it at exit, and would complain there once more
+        if sys.stdout is not None:  # Python flushes it at exit, and would report the same error again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _print_problems([Diagnostic("U133", f"the answer cannot be written to standard output: {error}")])
         return 1
 
 
-def _answered(words: Sequence[str]) -> int:
-    """The answer, printed; an exception becomes an exit code."""
+def _run(words: Sequence[str]) -> int:
+    """Print the answer; an exception becomes an exit code."""
     as_json = _is_json(words)
     try:
         return _print_reply(answer(words), as_json)
@@ -182,15 +176,15 @@ def _answered(words: Sequence[str]) -> int:
             _print_more(error.diagnostics)
         return error.exit_code
     except KeyboardInterrupt:
-        _print_failure([_go_on(words)], as_json)
+        _print_failure([_interrupted(words)], as_json)
         return INTERRUPTED_EXIT_CODE
     except BrokenPipeError:
-        # Python flushes standard output at exit; a closed pipe would make it complain there once more.
+        # Python flushes standard output at exit; a closed pipe would make it report an error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE_EXIT_CODE
     except _Unwritable:
         raise
-    except Exception as error:  # noqa: BLE001 - the one place where what nobody foresaw ends
+    except Exception as error:  # noqa: BLE001 - the last resort for unforeseen exceptions
         _print_failure([_internal(error, words)], as_json)
         return INTERNAL_ERROR_EXIT_CODE
 

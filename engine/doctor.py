@@ -1,8 +1,8 @@
 """What this machine has, what is missing, and what to type: ``runspec doctor``.
 
-Comes out as a list of :class:`Finding` rows. Nothing here fails: an absent thing is a finding. Secrets are
-reported as set or not set, never shown. Devices are asked for in a child process: importing JAX in this one
-would cost a second and might take hold of an accelerator.
+Out: a list of :class:`Finding` rows. Nothing here fails: what is absent is a finding. Secrets are
+reported as set or not set, never printed. A child process lists the devices: importing JAX in this one
+would cost a second and could occupy an accelerator.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from engine import __version__
+from engine.canonical import JsonObject
 from engine.errors import RunspecError
-from engine.extras import EXTRAS, install_words, missing_modules, versions
+from engine.extras import EXTRAS, install_command, missing_modules, versions
 from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.preflight.targets import machine_memory_bytes
 from engine.protocol.jobs import ProbeJob
@@ -40,24 +40,24 @@ class Finding:
     state: State
     says: str
     fix: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of ``--json``."""
         return {"what": self.what, "state": self.state, "says": self.says, "fix": self.fix, **self.facts}
 
 
 def examine(root: Path, *, devices: bool = True) -> list[Finding]:
-    """Every finding, in the order in which they are shown."""
-    found = [_python(), _machine(), _memory(), _disk(root), _git(), _token()]
+    """Every finding, in the order in which they are printed."""
+    findings = [_python(), _machine(), _memory(), _disk(root), _git(), _token()]
     tools = [
         name for name in EXTRAS if name != "train" and not missing_modules(name)
-    ]  # of report_to: nobody needs them
-    found += [_extra(name) for name in ("train", *tools)]
-    found.append(_compilers(root))
+    ]  # those of report_to are optional: only installed ones are listed
+    findings += [_extra(name) for name in ("train", *tools)]
+    findings.append(_compilers(root))
     if devices and not missing_modules("train"):
-        found.append(_devices())
-    return found
+        findings.append(_devices())
+    return findings
 
 
 def _python() -> Finding:
@@ -80,7 +80,9 @@ def _usable_cores() -> int:
 def _memory() -> Finding:
     total = machine_memory_bytes()
     if total is None:
-        return Finding("memory", "warning", "the size of the memory cannot be read here", facts={"bytes": None})
+        return Finding(
+            "memory", "warning", "the size of the memory cannot be read on this system", facts={"bytes": None}
+        )
     return Finding("memory", "ok", f"{total / (1 << 30):.1f} GiB of memory", facts={"bytes": total})
 
 
@@ -88,7 +90,7 @@ def _disk(root: Path) -> Finding:
     free = shutil.disk_usage(root).free
     says = f"{free / (1 << 30):.1f} GiB free at {root}"
     if free < LOW_DISK_BYTES:
-        return Finding("disk", "warning", says, "free some room before training", {"free_bytes": free})
+        return Finding("disk", "warning", says, "free some disk space before training", {"free_bytes": free})
     return Finding("disk", "ok", says, facts={"free_bytes": free})
 
 
@@ -100,17 +102,17 @@ def _git() -> Finding:
 
 
 def _token() -> Finding:
-    """Whether the hub's client will find a token: in the environment, or where ``hf auth login`` keeps it."""
+    """Whether the hub's client will find a token: in the environment, or in the file of ``hf auth login``."""
     if os.environ.get("HF_TOKEN", "").strip():
-        return Finding("hf_token", "ok", "HF_TOKEN is set (its value is never shown)")
+        return Finding("hf_token", "ok", "HF_TOKEN is set (its value is never printed)")
     if _token_file().is_file():
-        return Finding("hf_token", "ok", "HF_TOKEN is not set; the token that hf auth login has kept serves")
+        return Finding("hf_token", "ok", "HF_TOKEN is not set; the token saved by hf auth login is used")
     return Finding("hf_token", "warning", "HF_TOKEN is not set: gated models such as google/gemma-2b need it",
                    "export HF_TOKEN=…   (on Kaggle: a secret named HF_TOKEN; quickstart works without)")  # fmt: skip
 
 
 def _token_file() -> Path:
-    """Where huggingface_hub looks: its documented variables, in its order."""
+    """The file that huggingface_hub reads: by its documented variables, in its order."""
     if named := os.environ.get("HF_TOKEN_PATH"):
         return Path(named).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -118,45 +120,45 @@ def _token_file() -> Path:
 
 
 def _extra(name: str) -> Finding:
-    found = versions(name)
+    installed = versions(name)
     missing = missing_modules(name)
-    facts = {"versions": found}
+    facts = {"versions": installed}
     if missing:
         says = f'extra "{name}" is not installed (missing: {", ".join(missing)})'
-        return Finding(f"extra.{name}", "missing", says, install_words(name), facts)
-    listed = ", ".join(f"{distribution} {version}" for distribution, version in found.items())
+        return Finding(f"extra.{name}", "missing", says, install_command(name), facts)
+    listed = ", ".join(f"{distribution} {version}" for distribution, version in installed.items())
     return Finding(f"extra.{name}", "ok", f'extra "{name}": {listed}', facts=facts)
 
 
 def _compilers(root: Path) -> Finding:
-    """The plug-ins with which `plan --exact` prices a run for machines that are not here."""
+    """The compilers with which `plan --exact` estimates memory for other machines."""
     folder = compilers_folder(root)
     names = compiler_versions(folder)
     if not names:
-        says = "no compilers of TPUs and GPUs: plan --exact answers for this machine's CPU only"
+        says = "no compilers for TPUs and GPUs: plan --exact works for this machine's CPU only"
         return Finding("compilers", "missing", says, "make compilers   (1.3 GB; training works without)")
     return Finding("compilers", "ok", f"compilers in {folder}: {', '.join(names)}", facts={"versions": names})
 
 
 def _devices() -> Finding:
-    """Ask the trainer's probe; whatever it says or fails to say is one row."""
+    """Run the trainer's probe; its answer or its failure is one row."""
     try:
-        found = _probe()
+        devices = _probe()
     except (OSError, RunspecError) as error:
-        return Finding("devices", "warning", f"the devices cannot be asked for ({_why(error)})",
+        return Finding("devices", "warning", f"the devices cannot be listed ({_reason(error)})",
                        "python -m engine.trainer probe JOB.json shows why")  # fmt: skip
-    names = [str(name) for name in found["devices"]]
-    says = f"{found['platform']}: {', '.join(names) or 'none'} ({found['device_kind']})"
-    return Finding("devices", "ok", says, facts={"platform": found["platform"], "devices": names})
+    names = [str(name) for name in devices["devices"]]
+    says = f"{devices['platform']}: {', '.join(names) or 'none'} ({devices['device_kind']})"
+    return Finding("devices", "ok", says, facts={"platform": devices["platform"], "devices": names})
 
 
-def _probe() -> Mapping[str, Any]:
-    """What the trainer says of the devices. Raises RunspecError where it fails or takes too long."""
+def _probe() -> JsonObject:
+    """The trainer's report of the devices. Raises RunspecError where it fails or takes too long."""
     until = time.monotonic() + PROBE_SECONDS
     with tempfile.TemporaryDirectory(prefix="runspec-probe-") as folder:
         host = Host(Path(folder), Path.cwd(), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
-        return run_trainer(ProbeJob("auto"), host)
+        return dict(run_trainer(ProbeJob("auto"), host))
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return error.diagnostics[0].code if isinstance(error, RunspecError) else type(error).__name__

@@ -1,6 +1,6 @@
-"""The one exception tree, and the one place that maps it to exit codes.
+"""The exception tree, and the one place that maps it to exit codes.
 
-What goes in: what went wrong, where, a stable code, and what to do about it. What comes out: an
+In: a stable code, what went wrong, where, and what to do about it. Out: an
 exception that the command line prints as text (:func:`render`) or JSON (:meth:`Diagnostic.as_json`)
 and turns into an exit code (:attr:`RunspecError.exit_code`).
 
@@ -14,7 +14,7 @@ and turns into an exit code (:attr:`RunspecError.exit_code`).
        = help: did you mean "model"?
 
 Exit codes (machine stable, see docs/reference/exit-codes.md): 0 ok, 1 run failed, 2 input invalid, 3 internal,
-4 evidence incomplete, 5 verification failed, 6 lock busy, 7 deadline, 8 remote refused, 130 interrupted.
+4 evidence incomplete, 5 verification failed, 6 lock busy, 7 reserved for a deadline, 8 remote refused, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import Any, ClassVar, Literal
 Severity = Literal["error", "warning"]
 
 INTERNAL_ERROR_EXIT_CODE = 3
-LONGEST_LINE = 160  # characters of a person's line that are shown
+LONGEST_LINE = 160  # characters of a person's line that are printed
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A place in a person's file. ``line`` and ``column`` count from 1; 0 means "the whole file".
+    """A position in a person's file. ``line`` and ``column`` count from 1; 0 means "the file as such".
 
     ``text`` is the person's own line, ``width`` how many characters the caret underlines, ``path`` the
     dotted address inside the document (``steps.train.with.seq_len``).
@@ -52,7 +52,7 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding: a stable code, one sentence, the place, and a concrete fix."""
+    """One finding: a stable code, one sentence, the position, and a concrete fix."""
 
     code: str
     message: str
@@ -76,7 +76,7 @@ class Diagnostic:
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """The finding as a person reads it: sentence, place, their own line with a caret, the fix."""
+    """The finding as a person reads it: sentence, position, their own line with a caret, the fix."""
     lines = [f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"]
     where = diagnostic.where
     if where is not None:
@@ -85,7 +85,7 @@ def render(diagnostic: Diagnostic) -> str:
     if where is not None and where.text is not None and where.line:
         number = f"{where.line:>2}"
         gutter = " " * len(number)
-        # A tab moves the caret by the terminal's tab stop; one space each keeps the two lines aligned.
+        # A tab would move the caret to a tab stop; one space each keeps the two lines aligned.
         text, column = _window(where.text.replace("\t", " ").rstrip(), where.column)
         lines += [f"{gutter} |", f"{number} | {text}"]
         if column:
@@ -97,7 +97,7 @@ def render(diagnostic: Diagnostic) -> str:
 
 
 def _window(text: str, column: int) -> tuple[str, int]:
-    """The part of a line around the caret, and the caret's column in it: a line of data may have any length.
+    """The part of a line around the caret, and the caret's column in it: a line of data can be very long.
 
     >>> _window("x" * 400, 300)[1]
     82
@@ -134,8 +134,9 @@ class RunspecError(Exception):
     @classmethod
     def of(cls, diagnostics: Iterable[Diagnostic]) -> RunspecError:
         """One exception for many findings; the first one gives the code and the message."""
-        found = tuple(diagnostics)
-        return cls(found[0].code, found[0].message, hint=found[0].hint, diagnostics=found)
+        findings = tuple(diagnostics)
+        first = findings[0]
+        return cls(first.code, first.message, hint=first.hint, diagnostics=findings)
 
     def __str__(self) -> str:
         return "\n\n".join(render(diagnostic) for diagnostic in self.diagnostics)
@@ -169,26 +170,20 @@ class LockBusy(RunspecError):
     exit_code = 6
 
 
-class DeadlineReached(RunspecError):
-    """Stopped by the deadline; the next ``run`` goes on (exit 7)."""
-
-    exit_code = 7
-
-
 class RemoteRefused(RunspecError):
-    """A remote service said no (exit 8)."""
+    """A remote service refused (exit 8)."""
 
     exit_code = 8
 
 
 class Interrupted(RunspecError):
-    """Stopped by Ctrl-C or SIGTERM; the next ``run`` goes on (exit 130)."""
+    """Stopped by Ctrl-C or SIGTERM; the next ``run`` resumes (exit 130)."""
 
     exit_code = 130
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The known word nearest to what the person wrote, or None where nothing is near.
+    """The known word most similar to what the person wrote, or None where no word is similar.
 
     >>> did_you_mean("num_train_step", ["num_train_steps", "seq_len"])
     'num_train_steps'

@@ -1,6 +1,6 @@
-"""What the optional parts of the distribution bring, and the sentence for when one is not there.
+"""The extras of the distribution, and the error for a missing one.
 
-Nothing is imported to find out: importlib looks for the package on the path, metadata for its version.
+Nothing is imported: importlib finds the package on the path, metadata has its version.
 
     >>> EXTRAS["train"][0]
     'jax'
@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
 
+from engine.canonical import JsonMapping
 from engine.errors import InputInvalid
 
-# extra -> the modules without which it is of no use. pyproject.toml says what each extra installs.
+# extra -> the modules that it needs to work. pyproject.toml lists what each extra installs.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("jax", "flax", "optax", "orbax", "transformers", "tokenizers", "safetensors"),
     "wandb": ("wandb",),
@@ -25,39 +25,40 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 _DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
 
 
-def extras_of(args: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
-    """What the arguments of a step ask for besides: a schema says ``extras: {value: extra}`` of a key.
+def extras_of(args: JsonMapping, schema: JsonMapping) -> list[str]:
+    """The extras that a step's arguments need: ``x-extras: {value: extra}`` of a key in its schema.
 
-    >>> extras_of({"report_to": ["wandb"]}, {"properties": {"report_to": {"extras": {"wandb": "wandb"}}}})
+    >>> extras_of({"report_to": ["wandb"]}, {"properties": {"report_to": {"x-extras": {"wandb": "wandb"}}}})
     ['wandb']
     """
-    found = []
+    needed = []
     for key, entry in schema.get("properties", {}).items():
-        if isinstance(entry, Mapping) and "extras" in entry:
-            value, extras = args.get(key), entry["extras"]
-            found += [extras[one] for one in (value if isinstance(value, list | tuple) else [value]) if one in extras]
-    return found
+        if isinstance(entry, Mapping) and "x-extras" in entry:
+            value, extras = args.get(key), entry["x-extras"]
+            values = value if isinstance(value, list | tuple) else [value]
+            needed += [extras[choice] for choice in values if choice in extras]
+    return needed
 
 
 def missing_modules(extra: str) -> list[str]:
-    """The modules of an extra that are not installed; one we do not know (a plug-in's) misses nothing."""
+    """The modules of an extra that are not installed; an unknown extra (a plug-in's) misses none."""
     return [name for name in EXTRAS.get(extra, ()) if importlib.util.find_spec(name) is None]
 
 
 def versions(extra: str) -> dict[str, str | None]:
     """Distribution -> installed version, or None."""
-    found: dict[str, str | None] = {}
+    installed: dict[str, str | None] = {}
     for module in EXTRAS[extra]:
         distribution = _DISTRIBUTIONS.get(module, module)
         try:
-            found[distribution] = metadata.version(distribution)
+            installed[distribution] = metadata.version(distribution)
         except metadata.PackageNotFoundError:
-            found[distribution] = None
-    return found
+            installed[distribution] = None
+    return installed
 
 
-def install_words(extra: str) -> str:
-    """What to type."""
+def install_command(extra: str) -> str:
+    """What to type to install it."""
     return f"pip install 'runspec-engine[{extra}]'"
 
 
@@ -68,5 +69,5 @@ def require(extra: str, what: str) -> None:
         raise InputInvalid(
             "X101",
             f'{what} needs the extra "{extra}", which is not installed here (missing: {", ".join(missing)})',
-            hint=f"{install_words(extra)}\nvalidate, plan, score and verify work without it",
+            hint=f"{install_command(extra)}\nvalidate, plan, score and verify work without it",
         )

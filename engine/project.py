@@ -9,19 +9,17 @@ What goes in: the name of a shipped preset and a folder. What comes out: files t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.assets import asset
-from engine.canonical import pretty_json, write_atomic
+from engine.canonical import JsonMapping, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, RunFailed
 
 MARKER = ".runspec"
 SCHEMA_PATH = "schemas/runspec.schema.json"  # where the modeline of every preset looks for it
 GITIGNORE = (
-    "# heavy artifacts, caches and journals of runspec; evidence is there to be committed\n/.runspec/\n/submission/\n"
+    "# heavy artifacts, caches and journals of runspec; evidence is meant to be committed\n/.runspec/\n/submission/\n"
 )
 
 
@@ -57,12 +55,12 @@ def _named_files(preset: Path) -> dict[str, str]:
     """Shipped files that the preset refers to by path: project path -> content."""
     from ruamel.yaml import YAML
 
-    value: Mapping[str, Any] = YAML(typ="safe").load(preset.read_text(encoding="utf-8"))
+    value: JsonMapping = YAML(typ="safe").load(preset.read_text(encoding="utf-8"))
     named = Path(str(value["eval_set"]))
     return {named.as_posix(): asset("evalsets", named.name).read_text(encoding="utf-8")}
 
 
-def project_files(preset: Path, kinds: Mapping[str, Any]) -> dict[str, str]:
+def project_files(preset: Path, kinds: JsonMapping) -> dict[str, str]:
     """Everything ``init`` writes, by path relative to the project."""
     from engine.runspec import schema_document
 
@@ -73,7 +71,7 @@ def project_files(preset: Path, kinds: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def init(preset: Path, root: Path, *, kinds: Mapping[str, Any], force: bool = False) -> Project:
+def init(preset: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -> Project:
     """Write the project. Raises InputInvalid (U111) listing every file that is there and differs."""
     files = project_files(preset, kinds)
     if root.exists() and not root.is_dir():

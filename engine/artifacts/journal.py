@@ -1,8 +1,8 @@
-"""What happened: the append-only journal, and the run record that is made from it.
+"""The append-only journal of a run, and the run record that is made from it.
 
 The journal is ``.runspec/runs/<run_version>/journal.jsonl``, one JSON object a line: ``seq``, ``time``,
-``event`` and the event's own keys. It is only ever appended to; a line torn by a kill is passed over by the
-reader. Events: ``run_started`` (session, command, spec digest, overrides, environment), ``step_started``,
+``event`` and the event's own keys. It is append-only; the reader skips a line torn by a
+kill. Events: ``run_started`` (session, command, spec digest, overrides, environment), ``step_started``,
 ``step_finished``, ``step_reused``, ``step_failed``, ``run_interrupted``, ``evidence_rendered``, ``packaged``,
 ``verified``, ``run_finished``.
 
@@ -15,32 +15,32 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.artifacts.store import Artifact, explain_os_error
+from engine.canonical import JsonMapping, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One finished step: what was asked, what it published and when."""
+    """One finished step: its arguments and the artifact that it published."""
 
     id: str
     uses: str
-    args: Mapping[str, Any]  # effective
-    declared: Mapping[str, Any]  # what the person wrote
+    args: JsonMapping  # effective
+    declared: JsonMapping  # what the person wrote
     artifact: Artifact
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A finished run, complete enough to render every evidence file from it and nothing else.
+    """A finished run: every evidence file is rendered from it and nothing else.
 
     ``model_revision`` is the commit that the trainer fetched, ``model_revision_declared`` the branch, tag or commit
-    that the run-spec names (both None where the weights come from elsewhere). ``command`` is what was typed, ``started_at``/``finished_at`` are ISO 8601 UTC, ``overrides`` map
-    ``id.key`` to the value of the command line. ``environment`` has: engine, python, platform, libraries
+    that the run-spec names (both None where the weights do not come from the hub). ``command`` is what was typed,
+    ``started_at``/``finished_at`` are ISO 8601 UTC, ``overrides`` map ``id.key`` to the value of the command line. ``environment`` has: engine, python, platform, libraries
     {name: version}, commit_sha (40 hex or None), commit_dirty (bool or None), diff_sha256 (of the uncommitted
     change, or None), kaggle {run_type, notebook_url, notebook_version, run_id} or None.
     """
@@ -50,7 +50,7 @@ class RunRecord:
     spec_path: str  # relative to the project, POSIX
     spec_text: str
     spec_digest: str
-    overrides: Mapping[str, Any]
+    overrides: JsonMapping
     command: str
     model_id: str
     model_revision: str | None
@@ -58,7 +58,7 @@ class RunRecord:
     eval_set: str  # relative path as declared
     eval_set_text: str
     device: str
-    environment: Mapping[str, Any]
+    environment: JsonMapping
     started_at: str
     finished_at: str
     steps: tuple[StepRecord, ...]
@@ -66,8 +66,8 @@ class RunRecord:
 
     def step_of(self, kind: str) -> StepRecord | None:
         """The last step of this kind, or None where the run had none."""
-        found = [step for step in self.steps if step.uses == kind]
-        return found[-1] if found else None
+        steps = [step for step in self.steps if step.uses == kind]
+        return steps[-1] if steps else None
 
 
 def now() -> str:
@@ -76,12 +76,12 @@ def now() -> str:
 
 
 def journal_path(runspec_dir: Path, run_version: str) -> Path:
-    """Where the journal of a run lies."""
+    """The path of a run's journal."""
     return runspec_dir / "runs" / run_version / "journal.jsonl"
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """All whole events, oldest first; [] where there is no journal. Torn lines are passed over."""
+def read_journal(path: Path) -> list[JsonObject]:
+    """All complete events, oldest first; [] where there is no journal. Torn lines are skipped."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -91,21 +91,21 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         try:
             event = json.loads(line)
         except ValueError:
-            continue  # the torn end of a killed write, or the empty string after the last newline
+            continue  # a line torn by a kill, or the empty string after the last newline
         if isinstance(event, dict) and "event" in event:
             events.append(event)
     return events
 
 
 class Journal:
-    """The writer. Opened under the run's lock; each event is one write and one fsync."""
+    """The writer. The caller holds the run's lock; each event is one write and one fsync."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.events = read_journal(path)
 
-    def append(self, event: str, **facts: Any) -> dict[str, Any]:
-        """Write one event and return it. Raises RunFailed where the disk refuses."""
+    def append(self, event: str, **facts: Any) -> JsonObject:
+        """Write one event and return it. Raises RunFailed where it cannot be written."""
         row = {"seq": len(self.events) + 1, "time": now(), "event": event, **facts}
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
@@ -121,15 +121,15 @@ class Journal:
             end = stream.seek(0, os.SEEK_END)
             if end:
                 stream.seek(end - 1)
-                if stream.read(1) != b"\n":  # a torn line stays what it is, on a line of its own
+                if stream.read(1) != b"\n":  # a torn line keeps a line of its own
                     line = b"\n" + line
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
 
-    def last(self, event: str, **facts: Any) -> dict[str, Any] | None:
+    def last(self, event: str, **facts: Any) -> JsonObject | None:
         """The newest event of this name that has these facts, or None."""
-        row: dict[str, Any]
+        row: JsonObject
         for row in reversed(self.events):
             if row["event"] == event and all(row.get(key) == value for key, value in facts.items()):
                 return row

@@ -1,19 +1,20 @@
-"""Artifacts: staged, published whole, found again by fingerprint; and the locks of the store.
+"""Artifacts: staged, published atomically, looked up by fingerprint; and the locks of the store.
 
-What goes in: a folder a step has filled. What comes out: an immutable artifact at
-``.runspec/store/<type>/<fingerprint>/`` whose ``artifact.json`` is written before the one rename that makes it
-visible. A half-made artifact lies under ``.runspec/staging/`` and is never found.
+In: a folder that a step has filled. Out: an immutable artifact at
+``.runspec/store/<type>/<fingerprint>/``, whose manifest ``artifact.json`` is written before the one rename that makes it
+visible. An incomplete artifact is under ``.runspec/staging/`` and is never found.
 
     .runspec/
       store/<type>/<fingerprint[:32]>/…, artifact.json    published
-      staging/<fingerprint[:32]>/out, work                being made; ``work`` survives a kill
-      locks/<name>.lock                                   kernel locks: they vanish with their process
+      staging/<fingerprint[:32]>/out, work                in progress; ``work`` survives a kill
+      locks/<name>.lock                                   kernel locks: released with their process
       runs/<run_version>/journal.jsonl                    see engine.artifacts.journal
-      cache/                                              losing it costs time only
+      cache/                                              losing it only costs time
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -22,9 +23,9 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.canonical import (
+    JsonMapping,
     digest_file,
     digest_json,
     digest_result,
@@ -35,7 +36,7 @@ from engine.canonical import (
 )
 from engine.errors import LockBusy, RunFailed
 
-MARK = "artifact.json"
+MANIFEST = "artifact.json"
 KEY_CHARS = 32  # of the fingerprint's 64: enough to be unique, short enough to read in a path
 
 
@@ -43,8 +44,8 @@ KEY_CHARS = 32  # of the fingerprint's 64: enough to be unique, short enough to 
 class Artifact:
     """What a step published.
 
-    ``digest`` covers what every file says: neither file times nor, in the files the handler calls ``measured``,
-    what a clock said. Two runs of the same thing have the same digest.
+    ``digest`` covers the content of every file, without file times and, in the files that the handler lists as
+    ``measured``, without measurements. Two runs of the same thing have the same digest.
     """
 
     type: str
@@ -53,10 +54,10 @@ class Artifact:
     digest: str
     path: Path
     files: Mapping[str, str]  # relative POSIX path -> SHA-256
-    facts: Mapping[str, Any]
+    facts: JsonMapping
     started_at: str  # ISO 8601, UTC
     finished_at: str
-    ingredients: Mapping[str, Any]  # what the fingerprint was made of
+    ingredients: JsonMapping  # the values that the fingerprint is the digest of
 
     def file(self, name: str) -> Path:
         """The absolute path of one of its files. Raises KeyError for a name it does not have."""
@@ -67,18 +68,18 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """Where an artifact is made. ``out`` is empty at each attempt; ``work`` is kept between attempts."""
+    """The folders of an artifact in progress. ``out`` is empty at each attempt; ``work`` remains between attempts."""
 
     root: Path
 
     @property
     def out(self) -> Path:
-        """What lies here becomes the artifact."""
+        """The files here become the artifact."""
         return self.root / "out"
 
     @property
     def work(self) -> Path:
-        """What lies here helps the next attempt, and is gone once the artifact is published."""
+        """The files here help the next attempt, and are removed when the artifact is published."""
         return self.root / "work"
 
 
@@ -90,7 +91,7 @@ class Store:
 
     @property
     def cache(self) -> Path:
-        """A folder for what can be made again."""
+        """A folder for data that can be computed again."""
         return self.root / "cache"
 
     def _home(self, type_: str, fingerprint: str) -> Path:
@@ -100,27 +101,27 @@ class Store:
         """The published artifact of this fingerprint, or None. Checks names and sizes, not contents."""
         home = self._home(type_, fingerprint)
         try:
-            mark = json.loads((home / MARK).read_text(encoding="utf-8"))
+            manifest = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
-        if mark.get("fingerprint") != fingerprint or not _sizes_hold(home, mark["files"]):
+        if manifest.get("fingerprint") != fingerprint or not _sizes_match(home, manifest["files"]):
             return None
-        files = {name: entry["sha256"] for name, entry in mark["files"].items()}
+        files = {name: entry["sha256"] for name, entry in manifest["files"].items()}
         return Artifact(
             type=type_,
-            kind=mark["kind"],
+            kind=manifest["kind"],
             fingerprint=fingerprint,
-            digest=mark["digest"],
+            digest=manifest["digest"],
             path=home,
             files=files,
-            facts=mark["facts"],
-            started_at=mark["started_at"],
-            finished_at=mark["finished_at"],
-            ingredients=mark["ingredients"],
+            facts=manifest["facts"],
+            started_at=manifest["started_at"],
+            finished_at=manifest["finished_at"],
+            ingredients=manifest["ingredients"],
         )
 
     def damage(self, artifact: Artifact) -> list[str]:
-        """Names of files whose content is no longer what was published (reads every byte)."""
+        """Names of files whose content differs from what was published (reads every byte)."""
         damaged = []
         for name, digest in artifact.files.items():
             path = artifact.path / name
@@ -129,7 +130,7 @@ class Store:
         return damaged
 
     def stage(self, fingerprint: str) -> Staging:
-        """An empty ``out`` and the ``work`` of the attempts before."""
+        """An empty ``out``, and the ``work`` of earlier attempts."""
         staging = Staging(self.root / "staging" / fingerprint[:KEY_CHARS])
         with _explained(staging.root):
             shutil.rmtree(staging.out, ignore_errors=True)
@@ -138,13 +139,13 @@ class Store:
             self.cache.mkdir(exist_ok=True)
         return staging
 
-    def publish(self, staging: Staging, mark: Mapping[str, Any], measured: Collection[str] = ()) -> Artifact:
-        """Make the staged folder visible, whole: digests, mark, fsync, one rename.
+    def publish(self, staging: Staging, manifest: JsonMapping, measured: Collection[str] = ()) -> Artifact:
+        """Make the staged folder visible atomically: digests, manifest, fsync, one rename.
 
-        ``mark`` has type, kind, fingerprint, facts, ingredients, started_at and finished_at; ``measured`` names
+        ``manifest`` has type, kind, fingerprint, facts, ingredients, started_at and finished_at; ``measured`` names
         the JSON and JSONL files whose measurements do not count as content.
         """
-        home = self._home(mark["type"], mark["fingerprint"])
+        home = self._home(manifest["type"], manifest["fingerprint"])
         with _explained(home):
             digests = digest_tree(staging.out)
             files = {
@@ -153,29 +154,31 @@ class Store:
             }
             _fsync_files(staging.out, files)
             content = {**digests, **{name: digest_result(staging.out / name) for name in measured}}
-            write_atomic(staging.out / MARK, pretty_json({**mark, "digest": digest_json(content), "files": files}))
+            write_atomic(
+                staging.out / MANIFEST, pretty_json({**manifest, "digest": digest_json(content), "files": files})
+            )
             home.parent.mkdir(parents=True, exist_ok=True)
-            if home.exists():  # forced, or damaged: the old one gives way
+            if home.exists():  # forced, or damaged: the old one is replaced
                 self.discard(home)
             os.rename(staging.out, home)
             fsync_dir(home.parent)
             shutil.rmtree(staging.root, ignore_errors=True)
-        published = self.find(mark["type"], mark["fingerprint"])
+        published = self.find(manifest["type"], manifest["fingerprint"])
         if published is None:
             raise RunFailed(
                 "R104",
                 f"the artifact just published at {home} cannot be read back",
-                hint="is something else cleaning .runspec/?",
+                hint="is another program deleting files in .runspec/?",
             )
         return published
 
     def discard(self, home: Path) -> None:
-        """Take an artifact out of sight at once (a rename), then remove it."""
-        grave = self.root / "staging" / f"discarded-{home.name}"
-        shutil.rmtree(grave, ignore_errors=True)
-        grave.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(home, grave)
-        shutil.rmtree(grave, ignore_errors=True)
+        """Hide an artifact with one rename, then remove it."""
+        discarded = self.root / "staging" / f"discarded-{home.name}"
+        shutil.rmtree(discarded, ignore_errors=True)
+        discarded.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(home, discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -201,14 +204,14 @@ class Store:
             yield
 
 
-def _sizes_hold(home: Path, files: Mapping[str, Mapping[str, Any]]) -> bool:
+def _sizes_match(home: Path, files: Mapping[str, JsonMapping]) -> bool:
     try:
         return all((home / name).stat().st_size == entry["bytes"] for name, entry in files.items())
     except OSError:
         return False
 
 
-def _fsync_files(root: Path, names: Mapping[str, Any]) -> None:
+def _fsync_files(root: Path, names: JsonMapping) -> None:
     for name in names:
         descriptor = os.open(root / name, os.O_RDONLY)
         try:
@@ -221,7 +224,7 @@ def _fsync_files(root: Path, names: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's no (disk full, no permission) into a sentence with a fix."""
+    """Turn an error of the operating system (disk full, no permission) into a sentence with a fix."""
     try:
         yield
     except OSError as error:
@@ -230,20 +233,18 @@ def _explained(path: Path) -> Iterator[None]:
 
 def explain_os_error(error: OSError, path: Path) -> RunFailed:
     """R101 no space, R102 no permission, R103 anything else the operating system refused."""
-    import errno
-
-    place = error.filename or str(path)
+    file = error.filename or str(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return RunFailed(
             "R101",
-            f"no space left to write {place}",
-            hint="free some room (`runspec status` shows what .runspec/ holds), then run again: "
-            "it goes on where it stopped",
+            f"no disk space left to write {file}",
+            hint="free some disk space (`runspec status` shows the size of .runspec/), then run again: "
+            "the run resumes where it stopped",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return RunFailed(
             "R102",
-            f"no permission to write {place}",
-            hint="give this user the right to write there, or move the project",
+            f"no permission to write {file}",
+            hint="give this user write permission there, or move the project",
         )
-    return RunFailed("R103", f"cannot write {place}: {error.strerror or error}")
+    return RunFailed("R103", f"cannot write {file}: {error.strerror or error}")

@@ -1,8 +1,8 @@
 """The commands: each is one function from parsed arguments to a :class:`Reply`.
 
-Who adds a command writes the function and one entry in :data:`engine.commands.table.COMMANDS`. A command
+A new command is a function and one entry in :data:`engine.commands.table.COMMANDS`. A command
 never prints and never exits: it returns its answer, as text and as a JSON document, or raises RunspecError.
-:mod:`engine.cli` prints the one or the other and turns exceptions into exit codes.
+:mod:`engine.cli` prints one of the two and turns exceptions into exit codes.
 
     >>> Reply({"ok": True}, "all is well").exit_code
     0
@@ -11,10 +11,10 @@ never prints and never exits: it returns its answer, as text and as a JSON docum
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from engine.canonical import JsonMapping
 from engine.errors import Diagnostic, InputInvalid, did_you_mean
 
 
@@ -22,7 +22,7 @@ from engine.errors import Diagnostic, InputInvalid, did_you_mean
 class Reply:
     """An answer: ``document`` for ``--json``, ``text`` for a person, ``problems`` for standard error."""
 
-    document: Mapping[str, Any]
+    document: JsonMapping
     text: str = ""
     exit_code: int = 0
     problems: tuple[Diagnostic, ...] = ()
@@ -34,7 +34,7 @@ CommandFunction = Callable[[Namespace], Reply]
 def pick(kind: str, name: str, known: Iterable[str], code: str = "U110", or_else: str = "") -> str:
     """``name`` where it is one of the known; InputInvalid with did-you-mean otherwise.
 
-    ``kind`` is what the person was naming, say "preset". ``or_else``: the hint where nothing is near, instead of all names.
+    ``kind`` says what the name is for, say "preset". ``or_else``: the hint where nothing is near, instead of all names.
     """
     names = sorted(known)
     if name in names:

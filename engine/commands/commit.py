@@ -1,7 +1,7 @@
-"""The git commands that commit the evidence: printed at the end of a run, or done with ``--commit``.
+"""The git commands that commit the evidence: printed at the end of a run, or executed with ``--commit``.
 
-Only the evidence folder is committed, whatever else is staged or changed. The zip is made from it and can be
-made again, so it stays out.
+Only the evidence folder is committed, whatever else is staged or changed. The zip is not: it can be
+made from the folder again.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def commit_evidence(spec: Spec) -> str:
                            hint="git init, or run without --commit")  # fmt: skip
     if _git(root, "check-ignore", "-q", "--", folder).returncode == 0:
         raise InputInvalid("U123", f"--commit: git ignores {folder}/",
-                           hint="take it out of .gitignore: evidence is there to be committed")  # fmt: skip
-    _demand(_git(root, "add", "--", folder), "git add")
+                           hint="remove it from .gitignore: evidence is meant to be committed")  # fmt: skip
+    _require(_git(root, "add", "--", folder), "git add")
     # 0: what is staged equals HEAD. 1: it differs. 128: there is no HEAD yet, so this is the first commit.
     if _git(root, "diff", "--cached", "--quiet", "HEAD", "--", folder).returncode == 0:
-        raise InputInvalid("U124", f"--commit: nothing to commit, {folder}/ is committed as it is")
-    _demand(_git(root, "commit", "-m", _message(spec), "--", folder), "git commit")
+        raise InputInvalid("U124", f"--commit: nothing to commit: {folder}/ is committed already")
+    _require(_git(root, "commit", "-m", _message(spec), "--", folder), "git commit")
     return _git(root, "rev-parse", "HEAD").stdout.strip()
 
 
@@ -62,12 +62,12 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     except FileNotFoundError:
         raise InputInvalid("U121", "--commit: git is not installed here") from None
     except subprocess.TimeoutExpired:
-        raise RunFailed("U125", f"git {arguments[0]} did not end within {GIT_SECONDS} s",
-                        hint="does a hook wait for something?") from None  # fmt: skip
+        raise RunFailed("U125", f"git {arguments[0]} took longer than {GIT_SECONDS} s",
+                        hint="is a hook waiting for input?") from None  # fmt: skip
 
 
-def _demand(done: subprocess.CompletedProcess[str], what: str) -> None:
+def _require(done: subprocess.CompletedProcess[str], what: str) -> None:
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+        output = (done.stderr.strip() or done.stdout.strip())[-2000:]
         raise RunFailed("U125", f"{what} refused (exit status {done.returncode})",
-                        hint=f"the evidence is complete and stays as it is; git said:\n{said}")  # fmt: skip
+                        hint=f"the evidence is complete and unchanged; the output of git:\n{output}")  # fmt: skip

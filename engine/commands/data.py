@@ -6,19 +6,35 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from engine.commands import Reply, pick
 from engine.commands.loading import load
+from engine.data import (
+    BUILDERS,
+    DatasetReport,
+    DatasetRow,
+    Match,
+    build,
+    builder_source,
+    check_dataset,
+    check_eval_set,
+    find_overlaps,
+    prepare,
+    read_eval_set,
+    read_rows,
+    render_row,
+    render_rows,
+    trace_rows,
+    write_dataset,
+)
 from engine.errors import Diagnostic, InputInvalid, RunFailed, RunspecError
-
-if TYPE_CHECKING:
-    from engine.data import DatasetReport, DatasetRow
-    from engine.runspec.model import Spec
+from engine.extras import missing_modules
+from engine.runspec.model import Spec
 
 
 def dataset_check(arguments: Namespace) -> Reply:
-    """Check a file, or the dataset of a run-spec; 2 where anything is wrong."""
+    """Check a file, or the dataset of a run-spec; exit code 2 where there is a finding."""
     if Path(arguments.file).suffix in (".yaml", ".yml"):
         report, rows, eval_set, reader = _of_spec(arguments)
     else:
@@ -26,39 +42,37 @@ def dataset_check(arguments: Namespace) -> Reply:
         eval_set = Path(arguments.eval_set) if arguments.eval_set else None
         reader = _Reader(bool(arguments.model), Path(arguments.model or "."), arguments.model or "")
     n_merges = None
-    if report.ok and reader.at_hand:
+    if report.ok and reader.is_available:
         report, n_merges = _as_tokens(report, rows, reader.model)
     overlaps, problems = _overlaps(rows, eval_set) if report.ok else ([], [])
-    every = [*report.diagnostics, *problems]
+    findings = [*report.diagnostics, *problems]
     document = {
         **report.as_json(),
-        "ok": not every,
+        "ok": not findings,
         "n_overlap": len(overlaps) if eval_set is not None else None,
-        "tokenizer": reader.words if n_merges is not None else None,
+        "tokenizer": reader.name if n_merges is not None else None,
         "n_boundary_merges": n_merges,
-        "diagnostics": [diagnostic.as_json() for diagnostic in every],
+        "diagnostics": [diagnostic.as_json() for diagnostic in findings],
     }
-    text = f"{report.text()}\n\n{_how_read(reader, n_merges)}"
+    text = f"{report.text()}\n\n{_unit_line(reader, n_merges)}"
     if eval_set is not None and report.ok:
         text += f"\n\nrows whose prompt is in {eval_set}: {len(overlaps)}"
-    return Reply(document, text, 2 if every else 0, tuple(every))
+    return Reply(document, text, 2 if findings else 0, tuple(findings))
 
 
 class _Reader(NamedTuple):
-    """Whose tokenizer reads the rows: a folder's, or the tiny model's where ``model`` is None.
+    """The tokenizer for the rows: of a model folder, or of the tiny model where ``model`` is None.
 
-    Not ``at_hand``: characters stand for tokens. ``words``: what is said of it.
+    Without ``is_available`` characters count instead of tokens, and ``name`` is the reason.
     """
 
-    at_hand: bool
+    is_available: bool
     model: Path | None
-    words: str
+    name: str
 
 
 def _reader_of(spec: Spec, model: str | None) -> _Reader:
-    """``--model``, or the run-spec's own model where its tokenizer is at hand."""
-    from engine.extras import missing_modules
-
+    """Of ``--model``, or of the run-spec's own model where its tokenizer is on this machine."""
     if model:
         return _Reader(True, Path(model), model)
     if missing_modules("train"):
@@ -67,45 +81,44 @@ def _reader_of(spec: Spec, model: str | None) -> _Reader:
         return _Reader(True, None, f"{spec.model.id} (characters)")
     if spec.model.path:
         return _Reader(True, spec.root / spec.model.path, spec.model.path)
-    return _Reader(False, None, f"the tokenizer of {spec.model.id} lies on the hub")
+    return _Reader(False, None, f"the tokenizer of {spec.model.id} is on the hub")
 
 
-def _how_read(reader: _Reader, n_merges: int | None) -> str:
+def _unit_line(reader: _Reader, n_merges: int | None) -> str:
     """The last line of the report: tokens or characters, and why."""
     if n_merges is None:
-        why = f" ({reader.words})" if reader.words else ""
-        return f"characters stand for tokens{why}; --model FOLDER reads the rows by a model's own tokenizer"
-    merged = f"boundaries that one tokenisation of the whole text would have merged: {n_merges}"
-    return f"read by the tokenizer of {reader.words}; {merged}"
+        why = f" ({reader.name})" if reader.name else ""
+        return f"lengths count characters{why}; --model FOLDER counts tokens, with a model's own tokenizer"
+    merged = f"segment boundaries that tokenising the full text would merge: {n_merges}"
+    return f"tokenised by the tokenizer of {reader.name}; {merged}"
 
 
 def _as_tokens(report: DatasetReport, rows: Sequence[DatasetRow], folder: Path | None) -> tuple[DatasetReport, int]:
-    """The same check of the rows as the trainer tokenises them, and how many boundaries would have merged."""
+    """The check repeated with the trainer's tokens, and the number of boundaries that would merge."""
     from engine.commands.tokens import tokens_of
-    from engine.data import check_dataset, render_row
 
     rendered = [render_row(row) for row in rows]
     with tokens_of(rendered, folder) as (tokenize, facts):
         lines = {row.id: row.line for row in rows}
-        again = check_dataset(rendered, tokenize=tokenize, name=report.path, lines=lines)
-    kept = ("format", "render", "n_duplicates", "unused_fields")
-    return replace(again, **{name: getattr(report, name) for name in kept}), int(facts["n_boundary_merges"])
+        by_tokens = check_dataset(rendered, tokenize=tokenize, name=report.path, lines=lines)
+    of_rows = ("format", "render", "n_duplicates", "unused_fields")
+    return replace(by_tokens, **{name: getattr(report, name) for name in of_rows}), int(facts["n_boundary_merges"])
 
 
 def _fields(words: Sequence[str] | None) -> dict[str, str]:
     """``prompt=question`` words as a mapping."""
     fields: dict[str, str] = {}
     for word in words or ():
-        ours, equals, theirs = word.partition("=")
-        if not (ours and equals and theirs):
-            raise InputInvalid("U117", f'--field wants OURS=YOURS, not "{word}"', hint="say --field prompt=question")
-        fields[ours] = theirs
+        field, equals, key = word.partition("=")
+        if not (field and equals and key):
+            raise InputInvalid(
+                "U117", f'--field takes FIELD=KEY, not "{word}"', hint="for example --field prompt=question"
+            )
+        fields[field] = key
     return fields
 
 
 def _of_file(path: Path, format_: str, fields: Mapping[str, str]) -> tuple[DatasetReport, list[DatasetRow]]:
-    from engine.data import check_dataset, read_rows
-
     report = check_dataset(path, format_, fields)
     return report, list(read_rows(path, report.format, fields)) if report.ok else []
 
@@ -113,27 +126,23 @@ def _of_file(path: Path, format_: str, fields: Mapping[str, str]) -> tuple[Datas
 def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[DatasetRow], Path | None, _Reader]:
     """The dataset that a run-spec names, as its build_dataset step would make it."""
     if arguments.format or arguments.field or arguments.eval_set:
-        raise InputInvalid("U118", "--format, --field and --eval-set belong to a JSONL file; the run-spec says its own")
+        raise InputInvalid("U118", "--format, --field and --eval-set are for a JSONL file; a run-spec has its own")
     spec, _ = load(arguments.file)
     eval_set, reader = spec.resolve(spec.eval_set), _reader_of(spec, arguments.model)
     if spec.dataset.path is not None:
         return *_of_file(spec.resolve(spec.dataset.path), spec.dataset.format, spec.dataset.fields), eval_set, reader
     if spec.dataset.name is None:
-        raise InputInvalid("U119", f"{spec.dataset.label} lies on the hub and cannot be checked here",
+        raise InputInvalid("U119", f"{spec.dataset.label} is on the hub and cannot be checked here",
                            hint="download it and name the file")  # fmt: skip
-    from engine.data import build, check_dataset, render_rows, trace_rows
-
     args = next((step.args for step in spec.steps if step.uses == "build_dataset"), {})
     rows = trace_rows(build(spec.dataset.name, seed=int(args.get("seed", 42)), num_rows=args.get("num_rows")))
     return check_dataset(render_rows(rows, "trace")[1]), rows, eval_set, reader
 
 
-def _overlaps(rows: Sequence[DatasetRow], eval_set: Path | None) -> tuple[list[Any], list[Diagnostic]]:
-    """Rows that ask what the eval set asks, and the findings that a run would stop with."""
+def _overlaps(rows: Sequence[DatasetRow], eval_set: Path | None) -> tuple[list[Match], list[Diagnostic]]:
+    """Rows that overlap with the eval set, and the findings that would stop a run."""
     if eval_set is None:
         return [], []
-    from engine.data import find_overlaps, prepare, read_eval_set
-
     items = read_eval_set(eval_set)
     overlaps = find_overlaps(rows, items)
     if not overlaps:
@@ -147,8 +156,6 @@ def _overlaps(rows: Sequence[DatasetRow], eval_set: Path | None) -> tuple[list[A
 
 def dataset_build(arguments: Namespace) -> Reply:
     """Build a named dataset into a folder."""
-    from engine.data import BUILDERS, build, builder_source, prepare, trace_rows, write_dataset
-
     name = pick("dataset builder", arguments.name, BUILDERS)
     seed = 42 if arguments.seed is None else arguments.seed
     out = Path(arguments.out or Path("datasets") / name)
@@ -166,7 +173,5 @@ def dataset_build(arguments: Namespace) -> Reply:
 
 def evalset_check(arguments: Namespace) -> Reply:
     """Check an eval set and show its composition."""
-    from engine.data import check_eval_set
-
     report = check_eval_set(Path(arguments.file))
     return Reply(report.as_json(), report.text(), 0 if report.ok else 2, report.diagnostics)

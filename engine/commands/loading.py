@@ -1,11 +1,13 @@
-"""What nearly every command does first: read the run-spec with everything that is installed here."""
+"""The first step of most commands: read the run-spec with the installed kinds of steps, builders and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from engine.canonical import JsonObject
+from engine.commands import pick
 from engine.errors import Diagnostic, InputInvalid
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from engine.steps import Handler
 
 
-def known_kinds() -> dict[str, Any]:
+def known_kinds() -> JsonObject:
     """The keyword arguments of ``engine.runspec``: kinds of steps, dataset builders, metrics."""
     from engine.data import BUILDERS
     from engine.scoring import METRICS
@@ -31,7 +33,7 @@ def load(path: str, overrides: Sequence[str] | None = None) -> tuple[Spec, Mappi
 
 
 def plugin_warnings() -> list[Diagnostic]:
-    """One warning for each broken plug-in."""
+    """The warnings about installed plug-ins."""
     from engine.steps.registry import broken_plugins
 
     return broken_plugins()
@@ -45,7 +47,7 @@ def project_root() -> Path:
 
 
 def is_spec(name: str) -> bool:
-    """Whether a word on the command line means a run-spec rather than a run_version."""
+    """Whether a word on the command line names a run-spec and not a run_version."""
     return name.endswith((".yaml", ".yml")) or Path(name).is_file()
 
 
@@ -58,14 +60,12 @@ def run_of(name: str | None) -> tuple[Path, str]:
     runs = run_versions(root)
     if name is None:
         if not runs:
-            raise InputInvalid("U112", "this project has no run yet", hint="begin one: runspec run SPEC")
+            raise InputInvalid("U112", "this project has no run yet", hint="start one: runspec run SPEC")
         return root, runs[0]
     if name not in runs:
-        from engine.commands import pick
-
         if not runs:
             raise InputInvalid("U112", f'there is no run "{name}": this project has no run yet',
-                               hint="begin one: runspec run SPEC")  # fmt: skip
+                               hint="start one: runspec run SPEC")  # fmt: skip
         pick("run", name, runs, "U112")
     return root, name
 

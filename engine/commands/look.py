@@ -1,14 +1,16 @@
-"""``status``, ``show``, ``explain`` and ``logs``: read-only looks at what happened."""
+"""``status``, ``show``, ``explain`` and ``logs``: they read what happened and change nothing."""
 
 from __future__ import annotations
 
 import json
 import os
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from engine.artifacts.journal import journal_path, read_journal
+from engine.artifacts.store import Store
+from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply, columns, pick
 from engine.commands.loading import load, project_root, run_of, run_versions
 from engine.errors import InputInvalid
@@ -21,16 +23,14 @@ _STATES = {
 }
 
 
-def _journal(root: Path, run_version: str) -> list[dict[str, Any]]:
-    from engine.artifacts.journal import journal_path, read_journal
-
+def _journal(root: Path, run_version: str) -> list[JsonObject]:
     return read_journal(journal_path(root / ".runspec", run_version))
 
 
 def _is_running(root: Path, run_version: str) -> bool:
-    """Whether the process that took the run's lock last is alive.
+    """Whether the process that last took the run's lock is alive.
 
-    For display only. Asking the kernel would mean taking the lock for a moment, and a run that starts in that
+    For display only. Testing the lock itself would mean taking it, and a run that starts in that
     moment would be refused.
     """
     try:
@@ -41,7 +41,7 @@ def _is_running(root: Path, run_version: str) -> bool:
     return True
 
 
-def _state(root: Path, run_version: str, events: Sequence[Mapping[str, Any]]) -> str:
+def _state(root: Path, run_version: str, events: Sequence[JsonMapping]) -> str:
     if not events:
         return "never run"
     last = str(events[-1]["event"])
@@ -49,34 +49,34 @@ def _state(root: Path, run_version: str, events: Sequence[Mapping[str, Any]]) ->
         return _STATES[last]
     if _is_running(root, run_version):
         return "running"
-    return "unfinished; the same `runspec run` goes on"
+    return "unfinished; the same `runspec run` resumes it"
 
 
-def _steps_of(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The newest word of the journal on each step, in the order in which they were first seen.
+def _steps_of(events: Sequence[JsonMapping]) -> list[JsonObject]:
+    """The latest state of each step by the journal, in the order of their first events.
 
-    Verified evidence stands on what each step has published: an attempt that failed before is over then.
+    Verified evidence is based on what each step has published, so it supersedes a later failed attempt.
     """
-    found: dict[str, dict[str, Any]] = {}
-    published: dict[str, dict[str, Any]] = {}
+    rows: dict[str, JsonObject] = {}
+    published: dict[str, JsonObject] = {}
     for event in events:
         name = str(event["event"])
         if name == "verified":
-            for id_, word in published.items():
-                found[id_] |= word
+            for id_, state in published.items():
+                rows[id_] |= state
         if not name.startswith("step_"):
             continue
-        row = found.setdefault(str(event["id"]), {"id": event["id"]})
+        row = rows.setdefault(str(event["id"]), {"id": event["id"]})
         row |= {"state": name.removeprefix("step_"), "time": event["time"]}
         row.setdefault("uses", event.get("uses"))
         if "type" in event:  # published or taken over: a later failure leaves that artifact as it is
             row |= {key: event[key] for key in ("uses", "fingerprint", "type", "path")}
             published[str(event["id"])] = {"state": row["state"], "time": row["time"]}
-    return list(found.values())
+    return list(rows.values())
 
 
 def status(arguments: Namespace) -> Reply:
-    """All runs of the project, or the steps of one."""
+    """All runs of the project, or the steps of one run."""
     if arguments.run is not None:
         return _status_of(*run_of(arguments.run))
     root = project_root()
@@ -87,7 +87,7 @@ def status(arguments: Namespace) -> Reply:
         runs.append({"run_version": name, "state": _state(root, name, events), "time": time_})
     size = sum(path.lstat().st_size for path in (root / ".runspec").rglob("*") if path.is_file())
     text = columns((str(run["run_version"]), str(run["time"]), str(run["state"])) for run in runs)
-    text = text or "no run yet; begin one: runspec run SPEC"
+    text = text or "no run yet; start one: runspec run SPEC"
     text += f"\n.runspec/ holds {size / (1 << 20):.1f} MiB"
     return Reply({"ok": True, "runs": runs, "store_bytes": size}, text)
 
@@ -103,7 +103,6 @@ def _status_of(root: Path, run_version: str) -> Reply:
 
 def show(arguments: Namespace) -> Reply:
     """What the steps of a run published."""
-    from engine.artifacts.store import Store
 
     root, run_version = run_of(arguments.run)
     rows = [row for row in _steps_of(_journal(root, run_version)) if "type" in row]
@@ -118,7 +117,7 @@ def show(arguments: Namespace) -> Reply:
         steps.append({**row, "digest": artifact.digest if artifact else None, "facts": facts, "files": files})
         lines.append(f"{row['id']} ({row.get('uses', '?')}) {row['time']}  {row['path']}/")
         if artifact is None:
-            lines.append("  its artifact is gone; the next `runspec run` makes it again")
+            lines.append("  its artifact is missing; the next `runspec run` makes it again")
         lines.append(columns([(str(key), _short(value)) for key, value in (facts or {}).items()], "  "))
         if arguments.step is not None and files:
             lines.append(columns([(digest[:12], name) for name, digest in files.items()], "  "))
@@ -126,14 +125,13 @@ def show(arguments: Namespace) -> Reply:
     return Reply({"ok": True, "run_version": run_version, "steps": steps}, text)
 
 
-def _short(value: Any, limit: int = 100) -> str:
+def _short(value: object, limit: int = 100) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def explain(arguments: Namespace) -> Reply:
     """Why each step would run or be skipped."""
-    from engine.artifacts.store import Store
     from engine.pipeline.plan import explain as reasons
     from engine.pipeline.plan import make_plan
 
@@ -158,7 +156,7 @@ def logs(arguments: Namespace) -> Reply:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
-        raise InputInvalid("U113", f"run {run_version} has left no log at {path}") from None
+        raise InputInvalid("U113", f"run {run_version} has no log at {path}") from None
     if arguments.tail is not None:
         lines = lines[-arguments.tail :] if arguments.tail > 0 else []
     events = [event for event in map(_parsed, lines) if event is not None]
@@ -166,7 +164,7 @@ def logs(arguments: Namespace) -> Reply:
     return Reply(document, "\n".join(map(_log_line, events)))
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _parsed(line: str) -> JsonObject | None:
     try:
         event = json.loads(line)
     except ValueError:
@@ -174,7 +172,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-def _log_line(event: Mapping[str, Any]) -> str:
+def _log_line(event: JsonMapping) -> str:
     hidden = ("time", "level", "event", "run_version")
     facts = " ".join(f"{key}={_short(value)}" for key, value in event.items() if key not in hidden)
     return f"{event.get('time', '?')} {event.get('event', '?')} {facts}".rstrip()

@@ -1,8 +1,8 @@
 """The command line: from words to a command and its arguments, and the help texts.
 
-What goes in: the table of commands and what was typed. What comes out: the :class:`Command` and a Namespace,
-or InputInvalid with a did-you-mean. argparse does the splitting; its messages and its help are replaced: they
-change between Python versions and never suggest anything.
+In: the table of commands and the words that were typed. Out: the :class:`Command` and a Namespace,
+or InputInvalid with a suggestion. argparse splits the words; its messages and its help are replaced, because they
+change between Python versions and suggest nothing.
 
     command, arguments = parse(["validate", "runspecs/quickstart.yaml"], COMMANDS)
 """
@@ -21,9 +21,9 @@ from typing import Any, Literal, NoReturn, cast
 from engine.commands import CommandFunction, columns
 from engine.errors import InputInvalid, did_you_mean
 
-# What a word must look like to be an override of the spec: a dotted path, an equals sign.
+# The form of an override: a dotted path, an equals sign.
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*=")
-# Words that cannot be attributes: keywords of Python, and what is no name at all.
+# Arguments whose names cannot be attributes.
 _ATTRIBUTES = {"--from": "start", "--for": "scheduler", "KEY=VALUE": "overrides"}
 Count = Literal["one", "optional", "any", "some"]
 
@@ -53,8 +53,8 @@ class Argument:
         return _ATTRIBUTES.get(self.name) or self.name.lstrip("-").replace("-", "_").lower()
 
     @property
-    def shown(self) -> str:
-        """How usage shows it."""
+    def usage(self) -> str:
+        """Its form in the usage line."""
         if self.is_option:
             return f"{self.name} {self.value}".strip()
         return {
@@ -93,10 +93,10 @@ COMMON = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse that raises instead of printing and exiting."""
+    """An argparse parser that raises instead of printing and exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Say it in our form."""
+        """Raise argparse's error in our form."""
         text = re.sub(r"^argument (\S+): ", r"\1: ", message)
         raise InputInvalid("U103", f"{self.prog}: {text}", hint=f"see `{self.prog} --help`")
 
@@ -159,7 +159,7 @@ def parse(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, a
 
 
 def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> None:
-    """Give the words without a dash to the positionals, in order. Done here because argparse cannot take
+    """Assign the words without a dash to the positionals, in order. argparse cannot parse
     ``run SPEC --force train key=value``: a list of words that an option interrupts."""
     hint = f"see `runspec {command.name} --help`"
     takes_overrides = any(argument.attribute == "overrides" for argument in command.arguments)
@@ -177,8 +177,10 @@ def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> 
             raise InputInvalid("U103", f"runspec {command.name}: {positional.name} is missing", hint=hint)
         setattr(arguments, positional.attribute, value)
     if words:
-        say = "an override is written KEY=VALUE, say train.num_train_steps=50\n" if takes_overrides else ""
-        raise InputInvalid("U103", f"runspec {command.name}: too many arguments: {' '.join(words)}", hint=say + hint)
+        override_hint = "an override is KEY=VALUE, for example train.num_train_steps=50\n" if takes_overrides else ""
+        raise InputInvalid(
+            "U103", f"runspec {command.name}: too many arguments: {' '.join(words)}", hint=override_hint + hint
+        )
 
 
 def _is_number(word: str) -> bool:
@@ -193,29 +195,29 @@ def command_help(command: Command) -> str:
     """``runspec COMMAND --help``."""
     positionals = [argument for argument in command.arguments if not argument.is_option]
     options = [argument for argument in command.arguments if argument.is_option] + list(COMMON)
-    usage = " ".join(["runspec", command.name, *(argument.shown for argument in positionals), "[options]"])
+    usage = " ".join(["runspec", command.name, *(argument.usage for argument in positionals), "[options]"])
     parts = [f"usage: {usage}", "", textwrap.fill(command.does[0].upper() + command.does[1:] + ".", _width())]
     if command.more:
         parts += ["", textwrap.dedent(command.more).strip("\n")]
     for title, arguments in (("arguments", positionals), ("options", options)):
         if arguments:
-            parts += ["", f"{title}:", aligned([(argument.shown, argument.help) for argument in arguments])]
+            parts += ["", f"{title}:", aligned([(argument.usage, argument.help) for argument in arguments])]
     return "\n".join([*parts, "", f"more: runspec docs {command.page}"])
 
 
 def aligned(rows: Sequence[tuple[str, str]]) -> str:
     """Two columns, the right one wrapped to the terminal (COLUMNS is honoured)."""
     left = max(len(name) for name, _ in rows)
-    room = max(24, _width() - left - 4)
+    width = max(24, _width() - left - 4)
     wrapped = []
     for name, text in rows:
-        first, *others = textwrap.wrap(text, room) or [""]
+        first, *others = textwrap.wrap(text, width) or [""]
         wrapped += [(name.ljust(left), first), *((" " * left, other) for other in others)]
     return columns(wrapped)
 
 
 def top_help(commands: Sequence[Command], version: str) -> str:
-    """``runspec --help``: every command, by what one wants to do."""
+    """``runspec --help``: every command, grouped by purpose."""
     parts = [
         f"runspec {version}: one run-spec, from YAML to verified evidence",
         "",
@@ -229,6 +231,6 @@ def top_help(commands: Sequence[Command], version: str) -> str:
         "",
         "`runspec COMMAND --help` says more, `runspec docs` has the documents. Exit codes: 0 ok,",
         "1 run failed, 2 input invalid, 3 internal error, 4 evidence incomplete, 5 verification failed,",
-        "6 another run holds the lock, 7 stopped by the deadline, 8 remote refused, 130 interrupted.",
+        "6 another run holds the lock, 7 reserved, 8 remote refused, 130 interrupted.",
     ]
     return "\n".join(parts)

@@ -1,12 +1,11 @@
-"""``init``, ``presets``, ``steps``, ``schema`` and ``doctor``: where one begins."""
+"""``init``, ``presets``, ``steps``, ``schema`` and ``doctor``: the commands to start with."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
-from engine.canonical import pretty_json
+from engine.canonical import JsonObject, pretty_json
 from engine.commands import Reply, columns, pick
 from engine.commands.loading import plugin_warnings, project_root
 
@@ -42,7 +41,7 @@ def steps(_: Namespace) -> Reply:
     """What ``uses:`` can name."""
     from engine.steps.registry import HANDLERS, handlers
 
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     for kind, handler in handlers().items():
         rows.append(
             {

@@ -1,15 +1,15 @@
-"""Traces, people's rows, lineage, datasets on disk, eval sets: pure Python, no JAX, one door.
+"""Traces, people's rows, lineage, datasets on disk, eval sets: pure Python, no JAX, one public module.
 
-What goes in: names of builders, or JSONL that people wrote. What comes out: rows the trainer can use,
-the manifest that binds them, items to be scored on, and reports for ``runspec dataset check`` and
+In: names of builders, or JSONL that people wrote. Out: rows that the trainer can use,
+the manifest that binds them, items to score on, and reports for ``runspec dataset check`` and
 ``runspec evalset check``.
 
     traces = build("dev-reasoning-v2", seed=42)
     prepared = prepare(trace_rows(traces), read_eval_set(path), on_duplicate="fail", on_overlap="fail")
     write_dataset(out, prepared, source=builder_source("dev-reasoning-v2", seed=42))
 
-An island: it imports nothing of the engine but ``errors`` and ``canonical``. Builders are imported when
-they are called, so that checking a file stays quick.
+An island: of the engine it imports only ``errors`` and ``canonical``. Builders are imported when
+they are called, so that checking a file is quick.
 """
 
 from __future__ import annotations

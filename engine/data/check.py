@@ -1,12 +1,12 @@
-"""``runspec dataset check``: what will be trained, shown; and whether anything will be.
+"""``runspec dataset check``: which tokens are trained on, and the rows for which that is wrong.
 
-What goes in: a file (or rendered rows) and, where there is one, the model's tokenizer. What comes
-out: a report with counts, lengths and one row with its trained part marked, and a finding for every row
-in which no answer token is trained, BOS is missing or doubled, or EOS is not trained.
+In: a file (or rendered rows) and, optionally, the model's tokenizer. Out: a report
+with counts, lengths and one row with its trained part marked, and a finding for every row
+in which no answer token is trained, BOS is missing or repeated, or EOS is not trained.
 
 Without a tokenizer the check works on characters: ``<bos>`` in front, ``<eos>`` after the last trained
-segment unless that ends its turn itself (``<end_of_turn>``), control tokens that stand in the text itself counted as
-what a tokenizer would make of them.
+segment unless that segment ends with ``<end_of_turn>``; control tokens in the text itself count as single tokens, as a
+tokenizer would read them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from engine.canonical import JsonObject
 from engine.data.jsonl import JsonlFindings
 from engine.data.lineage import find_duplicates
 from engine.data.manifest import length_stats
@@ -39,7 +39,7 @@ _SYMBOLS = re.compile("|".join(map(re.escape, (*CONTROL_LITERALS, *TURN_LITERALS
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """A row as tokens. ``loss_mask``: 1 = the token counts in the loss. BOS and the ends of a turn are named by text."""
+    """A row as tokens. ``loss_mask``: 1 = the token counts in the loss. ``bos``, ``eos`` and ``end_of_turn`` are the texts of those tokens."""
 
     tokens: tuple[str, ...]
     loss_mask: tuple[int, ...]
@@ -54,7 +54,7 @@ Tokenize = Callable[[RenderedRow], "Tokenized | tuple[Sequence[str], Sequence[in
 
 @dataclass(frozen=True, slots=True)
 class DatasetReport:
-    """What the check found. ``unit`` says what the lengths count: characters or tokens."""
+    """The result of the check. ``unit`` is that of the lengths: characters or tokens."""
 
     path: str
     format: str
@@ -72,10 +72,10 @@ class DatasetReport:
 
     @property
     def ok(self) -> bool:
-        """True where nothing was found."""
+        """True where there are no findings."""
         return not self.diagnostics
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The document of ``--json``."""
         return {
             "ok": self.ok,
@@ -105,7 +105,7 @@ class DatasetReport:
         lines.append(f"rows whose prompt an earlier row has: {self.n_duplicates}")
         if self.unused_fields:
             names = ", ".join(f"{name} ({count} rows)" for name, count in self.unused_fields.items())
-            lines.append(f"keys that no field is mapped to (not trained): {names}")
+            lines.append(f"keys that no field is mapped to (not trained on): {names}")
         if self.sample is not None:
             how = "green is trained" if color else f"trained between {OPEN_MARK} and {CLOSE_MARK}"
             lines += ["", f"row {self.sample_id} ({how}):", marked(self.sample, color=color)]
@@ -122,9 +122,9 @@ def check_dataset(
     lines: Mapping[str, int] | None = None,
     limit_errors: int = 50,
 ) -> DatasetReport:
-    """Check a file, or rows rendered already: ``name`` is their file's, ``lines`` where a row of some id stands.
+    """Check a file, or rendered rows; for those ``name`` is the name of their file, ``lines`` the line of each row's id.
 
-    Never raises for what stands in the file.
+    Never raises for the file's content.
     """
     name = str(source) if isinstance(source, Path) else name
     findings = JsonlFindings(name, "D1", limit_errors)
@@ -139,13 +139,13 @@ def check_dataset(
     else:
         rendered, render = list(source), "as given"
     lines = {row.id: row.line for row in rows} or lines or {}
-    # One row at a time: a file of a million rows must not be held as tokens.
+    # One row at a time: the tokens of a million rows would not fit in memory.
     lengths, trained_lengths, sample, sample_id = [], [], None, ""
     for row in rendered:
         try:
             tokens = _tokenize(row, tokenize)
         except InputInvalid as error:
-            findings.take(error.diagnostics[0], line=lines.get(row.id, 0), path=row.id)
+            findings.add_foreign(error.diagnostics[0], line=lines.get(row.id, 0), path=row.id)
             lengths.append(0)
             continue
         check_tokens(tokens, row.id, lines.get(row.id, 0), findings)
@@ -160,7 +160,7 @@ def check_dataset(
         unit="tokens" if tokenize else "characters",
         n_rows=len(rendered),
         n_duplicates=len(find_duplicates(rows)) if rows else _repeated_prompts(rendered),
-        lengths=length_stats(read) if (read := [length for length in lengths if length]) else {},
+        lengths=length_stats(readable) if (readable := [length for length in lengths if length]) else {},
         trained_lengths=length_stats(trained_lengths) if trained_lengths else {},
         longest_id=rendered[lengths.index(max(lengths))].id if lengths else "",
         unused_fields=dict(sorted(Counter(key for row in rows for key in row.unused).items())),
@@ -171,7 +171,7 @@ def check_dataset(
 
 
 def _repeated_prompts(rendered: Sequence[RenderedRow]) -> int:
-    """The same count for rows that come rendered: by what stands before the trained text."""
+    """The same count for rendered rows: by the text before the trained part."""
     prompts = {normalise_prompt("".join(part.text for part in row.segments[:-1])) for row in rendered}
     return len(rendered) - len(prompts)
 
@@ -184,17 +184,18 @@ def _tokenize(row: RenderedRow, tokenize: Tokenize | None) -> Tokenized:
 
 
 def tokenize_characters(row: RenderedRow) -> Tokenized:
-    """The row as characters and control tokens, by the rule the trainer follows.
+    """The row as characters and control tokens, by the trainer's rule.
 
     >>> from engine.data.model import RenderedRow, RenderedSegment
-    >>> tokenize_characters(RenderedRow("r", (RenderedSegment("a", False), RenderedSegment("b", True)))).tokens
+    >>> row = RenderedRow("r", (RenderedSegment("a", False), RenderedSegment("b", True)))
+    >>> tokenize_characters(row).tokens
     ('<bos>', 'a', 'b', '<eos>')
     """
     tokens, mask = [BOS], [0]
-    trained = [at for at, segment in enumerate(row.segments) if segment.train]
-    for at, segment in enumerate(row.segments):
+    trained = [index for index, segment in enumerate(row.segments) if segment.train]
+    for index, segment in enumerate(row.segments):
         symbols = _SYMBOLS.findall(segment.text)
-        if trained and at == trained[-1] and symbols[-1:] != [END_OF_TURN]:
+        if trained and index == trained[-1] and symbols[-1:] != [END_OF_TURN]:
             symbols.append(EOS)
         tokens += symbols
         mask += [int(segment.train)] * len(symbols)
@@ -202,14 +203,14 @@ def tokenize_characters(row: RenderedRow) -> Tokenized:
 
 
 def check_tokens(row: Tokenized, row_id: str, line: int, findings: JsonlFindings) -> None:
-    """The four laws of a row that can be trained on."""
+    """The four conditions that every training row must meet."""
 
     def report(number: int, message: str, hint: str) -> None:
         findings.add(number, f'row "{row_id}": {message}', line=line, path=row_id, hint=hint)
 
     if len(row.tokens) != len(row.loss_mask):
         message = f"{len(row.tokens)} tokens but a loss mask of {len(row.loss_mask)}"
-        report(BAD_MASK, message, "the tokenizer adapter is at fault")
+        report(BAD_MASK, message, "this is a fault of the tokenizer adapter")
         return
     ends = (row.eos, row.end_of_turn)
     trained = [token for token, counts in zip(row.tokens, row.loss_mask, strict=True) if counts]
@@ -217,21 +218,21 @@ def check_tokens(row: Tokenized, row_id: str, line: int, findings: JsonlFindings
         report(
             NOTHING_TRAINED,
             "no answer token is trained",
-            "at least one segment must be trained, and not blank",
+            "at least one trained segment must not be blank",
         )
         return
-    bos_at = [at for at, token in enumerate(row.tokens) if token == row.bos]
+    bos_at = [index for index, token in enumerate(row.tokens) if token == row.bos]
     if not bos_at or bos_at[0] != 0:
         report(NO_BOS, "it does not begin with BOS", "Gemma's loss is far too high without <bos> in front")
     if len(bos_at) > 1:
         report(
             TWO_BOS,
-            f"BOS stands in it {len(bos_at)} times",
-            "take <bos> out of the text: the engine puts it in",
+            f"it contains BOS {len(bos_at)} times",
+            "remove <bos> from the text: the engine adds it",
         )
     if trained[-1] not in ends:
         message = "neither EOS nor the end of the turn is trained after the answer"
-        report(EOS_NOT_TRAINED, message, "a model that never sees it never stops")
+        report(EOS_NOT_TRAINED, message, "a model that is never trained on it never stops")
 
 
 def marked(row: Tokenized, *, color: bool = False) -> str:

@@ -1,7 +1,7 @@
 """Random choices that are the same in every Python version and on every machine.
 
-Only ``random.Random.random()`` is promised to give the same sequence in future releases; ``shuffle``,
-``sample`` and ``choice`` are not. So the choices here are made of it alone, and the seed is text (hashed
+Python guarantees the sequence of ``random.Random.random()`` for future releases, but not that of ``shuffle``,
+``sample`` and ``choice``. So the choices here use only the former, and the seed is text (hashed
 with SHA-512 by Python, never with the salted ``hash``).
 
     >>> Dice("demo").below(10) == Dice("demo").below(10)

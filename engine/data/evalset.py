@@ -1,20 +1,20 @@
-"""Eval sets: JSONL → items, with every error named; and a report of what a set is made of.
+"""Eval sets: JSONL → items, with every error named; and a report of a set's composition.
 
-What goes in: a path. What comes out: items in file order, or one InputInvalid with all findings.
+In: a path. Out: items in file order, or one InputInvalid with all findings.
 ``id``, ``prompt`` and ``expected_answer`` are required. ``section`` and ``category`` are free text, so
-that people's own sets keep their own names; ``difficulty`` is easy, medium or hard. A key that is not
-known is an error (a mistyped ``dificulty`` would otherwise vanish from the scorecard); notes of one's own
+that people can use their own names; ``difficulty`` is easy, medium or hard. An unknown
+key is an error (a mistyped ``dificulty`` would otherwise be missing from the scorecard); people's own notes
 go under ``meta``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from engine.canonical import JsonObject
 from engine.data.jsonl import JsonlFindings, Line, json_kind, read_objects
 from engine.data.model import DIFFICULTIES, EvalItem
 from engine.data.text import excerpt, normalise_prompt
@@ -37,30 +37,32 @@ def read_eval_set(path: Path, *, limit_errors: int = 50) -> list[EvalItem]:
 
 
 def collect_items(path: Path, findings: JsonlFindings) -> list[EvalItem]:
-    """The good items; what is wrong with the others goes to ``findings``."""
+    """The valid items; errors of the others go to ``findings``."""
     items: list[EvalItem] = []
     ids: dict[str, int] = {}
     prompts: dict[str, int] = {}
     for line in read_objects(path, findings):
-        # Twins are looked for in bad items too: a person mends all errors of a line in one go.
-        _refuse_twin(line, "id", str(line.value.get("id")), ids, SAME_ID, findings)
+        # Invalid items are checked for duplicates too: a person then fixes all errors of a line at once.
+        _refuse_duplicate(line, "id", str(line.value.get("id")), ids, SAME_ID, findings)
         prompt = normalise_prompt(str(line.value.get("prompt")))
-        _refuse_twin(line, "prompt", prompt, prompts, SAME_PROMPT, findings)
+        _refuse_duplicate(line, "prompt", prompt, prompts, SAME_PROMPT, findings)
         item = _read_item(line, findings)
         if item is not None:
             items.append(item)
     return items
 
 
-def _refuse_twin(line: Line, key: str, value: str, seen: dict[str, int], number: int, findings: JsonlFindings) -> None:
+def _refuse_duplicate(
+    line: Line, key: str, value: str, seen: dict[str, int], number: int, findings: JsonlFindings
+) -> None:
     if not isinstance(line.value.get(key), str):
         return
     first = seen.setdefault(value, line.number)
     if first == line.number:
         return
     column, width = line.span(key)
-    message = f'line {first} has the {key} "{excerpt(value, 40)}" too'
-    hint = "each item has an id of its own" if key == "id" else "a question that counts twice bends the score"
+    message = f'line {first} has the {key} "{excerpt(value, 40)}" already'
+    hint = "give each item an id of its own" if key == "id" else "a question that counts twice distorts the score"
     findings.add(number, message, line=line.number, text=line.text, column=column, width=width, path=key, hint=hint)
 
 
@@ -84,7 +86,7 @@ def _read_item(line: Line, findings: JsonlFindings) -> EvalItem | None:
         if key not in line.value:
             continue
         if not isinstance(value, str):
-            hint = f'write it in quotes: "{value}"' if isinstance(value, int | float) else "a text is expected"
+            hint = f'write it in quotes: "{value}"' if isinstance(value, int | float) else "write a text"
             report(WRONG_TYPE, f'"{key}" is {json_kind(value)}, not a text', key, hint)
         elif not value.strip():
             report(BLANK_TEXT, f'"{key}" is empty', key, "fill it in, or leave the key out")
@@ -92,13 +94,13 @@ def _read_item(line: Line, findings: JsonlFindings) -> EvalItem | None:
     if findings.total > before:
         return None
     texts = {key: str(line.value[key]) for key in (*REQUIRED, *GROUPS) if key in line.value}
-    return EvalItem(**texts, line=line.number)
+    return EvalItem(**texts)
 
 
-def _check_values(line: Line, report: Any) -> None:
+def _check_values(line: Line, report: Callable[[int, str, str, str], None]) -> None:
     answer = line.value.get("expected_answer")
     if isinstance(answer, str) and len(answer.strip().splitlines()) > 1:
-        hint = "the scorer compares one line with one line"
+        hint = "the scorer compares single lines"
         report(ANSWER_SHAPE, '"expected_answer" has more than one line', "expected_answer", hint)
     difficulty = line.value.get("difficulty")
     if isinstance(difficulty, str) and difficulty.strip() and difficulty not in DIFFICULTIES:
@@ -112,7 +114,7 @@ def _check_values(line: Line, report: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EvalSetReport:
-    """What ``runspec evalset check`` says: findings, and how many items each group has."""
+    """The report of ``runspec evalset check``: findings, and the number of items in each group."""
 
     path: str
     n_items: int
@@ -124,10 +126,10 @@ class EvalSetReport:
 
     @property
     def ok(self) -> bool:
-        """True where nothing was found."""
+        """True where there are no findings."""
         return not self.diagnostics
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The document of ``--json``."""
         return {
             "ok": self.ok,
@@ -156,7 +158,7 @@ class EvalSetReport:
 
 
 def check_eval_set(path: Path, *, limit_errors: int = 50) -> EvalSetReport:
-    """Read the set and count its groups. Never raises for what stands in the file."""
+    """Read the set and count its groups. Never raises for the file's content."""
     findings = JsonlFindings(str(path), "D2", limit_errors)
     items = collect_items(path, findings)
     table: dict[str, Counter[str]] = {}

@@ -1,11 +1,11 @@
-"""JSONL text → JSON objects, with every bad line reported. Shared by rows and eval sets.
+"""JSONL text → JSON objects, with every invalid line reported. Shared by rows and eval sets.
 
-What goes in: a path of any file whatever. What comes out: the good lines, and a finding for each of the
-others. Nothing is skipped without one, nothing raises but :class:`engine.errors.InputInvalid`.
+In: the path of any file. Out: the valid lines, and a finding for each of the
+others. No line is skipped silently; only :class:`engine.errors.InputInvalid` is raised.
 
-What this reader refuses although ``json.loads`` would take it: two equal keys in one object (one value
-would vanish), NaN and infinities (no JSON), lone surrogates (no text), a byte order mark, blank lines
-between rows (a row got lost there). Blank lines after the last row are tolerated, and so is CRLF.
+This reader refuses what ``json.loads`` would accept: two equal keys in one object (one value
+would be lost), NaN and infinities (not JSON), lone surrogates (not text), a byte order mark, blank lines
+between rows (a row may be missing there). Blank lines after the last row and CRLF are tolerated.
 
 The code of a finding is the family (``D1`` rows, ``D2`` eval sets) and the number here: the same number
 means the same thing in both. See docs/reference/errors.md for the list.
@@ -17,9 +17,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal, NoReturn
 
-from engine.data.text import near, place
+from engine.canonical import JsonObject
+from engine.data.text import near, position
 from engine.errors import Diagnostic, InputInvalid
 
 MAX_LINE_BYTES = 4 << 20
@@ -41,12 +42,12 @@ _BYTE_ORDER_MARKS = (
 
 @dataclass(slots=True)
 class JsonlFindings:
-    """Collects what is wrong with one file, in full up to ``limit``, as a count beyond it."""
+    """Collects the errors of one file: in full up to ``limit``, as a count beyond it."""
 
     file: str
     family: Literal["D1", "D2"]
     limit: int = 50
-    kept: list[Diagnostic] = field(default_factory=list)
+    shown: list[Diagnostic] = field(default_factory=list)
     total: int = 0
 
     def add(
@@ -63,25 +64,25 @@ class JsonlFindings:
     ) -> None:
         """Report one finding."""
         self.total += 1
-        if len(self.kept) < self.limit:
-            where = place(self.file, line, text, column, width, path)
+        if len(self.shown) < self.limit:
+            where = position(self.file, line, text, column, width, path)
             code = f"{self.family}{number:02d}"
-            self.kept.append(Diagnostic(code, message + near(text, column), where, hint))
+            self.shown.append(Diagnostic(code, message + near(text, column), where, hint))
 
-    def take(self, found: Diagnostic, *, line: int = 0, path: str = "") -> None:
-        """Report what somebody else found of a line, under its own code."""
+    def add_foreign(self, finding: Diagnostic, *, line: int = 0, path: str = "") -> None:
+        """Report a finding about a line that another part made, under its own code."""
         self.total += 1
-        if len(self.kept) < self.limit:
-            self.kept.append(replace(found, where=place(self.file, line, "", 0, 1, path)))
+        if len(self.shown) < self.limit:
+            self.shown.append(replace(finding, where=position(self.file, line, "", 0, 1, path)))
 
     def diagnostics(self) -> list[Diagnostic]:
         """The findings, and one more that counts those beyond the limit."""
-        beyond = self.total - len(self.kept)
+        beyond = self.total - len(self.shown)
         if not beyond:
-            return list(self.kept)
+            return list(self.shown)
         more = f"and {beyond} more error{'s' * (beyond > 1)} in this file"
-        hint = f"the first {len(self.kept)} are shown; mend these and check again"
-        return [*self.kept, Diagnostic(f"{self.family}{MORE}", more, place(self.file, 0), hint)]
+        hint = f"the first {len(self.shown)} are shown; fix these and check again"
+        return [*self.shown, Diagnostic(f"{self.family}{MORE}", more, position(self.file, 0), hint)]
 
     def raise_if_any(self) -> None:
         """Raise InputInvalid with all of them."""
@@ -95,7 +96,7 @@ class Line:
 
     number: int
     text: str
-    value: dict[str, Any]
+    value: JsonObject
 
     def span(self, key: str) -> tuple[int, int]:
         """Column (from 1) and width of a top-level key with its quotes; (1, 1) where it is not found."""
@@ -103,7 +104,7 @@ class Line:
 
 
 class _Refused(ValueError):
-    """Raised by the hooks of the JSON parser for what JSON allows and we do not."""
+    """Raised by the hooks of the JSON parser for JSON that this reader refuses."""
 
     def __init__(self, number: int, message: str, hint: str) -> None:
         super().__init__(message)
@@ -111,7 +112,7 @@ class _Refused(ValueError):
 
 
 def read_objects(path: Path, findings: JsonlFindings) -> Iterator[Line]:
-    """The objects of the file, line by line; what is no object goes to ``findings``."""
+    """The objects of the file, line by line; every other line goes to ``findings``."""
     try:
         with path.open("rb") as stream:
             yield from _objects(stream, findings)
@@ -123,7 +124,7 @@ def read_objects(path: Path, findings: JsonlFindings) -> Iterator[Line]:
         reason = error.strerror or type(error).__name__
         findings.add(UNREADABLE, f"{findings.file} cannot be read: {reason}", hint="check its permissions")
     except ValueError:  # a path with a NUL character
-        findings.add(NOT_FOUND, f"no such file: {findings.file!r}", hint="the path holds a NUL character")
+        findings.add(NOT_FOUND, f"no such file: {findings.file!r}", hint="the path contains a NUL character")
 
 
 def _objects(stream: IO[bytes], findings: JsonlFindings) -> Iterator[Line]:
@@ -139,7 +140,9 @@ def _objects(stream: IO[bytes], findings: JsonlFindings) -> Iterator[Line]:
             blank.append(number)
             continue
         for earlier in blank:
-            findings.add(BLANK, "blank line between rows", line=earlier, hint="delete it, or put back the row it held")
+            findings.add(
+                BLANK, "blank line between rows", line=earlier, hint="delete it, or restore the row that was there"
+            )
         blank.clear()
         seen = True
         line = _parse(number, raw, findings)
@@ -164,7 +167,7 @@ def _begins_as_text(stream: IO[bytes], findings: JsonlFindings) -> bool:
 
 
 def _raw_lines(stream: IO[bytes], findings: JsonlFindings) -> Iterator[tuple[int, bytes | None]]:
-    """Number and bytes of each line; None for one that is too long (it is passed over, and reported)."""
+    """Number and bytes of each line; None for one that is too long, which is skipped and reported."""
     number = 0
     while raw := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -203,14 +206,14 @@ def _parse(number: int, raw: bytes, findings: JsonlFindings) -> Line | None:
     return _accept(number, text, value, findings)
 
 
-def _accept(number: int, text: str, value: Any, findings: JsonlFindings) -> Line | None:
-    """The last conditions: an object, not too deep, all of it text."""
+def _accept(number: int, text: str, value: object, findings: JsonlFindings) -> Line | None:
+    """The last conditions: an object, not too deep, with text only."""
     if (value is None and text.lstrip()[:1] in ("[", "{")) or _depth_exceeds(value, MAX_DEPTH):
         message = f"nested deeper than {MAX_DEPTH} levels"
         findings.add(DEEP, message, line=number, text=text, column=1, hint="a row is flat")
         return None
     if not isinstance(value, dict):
-        message = f"the line holds {json_kind(value)}, not an object"
+        message = f"the line is {json_kind(value)}, not an object"
         hint = 'one object a line: {"prompt": "…", …}'
         if isinstance(value, list):
             hint = "this is JSON, not JSONL: write each element on a line of its own"
@@ -218,7 +221,7 @@ def _accept(number: int, text: str, value: Any, findings: JsonlFindings) -> Line
         return None
     if "\\u" in text and not _is_text(value):
         column = max(text.lower().find("\\ud"), 0) + 1
-        message = "half of a surrogate pair stands alone: this is no character"
+        message = "a lone surrogate: this is half of a pair, not a character"
         hint = "write the character itself, or both halves of the pair"
         findings.add(SURROGATE, message, line=number, text=text, column=column, width=6, hint=hint)
         return None
@@ -231,11 +234,11 @@ def _report_syntax(number: int, text: str, error: json.JSONDecodeError, findings
     hint: str | None = "one JSON object a line"
     if not rest.strip():
         reason = "the line ends too early"
-        hint = "is the object spread over several lines? JSONL wants it on one"
+        hint = "is the object spread over several lines? JSONL has one object a line"
     elif error.msg == "Extra data":
         reason, hint = "more text after the end of the object", "one object a line"
     elif rest.startswith("'"):
-        reason, hint = "a single quote", 'JSON wants double quotes: "…"'
+        reason, hint = "a single quote", 'JSON uses double quotes: "…"'
     elif rest.startswith(("True", "False", "None")):
         reason, hint = "a Python word", "JSON has true, false and null"
     elif error.msg.startswith("Invalid control character"):
@@ -243,21 +246,21 @@ def _report_syntax(number: int, text: str, error: json.JSONDecodeError, findings
     elif error.msg.startswith("Invalid \\"):
         reason, hint = "an escape that JSON does not know", "write \\\\ for a backslash"
     elif error.msg.startswith("Unterminated"):
-        reason, hint = "a text that is not closed", 'add the closing "'
+        reason, hint = "a text without its closing quote", 'add the closing "'
     elif error.msg.startswith("Expecting ',"):
         reason, hint = (
             f'"," or the closing bracket expected, found `{rest[0]}`',
             'a quote inside a text is written \\"',
         )
     else:
-        # Python 3.13 words some of these anew; the person reads the same sentence everywhere.
+        # Python 3.13 has other words for some of these; our message is the same everywhere.
         reason = f"unexpected `{rest[0]}`"
     message = f"not valid JSON: {reason} (column {column})"
     findings.add(BAD_JSON, message, line=number, text=text, column=column, hint=hint)
 
 
-def json_kind(value: Any) -> str:
-    """What a JSON value is, in words: for "expected text, found …".
+def json_kind(value: object) -> str:
+    """The kind of a JSON value, in words.
 
     >>> json_kind(3.5), json_kind(None), json_kind([])
     ('a number', 'null', 'a list')
@@ -270,32 +273,32 @@ def json_kind(value: Any) -> str:
     return names[type(value)]
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicate_keys(pairs: list[tuple[str, object]]) -> JsonObject:
     value = dict(pairs)
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
-        twins = sorted({key for key in keys if keys.count(key) > 1})
-        names = ", ".join(f'"{key}"' for key in twins)
+        repeated = sorted({key for key in keys if keys.count(key) > 1})
+        names = ", ".join(f'"{key}"' for key in repeated)
         raise _Refused(TWICE, f"two values for the key {names} in one object", "keep one of them")
     return value
 
 
-def _no_constant(name: str) -> Any:
-    raise _Refused(NOT_FINITE, f"{name} is no JSON number", "write a number, or null")
+def _no_constant(name: str) -> NoReturn:
+    raise _Refused(NOT_FINITE, f"{name} is not a JSON number", "write a number, or null")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if number in (float("inf"), float("-inf")):
-        raise _Refused(NOT_FINITE, "a number beyond what a float can hold", "write it as text, in quotes")
+        raise _Refused(NOT_FINITE, "a number too large for a float", "write it as text, in quotes")
     return number
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_twins, parse_constant=_no_constant, parse_float=_finite)
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicate_keys, parse_constant=_no_constant, parse_float=_finite)
 _PLAIN = json.JSONDecoder()
 
 
-def _depth_exceeds(value: Any, limit: int) -> bool:
+def _depth_exceeds(value: object, limit: int) -> bool:
     level = [value]
     for _ in range(limit):
         level = [
@@ -309,7 +312,7 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
     return any(isinstance(node, dict | list) for node in level)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -324,15 +327,15 @@ def key_spans(text: str) -> dict[str, tuple[int, int]]:
     {'a': (2, 3), 'bc': (10, 4)}
     """
     spans: dict[str, tuple[int, int]] = {}
-    at = text.find("{") + 1
+    start = text.find("{") + 1
     while True:
-        while at < len(text) and text[at] in ", \t\r\n":
-            at += 1
-        if at >= len(text) or text[at] != '"':
+        while start < len(text) and text[start] in ", \t\r\n":
+            start += 1
+        if start >= len(text) or text[start] != '"':
             return spans
-        key, end = _PLAIN.raw_decode(text, at)
-        spans[str(key)] = (at + 1, end - at)
+        key, end = _PLAIN.raw_decode(text, start)
+        spans[str(key)] = (start + 1, end - start)
         colon = text.index(":", end) + 1
         while text[colon] in " \t\r\n":
             colon += 1
-        _, at = _PLAIN.raw_decode(text, colon)
+        _, start = _PLAIN.raw_decode(text, colon)

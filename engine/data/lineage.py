@@ -1,47 +1,46 @@
-"""Where rows repeat each other, and where they give the eval set away.
+"""Duplicate rows, and rows that overlap with the eval set.
 
-What goes in: rows, the items they will be scored on, and what to do about each finding. What comes out:
-the rows that stay, and the counts and samples that go into the manifest.
+In: rows, the eval items, and the policy for each kind. Out:
+the rows that remain, and the counts and samples for the manifest.
 
 Two prompts are the same when :func:`engine.data.text.normalise_prompt` makes them equal (NFC, case
-folded, white space collapsed). Overlap is looked for in every user turn of a row; duplicates are rows
-whose whole prompt side is the same. Overlapping rows leave first, so that dropping one never leaves its
-twin behind.
+folded, white space collapsed). Every user turn of a row can overlap; duplicates are rows
+with the same prompt side. Overlapping rows are dropped first, so that none of them remains as the duplicate of a
+dropped row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from engine.canonical import JsonObject
 from engine.data.model import DatasetRow, EvalItem
 from engine.data.text import excerpt, normalise_prompt
 from engine.errors import Diagnostic, InputInvalid, Where
 
 Policy = Literal["keep", "drop", "fail"]
-POLICIES: tuple[Policy, ...] = ("keep", "drop", "fail")
 SAMPLES = 5
-SHOWN_FINDINGS = 20
+MOST_FINDINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A row and what it equals: an earlier row, or an item of the eval set."""
+    """A row, and the earlier row or eval item that has the same prompt."""
 
     row: DatasetRow
     other: str
-    other_line: int
     prompt: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """A sample for the manifest."""
         return {"id": self.row.id, "same_as": self.other, "prompt": excerpt(self.prompt, 80)}
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Rows fit for training, and what was found on the way. ``n_dropped`` of ``n_read`` are gone."""
+    """Rows to train on, and the matches among those read. ``n_dropped`` of ``n_read`` were dropped."""
 
     rows: tuple[DatasetRow, ...]
     n_read: int
@@ -54,7 +53,7 @@ class Prepared:
 
     @property
     def n_duplicates(self) -> int:
-        """Rows whose prompt an earlier row has already."""
+        """Rows whose prompt an earlier row has."""
         return len(self.duplicates)
 
     @property
@@ -62,7 +61,7 @@ class Prepared:
         """Rows that ask what the eval set asks."""
         return len(self.overlaps)
 
-    def lineage(self) -> dict[str, Any]:
+    def lineage(self) -> JsonObject:
         """The counts and samples of the manifest."""
         return {
             "n_read": self.n_read,
@@ -82,13 +81,13 @@ def prepare(
     on_overlap: Policy = "fail",
     file: str = "",
 ) -> Prepared:
-    """Apply both policies. Raises InputInvalid for a policy ``fail`` that found something, and for no rows.
+    """Apply both policies. Raises InputInvalid for matches under the policy ``fail``, and where no row remains.
 
-    ``eval_items`` None: there is no eval set to compare with (the manifest then says so, not 0).
+    ``eval_items`` None: there is no eval set to compare with (the manifest then has null, not 0).
     """
     overlaps = find_overlaps(rows, eval_items or ())
-    gone = {id(match.row) for match in overlaps} if on_overlap == "drop" else set()
-    remaining = [row for row in rows if id(row) not in gone]
+    dropped = {id(match.row) for match in overlaps} if on_overlap == "drop" else set()
+    remaining = [row for row in rows if id(row) not in dropped]
     duplicates = find_duplicates(remaining)
     findings = _overlap_findings(overlaps, file) if on_overlap == "fail" else []
     findings += _duplicate_findings(duplicates, file) if on_duplicate == "fail" else []
@@ -113,25 +112,25 @@ def prepare(
 
 
 def find_duplicates(rows: Sequence[DatasetRow]) -> list[Match]:
-    """Each row whose prompt side an earlier row has, beside the first such row."""
+    """Each row whose prompt side an earlier row has, with the first such row."""
     first: dict[str, DatasetRow] = {}
     matches = []
     for row in rows:
         earlier = first.setdefault(normalise_prompt(row.body.key), row)
         if earlier is not row:
-            matches.append(Match(row, earlier.id, earlier.line, row.prompt))
+            matches.append(Match(row, earlier.id, row.prompt))
     return matches
 
 
 def find_overlaps(rows: Sequence[DatasetRow], eval_items: Sequence[EvalItem]) -> list[Match]:
-    """Each row one of whose questions is an item of the eval set (once, with the first such item)."""
-    asked = {normalise_prompt(item.prompt): item for item in eval_items}
+    """Each row with a question that is an item of the eval set (once, with the first such item)."""
+    by_prompt = {normalise_prompt(item.prompt): item for item in eval_items}
     matches = []
     for row in rows:
         for prompt in row.body.prompts:
-            item = asked.get(normalise_prompt(prompt))
+            item = by_prompt.get(normalise_prompt(prompt))
             if item is not None:
-                matches.append(Match(row, item.id, item.line, prompt))
+                matches.append(Match(row, item.id, prompt))
                 break
     return matches
 
@@ -142,32 +141,32 @@ def _where(match: Match, file: str) -> Where:
 
 def _duplicate_findings(matches: Sequence[Match], file: str) -> list[Diagnostic]:
     hint = "delete one of the two, or declare on_duplicate: drop (or keep) in the build_dataset step"
-    found = [
+    findings = [
         Diagnostic(
             "D301",
             f'row "{match.row.id}" repeats the prompt of row "{match.other}": {excerpt(match.prompt)}',
             _where(match, file),
             hint,
         )
-        for match in matches[:SHOWN_FINDINGS]
+        for match in matches[:MOST_FINDINGS]
     ]
-    return [*found, *_beyond(len(matches), "D301", "duplicate rows", file)]
+    return [*findings, *_beyond(len(matches), "D301", "duplicate rows", file)]
 
 
 def _overlap_findings(matches: Sequence[Match], file: str) -> list[Diagnostic]:
-    hint = "take the row out, or declare on_overlap: drop (or keep, and the evidence says so)"
-    found = [
+    hint = "remove the row, or declare on_overlap: drop (or keep, which the evidence records)"
+    findings = [
         Diagnostic(
             "D302",
             f'row "{match.row.id}" asks what eval item "{match.other}" asks: {excerpt(match.prompt)}',
             _where(match, file),
             hint,
         )
-        for match in matches[:SHOWN_FINDINGS]
+        for match in matches[:MOST_FINDINGS]
     ]
-    return [*found, *_beyond(len(matches), "D302", "rows that overlap with the eval set", file)]
+    return [*findings, *_beyond(len(matches), "D302", "rows that overlap with the eval set", file)]
 
 
 def _beyond(count: int, code: str, what: str, file: str) -> list[Diagnostic]:
-    beyond = count - SHOWN_FINDINGS
+    beyond = count - MOST_FINDINGS
     return [Diagnostic(code, f"and {beyond} more {what}", Where(file or "dataset"))] if beyond > 0 else []

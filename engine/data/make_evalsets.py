@@ -1,8 +1,8 @@
 """Writes the shipped eval sets: ``python -m engine.data.make_evalsets [FOLDER]`` (default: evalsets).
 
-What goes in: the tables of :mod:`engine.data.evalsets`. What comes out: ``eval_v2.jsonl`` and
-``quickstart.jsonl``, each answer found again by a second derivation first. A test compares the output
-with the files that are committed.
+In: the tables of :mod:`engine.data.evalsets`. Out: ``eval_v2.jsonl`` and
+``quickstart.jsonl``, after a second derivation has confirmed each answer. A test compares the output
+with the committed files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUICK_TASKS = {
 
 
 def second_answer(item: EvalItem) -> str | None:
-    """The answer to a shipped item by the second method; None where there is no method for it."""
+    """The answer to a shipped item by the second derivation; None where there is none for it."""
     if item.id.startswith("v2-"):
         return derive_item(item.category, int(item.id.rsplit("-", 1)[1]) - 1, item.prompt)
     return derive(QUICK_TASKS[item.category], item.prompt)
@@ -38,14 +38,14 @@ def make() -> dict[str, bytes]:
         "eval_v2.jsonl": eval_v2.items(),
         "quickstart.jsonl": quickstart.items(),
     }
-    found = [
+    wrong = [
         Diagnostic("D313", f"{item.id}: the answer is {second_answer(item)}, not {item.expected_answer}")
         for items in sets.values()
         for item in items
         if second_answer(item) != item.expected_answer
     ]
-    if found:
-        raise RunFailed.of(found)
+    if wrong:
+        raise RunFailed.of(wrong)
     return {name: jsonl_bytes(item.as_json() for item in items) for name, items in sets.items()}
 
 

@@ -1,34 +1,32 @@
 """A dataset on disk: dataset.jsonl, rows.jsonl and the manifest that binds them.
 
-What goes in: prepared rows and where they came from. What comes out: three files whose bytes depend on
+In: prepared rows and their source. Out: three files whose bytes depend on
 nothing else (not on the clock, the machine or the hash seed), and the facts of the build.
 
     write_dataset(out, prepared, source=source)
 
 ``build_id`` is a UUIDv5 of the content, so two builds of the same rows have the same one. Fields that a
 build cannot know (``created_at``, the ids of a session or a training run) are null, with the reason
-under ``not_applicable``: the run record knows them.
+under ``not_applicable``; the run record has them.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from engine.canonical import digest_bytes, jsonl_bytes, pretty_json, write_atomic
+from engine.canonical import JsonMapping, JsonObject, digest_bytes, jsonl_bytes, pretty_json, write_atomic
 from engine.data.lineage import Prepared
 from engine.data.model import DatasetRow, RenderedRow, RowFormat, Trace
 from engine.data.render import render_rows
 
 DATASET_SCHEMA_VERSION = "1.0"
 DATASET_FILE, ROWS_FILE, MANIFEST_FILE = "dataset.jsonl", "rows.jsonl", "manifest.json"
-FILES = (DATASET_FILE, ROWS_FILE, MANIFEST_FILE)
 
-# Any fixed value serves; it keeps these ids apart from other UUIDv5 of the same text.
+# An arbitrary fixed value; it keeps these ids apart from other UUIDv5 of the same text.
 _NAMESPACE = uuid.UUID("6f1e6a52-5b0c-5d0e-9a53-0d6b8f7c2b11")
 
 NOT_APPLICABLE = {
@@ -41,7 +39,7 @@ NOT_APPLICABLE = {
 
 @dataclass(frozen=True, slots=True)
 class DatasetSource:
-    """Where the rows came from: a builder (``builder_version`` and ``seed`` set) or a person's file."""
+    """The source of the rows: a builder (``version`` and ``seed`` set) or a person's file."""
 
     dataset: str
     format: RowFormat
@@ -57,8 +55,8 @@ class DatasetSource:
 class Written:
     """The facts of a build, as the ``dataset`` artifact carries them."""
 
-    facts: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    facts: JsonMapping
+    manifest: JsonMapping
 
 
 def write_dataset(out: Path, prepared: Prepared, *, source: DatasetSource) -> Written:
@@ -98,7 +96,7 @@ def make_manifest(
     render: str,
     dataset_sha256: str,
     rows_sha256: str,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The manifest (schemas/dataset_manifest.schema.json): a pure function of its arguments."""
     not_applicable = dict(NOT_APPLICABLE)
     if source.builder is None:
@@ -146,8 +144,8 @@ def build_id(dataset: str, dataset_sha256: str, rows_sha256: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{dataset}\n{dataset_sha256}\n{rows_sha256}"))
 
 
-def make_stats(rows: Sequence[DatasetRow], rendered: Sequence[RenderedRow]) -> dict[str, Any]:
-    """Composition and lengths (in characters) of what is trained on."""
+def make_stats(rows: Sequence[DatasetRow], rendered: Sequence[RenderedRow]) -> JsonObject:
+    """Composition and lengths (in characters) of the rows."""
     metas = [row.body.meta if isinstance(row.body, Trace) else {} for row in rows]
     trained = [sum(len(part.text) for part in row.segments if part.train) for row in rendered]
     return {
@@ -160,7 +158,7 @@ def make_stats(rows: Sequence[DatasetRow], rendered: Sequence[RenderedRow]) -> d
     }
 
 
-def _count(values: Any) -> dict[str, int]:
+def _count(values: Iterable[object]) -> dict[str, int]:
     return dict(sorted(Counter(str(value) for value in values if value is not None).items()))
 
 

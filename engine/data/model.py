@@ -1,7 +1,7 @@
-"""The values of the data part: rows, rendered rows, eval items. All frozen, all with a JSON form.
+"""The values of ``engine.data``: rows, rendered rows, eval items. All frozen, all with a JSON form.
 
-What goes in: text that a reader has checked, or what a builder made. What comes out: values that the
-rest of the part never has to question again.
+In: text that a reader has checked, or the output of a builder. Out: values that need no
+further checks.
 
     >>> pair = PromptCompletion("2 + 2 = ?", "4")
     >>> DatasetRow("line-1", pair).prompt
@@ -10,9 +10,10 @@ rest of the part never has to question again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from engine.canonical import JsonMapping, JsonObject
 
 TRACE_VERSION = "1.0"
 
@@ -22,8 +23,8 @@ Difficulty = Literal["easy", "medium", "hard"]
 ROW_FORMATS: tuple[RowFormat, ...] = ("trace", "prompt_completion", "chat")
 DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")
 
-# Texts that a tokenizer reads as control tokens. The engine places the first group itself, once each;
-# in chat rows it places the turn markers too.
+# Texts that a tokenizer reads as control tokens. The engine adds the first group itself, once each;
+# in chat rows it adds the turn markers too.
 CONTROL_LITERALS = ("<bos>", "<eos>", "<pad>")
 TURN_LITERALS = ("<start_of_turn>", "<end_of_turn>")
 
@@ -36,7 +37,7 @@ class TraceStep:
     type: str
     content: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """``{"i", "type", "content"}``."""
         return {"i": self.i, "type": self.type, "content": self.content}
 
@@ -48,13 +49,13 @@ class Trace:
     prompt: str
     steps: tuple[TraceStep, ...]
     final_answer: str
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: JsonMapping = field(default_factory=dict)
     id: str | None = None
     trace_version: str = TRACE_VERSION
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """What a person or an eval set could ask: here, the one question."""
+        """The questions that an eval set could share with it: here, the one question."""
         return (self.prompt,)
 
     @property
@@ -62,7 +63,7 @@ class Trace:
         """The text that makes two rows duplicates of each other."""
         return self.prompt
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of dataset.jsonl."""
         head = {} if self.id is None else {"id": self.id}
         return {
@@ -92,7 +93,7 @@ class PromptCompletion:
         """The text that makes two rows duplicates of each other."""
         return self.prompt
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of dataset.jsonl."""
         return {"prompt": self.prompt, "completion": self.completion}
 
@@ -104,7 +105,7 @@ class Message:
     role: Literal["system", "user", "assistant"]
     content: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """``{"role", "content"}``."""
         return {"role": self.role, "content": self.content}
 
@@ -122,17 +123,17 @@ class Conversation:
 
     @property
     def key(self) -> str:
-        """The text that makes two rows duplicates: all that was said before the last answer."""
+        """The text that makes two rows duplicates: everything before the last answer."""
         return "\n".join(f"{message.role}: {message.content}" for message in self.messages[:-1])
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of dataset.jsonl."""
         return {"messages": [message.as_json() for message in self.messages]}
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """One training row: its id, its body, the line it came from (0: built here), and keys nobody used."""
+    """One training row: its id, its body, its line in the file (0: built), and the keys that no field is mapped to."""
 
     id: str
     body: Trace | PromptCompletion | Conversation
@@ -141,12 +142,12 @@ class DatasetRow:
 
     @property
     def prompt(self) -> str:
-        """The first thing asked."""
+        """Its first question."""
         return self.body.prompts[0]
 
     @property
     def format(self) -> RowFormat:
-        """Which of the three forms the body has."""
+        """The format of the body."""
         if isinstance(self.body, Trace):
             return "trace"
         return "prompt_completion" if isinstance(self.body, PromptCompletion) else "chat"
@@ -154,7 +155,7 @@ class DatasetRow:
 
 @dataclass(frozen=True, slots=True)
 class RenderedSegment:
-    """A stretch of text that is tokenised by itself; ``train``: its tokens count in the loss."""
+    """A piece of text that is tokenised on its own; ``train``: its tokens count in the loss."""
 
     text: str
     train: bool
@@ -176,10 +177,10 @@ class RenderedRow:
         """The whole text, without BOS and EOS."""
         return "".join(segment.text for segment in self.segments)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row of rows.jsonl."""
         segments = [{"text": segment.text, "train": segment.train} for segment in self.segments]
-        row: dict[str, Any] = {"id": self.id, "segments": segments}
+        row: JsonObject = {"id": self.id, "segments": segments}
         return row | {"messages": [message.as_json() for message in self.messages]} if self.messages else row
 
 
@@ -193,9 +194,8 @@ class EvalItem:
     section: str = "unspecified"
     category: str = "unspecified"
     difficulty: str = "unspecified"
-    line: int = 0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The line of an eval set (schemas/evalset_item.schema.json)."""
         return {
             "id": self.id,

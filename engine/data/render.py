@@ -1,8 +1,8 @@
 """Rows → the text that is trained: three versioned renders.
 
-What goes in: rows of one format. What comes out: segments of text, each trained or not. A render never
-changes under its name: another text is another version, because a model answers only in the form it
-was taught.
+In: rows of one format. Out: segments of text, each trained or not. The text of a render never
+changes: another text is another version, because a model answers only in the form that it
+was trained on.
 
 ========================  =====================================================  ============================
 render                    not trained                                            trained
@@ -46,7 +46,7 @@ RENDER_OF: Mapping[RowFormat, str] = {
 
 
 def render_rows(rows: Iterable[DatasetRow], format: RowFormat) -> tuple[str, list[RenderedRow]]:
-    """The name of the render that belongs to the format, and every row rendered by it."""
+    """The name of the format's render, and every row rendered by it."""
     return RENDER_OF[format], [render_row(row) for row in rows]
 
 
@@ -65,7 +65,7 @@ def segments_of(body: Trace | PromptCompletion | Conversation) -> tuple[Rendered
 
 
 def completion_of(body: Trace | PromptCompletion) -> str:
-    """What the model has to write after the rendered prompt."""
+    """The text that the model learns to write after the rendered prompt."""
     if isinstance(body, PromptCompletion):
         return body.completion
     steps = "\n".join(step.content for step in body.steps)
@@ -82,7 +82,7 @@ def render_prompt(render: str, prompt: str) -> str:
 
 
 def prompt_messages(render: str, prompt: str) -> tuple[Message, ...]:
-    """The same question as messages, for a model with a chat template of its own; empty where nothing is a chat."""
+    """The same question as messages, for a model with a chat template of its own; empty for other renders."""
     return (Message("user", prompt),) if render == RENDER_OF["chat"] else ()
 
 
@@ -91,7 +91,7 @@ def _chat_turn(content: str) -> str:
 
 
 def _chat_segments(body: Conversation) -> tuple[RenderedSegment, ...]:
-    # Gemma has no system turn: its own template puts the system text in front of the first user turn.
+    # Gemma has no system turn: its template puts the system text before the first user turn.
     messages = list(body.messages)
     system = messages.pop(0).content + "\n\n" if messages[0].role == "system" else ""
     segments: list[RenderedSegment] = []

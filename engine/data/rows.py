@@ -1,13 +1,13 @@
 """People's JSONL → rows: traces, prompt/completion pairs, conversations.
 
-What goes in: a path, a format, and which of the person's keys hold our fields. What comes out: rows, or
-one InputInvalid that names every bad line and field (up to a limit, then "and N more").
+In: a path, a format, and a mapping from our fields to the person's keys. Out: rows, or
+one InputInvalid that names every invalid line and field (up to a limit, then "and N more").
 
     read_rows(Path("mine.jsonl"), "prompt_completion", {"prompt": "question", "completion": "reply"})
 
 Keys of a row that no field is mapped to are kept in :attr:`DatasetRow.unused` and counted by ``dataset check``
-and the manifest; they do not reach the training. Ids: a trace may carry ``id`` (then it must be the only
-one of its name); every other row is called after its line, ``line-12``.
+and the manifest; they are not trained on. Ids: a trace can have an ``id``, which must be unique;
+every other row is named after its line, ``line-12``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read_rows(
 
 
 def collect_rows(path: Path, format: str, fields: Mapping[str, str], findings: JsonlFindings) -> list[DatasetRow]:
-    """The good rows; the others go to ``findings``. Raises InputInvalid for a wrong format or mapping."""
+    """The valid rows; errors of the others go to ``findings``. Raises InputInvalid for a wrong format or mapping."""
     kind = check_mapping(format, fields)
     names = {name: fields.get(name, name) for name in FIELDS[kind]}
     rows: list[DatasetRow] = []
@@ -73,7 +73,7 @@ def collect_rows(path: Path, format: str, fields: Mapping[str, str], findings: J
         if row is None:
             continue
         if row.id in first_line:
-            message = f'id "{row.id}" is that of line {first_line[row.id]} too'
+            message = f'line {first_line[row.id]} has the id "{row.id}" already'
             column, width = line.span("id")
             findings.add(
                 SAME_ID,
@@ -92,7 +92,7 @@ def collect_rows(path: Path, format: str, fields: Mapping[str, str], findings: J
 
 
 def check_mapping(format: str, fields: Mapping[str, str]) -> RowFormat:
-    """The format, if it is one and the mapping fits it. Raises InputInvalid."""
+    """The format, where it exists and has the mapped fields. Raises InputInvalid."""
     if format not in get_args(RowFormat):
         near = did_you_mean(format, ROW_FORMATS)
         hint = f'did you mean "{near}"?' if near else f"one of {', '.join(ROW_FORMATS)}"
@@ -104,15 +104,15 @@ def check_mapping(format: str, fields: Mapping[str, str]) -> RowFormat:
             hint = f'did you mean "{near}"?' if near else f"{kind} rows have {', '.join(FIELDS[kind])}"
             raise InputInvalid("D118", f'format {kind} has no field "{name}" to map', hint=hint)
     used = [fields.get(name, name) for name in FIELDS[kind]]
-    twins = sorted({key for key in used if used.count(key) > 1})
-    if twins:
+    repeated = sorted({key for key in used if used.count(key) > 1})
+    if repeated:
         hint = "each field is read from a key of its own"
-        raise InputInvalid("D119", f'two fields are mapped to the key "{twins[0]}"', hint=hint)
+        raise InputInvalid("D119", f'two fields are mapped to the key "{repeated[0]}"', hint=hint)
     return kind
 
 
 class _Reader:
-    """One line and the fields mapped to it; every ``get`` either gives a value or reports why not."""
+    """One line and the fields mapped to it; every method returns a value or reports why it cannot."""
 
     def __init__(self, line: Line, names: Mapping[str, str], findings: JsonlFindings) -> None:
         self.line, self.names, self.findings = line, names, findings
@@ -143,7 +143,7 @@ class _Reader:
         near = did_you_mean(key, self.line.value)
         hint = f"the row has: {', '.join(excerpt(k, 30) for k in list(self.line.value)[:8]) or 'no key at all'}"
         if near:
-            hint = f'did you mean "{near}"? Mend the row, or map it: fields: {{{name}: {near}}}'
+            hint = f'did you mean "{near}"? Fix the row, or map it: fields: {{{name}: {near}}}'
         self.report(MISSING, f'the row has no "{key}"', near or key, hint, path=key)
         return None
 
@@ -153,10 +153,10 @@ class _Reader:
         value = self.get(name)
         return "" if value is None and key not in self.line.value else self.check_text(value, key, key)
 
-    def check_text(self, value: Any, key: str, path: str) -> str:
-        """The same for a value already at hand; ``path`` says where inside ``key`` it stands."""
+    def check_text(self, value: object, key: str, path: str) -> str:
+        """The same for a value at ``path`` inside ``key``."""
         if not isinstance(value, str):
-            hint = f'write it in quotes: "{value}"' if isinstance(value, int | float) else "a text is expected"
+            hint = f'write it in quotes: "{value}"' if isinstance(value, int | float) else "write a text"
             self.report(WRONG_TYPE, f'"{path}" is {json_kind(value)}, not a text', key, hint, path=path)
             return ""
         if not value.strip():
@@ -169,11 +169,11 @@ class _Reader:
         for literal in literals:
             if literal in value:
                 message = f'"{path}" contains "{literal}", which a tokenizer reads as a control token'
-                hint = "take it out: the engine puts <bos>, <eos> and the turn markers in itself, once"
+                hint = "remove it: the engine adds <bos>, <eos> and the turn markers itself, once"
                 self.report(CONTROL, message, key, hint, path=path)
 
     def refuse_turns(self, value: str, key: str, path: str) -> None:
-        """Turn markers may stand in a prompt that a person renders, never in a chat message."""
+        """Turn markers are allowed in a prompt that a person renders, never in a chat message."""
         self._refuse_control(value, key, path, TURN_LITERALS)
 
     def unused(self, known: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -197,7 +197,7 @@ def _read_trace(reader: _Reader) -> DatasetRow | None:
     value = reader.line.value
     version = value.get("trace_version", TRACE_VERSION)
     if version != TRACE_VERSION:
-        message = f"trace_version {excerpt(repr(version), 20)} is not known here"
+        message = f"unknown trace_version {excerpt(repr(version), 20)}"
         reader.report(WRONG_VERSION, message, "trace_version", f'this engine reads "{TRACE_VERSION}"')
     meta = value.get("meta", {})
     if not isinstance(meta, dict):
@@ -211,7 +211,7 @@ def _read_trace(reader: _Reader) -> DatasetRow | None:
 
 
 def _check_answer(reader: _Reader, answer: str) -> None:
-    """The scorer reads one line after the last "Answer:", so the answer must be that."""
+    """The answer must be one line without "Answer:", since the scorer reads what follows the last "Answer:"."""
     key = reader.names["final_answer"]
     if len(answer.strip().splitlines()) > 1:
         reader.report(ANSWER_SHAPE, f'"{key}" has more than one line', key, "put the reasoning into the steps")
@@ -236,31 +236,31 @@ def _read_steps(reader: _Reader) -> tuple[TraceStep, ...]:
     if not value:
         reader.report(NO_STEPS, f'"{key}" has no step', key, "a trace without reasoning is a prompt_completion row")
         return ()
-    # Some people count from 0. Either start is taken, the numbers must then go up by one.
+    # Some people count from 0. Both starts are accepted; the numbers must then be consecutive.
     first = value[0].get("i", 1) if isinstance(value[0], dict) else 1
     start = 0 if first == 0 and not isinstance(first, bool) else 1
-    return tuple(_read_step(reader, key, at, step, start) for at, step in enumerate(value))
+    return tuple(_read_step(reader, key, index, step, start) for index, step in enumerate(value))
 
 
-def _read_step(reader: _Reader, key: str, at: int, step: Any, start: int) -> TraceStep:
-    path = f"{key}[{at}]"
+def _read_step(reader: _Reader, key: str, index: int, step: object, start: int) -> TraceStep:
+    path = f"{key}[{index}]"
     if isinstance(step, str):
-        return TraceStep(at + 1, "reasoning", reader.check_text(step, key, path))
+        return TraceStep(index + 1, "reasoning", reader.check_text(step, key, path))
     if not isinstance(step, dict):
         hint = 'an object {"i", "type", "content"}, or a text'
         reader.report(WRONG_TYPE, f'"{path}" is {json_kind(step)}, not a step', key, hint, path=path)
-        return TraceStep(at + 1, "", "")
-    number = step.get("i", at + start)
-    if isinstance(number, bool) or number != at + start:
-        message = f'"{path}.i" is {excerpt(repr(number), 20)}, expected {at + start}'
+        return TraceStep(index + 1, "", "")
+    number = step.get("i", index + start)
+    if isinstance(number, bool) or number != index + start:
+        message = f'"{path}.i" is {excerpt(repr(number), 20)}, expected {index + start}'
         reader.report(BAD_STEP_NUMBER, message, key, "number the steps 1, 2, 3, …", path=f"{path}.i")
     if "content" not in step:
         near = did_you_mean("content", step)
         hint = f'did you mean "{near}"?' if near else 'a step is {"i", "type", "content"}'
         reader.report(MISSING, f'"{path}" has no "content"', key, hint, path=f"{path}.content")
-        return TraceStep(at + 1, "", "")
+        return TraceStep(index + 1, "", "")
     kind = reader.check_text(step.get("type", "reasoning"), key, f"{path}.type")
-    return TraceStep(at + 1, kind, reader.check_text(step["content"], key, f"{path}.content"))
+    return TraceStep(index + 1, kind, reader.check_text(step["content"], key, f"{path}.content"))
 
 
 def _read_chat(reader: _Reader) -> DatasetRow | None:
@@ -272,7 +272,7 @@ def _read_chat(reader: _Reader) -> DatasetRow | None:
         hint = 'write [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
         reader.report(WRONG_TYPE, f'"{key}" is {json_kind(value)}, not a list', key, hint)
         return None
-    messages = [_read_message(reader, key, at, message) for at, message in enumerate(value)]
+    messages = [_read_message(reader, key, index, message) for index, message in enumerate(value)]
     if reader.is_good:
         _check_order(reader, key, [message.role for message in messages if message])
     if not reader.is_good:
@@ -281,8 +281,8 @@ def _read_chat(reader: _Reader) -> DatasetRow | None:
     return DatasetRow(reader.default_id, body, reader.line.number, reader.unused())
 
 
-def _read_message(reader: _Reader, key: str, at: int, value: Any) -> Message | None:
-    path = f"{key}[{at}]"
+def _read_message(reader: _Reader, key: str, index: int, value: object) -> Message | None:
+    path = f"{key}[{index}]"
     if not isinstance(value, dict):
         hint = 'a message is {"role": …, "content": …}'
         reader.report(WRONG_TYPE, f'"{path}" is {json_kind(value)}, not a message', key, hint, path=path)
@@ -308,19 +308,19 @@ def _read_message(reader: _Reader, key: str, at: int, value: Any) -> Message | N
 
 def _check_order(reader: _Reader, key: str, roles: list[str]) -> None:
     if "assistant" not in roles:
-        reader.report(NO_ASSISTANT, "the conversation has no assistant turn", key, "nothing in it could be trained")
+        reader.report(NO_ASSISTANT, "the conversation has no assistant turn", key, "there is nothing in it to train on")
         return
     skip = 1 if roles[0] == "system" else 0
-    for at, role in enumerate(roles[skip:]):
-        expected = "assistant" if at % 2 else "user"
+    for index, role in enumerate(roles[skip:]):
+        expected = "assistant" if index % 2 else "user"
         if role != expected:
             article = "an" if role == "assistant" else "a"
-            message = f'"{key}[{at + skip}]" is {article} {role} turn, expected {expected}'
+            message = f'"{key}[{index + skip}]" is {article} {role} turn, expected {expected}'
             hint = "an optional system message, then user and assistant in turn"
-            reader.report(ROLE_ORDER, message, key, hint, path=f"{key}[{at + skip}]")
+            reader.report(ROLE_ORDER, message, key, hint, path=f"{key}[{index + skip}]")
             return
     if roles[-1] != "assistant":
-        hint = "the last turn is the one that is trained: add the answer, or delete the question"
+        hint = "training needs an answer as the last turn: add the answer, or delete the question"
         reader.report(ROLE_ORDER, "the conversation ends with a user turn", key, hint)
 
 

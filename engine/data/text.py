@@ -1,4 +1,4 @@
-"""Text of rows: how two prompts are compared, and how a person's line is shown.
+"""Text of rows: comparing two prompts, and printing a person's line.
 
 >>> normalise_prompt("  What is\\t2 + 2? ") == normalise_prompt("what IS 2 + 2?")
 True
@@ -22,7 +22,7 @@ def normalise_prompt(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with every character that a terminal would act on replaced, one for one."""
+    """The text with every control character replaced, one for one."""
     return "".join(
         character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}" for character in text
     )
@@ -38,18 +38,18 @@ def excerpt(text: str, limit: int = 60) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
-def place(file: str, line: int, text: str = "", column: int = 0, width: int = 1, path: str = "") -> Where:
-    """Where something stands in a JSONL file.
+def position(file: str, line: int, text: str = "", column: int = 0, width: int = 1, path: str = "") -> Where:
+    """A position in a JSONL file.
 
-    Lines of JSONL can be thousands of characters long: the line is shown only where it is short enough
-    for the caret to be of use; the column is always right.
+    A line of JSONL can have thousands of characters: it is printed only where it is short enough
+    for a caret to help; the column is always right.
     """
-    shown = printable(text) if text and len(text) <= SNIPPET_CHARACTERS else None
-    return Where(file, line, column, shown, width, path)
+    line_text = printable(text) if text and len(text) <= SNIPPET_CHARACTERS else None
+    return Where(file, line, column, line_text, width, path)
 
 
 def near(text: str, column: int) -> str:
-    """The few characters around a column, for lines too long to show.
+    """The characters around a column, for lines too long to print.
 
     >>> near("short", 3)
     ''

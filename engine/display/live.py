@@ -15,13 +15,13 @@ from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from engine.display.event_text import describe, shown_facts
-from engine.display.log import redact
 from engine.protocol.events import event_of
 from engine.protocol.events.base import Event
 from engine.protocol.events.generation import Generated
 from engine.protocol.events.inputs import Download
 from engine.protocol.events.training import TrainStep
 from engine.protocol.figures import duration, number, size
+from engine.redact import redact
 
 
 class LiveConsole:

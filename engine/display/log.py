@@ -1,112 +1,28 @@
-"""What a run leaves in its log, and the one place where secrets are taken out of text.
+"""The log of a run, and the file of a traceback. Both are redacted.
 
-What goes in: text or JSON values from anywhere, a child's standard error included. What comes out: the same
-with every secret replaced by ``***``, and ``.runspec/logs/<run_version>.jsonl``, one JSON object a line.
+In: the calls that a console gets too. Out: ``.runspec/logs/<run_version>.jsonl``, one JSON object a line.
 
-A secret is the value (8 characters or more) of an environment variable whose name says TOKEN, SECRET, KEY
-or PASSWORD, and whatever looks like a Hugging Face or Kaggle token. It is found as it stands, and in the
-forms in which libraries print it: base64 (at each of the three alignments), URL-quoted, JSON-escaped.
-
-    >>> redact("login with hf_" + "x" * 34)
-    'login with ***'
-
-structlog takes 0.2 s to import, so it is loaded by the first line that is written: a run with nothing to do
-has nothing to log and does not pay for it.
+structlog takes 0.2 s to import, so the first line that is written loads it: a run with nothing to do writes no log
+and does not pay for it.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import functools
-import json
 import os
-import re
 import signal
 import sys
 import tempfile
 import time
 import traceback
-import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from engine.canonical import write_atomic
 from engine.protocol.events import event_json, event_of
 from engine.protocol.events.base import Event
-
-MASK = "***"
-MIN_SECRET_CHARS = 8  # shorter values ("1", "true", "admin") would mask half of every log
-
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|KEY|PASSWORD", re.IGNORECASE)
-_TOKEN_SHAPES = (r"hf_[A-Za-z0-9]{16,}", r"KGAT_[A-Za-z0-9_-]{8,}")
-
-
-def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The values that must never be shown. A secret of several lines counts line by line too."""
-    found: set[str] = set()
-    for name, value in environ.items():
-        if _SECRET_NAME.search(name):
-            found.update(part.strip() for part in (value, *value.splitlines()))
-    return tuple(sorted(value for value in found if len(value) >= MIN_SECRET_CHARS))
-
-
-def _base64_forms(secret: str) -> Iterator[str]:
-    """The characters of base64 that depend on the secret alone, at each alignment in a longer text.
-
-    Three bytes become four characters, so a secret that starts 1 byte into a group shares its first two
-    characters with what stands before it (2 bytes: three characters); the tail is cut the same way.
-    """
-    data = secret.encode("utf-8", "surrogateescape")
-    for offset, shared in ((0, 0), (1, 2), (2, 3)):
-        whole = (offset + len(data)) * 8 // 6
-        standard = base64.b64encode(b"\0" * offset + data).decode()[shared:whole]
-        yield standard
-        yield standard.replace("+", "-").replace("/", "_")
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """Every way in which the secret may be spelled."""
-    yield secret
-    quoted = [urllib.parse.quote(secret, safe=safe, errors="surrogateescape") for safe in ("", "/", "/:")]
-    quoted.append(quoted[0].replace("%20", "+"))
-    yield from quoted
-    yield from (re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), text) for text in quoted)
-    for ascii_only in (True, False):
-        yield json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
-    yield repr(secret)[1:-1]
-    yield from _base64_forms(secret)
-
-
-@functools.lru_cache(maxsize=8)
-def _pattern(secrets: tuple[str, ...]) -> re.Pattern[str]:
-    forms = {form for secret in secrets for form in _forms(secret) if len(form) >= MIN_SECRET_CHARS}
-    # Longest first: of two secrets where one begins with the other, the whole longer one has to go.
-    ordered = sorted(forms, key=lambda form: (-len(form), form))
-    return re.compile("|".join([*map(re.escape, ordered), *_TOKEN_SHAPES]))
-
-
-def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
-    """The text without secrets. Repeats until nothing is found: a cut may join two halves of a secret."""
-    pattern = _pattern(secrets_of(os.environ if environ is None else environ))
-    while True:
-        # The mask is shorter than any secret, so each round shortens the text and the loop ends.
-        cleaned = pattern.sub(MASK, text)
-        if cleaned == text:
-            return cleaned
-        text = cleaned
-
-
-def redact_value(value: Any, environ: Mapping[str, str] | None = None) -> Any:
-    """The same JSON value with every string in it, keys included, redacted."""
-    if isinstance(value, str):
-        return redact(value, environ)
-    if isinstance(value, Mapping):
-        return {redact(str(key), environ): redact_value(item, environ) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact_value(item, environ) for item in value]
-    return value
+from engine.redact import redact, redact_value
 
 
 def _redacting(_logger: Any, _method: str, event: Any) -> Any:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from engine.display.event_text import describe, shown_facts
-from engine.display.log import redact
 from engine.protocol.events import event_of
 from engine.protocol.events.base import Event
 from engine.protocol.figures import duration
+from engine.redact import redact
 
 LINE_EVERY_SECONDS = 2.0  # a notebook or a CI log should stay readable: one line of progress in 2 s
 INDENT = "      "

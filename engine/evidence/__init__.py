@@ -4,8 +4,8 @@
     archive = package(folder, package_dir, name)
     assert verify(archive).ok
 
-Knows the record, the data's renders and the scoring; never the trainer. jinja2 and jsonschema are loaded when something
-is rendered or checked.
+Imports the record, the data's renders and the scoring; never the trainer. jinja2 and jsonschema are imported when
+something is rendered or checked.
 """
 
 from engine.evidence.archive import package

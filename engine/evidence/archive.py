@@ -1,8 +1,7 @@
 """Evidence folder -> ``<name>_<date>_<sha>.zip``: the same bytes for the same evidence, wherever and whenever.
 
 Members are sorted, stamped 1980-01-01, of mode 0644, stored (compressed bytes would depend on the machine's zlib), in
-one folder named after the run. Before anything is written the
-evidence is verified and every byte is searched for secrets.
+one folder named after the run. Before anything is written the evidence is verified and every byte is searched for secrets.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
                 Diagnostic(
                     "P102",
                     f"the evidence is not complete: {check.id} {check.title}: {check.detail}",
-                    hint="take out of the folder what is not ours, then render it again: runspec evidence SPEC",
+                    hint="remove files that do not belong to the evidence, then render it again: runspec evidence SPEC",
                 )
                 for check in failed
             ]
@@ -52,7 +51,7 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
         raise RunFailed(
             "P103",
             f"the package cannot be written: {error.filename or path}: {error.strerror}",
-            hint="free some room or give this user the right to write there, then: runspec package SPEC",
+            hint="free some disk space or give this user write permission there, then: runspec package SPEC",
         ) from error
     return path
 
@@ -70,16 +69,17 @@ def zip_bytes(bundle: Bundle, folder: str) -> bytes:
 
 
 def _refuse_secrets(bundle: Bundle) -> None:
-    found = find_secrets(bundle.files)
-    if found:
+    """Raises RunFailed P101 naming every one."""
+    secrets = find_secrets(bundle.files)
+    if secrets:
         raise RunFailed.of(
             [
                 Diagnostic(
                     "P101",
-                    f"{place} looks like it holds a secret ({kind})",
-                    hint="nothing was packed; revoke the secret if it is real, take it out of the spec or the data, "
+                    f"{position} looks like a secret ({kind})",
+                    hint="nothing was packed; revoke the secret if it is real, remove it from the run-spec or the data, "
                     "and run again",
                 )
-                for place, kind in found
+                for position, kind in secrets
             ]
         )

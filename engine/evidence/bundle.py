@@ -1,7 +1,7 @@
 """An evidence folder or zip as names and bytes, read without trusting either.
 
-A zip is never extracted: members are read in memory under limits on number, size and ratio; names that could leave a
-folder, hide behind another, or are links are refused and reported by check V01.
+A zip is never extracted: members are read in memory under limits on number, size and ratio; names that could leave the
+folder, names that hide another one, and links are refused and reported by check V01.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_RATIO = 200  # deflate reaches about 1000 on zeros, and about 20 on our JSON
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """``files`` are names without folders -> bytes; ``problems`` is what V01 has to say."""
+    """``files`` are names without folders -> bytes; ``problems`` are those that V01 reports."""
 
     kind: str  # "folder" or "zip"
     files: Mapping[str, bytes]
@@ -62,7 +62,7 @@ def _read_zip(path: Path) -> Bundle:
         ValueError,
         OverflowError,
     ) as error:
-        return Bundle("zip", {}, (f"this is not a whole zip: {error}",))
+        return Bundle("zip", {}, (f"this is not a complete zip: {error}",))
 
 
 def _members(archive: zipfile.ZipFile) -> Bundle:
@@ -76,7 +76,7 @@ def _members(archive: zipfile.ZipFile) -> Bundle:
     names = [info.filename.rsplit("/", 1)[-1] for info in infos]
     folded = [name.casefold() for name in names]
     problems += [
-        f"{name} is there twice" for name in sorted({name for name in names if folded.count(name.casefold()) > 1})
+        f"{name} appears twice" for name in sorted({name for name in names if folded.count(name.casefold()) > 1})
     ]
     if problems:
         return Bundle("zip", {}, tuple(problems))
@@ -92,28 +92,28 @@ def _members(archive: zipfile.ZipFile) -> Bundle:
 
 
 def _unsafe(info: zipfile.ZipInfo) -> str | None:
-    """Why a member must not be believed, or None."""
+    """Why a member is not safe, or None."""
     name = info.filename
-    shown = name.encode("unicode_escape").decode()[:80]
+    printed = name.encode("unicode_escape").decode()[:80]
     parts = name.split("/")
     if name != info.orig_filename or "\0" in name or "\\" in name or ":" in name:
-        return f"{shown} has a character that no name should have"
+        return f"{printed} has a character that names must not have"
     if name.startswith("/") or ".." in parts or "." in parts or "" in parts:
-        return f"{shown} is not a plain name"
+        return f"{printed} is not a plain name"
     if len(parts) != 2:
-        return f"{shown} does not lie in the one folder"
+        return f"{printed} is not in the one folder"
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        return f"{shown} is not a plain file"
+        return f"{printed} is not a plain file"
     if info.file_size > MAX_MEMBER_BYTES:
-        return f"{shown} is too large"
+        return f"{printed} is too large"
     if info.file_size > MAX_RATIO * max(info.compress_size, 1) and info.file_size > 1 << 20:
-        return f"{shown} expands {info.file_size // max(info.compress_size, 1)} times"
+        return f"{printed} expands {info.file_size // max(info.compress_size, 1)} times"
     return None
 
 
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, room: int) -> tuple[bytes, str | None]:
-    """Bytes, counted as they come: the size in the header is only a claim."""
-    limit = min(info.file_size, MAX_MEMBER_BYTES, room)
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most_bytes: int) -> tuple[bytes, str | None]:
+    """The bytes, counted while they are read: the size in the header is only a claim."""
+    limit = min(info.file_size, MAX_MEMBER_BYTES, most_bytes)
     try:
         with archive.open(info) as stream:
             data = stream.read(limit + 1)
@@ -127,4 +127,4 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, room: int) -> 
         OSError,
     ) as error:
         return b"", f"cannot be read: {error}"
-    return (b"", "is larger than it says") if len(data) > limit else (data, None)
+    return (b"", "is larger than its header says") if len(data) > limit else (data, None)

@@ -1,19 +1,19 @@
-"""The named checks of ``verify``, V01 to V24: each a function of what was read, in order.
+"""The named checks of ``verify``, V01 to V23, in order; each is a function of the evidence.
 
-A check returns (status, detail): ``pass`` and ``fail`` speak for themselves; ``n/a`` says why it does not apply to this
-evidence. docs/reference/evidence-files.md says what each of them proves.
+A check returns (status, detail). The detail of ``n/a`` says why the check does not apply to this evidence.
+docs/reference/evidence-files.md says what each check proves.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from engine.canonical import digest_bytes, digest_json, digest_text
 from engine.data import render_prompt
 from engine.errors import RunspecError
-from engine.evidence.contents import Broken, Evidence
+from engine.evidence.contents import Broken, Evidence, equal_values, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
@@ -21,7 +21,6 @@ from engine.scoring import parse_eval_set, parse_predictions, result_summary_tex
 
 Status = Literal["pass", "fail", "n/a"]
 Answer = tuple[Status, str]
-TOLERANCE = 1e-12
 LEAST_LOSS_SAMPLES = 2
 _HEX40, _HEX64 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 _PLACEHOLDER = re.compile(
@@ -42,11 +41,11 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
     for line in lines:
         digest, gap, name = line[:64], line[64:66], line[66:]
         if not _HEX64.fullmatch(digest) or gap != "  " or name in listed:
-            problems.append(f"the line {line[:90]!r} is not a digest and a new name")
+            problems.append(f"the line {line[:90]!r} is not a digest and a name listed once")
         listed[name] = digest
     present = {name for name in evidence.bundle.files if name != MANIFEST}
     problems += [f"{name} is not listed" for name in sorted(present - set(listed))]
-    problems += [f"{name} is listed and missing" for name in sorted(set(listed) - present)]
+    problems += [f"{name} is listed but missing" for name in sorted(set(listed) - present)]
     problems += [
         f"{name} has been changed"
         for name in sorted(present & set(listed))
@@ -70,7 +69,7 @@ def nothing_is_empty(evidence: Evidence) -> Answer:
     for name in ("run_manifest.json", "eval_summary.json"):
         value = evidence.json(name)
         reasons = value.get("not_applicable", {})
-        for path, leaf in _leaves(value):
+        for path, leaf in leaves(value):
             if leaf is None and not str(reasons.get(path.split(".")[0]) or reasons.get(path) or "").strip():
                 problems.append(f"{name}: {path} is null, without a reason")
             if isinstance(leaf, str) and _PLACEHOLDER.search(leaf):
@@ -104,12 +103,12 @@ def names_agree(evidence: Evidence) -> Answer:
 def spec_is_the_one(evidence: Evidence) -> Answer:
     digest = digest_text(evidence.text("runspec.yaml"))
     problems = [
-        f"runspec.yaml has SHA-256 {digest[:12]}…, {name} says {str(said)[:12]}…"
-        for name, said in (
+        f"runspec.yaml has SHA-256 {digest[:12]}…, {name} says {str(recorded)[:12]}…"
+        for name, recorded in (
             ("run_manifest.json", evidence.manifest.get("spec_sha256")),
             ("run_record.json", evidence.record.get("spec_digest")),
         )
-        if said != digest
+        if recorded != digest
     ]
     if evidence.manifest.get("overrides") != evidence.record.get("overrides"):
         problems.append("the overrides differ between run_manifest.json and run_record.json")
@@ -128,9 +127,9 @@ def commit_is_named(evidence: Evidence) -> Answer:
     commit, dirty = evidence.manifest["commit_sha"], evidence.manifest.get("commit_dirty")
     if commit is None:
         return "n/a", str(evidence.manifest["not_applicable"].get("commit_sha", "no commit"))
-    problems = [] if _HEX40.fullmatch(str(commit)) else [f"{commit!r} is no commit id"]
+    problems = [] if _HEX40.fullmatch(str(commit)) else [f"{commit!r} is not a commit id"]
     if dirty and not _HEX64.fullmatch(str(evidence.manifest.get("diff_sha256"))):
-        problems.append("the checkout had uncommitted changes, and their digest is missing")
+        problems.append("the checkout had uncommitted changes, but their digest is missing")
     return _answer(problems, f"{str(commit)[:12]}, {'with uncommitted changes, digest recorded' if dirty else 'clean'}")
 
 
@@ -159,8 +158,8 @@ def prompts_are_the_items(evidence: Evidence) -> Answer:
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
     for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl"):
-        said = rows[item.id].get("prompt_sha256")
-        if said is not None and said != digest_text(render_prompt(render, item.prompt)):
+        recorded = rows[item.id].get("prompt_sha256")
+        if recorded is not None and recorded != digest_text(render_prompt(render, item.prompt)):
             problems.append(f"{item.id} was generated from another prompt")
     return _answer(problems, f"rendered by {render}")
 
@@ -169,25 +168,25 @@ def score_is_recomputed(evidence: Evidence) -> Answer:
     items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
     predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
     rows, card = score(items, [row for row in predictions if row.text is not None], str(evidence.manifest["metric"]))
-    said, problems = evidence.summary, []
-    wanted = {
+    summary, problems = evidence.summary, []
+    recomputed = {
         "primary_score": card.primary_score,
         f"metrics.{card.metric.split('@')[0]}": card.primary_score,
         **{
             f"scorecard.{key}": value for key, value in card.as_json().items() if key not in ("metric", "primary_score")
         },
     }
-    for path, value in wanted.items():
-        found: Any = said
+    for path, value in recomputed.items():
+        recorded: Any = summary
         for part in path.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        if not _equal(found, value):
-            problems.append(f"{path} is {found!r}, recomputed {value!r}")
-    for row, again in zip(evidence.rows("predictions.jsonl"), rows, strict=True):
+            recorded = recorded.get(part) if isinstance(recorded, dict) else None
+        if not equal_values(recorded, value):
+            problems.append(f"{path} is {recorded!r}, recomputed {value!r}")
+    for row, scored in zip(evidence.rows("predictions.jsonl"), rows, strict=True):
         for key in ("extracted", "expected", "correct"):
-            if row.get(key) != getattr(again, key):
-                problems.append(f"{row['id']}.{key} is {row.get(key)!r}, recomputed {getattr(again, key)!r}")
-    return _answer(problems, f"{card.metric}: {card.primary_score:.4f} again, on {card.n_items} items")
+            if row.get(key) != getattr(scored, key):
+                problems.append(f"{row['id']}.{key} is {row.get(key)!r}, recomputed {getattr(scored, key)!r}")
+    return _answer(problems, f"{card.metric}: {card.primary_score:.4f}, recomputed on {card.n_items} items")
 
 
 def counts_add_up(evidence: Evidence) -> Answer:
@@ -207,13 +206,13 @@ def loss_is_the_last_metric(evidence: Evidence) -> Answer:
         problems.append("metrics.jsonl does not have one row for each train step")
     if len(rows) != evidence.step("train_sft")["facts"]["num_train_steps"]:
         problems.append("the number of rows is not the number of train steps")
-    for name, said in (
+    for name, recorded in (
         ("eval_summary.json", evidence.summary["metrics"]["final_loss"]),
         ("train_report.json", evidence.json("train_report.json").get("final_loss")),
     ):
-        if rows and not _equal(said, rows[-1].get("loss")):
+        if rows and not equal_values(recorded, rows[-1].get("loss")):
             problems.append(
-                f"final_loss is {said} in {name}, and {rows[-1].get('loss')} in the last row of metrics.jsonl"
+                f"final_loss is {recorded} in {name}, and {rows[-1].get('loss')} in the last row of metrics.jsonl"
             )
     return _answer(problems, f"{len(rows)} train steps, last loss {rows[-1]['loss']:.4f}" if rows else "")
 
@@ -234,7 +233,7 @@ def log_is_the_summary(evidence: Evidence) -> Answer:
     problems = (
         []
         if expected in log and log.count("RESULT SUMMARY") == 1
-        else ["the RESULT SUMMARY in the log is not eval_summary.json's"]
+        else ["the RESULT SUMMARY in the log differs from eval_summary.json"]
     )
     losses = {f"{row['train_step']}": f"{row['loss']:.4f}" for row in evidence.metrics}
     samples = re.findall(r"train step (\d+)/\d+\s+loss ([0-9.]+)", log)
@@ -250,29 +249,29 @@ def log_is_the_summary(evidence: Evidence) -> Answer:
 
 def log_names_the_machine(evidence: Evidence) -> Answer:
     log, facts = evidence.text("kaggle_output_log.txt"), evidence.step("train_sft")["facts"]
-    wanted = [f"jax {facts['libraries']['jax']}", *facts["devices"]]
-    return _answer([f"the log does not name {text}" for text in wanted if text not in log], ", ".join(wanted))
+    names = [f"jax {facts['libraries']['jax']}", *facts["devices"]]
+    return _answer([f"the log does not name {text}" for text in names if text not in log], ", ".join(names))
 
 
 def predictions_are_the_models(evidence: Evidence) -> Answer:
-    trained, asked = (evidence.step(kind)["facts"].get("model_sha256") for kind in ("train_sft", "generate"))
+    trained, generated = (evidence.step(kind)["facts"].get("model_sha256") for kind in ("train_sft", "generate"))
     problems = (
         []
-        if trained == asked == evidence.manifest.get("model_sha256")
-        else ["predictions and training name different model bytes"]
+        if trained == generated == evidence.manifest.get("model_sha256")
+        else ["the predictions and the training run name different model bytes"]
     )
     made_from = evidence.step("generate")["ingredients"]["inputs"]["checkpoint"]["content"]
     if made_from != evidence.step("train_sft")["content_sha256"]:
-        problems.append("the generate step took another checkpoint than the train step published")
+        problems.append("the generate step used another checkpoint than the train step published")
     return _answer(problems, f"model {str(trained)[:12]}…")
 
 
 def data_is_the_recorded(evidence: Evidence) -> Answer:
     dataset, problems = evidence.step("build_dataset"), []
     if digest_bytes(evidence.data("dataset_manifest.json")) != dataset["facts"]["manifest_sha256"]:
-        problems.append("dataset_manifest.json is not the one the build made")
-    said = evidence.step("score")["ingredients"]["spec"]["eval_set"]
-    if digest_bytes(evidence.data("eval_set.jsonl")) != said:
+        problems.append("dataset_manifest.json is not the one that the build wrote")
+    scored_on = evidence.step("score")["ingredients"]["spec"]["eval_set"]
+    if digest_bytes(evidence.data("eval_set.jsonl")) != scored_on:
         problems.append("eval_set.jsonl is not the one that was scored on")
     overlap = dataset["facts"]["n_overlap"]
     if (
@@ -289,7 +288,7 @@ def data_is_the_recorded(evidence: Evidence) -> Answer:
 
 
 def _changed_files(evidence: Evidence) -> list[str]:
-    """Attachments that are not the files the steps published."""
+    """Attachments that differ from the files that the steps published."""
     origin = {
         "metrics.jsonl": ("train_sft", "metrics.jsonl"),
         "train_report.json": ("train_sft", "train_report.json"),
@@ -304,18 +303,22 @@ def _changed_files(evidence: Evidence) -> list[str]:
 
 
 def no_secret_is_packed(evidence: Evidence) -> Answer:
-    return _answer([f"{place}: {kind}" for place, kind in find_secrets(evidence.bundle.files)], "none found by shape")
+    return _answer(
+        [f"{position}: {kind}" for position, kind in find_secrets(evidence.bundle.files)], "none found by shape"
+    )
 
 
 def kaggle_is_well_formed(evidence: Evidence) -> Answer:
     url = evidence.manifest["kaggle_notebook_url"]
     if url is None:
         return "n/a", str(evidence.manifest["not_applicable"].get("kaggle_notebook_url", "no notebook"))
-    return _answer([] if _KAGGLE_URL.fullmatch(str(url)) else [f"{url} is no address of a Kaggle notebook"], str(url))
+    return _answer(
+        [] if _KAGGLE_URL.fullmatch(str(url)) else [f"{url} is not the address of a Kaggle notebook"], str(url)
+    )
 
 
 def not_yet(reason: str) -> Callable[[Evidence], Answer]:
-    """A check that this evidence cannot have."""
+    """A check that does not apply to any evidence yet."""
     return lambda _: ("n/a", reason)
 
 
@@ -333,7 +336,7 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V11", "scores recomputed from the predictions", score_is_recomputed),
     ("V12", "counts add up", counts_add_up),
     ("V13", "final loss is the last metric, no gaps", loss_is_the_last_metric),
-    ("V14", "the log says what the summary says", log_is_the_summary),
+    ("V14", "the log agrees with the summary", log_is_the_summary),
     ("V15", "the log names versions and devices", log_names_the_machine),
     ("V16", "predictions come from the trained model", predictions_are_the_models),
     (
@@ -351,7 +354,7 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
 
 
 def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Answer:
-    """One check; evidence that it cannot work on fails it."""
+    """Run one check; it fails where the evidence has the wrong shape for it."""
     try:
         return function(evidence)
     except Broken as error:
@@ -359,40 +362,16 @@ def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Ans
     except RunspecError as error:
         return "fail", error.diagnostics[0].message
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        # The files are a stranger's: a value of another type than ours is one more way to be wrong.
+        # A stranger's files can have a value of any type.
         return "fail", f"a value is missing or of the wrong kind: {type(error).__name__} {error}"
 
 
-def _answer(problems: Sequence[str], good: str) -> Answer:
+def _answer(problems: Sequence[str], detail: str) -> Answer:
+    """Fail with the first problems, or pass with the detail."""
     if not problems:
-        return "pass", good
+        return "pass", detail
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
     return "fail", "; ".join(problems[:3]) + more
-
-
-def _equal(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, Mapping):
-        return (
-            isinstance(found, dict)
-            and found.keys() == wanted.keys()
-            and all(_equal(found[key], wanted[key]) for key in wanted)
-        )
-    if isinstance(wanted, bool) or not isinstance(wanted, int | float):
-        return bool(found == wanted)
-    return isinstance(found, int | float) and not isinstance(found, bool) and abs(found - wanted) <= TOLERANCE
-
-
-def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [
-            leaf
-            for key, child in value.items()
-            if key != "not_applicable"
-            for leaf in _leaves(child, f"{path}.{key}" if path else key)
-        ]
-    if isinstance(value, list):
-        return [leaf for index, child in enumerate(value) for leaf in _leaves(child, f"{path}.{index}")]
-    return [(path, value)]
 
 
 __all__ = ["CHECKS", "Evidence", "run_check"]

@@ -1,18 +1,21 @@
-"""The files of a bundle as values, parsed when a check first asks for them."""
+"""The files of a bundle as values, parsed when a check first reads them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from engine.canonical import JsonObject
 from engine.evidence.bundle import Bundle
+
+TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The files of a bundle, parsed when first asked for. A missing or broken one raises :class:`Broken`."""
+    """The files of a bundle, each parsed once. A missing or broken one raises :class:`Broken`."""
 
     bundle: Bundle
 
@@ -29,7 +32,7 @@ class Evidence:
         except UnicodeDecodeError as error:
             raise Broken(f"{name} is not UTF-8") from error
 
-    def json(self, name: str) -> dict[str, Any]:
+    def json(self, name: str) -> JsonObject:
         """A JSON file that is an object."""
         try:
             value = json.loads(self.text(name))
@@ -39,44 +42,71 @@ class Evidence:
             raise Broken(f"{name} is not a JSON object")
         return value
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str) -> list[JsonObject]:
         """The objects of a JSONL file."""
         try:
             rows = [json.loads(line) for line in self.text(name).split("\n") if line]
         except (ValueError, RecursionError) as error:
             raise Broken(f"{name} is not JSONL: {error}") from error
         if not all(isinstance(row, dict) for row in rows):
-            raise Broken(f"{name} has a line that is no object")
+            raise Broken(f"{name} has a line that is not an object")
         return rows
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> JsonObject:
         """run_manifest.json."""
         return self.json("run_manifest.json")
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """eval_summary.json."""
         return self.json("eval_summary.json")
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """run_record.json."""
         return self.json("run_record.json")
 
     @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[JsonObject]:
         """metrics.jsonl."""
         return self.rows("metrics.jsonl")
 
-    def step(self, uses: str) -> dict[str, Any]:
+    def step(self, uses: str) -> JsonObject:
         """The last step of this kind in the record."""
-        found = [step for step in self.record["steps"] if step["uses"] == uses]
-        if not found:
+        steps = [step for step in self.record["steps"] if step["uses"] == uses]
+        if not steps:
             raise Broken(f"run_record.json has no {uses} step")
-        step: dict[str, Any] = found[-1]
+        step: JsonObject = steps[-1]
         return step
 
 
 class Broken(Exception):
-    """Something that a check needs is missing or cannot be read: the check fails, and says so."""
+    """A file that a check needs is missing or cannot be read; the check fails with this message."""
+
+
+def equal_values(value: object, expected: object) -> bool:
+    """Equal in structure and text; numbers within the tolerance."""
+    if isinstance(expected, Mapping):
+        return (
+            isinstance(value, dict)
+            and value.keys() == expected.keys()
+            and all(equal_values(value[key], expected[key]) for key in expected)
+        )
+    if isinstance(expected, bool) or not isinstance(expected, int | float):
+        return value == expected
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value - expected) <= TOLERANCE
+
+
+def leaves(value: object, path: str = "") -> list[tuple[str, object]]:
+    """(dotted path, value) of everything in a JSON value that is neither object nor list; not under not_applicable."""
+    if isinstance(value, dict):
+        return [
+            leaf
+            for key, child in value.items()
+            if key != "not_applicable"
+            for leaf in leaves(child, f"{path}.{key}" if path else key)
+        ]
+    if isinstance(value, list):
+        return [leaf for index, child in enumerate(value) for leaf in leaves(child, f"{path}.{index}")]
+    return [(path, value)]

@@ -1,6 +1,6 @@
-"""The evidence folder: rendered files, what a stranger needs to check them, and ``manifest-sha256.txt``.
+"""The evidence folder: rendered files, the files that a stranger needs to check them, and ``manifest-sha256.txt``.
 
-The manifest is written last and has the form that ``sha256sum -c`` reads. A file that is there already with the same
+The manifest is written last and has the form that ``sha256sum -c`` reads. A file that already has the same
 bytes is left alone.
 """
 
@@ -31,7 +31,7 @@ ATTACHMENTS: Mapping[str, tuple[str, str]] = {
 def render_evidence(
     record: RunRecord, files: Sequence[str], out_dir: Path, *, template_dirs: Sequence[Path]
 ) -> list[Path]:
-    """Render and write everything; returns the paths. Nothing is written unless all of it could be made."""
+    """Render and write everything; returns the paths. Nothing is written unless every file could be rendered."""
     check_owner(record.run_version, out_dir)
     view = make_view(record)
     contents = {name: render_text(name, view, template_dirs).encode() for name in files}
@@ -41,7 +41,7 @@ def render_evidence(
         raise InputInvalid(
             "E109",
             f"{', '.join(changing)} renders differently each time",
-            hint="evidence is a function of the run: take the clock or the dice out of the template",
+            hint="evidence is a function of the run: remove clocks and random numbers from the template",
         )
     contents.update(_attachments(record))
     manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
@@ -51,7 +51,7 @@ def render_evidence(
         raise RunFailed(
             "E110",
             f"the evidence cannot be written: {error.filename or out_dir}: {error.strerror}",
-            hint="free some room or give this user the right to write there, then: runspec evidence SPEC",
+            hint="free some disk space or give this user write permission there, then: runspec evidence SPEC",
         ) from error
 
 
@@ -68,7 +68,7 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
         try:
             contents[name] = step.artifact.file(source).read_bytes()
             if digest_bytes(contents[name]) != step.artifact.files[source]:
-                raise OSError("it is no longer what was published")
+                raise OSError("it has changed since it was published")
         except (KeyError, OSError) as error:
             raise EvidenceIncomplete(
                 "E101",
@@ -78,32 +78,35 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
     return contents
 
 
-OWNERS = ("run_manifest.json", "run_record.json")  # each says whose the folder is; the second is written first
+OWNERS = (
+    "run_manifest.json",
+    "run_record.json",
+)  # each names the run that owns the folder; the second is written first
 
 
 def check_owner(run_version: str, out_dir: Path) -> None:
-    """E108: evidence is never written over that of another run, nor among files that no run has written."""
-    theirs = next(filter(None, (_run_version_in(out_dir / name) for name in OWNERS)), None)
-    if theirs is None:
-        strangers = sorted(path.name for path in out_dir.iterdir() if path.name[0] != ".") if out_dir.is_dir() else []
-        if not strangers:
+    """E108: evidence never replaces that of another run, and never mixes with files of other origin."""
+    owner = next(filter(None, (_run_version_in(out_dir / name) for name in OWNERS)), None)
+    if owner is None:
+        others = sorted(path.name for path in out_dir.iterdir() if path.name[0] != ".") if out_dir.is_dir() else []
+        if not others:
             return
-        more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise InputInvalid(
             "E108",
-            f"{out_dir.name}/ holds what no run has written: {', '.join(strangers[:3])}{more}",
-            hint="name a folder of its own as evidence.dir, or move these away",
+            f"{out_dir.name}/ contains files that no run has written: {', '.join(others[:3])}{more}",
+            hint="set evidence.dir to a folder of its own, or move these files",
         )
-    if theirs != run_version:
+    if owner != run_version:
         raise InputInvalid(
             "E108",
-            f"{out_dir.name}/ holds the evidence of {theirs}, not of {run_version}",
-            hint="give this run an evidence.dir of its own, or move the other one away",
+            f"{out_dir.name}/ contains the evidence of {owner}, not of {run_version}",
+            hint="give this run an evidence.dir of its own, or move the other evidence",
         )
 
 
 def _run_version_in(path: Path) -> str | None:
-    """Whose folder this file says it is; None where it is not there."""
+    """The run that this file names; None where the file does not exist."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["run_version"])
     except (FileNotFoundError, NotADirectoryError):
@@ -113,13 +116,13 @@ def _run_version_in(path: Path) -> str | None:
 
 
 def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """The run's record comes first, so that the folder is known as its own; the manifest comes last.
+    """Write the run's record first, which marks the folder as the run's own, and the manifest last.
 
-    Files of an earlier rendering that are no longer made are taken away before it.
+    Files of an earlier rendering that are no longer rendered are removed before.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     for stale in out_dir.iterdir():
-        if stale.is_file() and stale.name not in contents and _is_ours(stale.name, out_dir):
+        if stale.is_file() and stale.name not in contents and _is_listed(stale.name, out_dir):
             stale.unlink()
     for name, data in sorted(contents.items(), key=lambda item: item[0] != OWNERS[1]):
         path = out_dir / name
@@ -128,7 +131,7 @@ def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
     return [out_dir / name for name in contents]
 
 
-def _is_ours(name: str, out_dir: Path) -> bool:
+def _is_listed(name: str, out_dir: Path) -> bool:
     """Whether an earlier manifest lists the file."""
     manifest = out_dir / MANIFEST
     if not manifest.is_file():

@@ -1,4 +1,4 @@
-"""Secrets in packaged bytes, found by their shape. Never shows what it found.
+"""Secrets in packaged bytes, found by their shape. A finding never contains the secret.
 
 >>> find_secrets({"log.txt": b"token hf_" + b"a" * 34})
 [('log.txt:1', 'a Hugging Face token')]
@@ -20,9 +20,9 @@ SHAPES: Mapping[str, re.Pattern[bytes]] = {
 
 
 def find_secrets(files: Mapping[str, bytes]) -> list[tuple[str, str]]:
-    """(file:line, kind) of every find."""
-    found = []
+    """(file:line, kind) of every match."""
+    secrets = []
     for name, data in sorted(files.items()):
         for kind, shape in SHAPES.items():
-            found += [(f"{name}:{data.count(10, 0, match.start()) + 1}", kind) for match in shape.finditer(data)]
-    return found
+            secrets += [(f"{name}:{data.count(10, 0, match.start()) + 1}", kind) for match in shape.finditer(data)]
+    return secrets

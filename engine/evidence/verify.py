@@ -1,10 +1,10 @@
-"""Evidence folder or zip -> which checks hold, and how far that can be trusted.
+"""Evidence folder or zip -> which checks pass, and the level of trust that follows.
 
     verification = verify(Path("submission/quickstart_20260102_1a2b3c4.zip"))
     verification.ok, verification.trust_level
 
-Trust is computed, never claimed. L0: the evidence agrees with itself and the score follows from the predictions. L1:
-somebody signed it. L2: a platform witnessed it. L3: it was run again. No digest alone proves that a run happened.
+Trust is computed, never claimed. L0: the evidence is consistent and the score follows from the predictions. L1: it is
+signed. L2: a platform witnessed the run. L3: the run was repeated. No digest alone proves that a run happened.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Verification:
     """``ok`` where no check failed."""
 
     ok: bool
-    trust_level: str | None  # None where a check failed: there is nothing to trust
+    trust_level: str | None  # None where a check failed
     checks: Sequence[Check]
 
     @property
     def failed(self) -> list[Check]:
-        """The checks that failed; not V24, which only sums them up."""
+        """The checks that failed, without V24, which only summarises them."""
         return [check for check in self.checks if check.status == "fail" and check.id != "V24"]
 
 
@@ -56,12 +56,12 @@ def verify(path: Path) -> Verification:
 
 
 def verify_bundle(bundle: Bundle) -> Verification:
-    """All checks, in order. Where the names are not safe nothing else is looked at."""
+    """All checks, in order. Where the names are not safe no other check runs."""
     evidence = Evidence(bundle)
     checks: list[Check] = []
     for id_, title, function in CHECKS:
         if checks and checks[0].status == "fail" and bundle.kind == "zip":
-            checks.append(Check(id_, title, "n/a", "not looked at: see V01"))
+            checks.append(Check(id_, title, "n/a", "not checked: see V01"))
             continue
         status, detail = run_check(function, evidence)
         checks.append(Check(id_, title, status, detail))

@@ -1,30 +1,30 @@
 """Run record -> view: every field that a template can name, computed from the record and its artifacts.
 
-What comes out is plain dictionaries, lists, text and numbers. A field that does not apply is None and has its
-reason under ``not_applicable``; one that should be there and is not raises EvidenceIncomplete (exit 4), which
+The view has plain dictionaries, lists, text and numbers. A field that does not apply is None, with its
+reason under ``not_applicable``; a missing one raises EvidenceIncomplete (exit 4), which
 names the step that should have made it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from engine.artifacts.journal import RunRecord, StepRecord
+from engine.canonical import JsonMapping, JsonObject
 from engine.errors import EvidenceIncomplete
 from engine.scoring import result_summary_text
 
 SCHEMA_VERSION = 1
 NO_TUNING = "no tuning job: the run-spec declares every hyper-parameter"
 NOT_ON_KAGGLE = "not run on Kaggle"
-UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot learn this of itself, and whoever pushed it did not pass it on"
+UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot read this itself, and it was not passed on when the kernel was pushed"
 NO_CHECKOUT = "the project is not a git checkout"
 NO_REVISION = "the weights do not come from a hub"
 
 
-def make_view(record: RunRecord) -> dict[str, Any]:
-    """The names that templates can use. Raises EvidenceIncomplete E101."""
+def make_view(record: RunRecord) -> JsonObject:
+    """The names that templates can use, with their values. Raises EvidenceIncomplete E101."""
     needed = _Needed(record)
     summary, card = needed.summary(), needed.json("score", "scorecard.json", "the scorecard")
     train, score_step = needed.step("train_sft", "final_loss"), needed.step("score", "primary_score")
@@ -76,21 +76,21 @@ def make_view(record: RunRecord) -> dict[str, Any]:
 
 
 class _Needed:
-    """Reads what must be there, and says who should have made it where it is not."""
+    """Reads required values; an error names the step that should have made a missing one."""
 
     def __init__(self, record: RunRecord) -> None:
         self.record = record
 
     def step(self, kind: str, field: str) -> StepRecord:
         """The step of a kind."""
-        found = self.record.step_of(kind)
-        if found is None:
+        step = self.record.step_of(kind)
+        if step is None:
             raise EvidenceIncomplete(
                 "E101",
-                f"the evidence needs {field}, and the run has no {kind} step that would have made it",
+                f"the evidence needs {field}, and the run has no {kind} step to make it",
                 hint=f"add a step to the run-spec: {{id: {kind.split('_', maxsplit=1)[0]}, uses: {kind}}}",
             )
-        return found
+        return step
 
     def fact(self, step: StepRecord, name: str) -> Any:
         """A fact that must have a value."""
@@ -103,11 +103,11 @@ class _Needed:
             )
         return value
 
-    def json(self, kind: str, name: str, field: str) -> dict[str, Any]:
+    def json(self, kind: str, name: str, field: str) -> JsonObject:
         """A JSON file of a step's artifact."""
         step = self.step(kind, field)
         try:
-            value: dict[str, Any] = json.loads(step.artifact.file(name).read_text(encoding="utf-8"))
+            value: JsonObject = json.loads(step.artifact.file(name).read_text(encoding="utf-8"))
         except (KeyError, OSError, ValueError) as error:
             raise EvidenceIncomplete(
                 "E101",
@@ -116,7 +116,7 @@ class _Needed:
             ) from error
         return value
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """The summary, complete."""
         summary = self.json("result_summary", "summary.json", "the RESULT SUMMARY")
         for name in ("primary_score", "final_loss", "n_items", "n_scored"):
@@ -126,8 +126,8 @@ class _Needed:
         return summary
 
 
-def _kaggle(record: RunRecord, reasons: dict[str, str]) -> dict[str, Any]:
-    """The three fields of the runbook, each a value or a reason."""
+def _kaggle(record: RunRecord, reasons: dict[str, str]) -> JsonObject:
+    """The three fields of the runbook, each with a value or a reason."""
     facts = record.environment.get("kaggle")
     fields = {}
     for name in ("notebook_url", "notebook_version", "run_id"):
@@ -138,12 +138,12 @@ def _kaggle(record: RunRecord, reasons: dict[str, str]) -> dict[str, Any]:
     return fields
 
 
-def _environment(record: RunRecord) -> dict[str, Any]:
-    kept = ("engine", "python", "implementation", "platform", "cpu_count", "libraries")
-    return {name: record.environment[name] for name in kept if name in record.environment}
+def _environment(record: RunRecord) -> JsonObject:
+    names = ("engine", "python", "implementation", "platform", "cpu_count", "libraries")
+    return {name: record.environment[name] for name in names if name in record.environment}
 
 
-def _step(step: StepRecord) -> dict[str, Any]:
+def _step(step: StepRecord) -> JsonObject:
     artifact = step.artifact
     return {
         "id": step.id,
@@ -157,8 +157,8 @@ def _step(step: StepRecord) -> dict[str, Any]:
     }
 
 
-def _log(record: RunRecord, train: StepRecord) -> dict[str, Any]:
-    """What the log is made of: facts of each phase, and every so-manyth row of the metrics."""
+def _log(record: RunRecord, train: StepRecord) -> JsonObject:
+    """The values of the log: facts of each phase, and every nth row of the metrics (log_every_steps)."""
     rows = [json.loads(line) for line in train.artifact.file("metrics.jsonl").read_text("utf-8").split("\n") if line]
     every, last = int(train.args.get("log_every_steps", 10)), len(rows)
     samples = [
@@ -171,24 +171,24 @@ def _log(record: RunRecord, train: StepRecord) -> dict[str, Any]:
     return {**facts, "num_train_steps": last, "samples": samples, "warnings": _warnings(facts, train.artifact.facts)}
 
 
-def _warnings(facts: Mapping[str, Any], train: Mapping[str, Any]) -> list[str]:
-    """What a reader of the numbers should know before believing them."""
-    dataset, found = facts["build_dataset"] or {}, []
+def _warnings(facts: JsonMapping, train: JsonMapping) -> list[str]:
+    """What a reader of the results should know before trusting them."""
+    dataset, warnings = facts["build_dataset"] or {}, []
     if dataset.get("n_overlap"):
-        found.append(f"{dataset['n_overlap']} training rows asked what the eval set asks")
+        warnings.append(f"{dataset['n_overlap']} training rows asked what the eval set asks")
     for name, words in (("n_duplicates", "rows repeat an earlier prompt"), ("n_dropped", "rows were dropped")):
         if dataset.get(name):
-            found.append(f"{dataset[name]} {words}")
-    for name, words in (("n_dropped", "dropped"), ("n_truncated", "truncated"), ("n_split", "cut into pieces")):
+            warnings.append(f"{dataset[name]} {words}")
+    for name, words in (("n_dropped", "dropped"), ("n_truncated", "truncated"), ("n_split", "split into pieces")):
         if train.get(name):
-            found.append(f"{train[name]} rows longer than seq_len were {words}")
+            warnings.append(f"{train[name]} rows longer than seq_len were {words}")
     if (facts["score"] or {}).get("n_skipped"):
-        found.append(f"{facts['score']['n_skipped']} items have no prediction and count 0")
-    return found
+        warnings.append(f"{facts['score']['n_skipped']} items have no prediction and count 0")
+    return warnings
 
 
-def record_dump(record: RunRecord) -> dict[str, Any]:
-    """The record as JSON, without paths of this machine."""
+def record_dump(record: RunRecord) -> JsonObject:
+    """The record as JSON, without this machine's paths."""
     names = (
         "run_version",
         "notes",

@@ -20,6 +20,7 @@ from engine.artifacts.store import Artifact, Store
 from engine.canonical import digest_json
 from engine.errors import Diagnostic, InputInvalid, did_you_mean
 from engine.pipeline.section_digests import section_digest
+from engine.runspec.keywords import changes_state, only_tracked
 from engine.runspec.model import Spec, StepSpec
 from engine.steps import Handler
 
@@ -50,10 +51,10 @@ class PlannedStep:
 
     @property
     def work_key(self) -> str:
-        """What an interrupted attempt's ``work`` is found by: the fingerprint, deaf to arguments marked ``resumable``."""
+        """What an interrupted attempt's ``work`` is found by: the fingerprint, deaf to arguments that change no state."""
         known: Mapping[str, Mapping[str, Any]] = self.handler.schema.get("properties", {})
         said = self.ingredients["with"].items()
-        binding = {name: value for name, value in said if not known.get(name, {}).get("resumable")}
+        binding = {name: value for name, value in said if changes_state(known.get(name, {}))}
         return digest_json({**self.ingredients, "with": binding})
 
 
@@ -62,11 +63,6 @@ class Plan:
     """The steps in run order."""
 
     steps: tuple[PlannedStep, ...]
-
-    @property
-    def nothing_to_do(self) -> bool:
-        """True where every step is skipped."""
-        return all(planned.action == "skip" for planned in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +161,7 @@ def step_ingredients(
 def without_watching(args: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that can change a result: without those that the schema says only watch."""
     known = schema.get("properties", {})
-    return {name: value for name, value in args.items() if not known.get(name, {}).get("watches")}
+    return {name: value for name, value in args.items() if not only_tracked(known.get(name, {}))}
 
 
 def make_plan(spec: Spec, handlers: Mapping[str, Handler], store: Store, selection: Selection | None = None) -> Plan:

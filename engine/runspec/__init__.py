@@ -3,9 +3,8 @@
     spec = load_spec(Path("runspecs/quickstart.yaml"), ["train.num_train_steps=50"], kinds=handlers())
 
 What goes in: a run-spec's path, overrides from the command line, and the kinds of steps there are. What comes out:
-one immutable value with every default filled in; or everything that is wrong, in one go, each finding with its
-place, the person's own line, a stable code and a fix. No framework is imported, and jsonschema only for
-plug-ins whose schema needs it.
+one immutable value with every default filled in; or all errors at once, each with its position, the person's own line,
+a stable code and a fix. No framework is imported, and jsonschema only for plug-ins whose schema needs it.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ def _absolute(path: Path) -> Path:
 
 @dataclass
 class _Read:
-    """What became of one spec."""
+    """One spec as far as it could be read."""
 
     text: str
     written: Mapping | None

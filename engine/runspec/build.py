@@ -10,18 +10,18 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from engine.canonical import digest_text
+from engine.canonical import JsonObject, digest_text
 from engine.runspec.kinds import Kinds, Schema, base_schema, properties
 from engine.runspec.model import DatasetSpec, EvidenceSpec, LaunchSpec, ModelSpec, Override, PackageSpec, Spec, StepSpec
 from engine.runspec.nodes import Mapping, at, plain
 
 
-def fill(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
+def fill(schema: Schema, values: JsonObject) -> JsonObject:
     """The values in the schema's order with every default filled in; nothing is shared with either argument.
 
     ``learning_rate: 1`` becomes 1.0 and ``num_train_steps: 1e3`` becomes 1000, so that equal specs are equal bytes.
     """
-    filled: dict[str, Any] = {}
+    filled: JsonObject = {}
     for key, entry in properties(schema).items():
         if key in values:
             filled[key] = _typed(entry, values[key])
@@ -36,7 +36,7 @@ def _typed(schema: Schema, value: Any) -> Any:
         return fill(schema, value)
     if isinstance(value, list):
         items = schema.get("items")
-        return [_typed(items, one) if isinstance(items, dict) else copy.deepcopy(one) for one in value]
+        return [_typed(items, item) if isinstance(items, dict) else copy.deepcopy(item) for item in value]
     if isinstance(value, float) and "integer" in types and "number" not in types and value.is_integer():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and "number" in types and "integer" not in types:
@@ -44,7 +44,7 @@ def _typed(schema: Schema, value: Any) -> Any:
     return value
 
 
-SCHEDULERS = ("slurm", "skypilot", "jobset")  # each has a mapping of its name in the launch section
+SCHEDULERS = ("slurm", "skypilot", "jobset")  # each has a mapping of that name in the launch section
 
 
 def make_spec(
@@ -76,26 +76,26 @@ def make_spec(
     )
 
 
-def _model(written: dict[str, Any], filled: dict[str, Any]) -> ModelSpec:
-    """Defaults that belong to another ``init`` stay out (a random model has no revision)."""
+def _model(written: JsonObject, filled: JsonObject) -> ModelSpec:
+    """Leaves out defaults that belong to the other ``init`` (a random model has no revision)."""
     known = {key: value for key, value in filled.items() if key in written or key in ("id", "init")}
     return ModelSpec(**known)
 
 
-def _dataset(value: str | dict[str, Any]) -> DatasetSpec:
+def _dataset(value: str | JsonObject) -> DatasetSpec:
     if isinstance(value, str):
         return DatasetSpec(name=value)
-    keys = value if "hub" in value else {key: one for key, one in value.items() if key not in ("revision", "split")}
+    keys = value if "hub" in value else {key: entry for key, entry in value.items() if key not in ("revision", "split")}
     return DatasetSpec(**keys)
 
 
-def _launch(data: dict[str, Any]) -> LaunchSpec:
-    """The section: the keys that all schedulers have, and those of each."""
+def _launch(data: JsonObject) -> LaunchSpec:
+    """The keys that all schedulers share, and those of each scheduler."""
     lists = ("setup", "environment", "secrets")
-    kept: dict[str, Any] = {
+    shared: JsonObject = {
         key: tuple(value) if key in lists else value for key, value in data.items() if key not in SCHEDULERS
     }
-    return LaunchSpec(**kept, own={name: data[name] for name in SCHEDULERS})
+    return LaunchSpec(**shared, own={name: data[name] for name in SCHEDULERS})
 
 
 def _step(index: int, written: Mapping, tree: Mapping, kinds: Kinds) -> StepSpec:
@@ -109,5 +109,5 @@ def _step(index: int, written: Mapping, tree: Mapping, kinds: Kinds) -> StepSpec
         args=fill(kinds[value["uses"]].schema, value.get("with", {})),
         declared=plain(before) if before is not None else {},
         needs=tuple(needs) if needs is not None else None,
-        where=node.place.where(f"steps.{value['id']}"),
+        where=node.position.where(f"steps.{value['id']}"),
     )

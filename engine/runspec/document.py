@@ -1,7 +1,7 @@
-"""YAML text -> a tree with exact places, or one finding about the text itself (codes Y01x to Y03x).
+"""YAML text -> a tree with exact source positions, or one finding about the text itself (codes Y01x to Y03x).
 
 The parser's events are read one by one instead of loading the document: limits hold before anything is built,
-every key and value has its place, and nothing is ever constructed from a tag.
+every key and value has its position, and nothing is ever constructed from a tag.
 
     >>> from engine.runspec.nodes import SpecSource, plain
     >>> text = "seed: 42\\nrate: 1e-5\\nmode: no\\n"
@@ -11,9 +11,9 @@ every key and value has its place, and nothing is ever constructed from a tag.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 from engine.errors import InputInvalid, Where
 from engine.runspec.nodes import Entry, Items, Mapping, Node, Scalar, SourcePosition, SpecSource
@@ -22,11 +22,11 @@ from engine.runspec.syntax import syntax_error
 
 MAX_DEPTH = 64
 MAX_ALIASES = 32
-MAX_NODES = 20_000  # counted with every alias written out: the bomb's size, not its text's
+MAX_NODES = 20_000  # counted with every alias expanded: a small text can expand to billions
 
 
 def parse(text: str, source: SpecSource) -> Node | None:
-    """The one document of the text; None where it holds comments only. Raises InputInvalid."""
+    """The one document of the text; None where there are only comments. Raises InputInvalid."""
     return _Builder(source, _events(text, source)).document()
 
 
@@ -35,29 +35,48 @@ def parse_mapping(text: str, source: SpecSource) -> Mapping:
     tree = parse(text, source)
     if tree is None or (isinstance(tree, Scalar) and tree.value is None and not tree.quoted):
         raise InputInvalid(
-            "Y004", "the file holds nothing but comments", where=Where(source.name),
+            "Y004", "the file has comments only", where=Where(source.name),
             hint="start from a preset: runspec init quickstart",
         )  # fmt: skip
     if not isinstance(tree, Mapping):
         what = "a list" if isinstance(tree, Items) else "a single value (a space follows each colon)"
         raise InputInvalid(
-            "Y032", f"a run-spec is a mapping of keys to values, and this is {what}", where=tree.place.where(),
+            "Y032", f"a run-spec is a mapping of keys to values, and this is {what}", where=tree.position.where(),
             hint="its first lines are: version: 1, run_version: my_run_v1, model: …",
         )  # fmt: skip
     return tree
 
 
-def _events(text: str, source: SpecSource) -> Iterator[Any]:
+def _events(text: str, source: SpecSource) -> Iterator[_Event]:
     from ruamel.yaml import YAML  # 0.05 s; asking for --help must not pay for it
     from ruamel.yaml.error import YAMLError
 
-    # The parser's complaints are YAMLError, but for a few texts (an escape beyond Unicode, a broken
-    # directive) it trips over itself; a person sees a finding all the same.
-    stumbles = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, AssertionError)
+    # The parser raises YAMLError, but for a few texts (an escape beyond Unicode, a broken directive) an
+    # exception of its own bugs; a person gets a finding for those too.
+    parser_bugs = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, AssertionError)
     try:
         yield from YAML(typ="safe", pure=True, plug_ins=[]).parse(text)
-    except (YAMLError, NotImplementedError, *stumbles) as error:
+    except (YAMLError, NotImplementedError, *parser_bugs) as error:
         raise syntax_error(error, source) from None
+
+
+class _Mark(Protocol):
+    """A position of the parser; line and column count from 0."""
+
+    line: int
+    column: int
+
+
+class _Event(Protocol):
+    """The attributes of the parser's events that are read here; each kind of event has some of them."""
+
+    start_mark: _Mark
+    end_mark: _Mark
+    anchor: str | None
+    value: str
+    style: str | None
+    version: Sequence[int] | None
+    tags: object
 
 
 @dataclass
@@ -65,7 +84,7 @@ class _Builder:
     """Builds the tree from the events; one instance per document."""
 
     source: SpecSource
-    events: Iterator[Any]
+    events: Iterator[_Event]
     anchors: dict[str, Node | None] = field(default_factory=dict)  # None: still being read
     sizes: dict[int, int] = field(default_factory=dict)  # id of a node -> its nodes, aliases written out
     aliases: int = 0
@@ -81,27 +100,27 @@ class _Builder:
         next(self.events)  # the document ends
         event = next(self.events)
         if _name(event) != "StreamEndEvent":
-            place = self.place(event)
+            position = self.position(event)
             raise self.refuse(
-                "Y021", "a second document begins here; a run-spec file holds one", place,
+                "Y021", "a second document begins here; a run-spec file holds one", position,
                 'remove the line "---" and what follows it, or put it into a file of its own',
             )  # fmt: skip
         return tree
 
-    def check_start(self, event: Any) -> None:
+    def check_start(self, event: _Event) -> None:
         version = tuple(event.version) if event.version else None
         if (version and version != (1, 2)) or event.tags:
-            place = SourcePosition(self.source, 1, 1, len(self.source.line(1) or " "))
+            position = SourcePosition(self.source, 1, 1, len(self.source.line(1) or " "))
             raise self.refuse(
-                "Y033", "directives (lines that begin with %) are not read", place,
+                "Y033", "directives (lines that begin with %) are not supported", position,
                 "remove the line; run-specs are YAML 1.2",
             )  # fmt: skip
 
-    def node(self, event: Any, depth: int) -> Node:
+    def node(self, event: _Event, depth: int) -> Node:
         name = _name(event)
         if depth > MAX_DEPTH:
             raise self.refuse(
-                "Y025", f"more than {MAX_DEPTH} levels of nesting", self.place(event), "no run-spec needs so many"
+                "Y025", f"more than {MAX_DEPTH} levels of nesting", self.position(event), "no run-spec needs so many"
             )
         self.count(1, event)
         if name == "AliasEvent":
@@ -122,98 +141,99 @@ class _Builder:
             self.sizes[id(built)] = self.nodes - before + 1
         return built
 
-    def count(self, more: int, event: Any) -> None:
+    def count(self, more: int, event: _Event) -> None:
         self.nodes += more
         if self.nodes > MAX_NODES:
             raise self.refuse(
-                "Y027", f"more than {MAX_NODES} values", self.place(event),
+                "Y027", f"more than {MAX_NODES} values", self.position(event),
                 "an alias (*name) that repeats a large part? Write out what is needed",
             )  # fmt: skip
 
-    def alias(self, event: Any) -> Node:
-        place = self.place(event)
+    def alias(self, event: _Event) -> Node:
+        position = self.position(event)
         if event.anchor not in self.anchors:
             raise self.refuse(
-                "Y028", f'the alias "*{event.anchor}" names nothing', place,
+                "Y028", f'the alias "*{event.anchor}" names nothing', position,
                 f'mark a value above it with "&{event.anchor}", or put the text in quotes',
             )  # fmt: skip
         target = self.anchors[event.anchor]
         if target is None:
-            raise self.refuse("Y029", f'"*{event.anchor}" stands inside what it repeats', place, "write it out")
+            raise self.refuse("Y029", f'"*{event.anchor}" is inside what it repeats', position, "write it out")
         self.aliases += 1
         if self.aliases > MAX_ALIASES:
-            raise self.refuse("Y026", f"more than {MAX_ALIASES} aliases", place, "write the values out")
+            raise self.refuse("Y026", f"more than {MAX_ALIASES} aliases", position, "write the values out")
         self.count(self.sizes[id(target)], event)
         return target
 
-    def check_tag(self, event: Any) -> None:
-        tag = getattr(event, "ctag", None)
-        if tag is None and not getattr(event, "tag", None):
+    def check_tag(self, event: _Event) -> None:
+        if getattr(event, "ctag", None) is None and not getattr(event, "tag", None):
             return
-        place = self.place(event)
-        written = (self.source.line(place.line) or "")[place.column - 1 :].split()
-        shown = next((word for word in written if word.startswith("!")), "!")
-        place = SourcePosition(place.source, place.line, place.column, len(shown))
+        position = self.position(event)
+        written = (self.source.line(position.line) or "")[position.column - 1 :].split()
+        tag = next((word for word in written if word.startswith("!")), "!")
+        position = SourcePosition(position.source, position.line, position.column, len(tag))
         raise self.refuse(
-            "Y022", f'tags ("{shown}") are not read', place, "remove it; text goes in quotes, numbers without"
+            "Y022", f'tags ("{tag}") are not supported', position, "remove it; text goes in quotes, numbers without"
         )
 
-    def scalar(self, event: Any) -> Scalar:
-        place = self.place(event)
+    def scalar(self, event: _Event) -> Scalar:
+        position = self.position(event)
         quoted = event.style is not None  # 'single', "double", | and >
         if quoted:
-            return Scalar(place, event.value, event.value, quoted=True)
+            return Scalar(position, event.value, event.value, quoted=True)
         try:
             value = resolve(event.value)
         except NotANumber as problem:
             code = "Y030" if "finite" in str(problem) else "Y031"
-            raise self.refuse(code, str(problem), place, "every number of a run-spec is finite") from None
-        return Scalar(place, value, event.value)
+            raise self.refuse(code, str(problem), position, "every number of a run-spec is finite") from None
+        return Scalar(position, value, event.value)
 
-    def items(self, event: Any, depth: int) -> Items:
-        place, items = self.place(event), []
+    def items(self, event: _Event, depth: int) -> Items:
+        position, items = self.position(event), []
         while _name(inner := next(self.events)) != "SequenceEndEvent":
             items.append(self.node(inner, depth + 1))
-        return Items(place, tuple(items))
+        return Items(position, tuple(items))
 
-    def mapping(self, event: Any, depth: int) -> Mapping:
-        place, entries = self.place(event), dict[str, Entry]()
+    def mapping(self, event: _Event, depth: int) -> Mapping:
+        position, entries = self.position(event), dict[str, Entry]()
         while _name(inner := next(self.events)) != "MappingEndEvent":
             key = self.key(inner, depth)
             name = str(key.value)
             if name in entries:
                 first = entries[name].key
                 raise self.refuse(
-                    "Y020", f'the key "{name}" is written twice in one place', key.place,
+                    "Y020", f'the key "{name}" is written twice in one mapping', key.position,
                     f"the first one is at {first.source.name}:{first.line}:{first.column}; keep one of them",
                 )  # fmt: skip
-            entries[name] = Entry(key.place, self.node(next(self.events), depth + 1))
-        return Mapping(place, entries)
+            entries[name] = Entry(key.position, self.node(next(self.events), depth + 1))
+        return Mapping(position, entries)
 
-    def key(self, event: Any, depth: int) -> Scalar:
+    def key(self, event: _Event, depth: int) -> Scalar:
         key = self.node(event, depth + 1)
         if isinstance(key, Scalar) and key.value == "<<" and not key.quoted:
             raise self.refuse(
-                "Y023", 'merge keys ("<<") are not read: YAML 1.2 has none', key.place, "write the keys out"
+                "Y023", 'merge keys ("<<") are not supported: YAML 1.2 has none', key.position, "write the keys out"
             )
         if isinstance(key, Scalar) and isinstance(key.value, str):
             return key
         if isinstance(key, Scalar):
-            kind = "nothing" if key.value is None else f"{key.text}, which is not a name"
-            raise self.refuse("Y024", f"keys are names; this key is {kind}", key.place, "write a name before the colon")
+            kind = "empty" if key.value is None else f"{key.text}, which is not a name"
+            raise self.refuse(
+                "Y024", f"keys are names; this key is {kind}", key.position, "write a name before the colon"
+            )
         hint = "in flow style a mapping is {key: value}; {{ }} is for templates"
-        raise self.refuse("Y024", "keys are names; this key is a list or a mapping", key.place, hint)
+        raise self.refuse("Y024", "keys are names; this key is a list or a mapping", key.position, hint)
 
-    def place(self, event: Any) -> SourcePosition:
+    def position(self, event: _Event) -> SourcePosition:
         start, end = event.start_mark, event.end_mark
         line = self.source.line(start.line + self.source.first) or ""
         width = end.column - start.column if end.line == start.line else len(line) - start.column
         return SourcePosition(self.source, start.line + self.source.first, start.column + 1, max(1, width))
 
     @staticmethod
-    def refuse(code: str, message: str, place: SourcePosition, hint: str) -> InputInvalid:
-        return InputInvalid(code, message, where=place.where(), hint=hint)
+    def refuse(code: str, message: str, position: SourcePosition, hint: str) -> InputInvalid:
+        return InputInvalid(code, message, where=position.where(), hint=hint)
 
 
-def _name(event: Any) -> str:
+def _name(event: _Event) -> str:
     return type(event).__name__

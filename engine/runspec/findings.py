@@ -1,7 +1,7 @@
-"""The findings of one spec, and everything a check may look at.
+"""The findings of one spec, and the input of every check.
 
-A check adds to ``case.findings``; what was found wrong once is remembered by its path, so that no later check
-builds on a value that is not there (one mistake, one message).
+A check adds to ``case.findings``; the path of each error is remembered, so that no later check
+uses a value that is missing or wrong (one mistake, one message).
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ class SpecFindings:
     rows: list[tuple[tuple[bool, int, int], Diagnostic]] = field(default_factory=list)
     bad: set[Path] = field(default_factory=set)
 
-    def error(self, code: str, message: str, path: Path, place: SourcePosition, hint: str | None = None) -> None:
+    def error(self, code: str, message: str, path: Path, position: SourcePosition, hint: str | None = None) -> None:
         """An error; the path counts as unusable from now on."""
         self.bad.add(path)
-        self._add(code, message, path, place, hint, "error")
+        self._add(code, message, path, position, hint, "error")
 
-    def warn(self, code: str, message: str, path: Path, place: SourcePosition, hint: str | None = None) -> None:
+    def warn(self, code: str, message: str, path: Path, position: SourcePosition, hint: str | None = None) -> None:
         """A warning."""
-        self._add(code, message, path, place, hint, "warning")
+        self._add(code, message, path, position, hint, "warning")
 
     def _add(
-        self, code: str, message: str, path: Path, place: SourcePosition, hint: str | None, severity: Severity
+        self, code: str, message: str, path: Path, position: SourcePosition, hint: str | None, severity: Severity
     ) -> None:
-        where = place.where(dotted(path, self.tree))
-        self.rows.append((place.order, Diagnostic(code, message, where, hint, severity)))
+        where = position.where(dotted(path, self.tree))
+        self.rows.append((position.order, Diagnostic(code, message, where, hint, severity)))
 
     def usable(self, path: Path) -> bool:
-        """True where nothing was found wrong with the path, what is around it or what is in it."""
+        """True where neither the path, nor a mapping around it, nor a value in it has an error."""
         return not any(bad == path[: len(bad)] or path == bad[: len(path)] for bad in self.bad)
 
     def sorted(self) -> list[Diagnostic]:
-        """By place, each once (an alias shows the same mistake at every use)."""
+        """By position, each once (an alias repeats the same mistake at every use)."""
         unique = {(row.code, row.message, str(row.where)): (order, row) for order, row in self.rows}
         return [row for _, row in sorted(unique.values(), key=lambda pair: pair[0])]
 
@@ -64,16 +64,16 @@ class Step:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Its name in messages."""
         return f'step "{self.id}"' if self.id else f"step number {self.index + 1}"
 
-    def place(self, *keys: str) -> SourcePosition:
-        """Where the first of these keys that is written stands (its value), else the step itself."""
+    def position(self, *keys: str) -> SourcePosition:
+        """The position of the value of the first of these keys that is written, else of the step."""
         for key in keys:
             entry = self.node.entries.get(key)
             if entry is not None:
-                return entry.value.place
-        return self.node.place
+                return entry.value.position
+        return self.node.position
 
 
 @dataclass(frozen=True)
@@ -93,18 +93,18 @@ class Case:
         return at(self.tree, path)
 
     def good_text(self, *path: str | int) -> str | None:
-        """The text at a path where it is text and nothing is wrong with it."""
+        """The text at a path; None where it is no text or has an error."""
         return text_of(self.at(*path)) if self.findings.usable(path) else None
 
-    def key_place(self, *path: str | int) -> SourcePosition:
-        """Where the last key of a path is written; where it is not, the nearest thing around it."""
+    def key_position(self, *path: str | int) -> SourcePosition:
+        """The position of the last key of a path; where it is not written, of the nearest mapping around it."""
         for end in range(len(path), 0, -1):
             outer, last = self.at(*path[: end - 1]), path[end - 1]
             if isinstance(outer, Mapping) and isinstance(last, str) and last in outer.entries:
                 return outer.entries[last].key
             if isinstance(outer, Items) and isinstance(last, int) and last < len(outer.items):
-                return outer.items[last].place
-        return SourcePosition(self.tree.place.source, self.tree.place.line, self.tree.place.column)
+                return outer.items[last].position
+        return SourcePosition(self.tree.position.source, self.tree.position.line, self.tree.position.column)
 
     @property
     def steps(self) -> Iterator[Step]:
@@ -116,23 +116,23 @@ class Case:
                 yield Step(index, text_of(node.get("id")), node, self.kinds.get(uses) if uses else None)
 
 
-def suggestion(word: str, known: Collection[str], otherwise: str) -> str:
-    """``did you mean "x"?`` where something is near, and the list of what there is."""
+def suggestion(word: str, known: Collection[str], title: str) -> str:
+    """``did you mean "x"?`` where a known word is near, and the list of known words under its title."""
     near = did_you_mean(word, known)
-    listed = f"{otherwise}: {', '.join(sorted(known))}" if known else ""
+    listed = f"{title}: {', '.join(sorted(known))}" if known else ""
     return "\n".join(line for line in (f'did you mean "{near}"?' if near else "", listed) if line)
 
 
-def shown(node: Node) -> str:
-    """A value inside a message."""
+def node_text(node: Node) -> str:
+    """A value as a message names it."""
     if isinstance(node, Mapping):
         return "a mapping of keys"
     if isinstance(node, Items):
         return "a list"
-    return said(node)
+    return scalar_text(node)
 
 
-def said(node: Scalar) -> str:
+def scalar_text(node: Scalar) -> str:
     """A scalar as the person wrote it; text in quotation marks."""
     if node.value is None and not node.quoted:
         return "null"

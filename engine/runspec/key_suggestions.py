@@ -1,4 +1,4 @@
-"""Where a key belongs that was written where it is not known. Computed from the schemas, never listed by hand.
+"""Where an unknown key belongs. Computed from the schemas, never listed by hand.
 
 hint_for("learning_rate", (), base_schema(), case)
 # (None, 'it belongs under `with:` of a train_sft step (here: "train")')
@@ -13,21 +13,21 @@ from engine.runspec.findings import Case
 from engine.runspec.kinds import Schema, base_schema, properties, step_schema
 from engine.runspec.nodes import Path
 
-MOST_HOMES = 3
+MOST_SECTIONS = 3
 CLOSE = 0.8
 
 
 def hint_for(key: str, here: Path, schema: Schema, case: Case) -> tuple[str | None, str]:
-    """(the key of this section that was meant, or None; the hint: that key, the right home, or what is known)."""
+    """(the key of this section that was meant, or None; the hint: that key, the right section, or the known keys)."""
     known = properties(schema)
     for name, entry in known.items():
-        if key.casefold().replace("-", "_") in (name.casefold(), *map(str.casefold, entry.get("alsoCalled", ()))):
+        if key.casefold().replace("-", "_") in (name.casefold(), *map(str.casefold, entry.get("x-aliases", ()))):
             return name, f'here it is called "{name}"'
     if ":" in key:
         return None, f"a space follows the colon: {key.replace(':', ': ', 1)}"
-    near, homes = did_you_mean(key, known), list(_homes(key, here, case))
-    if homes:
-        belongs = f"it belongs {' or '.join(homes[:MOST_HOMES])}"
+    near, sections = did_you_mean(key, known), list(_sections(key, here, case))
+    if sections:
+        belongs = f"it belongs {' or '.join(sections[:MOST_SECTIONS])}"
         if near and _is_close(key, near):
             return near, f'did you mean "{near}"?\nor: {belongs}'
         return None, belongs
@@ -40,23 +40,23 @@ def hint_for(key: str, here: Path, schema: Schema, case: Case) -> tuple[str | No
 
 
 def _is_close(word: str, near: str) -> bool:
-    """Nearer than "did you mean" asks for: a slip of the finger, not a likeness."""
+    """Nearer than "did you mean" needs: a typing error, not a similar word."""
     import difflib
 
     return difflib.SequenceMatcher(None, word.casefold(), near.casefold()).ratio() >= CLOSE
 
 
 def _near_elsewhere(key: str, here: Path, case: Case) -> str | None:
-    everywhere = dict.fromkeys(name for _, names in _sections(case) for name in names)
+    everywhere = dict.fromkeys(name for _, names in _every_section(case) for name in names)
     near = did_you_mean(key, everywhere)
     if near is None or not _is_close(key, near):
         return None
-    homes = list(_homes(near, here, case))
-    return f'did you mean "{near}"? It belongs {" or ".join(homes[:MOST_HOMES])}' if homes else None
+    sections = list(_sections(near, here, case))
+    return f'did you mean "{near}"? It belongs {" or ".join(sections[:MOST_SECTIONS])}' if sections else None
 
 
-def _sections(case: Case) -> Iterator[tuple[str, Schema]]:
-    """(how people call the section, its known keys), the document's own order."""
+def _every_section(case: Case) -> Iterator[tuple[str, Schema]]:
+    """(what people call the section, its known keys), in the document's own order."""
     base = properties(base_schema())
     yield "at the top level", base
     for name, entry in base.items():
@@ -70,7 +70,7 @@ def _sections(case: Case) -> Iterator[tuple[str, Schema]]:
         yield f"under `with:` of a {name} step", properties(kind.schema)
 
 
-def _homes(key: str, here: Path, case: Case) -> Iterator[str]:
+def _sections(key: str, here: Path, case: Case) -> Iterator[str]:
     own = next((step for step in case.steps if step.path == here[:2]), None)
     if own is not None and own.kind is not None and len(here) == 2 and key in properties(own.kind.schema):
         yield "under `with:` of this step"
@@ -78,17 +78,17 @@ def _homes(key: str, here: Path, case: Case) -> Iterator[str]:
     kinds = [name for name, kind in case.kinds.items() if key in properties(kind.schema)]
     if not kinds or (own is not None and own.kind is not None and own.kind.kind in kinds):
         kinds = [name for name in kinds if own is None or own.kind is None or name != own.kind.kind]
-    for section, names in _sections(case):
+    for section, names in _every_section(case):
         if key in names and not section.startswith("under") and section != _name_of(here):
             yield section
     if kinds:
         used = [f'"{step.id}"' for step in case.steps if step.kind and step.kind.kind in kinds and step.id]
-        steps = f" (here: {', '.join(used[:MOST_HOMES])})" if used else ""
-        yield f"under `with:` of a {' or '.join(kinds[:MOST_HOMES])} step{steps}"
+        steps = f" (here: {', '.join(used[:MOST_SECTIONS])})" if used else ""
+        yield f"under `with:` of a {' or '.join(kinds[:MOST_SECTIONS])} step{steps}"
 
 
 def _name_of(here: Path) -> str:
-    """The section that a path lies in, as :func:`_sections` calls it."""
+    """The section that a path lies in, as :func:`_every_section` names it."""
     if not here:
         return "at the top level"
     if here[0] == "steps":

@@ -1,4 +1,4 @@
-"""What the spec has to know of a step's kind, and the schemas as values."""
+"""What the run-spec reader must know of a kind of step, and the schemas as values."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import copy
 import functools
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from engine.assets import asset
+from engine.canonical import JsonMapping, JsonObject
 
-Schema = Mapping[str, Any]
+Schema = JsonMapping
 
 
 class StepKind(Protocol):
-    """The part of :class:`engine.steps.Handler` that a spec is checked by."""
+    """The part of :class:`engine.steps.Handler` that checks of a spec need."""
 
     @property
     def kind(self) -> str:
-        """What ``uses`` names it by."""
+        """Its name under ``uses``."""
 
     @property
     def schema(self) -> Schema:
@@ -34,7 +35,7 @@ class StepKind(Protocol):
 
     @property
     def looks_ahead(self) -> tuple[str, ...]:
-        """Kinds of later steps it must know."""
+        """Kinds of later steps whose arguments it needs."""
 
 
 Kinds = Mapping[str, StepKind]
@@ -44,14 +45,14 @@ Kinds = Mapping[str, StepKind]
 def base_schema() -> Schema:
     """The top-level schema; ``with`` is any mapping in it (kinds are dispatched on ``uses`` in code)."""
     text = asset("schemas", "runspec.base.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
+    schema: JsonObject = json.loads(text)
     return schema
 
 
 def properties(schema: Schema) -> Mapping[str, Schema]:
     """The keys a schema knows; {} where it names none."""
-    found = schema.get("properties")
-    return found if isinstance(found, Mapping) else {}
+    named = schema.get("properties")
+    return named if isinstance(named, Mapping) else {}
 
 
 def step_schema() -> Schema:
@@ -60,7 +61,7 @@ def step_schema() -> Schema:
     return items
 
 
-def schema_document(kinds: Kinds, step: str | None = None) -> dict[str, Any]:
+def schema_document(kinds: Kinds, step: str | None = None) -> JsonObject:
     """What ``runspec schema [STEP]`` prints, for editors: ``with`` is chosen by ``uses``. Raises KeyError."""
     if step is not None:
         return copy.deepcopy(dict(kinds[step].schema))
@@ -72,10 +73,10 @@ def schema_document(kinds: Kinds, step: str | None = None) -> dict[str, Any]:
     return document
 
 
-def _branch(name: str, schema: Schema) -> dict[str, Any]:
+def _branch(name: str, schema: Schema) -> JsonObject:
     """``if uses is NAME then with is its schema``; ``with`` itself is required where an argument is."""
     arguments = {key: copy.deepcopy(value) for key, value in schema.items() if not key.startswith("$")}
-    then: dict[str, Any] = {"properties": {"with": arguments}}
+    then: JsonObject = {"properties": {"with": arguments}}
     if schema.get("required"):
         then["required"] = ["with"]
     return {"if": {"properties": {"uses": {"const": name}}, "required": ["uses"]}, "then": then}

@@ -1,13 +1,12 @@
-"""How types, limits and examples are said, and how to write what was meant."""
+"""Types, limits and examples in words, and how to write what was meant."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from engine.runspec.kinds import Schema
 from engine.runspec.nodes import Items, Mapping, Node, Scalar
-from engine.runspec.scalars import SAID_AS_BOOL, as_number
+from engine.runspec.scalars import MEANT_AS_BOOL, as_number
 
 TYPE_WORDS = {
     "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
@@ -15,7 +14,7 @@ TYPE_WORDS = {
 }  # fmt: skip
 
 
-def number_text(value: Any) -> str:
+def number_text(value: object) -> str:
     """A number as people write it: 1e-05 is 1e-5, 0.001 stays."""
     text = repr(value)
     if "e-0" in text or "e+0" in text:
@@ -23,21 +22,21 @@ def number_text(value: Any) -> str:
     return text
 
 
-def described(value: Any) -> str:
+def described(value: object) -> str:
     """A value of a schema as it would be written in YAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
         return value if value else '""'
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {described(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {described(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(described(one) for one in value) + "]"
+        return "[" + ", ".join(described(item) for item in value) + "]"
     return number_text(value)
 
 
 def example_line(key: str, schema: Schema) -> str:
-    """A line that would be right: ``seq_len: 512``."""
+    """A correct line: ``seq_len: 512``."""
     if schema.get("examples"):
         value = described(schema["examples"][0])
     elif schema.get("default") is not None:
@@ -69,21 +68,21 @@ def limits(schema: Schema) -> str:
         words.append(f"below {number_text(schema['exclusiveMaximum'])}")
     if "multipleOf" in schema:
         words.append(f"a multiple of {number_text(schema['multipleOf'])}")
-    unit = f" ({schema['unit']})" if schema.get("unit") else ""
+    unit = f" ({schema['x-unit']})" if schema.get("x-unit") else ""
     return " and ".join(words) + unit
 
 
 def type_hint(node: Node, wanted: Sequence[str], schema: Schema) -> str | None:
-    """How to write what was probably meant, else what the schema says of the key."""
+    """How to write what was probably meant, else the schema's description of the key."""
     hint = _scalar_hint(node, wanted) if isinstance(node, Scalar) else _structure_hint(node, wanted)
     return hint or schema.get("description")
 
 
 def _scalar_hint(node: Scalar, wanted: Sequence[str]) -> str | None:
     text, value = node.text.strip(), node.value
-    if "boolean" in wanted and text.casefold() in SAID_AS_BOOL:
+    if "boolean" in wanted and text.casefold() in MEANT_AS_BOOL:
         quotes = ", without quotes" if node.quoted else ""
-        return f"write {SAID_AS_BOOL[text.casefold()]}{quotes} (in YAML 1.2, yes, no, on and off are text)"
+        return f"write {MEANT_AS_BOOL[text.casefold()]}{quotes} (in YAML 1.2, yes, no, on and off are text)"
     if isinstance(value, str) and {"integer", "number"} & set(wanted):
         number = as_number(text)
         if number == text and node.quoted:

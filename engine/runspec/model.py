@@ -1,6 +1,6 @@
-"""The run-spec as one immutable value: what every later part reads instead of the YAML.
+"""The run-spec as one immutable value, which every later part reads instead of the YAML.
 
-Made only by :mod:`engine.runspec`; after it nobody reads the raw dictionary again.
+Only :mod:`engine.runspec` makes it; nothing after it reads the raw dictionary.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.canonical import JsonMapping
 from engine.errors import Where
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
@@ -27,7 +28,7 @@ class ModelSpec:
     init: Literal["pretrained", "random"] = "pretrained"
     revision: str | None = None
     path: str | None = None
-    config: Mapping[str, Any] | None = None
+    config: JsonMapping | None = None
     tokenizer: str | None = None
 
 
@@ -55,9 +56,9 @@ class StepSpec:
 
     id: str
     uses: str
-    args: Mapping[str, Any]
-    declared: Mapping[str, Any]
-    needs: tuple[str, ...] | None  # None: the nearest earlier steps that make what this one takes
+    args: JsonMapping
+    declared: JsonMapping
+    needs: tuple[str, ...] | None  # None: the nearest earlier steps that make its inputs
     where: Where
 
 
@@ -79,7 +80,7 @@ class PackageSpec:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """The machines that a job file asks a scheduler for; ``own``: scheduler -> the keys that it alone knows."""
+    """The machines that a job file asks a scheduler for; ``own``: scheduler -> the keys of that scheduler alone."""
 
     scheduler: Literal["slurm", "skypilot", "jobset"]
     machines: int
@@ -92,7 +93,7 @@ class LaunchSpec:
     setup: tuple[str, ...]
     environment: tuple[str, ...]
     secrets: tuple[str, ...]
-    own: Mapping[str, Mapping[str, Any]]
+    own: Mapping[str, JsonMapping]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Spec:
     text: str
     digest: str
     overrides: tuple[Override, ...] = ()
-    allocator: Mapping[str, Any] | None = None  # kind, preallocate, fraction: a GPU's memory
+    allocator: JsonMapping | None = None  # kind, preallocate, fraction: a GPU's memory
     launch: LaunchSpec | None = None
 
     def step(self, step_id: str) -> StepSpec:

@@ -1,12 +1,12 @@
-"""A YAML document as a tree that still knows where everything stands.
+"""A YAML document as a tree in which every node knows its source position.
 
 Made by :mod:`engine.runspec.document` from the file and by :mod:`engine.runspec.overrides` from the command line, so
-that a finding about an overridden value points at what was typed. Immutable: an edit makes a new tree.
+that a finding about an overridden value points at the command line. Immutable: an edit makes a new tree.
 
     >>> source = SpecSource("spec.yaml", ("seed: 42",))
     >>> seed = Scalar(SourcePosition(source, 1, 7, 2), 42, "42")
     >>> tree = Mapping(SourcePosition(source, 1, 1, 8), {"seed": Entry(SourcePosition(source, 1, 1, 4), seed)})
-    >>> plain(tree), str(tree.entries["seed"].value.place.where("seed"))
+    >>> plain(tree), str(tree.entries["seed"].value.position.where("seed"))
     ({'seed': 42}, 'spec.yaml:1:7')
 """
 
@@ -37,7 +37,7 @@ class SpecSource:
 
 @dataclass(frozen=True, slots=True)
 class SourcePosition:
-    """Where something stands; line and column count from 1."""
+    """A stretch of a text; line and column count from 1."""
 
     source: SpecSource
     line: int
@@ -55,7 +55,7 @@ class SourcePosition:
         return (self.typed, self.line, self.column)
 
     def where(self, path: str = "") -> Where:
-        """The place as a diagnostic carries it."""
+        """The position in the form that a diagnostic has."""
         text = self.source.line(self.line)
         return Where(self.source.name, self.line, self.column, text, max(1, self.width), path)
 
@@ -64,7 +64,7 @@ class SourcePosition:
 class Scalar:
     """One value. ``text`` is how it was written, without quotes; ``quoted`` says whether there were any."""
 
-    place: SourcePosition
+    position: SourcePosition
     value: str | int | float | bool | None
     text: str
     quoted: bool = False
@@ -72,7 +72,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A key of a mapping, with the place of the key itself."""
+    """A key of a mapping, with the position of the key itself."""
 
     key: SourcePosition
     value: Node
@@ -82,7 +82,7 @@ class Entry:
 class Mapping:
     """Keys and values, in the order written."""
 
-    place: SourcePosition
+    position: SourcePosition
     entries: dict[str, Entry]
 
     def get(self, key: str) -> Node | None:
@@ -91,7 +91,7 @@ class Mapping:
         return entry.value if entry else None
 
     def with_entry(self, key: str, entry: Entry) -> Mapping:
-        """The same mapping with one key set; the key keeps its place in the order."""
+        """The same mapping with one key set; a key that exists keeps its rank."""
         return replace(self, entries={**self.entries, key: entry})
 
 
@@ -99,7 +99,7 @@ class Mapping:
 class Items:
     """A list."""
 
-    place: SourcePosition
+    position: SourcePosition
     items: tuple[Node, ...]
 
 
@@ -108,7 +108,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 
 def plain(node: Node) -> Any:
-    """The value without its places: what ``json`` would have read."""
+    """The value without positions: what ``json`` would have read."""
     if isinstance(node, Mapping):
         return {key: plain(entry.value) for key, entry in node.entries.items()}
     if isinstance(node, Items):
@@ -135,7 +135,7 @@ def at(tree: Node, path: Sequence[str | int]) -> Node | None:
 
 
 def put(tree: Node, path: Sequence[str | int], entry: Entry) -> Node:
-    """A new tree with the last key of ``path`` set. Mappings that are missing on the way are made."""
+    """A new tree with the last key of ``path`` set. Missing mappings on the way are created."""
     if not path:
         return entry.value
     head, rest = path[0], path[1:]
@@ -144,12 +144,12 @@ def put(tree: Node, path: Sequence[str | int], entry: Entry) -> Node:
         items[head] = put(items[head], rest, entry)
         return replace(tree, items=tuple(items))
     if isinstance(tree, Mapping) and isinstance(head, str):
-        there = tree.entries.get(head)
+        existing = tree.entries.get(head)
         if not rest:
             return tree.with_entry(head, entry)
-        inside = there.value if there else Mapping(entry.key, {})
+        inside = existing.value if existing else Mapping(entry.key, {})
         changed = put(inside, rest, entry)
-        return tree.with_entry(head, Entry(there.key if there else entry.key, changed))
+        return tree.with_entry(head, Entry(existing.key if existing else entry.key, changed))
     raise LookupError(f"no mapping at {head!r}")
 
 
@@ -158,11 +158,11 @@ def dotted(path: Path, tree: Node | None = None) -> str:
 
     ``("steps", 2, "with", "seq_len")`` is ``steps.train.with.seq_len``.
     """
-    shown = ""
+    text = ""
     for index, part in enumerate(path):
         if isinstance(part, str):
-            shown += f".{part}" if shown else part
+            text += f".{part}" if text else part
             continue
         name = text_of(at(tree, [*path[: index + 1], "id"])) if tree is not None and path[0] == "steps" else None
-        shown += f".{name}" if name and index == 1 else f"[{part}]"
-    return shown
+        text += f".{name}" if name and index == 1 else f"[{part}]"
+    return text

@@ -1,4 +1,4 @@
-"""What an unquoted word of YAML 1.2 means, and what a person who wrote another one probably meant.
+"""The value of an unquoted word of YAML 1.2, and how to write what a person probably meant.
 
 >>> resolve("1e-5"), resolve("no"), resolve("0x10"), resolve("~")
 (1e-05, 'no', 16, None)
@@ -19,21 +19,21 @@ _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
-# No number of a run-spec needs more; Python refuses to read integers of more than 4300 digits anyway.
+# More than any number of a run-spec needs; Python refuses to read integers of more than 4300 digits anyway.
 MAX_DIGITS = 18
 _POWER = re.compile(r"10(?:\^|\*\*)([-+]?[0-9]+)")
 _MULTIPLES = {"k": 1000, "m": 1_000_000, "b": 1_000_000_000}
 _MULTIPLE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kKmMbB])")
 _DASHES = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2014": "-", "\u2010": "-", "\u2011": "-"})
 
-SAID_AS_BOOL = {
+MEANT_AS_BOOL = {
     "yes": "true", "y": "true", "on": "true", "true": "true", "1": "true",
     "no": "false", "n": "false", "off": "false", "false": "false", "0": "false",
 }  # fmt: skip
 
 
 class NotANumber(ValueError):
-    """NaN, an infinity, or a number beyond every use."""
+    """NaN, an infinity, or a number too large to be meant."""
 
 
 def resolve(text: str) -> str | int | float | bool | None:

@@ -1,7 +1,7 @@
-"""The dataset, and every path: inside the project, and there where something is read (S301 to S305, S316, S313).
+"""The dataset section, and every path: inside the project, and existing if it is read (S301 to S305, S316, S313).
 
-All paths are relative to the project folder and stay in it, links included: what a run reads and writes can then be
-handed to a stranger. ``model.path`` alone may be a link that leads out, since weights seldom lie in a project.
+All paths are relative to the project folder and stay in it, links included: the project can then be
+handed to a stranger. ``model.path`` alone may be a link that leads out, since weights are seldom kept in a project.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ FIELDS = {
     "prompt_completion": ("prompt", "completion"),
     "chat": ("messages", "role", "content"),
 }
-# (where, what it must be): a file or folder that is read, or a folder that is written
+# (key, role): a file or folder that is read, or a folder that is written
 _PATHS: tuple[tuple[Path, str], ...] = (
     (("model", "path"), "folder"), (("dataset", "path"), "file"), (("eval_set",), "file"),
     (("evidence", "dir"), "output"), (("package", "dir"), "output"),
 )  # fmt: skip
-_OURS = (".git", ".runspec", "engine", "schemas", "templates")
+_RESERVED = (".git", ".runspec", "engine", "schemas", "templates")
 
 
 def check_dataset(case: Case) -> None:
@@ -38,12 +38,12 @@ def check_dataset(case: Case) -> None:
     if "path" not in dataset.entries and "hub" not in dataset.entries:
         hint = "write `dataset: NAME` for one that is built, or {path: rows.jsonl}, or {hub: owner/name}"
         message = "the dataset names neither a path nor a hub repository"
-        case.findings.error("S305", message, ("dataset", "path"), case.key_place("dataset"), hint)
+        case.findings.error("S305", message, ("dataset", "path"), case.key_position("dataset"), hint)
     for key in ("revision", "split"):
         if key in dataset.entries and "hub" not in dataset.entries:
-            message = f"{key} has a meaning with hub only"
+            message = f"{key} applies only with hub"
             hint = "remove it, or name the repository: hub: owner/name"
-            case.findings.error("S305", message, ("dataset", key), case.key_place("dataset", key), hint)
+            case.findings.error("S305", message, ("dataset", key), case.key_position("dataset", key), hint)
     format_ = text_of(dataset.get("format")) or "trace"
     fields, known = dataset.get("fields"), FIELDS.get(format_)
     for key, entry in fields.entries.items() if isinstance(fields, Mapping) and known else ():
@@ -63,16 +63,16 @@ def check_paths(case: Case) -> None:
         remote = path == ("dataset", "path") and case.at("dataset", "hub") is not None
         needed = "inside the repository" if remote else role
         for code, message, hint in _path_findings(".".join(map(str, path)), text, needed, case):
-            case.findings.error(code, message, path, node.place, hint)
+            case.findings.error(code, message, path, node.position, hint)
             break
     _check_outputs(case)
 
 
-_Found = tuple[str, str, str]
+_Problem = tuple[str, str, str]  # code, message, hint
 
 
-def _path_findings(name: str, text: str, role: str, case: Case) -> Iterator[_Found]:
-    yield from _written_wrong(name, text, case)
+def _path_findings(name: str, text: str, role: str, case: Case) -> Iterator[_Problem]:
+    yield from _malformed(name, text, case)
     if role == "inside the repository":
         return
     root = case.root.resolve()
@@ -92,7 +92,7 @@ def _path_findings(name: str, text: str, role: str, case: Case) -> Iterator[_Fou
         yield "S303", f"{name} cannot be looked up: {reason}", "check the path"
 
 
-def _written_wrong(name: str, text: str, case: Case) -> Iterator[_Found]:
+def _malformed(name: str, text: str, case: Case) -> Iterator[_Problem]:
     if "://" in text:
         yield "S302", f"{name} is an address, not a path", "download it into the project and name the file"
     elif text.startswith(("~", "/")) or text[1:3] in (":\\", ":/"):
@@ -103,16 +103,16 @@ def _written_wrong(name: str, text: str, case: Case) -> Iterator[_Found]:
         yield "S302", f"{name} has backslashes", f"write {text.replace(chr(92), '/')}, which works everywhere"
 
 
-def _output(name: str, target: FilePath, root: FilePath) -> Iterator[_Found]:
+def _output(name: str, target: FilePath, root: FilePath) -> Iterator[_Problem]:
     if target == root:
         yield "S304", f"{name} is the project folder itself", "name a folder inside it"
-    elif target.relative_to(root).parts[0] in _OURS:
-        yield "S304", f"{name} lies in {target.relative_to(root).parts[0]}/", "name a folder of its own"
-    elif any(place.is_file() for place in (target, *target.parents)):
+    elif target.relative_to(root).parts[0] in _RESERVED:
+        yield "S304", f"{name} is in {target.relative_to(root).parts[0]}/", "name a folder of its own"
+    elif any(path.is_file() for path in (target, *target.parents)):
         yield "S303", f"{name} is a file, not a folder", "name a folder"
 
 
-def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> Iterator[_Found]:
+def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> Iterator[_Problem]:
     if target.is_dir() and role == "file":
         files = sorted(entry.name for entry in target.iterdir() if entry.suffix == ".jsonl")
         named = f", say {PurePosixPath(text) / files[0]}" if files else ""
@@ -125,23 +125,23 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
         hint = f'did you mean "{PurePosixPath(text).with_name(near)}"?' if near else ""
         yield "S303", f"{name}: there is no such {role}", hint or f"paths start at the project folder, {root.name}/"
     elif name == "model.path" and (lacking := missing_parts(target)):
-        yield "S319", f"{name} names no whole model: there is no {', no '.join(lacking)}", advice(target)
+        yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(target)
 
 
 def _check_outputs(case: Case) -> None:
-    """Neither output folder may hold what the run reads, nor the evidence the zip made of it."""
+    """Neither output folder may contain an input of the run, nor the evidence folder its own zip."""
     folders = {key: _target(case, key, "dir") for key in ("evidence", "package")}
     inputs = [case.spec_path, *filter(None, (_target(case, "eval_set"), _target(case, "dataset", "path")))]
     for key, folder in folders.items():
         node = case.at(key, "dir")
         inside = next((path for path in inputs if folder and path.is_relative_to(folder)), None)
         if inside is not None and node is not None:
-            message = f"{key}.dir holds {inside.name}, which the run reads"
-            case.findings.error("S316", message, (key, "dir"), node.place, "name a folder of its own")
+            message = f"{key}.dir contains {inside.name}, which the run reads"
+            case.findings.error("S316", message, (key, "dir"), node.position, "name a folder of its own")
     evidence, package, node = folders["evidence"], folders["package"], case.at("package", "dir")
     if evidence and package and node is not None and package.is_relative_to(evidence):
-        message = "package.dir lies in evidence.dir: the zip would become part of what it packs"
-        case.findings.error("S316", message, ("package", "dir"), node.place, "name a folder beside it")
+        message = "package.dir is inside evidence.dir: the zip would become part of what it packs"
+        case.findings.error("S316", message, ("package", "dir"), node.position, "name a folder beside it")
 
 
 def _target(case: Case, *path: str) -> FilePath | None:
@@ -150,7 +150,7 @@ def _target(case: Case, *path: str) -> FilePath | None:
 
 
 def check_modeline(case: Case, text: str) -> None:
-    """A warning where editors are not told the schema."""
+    """A warning where no line names the schema for editors."""
     for line in text.split("\n"):
         if line.strip() and not line.lstrip().startswith("#"):
             break
@@ -162,5 +162,5 @@ def check_modeline(case: Case, text: str) -> None:
     except ValueError:  # another drive
         schema = PurePosixPath("../schemas/runspec.schema.json")
     hint = f"add as the first line: # {MODELINE}{schema}"
-    message = "editors are not told the schema of this file, and cannot complete or check it"
-    case.findings.warn("S313", message, (), case.key_place(), hint)
+    message = "editors do not know the schema of this file, and cannot complete or check it"
+    case.findings.warn("S313", message, (), case.key_position(), hint)

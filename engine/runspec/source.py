@@ -1,4 +1,4 @@
-"""A file on the disk -> its text, or one finding that says why not (codes Y001 to Y009).
+"""A file -> its text, or one finding that says why it cannot be read (codes Y001 to Y009).
 
     text, source = read_source(Path("runspecs/quickstart.yaml"))
 
@@ -19,7 +19,7 @@ from engine.runspec.nodes import SpecSource
 MAX_BYTES = 1 << 20
 SUFFIXES = (".yaml", ".yml")
 
-# What YAML 1.2 does not allow in a text, and what would shift columns without being seen: line and paragraph
+# What YAML 1.2 does not allow in a text, and what shifts columns invisibly: line and paragraph
 # separators, and a byte order mark in the middle.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x85\x86-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -36,9 +36,9 @@ def read_source(path: Path) -> tuple[str, SpecSource]:
     text = _decode(data, name)
     lines = tuple(text.split("\n"))
     source = SpecSource(name, lines)
-    found = _INVISIBLE.search(text)
-    if found:
-        raise _invisible(text, found.start(), source)
+    invisible = _INVISIBLE.search(text)
+    if invisible:
+        raise _invisible(text, invisible.start(), source)
     if not text.strip():
         raise InputInvalid(
             "Y004", "the file is empty", where=Where(name), hint="start from a preset: runspec init quickstart"
@@ -81,7 +81,7 @@ def _specs_in(folder: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIXES))
     except OSError:
-        return []  # only a suggestion depends on it
+        return []  # they only serve a suggestion
 
 
 def _near(path: Path) -> str:
@@ -119,7 +119,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _bad_byte(data: bytes, offset: int, name: str) -> InputInvalid:
-    """Where the byte stands, in characters, as an editor counts them."""
+    """With the byte's position in characters, as an editor counts them."""
     before = data[:offset].removeprefix(b"\xef\xbb\xbf").decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     rest = re.split(rb"[\r\n]", data[offset:], maxsplit=1)[0].decode("utf-8", errors="replace")
     line = before.rsplit("\n", 1)[-1]
@@ -133,8 +133,8 @@ def _bad_byte(data: bytes, offset: int, name: str) -> InputInvalid:
 def _invisible(text: str, offset: int, source: SpecSource) -> InputInvalid:
     line = text.count("\n", 0, offset) + 1
     column = offset - (text.rfind("\n", 0, offset) + 1) + 1
-    shown = _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", source.line(line) or "")
+    visible = _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", source.line(line) or "")
     return InputInvalid(
-        "Y009", f"an invisible character (U+{ord(text[offset]):04X}) stands here",
-        where=Where(source.name, line, column, shown), hint="delete it; it was probably pasted in",
+        "Y009", f"an invisible character (U+{ord(text[offset]):04X}) is here",
+        where=Where(source.name, line, column, visible), hint="delete it; it was probably pasted in",
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What the YAML parser complains about, said for people (codes Y010 to Y018).
+"""Errors of the YAML parser in plain words (codes Y010 to Y018).
 
-The parser names grammar ("expected <block end>, but found '<scalar>'"); a person needs the habit that went
-wrong: a tab, a bracket never closed, a colon inside unquoted text.
+The parser names grammar ("expected <block end>, but found '<scalar>'"); a person needs the cause: a tab, a bracket
+that is not closed, a colon inside unquoted text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Finding = tuple[str, str, str]  # code, message, hint
 
 
 def syntax_error(error: BaseException, source: SpecSource) -> InputInvalid:
-    """One InputInvalid for the parser's exception, at the place that needs the edit."""
+    """One InputInvalid for the parser's exception, at the position that needs the edit."""
     problem = str(getattr(error, "problem", None) or error)
     context = str(getattr(error, "context", None) or "")
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -26,17 +26,17 @@ def syntax_error(error: BaseException, source: SpecSource) -> InputInvalid:
     if mark is None:
         where = Where(source.name)
         return InputInvalid("Y010", f"this is not YAML: {_first_line(problem)}", where=where)
-    place = _at(mark, source)
-    tab = _tab(place, source)
+    position = _at(mark, source)
+    tab = _tab(position, source)
     if tab is not None:
         where, hint = tab.where(), "replace each tab by two spaces (YAML does not allow tabs here)"
         return InputInvalid("Y011", "a tab is used for indentation", where=where, hint=hint)
     for pattern, write in _WRITERS:
-        found = re.search(pattern, f"{context} | {problem}")
-        if found:
-            (code, message, hint), place = write(_Stop(found, place, opening and _at(opening, source)))
-            return InputInvalid(code, message, where=place.where(), hint=hint or None)
-    return InputInvalid("Y010", f"this is not YAML: {_first_line(problem)}", where=place.where())
+        match = re.search(pattern, f"{context} | {problem}")
+        if match:
+            (code, message, hint), position = write(_Stop(match, position, opening and _at(opening, source)))
+            return InputInvalid(code, message, where=position.where(), hint=hint or None)
+    return InputInvalid("Y010", f"this is not YAML: {_first_line(problem)}", where=position.where())
 
 
 def _first_line(problem: str) -> str:
@@ -44,7 +44,7 @@ def _first_line(problem: str) -> str:
 
 
 def _at(mark: Any, source: SpecSource) -> SourcePosition:
-    """The parser's mark, moved back to the last line that has something where it lies at the end of the file."""
+    """The parser's mark, moved back to the last line that has something where it is at the end of the file."""
     line, column = mark.line + source.first, mark.column + 1
     text = source.line(line)
     while line > source.first and (text is None or not text.strip()):
@@ -54,9 +54,9 @@ def _at(mark: Any, source: SpecSource) -> SourcePosition:
     return SourcePosition(source, line, max(1, min(column, len(text or "") + 1)))
 
 
-def _tab(place: SourcePosition, source: SpecSource) -> SourcePosition | None:
-    """Where the tab stands, if the line at fault (or the one before it) is indented with one."""
-    for line in (place.line, place.line - 1):
+def _tab(position: SourcePosition, source: SpecSource) -> SourcePosition | None:
+    """The tab's position, if the line at fault (or the one before it) is indented with one."""
+    for line in (position.line, position.line - 1):
         text = source.line(line) or ""
         indent = text[: len(text) - len(text.lstrip())]
         if "\t" in indent:
@@ -66,20 +66,23 @@ def _tab(place: SourcePosition, source: SpecSource) -> SourcePosition | None:
 
 @dataclass(frozen=True, slots=True)
 class _Stop:
-    """Where the parser stopped, where what it was reading began, and its words."""
+    """Where the parser stopped, where the construct that it was reading began, and its message."""
 
-    found: re.Match[str]
-    place: SourcePosition
+    match: re.Match[str]
+    position: SourcePosition
     opening: SourcePosition | None
 
-    def line(self, place: SourcePosition) -> str:
-        """The person's line at a place."""
-        return place.source.line(place.line) or ""
+    def line(self, position: SourcePosition) -> str:
+        """The person's line at a position."""
+        return position.source.line(position.line) or ""
 
-    def rest_of_line(self, place: SourcePosition) -> SourcePosition:
-        """From a place to the end of its line."""
+    def rest_of_line(self, position: SourcePosition) -> SourcePosition:
+        """From a position to the end of its line."""
         return SourcePosition(
-            place.source, place.line, place.column, max(1, len(self.line(place).rstrip()) - place.column + 1)
+            position.source,
+            position.line,
+            position.column,
+            max(1, len(self.line(position).rstrip()) - position.column + 1),
         )
 
 
@@ -87,45 +90,45 @@ _Writer = Callable[[_Stop], tuple[_Finding, SourcePosition]]
 
 
 def _quote_open(stop: _Stop) -> tuple[_Finding, SourcePosition]:
-    return ("Y013", "this quotation mark is never closed", "close it with the same mark"), stop.opening or stop.place
+    return ("Y013", "this quotation mark is not closed", "close it with the same mark"), stop.opening or stop.position
 
 
 def _bracket_open(stop: _Stop) -> tuple[_Finding, SourcePosition]:
-    start = stop.opening or stop.place
+    start = stop.opening or stop.position
     text = stop.line(start)
     bracket = text[start.column - 1 : start.column]
-    closing = {"[": "]", "{": "}"}.get(bracket, "]" if "sequence" in stop.found.group(0) else "}")
+    closing = {"[": "]", "{": "}"}.get(bracket, "]" if "sequence" in stop.match.group(0) else "}")
     finding = ("Y012", f'"{bracket or "["}" is opened here and not closed by "{closing}"',
                f'add "{closing}", or a comma between two entries')  # fmt: skip
     return finding, start
 
 
 def _colon(stop: _Stop) -> tuple[_Finding, SourcePosition]:
-    before = stop.line(stop.place)[: stop.place.column - 1]
+    before = stop.line(stop.position)[: stop.position.column - 1]
     if ": " not in before:
-        message = "this key is indented below something that has a value already"
+        message = "this key is indented below a key that already has a value"
         start = len(before) - len(before.lstrip()) + 1
-        wide = SourcePosition(stop.place.source, stop.place.line, start, max(1, stop.place.column - start))
+        wide = SourcePosition(stop.position.source, stop.position.line, start, max(1, stop.position.column - start))
         return ("Y016", message, "give it the same number of spaces as the keys beside it"), wide
     message = 'a second ": " in one line'
-    return ("Y014", message, 'put text that has a colon in quotes: notes: "first: second"'), stop.place
+    return ("Y014", message, 'put text that has a colon in quotes: notes: "first: second"'), stop.position
 
 
 def _no_colon(stop: _Stop) -> tuple[_Finding, SourcePosition]:
-    start = stop.opening or stop.place
+    start = stop.opening or stop.position
     wide = stop.rest_of_line(start)
     return ("Y015", 'this line is not "key: value"', 'a colon and a space follow the key, as in "seed: 42"'), wide
 
 
 def _indentation(stop: _Stop) -> tuple[_Finding, SourcePosition]:
-    text = stop.line(stop.place)
-    wide = stop.rest_of_line(stop.place)
-    before = text[: stop.place.column - 1].rstrip()
+    text = stop.line(stop.position)
+    wide = stop.rest_of_line(stop.position)
+    before = text[: stop.position.column - 1].rstrip()
     if before.endswith(("'", '"')):
         hint = f"a {before[-1]} inside the text is doubled ({before[-1] * 2}), or use the other quotation mark"
-        return ("Y013", "text goes on after the closing quotation mark", hint), wide
-    if before and text[stop.place.column - 1 : stop.place.column] in ("]", "}"):
-        return ("Y012", "this bracket closes nothing", "remove it"), stop.place
+        return ("Y013", "there is text after the closing quotation mark", hint), wide
+    if before and text[stop.position.column - 1 : stop.position.column] in ("]", "}"):
+        return ("Y012", "this bracket closes nothing", "remove it"), stop.position
     if before:
         return ("Y015", "a list or a mapping cannot begin here", "put it on the next line, with two more spaces"), wide
     began = f" The block it seems to continue begins in line {stop.opening.line}." if stop.opening else ""
@@ -134,21 +137,21 @@ def _indentation(stop: _Stop) -> tuple[_Finding, SourcePosition]:
 
 
 def _reserved(stop: _Stop) -> tuple[_Finding, SourcePosition]:
-    character = stop.found["character"].replace("\\t", "\t")
-    return ("Y017", f"unquoted text cannot begin with {character}", "put the text in quotes"), stop.place
+    character = stop.match["character"].replace("\\t", "\t")
+    return ("Y017", f"unquoted text cannot begin with {character}", "put the text in quotes"), stop.position
 
 
 def _escape(stop: _Stop) -> tuple[_Finding, SourcePosition]:
     hint = "inside \"double quotes\" a backslash begins an escape; use 'single quotes'"
-    return ("Y018", "this is not an escape that YAML knows", hint), stop.place
+    return ("Y018", "this is not an escape that YAML knows", hint), stop.position
 
 
 def _anchor(stop: _Stop) -> tuple[_Finding, SourcePosition]:
-    return ("Y017", "& and * begin an anchor or an alias, and no name follows", "put the text in quotes"), stop.place
+    return ("Y017", "& and * begin an anchor or an alias, and no name follows", "put the text in quotes"), stop.position
 
 
 def _closing(stop: _Stop) -> tuple[_Finding, SourcePosition]:
-    return ("Y012", f"{stop.found['character']} closes nothing", "remove it, or put the text in quotes"), stop.place
+    return ("Y012", f"{stop.match['character']} closes nothing", "remove it, or put the text in quotes"), stop.position
 
 
 _WRITERS: tuple[tuple[str, _Writer], ...] = (

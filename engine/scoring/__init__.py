@@ -5,8 +5,8 @@
     >>> rows[0].extracted, card.primary_score, card.section_scores
     ('4', 1.0, {'core': 1.0})
 
-The rule, its versions and its vectors are in docs/reference/scoring.md. An island: it imports nothing of the engine
-but ``errors`` and ``canonical``.
+The rule, its versions and its vectors are in docs/reference/scoring.md. An island: of the engine it imports only
+``errors`` and ``canonical``.
 """
 
 from engine.scoring.metrics import METRICS, Metric, metric_named

@@ -1,8 +1,8 @@
-"""The metrics by name. Who adds one writes a function and one line in :data:`METRICS`.
+"""The metrics by name. A new one is a function and one line in :data:`METRICS`.
 
 A metric goes from (text of the model, expected answer) to (extracted answer, score from 0 to 1). Its name
-carries its version: a metric that would score one vector differently gets a new version, and the old one
-stays.
+includes its version: a metric that scores any vector differently gets a new version, and the old one
+remains.
 
     >>> metric_named("answer_correctness@v1").judge("Answer: Paris", "paris")
     ('Paris', 1.0)
@@ -45,7 +45,7 @@ METRICS: dict[str, Metric] = {
 
 
 def metric_named(metric_id: str) -> Metric:
-    """The metric of this id. Raises K101 with the nearest known one."""
+    """The metric of this id. Raises K101 with the most similar known one."""
     metric = METRICS.get(metric_id)
     if metric is None:
         near = did_you_mean(metric_id, METRICS)

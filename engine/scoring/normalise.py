@@ -1,11 +1,11 @@
-"""Text of a model -> the answer in it -> the form that is compared. Rule ``v1``, frozen.
+"""Text of a model -> the answer in it -> its form for comparison. Rule ``v1``, frozen.
 
     >>> extract_answer("12 + 30 = 42\\nAnswer: 42 \\n")
     '42'
     >>> normalise("  PARIS\\u00a0") == normalise("paris")
     True
 
-What v1 decides (a change of any of these is v2, a new function beside this one):
+The decisions of v1 (a change of any of these is v2, a new function beside this one):
 
 * the marker is ``Answer:``, matched without regard to ASCII case, anywhere in the text; the last one counts;
 * the answer is everything after the marker up to the end of the text, further lines included;
@@ -24,10 +24,10 @@ _MARKER = re.compile(r"answer:", re.IGNORECASE | re.ASCII)
 
 
 def extract_answer(text: str) -> str:
-    """The answer in a model's text: what follows the last ``Answer:``, or all of it; stripped."""
+    """The answer in a model's text: the text after the last ``Answer:``, or all of it; stripped."""
     end = 0
-    for found in _MARKER.finditer(text):
-        end = found.end()
+    for marker in _MARKER.finditer(text):
+        end = marker.end()
     return text[end:].strip()
 
 

@@ -1,8 +1,8 @@
-"""Strict readers of the two files a scorer needs: an eval set and predictions, both JSONL.
+"""Strict readers of the two files that a scorer needs: an eval set and predictions, both JSONL.
 
-What goes in: a path (or text and the name to show in errors). What comes out: tuples of :class:`ScoringItem` or
+In: a path (or text and the name for errors). Out: tuples of :class:`ScoringItem` or
 :class:`Prediction`; or one InputInvalid with every finding, each with file:line. Nothing is skipped silently:
-a blank line, a duplicate key or a NaN is an error. Keys a scorer does not need are left alone.
+a blank line, a duplicate key or a NaN is an error. Keys that a scorer does not need are ignored.
 
     >>> parse_eval_set('{"id": "a", "prompt": "2 + 2?", "expected_answer": "4"}', "eval.jsonl")[0].prompt
     '2 + 2?'
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.canonical import JsonObject
 from engine.errors import Diagnostic, InputInvalid, Where
 
 MAX_FINDINGS = 20
@@ -38,7 +39,7 @@ class ScoringItem:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model wrote for one item. ``text`` None: it wrote nothing for it (counts 0, as skipped)."""
+    """What a model wrote for one item. ``text`` None: nothing (it counts 0, as skipped)."""
 
     id: str
     text: str | None
@@ -60,7 +61,7 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
 
 
 def parse_eval_set(text: str, file: str) -> tuple[ScoringItem, ...]:
-    """Items from JSONL text; ``file`` is the name that errors show."""
+    """Items from JSONL text; ``file`` is the name that errors have."""
     findings = _Findings(file)
     items = [
         ScoringItem(
@@ -79,7 +80,7 @@ def parse_eval_set(text: str, file: str) -> tuple[ScoringItem, ...]:
 
 
 def parse_predictions(text: str, file: str) -> tuple[Prediction, ...]:
-    """Predictions from JSONL text. A file of no rows is valid: every item then counts as skipped."""
+    """Predictions from JSONL text. A file without rows is valid: every item then counts as skipped."""
     findings = _Findings(file)
     predictions = [
         Prediction(
@@ -99,7 +100,7 @@ def parse_predictions(text: str, file: str) -> tuple[Prediction, ...]:
 
 
 def _text(path: Path) -> str:
-    """The file's text, or K102 saying why it cannot be had."""
+    """The file's text. Raises K102 where it cannot be read."""
     where = Where(file=str(path))
     if path.is_dir():
         raise InputInvalid("K102", f"{path} is a folder, a JSONL file is needed", where=where)
@@ -119,7 +120,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
@@ -137,18 +138,18 @@ def strict_json(text: str) -> Any:
 
 
 class _Findings:
-    """Collects what is wrong with one file, so that a person sees all of it at once."""
+    """Collects the errors of one file, so that a person sees all of them at once."""
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
         self.lines: list[int] = []
 
     def add(self, code: str, line: int, message: str, hint: str | None = None) -> None:
-        self.found.append(Diagnostic(code, message, Where(file=self.file, line=line), hint))
+        self.diagnostics.append(Diagnostic(code, message, Where(file=self.file, line=line), hint))
 
-    def rows(self, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(line number, object) of every line that is one; a finding for every other line."""
+    def rows(self, text: str) -> Iterator[tuple[int, JsonObject]]:
+        """(line number, object) of every line that is an object; a finding for every other line."""
         # Split at \n alone: str.splitlines would also split at U+2028 and friends inside a JSON string.
         lines = text.split("\n")
         if lines[-1] == "":
@@ -164,47 +165,47 @@ class _Findings:
                 self.lines.append(number)
                 yield number, row
             else:
-                self.add("K103", number, f"a {type(row).__name__} where a JSON object is needed")
+                self.add("K103", number, f"a {type(row).__name__}, not a JSON object")
 
-    def text(self, row: dict[str, Any], key: str, line: int) -> str:
-        """A string that is there and not blank."""
+    def text(self, row: JsonObject, key: str, line: int) -> str:
+        """A required string that is not blank."""
         value = row.get(key)
         if isinstance(value, str) and value.strip():
             return value
         self.add("K104", line, f'"{key}" must be a string that is not blank', f'add "{key}": "…"')
         return ""
 
-    def answer(self, row: dict[str, Any], line: int) -> str:
-        """The expected answer. An item nobody can get wrong by saying nothing is no item."""
+    def answer(self, row: JsonObject, line: int) -> str:
+        """The expected answer, which must not be empty: an empty text would score 1."""
         value = row.get("expected_answer")
         if isinstance(value, str) and not value.strip():
             self.add("K107", line, "the expected answer is empty")
             return ""
         return self.text(row, "expected_answer", line)
 
-    def nullable_text(self, row: dict[str, Any], key: str, line: int) -> str | None:
-        """A string or null, but the key must be there: a row without text is a defect, not a skip."""
+    def nullable_text(self, row: JsonObject, key: str, line: int) -> str | None:
+        """A string or null; the key is required, since a row without it is an error, not a skipped item."""
         if key in row and (row[key] is None or isinstance(row[key], str)):
             value: str | None = row[key]
             return value
-        self.add("K104", line, f'"{key}" must be there, a string or null', "null says: no prediction")
+        self.add("K104", line, f'"{key}" is required, a string or null', "null: no prediction")
         return None
 
-    def optional_text(self, row: dict[str, Any], key: str, line: int) -> str | None:
+    def optional_text(self, row: JsonObject, key: str, line: int) -> str | None:
         value = row.get(key)
         if value is None or isinstance(value, str):
             return value
         self.add("K104", line, f'"{key}" must be a string')
         return None
 
-    def optional_number(self, row: dict[str, Any], key: str, line: int) -> float | None:
+    def optional_number(self, row: JsonObject, key: str, line: int) -> float | None:
         value = row.get(key)
         if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0):
             return value
         self.add("K104", line, f'"{key}" must be a number of at least 0')
         return None
 
-    def optional_count(self, row: dict[str, Any], key: str, line: int) -> int | None:
+    def optional_count(self, row: JsonObject, key: str, line: int) -> int | None:
         value = row.get(key)
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
             return value
@@ -212,18 +213,18 @@ class _Findings:
         return None
 
     def refuse_duplicates(self, ids: list[str]) -> None:
-        """K105 for each id seen before; both lines are named. Blank ids have their finding already."""
+        """K105 for each repeated id, with both lines. Blank ids have a finding already."""
         first: dict[str, int] = {}
         for line, row_id in zip(self.lines, ids, strict=True):
             if row_id and row_id in first:
-                self.add("K105", line, f'id "{row_id}" was used on line {first[row_id]} already')
+                self.add("K105", line, f'line {first[row_id]} has the id "{row_id}" already')
             first.setdefault(row_id, line)
 
     def raise_any(self) -> None:
-        """One InputInvalid for all findings, the first :data:`MAX_FINDINGS` of them shown."""
-        if not self.found:
+        """Raise one InputInvalid for all findings, with the first :data:`MAX_FINDINGS` of them."""
+        if not self.diagnostics:
             return
-        shown = sorted(self.found, key=lambda finding: finding.where.line if finding.where else 0)
+        shown = sorted(self.diagnostics, key=lambda finding: finding.where.line if finding.where else 0)
         more = len(shown) - MAX_FINDINGS
         if more > 0:
             rest = Diagnostic(shown[0].code, f"and {more} more findings", Where(file=self.file))

@@ -1,7 +1,7 @@
-"""Predictions against an eval set: one scored row an item, and the scorecard over them.
+"""Predictions against an eval set: one scored row per item, and the scorecard over them.
 
 A missing prediction counts 0: ``primary_score`` is the mean over ALL items, never over the scored ones, so
-that leaving hard items out cannot raise it. ``n_items = n_scored + n_skipped``. ``stddev`` is the population
+that omitting hard items cannot raise it. ``n_items = n_scored + n_skipped``. ``stddev`` is the population
 standard deviation of the item scores (divided by n, not n - 1: the eval set is the whole population).
 Group scores are means over the items of the group, groups sorted by name; an item without the group's field
 is in none. Scale 0 to 1 everywhere.
@@ -18,8 +18,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from engine.canonical import JsonObject
 from engine.errors import Diagnostic, InputInvalid, did_you_mean
 from engine.scoring.metrics import Metric, metric_named
 from engine.scoring.readers import Prediction, ScoringItem, read_eval_set, read_predictions
@@ -40,14 +40,14 @@ class ScoredPrediction:
     finish_reason: str | None
     milliseconds: float | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The row, keys in the file's order."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:
-    """What scorecard.json holds."""
+    """The values of scorecard.json."""
 
     metric: str
     n_items: int
@@ -59,7 +59,7 @@ class Scorecard:
     category_scores: Mapping[str, float]
     difficulty_scores: Mapping[str, float]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The scorecard, keys in the file's order."""
         return asdict(self)
 
@@ -97,7 +97,7 @@ def score_files(
 
 
 def _by_id(items: Sequence[ScoringItem], predictions: Iterable[Prediction]) -> dict[str, Prediction]:
-    """Predictions by id; K105 for a repeated one, K106 for one that no item has; all of them at once."""
+    """Predictions by id. Raises K105 for repeated and K106 for unknown ids, all at once."""
     known = {item.id for item in items}
     by_id: dict[str, Prediction] = {}
     findings: list[Diagnostic] = []
@@ -107,7 +107,7 @@ def _by_id(items: Sequence[ScoringItem], predictions: Iterable[Prediction]) -> d
         elif prediction.id not in known:
             near = did_you_mean(prediction.id, known) if len(findings) < 3 else None
             hint = f'did you mean "{near}"?' if near else "is this the right eval set?"
-            message = f'a prediction for "{prediction.id}", which no item has'
+            message = f'a prediction for "{prediction.id}", which is the id of no item'
             findings.append(Diagnostic("K106", message, hint=hint))
         by_id[prediction.id] = prediction
     if findings:

@@ -7,8 +7,9 @@ primary_score: 0.5000
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from engine.canonical import JsonMapping
 
 RULE = "=" * 60
 TITLE = " " * 9 + "RESULT SUMMARY (copy to evidence files)"
@@ -16,11 +17,11 @@ FIELDS = ("model_id", "dataset", "eval_set", "primary_score", "final_loss", "n_i
 FRACTIONS = ("primary_score", "final_loss")
 
 
-def _shown(name: str, value: Any) -> str:
+def _printed(name: str, value: Any) -> str:
     return f"{float(value):.4f}" if name in FRACTIONS else str(value)
 
 
-def result_summary_text(summary: Mapping[str, Any]) -> str:
+def result_summary_text(summary: JsonMapping) -> str:
     """The block exactly as the runbook prints it, ended by a newline. Raises KeyError for a missing field."""
-    fields = [f"{name}: {_shown(name, summary[name])}" for name in FIELDS]
+    fields = [f"{name}: {_printed(name, summary[name])}" for name in FIELDS]
     return "\n".join([RULE, TITLE, RULE, *fields, RULE]) + "\n"

@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, cast
 
 from engine.errors import Diagnostic
+from engine.runspec.keywords import named, renamed
 from engine.steps import Handler, build_dataset, generate, result_summary, score, smoke_run, train_sft
 
 ENTRY_POINT_GROUP = "runspec.steps"
@@ -46,7 +47,7 @@ def handlers() -> Mapping[str, Handler]:
 
 
 def broken_plugins() -> list[Diagnostic]:
-    """One warning (X201, X202, X203) for every installed plug-in that could not be taken."""
+    """One warning (X201 to X204) for each installed plug-in that cannot be used, or whose schema has old keywords."""
     return list(_discover()[1])
 
 
@@ -68,7 +69,10 @@ def _discover() -> tuple[Mapping[str, Handler], tuple[Diagnostic, ...]]:
         elif entry.name in found:
             broken.append(_warning("X203", f"{label} has the name of a kind that is there already"))
         else:
-            found[entry.name] = handler
+            schema, old = renamed(handler.schema)
+            found[entry.name] = cast(Handler, _OtherSchema(handler, schema)) if old else handler
+            if old:
+                broken.append(_outdated(label, old))
     return found, tuple(broken)
 
 
@@ -89,6 +93,23 @@ def _schema_problem(schema: Mapping[str, Any]) -> str | None:
     if schema.get("type") != "object" or schema.get("additionalProperties") is not False:
         return "its schema is not an object schema with additionalProperties: false"
     return None
+
+
+class _OtherSchema:
+    """A handler as its package made it, but for the schema: its keywords have today's names."""
+
+    def __init__(self, handler: Handler, schema: Mapping[str, Any]) -> None:
+        self._handler = handler
+        self.schema = schema
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handler, name)
+
+
+def _outdated(label: str, old: Mapping[str, str]) -> Diagnostic:
+    message = f"{label} has keywords in its schema that have new names: {named(old)}"
+    hint = "it works as before; whoever maintains that package can rename them"
+    return Diagnostic("X204", message, hint=hint, severity="warning")
 
 
 def _warning(code: str, message: str) -> Diagnostic:

@@ -46,6 +46,7 @@ from engine.protocol.events.generation import GenerationStopped
 from engine.protocol.events.inputs import Download
 from engine.protocol.events.training import TrainStopped
 from engine.protocol.jobs import FollowJob, Job, TrainJob, job_json
+from engine.redact import redact
 
 E = TypeVar("E", bound=Event)
 
@@ -281,8 +282,6 @@ def _diagnostic(row: Mapping[str, Any]) -> Diagnostic:
 
 
 def _tail(stderr: Path) -> str:
-    from engine.display.log import redact
-
     text = stderr.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if not CPP_FRAME.match(line)][-STDERR_TAIL_LINES:]
     return "\nits last words:\n" + "\n".join(f"  {redact(line)}" for line in lines) if lines else ""

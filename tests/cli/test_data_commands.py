@@ -64,7 +64,7 @@ def test_a_file_is_read_by_the_tokenizer_of_a_model_folder(runspec, project):
     # 11 characters, three of which take two bytes (a byte is a token of this vocabulary), BOS and EOS.
     assert (document["unit"], document["lengths"]["max"], document["trained_lengths"]["max"]) == ("tokens", 16, 5)
     assert (document["tokenizer"], document["n_boundary_merges"]) == ("model", 0)
-    assert "read by the tokenizer of model" in runspec("dataset", "check", file, *MAPPED, "--model", "model").out
+    assert "tokenised by the tokenizer of model" in runspec("dataset", "check", file, *MAPPED, "--model", "model").out
 
 
 def test_rows_that_the_chat_template_refuses_are_named_with_their_line(runspec, project):

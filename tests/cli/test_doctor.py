@@ -78,9 +78,9 @@ def test_a_missing_git_is_a_finding(tmp_path, monkeypatch):
     [
         ('print(\'{"event": "finished", "report": {"platform": "tpu", "devices": ["t0"], "device_kind": "x"}}\')',
          "ok", "tpu: t0"),
-        ("print('what')", "warning", "cannot be asked for (R202)"),
-        ('print(\'{"event": "melted"}\')', "warning", "cannot be asked for (R207)"),
-        ("pass", "warning", "cannot be asked for (R202)"),
+        ("print('what')", "warning", "cannot be listed (R202)"),
+        ('print(\'{"event": "melted"}\')', "warning", "cannot be listed (R207)"),
+        ("pass", "warning", "cannot be listed (R202)"),
         ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", "warning", "(R201)"),
     ],
     ids=["answers", "nonsense", "unknown", "silent", "hangs"],

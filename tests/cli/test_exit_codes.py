@@ -28,7 +28,7 @@ def _raise(monkeypatch, error):
     ("kind", "code"),
     [
         (errors.RunFailed, 1), (errors.InputInvalid, 2), (errors.EvidenceIncomplete, 4),
-        (errors.VerificationFailed, 5), (errors.LockBusy, 6), (errors.DeadlineReached, 7),
+        (errors.VerificationFailed, 5), (errors.LockBusy, 6),
         (errors.RemoteRefused, 8), (errors.Interrupted, 130),
     ],
 )  # fmt: skip
@@ -89,12 +89,12 @@ def test_an_internal_error_where_nothing_can_be_written(runspec, monkeypatch, pr
     assert str(log) in done.err
 
 
-def test_a_keyboard_interrupt_says_how_to_go_on(runspec, monkeypatch):
-    """Ctrl-C is 130 and prints the command that goes on, quoted for the shell."""
+def test_a_keyboard_interrupt_says_how_to_resume(runspec, monkeypatch):
+    """Ctrl-C is 130 and prints the command that resumes, quoted for the shell."""
     _raise(monkeypatch, KeyboardInterrupt())
     done = runspec("run", "my spec.yaml")
     assert done.code == 130
-    assert "type it again to go on: runspec run 'my spec.yaml'" in done.err
+    assert "to resume, type it again: runspec run 'my spec.yaml'" in done.err
 
 
 def test_a_closed_pipe_is_no_error(tmp_path):

@@ -14,23 +14,23 @@ runspec VERSION: one run-spec, from YAML to verified evidence
 usage: runspec COMMAND [arguments] [--json]
 
 start here:
-  init           writes a run-spec to begin with, its eval set and your editor's schema
+  init           writes a run-spec to start with, its eval set and the schema for your editor
   presets        lists the run-specs that `init` can write
   steps          lists what `uses:` can name, installed plug-ins included
   schema         prints the JSON schema of a run-spec, or of one step's `with`
-  doctor         says what this machine has, what is missing, and what to type
+  doctor         lists what this machine has, what is missing, and what to type
   docs           prints these documents: the topics, a page, or what an error code means
 
 check and run:
-  validate       reports every error of the run-specs in one go
-  plan           shows what would run or be skipped and why, and the price: memory, time, disk
-  run            runs the steps, goes on where it stopped, renders evidence, packages and verifies
-  launch         writes the job file that runs it on a cluster: SLURM, SkyPilot, JobSet
+  validate       reports every error of the run-specs at once
+  plan           shows what would run or be skipped and why, and the cost: memory, time, disk
+  run            runs the steps, resumes an interrupted run, renders evidence, packages and verifies
+  launch         writes a job file for a cluster: SLURM, SkyPilot or JobSet
 
 see what happened:
   status         shows the runs of this project, or the steps of one
   show           shows what a finished run published: facts, files, digests
-  explain        says why each step would run or be skipped, naming what changed
+  explain        explains why each step would run or be skipped, and what changed
   logs           prints the log of a run
 
 evidence:
@@ -40,28 +40,28 @@ evidence:
   score          scores a predictions file against an eval set
 
 data by itself:
-  dataset check  checks a dataset file and shows one row as it is trained on
+  dataset check  checks a dataset file and shows one row with its trained part
   dataset build  builds a named dataset
   evalset check  checks an eval set: rows, ids, composition
 
 `runspec COMMAND --help` says more, `runspec docs` has the documents. Exit codes: 0 ok,
 1 run failed, 2 input invalid, 3 internal error, 4 evidence incomplete, 5 verification failed,
-6 another run holds the lock, 7 stopped by the deadline, 8 remote refused, 130 interrupted.
+6 another run holds the lock, 7 reserved, 8 remote refused, 130 interrupted.
 """
 
 PLAN_HELP = """\
 usage: runspec plan SPEC [KEY=VALUE…] [options]
 
-Shows what would run or be skipped and why, and the price: memory, time, disk.
+Shows what would run or be skipped and why, and the cost: memory, time, disk.
 
 arguments:
   SPEC          the run-spec, a YAML file
   [KEY=VALUE…]  overrides, by step id: train.num_train_steps=50
 
 options:
-  --target T   machine to price for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8
+  --target T   machine to estimate for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8
   --exact      ask the target's own compiler for the memory (see `make compilers`)
-  --shardings  show how every weight lies on the target's devices
+  --shardings  show how every weight is sharded over the target's devices
   --quiet      no progress; errors are still printed
   --json       print one JSON document on standard output, and nothing else there
   --help       show this help
@@ -127,7 +127,7 @@ def test_every_command_has_its_function(command):
         (["logs", "--tail", "x"], "U103", "runspec logs: --tail: invalid int value: 'x'",
          "see `runspec logs --help`"),
         (["run", "s.yaml", "train.x", "5"], "U103", "runspec run: too many arguments: train.x 5",
-         "an override is written KEY=VALUE, say train.num_train_steps=50\nsee `runspec run --help`"),
+         "an override is KEY=VALUE, for example train.num_train_steps=50\nsee `runspec run --help`"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )  # fmt: skip

@@ -206,7 +206,7 @@ def test_an_argument_that_needs_an_extra_stops_before_the_first_step(runspec, to
 
     schema = {
         "type": "object",
-        "properties": {"mood": {"extras": {"logged": "wandb"}}, "tone": {"extras": {"low": "mlflow"}}},
+        "properties": {"mood": {"x-extras": {"logged": "wandb"}}, "tone": {"x-extras": {"low": "mlflow"}}},
     }
     for extra in ("wandb", "mlflow"):
         monkeypatch.setitem(extras.EXTRAS, extra, ("surely_not_installed",))

@@ -82,23 +82,23 @@ def test_peoples_own_sections_and_categories_are_free_text(jsonl):
     path = jsonl(item(1, section="Teil A", category="Äpfel"), item(2, meta={"source": "me"}))
     one, two = read_eval_set(path)
     assert (one.section, one.category, one.difficulty) == ("Teil A", "Äpfel", "unspecified")
-    assert (two.section, two.line) == ("unspecified", 2)
+    assert two.section == "unspecified"
     assert check_eval_set(path).difficulties == {"unspecified": 2}
 
 
 GOLDEN = [
-    ("twin_id", [item(1), item(2, id="i1")], """error[D225]: line 1 has the id "i1" too
+    ("twin_id", [item(1), item(2, id="i1")], """error[D225]: line 1 has the id "i1" already
   --> mine.jsonl:2:2
    |
  2 | {"id": "i1", "prompt": "p2", "expected_answer": "a"}
    |  ^^^^
-   = help: each item has an id of its own"""),
-    ("twin_prompt", [item(1), item(2, prompt="P1 ")], """error[D226]: line 1 has the prompt "p1" too
+   = help: give each item an id of its own"""),
+    ("twin_prompt", [item(1), item(2, prompt="P1 ")], """error[D226]: line 1 has the prompt "p1" already
   --> mine.jsonl:2:14
    |
  2 | {"id": "i2", "prompt": "P1 ", "expected_answer": "a"}
    |              ^^^^^^^^
-   = help: a question that counts twice bends the score"""),
+   = help: a question that counts twice distorts the score"""),
     ("missing", [{"id": "i1", "prompt": "p"}], """error[D220]: the item has no "expected_answer"
   --> mine.jsonl:1:1
    |
@@ -134,7 +134,7 @@ GOLDEN = [
    |
  1 | {"id": "i1", "prompt": "p1", "expected_answer": "a\nb"}
    |                              ^^^^^^^^^^^^^^^^^
-   = help: the scorer compares one line with one line"""),
+   = help: the scorer compares single lines"""),
     ("empty", [], """error[D204]: mine.jsonl is empty
   --> mine.jsonl
    = help: one JSON object a line is expected"""),

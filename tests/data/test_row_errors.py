@@ -32,7 +32,7 @@ GOLDEN = [
    |
  1 | {"prompt": "a",
    |                ^
-   = help: is the object spread over several lines? JSONL wants it on one""",
+   = help: is the object spread over several lines? JSONL has one object a line""",
     ),
     (
         "single_quotes", "prompt_completion", ["{'prompt': 'a'}"],
@@ -41,7 +41,7 @@ GOLDEN = [
    |
  1 | {'prompt': 'a'}
    |  ^
-   = help: JSON wants double quotes: "…\"""",
+   = help: JSON uses double quotes: "…\"""",
     ),
     (
         "two_objects", "prompt_completion", [PAIR + PAIR],
@@ -54,7 +54,7 @@ GOLDEN = [
     ),
     (
         "array", "prompt_completion", [f"[{PAIR}]"],
-        """error[D108]: the line holds a list, not an object
+        """error[D108]: the line is a list, not an object
   --> mine.jsonl:1:1
    |
  1 | [{"prompt": "p", "completion": "c"}]
@@ -71,7 +71,7 @@ GOLDEN = [
     ),
     (
         "nan", "prompt_completion", ['{"prompt": "a", "completion": "b", "weight": NaN}'],
-        """error[D110]: NaN is no JSON number
+        """error[D110]: NaN is not a JSON number
   --> mine.jsonl:1
    |
  1 | {"prompt": "a", "completion": "b", "weight": NaN}
@@ -79,7 +79,7 @@ GOLDEN = [
     ),
     (
         "surrogate", "prompt_completion", [r'{"prompt": "a\ud83d", "completion": "b"}'],
-        r"""error[D111]: half of a surrogate pair stands alone: this is no character
+        r"""error[D111]: a lone surrogate: this is half of a pair, not a character
   --> mine.jsonl:1:14
    |
  1 | {"prompt": "a\ud83d", "completion": "b"}
@@ -108,7 +108,7 @@ GOLDEN = [
         "blank_line", "prompt_completion", [PAIR, "", PAIR],
         """error[D113]: blank line between rows
   --> mine.jsonl:2
-   = help: delete it, or put back the row it held""",
+   = help: delete it, or restore the row that was there""",
     ),
     (
         "empty_file", "prompt_completion", [],
@@ -129,7 +129,7 @@ GOLDEN = [
    |
  1 | {"promt": "a", "completion": "b"}
    |  ^^^^^^^
-   = help: did you mean "promt"? Mend the row, or map it: fields: {prompt: promt}""",
+   = help: did you mean "promt"? Fix the row, or map it: fields: {prompt: promt}""",
     ),
     (
         "missing_far", "prompt_completion", ['{"question": "a", "completion": "b"}'],
@@ -165,11 +165,11 @@ GOLDEN = [
    |
  1 | {"prompt": "<bos>a", "completion": "b"}
    |  ^^^^^^^^
-   = help: take it out: the engine puts <bos>, <eos> and the turn markers in itself, once""",
+   = help: remove it: the engine adds <bos>, <eos> and the turn markers itself, once""",
     ),
     (
         "trace_version", "trace", [f'{{"trace_version": "2.0", "prompt": "a", {STEPS}}}'],
-        """error[D124]: trace_version '2.0' is not known here
+        """error[D124]: unknown trace_version '2.0'
   --> mine.jsonl:1:2
    |
  1 | {"trace_version": "2.0", "prompt": "a", "steps": ["s"], "final_answer": "1"}
@@ -229,11 +229,11 @@ GOLDEN = [
    |
  1 | {"messages": [{"role": "user", "content": "a"}]}
    |  ^^^^^^^^^^
-   = help: nothing in it could be trained""",
+   = help: there is nothing in it to train on""",
     ),
     (
         "same_id", "trace", [f'{{"id": "t", "prompt": "a", {STEPS}}}', f'{{"id": "t", "prompt": "b", {STEPS}}}'],
-        """error[D131]: id "t" is that of line 1 too
+        """error[D131]: line 1 has the id "t" already
   --> mine.jsonl:2:2
    |
  2 | {"id": "t", "prompt": "b", "steps": ["s"], "final_answer": "1"}

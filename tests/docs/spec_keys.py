@@ -73,24 +73,24 @@ def _type(entry: Mapping[str, Any]) -> str:
 def _limits(entry: Mapping[str, Any]) -> str:
     from engine.runspec.messages import limits
 
-    bounds = limits({key: value for key, value in entry.items() if key != "unit"})
-    more = [f"below `{entry['below']}`"] if "below" in entry else []
-    more += [f"at most `{entry['atMost'].removeprefix('../')}`"] if "atMost" in entry else []
+    bounds = limits({key: value for key, value in entry.items() if key != "x-unit"})
+    more = [f"below `{entry['x-less-than']}`"] if "x-less-than" in entry else []
+    more += [f"at most `{entry['x-at-most'].removeprefix('../')}`"] if "x-at-most" in entry else []
     more += (
-        [f"`{entry['endsBy'][0]}` + this ends by `{entry['endsBy'][1].removeprefix('../')}`"]
-        if "endsBy" in entry
+        [f"`{entry['x-ends-by'][0]}` + this ends by `{entry['x-ends-by'][1].removeprefix('../')}`"]
+        if "x-ends-by" in entry
         else []
     )
-    more += [f"with {', '.join(f'`{name}`' for name in entry['holds'])}"] if "holds" in entry else []
-    more += [f"divides `{entry['divides']}`"] if "divides" in entry else []
-    more += [f"a multiple of `{entry['isMultipleOf']}`"] if "isMultipleOf" in entry else []
-    more += [f"`{one}` a multiple of `{other}`" for one, other in entry.get("multiples", {}).items()]
-    for word, say in (("onlyWith", "only with"), ("neededWith", "needed with")):
+    more += [f"with {', '.join(f'`{name}`' for name in entry['x-contains'])}"] if "x-contains" in entry else []
+    more += [f"divides `{entry['x-divides']}`"] if "x-divides" in entry else []
+    more += [f"a multiple of `{entry['x-multiple-of']}`"] if "x-multiple-of" in entry else []
+    more += [f"`{one}` a multiple of `{other}`" for one, other in entry.get("x-multiples", {}).items()]
+    for word, say in (("x-only-with", "only with"), ("x-needed-with", "needed with")):
         more += [f"{say} `{key}: {' or '.join(map(_shown, values))}`" for key, values in entry.get(word, {}).items()]
-    either = [f"`{key}: {_shown(one)}`" for key, values in entry.get("onlyWithAny", {}).items() for one in values]
+    either = [f"`{key}: {_shown(one)}`" for key, values in entry.get("x-only-with-any", {}).items() for one in values]
     more += [f"only with {' or '.join(either)}"] if either else []
-    more += [f"only with `{key}` above {low:g}" for key, low in entry.get("onlyAbove", {}).items()]
-    return "; ".join([part for part in (entry.get("unit", ""), bounds) if part] + more) or "–"
+    more += [f"only with `{key}` above {low:g}" for key, low in entry.get("x-only-above", {}).items()]
+    return "; ".join([part for part in (entry.get("x-unit", ""), bounds) if part] + more) or "–"
 
 
 def _example(key: str, entry: Mapping[str, Any]) -> str:

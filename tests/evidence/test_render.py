@@ -111,18 +111,18 @@ TEMPLATES = {
     "class": ("{{ ''.__class__.__mro__ }}", RunspecError, "", "notes.txt.j2:1"),
     "attr_filter": ("{{ notes | attr('__class__') }}", RunspecError, "", "notes.txt.j2:1"),
     "format_trick": ("{{ '{0.__class__}'.format(notes) }}", RunspecError, "", ""),
-    "change": ("{{ overrides.update({'a': 1}) }}", InputInvalid, "E103", "must not"),
+    "change": ("{{ overrides.update({'a': 1}) }}", InputInvalid, "E103", "may not"),
     "globals": ("{{ cycler.__init__.__globals__ }}", RunspecError, "", ""),
     "syntax": ("one\n{% if %}", InputInvalid, "E104", "notes.txt.j2:2"),
     "range": ("{% for n in range(10000000) %}x{% endfor %}", RunspecError, "", ""),
     "endless": ("{% for a in range(9999) %}{% for b in range(9999) %}xxxxxxxxxx{% endfor %}{% endfor %}", InputInvalid, "E105", "more than"),
-    "silent": ("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", InputInvalid, "E105", "counts to"),
+    "silent": ("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", InputInvalid, "E105", "counts more than"),
     "division": ("{{ 1 / 0 }}", InputInvalid, "E104", "ZeroDivisionError"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_template_that_does_what_it_must_not_is_a_clear_error(
+def test_a_template_that_does_something_forbidden_is_a_clear_error(
     record: RunRecord, render: Any, tmp_path: Path, name: str
 ) -> None:
     """Nothing is written, and there is no traceback."""
@@ -169,13 +169,13 @@ def test_the_evidence_of_another_run_is_never_overwritten(record: RunRecord, ren
     """E108, and the folder stays as it was."""
     folder = render(record)
     before = (folder / "run_manifest.json").read_bytes()
-    with pytest.raises(InputInvalid, match="holds the evidence of toy_v1, not of toy_v2"):
+    with pytest.raises(InputInvalid, match="contains the evidence of toy_v1, not of toy_v2"):
         render(record, run_version="toy_v2")
     assert (folder / "run_manifest.json").read_bytes() == before
 
 
 def test_a_folder_with_somebodys_files_is_left_alone(record: RunRecord, render: Any) -> None:
-    """E108 names them, whatever they are called; a rendering that was killed half-way is our own and goes on."""
+    """E108 names them, whatever their names; an interrupted rendering of the run itself is completed."""
     folder = render(record)
     for path in folder.iterdir():
         if path.name != "run_record.json":
@@ -185,14 +185,14 @@ def test_a_folder_with_somebodys_files_is_left_alone(record: RunRecord, render: 
         path.unlink()
     (folder / ".gitkeep").touch()
     (folder / "metrics.jsonl").write_text("mine")
-    with pytest.raises(InputInvalid, match=r"toy_v1/ holds what no run has written: metrics.jsonl"):
+    with pytest.raises(InputInvalid, match=r"toy_v1/ contains files that no run has written: metrics.jsonl"):
         render(record)
     assert sorted(path.name for path in folder.iterdir()) == [".gitkeep", "metrics.jsonl"]
     assert (folder / "metrics.jsonl").read_text() == "mine"
 
 
 def test_a_full_disk_is_an_error_with_a_hint(record: RunRecord, render: Any, tmp_path: Path) -> None:
-    """A file stands where the folder should be: the operating system says no."""
+    """A file is in the way of the folder: the operating system refuses."""
     (tmp_path / "submission_runs").write_text("in the way")
     with pytest.raises(RunFailed, match="the evidence cannot be written"):
         render(record)

@@ -1,4 +1,4 @@
-"""Job files: what a scheduler is asked for, the same bytes every time, and what the scripts do when they run."""
+"""Job files: what they request, that their bytes are always the same, and what their scripts do when they run."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ def test_every_shell_text_parses(make_spec: MakeSpec, scheduler: str) -> None:
         assert (done.returncode, done.stderr) == (0, "")
 
 
-# --- what is refused, and the command ---
+# --- refusals, and the command ---
 
 LACKS = "  --> runspecs/cluster.yaml\n"
 
@@ -334,22 +334,21 @@ LACKS = "  --> runspecs/cluster.yaml\n"
 @pytest.mark.parametrize(
     ("section", "device", "says"),
     [
-        (None, "gpu", "error[L101]: the run-spec does not say which machines: it has no launch section\n" + LACKS +
+        (None, "gpu", "error[L101]: the run-spec names no machines: it has no launch section\n" + LACKS +
                       "   = help: add one, say\n"
                       "           launch: {scheduler: slurm, machines: 2, devices_per_machine: 4, time_limit_minutes: 720}"),
-        ("{scheduler: slurm}", "auto", "error[L102]: a job file has to ask for its devices, and device is auto\n" + LACKS +
+        ("{scheduler: slurm}", "auto", "error[L102]: a job file must request its devices, and device is auto\n" + LACKS +
                                        "   = help: write device: cpu or gpu"),
-        ("{scheduler: slurm}", "tpu", "error[L102]: a job file has to ask for its devices, and a tpu is not had through "
-                                      "slurm\n" + LACKS + "   = help: write device: cpu or gpu"),
-        ("{scheduler: slurm}", "cpu", "error[L102]: device is cpu, and devices_per_machine 1\n" + LACKS +
-                                      "   = help: 0 goes with device: cpu, and with no other"),
-        ("{scheduler: skypilot}", "gpu", "error[L103]: skypilot needs accelerator: it has several kinds\n" + LACKS.rstrip()),
+        ("{scheduler: slurm}", "tpu", "error[L102]: a job file must request its devices, and slurm has no tpu\n" + LACKS + "   = help: write device: cpu or gpu"),
+        ("{scheduler: slurm}", "cpu", "error[L102]: device is cpu, but devices_per_machine is 1\n" + LACKS +
+                                      "   = help: write 0 with device: cpu, and at least 1 with any other device"),
+        ("{scheduler: skypilot}", "gpu", "error[L103]: skypilot needs accelerator: there are several kinds\n" + LACKS.rstrip()),
         ("{scheduler: slurm, environment: [WANDB_API_KEY=abc]}", "gpu",
          "error[L104]: WANDB_API_KEY looks like a secret, and the job file would show its value\n" + LACKS +
-         "   = help: take it out and write secrets: [WANDB_API_KEY]"),
+         "   = help: remove it and write secrets: [WANDB_API_KEY]"),
         ("{scheduler: slurm, environment: [X=hf_" + "ab" * 17 + "]}", "gpu",
          "error[L104]: X looks like a secret, and the job file would show its value\n" + LACKS +
-         "   = help: take it out and write secrets: [X]"),
+         "   = help: remove it and write secrets: [X]"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(make_spec: MakeSpec, section: str | None, device: str, says: str) -> None:
@@ -360,7 +359,7 @@ def test_what_is_missing_is_said(make_spec: MakeSpec, section: str | None, devic
 
 
 def test_all_findings_come_at_once(make_spec: MakeSpec) -> None:
-    """A spec for SLURM, asked for as a JobSet, lacks all that only Kubernetes knows."""
+    """A spec for SLURM, rendered as a JobSet, lacks all options of Kubernetes."""
     with pytest.raises(InputInvalid) as caught:
         job_file(make_spec(SECTIONS["slurm"]), "jobset")
     assert [finding.message.split(":")[0] for finding in caught.value.diagnostics] == [
@@ -402,7 +401,9 @@ def test_the_command_prints_the_file_and_nothing_else(
     assert main(["launch", "runspecs/cluster.yaml", "--for", "skypilot", "--print"]) == 0
     assert capsys.readouterr().out == job_file(spec, "skypilot").text
     assert main(["launch", "runspecs/cluster.yaml"]) == 2
-    assert "error[U140]: runspec launch writes job files and submits none: say --print" in capsys.readouterr().err
+    assert (
+        "error[U140]: runspec launch writes job files and does not submit them: add --print" in capsys.readouterr().err
+    )
     assert main(["launch", "runspecs/cluster.yaml", "--for", "slum", "--print"]) == 2
     assert 'did you mean "slurm"?' in capsys.readouterr().err
 

@@ -37,6 +37,7 @@ LAW: Mapping[str, set[str]] = {
     "canonical": set(),
     "assets": set(),
     "protocol": {"errors"},
+    "redact": set(),
     "extras": ISLAND,
     # islands: worth publishing alone
     "data": ISLAND,
@@ -46,14 +47,14 @@ LAW: Mapping[str, set[str]] = {
     "runspec": ISLAND | {"assets"},
     # what is said and kept
     "artifacts": ISLAND,
-    "display": ISLAND,
+    "display": ISLAND | {"redact"},
     # the trainer's process fetches: the hub's client and its token stay there
-    "trainer_process": ISLAND | {"data", "display", "runspec"},
+    "trainer_process": ISLAND | {"data", "redact", "runspec"},
     "steps": ISLAND | {"artifacts", "assets", "data", "extras", "runspec", "scoring", "trainer_process"},
     # preflight: the exact price is compiled in a process of its own
     "preflight": ISLAND | {"data", "runspec", "steps", "trainer_process"},
     # spec to job file: a pure function of the two
-    "launch": ISLAND | {"assets", "display", "runspec"},
+    "launch": ISLAND | {"assets", "redact", "runspec"},
     # data: V10 renders the eval items' prompts again, by the very function that rendered them
     "evidence": ISLAND | {"artifacts", "assets", "data", "scoring"},
     "pipeline": ISLAND | {"artifacts", "assets", "data", "display", "engine", "evidence", "extras", "runspec", "steps"},

@@ -39,5 +39,5 @@ def test_reports_and_profiles_change_no_fingerprint(tmp_path: Path) -> None:
 
 def test_only_what_the_schema_says_is_left_out() -> None:
     """A key without the word stays, and so does one that the schema does not know."""
-    schema = {"properties": {"rate": {}, "report_to": {"watches": True}}}
+    schema = {"properties": {"rate": {}, "report_to": {"x-affects": ["tracking"]}}}
     assert without_watching({"rate": 1, "report_to": ["x"], "more": 2}, schema) == {"rate": 1, "more": 2}

@@ -49,7 +49,7 @@ def test_a_failed_step_is_journaled_and_the_next_run_goes_on_behind_the_finished
 def test_work_is_gone_on_with_after_a_change_that_makes_no_difference(
     make_spec: Callable[..., Spec], make_handler: Any, console: Any
 ) -> None:
-    """An argument marked ``resumable`` may change between two attempts: the fingerprint moves, the work stays."""
+    """An argument that changes no state may change between two attempts: the fingerprint moves, the work stays."""
     found: list[list[str]] = []
 
     def attempt(ctx: StepContext) -> None:
@@ -58,7 +58,7 @@ def test_work_is_gone_on_with_after_a_change_that_makes_no_difference(
         if len(found) < 4:
             raise RunFailed("R999", "killed")
 
-    keys = {"keep": {"type": "integer", "resumable": True}, "seed": {"type": "integer"}}
+    keys = {"keep": {"type": "integer", "x-affects": ["files"]}, "seed": {"type": "integer"}}
     schema = {"type": "object", "additionalProperties": False, "properties": keys}
     kinds = {"grow": make_handler("grow", (), "apple", hook=attempt, schema=schema)}
     for args in ({"keep": 1, "seed": 1}, {"keep": 2, "seed": 1}, {"keep": 2, "seed": 2}):

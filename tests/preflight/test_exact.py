@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.commands.pipeline import price_text
+from engine.commands.plan import price_text
 from engine.errors import InputInvalid, Where
 from engine.preflight import TARGETS, exact, price, shardings
 from engine.preflight.shardings import shardings_text

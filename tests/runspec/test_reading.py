@@ -80,10 +80,10 @@ def test_every_key_and_value_of_the_presets_stands_where_its_place_says(reposito
     for path in (repository / "runspecs").glob("*.yaml"):
         text = path.read_text(encoding="utf-8")
         lines, tree = text.split("\n"), read(text)
-        for name, place in keys(tree):
-            assert lines[place.line - 1][place.column - 1 :].startswith(name)
+        for name, position in keys(tree):
+            assert lines[position.line - 1][position.column - 1 :].startswith(name)
         for scalar in scalars(tree):
-            assert lines[scalar.place.line - 1][scalar.place.column - 1 :].startswith(scalar.text[:10])
+            assert lines[scalar.position.line - 1][scalar.position.column - 1 :].startswith(scalar.text[:10])
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_a_path_that_cannot_serve_is_refused(project: Path, key: str, value: str
         ("consolidated.00.pth", "consolidated.00.pth is a pickle, which is not read"),
         ("gemma-2b.gguf", "gemma-2b.gguf is of a format for inference"),
         ("snapshots", "snapshots makes this the hub's cache of the model"),
-        (None, "a model folder holds config.json, tokenizer.json and model.safetensors or flax_model.msgpack; this one is empty"),
+        (None, "a model folder has config.json, tokenizer.json and model.safetensors or flax_model.msgpack; this one is empty"),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_no_model_folder(project: Path, name: str | None, hint: str) -> None:

@@ -146,7 +146,7 @@ def test_every_key_is_described_and_every_number_has_a_unit_or_is_one_of_a_kind(
             assert entry.get("description"), key
             types = entry.get("type", [])
             if {"integer", "number"} & ({types} if isinstance(types, str) else set(types)) and key not in unitless:
-                assert entry.get("unit"), key
+                assert entry.get("x-unit"), key
             check(entry.get("properties", {}))
 
     check(schema["properties"])

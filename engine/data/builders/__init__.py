@@ -1,10 +1,10 @@
-"""Builders of datasets: a literal dict, each entry a name, a version and a function that is imported late.
+"""Builders of datasets: a literal dict, each entry a name, a version and a function that is imported on use.
 
-What goes in: a name and a seed. What comes out: traces whose every answer a second derivation
-(:mod:`engine.data.recheck`) has found again; a build in which one disagrees fails.
+In: a name and a seed. Out: traces, each answer confirmed by a second derivation
+(:mod:`engine.data.recheck`); a build in which one disagrees fails.
 
-Who adds a builder writes one module here and one entry in :data:`BUILDERS`. Raise the version when the
-same seed would give other rows.
+A new builder is one module here and one entry in :data:`BUILDERS`. Raise the version when the
+same seed gives other rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed, did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """``make(seed, num_rows)`` gives the traces; ``max_rows`` equal to ``rows`` means: a fixed number."""
+    """``make(seed, num_rows)`` returns the traces; ``max_rows`` equal to ``rows`` means a fixed number."""
 
     name: str
     version: str
@@ -58,7 +58,7 @@ BUILDERS: Mapping[str, Builder] = {
 
 
 def build(name: str, *, seed: int, num_rows: int | None = None) -> list[Trace]:
-    """The traces of a builder, each re-checked. Raises InputInvalid; RunFailed where a re-check disagrees."""
+    """The traces of a builder, each rechecked. Raises InputInvalid; RunFailed where a recheck disagrees."""
     builder = BUILDERS.get(name)
     if builder is None:
         near = did_you_mean(name, BUILDERS)
@@ -77,26 +77,26 @@ def build(name: str, *, seed: int, num_rows: int | None = None) -> list[Trace]:
 
 
 def verify(name: str, traces: Sequence[Trace], count: int) -> None:
-    """Every answer found again, every prompt different, the number as asked. Raises RunFailed."""
+    """Check that every answer is confirmed, every prompt unique and the count right. Raises RunFailed."""
     from engine.data import recheck
 
-    found: list[Diagnostic] = []
+    findings: list[Diagnostic] = []
     for trace in traces:
-        complaint = recheck.recheck_trace(trace)
-        if complaint:
-            message = f'{name}: row "{trace.id}" ({excerpt(trace.prompt)}): {complaint}'
-            found.append(Diagnostic("D310", message, hint="the builder is at fault: please report it"))
+        problem = recheck.recheck_trace(trace)
+        if problem:
+            message = f'{name}: row "{trace.id}" ({excerpt(trace.prompt)}): {problem}'
+            findings.append(Diagnostic("D310", message, hint="this is a fault of the builder: please report it"))
     different = len({normalise_prompt(trace.prompt) for trace in traces})
     if different != count or len(traces) != count:
-        message = f"{name}: {len(traces)} rows with {different} different prompts, {count} asked for"
-        found.append(Diagnostic("D311", message, hint="the builder is at fault: please report it"))
-    if found:
-        raise RunFailed.of(found)
+        message = f"{name}: {len(traces)} rows with {different} different prompts, {count} requested"
+        findings.append(Diagnostic("D311", message, hint="this is a fault of the builder: please report it"))
+    if findings:
+        raise RunFailed.of(findings)
 
 
 def trace_rows(traces: Iterable[Trace]) -> list[DatasetRow]:
     """Built traces as rows."""
-    return [DatasetRow(trace.id or f"trace-{at}", trace) for at, trace in enumerate(traces, start=1)]
+    return [DatasetRow(trace.id or f"trace-{number}", trace) for number, trace in enumerate(traces, start=1)]
 
 
 def builder_source(name: str, *, seed: int) -> DatasetSource:

@@ -2,8 +2,8 @@
 
 385 reasoning (several steps, 26 families), 110 synthetic (one operation, 13 families), 35 golden-style
 and 20 edge cases (fixed tables). ``meta.category`` names the kind, ``meta.task_type`` the topic and the
-family, say ``geometry.rectangle``. The families are dealt in turn, so that each has its share whatever
-the seed; the rows are shuffled by the seed.
+family, say ``geometry.rectangle``. The families take turns, so that each has its share with every
+seed; the seed shuffles the rows.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ SYNTHETIC: Mapping[str, Family] = {
 
 
 def make(seed: int, num_rows: int) -> list[Trace]:
-    """All 550 traces; the seed chooses the numbers and the order. ``num_rows`` is 550 (the door checks)."""
+    """All 550 traces; the seed chooses the numbers and the order. ``num_rows`` is 550, which :func:`engine.data.build` checks."""
     dice = Dice(f"{NAME}:2.0:{seed}")
     seen: set[str] = set()
     drawn = [
-        *_deal("reasoning", REASONING, N_REASONING, dice, seen),
-        *_deal("synthetic", SYNTHETIC, N_SYNTHETIC, dice, seen),
+        *_draw("reasoning", REASONING, N_REASONING, dice, seen),
+        *_draw("synthetic", SYNTHETIC, N_SYNTHETIC, dice, seen),
         *(("golden_style", "general_knowledge.fact", problem) for problem in GOLDEN),
         *(("edge_case", "edge_case.table", problem) for problem in EDGE),
     ]
@@ -94,12 +94,12 @@ def make(seed: int, num_rows: int) -> list[Trace]:
     return traces
 
 
-def _deal(
+def _draw(
     category: str, families: Mapping[str, Family], count: int, dice: Dice, seen: set[str]
 ) -> Iterator[tuple[str, str, Problem]]:
     names = list(families)
-    for at in range(count):
-        name = names[at % len(names)]
+    for index in range(count):
+        name = names[index % len(names)]
         yield category, name, _draw_new(name, families[name], dice, seen)
 
 

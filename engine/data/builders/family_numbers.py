@@ -1,8 +1,8 @@
-# ruff: noqa: D103 - each function is the family that it is called after
+# ruff: noqa: D103 - each function is the family of that name
 """Families of dev-reasoning-v2 over numbers: arithmetic, sequences, numeric precision.
 
 Each function draws one problem. Steps are equations of plain numbers wherever they compute, because the
-re-check evaluates every equation it finds in them.
+recheck evaluates every equation it finds in them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# ruff: noqa: D103 - each function is the family that it is called after
+# ruff: noqa: D103 - each function is the family of that name
 """Families of dev-reasoning-v2 over quantities: geometry, units, algebra."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-# ruff: noqa: D103 - each function is the family that it is called after
-"""Families of dev-reasoning-v2 in words: word problems, general knowledge to reckon with, formatting."""
+# ruff: noqa: D103 - each function is the family of that name
+"""Families of dev-reasoning-v2 in words: word problems, general knowledge with arithmetic, formatting."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The two fixed parts of dev-reasoning-v2: 35 golden-style questions and 20 edge cases, written by hand.
 
-Golden-style: one fact, said with the reasoning that leads to it. The re-check looks each fact up in
+Golden-style: one fact, said with the reasoning that leads to it. The recheck looks each fact up in
 tables of its own (:mod:`engine.data.recheck.facts`): the two were written down independently, as in
 double-entry bookkeeping. Edge cases: questions whose naive answer is wrong, or whose form is odd.
 """

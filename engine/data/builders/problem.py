@@ -1,4 +1,4 @@
-"""What a family of tasks makes: a question, its reasoning, its answer; and how it becomes a trace.
+"""A problem of a family of tasks (question, reasoning, answer), and how it becomes a trace.
 
 >>> trace_of(Problem("2 + 2 = ?", (("compute", "2 + 2 = 4"),), "4"), id="t-1", meta={}).final_answer
 '4'
@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from engine.canonical import JsonMapping
 from engine.data.dice import Dice
 from engine.data.model import Trace, TraceStep
 
@@ -28,7 +28,7 @@ class Problem:
 Family = Callable[[Dice], Problem]
 
 
-def trace_of(problem: Problem, *, id: str, meta: Mapping[str, Any]) -> Trace:
+def trace_of(problem: Problem, *, id: str, meta: JsonMapping) -> Trace:
     """The problem as a trace, its steps numbered from 1."""
     steps = tuple(TraceStep(i, kind, text) for i, (kind, text) in enumerate(problem.steps, start=1))
     return Trace(problem.prompt, steps, problem.answer, meta, id)

@@ -1,8 +1,8 @@
-# ruff: noqa: D103 - each function is the family that it is called after
+# ruff: noqa: D103 - each function is the family of that name
 """quickstart-reasoning: short sums written out digit by digit, for a model of 1 M parameters.
 
-Three families; addition is the main one. Every new character depends on few that stand close by, and a
-carry is always written (0 too), so that all rows of a family have one shape:
+Three families; addition is the main one. Every new character depends on a few close before it, and a
+carry is always written (even 0), so that all rows of a family have one shape:
 
     37 + 48 = ?      7+8=15 / 1+3+4=8 / Answer: 85
     52 - 37 = ?      12-7=5 / 5-1-3=1 / Answer: 15
@@ -95,7 +95,7 @@ def side(name: str, *, held_out: bool) -> list[Pair]:
 
 
 def quotas(num_rows: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Rows per family: its share, at most what it has; what is left over goes to those that have more.
+    """Rows per family: its share, at most what it has; the remainder goes to those that have more.
 
     >>> quotas(1000, {"add": 7000, "subtract": 3500, "reverse": 80})
     {'add': 520, 'subtract': 400, 'reverse': 80}
@@ -107,7 +107,7 @@ def quotas(num_rows: int, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def make(seed: int, num_rows: int) -> list[Trace]:
-    """``num_rows`` traces, all different, none of the held-out side."""
+    """``num_rows`` different traces, none from the held-out side."""
     dice = Dice(f"{NAME}:{VERSION}:{seed}")
     pools = {name: side(name, held_out=False) for name in FAMILIES}
     counts = quotas(num_rows, {name: len(pool) for name, pool in pools.items()})

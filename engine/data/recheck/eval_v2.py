@@ -1,8 +1,8 @@
 # ruff: noqa: ARG005 - every method takes the numbers and the question
 """The second derivation of eval_v2: every answer from the text of its question, by search or by counting.
 
-One function per question, in the order of the table; each is given the numbers of the question and the
-question itself. The first derivation is the answer that stands in :mod:`engine.data.evalsets.eval_v2`.
+One function per question, in the order of the table; each gets the numbers of the question and the
+question itself. The first derivation is the answer in :mod:`engine.data.evalsets.eval_v2`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Method = Callable[[list[Fraction], str], Number | str | None]
 
 
 def _search(holds: Callable[[int], bool], start: int = -2000, stop: int = 2000) -> int:
-    """The only whole number of a range for which something holds."""
-    (found,) = [candidate for candidate in range(start, stop) if holds(candidate)]
-    return found
+    """The only whole number of a range that satisfies the condition."""
+    (solution,) = [candidate for candidate in range(start, stop) if holds(candidate)]
+    return solution
 
 
 def _expression(_: list[Fraction], prompt: str) -> Fraction:
@@ -108,8 +108,8 @@ def _snail(n: list[Fraction], _: str) -> int:
 
 def _alternate(n: list[Fraction], _: str) -> Fraction:
     plus, times, *terms = n
-    for at, (a, b) in enumerate(pairwise(terms)):
-        assert b == (a * times if at % 2 else a + plus)
+    for index, (a, b) in enumerate(pairwise(terms)):
+        assert b == (a * times if index % 2 else a + plus)
     return terms[-1] * times if (len(terms) - 1) % 2 else terms[-1] + plus
 
 
@@ -122,7 +122,7 @@ def _group(n: list[Fraction], _: str) -> str:
 
 
 def _digits(number: int, base: int) -> str:
-    """By repeated division, where the table was written by place values."""
+    """By repeated division; the table was written by digit values."""
     out = ""
     while number:
         number, digit = divmod(number, base)
@@ -264,7 +264,7 @@ METHODS: Mapping[str, tuple[Method, ...]] = {
 }
 
 
-def derive_item(category: str, at: int, prompt: str) -> str:
-    """The answer to question ``at`` (from 0) of a category, as text."""
-    found = METHODS[category][at](numbers(prompt), prompt)
-    return found if isinstance(found, str) else text_of(found if found is not None else Fraction(0))
+def derive_item(category: str, index: int, prompt: str) -> str:
+    """The answer to question ``index`` (from 0) of a category, as text."""
+    answer = METHODS[category][index](numbers(prompt), prompt)
+    return answer if isinstance(answer, str) else text_of(answer if answer is not None else Fraction(0))

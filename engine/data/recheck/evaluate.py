@@ -25,11 +25,11 @@ def numbers(text: str) -> list[Fraction]:
     >>> [str(number) for number in numbers("x - 2.5 from -7")]
     ['5/2', '-7']
     """
-    return [Fraction(found) for found in _NUMBER.findall(text)]
+    return [Fraction(number) for number in _NUMBER.findall(text)]
 
 
-def whole(text: str) -> list[int]:
-    """The same for texts of whole numbers."""
+def integers(text: str) -> list[int]:
+    """The same for texts with whole numbers only."""
     return [int(number) for number in numbers(text)]
 
 
@@ -87,7 +87,7 @@ def _atom(tokens: list[str], at: int) -> tuple[Fraction, int]:
 
 
 def false_statement(text: str) -> str | None:
-    """The first equation or comparison of plain numbers in the text that does not hold; None if all do."""
+    """The first equation or comparison of plain numbers in the text that is false; None where all are true."""
     for match in _STATEMENT.finditer(text):
         try:
             left, right = value(match["left"]), value(match["right"])

@@ -1,4 +1,4 @@
-"""Facts written down a second time, as tables to look up, and the edge cases computed.
+"""Facts as a second set of tables, and the edge cases computed.
 
 :func:`fact` reads a general-knowledge question; :func:`edge_case` one of the fixed edge cases.
 """
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from statistics import median
 
-from engine.data.recheck.evaluate import numbers, whole
+from engine.data.recheck.evaluate import integers, numbers
 
 CAPITALS = {
     "Australia": "Canberra", "Austria": "Vienna", "Canada": "Ottawa", "Egypt": "Cairo", "Finland": "Helsinki",
@@ -29,7 +29,7 @@ POLYGONS = ("triangle", "quadrilateral", "pentagon", "hexagon", "heptagon", "oct
 CONTINENTS = {"Africa": ("Sahara", "Nile"), "South America": ("Amazon", "Andes"), "Asia": ("Gobi", "Ganges")}
 CUBE = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-# What cannot be derived from anything is stated once more, by the words that decide the question.
+# Facts that cannot be derived are stated again, with the words that identify the question.
 OTHER_FACTS = (
     (("gas", "plants", "photosynthesis"), "carbon dioxide"),
     (("metal", "liquid", "room temperature"), "mercury"),
@@ -49,7 +49,7 @@ def roman(numeral: str) -> int:
     1999
     """
     values = [_ROMAN[letter] for letter in numeral]
-    return sum(-v if any(v < w for w in values[at + 1 : at + 2]) else v for at, v in enumerate(values))
+    return sum(-v if any(v < w for w in values[index + 1 : index + 2]) else v for index, v in enumerate(values))
 
 
 def _symbol(match: re.Match[str]) -> str:
@@ -100,8 +100,8 @@ def fact(prompt: str) -> str | None:
 
 def _quotient(match: re.Match[str]) -> str:
     a, b = int(match[1]), int(match[2])
-    found = [q for q in range(-1000, 1001) if q * b == a]
-    return str(found[0]) if len(found) == 1 else "undefined"
+    quotients = [q for q in range(-1000, 1001) if q * b == a]
+    return str(quotients[0]) if len(quotients) == 1 else "undefined"
 
 
 def _later(match: re.Match[str]) -> str:
@@ -146,12 +146,12 @@ _EDGE_RULES: Sequence[Rule] = (
     (r"median of ([\d, ]+)", _median),
     (r"number (0\d+) without leading zeros", lambda m: m[1].lstrip("0")),
     (r"What time is (\d+) minutes after (\d+):(\d+)", _later),
-    (r"remainder when (\d+) is divided by (\d+)", lambda m: str(whole(m[1])[0] % whole(m[2])[0])),
+    (r"remainder when (\d+) is divided by (\d+)", lambda m: str(integers(m[1])[0] % integers(m[2])[0])),
     (r"months have at least (\d+) days",
-     lambda m: str(sum(calendar.monthrange(2023, at)[1] >= int(m[1]) for at in range(1, 13)))),
+     lambda m: str(sum(calendar.monthrange(2023, month)[1] >= int(m[1]) for month in range(1, 13)))),
 )  # fmt: skip
 
 
 def edge_case(prompt: str) -> str | None:
-    """The answer to one of the fixed edge cases, or None for a wording that is not among them."""
+    """The answer to one of the fixed edge cases, or None for any other wording."""
     return _first_match(_EDGE_RULES, prompt)

@@ -1,8 +1,8 @@
-# ruff: noqa: D103 - each function answers the task that it is called after
-"""The second method for every task type that a builder makes, one small function each.
+# ruff: noqa: D103 - each function answers the task of that name
+"""The second derivation of every task type that a builder makes, one small function each.
 
-Each reads the question's text and returns the answer as text, or None where the wording is not one it
-knows. Methods differ from the builders' on purpose: counting instead of multiplying, searching instead
+Each reads the question's text and returns the answer as text, or None for an unknown
+wording. Methods differ from the builders' on purpose: counting instead of multiplying, searching instead
 of solving, stepping instead of dividing, the standard calendar instead of a table of months.
 """
 
@@ -16,7 +16,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from itertools import count, pairwise
 
-from engine.data.recheck.evaluate import numbers, value, whole
+from engine.data.recheck.evaluate import integers, numbers, value
 from engine.data.recheck.facts import edge_case, fact
 
 Task = Callable[[str], str | None]
@@ -42,51 +42,51 @@ def text_of(number: Fraction | int) -> str:
 
 
 def expression(prompt: str) -> str | None:
-    """ "Work out …", "What is …": evaluate what stands there."""
+    """ "Work out …", "What is …": evaluate the expression."""
     match = re.match(r"(?:Work out|What is) ([-\d.\s+×÷()]+?)(?: exactly)?[.?] ", prompt)
     return text_of(value(match[1])) if match else None
 
 
 def repeated_addition(prompt: str) -> str:
-    a, b = whole(prompt)
+    a, b = integers(prompt)
     return str(sum(a for _ in range(b)))
 
 
 def remainder(prompt: str) -> str:
-    number, divisor = whole(prompt)
+    number, divisor = integers(prompt)
     while number >= divisor:
         number -= divisor
     return str(number)
 
 
 def total(prompt: str) -> str:
-    return str(sum(whole(prompt)))
+    return str(sum(integers(prompt)))
 
 
 def rectangle(prompt: str) -> str:
-    w, h = whole(prompt)
+    w, h = integers(prompt)
     if "perimeter" in prompt:
         return str(sum([w, h, w, h]))
     return str(sum(1 for _ in range(w) for _ in range(h)))
 
 
 def corner_cut(prompt: str) -> str:
-    w, h, a, b = whole(prompt)
+    w, h, a, b = integers(prompt)
     return str(sum(1 for x in range(w) for y in range(h) if not (x < a and y < b)))
 
 
 def hypotenuse(prompt: str) -> str:
-    a, b = whole(prompt)
+    a, b = integers(prompt)
     return str(next(c for c in count(max(a, b)) if c**2 >= a**2 + b**2 and c**2 - a**2 == b**2))
 
 
 def third_angle(prompt: str) -> str:
-    a, b = whole(prompt)
+    a, b = integers(prompt)
     return str(next(c for c in range(1, 180) if a + b + c == 180))
 
 
 def box_volume(prompt: str) -> str:
-    a, b, c = whole(prompt)
+    a, b, c = integers(prompt)
     return str(sum(a for _ in range(b) for _ in range(c)))
 
 
@@ -101,7 +101,7 @@ def metric(prompt: str) -> str | None:
 
 
 def clock_time(prompt: str) -> str:
-    h, m, s = whole(prompt)
+    h, m, s = integers(prompt)
     return str(int(timedelta(hours=h, minutes=m, seconds=s).total_seconds()))
 
 
@@ -120,18 +120,18 @@ def weekday(prompt: str) -> str | None:
     match = re.match(r"Today is (\w+)\. .* in (\d+) days", prompt)
     if match is None:
         return None
-    # 1 January 2024 was a Monday; any anchor serves.
+    # 1 January 2024 was a Monday; any Monday would do.
     day = date(2024, 1, 1) + timedelta(days=list(calendar.day_name).index(match[1]))
     return calendar.day_name[(day + timedelta(days=int(match[2]))).weekday()]
 
 
 def month_days(prompt: str) -> str:
-    months = [at for at in range(1, 13) if re.search(rf"\b{calendar.month_name[at]}\b", prompt)]
+    months = [month for month in range(1, 13) if re.search(rf"\b{calendar.month_name[month]}\b", prompt)]
     return str(sum(calendar.monthrange(2023, month)[1] for month in months))
 
 
 def shop(prompt: str) -> str:
-    n, p, m, q, paid = whole(prompt)
+    n, p, m, q, paid = integers(prompt)
     basket = [p] * n + [q] * m
     for price in basket:
         paid -= price
@@ -139,17 +139,17 @@ def shop(prompt: str) -> str:
 
 
 def journey(prompt: str) -> str:
-    t, v, u, w = whole(prompt)
+    t, v, u, w = integers(prompt)
     return str(sum([v] * t) + sum([w] * u))
 
 
 def share(prompt: str) -> str | None:
-    amount, kept, friends = whole(prompt)
+    amount, kept, friends = integers(prompt)
     return next((str(each) for each in range(amount + 1) if each * friends + kept == amount), None)
 
 
 def savings(prompt: str) -> str:
-    coins, weekly, target = whole(prompt)
+    coins, weekly, target = integers(prompt)
     weeks = 0
     while coins < target:
         coins += weekly
@@ -158,7 +158,7 @@ def savings(prompt: str) -> str:
 
 
 def ages(prompt: str) -> str | None:
-    gap, later, together = whole(prompt)
+    gap, later, together = integers(prompt)
     return next((str(y) for y in range(150) if (y + later) + (y + gap + later) == together), None)
 
 
@@ -171,23 +171,23 @@ def linear(prompt: str) -> str | None:
 
 
 def two_unknowns(prompt: str) -> str | None:
-    s, d = whole(prompt)
+    s, d = integers(prompt)
     return next((str(x) for x in range(-500, 501) if x - (s - x) == d), None)
 
 
 def consecutive(prompt: str) -> str | None:
     size = {"Three": 3, "Five": 5}[prompt.split(maxsplit=1)[0]]
-    (target,) = whole(prompt)
+    (target,) = integers(prompt)
     return next((str(k + size - 1) for k in range(target) if sum(range(k, k + size)) == target), None)
 
 
 def substitute(prompt: str) -> str:
-    x, b, c = (int(found) for found in re.findall(r"\d+", prompt))
+    x, b, c = (int(digits) for digits in re.findall(r"\d+", prompt))
     return str(x * (x + b) - c)
 
 
 def nth_term(prompt: str) -> str:
-    *terms, position = whole(prompt)
+    *terms, position = integers(prompt)
     term = terms[0]
     for _ in range(position - 1):
         term += terms[-1] - terms[-2]
@@ -196,7 +196,7 @@ def nth_term(prompt: str) -> str:
 
 def differences(prompt: str) -> str:
     """Newton's table: differences until they are constant, then one more term."""
-    rows = [whole(prompt)]
+    rows = [integers(prompt)]
     while len(set(rows[-1])) > 1:
         rows.append([b - a for a, b in pairwise(rows[-1])])
     return str(sum(row[-1] for row in rows))
@@ -208,7 +208,7 @@ def geometric(prompt: str) -> str:
 
 
 def rounded(prompt: str) -> str:
-    number, places = prompt.split(maxsplit=2)[1], whole(prompt)[-1]
+    number, places = prompt.split(maxsplit=2)[1], integers(prompt)[-1]
     return str(Decimal(number).quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP))
 
 
@@ -218,7 +218,7 @@ def percent(prompt: str) -> str:
 
 
 def rounded_quotient(prompt: str) -> str:
-    a, b = whole(prompt)
+    a, b = integers(prompt)
     return str((Decimal(a) / Decimal(b)).quantize(Decimal("0.01"), rounding=ROUND_HALF_UP))
 
 
@@ -231,12 +231,12 @@ def date_iso(prompt: str) -> str | None:
 
 
 def thousands(prompt: str) -> str:
-    digits = str(whole(prompt)[0])
+    digits = str(integers(prompt)[0])
     return re.sub(r"(?<=\d)(?=(?:\d{3})+$)", ",", digits)
 
 
 def zero_pad(prompt: str) -> str:
-    number, width = whole(prompt)
+    number, width = integers(prompt)
     return str(number).zfill(width)
 
 
@@ -246,7 +246,7 @@ def reverse_word(prompt: str) -> str:
 
 
 def sort_list(prompt: str) -> str:
-    left, ordered = whole(prompt), []
+    left, ordered = integers(prompt), []
     choose = max if "largest to smallest" in prompt else min
     while left:
         ordered.append(choose(left))
@@ -255,7 +255,7 @@ def sort_list(prompt: str) -> str:
 
 
 def reverse_digits(prompt: str) -> str:
-    number, backwards = whole(prompt)[0], ""
+    number, backwards = integers(prompt)[0], ""
     while number:
         number, digit = divmod(number, 10)
         backwards += str(digit)
@@ -304,7 +304,7 @@ TASKS: Mapping[str, Task] = {
     "numeric_precision.rounded_quotient": rounded_quotient,
     "numeric_precision.decimal_sum": expression,
     "edge_case.table": edge_case,
-    "quickstart.add": lambda prompt: str(sum(whole(prompt))),
-    "quickstart.subtract": lambda prompt: str(-sum(whole(prompt)[1:]) + whole(prompt)[0]),
+    "quickstart.add": lambda prompt: str(sum(integers(prompt))),
+    "quickstart.subtract": lambda prompt: str(-sum(integers(prompt)[1:]) + integers(prompt)[0]),
     "quickstart.reverse": reverse_digits,
 }

@@ -89,11 +89,12 @@ def test_never_more_side_by_side_than_counted(
 
 
 def test_the_schema_says_what_may_change_between_two_attempts() -> None:
-    """The arguments that change no state are those that the schema calls resumable (the runner keeps their work) or mere watching."""
+    """The arguments that change no state are those whose x-affects in the schema has no "state"."""
+    from engine.runspec.keywords import changes_state
     from engine.steps.train_sft import HANDLER
 
     known = HANDLER.schema["properties"]
-    assert {name for name, entry in known.items() if entry.get("resumable") or entry.get("watches")} == set(RESUMABLE)
+    assert {name for name, entry in known.items() if not changes_state(entry)} == set(RESUMABLE)
     assert known.keys() == set(TrainArgs.__dataclass_fields__)
 
 

@@ -1,0 +1,63 @@
+"""``evidence`` and ``package``: the evidence of a finished run, rendered and packed again."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from engine.artifacts.journal import Journal, RunRecord, journal_path
+from engine.artifacts.store import Store
+from engine.canonical import digest_file
+from engine.commands import Reply, columns
+from engine.commands.loading import load
+from engine.errors import EvidenceIncomplete
+from engine.evidence import package as pack
+from engine.pipeline.finish import check_folder, write_evidence
+from engine.pipeline.plan import make_plan, relative
+from engine.pipeline.record import make_record
+from engine.runspec.model import Spec
+
+
+def _record(arguments: Namespace) -> tuple[Spec, RunRecord]:
+    """The record of a run whose steps are all done. Raises EvidenceIncomplete (U131) otherwise."""
+    spec, handlers = load(arguments.spec, arguments.overrides)
+    store = Store(spec.root)
+    planned = make_plan(spec, handlers, store).steps
+    missing = [entry.step.id for entry in planned if entry.action == "run"]
+    if missing:
+        raise EvidenceIncomplete(
+            "U131",
+            f"these steps have not run yet: {', '.join(missing)}",
+            hint=f"runspec run {' '.join([arguments.spec, *(arguments.overrides or ())])}",
+        )
+    made = {entry.step.id: entry.artifact for entry in planned if entry.artifact is not None}
+    journal = Journal(journal_path(store.root, spec.run_version))
+    if not any(event["event"] == "run_started" for event in journal.events):
+        raise EvidenceIncomplete(
+            "U131",
+            f"the steps are done, but under another run_version than {spec.run_version}",
+            hint=f"runspec run {arguments.spec} reuses them; nothing is computed again",
+        )
+    return spec, make_record(spec, made, journal)
+
+
+def evidence(arguments: Namespace) -> Reply:
+    """Render the evidence files again."""
+    spec, record = _record(arguments)
+    with Store(spec.root).lock(f"run-{spec.run_version}"):
+        folder = write_evidence(spec, record)
+        check_folder(folder)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    where = relative(folder, spec.root)
+    return Reply({"ok": True, "evidence": where, "files": files}, f"{where}/\n" + columns((name,) for name in files))
+
+
+def package(arguments: Namespace) -> Reply:
+    """Pack the evidence folder."""
+    spec, _ = load(arguments.spec, arguments.overrides)
+    folder = spec.resolve(spec.evidence.dir)
+    if not folder.is_dir():
+        raise EvidenceIncomplete("U131", f"there is no evidence folder {spec.evidence.dir}/ yet",
+                                 hint=f"runspec run {arguments.spec}")  # fmt: skip
+    archive = pack(folder, spec.resolve(spec.package.dir), spec.package.name)
+    where = relative(archive, spec.root)
+    return Reply({"ok": True, "package": where, "sha256": digest_file(archive)}, where)

@@ -1,0 +1,122 @@
+"""``run``: the steps, then evidence, package, verification and, with ``--commit``, the commit."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+
+from engine.artifacts.store import Store
+from engine.canonical import JsonMapping, JsonObject
+from engine.commands import Reply
+from engine.commands.commit import commit_evidence, git_commands
+from engine.commands.follow import follow, place_in_cluster, trainings_ahead
+from engine.commands.loading import load
+from engine.display.log import RunLog
+from engine.display.plain import Console, Tee, make_console
+from engine.errors import Diagnostic, InputInvalid
+from engine.extras import extras_of, missing_modules, require
+from engine.pipeline.plan import Selection, make_plan, relative
+from engine.pipeline.runner import Outcome, execute
+from engine.runspec.model import Spec
+from engine.steps import Handler
+
+
+def run(arguments: Namespace) -> Reply:
+    """load -> plan -> execute (which renders, packages and verifies) -> the reply."""
+    spec, handlers = load(arguments.spec, arguments.overrides)
+    force = frozenset(arguments.force or ())
+    selection = Selection(arguments.start, arguments.to, arguments.only, force)
+    follower = place_in_cluster(spec)
+    if follower is not None:
+        console = make_console(quiet=arguments.quiet, plain=arguments.json)
+        return follow(spec, *follower, trainings_ahead(spec, handlers, selection), console.note)
+    _require_extras(spec, handlers, selection)
+    started = time.monotonic()
+    with _console(arguments, spec) as console:
+        outcome = execute(spec, handlers, console=console, command=arguments.typed, selection=selection)
+        console.finished(outcome.ran, outcome.skipped, time.monotonic() - started)
+    return _end_of_run(arguments, spec, outcome)
+
+
+@contextlib.contextmanager
+def _console(arguments: Namespace, spec: Spec) -> Iterator[Console]:
+    """The display and the log of this run; both are closed however the run ends."""
+    display = make_console(quiet=arguments.quiet, plain=arguments.json)
+    path = spec.root / ".runspec" / "logs" / f"{spec.run_version}.jsonl"
+    log = RunLog(path, run_version=spec.run_version, command=arguments.typed)
+    console = Tee(display, log)
+    try:
+        yield console
+    finally:
+        console.close()
+
+
+def _require_extras(spec: Spec, handlers: Mapping[str, Handler], selection: Selection) -> None:
+    """X101 before the first step runs, not after an hour. The plan is made only if an extra is missing."""
+    needed = {
+        step.id: [extra for extra in (handler.needs_extra, *extras_of(step.args, handler.schema)) if extra]
+        for step in spec.steps
+        for handler in [handlers[step.uses]]
+    }
+    if not any(missing_modules(extra) for extras in needed.values() for extra in extras):
+        return
+    findings: list[Diagnostic] = []
+    for entry in make_plan(spec, handlers, Store(spec.root), selection).steps:
+        for extra in needed[entry.step.id] if entry.action == "run" else ():
+            try:
+                require(extra, f'step "{entry.step.id}" ({entry.step.uses})')
+            except InputInvalid as error:
+                findings += error.diagnostics
+    if findings:
+        raise InputInvalid.of(findings)
+
+
+def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
+    document: JsonObject = {
+        "ok": True,
+        "run_version": spec.run_version,
+        "ran": list(outcome.ran),
+        "skipped": list(outcome.skipped),
+        "summary": None,
+        "evidence": None,
+        "package": None,
+        "trust_level": None,
+        "checks": [],
+        "committed": None,
+    }
+    if outcome.record is None or outcome.finish is None:
+        if arguments.commit:
+            return Reply(
+                document, "nothing is committed: --to and --only run a part of the steps, which makes no evidence"
+            )
+        return Reply(document, f"ran: {', '.join(outcome.ran) or 'nothing'}; a part of the steps makes no evidence")
+    finish = outcome.finish
+    summary = outcome.record.step_of("result_summary")
+    document |= {
+        "summary": dict(summary.artifact.facts) if summary else None,
+        "evidence": relative(finish.evidence_dir, spec.root),
+        "package": relative(finish.package, spec.root),
+        "trust_level": finish.trust_level,
+        "checks": [dict(check) for check in finish.checks],
+    }
+    block = summary.artifact.file("summary.txt").read_text(encoding="utf-8").rstrip("\n") if summary else ""
+    lines = [block] * bool(block) + [
+        f"evidence  {document['evidence']}/",
+        f"package   {document['package']}",
+        f"verified  {_passed(finish.checks)}; trust level {finish.trust_level}",
+    ]
+    if arguments.commit:
+        document["committed"] = commit_evidence(spec)
+        lines.append(f"committed {document['committed']}")
+    else:
+        lines += ["", "commit the evidence:", *(f"  {command}" for command in git_commands(spec))]
+    return Reply(document, "\n".join(lines))
+
+
+def _passed(checks: tuple[JsonMapping, ...]) -> str:
+    passed = [str(check["id"]) for check in checks if check["status"] == "pass"]
+    other = [check for check in checks if check["status"] != "pass"]
+    words = f"{len(passed)} checks passed ({' '.join(passed)})"
+    return words + (f", {len(other)} did not apply" if other else "")
