@@ -86,7 +86,7 @@ def _command(command: Command) -> str:
     if command.more:
         parts.append(" ".join(textwrap.dedent(command.more).split()))
     if command.arguments:
-        rows = [f"| `{argument.shown}` | {argument.help} |" for argument in command.arguments]
+        rows = [f"| `{argument.usage}` | {argument.help} |" for argument in command.arguments]
         parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
     answer = ANSWERS[command.name]
     shape = f"`{answer.json}`" if answer.json.startswith("{") else answer.json
@@ -97,5 +97,5 @@ def _command(command: Command) -> str:
 
 def _in_usage(argument: Argument) -> str:
     if not argument.is_option:
-        return argument.shown
-    return f"[{argument.shown}]" + "…" * argument.repeat
+        return argument.usage
+    return f"[{argument.usage}]" + "…" * argument.repeat

@@ -98,6 +98,12 @@ def test_every_argument_says_what_it_affects() -> None:
     assert not set(names_affecting("files")) & set(names_affecting("state"))
 
 
+def test_the_schema_says_the_same() -> None:
+    """``x-affects`` of the step's schema, which the plan reads, and the field's own metadata are one."""
+    properties = handlers()["train_sft"].schema["properties"]
+    assert {name: frozenset(entry["x-affects"]) for name, entry in properties.items()} == effects()
+
+
 def test_the_identity_is_what_affects_the_state() -> None:
     """A checkpoint is bound to exactly these, in a form that JSON keeps."""
     assert tuple(ARGS.identity()) == names_affecting("state")
