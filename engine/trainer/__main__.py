@@ -3,7 +3,7 @@
 Verbs: ``train`` (see engine.trainer.train), ``generate`` (engine.trainer.generation.generate), ``probe`` (what devices there
 are), ``fetch`` (a data file from the hub, see engine.trainer.hub), ``price`` (what a train step costs on a machine
 that need not be there, see engine.trainer.cost.price), ``tokens`` (rows as they will be fed, see engine.trainer.input_pipeline.inspect),
-``shardings`` (how the weights would lie on a mesh, see engine.trainer.distributed.sharding). Events go to standard output, one JSON object a line; the process
+``shardings`` (how the weights would lie on a mesh, see engine.trainer.cost.shardings). Events go to standard output, one JSON object a line; the process
 ends when its standard input does.
 """
 
@@ -102,7 +102,7 @@ def _do(
         emit({"event": "finished", "report": price_step(job)})
         return
     if verb == "shardings":
-        from engine.trainer.distributed.sharding import report_shardings
+        from engine.trainer.cost.shardings import report_shardings
 
         emit({"event": "finished", "report": report_shardings(job)})
         return
