@@ -104,7 +104,8 @@ def test_tokenised_by_workers_is_the_same(
     shutil.copytree(jax_cache / "jax", cache / "jax")
     job = make_job("workers", num_train_steps=20, save_every_steps=2)
     run = child(
-        {**job, "cache": str(cache)}, prelude="from engine.trainer import tokenizing; tokenizing.POOL_BYTES = 0"
+        {**job, "cache": str(cache)},
+        prelude="from engine.trainer.input_pipeline import tokenizing; tokenizing.POOL_BYTES = 0",
     )
     assert run.finish() == 0
     assert run.stderr_path.read_text() == ""

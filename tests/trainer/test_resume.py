@@ -238,7 +238,7 @@ def test_a_failed_save_stops_the_training_at_the_next_step(
             raise OSError(28, "No space left on device", str(folder))
 
         patched.setattr(Checkpoints, "begin", _begun_and_done)
-        patched.setattr("engine.trainer.checkpoint.checkpoints.write_mark", refuse)
+        patched.setattr("engine.trainer.checkpoint.checkpoints.write_manifest", refuse)
         with pytest.raises(OSError, match="No space left"):
             train_here(job)
     rows = (Path(job["work"]) / "metrics.jsonl").read_text().splitlines()
@@ -268,7 +268,7 @@ def test_the_last_save_fails_before_anything_is_exported(
     def refuse(folder: Path, *_: Any) -> None:
         raise RuntimeError(words)
 
-    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_mark", refuse)
+    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_manifest", refuse)
     with pytest.raises(RunFailed, match=rf"the checkpoint cannot be written: {reason}\n") as caught:
         train_here(job)
     assert caught.value.code == "T141"

@@ -18,7 +18,7 @@ import json, sys
 import jax
 from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.input_pipeline.batches import DataOrder, batch_at
-from engine.trainer.remat_policy import compile_fitting, how_of
+from engine.trainer.remat_policy import compile_within_limit, compute_policy
 from engine.trainer.config.mesh import MeshArgs
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.input_pipeline.packing import pack_rows
@@ -43,7 +43,7 @@ for case in job["cases"]:
     def batch(step):
         return place.batch(batch_at(packed, order, step, shape.micro_batches, rows=shape.rows), axis=1)
 
-    step, how = compile_fitting(graphdef, args, state, batch(1), place, limit=None)
+    step, policy = compile_within_limit(graphdef, args, state, batch(1), place, limit=None)
     losses = []
     for number in range(1, args.num_train_steps + 1):
         state, metrics = step(state, batch(number))
@@ -51,7 +51,7 @@ for case in job["cases"]:
     part = {name: array[0] for name, array in batch_at(packed, DataOrder(packed.n_sequences, 10, 0), 1, 1, rows=16).items()}
     loss, count = 0.0, 1.0
     if case["eval"]:
-        loss, count = make_eval_loss(graphdef, how_of(args, place))(state, place.batch(part, axis=0))
+        loss, count = make_eval_loss(graphdef, compute_policy(args, place))(state, place.batch(part, axis=0))
     cuts = {jax.tree_util.keystr(path, simple=True, separator="."): str(leaf.sharding.spec)
             for path, leaf in jax.tree_util.tree_leaves_with_path(state)} if case["mesh"] else {}
     print(json.dumps({"losses": losses, "shape": shape, "eval": float(loss / count), "cuts": cuts}), flush=True)

@@ -280,7 +280,7 @@ def test_a_killed_store_is_never_half(rows: Path, store_of: Open, tmp_path: Path
     """SIGKILL in the middle: no store is found, and the next start makes it, even one that cuts the file otherwise."""
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from engine.trainer import token_store, tokenizing\nfrom engine.trainer.text.tokenizer import build_chars\n"
+        "from engine.trainer.input_pipeline import token_store, tokenizing\nfrom engine.trainer.text.tokenizer import build_chars\n"
         "token_store.survey = lambda path: tokenizing.survey(path, 700)\ntoken_store.REMEMBER_SECONDS = 0\n"
         "asked = iter([False] * 4)\n"
         "stopping = lambda: next(asked, None) is None and os.kill(os.getpid(), 9)\n"
@@ -330,7 +330,7 @@ def test_workers_die_with_their_parent(rows: Path, tmp_path: Path) -> None:
     """SIGKILL the process that tokenises: none of its workers outlives it."""
     CHARS.save(tmp_path / "tokenizer")
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom engine.trainer.input_pipeline.tokenizing import Part, _Worker\n"
+        "import sys, time\nfrom pathlib import Path\nfrom engine.trainer.input_pipeline.tokenizing import FilePart, _Worker\n"
         "rows, folder = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "workers = [_Worker(rows, folder) for _ in range(2)]\n"
         "[worker.ask(FilePart(0, rows.stat().st_size, 1, 1)) for worker in workers]\n"
