@@ -227,8 +227,8 @@ train: mesh {fsdp: 4, tp: 2}; a train step takes 10 sequences, in 2 x 8 rows, 6 
   embed             V/4 D                 0.00       0.00
   layers.attn_norm  L D/4                 0.00       0.00
   layers.q          L D/4 NH/2            0.00       0.00
-  layers.k          L D/4 KH              0.00       0.00  1 kv head: whole on every device of a tp group
-  layers.v          L D/4 KH              0.00       0.00  1 kv head: whole on every device of a tp group
+  layers.k          L D/4 KH              0.00       0.00  1 kv head: replicated within a tp group
+  layers.v          L D/4 KH              0.00       0.00  1 kv head: replicated within a tp group
   layers.o          L NH/2 D/4            0.00       0.00
   layers.mlp_norm   L D/4                 0.00       0.00
   layers.gate       L D/4 F/2             0.00       0.00

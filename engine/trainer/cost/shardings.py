@@ -18,16 +18,17 @@ from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.distributed.sharding import STATISTICS, Layout
 from engine.trainer.lora.adapters import LoraArgs, adapter_shapes
 from engine.trainer.models import config_from_hf, family_of
+from engine.trainer.models.config import DecoderConfig
 from engine.trainer.optim.rules import is_factored
 
 
 class ShardingRow(NamedTuple):
-    """One line of the table; bytes are one device's, of the weight and of what the optimizer keeps for it."""
+    """One line of the table; bytes are those on one device, of the weight and of its optimizer state."""
 
     leaf: str
     shape: tuple[int, ...]
-    words: str  # "L D/4 NH/2": each axis by its word, and into how many parts it is cut
-    fsdp: str | None  # the word that fsdp cuts
+    words: str  # "L D/4 NH/2": each axis by its name, and into how many shards it is split
+    fsdp: str | None  # the axis that fsdp shards
     tp: str | None
     bytes_per_device: int
     optimizer_bytes_per_device: int
@@ -46,12 +47,12 @@ def report_shardings(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"mesh": size._asdict(), "batch": {**batch._asdict(), "empty": batch.empty}, "rows": rows}
 
 
-def sharding_table(config: Any, args: TrainArgs, size: MeshSize) -> list[ShardingRow]:
-    """Every weight, and the adapters where they are what is trained, in the order of the family's table."""
-    layout, wide = Layout(config, size), {"float32": 4, "bfloat16": 2}[args.dtype]
+def sharding_table(config: DecoderConfig, args: TrainArgs, size: MeshSize) -> list[ShardingRow]:
+    """Every weight, and the adapters if they are trained, in the order of the family's table."""
+    layout, itemsize = Layout(config, size), {"float32": 4, "bfloat16": 2}[args.dtype]
     rows = []
     for name, shape in family_of(config).weight_shapes(config).items():
-        rows.append(_row(layout, args, name, shape, wide, trained=args.method == "full"))
+        rows.append(_row(layout, args, name, shape, itemsize, trained=args.method == "full"))
     if args.method == "lora":
         lora = LoraArgs(args.lora_rank, args.lora_alpha, targets=args.lora_targets)
         for name, shape in adapter_shapes(config, lora).items():
@@ -60,50 +61,51 @@ def sharding_table(config: Any, args: TrainArgs, size: MeshSize) -> list[Shardin
 
 
 def _row(
-    layout: Layout, args: TrainArgs, name: str, shape: tuple[int, ...], wide: int, *, trained: bool
+    layout: Layout, args: TrainArgs, name: str, shape: tuple[int, ...], itemsize: int, *, trained: bool
 ) -> ShardingRow:
-    cut, words = layout.cut(name, shape), layout.words[name]
+    partition, names = layout.partition(name, shape), layout.axis_names[name]
     sizes = layout.size._asdict()
-    said = []
-    for word, axes in zip(words, cut, strict=True):
+    words = []
+    for axis_name, axes in zip(names, partition, strict=True):
         parts = math.prod(sizes[axis] for axis in axes)
-        said.append(word if parts == 1 else f"{word}/{parts}")
-    holders = {axis: word for word, axes in zip(words, cut, strict=True) for axis in axes if sizes[axis] > 1}
+        words.append(axis_name if parts == 1 else f"{axis_name}/{parts}")
+    sharded = {axis: name for name, axes in zip(names, partition, strict=True) for axis in axes if sizes[axis] > 1}
     return ShardingRow(
         leaf=name,
         shape=shape,
-        words=" ".join(said),
-        fsdp=holders.get("fsdp"),
-        tp=holders.get("tp"),
-        bytes_per_device=math.prod(layout.share(cut, shape)) * wide,
-        optimizer_bytes_per_device=sum(_statistics(layout, args, name, shape, wide)) if trained else 0,
-        note="; ".join(_notes(layout, words, holders)),
+        words=" ".join(words),
+        fsdp=sharded.get("fsdp"),
+        tp=sharded.get("tp"),
+        bytes_per_device=math.prod(layout.shard_shape(partition, shape)) * itemsize,
+        optimizer_bytes_per_device=sum(_statistics(layout, args, name, shape, itemsize)) if trained else 0,
+        note="; ".join(_notes(layout, names, sharded)),
     )
 
 
-def _statistics(layout: Layout, args: TrainArgs, name: str, shape: tuple[int, ...], wide: int) -> Iterator[int]:
-    """float32 bytes of one device of each statistic, and of the master."""
+def _statistics(layout: Layout, args: TrainArgs, name: str, shape: tuple[int, ...], itemsize: int) -> Iterator[int]:
+    """float32 bytes on one device of each statistic, and of the master."""
 
-    def held(kind: str, shape: tuple[int, ...]) -> int:
-        return 4 * math.prod(layout.share(layout.cut_in_state(f"{STATISTICS}{name}.{kind}", shape), shape))
+    def size(kind: str, shape: tuple[int, ...]) -> int:
+        partition = layout.state_partition(f"{STATISTICS}{name}.{kind}", shape)
+        return 4 * math.prod(layout.shard_shape(partition, shape))
 
-    is_stacked = layout.words[name][0] == "L"
+    is_stacked = layout.axis_names[name][0] == "L"
     if args.optimizer == "adamw":
-        yield from (held("mu", shape), held("nu", shape))
+        yield from (size("mu", shape), size("nu", shape))
     elif is_factored(shape[1:] if is_stacked else shape):
-        yield from (held("row", shape[:-1]), held("col", (*shape[:-2], shape[-1])))
+        yield from (size("row", shape[:-1]), size("col", (*shape[:-2], shape[-1])))
     else:
-        yield held("nu", shape)
-    if args.master_weights and wide != 4:
-        yield held("mu", shape)  # a master has its weight's shape, as AdamW's mean has
+        yield size("nu", shape)
+    if args.master_weights and itemsize != 4:
+        yield size("mu", shape)  # a master has its weight's shape, as AdamW's mean has
 
 
-def _notes(layout: Layout, words: tuple[str, ...], holders: dict[str, str]) -> Iterator[str]:
-    """Why a leaf is not cut where one would expect it."""
-    things = {"NH": "query head", "KH": "kv head", "F": "column"}
-    for word in words:
-        if layout.size.tp > 1 and word in layout.units and "tp" not in holders:
-            count = layout.units[word]
-            yield f"{count} {things[word]}{'s' * (count != 1)}: whole on every device of a tp group"
-    if layout.size.fsdp > 1 and "fsdp" not in holders:
-        yield "no axis that fsdp could cut: whole on each of its places"
+def _notes(layout: Layout, names: tuple[str, ...], sharded: dict[str, str]) -> Iterator[str]:
+    """Why a leaf is not sharded where one would expect it."""
+    units = {"NH": "query head", "KH": "kv head", "F": "column"}
+    for name in names:
+        if layout.size.tp > 1 and name in layout.units and "tp" not in sharded:
+            count = layout.units[name]
+            yield f"{count} {units[name]}{'s' * (count != 1)}: replicated within a tp group"
+    if layout.size.fsdp > 1 and "fsdp" not in sharded:
+        yield "no axis that fsdp divides: replicated along fsdp"

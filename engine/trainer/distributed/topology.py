@@ -1,11 +1,11 @@
-"""What a state was spread over: a small record that a checkpoint carries, and what resuming on another one means.
+"""The devices that a state was sharded over: a small record that a checkpoint carries.
 
-In: the devices of a training. Out: :class:`Topology`, which says itself in words.
+In: the devices of a training run. Out: :class:`Topology`, whose text is for people.
 
-    >>> there = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"fsdp": 8, "tp": 1})
-    >>> str(there)
+    >>> topology = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"fsdp": 8, "tp": 1})
+    >>> str(topology)
     '8 x TPU v5 lite (mesh fsdp=8, tp=1)'
-    >>> there == Topology.of_json(there.as_json())
+    >>> topology == Topology.of_json(topology.as_json())
     True
 """
 
@@ -31,17 +31,17 @@ class Topology:
 
     @classmethod
     def of(cls, placement: Placement) -> Self:
-        """Of the devices that a training runs on."""
+        """Of the devices of this training run."""
         kind = jax.devices()[0].device_kind
         return cls(jax.process_count(), placement.devices, kind, placement.axes)
 
     @classmethod
     def of_json(cls, value: Mapping[str, Any]) -> Self:
-        """From a mark. Raises TypeError for other keys."""
+        """From a manifest. Raises TypeError for other keys."""
         return cls(**value)
 
     def as_json(self) -> dict[str, Any]:
-        """For a mark or a report."""
+        """For a manifest or a report."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -24,7 +24,7 @@ def _config(name: str) -> Any:
 
 
 def test_the_table_of_gemma_2b_on_four_by_two(make_args):
-    """The golden of the rule: V over all, heads and F over tp, D over fsdp, one kv head whole on every tp device."""
+    """The golden of the rule: V over all, heads and F over tp, D over fsdp, one kv head replicated within a tp group."""
     table = sharding_table(
         _config("google/gemma-2b"), make_args(dtype="bfloat16", optimizer="adafactor"), MeshSize(4, 2)
     )
@@ -42,12 +42,12 @@ def test_the_table_of_gemma_2b_on_four_by_two(make_args):
         "norm": "D/4",
     }
     assert {row.leaf for row in table if row.note} == {"layers.k", "layers.v"}
-    assert table[3].note == "1 kv head: whole on every device of a tp group"
+    assert table[3].note == "1 kv head: replicated within a tp group"
     assert [row.bytes_per_device for row in table[:3]] == [256_000 * 2048 // 4, 18 * 2048 // 2, 18 * 2048 * 2048 // 4]
 
 
-def test_with_one_axis_every_leaf_is_cut_along_its_longest(make_args):
-    """Without tp the rule is FSDP over the longest axis that divides; L is never cut."""
+def test_with_one_axis_every_leaf_is_sharded_along_its_longest(make_args):
+    """Without tp the rule is FSDP over the longest axis that divides; L is never sharded."""
     table = sharding_table(_config("google/gemma-2b"), make_args(), MeshSize(8, 1))
     assert {row.leaf: row.words for row in table if row.leaf.startswith("layers.")} == {
         "layers.attn_norm": "L D/8",
@@ -62,13 +62,13 @@ def test_with_one_axis_every_leaf_is_cut_along_its_longest(make_args):
     }
 
 
-def test_an_adapter_lies_as_the_axis_it_shares(make_args):
-    """q.b has q's heads, down.a has down's F; the rank is never cut."""
+def test_an_adapter_is_sharded_as_the_axis_it_shares(make_args):
+    """q.b has q's heads, down.a has down's F; the rank is never sharded."""
     table = sharding_table(_config("google/gemma-2b"), make_args(method="lora"), MeshSize(4, 2))
-    found = {row.leaf: row.words for row in table if row.leaf.startswith("lora.")}
-    assert (found["lora.q_a"], found["lora.q_b"]) == ("L D/4 R", "L R NH/2")
-    assert (found["lora.down_a"], found["lora.down_b"]) == ("L F/2 R", "L R D/4")
-    assert (found["lora.k_a"], found["lora.k_b"]) == ("L D/4 R", "L R KH/4")
+    words = {row.leaf: row.words for row in table if row.leaf.startswith("lora.")}
+    assert (words["lora.q_a"], words["lora.q_b"]) == ("L D/4 R", "L R NH/2")
+    assert (words["lora.down_a"], words["lora.down_b"]) == ("L F/2 R", "L R D/4")
+    assert (words["lora.k_a"], words["lora.k_b"]) == ("L D/4 R", "L R KH/4")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -82,7 +82,7 @@ def test_an_adapter_lies_as_the_axis_it_shares(make_args):
     ],
 )
 def test_the_table_adds_up_to_the_state(make_args, name, changes):
-    """Bytes of the table are those of the leaves of the very state that trains: nothing is forgotten, whatever is kept."""
+    """Bytes of the table are those of the leaves of the very state that trains: nothing is forgotten, whatever the optimizer keeps."""
     config, args = _config(name), make_args(**changes)
     small = replace(config, num_hidden_layers=2) if not hasattr(config, "layer_types") else config
     _, state = abstract_state(small, args, jax.devices("cpu")[0])
@@ -90,7 +90,7 @@ def test_the_table_adds_up_to_the_state(make_args, name, changes):
         layout, total = Layout(small, size), 0
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
-            shape = layout.share(layout.cut_in_state(name, leaf.shape), leaf.shape)
+            shape = layout.shard_shape(layout.state_partition(name, leaf.shape), leaf.shape)
             total += math.prod(shape) * leaf.dtype.itemsize * (leaf.ndim > 0)
         table = sharding_table(small, args, size)
         assert sum(row.bytes_per_device + row.optimizer_bytes_per_device for row in table) == total

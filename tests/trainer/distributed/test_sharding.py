@@ -21,22 +21,22 @@ def _config(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_cut_divides_and_no_head_is_cut_by_tp(name):
-    """On any mesh: lengths divide, an axis of the mesh is used once a leaf, tp cuts whole heads, L and R stay whole."""
+def test_every_partition_divides_and_tp_splits_no_head(name):
+    """On any mesh: lengths divide, an axis of the mesh is used once a leaf, tp splits no head, L and R are not sharded."""
     config = _config(name)
     for size in MESHES:
         layout, heads = Layout(config, size), {"NH": config.num_attention_heads, "KH": config.num_key_value_heads}
-        for leaf, words in layout.words.items():
+        for leaf, names in layout.axis_names.items():
             sizes = {"R": 16, **_lengths(config)}
-            shape = tuple(sizes[word] for word in words)
-            cut = layout.cut(leaf, shape)
-            used = [axis for axes in cut for axis in axes]
+            shape = tuple(sizes[name] for name in names)
+            partition = layout.partition(leaf, shape)
+            used = [axis for axes in partition for axis in axes]
             assert len(used) == len(set(used))
-            for word, length, axes in zip(words, shape, cut, strict=True):
+            for axis_name, length, axes in zip(names, shape, partition, strict=True):
                 parts = math.prod(size._asdict()[axis] for axis in axes)
                 assert length % parts == 0
-                assert not (axes and word in ("L", "R"))
-                assert "tp" not in axes or word not in heads or heads[word] % size.tp == 0
+                assert not (axes and axis_name in ("L", "R"))
+                assert "tp" not in axes or axis_name not in heads or heads[axis_name] % size.tp == 0
 
 
 def _lengths(config: Any) -> dict[str, int]:
@@ -47,13 +47,13 @@ def _lengths(config: Any) -> dict[str, int]:
     }  # fmt: skip
 
 
-def test_statistics_lie_as_their_weight(make_args):
-    """AdamW's as the weight; Adafactor's row and column as the axes they keep, or along fsdp where those are whole."""
+def test_statistics_are_sharded_as_their_weight(make_args):
+    """AdamW's as the weight; Adafactor's row and column as the axes they keep, or along fsdp where those are not sharded."""
     layout = Layout(_config("google/gemma-2b"), MeshSize(4, 2))
-    weight = layout.cut("layers.gate", (18, 2048, 16_384))
+    weight = layout.partition("layers.gate", (18, 2048, 16_384))
     assert weight == ((), ("fsdp",), ("tp",))
-    assert layout.cut_in_state("opt_state.stats.layers.gate.mu", (18, 2048, 16_384)) == weight
-    assert layout.cut_in_state("opt_state.master.layers.gate", (18, 2048, 16_384)) == weight
-    assert layout.cut_in_state("opt_state.stats.layers.gate.row", (18, 2048)) == ((), ("fsdp",))
-    assert layout.cut_in_state("opt_state.stats.layers.gate.col", (18, 16_384)) == ((), ("tp",))
-    assert layout.cut_in_state("opt_state.count", ()) == ()
+    assert layout.state_partition("opt_state.stats.layers.gate.mu", (18, 2048, 16_384)) == weight
+    assert layout.state_partition("opt_state.master.layers.gate", (18, 2048, 16_384)) == weight
+    assert layout.state_partition("opt_state.stats.layers.gate.row", (18, 2048)) == ((), ("fsdp",))
+    assert layout.state_partition("opt_state.stats.layers.gate.col", (18, 16_384)) == ((), ("tp",))
+    assert layout.state_partition("opt_state.count", ()) == ()
