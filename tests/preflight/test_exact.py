@@ -140,7 +140,7 @@ def test_without_the_compiler_exact_is_an_error_that_says_what_to_type(spec):
         price(spec, HANDLERS, "kaggle-t4", exact=lambda _: None)
     (found,) = caught.value.diagnostics
     assert found.code == "T151"
-    assert found.message == "the gpu compiler is not here: no folder of compilers is named"
+    assert found.message == "the gpu compiler is missing: no folder of compilers is named"
     assert found.hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
 
 
@@ -150,7 +150,7 @@ def test_a_half_installed_compiler_is_told_by_what_it_lacks(spec, monkeypatch, t
     with pytest.raises(InputInvalid) as caught:
         price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)
     assert caught.value.diagnostics[0].message == (
-        f"the tpu compiler is not here: {tmp_path} lacks {PLUGIN_FILES['tpu'][0]}"
+        f"the tpu compiler is missing: {tmp_path} lacks {PLUGIN_FILES['tpu'][0]}"
     )
 
 

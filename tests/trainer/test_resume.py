@@ -251,7 +251,7 @@ def test_a_failed_save_stops_the_training_at_the_next_step(
 @pytest.mark.parametrize(
     ("words", "reason", "hint"),
     [
-        ("tensorstore says no\nand more", "tensorstore says no", "free some room there"),
+        ("tensorstore says no\nand more", "tensorstore says no", "free some disk space there"),
         (
             "OUT_OF_RANGE: Error writing \"['opt_state']\" in a long path: File too large [more]",
             "File too large",
@@ -306,7 +306,7 @@ def test_no_room_is_said_before_anything_is_compiled(
     monkeypatch.setattr("engine.trainer.checkpoint.disk_space.free_bytes", lambda _: 2 << 20)
     events: list[dict[str, Any]] = []
     with pytest.raises(
-        RunFailed, match=r"no room for 3 checkpoints: .* needed, 2\.00 MiB free; nothing has been saved"
+        RunFailed, match=r"not enough disk space for 3 checkpoints: .* needed, 2\.00 MiB free; nothing has been saved"
     ):
         events += train_here(make_job())
     assert "compiled" not in names(events)
