@@ -189,7 +189,7 @@ def test_damaged_metrics_are_those_of_their_copy(
 
 def test_eval_rows_must_leave_something(make_job: Callable[..., Any], train_here: Train) -> None:
     """Withholding every row is refused."""
-    with pytest.raises(InputInvalid, match="leaves nothing of 40 rows"):
+    with pytest.raises(InputInvalid, match="leaves none of 40 rows"):
         train_here(make_job(eval_rows=40))
 
 

@@ -22,20 +22,20 @@ BODY = st.lists(st.tuples(st.integers(4, 259), st.integers(0, 1)), min_size=1, m
 
 
 def one_by_one(lengths: Sequence[int], seq_len: int, seed: int | None) -> list[list[int]]:
-    """The plan, written to be read: each item into the sequence with least room that takes it, the oldest of equals."""
+    """The plan, written to be read: each item into the sequence with least space that takes it, the oldest of equals."""
     rank = list(range(len(lengths)))
     if seed is not None:
-        for place, index in enumerate(permutation(len(lengths), seed, PACKING_STREAM).tolist()):
-            rank[index] = place
+        for number, index in enumerate(permutation(len(lengths), seed, PACKING_STREAM).tolist()):
+            rank[index] = number
     packs: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (room left, pack), sorted
+    bins: list[tuple[int, int]] = []  # (space left, pack), sorted
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], rank[index])):
-        at = bisect.bisect_left(room, (lengths[index], -1))
-        left, pack = room.pop(at) if at < len(room) else (seq_len, len(packs))
+        at = bisect.bisect_left(bins, (lengths[index], -1))
+        left, pack = bins.pop(at) if at < len(bins) else (seq_len, len(packs))
         if pack == len(packs):
             packs.append([])
         packs[pack].append(index)
-        bisect.insort(room, (left - lengths[index], pack))
+        bisect.insort(bins, (left - lengths[index], pack))
     return packs
 
 
@@ -44,33 +44,33 @@ def token_by_token(rows: Sequence[TokenRow], packs: Sequence[Sequence[int]], seq
     most = max(sum(sum(rows[index].loss_mask) for index in members) for members in packs)
     widths = {"tokens": seq_len, "segment_ids": seq_len, "positions": seq_len}
     widths |= {"target_positions": most, "target_ids": most, "target_weights": most}
-    found = {name: np.zeros((len(packs), width), np.int32) for name, width in widths.items()}
+    arrays = {name: np.zeros((len(packs), width), np.int32) for name, width in widths.items()}
     for line, members in enumerate(packs):
-        place = target = 0
+        column = target = 0
         for segment, index in enumerate(members, start=1):
             for position, (token, counts) in enumerate(zip(rows[index].tokens, rows[index].loss_mask, strict=True)):
-                found["tokens"][line, place] = token
-                found["segment_ids"][line, place] = segment
-                found["positions"][line, place] = position
+                arrays["tokens"][line, column] = token
+                arrays["segment_ids"][line, column] = segment
+                arrays["positions"][line, column] = position
                 if counts:
-                    found["target_positions"][line, target] = place - 1
-                    found["target_ids"][line, target] = token
-                    found["target_weights"][line, target] = 1
+                    arrays["target_positions"][line, target] = column - 1
+                    arrays["target_ids"][line, target] = token
+                    arrays["target_weights"][line, target] = 1
                     target += 1
-                place += 1
-    return found
+                column += 1
+    return arrays
 
 
 @given(st.lists(st.integers(1, 40), max_size=120), st.integers(40, 90), st.none() | st.integers(0, 3))
 def test_the_plan_is_that_of_one_item_at_a_time(lengths: list[int], seq_len: int, seed: int | None) -> None:
-    """Placing all items of one length together gives the very sequences, in the very order, of one after the other."""
+    """Placing all items of one length together gives the same sequences, in the same order, as one after the other."""
     plan = [pack.tolist() for pack in plan_packs(lengths, seq_len, seed=seed)]
     assert plan == (one_by_one(lengths, seq_len, seed) or [[]])
 
 
 @given(st.lists(BODY, min_size=1, max_size=20), st.booleans())
 def test_sequences_are_those_of_one_token_at_a_time(bodies: list[list[tuple[int, int]]], packing: bool) -> None:
-    """Every array of every sequence is what a loop over rows and tokens writes, asked for in any order."""
+    """Every array of every sequence is what a loop over rows and tokens writes, whatever order is requested."""
     rows = [
         TokenRow(str(index), (2, *(token for token, _ in body)), (0, *(counts for _, counts in body)))
         for index, body in enumerate(bodies)
@@ -78,10 +78,10 @@ def test_sequences_are_those_of_one_token_at_a_time(bodies: list[list[tuple[int,
     packed = pack_rows(rows, 32, packing=packing, seed=1)
     packs = one_by_one([len(row.tokens) for row in rows], 32, 1) if packing else [[index] for index in range(len(rows))]
     expected = token_by_token(rows, packs, 32)
-    chosen = [*reversed(range(packed.n_sequences)), 0]
-    for name, array in packed.take(chosen).items():
+    indices = [*reversed(range(packed.n_sequences)), 0]
+    for name, array in packed.take(indices).items():
         assert array.dtype == np.int32
-        np.testing.assert_array_equal(array, expected[name][chosen])
+        np.testing.assert_array_equal(array, expected[name][indices])
     assert packed.real_tokens.tolist() == np.count_nonzero(expected["segment_ids"], axis=1).tolist()
     assert packed.real_token_share == np.count_nonzero(expected["segment_ids"]) / expected["segment_ids"].size
 
@@ -120,16 +120,16 @@ def test_without_packing_a_row_has_a_sequence(make_rows: Callable[..., Any]) -> 
 
 
 def test_the_rows_of_sequences_are_named(make_rows: Callable[..., Any]) -> None:
-    """Each row is in one sequence, under its name in the file."""
+    """Each row is in one sequence, under its id in the file."""
     rows = make_rows(9)
     packed = pack_rows(rows, 64, packing=True, seed=0)
-    found = [packed.row_ids([index]) for index in range(packed.n_sequences)]
-    assert sorted(name for names in found for name in names) == sorted(row.id for row in rows)
+    ids = [packed.row_ids([index]) for index in range(packed.n_sequences)]
+    assert sorted(row_id for row_ids in ids for row_id in row_ids) == sorted(row.id for row in rows)
     assert packed.row_ids(range(packed.n_sequences)) == [row.id for row in rows]
 
 
 def test_packing_fills_sequences(make_rows: Callable[..., Any]) -> None:
-    """Rows of mixed length leave less than 5 % of the places empty."""
+    """Rows of mixed length leave less than 5 % of the token positions empty."""
     assert pack_rows(make_rows(400, shortest=20, longest=200), 512, packing=True, seed=0).real_token_share >= 0.95
 
 
@@ -144,7 +144,7 @@ def test_each_epoch_is_a_permutation(n_sequences: int, per_step: int, seed: int)
 
 
 def test_a_batch_depends_on_its_step_alone(make_rows: Callable[..., Any]) -> None:
-    """Asked for backwards, or alone, batches are what they are in order."""
+    """Made backwards, batches are what they are in order."""
     packed = pack_rows(make_rows(40), 48, packing=True, seed=0)
     order = DataOrder(packed.n_sequences, 4, 7)
     forwards = [batch_at(packed, order, step, 2) for step in range(1, 9)]
@@ -156,16 +156,16 @@ def test_a_batch_depends_on_its_step_alone(make_rows: Callable[..., Any]) -> Non
 
 @given(st.integers(1, 30), st.integers(1, 20))
 def test_real_tokens_are_those_of_the_batches(per_step: int, train_steps: int) -> None:
-    """What is counted without making the batches is what the batches hold, over ends of epochs too."""
+    """The count without making the batches is what the batches hold, across epochs too."""
     rows = [TokenRow(str(length), (2,) * length, (0,) * (length - 1) + (1,)) for length in range(2, 9)]
     packed = pack_rows(rows, 9, packing=True, seed=0)
     order = DataOrder(packed.n_sequences, per_step, 7)
     batches = [batch_at(packed, order, step, 1) for step in range(1, train_steps + 1)]
-    assert real_tokens(packed, order, train_steps) == sum(int((one["segment_ids"] != 0).sum()) for one in batches)
+    assert real_tokens(packed, order, train_steps) == sum(int((batch["segment_ids"] != 0).sum()) for batch in batches)
 
 
 def test_a_batch_that_does_not_divide_is_refused(make_rows: Callable[..., Any]) -> None:
-    """Sequences that cannot be dealt out to the micro-batches are an error that says how many could be."""
+    """Sequences that do not divide into the micro-batches are an error that says how many would."""
     packed = pack_rows(make_rows(20), 48, packing=True, seed=0)
     with pytest.raises(InputInvalid) as caught:
         batch_at(packed, DataOrder(packed.n_sequences, 7, 0), 1, 3)
@@ -182,6 +182,6 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 def test_the_order_never_changes() -> None:
-    """The permutation is the same on every machine and numpy: a checkpoint of last year still means the same data."""
+    """The permutation is the same on every machine and numpy: an old checkpoint still means the same data."""
     assert permutation(8, 42, 0).tolist() == [7, 1, 6, 4, 3, 5, 0, 2]
     assert permutation(8, 42, 1).tolist() == [4, 5, 3, 0, 2, 7, 1, 6]
