@@ -88,10 +88,8 @@ def open_store(
         count = worker_count(parts) if workers is None else workers
         return _Build(path, parts, tokenizer, emit, stopping, count).run(folder, key)
 
-    arrays, was_cached = open_or_build(
-        folder, build, lambda reason: emit({"event": "tokens_damaged", "reason": reason})
-    )
-    return TokenStore(TokenTable.of_arrays(arrays.arrays), arrays.digest, rows_digest, was_cached)
+    found, was_there = open_or_build(folder, build, lambda reason: emit({"event": "tokens_damaged", "reason": reason}))
+    return TokenStore(TokenTable.of_arrays(found.arrays), found.digest, rows_digest, was_there)
 
 
 class _Build:
