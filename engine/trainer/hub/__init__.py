@@ -29,7 +29,7 @@ from typing import TypeVar
 from engine.errors import InputInvalid, RunspecError, Where
 from engine.trainer.hub.cache import HubCache, is_path_outside
 from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_weights, small_files
-from engine.trainer.hub.client import Client, HubClient, Listing, RemoteFile, Repository
+from engine.trainer.hub.client import Client, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import Download
 from engine.trainer.hub.errors import (
     branches,
@@ -42,7 +42,7 @@ from engine.trainer.hub.errors import (
 from engine.trainer.hub.progress import DownloadProgress, Emit, Stopping, ignore, never
 from engine.trainer.hub.retry_policy import RetryPolicy
 
-__all__ = ["HubClient", "Repository", "fetch", "fetch_file"]
+__all__ = ["Repository", "fetch", "fetch_file"]
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,7 @@ def fetch(
     (disk full); Interrupted M408 (``stopping`` returned True).
     """
     repository = Repository(model_id, revision, "model")
-    job = _Fetch(repository, client or HubClient(), cache, emit, stopping)
+    job = _Fetch(repository, client or _default_client(), cache, emit, stopping)
     return _without_cause(job.model, job)
 
 
@@ -77,8 +77,14 @@ def fetch_file(
     client: Client | None = None,
 ) -> tuple[Path, str]:
     """The first of the named files that the repository has, and the commit. Raises as :func:`fetch` does."""
-    job = _Fetch(repository, client or HubClient(), cache, emit, stopping)
+    job = _Fetch(repository, client or _default_client(), cache, emit, stopping)
     return _without_cause(lambda: job.one_file(any_of), job)
+
+
+def _default_client() -> Client:
+    from engine.trainer.hub.hub_client import HubClient  # with huggingface_hub, which nothing else here needs
+
+    return HubClient()
 
 
 def _without_cause(work: Callable[[], Result], job: _Fetch) -> Result:

@@ -23,6 +23,7 @@ from huggingface_hub import close_session, constants
 from engine.errors import RunspecError
 from engine.trainer import hub as hub_package
 from engine.trainer.hub import retry_policy
+from engine.trainer.hub.hub_client import HubClient
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.text.tokenizer import build_chars
 from engine.trainer.weights import save_folder
@@ -99,7 +100,7 @@ class Fetcher:
     """Calls fetch with the real client, and keeps the events."""
 
     def __init__(self, endpoint: str, cache: Path) -> None:
-        self.client, self.cache = hub_package.HubClient(endpoint), cache
+        self.client, self.cache = HubClient(endpoint), cache
         self.events: list[dict[str, Any]] = []
 
     def __call__(self, revision: str | None = "flax", name: str = NAME, **keys: Any) -> tuple[Path, str]:

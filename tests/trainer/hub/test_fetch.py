@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from engine.trainer import hub as hub_package
+from engine.trainer.hub.hub_client import HubClient
 from engine.trainer.weights import load_folder
 
 NEEDED = ["config.json", "flax_model.msgpack", "generation_config.json", "special_tokens_map.json", "tokenizer.json",
@@ -146,7 +147,7 @@ def test_two_that_want_the_same_file_fetch_it_once(hub: Any, fetch: Any, flax_fi
 def test_the_default_cache_is_the_hubs(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HF_HOME and HF_HUB_CACHE say where models are stored, here as elsewhere."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "shared"))
-    folder, _ = hub_package.fetch("acme/tiny-gemma", "flax", client=hub_package.HubClient(hub.url))
+    folder, _ = hub_package.fetch("acme/tiny-gemma", "flax", client=HubClient(hub.url))
     assert folder.is_relative_to(tmp_path / "shared" / "models--acme--tiny-gemma")
 
 

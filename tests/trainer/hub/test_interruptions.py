@@ -187,8 +187,9 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
 from engine.errors import RunspecError
 from engine.trainer import hub
+from engine.trainer.hub.hub_client import HubClient
 try:
-    hub.fetch("acme/tiny-gemma", "flax", sys.argv[2], client=hub.HubClient(sys.argv[1]))
+    hub.fetch("acme/tiny-gemma", "flax", sys.argv[2], client=HubClient(sys.argv[1]))
 except RunspecError as error:
     print(error)
 """

@@ -276,7 +276,7 @@ def test_offline_mode(hub: Any, says: Callable[..., None], monkeypatch: pytest.M
 
 def test_the_address_in_a_hint_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     """HF_ENDPOINT may contain the user and password of a mirror."""
-    from engine.trainer.hub import HubClient
+    from engine.trainer.hub.hub_client import HubClient
 
     assert (
         HubClient("https://somebody:secret@mirror.example:8443/hf?key=1").address() == "https://mirror.example:8443/hf"
