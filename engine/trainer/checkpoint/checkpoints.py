@@ -29,7 +29,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -37,27 +36,35 @@ import orbax.checkpoint as ocp
 from engine.canonical import digest_tree, fsync_dir
 from engine.errors import RunFailed, Where
 from engine.trainer.checkpoint import disk_space
-from engine.trainer.checkpoint.manifest import MANIFEST_FILE, IdentityCheck, Manifest, read_manifest, write_manifest
+from engine.trainer.checkpoint.manifest import (
+    MANIFEST_FILE,
+    IdentityCheck,
+    Manifest,
+    Notes,
+    read_manifest,
+    write_manifest,
+)
 from engine.trainer.checkpoint.retention import Retention, best_steps
+from engine.trainer.distributed.placement import PyTree
 from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 
 REMOVE_ATTEMPTS, REMOVE_PAUSE_SECONDS = 20, 0.1
 REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 WRITE_ERRORS = (ValueError, RuntimeError)  # how tensorstore's C++ reports a failed write
 OnFallback = Callable[[int, str], None]
-Check = Callable[[Mapping[str, Any]], str | None]
+Check = Callable[[Notes], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """A state, the train step after which it was saved, and its manifest."""
 
-    state: Any
+    state: PyTree
     train_step: int
     manifest: Manifest
 
     @property
-    def notes(self) -> Mapping[str, Any]:
+    def notes(self) -> Notes:
         """What the trainer noted at the save."""
         return self.manifest.notes
 
@@ -100,7 +107,7 @@ class Checkpoints:
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
-    def begin(self, state: Any, train_step: int, notes: Mapping[str, Any] | None = None) -> None:
+    def begin(self, state: PyTree, train_step: int, notes: Notes | None = None) -> None:
         """Begin a save, after the running one. The caller may donate ``state`` as soon as this returns.
 
         Raises OSError or RunFailed T141, T143 (no space, no permission) of this save or of the previous one; earlier
@@ -162,13 +169,13 @@ class Checkpoints:
             self._thread.join()
             self._thread = None
 
-    def save(self, state: Any, train_step: int, notes: Mapping[str, Any] | None = None) -> None:
+    def save(self, state: PyTree, train_step: int, notes: Notes | None = None) -> None:
         """Save, and wait for the end."""
         self.begin(state, train_step, notes)
         self.wait()
         self.check()
 
-    def _finish(self, staging: Path, train_step: int, notes: Mapping[str, Any], started: float, stalled: float) -> None:
+    def _finish(self, staging: Path, train_step: int, notes: Notes, started: float, stalled: float) -> None:
         """In the background: wait for the arrays, write the manifest, publish by one rename, delete old ones."""
         try:
             self._orbax.wait_until_finished()
@@ -188,7 +195,7 @@ class Checkpoints:
             _remove(staging)
             self._failure = error
 
-    def _manifest_of(self, staging: Path, train_step: int, notes: Mapping[str, Any]) -> Manifest:
+    def _manifest_of(self, staging: Path, train_step: int, notes: Notes) -> Manifest:
         per_step = self._identity_check.sequences_per_step
         return Manifest(
             train_step=train_step,
@@ -202,7 +209,7 @@ class Checkpoints:
 
     # -- disk space --------------------------------------------------------------------------------------------------
 
-    def require_space(self, state: Any, *, saves: int, last: int) -> None:
+    def require_space(self, state: PyTree, *, saves: int, last: int) -> None:
         """Before ``saves`` checkpoints up to train step ``last``: raises RunFailed T143 if the kept ones do not fit."""
         if not self._processes.is_writer:
             return
@@ -214,7 +221,7 @@ class Checkpoints:
         """Right after a checkpoint, when no train step would be lost: raises RunFailed T143."""
         self._require(1, also=sum(self._size(step) for step in self._deletable()))
 
-    def _free_space_for(self, state: Any) -> None:
+    def _free_space_for(self, state: PyTree) -> None:
         """If the new one does not fit, delete first what would be deleted after it. Raises RunFailed T143."""
         self._bytes = disk_space.checkpoint_bytes(state)
         if disk_space.free_bytes(self._folder) < self._bytes:
@@ -238,7 +245,7 @@ class Checkpoints:
 
     # -- restoring ---------------------------------------------------------------------------------------------------
 
-    def restore(self, like: Any, on_fallback: OnFallback, check: Check = lambda _: None) -> Restored | None:
+    def restore(self, like: PyTree, on_fallback: OnFallback, check: Check = lambda _: None) -> Restored | None:
         """The newest good checkpoint, laid out as ``like`` (arrays or shapes); None if there is none.
 
         The arrays of ``like`` are deleted as soon as it is certain that others replace them, so that memory for one
@@ -269,7 +276,7 @@ class Checkpoints:
             shutil.rmtree(self._path(train_step))
         return good
 
-    def restore_best(self, like: Any) -> Restored | None:
+    def restore_best(self, like: PyTree) -> Restored | None:
         """The good one of lowest eval loss, replacing ``like``'s arrays; None if none has an eval loss."""
 
         def best() -> int | None:
@@ -291,7 +298,7 @@ class Checkpoints:
         self._identity_check.check(manifest, self._folder)
         return None
 
-    def _read(self, train_step: int, like: Any) -> Restored:
+    def _read(self, train_step: int, like: PyTree) -> Restored:
         """A good one; each process reads its own devices' shards."""
         folder = self._path(train_step)
         manifest = read_manifest(folder)
@@ -326,12 +333,12 @@ def _remove(folder: Path) -> None:
         time.sleep(REMOVE_PAUSE_SECONDS)
 
 
-def _leaves(state: Any) -> dict[str, jax.Array]:
+def _leaves(state: PyTree) -> dict[str, jax.Array]:
     """Path -> array, the form that outlives changes of container classes."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
-def _as_tree(like: Any, leaves: Mapping[str, jax.Array]) -> Any:
+def _as_tree(like: PyTree, leaves: Mapping[str, jax.Array]) -> PyTree:
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(like)]
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[path] for path in paths])
 

@@ -22,11 +22,13 @@ from typing import Any
 from engine.canonical import digest_json, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.config.batch_shape import batch_shape
-from engine.trainer.distributed.topology import Topology
+from engine.trainer.distributed.topology import Topology, TopologyJson
 
 MANIFEST_FILE = "checkpoint.json"
 FORMAT = 3
 SHOWN_CHARS = 24
+Identity = Mapping[str, Any]  # name -> JSON value, of everything that decides the numbers
+Notes = Mapping[str, Any]  # what the trainer wants back after a restore, JSON values
 # On other devices these may differ: the batch is the checkpoint's, and these say how it is split.
 BATCH_SHAPE = tuple(
     f"argument {name}" for name in ("per_device_batch_size", "grad_accum_steps", "global_batch_size", "mesh")
@@ -38,10 +40,10 @@ class Manifest:
     """What a checkpoint records of itself. ``data_position``: {sequences_seen, sequences_per_step}; ``bytes``: of its files."""
 
     train_step: int
-    identity: Mapping[str, Any]
-    topology: Mapping[str, Any]
+    identity: Identity
+    topology: TopologyJson
     data_position: Mapping[str, int]
-    notes: Mapping[str, Any]
+    notes: Notes
     bytes: int
     files: Mapping[str, str]
     made_by: str = ""
@@ -102,7 +104,7 @@ def engine_version() -> str:
 class IdentityCheck:
     """The identity of the training run that resumes; ``reshard``: it may resume from a checkpoint of other devices."""
 
-    identity: Mapping[str, Any]
+    identity: Identity
     topology: Topology
     sequences_per_step: int
     reshard: bool = False
@@ -124,7 +126,7 @@ class IdentityCheck:
         if self.reshard:
             self._check_batch(manifest, folder)
 
-    def _differences(self, manifest: Manifest) -> Iterator[tuple[str, Any, Any]]:
+    def _differences(self, manifest: Manifest) -> Iterator[tuple[str, object, object]]:
         """(name, the checkpoint's value, ours) of each."""
         identity = json.loads(pretty_json(dict(self.identity)))
         may_differ = BATCH_SHAPE if self.reshard else ()
@@ -170,7 +172,7 @@ def _hint(name: str, folder: Path) -> str:
     return f"resume {means or 'with what it was made from'}; to start over, delete {folder}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "absent" if value is None else str(value)
     is_digest = len(text) == 64 and " " not in text
     return f"{text[:12]}…" if is_digest else text if len(text) <= SHOWN_CHARS * 3 else f"{text[: SHOWN_CHARS * 3]}…"

@@ -11,17 +11,17 @@ A save that fails, and a disk without space for the next one, stop the training 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypedDict
 
 from engine.errors import RunspecError
 from engine.trainer.checkpoint.checkpoints import Checkpoints, Restored
-from engine.trainer.checkpoint.manifest import IdentityCheck
+from engine.trainer.checkpoint.manifest import IdentityCheck, Notes
 from engine.trainer.checkpoint.retention import Retention
 from engine.trainer.config.train_args import TrainArgs
+from engine.trainer.distributed.placement import PyTree
 from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 from engine.trainer.distributed.topology import Topology
 from engine.trainer.metrics import mismatch
@@ -30,18 +30,27 @@ from engine.trainer.process import Emit, Stopping
 WAIT_SECONDS = 0.05
 
 
+class Move(TypedDict):
+    """A resume on other devices: the two topologies, in words."""
+
+    train_step: int
+    was: str
+    now: str
+    micro_batches: int
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a training run starts: after ``train_step``, with these arguments, after moves from other devices.
 
-    ``moves``: [{train_step, was, now, micro_batches}] of this attempt and those before it.
+    ``moves``: of this attempt and earlier ones.
     """
 
-    state: Any
+    state: PyTree
     train_step: int
-    notes: Mapping[str, Any] | None
+    notes: Notes | None
     args: TrainArgs
-    moves: tuple[Mapping[str, Any], ...]
+    moves: tuple[Move, ...]
 
 
 class Saver:
@@ -67,7 +76,7 @@ class Saver:
         )
         self._saves = 0
         self._newest = 0  # the train step of the newest checkpoint, published or being saved
-        self._moves: tuple[Mapping[str, Any], ...] = ()
+        self._moves: tuple[Move, ...] = ()
         self._space_unchecked = False  # True from a checkpoint until the disk space is checked
 
     def __enter__(self) -> Self:
@@ -85,7 +94,7 @@ class Saver:
                 raise
             self._emit({"event": "note", "text": f"the last checkpoint was not saved: {failure}"})
 
-    def restore(self, fresh: Any) -> Origin:
+    def restore(self, fresh: PyTree) -> Origin:
         """The newest good checkpoint, or the beginning. Raises InputInvalid T120, T122, T123; RunFailed T143.
 
         On other devices (declared by ``on_other_devices: reshard``) a train step keeps its sequences, in as many
@@ -112,7 +121,7 @@ class Saver:
         self._moves = tuple(restored.notes.get("moves", ()))
         if restored.manifest.topology != now.as_json():
             was = Topology.of_json(restored.manifest.topology)
-            move = {"train_step": restored.train_step, "was": str(was), "now": str(now), "micro_batches": parts}
+            move: Move = {"train_step": restored.train_step, "was": str(was), "now": str(now), "micro_batches": parts}
             self._moves = (*self._moves, move)
             self._emit({"event": "resharded", **move})
         return args
@@ -124,7 +133,7 @@ class Saver:
         """Whether a checkpoint is saved after this train step."""
         return train_step % self._args.save_every_steps == 0 or train_step == self._last
 
-    def save(self, state: Any, train_step: int, notes: Mapping[str, Any], stopping: Stopping) -> None:
+    def save(self, state: PyTree, train_step: int, notes: Notes, stopping: Stopping) -> None:
         """Begin a checkpoint, unless this step has one; returns while it is written, except for the smoke run's last."""
         if self._newest == train_step:
             return
@@ -150,7 +159,7 @@ class Saver:
         self.checkpoints.wait()
         self._report()
 
-    def best(self, like: Any) -> Restored | None:
+    def best(self, like: PyTree) -> Restored | None:
         """The good checkpoint of lowest eval loss, or None if none has an eval loss."""
         return self.checkpoints.restore_best(like)
 

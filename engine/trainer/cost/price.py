@@ -127,7 +127,7 @@ def price_step(job: Mapping[str, Any]) -> dict[str, Any]:
     return report
 
 
-def memory_report(compiled: jax.stages.Compiled, platform: str) -> dict[str, Any]:
+def memory_report(compiled: jax.stages.Compiled, platform: str) -> dict[str, float | None]:
     """The compiler's own figures: bytes of one device, and the floating-point operations if it counts them."""
     memory = compiled.memory_analysis()
     assert memory is not None  # the CPU, GPU and TPU compilers all have it
@@ -148,7 +148,7 @@ def state_bytes(state: State) -> int:
     return sum(local_bytes(leaf) for leaf in jax.tree.leaves(state))
 
 
-def _does_not_fit(needed: int, message: str) -> dict[str, Any]:
+def _does_not_fit(needed: int, message: str) -> dict[str, object]:
     names = ("argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "code_bytes", "peak_bytes", "flops")
     return {**dict.fromkeys(names), "needed_bytes": needed, "fits": False, "compiler_says": message}
 

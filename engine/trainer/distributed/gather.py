@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import jax
 import numpy as np
 
 from engine.canonical import pretty_json
 from engine.errors import Diagnostic, InputInvalid
+from engine.trainer.distributed.placement import PyTree
 from engine.trainer.distributed.processes import ProcessGroup
 
 
-def check_same(identity: Mapping[str, Any], processes: ProcessGroup) -> None:
+def check_same(identity: Mapping[str, object], processes: ProcessGroup) -> None:
     """Raises InputInvalid T174 naming everything in which this process differs from process 0."""
     local = json.loads(pretty_json(dict(identity)))
     reference = processes.agree("identity", lambda: local)
@@ -40,7 +40,7 @@ def check_same(identity: Mapping[str, Any], processes: ProcessGroup) -> None:
         )
 
 
-def gathered(tree: Any, replicated: jax.sharding.Sharding | None, processes: ProcessGroup) -> Any:
+def gathered(tree: PyTree, replicated: jax.sharding.Sharding | None, processes: ProcessGroup) -> PyTree:
     """Every leaf in full as a numpy array in the process that writes, None in the others; one process: the tree."""
     if processes.count == 1:
         return tree

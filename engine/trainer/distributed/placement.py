@@ -23,6 +23,8 @@ from engine.trainer.distributed.sharding import Layout, Partition
 from engine.trainer.models.config import DecoderConfig
 
 AXES = ("fsdp", "tp")
+Leaf = jax.Array | np.ndarray | jax.ShapeDtypeStruct
+PyTree = Any  # arrays, or their shapes, in nested containers
 Arrays = dict[str, Any]  # numpy or JAX arrays, or their shapes
 
 
@@ -56,20 +58,20 @@ class Placement:
         layout = Layout(config, self.size)
         return lambda name, shape: self._sharding(layout.partition(name, shape))
 
-    def state(self, tree: Any, config: DecoderConfig) -> Any:
+    def state(self, tree: PyTree, config: DecoderConfig) -> PyTree:
         """The train state with each leaf sharded."""
         if self._mesh is None:
             return tree
         layout = Layout(config, self.size)
 
-        def put(path: Any, leaf: Any) -> Any:
+        def put(path: tuple[object, ...], leaf: Leaf) -> Leaf:
             # flax's variables show up as a last attribute `value`
             name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
             return _put(leaf, self._sharding(layout.state_partition(name, leaf.shape)))
 
         return jax.tree.map_with_path(put, tree)
 
-    def batch(self, arrays: Mapping[str, Any], *, axis: int) -> Arrays:
+    def batch(self, arrays: Mapping[str, Leaf], *, axis: int) -> Arrays:
         """Sequences (on ``axis``) sharded along fsdp; their transfer has begun when this returns."""
         if self._mesh is None:
             return jax.device_put(arrays)  # type: ignore[no-any-return]
@@ -101,10 +103,11 @@ class Placement:
         return jax.NamedSharding(self._mesh, jax.P(*axes))
 
 
-def _put(leaf: Any, sharding: jax.NamedSharding) -> Any:
+def _put(leaf: Leaf, sharding: jax.NamedSharding) -> Leaf:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
     if sharding.is_fully_addressable or not getattr(leaf, "is_fully_addressable", True):
-        return jax.device_put(leaf, sharding)
+        placed: jax.Array = jax.device_put(leaf, sharding)
+        return placed
     host = np.asarray(leaf)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])

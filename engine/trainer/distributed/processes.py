@@ -26,7 +26,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 from engine.errors import Diagnostic, InputInvalid, RunFailed
 
@@ -39,14 +39,40 @@ AGREE_SECONDS = 24 * 3600  # process 0 may be tokenising for long; the heartbeat
 KEPT_AGREEMENTS = 8  # of one kind that stay in the store: no process is further behind
 AGAIN = "run the same command on all machines again: it resumes from the last checkpoint"
 
+Value = TypeVar("Value")
+Cluster = Mapping[str, Any]  # of the job, see above
 OnGone = Callable[[Diagnostic], None]
+
+
+class KeyValueStore(Protocol):
+    """The coordinator's client in JAX, as far as it is used here."""
+
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
+        """Store a value."""
+
+    def key_value_delete(self, key: str) -> None:
+        """Delete a value."""
+
+    def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
+        """All (key, value) below a key."""
+
+    def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str:
+        """A value, once it is stored."""
+
+    def wait_at_barrier(self, barrier_id: str, timeout_in_ms: int) -> None:
+        """Wait until every process waits here."""
 
 
 class ProcessGroup:
     """The processes of one training run. ``ProcessGroup()`` is a single process: it agrees with itself and never waits."""
 
     def __init__(
-        self, client: Any = None, process_id: int = 0, count: int = 1, *, silent: float = SILENT_SECONDS
+        self,
+        client: KeyValueStore | None = None,
+        process_id: int = 0,
+        count: int = 1,
+        *,
+        silent: float = SILENT_SECONDS,
     ) -> None:
         self.process_id, self.count = process_id, count
         self._client, self._silent = client, silent
@@ -60,8 +86,8 @@ class ProcessGroup:
         """Whether this process writes the results of all."""
         return self.process_id == 0
 
-    def agree(self, about: str, value: Callable[[], Any]) -> Any:
-        """Process 0's ``value()``, in every process; as JSON carries it. All must call this in the same order."""
+    def agree(self, about: str, value: Callable[[], Value]) -> Value:
+        """Process 0's ``value()``, in every process; which is JSON. All must call this in the same order."""
         if self._client is None:
             return value()
         number = self._counts[about] = self._counts.get(about, -1) + 1
@@ -71,8 +97,8 @@ class ProcessGroup:
             self._client.key_value_set(key, text)
             if number >= KEPT_AGREEMENTS:
                 self._client.key_value_delete(f"runspec/agreed/{about}/{number - KEPT_AGREEMENTS}")
-            return json.loads(text)
-        return json.loads(self._client.blocking_key_value_get(key, AGREE_SECONDS * 1000))
+            return cast(Value, json.loads(text))
+        return cast(Value, json.loads(self._client.blocking_key_value_get(key, AGREE_SECONDS * 1000)))
 
     def barrier(self, name: str) -> None:
         """Wait until every process has called this."""
@@ -85,7 +111,9 @@ class ProcessGroup:
         """Start the heartbeat thread. ``on_gone`` is told once which process is gone."""
         if self._client is None:
             return
-        self._watch = threading.Thread(target=self._watch_others, args=(on_gone,), name="heartbeat", daemon=True)
+        self._watch = threading.Thread(
+            target=self._watch_others, args=(self._client, on_gone), name="heartbeat", daemon=True
+        )
         self._watch.start()
 
     def failed(self, reason: str) -> None:
@@ -119,16 +147,16 @@ class ProcessGroup:
 
         jax.distributed.shutdown()  # the coordinator ends last
 
-    def _watch_others(self, on_gone: OnGone) -> None:
+    def _watch_others(self, client: KeyValueStore, on_gone: OnGone) -> None:
         heartbeats = _Heartbeats(self.process_id, self.count)
         number = 0
         while not self._closed.wait(BEAT_SECONDS):
             number += 1
             try:
                 own = f"runspec/beat/{self.process_id}"
-                self._client.key_value_set(own, f"{_host()}\n{number}", allow_overwrite=True)
-                alive = dict(self._client.key_value_dir_get("runspec/beat"))
-                failed = dict(self._client.key_value_dir_get("runspec/failed"))
+                client.key_value_set(own, f"{_host()}\n{number}", allow_overwrite=True)
+                alive = dict(client.key_value_dir_get("runspec/beat"))
+                failed = dict(client.key_value_dir_get("runspec/failed"))
             except Exception as error:  # noqa: BLE001 - whatever a lost coordinator looks like in this version of JAX
                 self._gone = _coordinator_lost(str(error))
             else:
@@ -180,7 +208,7 @@ class _Heartbeats:
 SINGLE_PROCESS = ProcessGroup()
 
 
-def join(cluster: Mapping[str, Any] | None) -> ProcessGroup:
+def join(cluster: Cluster | None) -> ProcessGroup:
     """Join the other processes. Raises InputInvalid T170 (no cluster is found), RunFailed T173 (they cannot be reached)."""
     if cluster is None:
         return ProcessGroup()
@@ -208,7 +236,7 @@ def join(cluster: Mapping[str, Any] | None) -> ProcessGroup:
     )
 
 
-def _require_free_port(cluster: Mapping[str, Any]) -> None:
+def _require_free_port(cluster: Cluster) -> None:
     """Process 0 runs the coordinator at its port; if the port is taken, a signal kills JAX. Raises RunFailed T173."""
     port = int(str(cluster["coordinator_address"]).rpartition(":")[2])
     family, everywhere = (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "")
@@ -220,7 +248,7 @@ def _require_free_port(cluster: Mapping[str, Any]) -> None:
         raise _cannot_join(cluster, f"port {port} cannot be used ({os.strerror(error.errno)})") from error
 
 
-def _wait_for_coordinator(cluster: Mapping[str, Any], seconds: int) -> None:
+def _wait_for_coordinator(cluster: Cluster, seconds: int) -> None:
     """Until its port is open: JAX aborts a process that waits in vain. Raises RunFailed T173."""
     host, _, port = str(cluster["coordinator_address"]).rpartition(":")
     until = time.monotonic() + seconds
@@ -235,7 +263,7 @@ def _wait_for_coordinator(cluster: Mapping[str, Any], seconds: int) -> None:
             return
 
 
-def _cannot_join(cluster: Mapping[str, Any], reason: str) -> InputInvalid | RunFailed:
+def _cannot_join(cluster: Cluster, reason: str) -> InputInvalid | RunFailed:
     first = (reason.splitlines() or ["no reason"])[0][:200]
     if "coordinator_address" not in cluster:
         return InputInvalid(

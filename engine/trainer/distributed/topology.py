@@ -12,12 +12,21 @@ In: the devices of a training run. Out: :class:`Topology`, whose text is for peo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self, TypedDict
 
 import jax
 
 from engine.trainer.distributed.placement import Placement
+
+
+class TopologyJson(TypedDict):
+    """A topology in a manifest or a report."""
+
+    processes: int
+    devices: int
+    device_kind: str
+    mesh: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +45,15 @@ class Topology:
         return cls(jax.process_count(), placement.devices, kind, placement.axes)
 
     @classmethod
-    def of_json(cls, value: Mapping[str, Any]) -> Self:
+    def of_json(cls, value: TopologyJson) -> Self:
         """From a manifest. Raises TypeError for other keys."""
         return cls(**value)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> TopologyJson:
         """For a manifest or a report."""
-        return asdict(self)
+        return TopologyJson(
+            processes=self.processes, devices=self.devices, device_kind=self.device_kind, mesh=dict(self.mesh)
+        )
 
     def __str__(self) -> str:
         mesh = ", ".join(f"{axis}={size}" for axis, size in self.mesh.items())

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
+from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported lazily, which mypy cannot see
     build_hf_headers,
     get_session,
@@ -95,7 +95,7 @@ class HubClient:
         return hf_hub_url(repository.id, name, repo_type=repository.kind, revision=commit, endpoint=self._endpoint)
 
 
-def _remote_file(sibling: Any) -> RemoteFile | None:
+def _remote_file(sibling: RepoSibling) -> RemoteFile | None:
     """Size and digest as listed: those of a large file itself, not of its pointer in git."""
     size, etag = (sibling.size, sibling.blob_id) if sibling.lfs is None else (sibling.lfs.size, sibling.lfs.sha256)
     return RemoteFile(sibling.rfilename, size, etag) if size is not None and etag else None

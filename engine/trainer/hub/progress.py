@@ -19,7 +19,7 @@ Stopping = Callable[[], bool]
 EVENT_EVERY_SECONDS = 1.0
 
 
-def ignore(_: Mapping[str, Any]) -> None:
+def ignore(_: Mapping[str, object]) -> None:
     """Drops an event."""
 
 

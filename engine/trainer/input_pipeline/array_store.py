@@ -29,16 +29,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.canonical import CHUNK_BYTES, digest_file, digest_json, fsync_dir, pretty_json, write_atomic
 
 HEADER, NOTE = "header.json", "note.json"
 # Up to this size every byte is checked whenever a folder is opened (about 0.1 s); above, only sizes and the header.
 CHECKED_BYTES = 64 << 20
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = NDArray[Any]
+Facts = Mapping[str, Any]  # JSON values
+
+
+class Column(TypedDict):
+    """One array in the header."""
+
+    dtype: str
+    length: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,7 @@ class Arrays:
     """The arrays by name (read-only), the facts written with them, and the digest of all their bytes."""
 
     arrays: Mapping[str, Array]
-    facts: Mapping[str, Any]
+    facts: Facts
     digest: str
 
 
@@ -76,11 +86,11 @@ def open_arrays(folder: Path, *, verify: bool = False) -> Arrays | str:
     return Arrays({name: _map(folder, name, column) for name, column in columns.items()}, facts, header["digest"])
 
 
-def _bytes(column: Mapping[str, Any]) -> int:
+def _bytes(column: Column) -> int:
     return int(column["length"] * np.dtype(column["dtype"]).itemsize)
 
 
-def _map(folder: Path, name: str, column: Mapping[str, Any]) -> Array:
+def _map(folder: Path, name: str, column: Column) -> Array:
     dtype = np.dtype(column["dtype"])
     if not column["length"]:
         return np.zeros(0, dtype)  # an empty file cannot be mapped
@@ -119,13 +129,13 @@ def only_builder(folder: Path) -> Iterator[None]:
 class ArrayWriter:
     """Appends to the arrays of a folder that is not visible yet. Hold :func:`only_builder` around it."""
 
-    def __init__(self, folder: Path, dtypes: Mapping[str, str], key: Any = None) -> None:
+    def __init__(self, folder: Path, dtypes: Mapping[str, str], key: object = None) -> None:
         """``key``: what the content is made from; a partial folder of another key is discarded."""
         self._final, self._staging = folder, folder.with_name(f"{folder.name}.partial")
         self._dtypes, self._key = dict(dtypes), digest_json(key)
         self._hashers = {name: hashlib.sha256() for name in dtypes}
         self._lengths = dict.fromkeys(dtypes, 0)
-        self.note: Mapping[str, Any] | None = self._resume()
+        self.note: Mapping[str, int] | None = self._resume()
         if self.note is None:
             self._hashers = {name: hashlib.sha256() for name in dtypes}
             self._lengths = dict.fromkeys(dtypes, 0)
@@ -160,13 +170,13 @@ class ArrayWriter:
         """Values in an array so far."""
         return self._lengths[name]
 
-    def remember(self, note: Mapping[str, Any]) -> None:
+    def remember(self, note: Mapping[str, int]) -> None:
         """Let a later writer continue from here; it finds ``note`` in its own :attr:`note`."""
         for stream in self._streams.values():
             stream.flush()
         write_atomic(self._staging / NOTE, pretty_json({"key": self._key, "note": note, "columns": self._columns()}))
 
-    def publish(self, facts: Mapping[str, Any]) -> Arrays:
+    def publish(self, facts: Facts) -> Arrays:
         """Sync, write the header, rename. Replaces an earlier folder of this name."""
         for stream in self._streams.values():
             stream.flush()
@@ -183,13 +193,13 @@ class ArrayWriter:
         arrays = {name: _map(self._final, name, column) for name, column in columns.items()}
         return Arrays(arrays, facts, digest)
 
-    def _columns(self) -> dict[str, dict[str, Any]]:
+    def _columns(self) -> dict[str, Column]:
         return {
             name: {"dtype": dtype, "length": self._lengths[name], "sha256": self._hashers[name].hexdigest()}
             for name, dtype in self._dtypes.items()
         }
 
-    def _resume(self) -> Mapping[str, Any] | None:
+    def _resume(self) -> Mapping[str, int] | None:
         """The last note of an earlier writer, its files truncated to it; None if they are not what it says."""
         try:
             progress = json.loads((self._staging / NOTE).read_bytes())
@@ -197,12 +207,12 @@ class ArrayWriter:
                 return None
             for name, column in progress["columns"].items():
                 self._truncate(name, column)
-            note: Mapping[str, Any] = progress["note"]
+            note: Mapping[str, int] = progress["note"]
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return None
         return note if self._columns() == progress["columns"] else None
 
-    def _truncate(self, name: str, column: Mapping[str, Any]) -> None:
+    def _truncate(self, name: str, column: Column) -> None:
         os.truncate(self._path(name), _bytes(column))
         self._lengths[name] = column["length"]
         with self._path(name).open("rb") as stream:

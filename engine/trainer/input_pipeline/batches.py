@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import InputInvalid
 from engine.trainer.input_pipeline.packing import Packed, permutation
+from engine.trainer.input_pipeline.token_table import Array
 
-Batch = dict[str, np.ndarray[Any, np.dtype[np.int32]]]
-Array = np.ndarray[Any, np.dtype[Any]]
+Batch = dict[str, NDArray[np.int32]]
 EMPTY = -1  # in place of a sequence's number: an empty slot
 
 # Caches a pure function: a step touches two epochs at most, unless an epoch is shorter than a step.

@@ -10,10 +10,9 @@ the planning code).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -119,7 +118,7 @@ def _plan(table: TokenTable, args: TrainArgs, folder: Path) -> Arrays:
         "": plan_pieces(training, args.seq_len, packing=args.packing, seed=args.seed),
         "eval_": plan_pieces(withheld, args.seq_len, packing=args.packing),
     }
-    facts: Mapping[str, Any] = {
+    facts = {
         "n_rows": fitted.n_rows - args.eval_rows,
         "n_withheld": args.eval_rows,
         "n_dropped": fitted.n_dropped,

@@ -17,15 +17,12 @@ In: a token table. Out: :class:`Pieces`, runs of at most ``seq_len`` tokens to t
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
 from engine.errors import Diagnostic, InputInvalid
 from engine.trainer.input_pipeline.rows import SHOWN_ROWS, OnLongRow
-from engine.trainer.input_pipeline.token_table import TokenTable, counts_between
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from engine.trainer.input_pipeline.token_table import Array, TokenTable, counts_between
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,16 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.trainer.input_pipeline.long_rows import Pieces, handle_long_rows
 from engine.trainer.input_pipeline.rows import TokenRow
-from engine.trainer.input_pipeline.token_table import TokenTable, offsets_of
+from engine.trainer.input_pipeline.token_table import Array, TokenTable, offsets_of
 
-Ints = np.ndarray[Any, np.dtype[np.int32]]
-Array = np.ndarray[Any, np.dtype[Any]]
+Ints = NDArray[np.int32]
 
 PACKING_STREAM = 1 << 63  # differs from the stream of every epoch
 

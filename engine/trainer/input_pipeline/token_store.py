@@ -109,7 +109,7 @@ class _Build:
         self._total = sum(part.n_lines for part in parts)
         self._findings = RowFindings(str(path))
 
-    def run(self, folder: Path, key: Mapping[str, Any]) -> Arrays:
+    def run(self, folder: Path, key: Mapping[str, object]) -> Arrays:
         """Tokenise the remaining parts, publish."""
         token_dtype = "<u2" if self._tokenizer.vocab_size <= 1 << 16 else "<u4"
         dtypes = {

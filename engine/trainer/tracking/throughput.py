@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 
 from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.lora.adapters import LoraArgs
+from engine.trainer.metrics import MetricsRow
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.tracking.flops import flops_per_token, mfu, visible_keys
 from engine.trainer.tracking.peak_flops import peak_of
@@ -33,7 +34,6 @@ PERCENTILES = (50, 90, 99)
 DIGITS = 4
 NO_MEMORY = "JAX's {} backend does not report its memory; process_peak_bytes is the whole process's"
 TOO_FEW = "only the first train step of a process was measured"
-Row = Mapping[str, Any]
 
 
 class ThroughputMetrics:
@@ -46,7 +46,7 @@ class ThroughputMetrics:
         self._devices, self._platform = len(machine["devices"]), machine["platform"]
         self._warm_up = True
 
-    def measured(self, row: Row) -> dict[str, Any]:
+    def measured(self, row: MetricsRow) -> dict[str, Any]:
         """The row with what is measured beside it, right after its train step."""
         measured = dict(row)
         if self._warm_up:
@@ -56,7 +56,7 @@ class ThroughputMetrics:
             measured["mfu"] = round(share, DIGITS)
         return measured | device_memory()
 
-    def report(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def report(self, rows: Sequence[MetricsRow]) -> dict[str, Any]:
         """For the report; rows may come from several processes, one after the other."""
         warm = [row for row in rows if _counts(row)]
         seconds = sum(row["seconds"] for row in warm)
@@ -90,7 +90,7 @@ class ThroughputMetrics:
         )
 
 
-def step_seconds(rows: Sequence[Row]) -> dict[str, Any] | None:
+def step_seconds(rows: Sequence[MetricsRow]) -> dict[str, Any] | None:
     """Percentiles of the train steps' seconds, interpolated between ranks; None if there is only warm-up.
 
     >>> step_seconds([{"seconds": 9.0, "warm_up": True}, *({"seconds": s} for s in (1.0, 2.0, 3.0))])
@@ -104,7 +104,7 @@ def step_seconds(rows: Sequence[Row]) -> dict[str, Any] | None:
     return {**named, "n_train_steps": len(warm), "warm_up": [row["seconds"] for row in rows if row.get("warm_up")]}
 
 
-def _counts(row: Row) -> bool:
+def _counts(row: MetricsRow) -> bool:
     """Whether this is neither the first train step of a process nor one under the profiler."""
     return not row.get("warm_up") and not row.get("profiled")
 

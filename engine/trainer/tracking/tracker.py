@@ -25,11 +25,12 @@ from engine.canonical import digest_json
 from engine.trainer.config.train_args import TrainArgs
 from engine.trainer.input_pipeline.dataset import Data
 from engine.trainer.inputs import Model, identity
+from engine.trainer.metrics import MetricsRow
 from engine.trainer.process import Emit
 from engine.trainer.tracking.loggers import RunFacts, check_installed
 from engine.trainer.tracking.loggers.reports import Reports
 from engine.trainer.tracking.profiler import ProfileWindow, Tracer
-from engine.trainer.tracking.throughput import Row, ThroughputMetrics
+from engine.trainer.tracking.throughput import ThroughputMetrics
 
 NAME_CHARS = 12
 SILENT_ARGS = ("report_to", "profile")  # they have no effect on training
@@ -62,7 +63,7 @@ class Tracker:
         self._tracer = Tracer(window, folder / "profile", emit)
         self._done = 0
 
-    def begins(self, rows: Sequence[Row], first: int) -> None:
+    def begins(self, rows: Sequence[MetricsRow], first: int) -> None:
         """Called before train step ``first``; ``rows`` are those of earlier train steps."""
         self._done = first - 1
         self._reports.start(rows)
@@ -72,7 +73,7 @@ class Tracker:
         """Whether the device must be idle after this train step."""
         return self._tracer.pauses_after(train_step)
 
-    def arrived(self, row: Row) -> dict[str, Any]:
+    def arrived(self, row: MetricsRow) -> dict[str, Any]:
         """The row of a finished train step, with what was measured."""
         self._done = row["train_step"]
         measured = self._throughput.measured(row)
@@ -81,12 +82,12 @@ class Tracker:
         self._tracer.after(self._done)
         return measured
 
-    def written(self, row: Row) -> None:
+    def written(self, row: MetricsRow) -> None:
         """The row is in metrics.jsonl; the next train step follows."""
         self._reports.row(row)
         self._tracer.before(row["train_step"] + 1)
 
-    def report(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def report(self, rows: Sequence[MetricsRow]) -> dict[str, Any]:
         """The tracker's part of the report."""
         return self._throughput.report(rows)
 

@@ -20,7 +20,7 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from engine.errors import Diagnostic, InputInvalid
 
@@ -36,7 +36,7 @@ class RunFacts:
 
     name: str
     run_id: str
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     folder: Path
 
 

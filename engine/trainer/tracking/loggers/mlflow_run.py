@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from engine.trainer.tracking.loggers import PROJECT, RunFacts
 from engine.trainer.tracking.loggers.run_file import RunFile
@@ -24,8 +23,8 @@ class MlflowRun:
     """One run of one experiment."""
 
     def __init__(self, facts: RunFacts) -> None:
-        tracking: Any = importlib.import_module("mlflow.tracking")
-        self._entities: Any = importlib.import_module("mlflow.entities")
+        tracking = importlib.import_module("mlflow.tracking")
+        self._entities = importlib.import_module("mlflow.entities")
         self._uri = os.environ.get("MLFLOW_TRACKING_URI") or _own_store(facts.folder)
         self._client = tracking.MlflowClient(tracking_uri=self._uri)
         file = RunFile(facts.folder / "mlflow.json")

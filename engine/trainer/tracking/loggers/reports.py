@@ -16,9 +16,9 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from engine.trainer.metrics import MetricsRow
 from engine.trainer.process import Emit
 from engine.trainer.tracking.loggers import Logger, RunFacts, open_logger
 
@@ -28,7 +28,6 @@ MOST_CHARS = 300
 # A tracking address may contain a name and a password, and a tool repeats it in its errors.
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
-Row = Mapping[str, Any]
 OpenLogger = Callable[[str, RunFacts], Logger]
 
 
@@ -40,13 +39,13 @@ class Reports:
     ) -> None:
         self._senders = [_Sender(name, facts_of, emit, opener) for name in names]
 
-    def start(self, rows: Iterable[Row]) -> None:
+    def start(self, rows: Iterable[MetricsRow]) -> None:
         """Open the tools; ``rows`` are those of earlier train steps, which a tool may have already."""
         earlier = tuple(rows)
         for sender in self._senders:
             sender.start(earlier)
 
-    def row(self, row: Row) -> None:
+    def row(self, row: MetricsRow) -> None:
         """Send a row to every tool."""
         for sender in self._senders:
             sender.put(row)
@@ -65,15 +64,15 @@ class _Sender:
 
     def __init__(self, name: str, facts_of: Callable[[str], RunFacts], emit: Emit, opener: OpenLogger) -> None:
         self._name, self._facts_of, self._emit, self._opener = name, facts_of, emit, opener
-        self._waiting: queue.Queue[Row | None] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[MetricsRow | None] = queue.Queue(MOST_WAITING)
         self._thread: threading.Thread | None = None
         self._abandoned = threading.Event()
 
-    def start(self, earlier: Sequence[Row]) -> None:
+    def start(self, earlier: Sequence[MetricsRow]) -> None:
         self._thread = threading.Thread(target=self._work, args=(earlier,), name=f"report-{self._name}", daemon=True)
         self._thread.start()
 
-    def put(self, row: Row | None) -> None:
+    def put(self, row: MetricsRow | None) -> None:
         if self._abandoned.is_set() or self._thread is None:
             return
         try:
@@ -88,7 +87,7 @@ class _Sender:
         if self._thread.is_alive():
             self._abandon(f"it did not finish within {seconds:g} s")
 
-    def _work(self, earlier: Sequence[Row]) -> None:
+    def _work(self, earlier: Sequence[MetricsRow]) -> None:
         try:
             writer = self._opener(self._name, self._facts_of(self._name))
             self._emit({"event": "reporting", "writer": self._name, "where": without_userinfo(writer.where)})
@@ -100,7 +99,7 @@ class _Sender:
         except Exception as error:  # noqa: BLE001 - whatever a tool raises becomes an event, and training continues
             self._abandon(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
 
-    def _rows(self, earlier: Sequence[Row]) -> Iterator[Row]:
+    def _rows(self, earlier: Sequence[MetricsRow]) -> Iterator[MetricsRow]:
         yield from earlier
         while not self._abandoned.is_set():
             row = self._waiting.get()
@@ -115,7 +114,7 @@ class _Sender:
             self._emit({"event": "writer_failed", "writer": self._name, "reason": reason})
 
 
-def numbers(row: Row) -> dict[str, float]:
+def numbers(row: MetricsRow) -> dict[str, float]:
     """What tools can plot: the numbers of a row without the train step.
 
     >>> numbers({"train_step": 3, "loss": 2.5, "grad_norm": None, "skipped": True})

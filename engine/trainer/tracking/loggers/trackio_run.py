@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from engine.trainer.tracking.loggers import PROJECT, RunFacts
 from engine.trainer.tracking.loggers.run_file import RunFile
@@ -24,7 +23,7 @@ class TrackioRun:
     def __init__(self, facts: RunFacts) -> None:
         # trackio reads it on import, which happens here for the first time.
         self._folder = os.environ.setdefault("TRACKIO_DIR", str(facts.folder))
-        trackio: Any = importlib.import_module("trackio")
+        trackio = importlib.import_module("trackio")
         self._file = RunFile(facts.folder / "trackio.json")
         self._project = os.environ.get("TRACKIO_PROJECT", PROJECT)
         name = f"{facts.name}-{self._file.id}"
@@ -56,7 +55,7 @@ class TrackioRun:
 
 def stored_steps(project: str, name: str) -> int:
     """The last train step of a run in the local database."""
-    storage: Any = importlib.import_module("trackio.sqlite_storage")
+    storage = importlib.import_module("trackio.sqlite_storage")
     return int(storage.SQLiteStorage.get_max_step_for_run(project, run=name) or 0)
 
 

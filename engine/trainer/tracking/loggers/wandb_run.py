@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from engine.trainer.tracking.loggers import PROJECT, RunFacts
 from engine.trainer.tracking.loggers.run_file import RunFile
@@ -19,7 +18,7 @@ class WandbRun:
     """One run, online or offline."""
 
     def __init__(self, facts: RunFacts) -> None:
-        wandb: Any = importlib.import_module("wandb")  # some releases are typed and some are not: always Any
+        wandb = importlib.import_module("wandb")
         self._file = RunFile(facts.folder / "wandb.json")
         settings = wandb.Settings(
             console="off",  # standard output belongs to the events
