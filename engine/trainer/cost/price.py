@@ -157,7 +157,7 @@ def needed_bytes(message: str) -> int | None:
     """What a program that does not fit would take, from the TPU compiler's error; None for another message.
 
     >>> needed_bytes("RESOURCE_EXHAUSTED: ... Used 28.59G of 15.75G hbm. Exceeded hbm capacity by 12.84G.")
-    30698278256
+    30698278748
     """
     if "RESOURCE_EXHAUSTED" not in message:
         return None

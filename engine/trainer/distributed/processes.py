@@ -13,7 +13,7 @@ all processes talk to (``jax.distributed``); agreements and heartbeats go throug
 
 **A process is gone.** Collectives with a dead process fail on some machines and wait for ever on others. So every
 process writes a heartbeat into the store each second, and a thread reads those of the others: a process that has been
-silent for ``SILENT_SECONDS``, or has said that it failed, is named (T171, T172), and the reader ends with exit status
+silent for ``SILENT_SECONDS``, or has reported that it failed, is named (T171, T172), and the reader ends with exit status
 1. The next run resumes from the trainer's checkpoints.
 """
 
@@ -194,7 +194,7 @@ class _Heartbeats:
         return None
 
     def failed(self, failed: Mapping[str, str]) -> Diagnostic | None:
-        """The first of the others that said it failed, as a finding."""
+        """The first of the others that reported a failure, as a finding."""
         for key, value in sorted(failed.items()):
             process = int(key.rsplit("/", 1)[1])
             if process in self._others:

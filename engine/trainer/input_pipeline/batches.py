@@ -5,7 +5,7 @@ endlessly and train step s takes the s-th slice, so every batch is full (one may
 middle of an epoch needs nothing but the number of the step.
 
     >>> order = DataOrder(n_sequences=3, per_step=2, seed=0)
-    >>> sorted([*order.indices(1), *order.indices(2)][:3])
+    >>> sorted(np.concatenate([order.indices(1), order.indices(2)])[:3].tolist())
     [0, 1, 2]
 """
 

@@ -2,9 +2,9 @@
 
 In: lines ``{"id": …, "segments": [{"text": …, "train": bool, "eos"?: bool}, …], "messages"?: […]}``. Out:
 :class:`TokenRow`, each with BOS once in front, every segment tokenised by itself (so no token spans the boundary between
-prompt and answer), and EOS, trained, after the last trained segment and after every trained segment that ``"eos": true``
-marks (the turns of a chat), unless that segment ends in a token that ends a turn. Text after the last trained segment
-is left out: it cannot change the loss of anything before it. A row with ``messages`` is rendered by the model's chat
+prompt and answer), and EOS, trained, after the last trained segment and after every trained segment with ``"eos": true``
+(the turns of a chat), unless that segment ends in a token that ends a turn. Text after the last trained segment is left
+out: it cannot change the loss of anything before it. A row with ``messages`` is rendered by the model's chat
 template, if it has one (:mod:`engine.trainer.text.encoding`).
 """
 

@@ -93,11 +93,11 @@ def offsets_of(lengths: Array) -> Array:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-SPAN = 1 << 22  # marks counted together: 16 MiB of running counts
+SPAN = 1 << 22  # elements counted together: 16 MiB of running counts
 
 
-def counts_between(marks: Array, starts: Array, ends: Array) -> Array:
-    """i32: how many marks are set in each ``marks[start:end]``, for ordered ranges, in constant memory.
+def counts_between(mask: Array, starts: Array, ends: Array) -> Array:
+    """i32: how many elements are set in each ``mask[start:end]``, for ordered ranges, in constant memory.
 
     >>> counts_between(np.array([0, 1, 1, 0, 1], np.uint8), np.array([0, 2]), np.array([2, 5])).tolist()
     [1, 2]
@@ -107,7 +107,7 @@ def counts_between(marks: Array, starts: Array, ends: Array) -> Array:
     while first < len(starts):
         base = int(starts[first])
         last = max(first + 1, int(np.searchsorted(ends, base + SPAN, side="right")))
-        running = np.concatenate([np.zeros(1, np.int32), np.cumsum(marks[base : ends[last - 1]], dtype=np.int32)])
+        running = np.concatenate([np.zeros(1, np.int32), np.cumsum(mask[base : ends[last - 1]], dtype=np.int32)])
         counts[first:last] = running[ends[first:last] - base] - running[starts[first:last] - base]
         first = last
     return counts

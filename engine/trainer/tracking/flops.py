@@ -87,7 +87,7 @@ def adapter_flops(config: DecoderConfig, lora: LoraArgs | None) -> int:
 def mfu(per_token: float, *, tokens_per_second: float, devices: int, peak_flops: float) -> float:
     """The share of the devices' peak that these tokens need.
 
-    >>> mfu(15.15e9, tokens_per_second=13_000, devices=2, peak_flops=197e12)
-    0.49987...
+    >>> round(mfu(15.15e9, tokens_per_second=13_000, devices=2, peak_flops=197e12), 5)
+    0.49987
     """
     return per_token * tokens_per_second / (devices * peak_flops)

@@ -2,7 +2,7 @@
 
     run = RunFile(folder / "wandb.json")
     run.id, run.sent          # an id drawn once; 0
-    run.mark(7)
+    run.record_sent(7)
 
 Written without fsync, which would cost time: it must survive the end of the process, not a crash of the machine.
 """
@@ -31,7 +31,7 @@ class RunFile:
         self.id = run_id
         self._write()
 
-    def mark(self, train_step: int) -> None:
+    def record_sent(self, train_step: int) -> None:
         """All train steps up to this one have been sent."""
         self.sent = train_step
         self._write()

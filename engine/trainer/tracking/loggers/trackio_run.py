@@ -46,7 +46,7 @@ class TrackioRun:
     def row(self, train_step: int, metrics: Mapping[str, float]) -> None:
         """One row."""
         self._run.log(dict(metrics), step=train_step)
-        self._file.mark(train_step)
+        self._file.record_sent(train_step)
 
     def close(self) -> None:
         """Write the remaining rows."""

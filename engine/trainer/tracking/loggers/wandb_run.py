@@ -52,7 +52,7 @@ class WandbRun:
     def row(self, train_step: int, metrics: Mapping[str, float]) -> None:
         """One row of the history."""
         self._run.log({**metrics, "train_step": train_step}, step=train_step)
-        self._file.mark(train_step)
+        self._file.record_sent(train_step)
 
     def close(self) -> None:
         """Upload the remaining rows (online), or close the file (offline)."""
