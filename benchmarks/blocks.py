@@ -1,4 +1,4 @@
-"""Loss and attention in blocks beside the plain ones: time and compiled room, forwards and backwards, float32 on CPU.
+"""Loss and attention in blocks beside the plain ones: time and compiled memory, forward and backward, float32 on CPU.
 
 What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; ``peer`` is the
 plain form, measured in the same run.
@@ -6,7 +6,7 @@ plain form, measured in the same run.
     $ python benchmarks/blocks.py [--json]
 
 loss: 1024 tokens, width 512, 8192 words. attention: one row of 2048 tokens, 8 heads and 1 kv head of 64: causal, with
-a window of 256, and packed with eight segments of 256. Room is XLA's temporary memory. Times are the best of three.
+a window of 256, and packed with eight segments of 256. Memory is XLA's temporary memory. Times are the best of three.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def main() -> int:
 
 
 def compare(name: str, ours: Any, plain: Any, arrays: Any) -> list[Fact]:
-    """Seconds and room of both."""
-    (seconds, room), (plain_seconds, plain_room) = cost(ours, arrays), cost(plain, arrays)
+    """Seconds and memory of both."""
+    (seconds, memory), (plain_seconds, plain_memory) = cost(ours, arrays), cost(plain, arrays)
     return [
         Fact(f"{name}, time", seconds, "s", peer=plain_seconds),
-        Fact(f"{name}, room", room / 1e6, "MB", peer=plain_room / 1e6),
+        Fact(f"{name}, memory", memory / 1e6, "MB", peer=plain_memory / 1e6),
     ]
 
 
@@ -99,13 +99,17 @@ def measure_attention() -> list[Fact]:
     index = jnp.arange(length, dtype=jnp.int32)[None]
     one, packed = TokenPositions(index, jnp.ones_like(index)), TokenPositions(index % 256, 1 + index // 256)
     rows = []
-    for name, places, window in (("causal", one, EVERYTHING), ("window 256", one, 256), ("packed", packed, EVERYTHING)):
-        ago = places.positions[:, :, None] - places.positions[:, None, :]
-        same = places.segment_ids[:, :, None] == places.segment_ids[:, None, :]
+    for name, positions, window in (
+        ("causal", one, EVERYTHING),
+        ("window 256", one, 256),
+        ("packed", packed, EVERYTHING),
+    ):
+        ago = positions.positions[:, :, None] - positions.positions[:, None, :]
+        same = positions.segment_ids[:, :, None] == positions.segment_ids[:, None, :]
         mask = same & (ago >= 0) & (ago < window)
 
-        def ours(q: Any, k: Any, v: Any, places: Any = places, window: int = window) -> Any:
-            return blocked_attention(q, k, v, places, window=window, block=256)
+        def ours(q: Any, k: Any, v: Any, positions: Any = positions, window: int = window) -> Any:
+            return blocked_attention(q, k, v, positions, window=window, block=256)
 
         def plain(q: Any, k: Any, v: Any, mask: Any = mask) -> Any:
             return attention(q, k, v, mask)

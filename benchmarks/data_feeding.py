@@ -1,16 +1,16 @@
-"""Data feeding at the size of a million traces: tokenised once, started warm, started in the middle of an epoch.
+"""The input pipeline at the size of a million traces: tokenised once, started warm, started in the middle of an epoch.
 
 What goes in: nothing, or a number of rows. What comes out: a table, or with ``--json`` rows {name, value, unit, bar,
-peer}; exit code 1 where a bar is missed.
+peer}; exit code 1 if a bar is missed.
 
     $ python benchmarks/data_feeding.py [--rows 1000000] [--folder DIR] [--json]
 
 The traces are those of dev-reasoning-v2 for as many seeds as it takes, tokenised a character a token (the longest
 way). ``cold`` builds the token store and the plan; ``warm`` and ``restart`` are processes of their own, from their
-start to the batch; ``walk`` takes 2,000 batches from all over the data and says what memory that took (anonymous
-pages are the process's own; the pages of mapped files the system takes back when it needs them). ``trainer`` is the
-whole trainer with a micro model. ``quickstart`` is sixty steps of the quickstart's training. With ``--folder`` the
-rows are kept and found again; the store is made anew.
+start to the batch; ``walk`` takes 2,000 batches from all over the data and reports the memory used (anonymous pages are
+the process's own; the system can evict the pages of mapped files). ``trainer`` is the full trainer with a micro model.
+``quickstart`` is sixty steps of the quickstart's training run. With ``--folder`` the rows are kept and reused; the store
+is built again.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def measure(count: int, folder: Path) -> list[Fact]:
         shutil.rmtree(path.parent / "cache", ignore_errors=True)
     found = [Fact("rows.jsonl", many.stat().st_size / 1e6, "MB"), Fact("rows", count, "rows")]
     share = _child("cold", own)["real_token_share"]
-    found.append(Fact("dev-reasoning-v2 at 512: real tokens", share, "of all places", least=SHARE_BAR))
+    found.append(Fact("dev-reasoning-v2 at 512: real tokens", share, "of all token positions", least=SHARE_BAR))
     cold = _child("cold", many)
     _child("cold", few)
     found += [
@@ -85,7 +85,7 @@ def measure(count: int, folder: Path) -> list[Fact]:
         Fact("cold: planned", cold["plan_seconds"], "s"),
         Fact("cold: peak memory", cold["peak"], "MB", most=MEMORY_BAR),
         Fact("cold: peak memory of a worker", cold["worker_peak"], "MB"),
-        Fact("real tokens", cold["real_token_share"], "of all places"),
+        Fact("real tokens", cold["real_token_share"], "of all token positions"),
         Fact("store on disk", sum(path.stat().st_size for path in many.parent.glob("cache/**/*")) / 1e6, "MB"),
     ]
     for name in ("warm", "restart"):
@@ -104,7 +104,7 @@ def measure(count: int, folder: Path) -> list[Fact]:
 
 
 def write_rows(path: Path, count: int) -> Path:
-    """Traces of dev-reasoning-v2, rendered, of as many seeds as it takes; what is there already is taken."""
+    """Traces of dev-reasoning-v2, rendered, of as many seeds as it takes; an existing file is reused."""
     from engine.data import render_row, trace_rows
     from engine.data.builders import dev_reasoning
 
@@ -198,7 +198,7 @@ def _quickstart(folder: Path) -> list[Fact]:
 
 
 def _trainer(rows: Path, folder: Path, name: str, config: Row, args: Row) -> list[Fact]:
-    """The trainer's process: when it had loaded, what it waited for, its peak memory."""
+    """The trainer's process: its loading time, its waits for input, its peak memory."""
     work = folder / f"{name}-work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

@@ -9,9 +9,9 @@ The model has 34.1 M weights (vocabulary 8192, width 512, 8 layers, 8 heads over
 the case "ragged" 8 to 256 (100 rows; transformers pads them on the left, as it must), and every row gets 64 new tokens.
 ``tokens/s`` is new tokens over the time of the whole call, prompts included. ``decode`` leaves out the time of a call that
 generates one token. Each side runs once to warm up (and compile, here); then they take turns, and medians are compared,
-so that what else the machine does falls on both. Exit code 1 where a bar is missed.
+so that other load on the machine affects both. Exit code 1 if a bar is missed.
 
-torch is no part of the engine; `make parity` makes the environment that has it. Elsewhere ours is measured alone.
+torch is not part of the engine; `make parity` makes an environment with it. Elsewhere only ours is measured.
 """
 
 from __future__ import annotations

@@ -5,13 +5,13 @@ What goes in: a size. What comes out: a table, or with ``--json`` rows {name, va
     $ python benchmarks/load_weights.py [--gigabytes 1.0] [--rounds 5] [--dtype bfloat16] [--json]
 
 The folder is generated: Gemma 2B's sizes with fewer layers and few tokens, a pool of normal numbers in place of trained
-ones. ``read`` puts the file into fresh memory, as loading must; ``read, 1 MiB again and again`` keeps nothing, and is
-what the page cache can do at best. ``load`` is load_folder to arrays that are ready: read, checked for NaN, transposed,
-placed on the CPU device. ``to donate`` adds the copy that a training on CPU asks for; on other devices it costs nothing.
+ones. ``read`` puts the file into fresh memory, as loading must; ``read, 1 MiB again and again`` keeps nothing: the best
+that the page cache can do. ``load`` is load_folder to arrays that are ready: read, checked for NaN, transposed, placed on
+the CPU device. ``to donate`` adds the copy that training on CPU needs; on other devices it costs nothing.
 
 Warm: the file is in the page cache. Cold: the kernel is asked to drop it before every reading (a host below a virtual
-machine may still have it). Reads and loads take turns, and the fastest of each counts: what else the machine does can
-only add. Exit code 1 where the bar is missed.
+machine may still have it). Reads and loads take turns, and the fastest of each counts: other load can only add.
+Exit code 1 if the bar is missed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compiled memory of the train step: Gemma 2B, full fine-tuning, as the TPU and GPU compilers say without the device.
+"""Compiled memory of the train step: Gemma 2B, full fine-tuning, by the TPU and GPU compilers without the device.
 
 What goes in: the compilers (``make compilers``, or a folder of them in RUNSPEC_COMPILERS). What comes out: a table of
 peak GiB per device, or with ``--json`` rows {name, value, unit, bar, peer}; ``peer`` is a plain functional train step
@@ -8,8 +8,8 @@ peak GiB per device, or with ``--json`` rows {name, value, unit, bar, peer}; ``p
     $ python benchmarks/memory.py --machine v5e-8 --set seq_len=2048 --set optimizer=adafactor --live 20
 
 The second form asks about one step of your own (``--set`` takes any argument of train_sft; ``--model`` a config.json)
-and names the largest buffers that live at its peak. A compilation takes 10 s to two minutes and answers are kept in
-.runspec/cache until the code changes. Exit code 1 where a bar is missed or a row cannot be built yet.
+and names the largest buffers that are live at its peak. A compilation takes 10 s to two minutes and answers are kept in
+.runspec/cache until the code changes. Exit code 1 if a bar is missed or a row cannot be built yet.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> int:
         if options.machine:
             return one(options, folder)
         if folder is None:
-            print("memory.py: the compilers are not here (make compilers); nothing measured", file=sys.stderr)
+            print("memory.py: the compilers are not installed (make compilers); nothing measured", file=sys.stderr)
             return 0
         chosen = [step for step in STEPS if options.only.lower() in step.name.lower()]
         rows = [row(step, folder, fresh=options.fresh) for step in chosen]
@@ -112,7 +112,7 @@ def row(step: Step, folder: Path | None, *, fresh: bool) -> dict[str, Any]:
     found = {"name": step.name, "value": None, "unit": "GiB", "bar": step.bar, "peer": step.peer, "says": ""}
     if step.missing:
         return found | {"says": "not built"}
-    # The bars ask how small it can be; remat: auto would take the quickest policy that fits.
+    # The bars are for the least memory; remat: auto would take the quickest policy that fits.
     args = DEFAULTS | {"per_device_batch_size": step.rows, "seq_len": step.seq_len, "remat": "block"} | dict(step.args)
     job = job_for(step.machine, GEMMA_2B, args, folder)
     report = (None if fresh else kept_answer(ROOT, job)) or ask(ROOT, job)

@@ -1,6 +1,6 @@
 """One train step of a 34.6 M-parameter Gemma beside `transformers` in eager PyTorch on the CPU: float32, same weights, same batch.
 
-What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 where
+What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 if
 a bar is missed.
 
     $ .venv-parity/bin/python benchmarks/raw_speed.py [--rounds 3] [--small-pages] [--json]
@@ -11,11 +11,11 @@ compiled train step in the trainer's own loop against eager PyTorch with its fus
 the other's threads and memory beside it; the first step of each turn does not count. The ratio is the median of the rounds'
 own ratios. Both begin with the same weights, so that the losses of all steps must be one curve.
 
-``ceiling`` is the rate of one large matrix product, the best of the run, over the operations that a token needs
+``ceiling`` is the rate of one large matmul, the best of the run, over the operations that a token needs
 (engine.trainer.tracking.flops), with nothing else to do. ``--small-pages`` takes turns with a third process, ours without the huge
 pages that the engine asks glibc for, and counts the page faults of both.
 
-torch is no part of the engine; `make parity` makes the environment that has it. Elsewhere ours is measured alone.
+torch is not part of the engine; `make parity` makes an environment with it. Elsewhere only ours is measured.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ def one_turn(process: subprocess.Popen[str]) -> dict[str, Any]:
     answer = process.stdout.readline()
     if not answer:
         sys.exit("one of the two sides has ended")
-    found: dict[str, Any] = json.loads(answer)
-    return found
+    turn: dict[str, Any] = json.loads(answer)
+    return turn
 
 
 def take_turns(side: str, model: Path) -> None:
@@ -172,22 +172,22 @@ def raw_ours(model: Path, tokens: Any) -> Steps:
     args = train_args_of({**ARGS, "seq_len": LENGTH, "per_device_batch_size": BATCH})
     module, _, _ = load_folder(model, param_dtype=np.dtype("float32"), compute_dtype=np.dtype("float32"))
     graphdef, state = init_state(with_method(module, args, jax.local_devices()[0]), args)
-    places = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))
+    positions = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))
     batch = {
-        "tokens": tokens, "segment_ids": np.ones_like(tokens), "positions": places,
-        "target_positions": places[:, :-1], "target_ids": tokens[:, 1:], "target_weights": np.ones_like(tokens[:, 1:]),
+        "tokens": tokens, "segment_ids": np.ones_like(tokens), "positions": positions,
+        "target_positions": positions[:, :-1], "target_ids": tokens[:, 1:], "target_weights": np.ones_like(tokens[:, 1:]),
     }  # fmt: skip
     batch = jax.device_put({name: np.ascontiguousarray(array)[None] for name, array in batch.items()})
     limit = limit_bytes(jax.local_devices()[0])
     step, policy = compile_within_limit(graphdef, args, state, batch, Placement(), limit=limit)
     print(f"ours: remat {policy.remat}, attention {'blocked' if policy.blocked else 'plain'}", file=sys.stderr)
-    held = {"state": state}
+    current = {"state": state}
 
     def steps(count: int) -> tuple[float, list[float]]:
         started, losses = time.perf_counter(), []
-        for done in train(step, held["state"], lambda _: batch, first=1, last=count, pause_after=lambda _: False):
+        for done in train(step, current["state"], lambda _: batch, first=1, last=count, pause_after=lambda _: False):
             losses.append(done.metrics["loss"])
-            held["state"] = done.state or held["state"]
+            current["state"] = done.state or current["state"]
         return (time.perf_counter() - started) / count, losses
 
     return steps
@@ -200,12 +200,12 @@ def raw_theirs(model: Path, tokens: Any) -> Steps:
 
     peer = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(peer.parameters(), lr=RATE, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True)
-    given = torch.from_numpy(tokens).long()
+    inputs = torch.from_numpy(tokens).long()
 
     def steps(count: int) -> tuple[float, list[float]]:
         started, losses = time.perf_counter(), []
         for _ in range(count):
-            loss = peer(input_ids=given, labels=given, use_cache=False).loss
+            loss = peer(input_ids=inputs, labels=inputs, use_cache=False).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(peer.parameters(), CLIP)
             optimizer.step()

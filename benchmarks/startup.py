@@ -1,14 +1,14 @@
 """How long a person waits before anything happens: cold starts, beside the bare interpreter.
 
-Measures, in one go and interleaved so that a busy machine slows all of them alike:
+Measures, in one run and interleaved so that other load affects all of them alike:
 ``python -c pass``; ``runspec validate`` of the quickstart; ``runspec run`` with nothing to do, of a small
-spec that has run once before (needs the extra ``train``; left out where it is not installed). Medians of
+spec that has run once before (needs the extra ``train``; left out without it). Medians of
 several processes.
 
     $ python benchmarks/startup.py
     $ python benchmarks/startup.py --json          # rows {name, value, unit, bar, peer}
 
-Exit code 1 where a bar is missed. ``peer`` is what was measured for the nearest other tool with nothing to do
+Exit code 1 if a bar is missed. ``peer`` is the figure of the nearest other tool with nothing to do
 (``dvc repro``, 0.53 s on the two-core machine of the bars).
 """
 

@@ -1,6 +1,6 @@
 """The trainer on dev-reasoning-v2 beside `transformers.Trainer` with dynamic padding, a 34.6 M-parameter Gemma on the CPU.
 
-What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 where
+What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 if
 a bar is missed.
 
     $ .venv-parity/bin/python benchmarks/train_speed.py [--rounds 3] [--steps 10] [--json]
@@ -12,10 +12,10 @@ of a step is the mean over its trained tokens on both sides: the two loss curves
 the loss a second, medians of the steps, the first left out. The model is a folder written here, with a tokenizer of the test
 fixtures' kind.
 
-``ceiling`` is what either could do at most: the rate of one large matrix product, the best of the run, over the operations that
-a real token needs (engine.trainer.tracking.flops), nothing padded. A ratio above ceiling / theirs cannot be had on the machine.
+``ceiling`` is the upper limit for both: the rate of one large matmul, the best of the run, over the operations that
+a real token needs (engine.trainer.tracking.flops), nothing padded. A ratio above ceiling / theirs is impossible on the machine.
 
-torch is no part of the engine; `make parity` makes the environment that has it. Elsewhere ours is measured alone.
+torch is not part of the engine; `make parity` makes an environment with it. Elsewhere only ours is measured.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ def measure(folder: Path, options: argparse.Namespace, *, has_torch: bool) -> li
     ceiling = Fact("ceiling", part * matmul_rate() / token_flops(lengths), "tokens/s")
     if not has_torch:
         return [
-            Fact("packed: real tokens", share["packed"], "of all places"),
+            Fact("packed: real tokens", share["packed"], "of all token positions"),
             Fact("trained", statistics.median(mine), "tokens/s"),
             ceiling,
         ]
-    processes = [trained_rate(one) for one in theirs]
-    ratio = statistics.median(a / b for a, b in zip(mine, processes, strict=True))
+    peers = [trained_rate(one) for one in theirs]
+    ratio = statistics.median(a / b for a, b in zip(mine, peers, strict=True))
     gap = curve_gap([row["loss"] for row in ours[0]], [row["loss"] for row in theirs[0]])
     return [
-        Fact("real tokens, packed (peer: padded)", share["packed"], "of all places", peer=share["padded"]),
-        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(processes)),
+        Fact("real tokens, packed (peer: padded)", share["packed"], "of all token positions", peer=share["padded"]),
+        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(peers)),
         ceiling,
         Fact("ratio", ratio, "x", least=RATIO_BAR),
         Fact("loss curves differ by at most", gap, "of it", most=CURVE_BAR),

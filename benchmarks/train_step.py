@@ -4,9 +4,9 @@ What goes in: nothing, or a device. What comes out: a table, or with ``--json`` 
 
     $ python benchmarks/train_step.py [--device cpu] [--steps 30] [--json]
 
-``matmul`` is what the machine does on one large product, the ceiling of everything else; ``share`` is how near
-the train step comes to it (6 floating-point operations a weight and token, attention left out). Medians, so that what
-else the machine does falls on some steps and not on the figure. Exit code 1 where a bar is missed.
+``matmul`` is the rate of one large matmul, the upper limit; ``share`` is the train step's share of it (6 floating-point
+operations a weight and token, attention left out). Medians, so that other load affects some steps and not the figure.
+Exit code 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ def measure(steps: int) -> list[Fact]:
         state, metrics = step(state, batch(train_step))
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - started)
-    # The median: what else the machine does falls on some steps, not on most.
+    # The median: other load affects some steps, not most.
     median = sorted(seconds)[len(seconds) // 2]
     real = packed.real_tokens.mean() * args.per_device_batch_size
-    places = args.seq_len * args.per_device_batch_size
-    peak, rate = matmul_rate(1536), 6 * param_count(config) * places / median
+    positions = args.seq_len * args.per_device_batch_size
+    peak, rate = matmul_rate(1536), 6 * param_count(config) * positions / median
     return [
         Fact("compile", compile_seconds, "s"),
         Fact("state updated in place", memory.alias_size_in_bytes / 1e6, "MB"),
@@ -121,8 +121,8 @@ def _save_and_restore(checkpoints_class: type, state: object) -> list[Fact]:
         checkpoints.restore(state, lambda *_: None)
         restored = time.perf_counter() - started
     return [
-        Fact("save", min(one.seconds for one in saved), "s", most=SAVE_BAR),
-        Fact("of it the training waits", min(one.stalled_seconds for one in saved), "s"),
+        Fact("save", min(save.seconds for save in saved), "s", most=SAVE_BAR),
+        Fact("of it training waits", min(save.stalled_seconds for save in saved), "s"),
         Fact("restore", restored, "s"),
     ]
 

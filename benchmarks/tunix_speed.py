@@ -1,7 +1,7 @@
 """Training of a 34.6 M-parameter Gemma on dev-reasoning-v2 beside google-tunix's trainer, in its own environment, on the CPU.
 
 What goes in: the Python of an environment with google-tunix. What comes out: a table, or with ``--json`` rows
-{name, value, unit, bar, peer}; exit code 1 where a bar is missed.
+{name, value, unit, bar, peer}; exit code 1 if a bar is missed.
 
     $ python -m venv .venv-tunix && .venv-tunix/bin/pip install google-tunix
     $ python benchmarks/tunix_speed.py --tunix .venv-tunix/bin/python [--rounds 3] [--steps 8] [--json]
@@ -63,19 +63,19 @@ def measure(folder: Path, options: argparse.Namespace) -> list[Fact]:
     size = len(examples) // len(steps)
     given.write_text(json.dumps([examples[size * step : size * (step + 1)] for step in range(len(steps))]))
     theirs = with_their_names(model, folder / "theirs")
-    mine, processes, losses = [], [], []
+    mine, peers, losses = [], [], []
     for number in range(options.rounds):
         mine.append(trained_rate(train_ours(model, rows, args, folder / f"ours{number}")[1:]))
         out = folder / f"theirs{number}.json"
         command = [str(options.tunix), str(Path(__file__)), "--theirs", str(theirs), str(given), str(out)]
         subprocess.run(command, check=True, stdout=sys.stderr, cwd=folder)
         found = json.loads(out.read_text())
-        processes.append(trained_rate(found[1:]))
+        peers.append(trained_rate(found[1:]))
         losses.append(found[0]["loss"])
-    ratio = statistics.median(a / b for a, b in zip(mine, processes, strict=True))
+    ratio = statistics.median(a / b for a, b in zip(mine, peers, strict=True))
     ours = loss_of(model, padded(json.loads(given.read_text())[0]))
     return [
-        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(processes)),
+        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(peers)),
         Fact("ratio", ratio, "x", least=RATIO_BAR),
         Fact("loss of their first batch differs by", abs(losses[0] - ours) / ours, "of it", most=LOSS_BAR),
     ]
@@ -116,9 +116,9 @@ def loss_of(model: Path, batch: dict[str, Any]) -> float:
     from engine.trainer.weights import load_folder
 
     module, _, _ = load_folder(model, param_dtype=np.dtype("float32"), compute_dtype=np.dtype("float32"))
-    tokens, places = jnp.asarray(batch["tokens"]), np.arange(batch["tokens"].shape[1], dtype=np.int32)[None]
-    real = (places < batch["lengths"][:, None]).astype(np.int32)
-    positions = jnp.asarray(np.broadcast_to(places, tokens.shape))
+    tokens, index = jnp.asarray(batch["tokens"]), np.arange(batch["tokens"].shape[1], dtype=np.int32)[None]
+    real = (index < batch["lengths"][:, None]).astype(np.int32)
+    positions = jnp.asarray(np.broadcast_to(index, tokens.shape))
     logits = module(tokens, positions=positions, segment_ids=jnp.asarray(real))
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)[..., 0]
     targets = batch["targets"][:, 1:]

@@ -1,1 +1,1 @@
-"""What several benchmarks share: their table, the model they train, the rows they train it on. Nothing here is run by itself."""
+"""Shared by several benchmarks: the table, the model, the rows it is trained on. Nothing here runs by itself."""

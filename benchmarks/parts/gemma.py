@@ -1,9 +1,9 @@
-"""The 34.6 M-parameter Gemma that the benchmarks of training share, and what a machine could do with it at best.
+"""The 34.6 M-parameter Gemma that the training benchmarks share, and the upper limit of its speed on a machine.
 
-What goes in: a folder to write to. What comes out: that folder, as people have them: config, safetensors, tokenizer.
+What goes in: a folder to write to. What comes out: that folder, in Hugging Face's layout: config, safetensors, tokenizer.
 
     model = write_model(Path(folder) / "model")
-    matmul_rate() / token_flops([256])     # tokens/s of rows of 256 tokens that nothing can exceed here
+    matmul_rate() / token_flops([256])     # upper limit of tokens/s here, for rows of 256 tokens
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIZES = {
     "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 512,
 }  # fmt: skip
 RATE, CLIP, BETAS, EPS = 3e-4, 1.0, (0.9, 0.99), 1e-8
-# Arguments of train_sft. AdamW, its rate and the clipping are the peers' too.
+# Arguments of train_sft. The peers use the same AdamW, rate and clipping.
 ARGS: dict[str, Any] = {
     "num_train_steps": 10, "per_device_batch_size": 8, "grad_accum_steps": 1, "seq_len": 256, "optimizer": "adamw",
     "learning_rate": RATE, "lr_schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": CLIP,
@@ -63,16 +63,16 @@ def token_flops(lengths: list[int]) -> float:
 
 
 def matmul_rate(size: int = 2048, times: int = 10) -> float:
-    """Floating-point operations a second of a product of two [size, size] matrices in float32, the best of so many."""
+    """Floating-point operations a second of a [size, size] matmul in float32, the best of ``times``."""
     import jax
     import jax.numpy as jnp
 
     best = float("inf")
-    matrix, product = jnp.ones((size, size)), jax.jit(jnp.matmul)
-    product(matrix, matrix).block_until_ready()
+    matrix, matmul = jnp.ones((size, size)), jax.jit(jnp.matmul)
+    matmul(matrix, matrix).block_until_ready()
     for _ in range(times):
         started = time.perf_counter()
-        product(matrix, matrix).block_until_ready()
+        matmul(matrix, matrix).block_until_ready()
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
 

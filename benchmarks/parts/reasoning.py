@@ -1,4 +1,4 @@
-"""dev-reasoning-v2 as training reads it: its rows, the rows of each train step, our trainer's process over them.
+"""dev-reasoning-v2 as training reads it: its rows, the rows of each train step, our trainer's process on them.
 
 What goes in: a model's folder and arguments of train_sft. What comes out: rows.jsonl, the examples of every train step for a
 trainer that packs nothing, and rows of metrics.
@@ -31,7 +31,7 @@ def dataset_rows() -> str:
 
 
 def write_batches(model: Path, rows: Path, args: Row, out: Path) -> dict[str, float]:
-    """The rows of each train step, taken apart again from our batches; the share of real tokens of both ways."""
+    """Unpacks our batches into the rows of each train step; returns the share of real tokens, packed and padded."""
     from engine.protocol.jobs import train_args as train_args_of
     from engine.trainer.config.batch_shape import batch_of
     from engine.trainer.input_pipeline.batches import DataOrder, batch_at
@@ -57,16 +57,16 @@ def unpack(batch: dict[str, Any], line: int) -> list[Row]:
     """The rows of one packed sequence as transformers takes them: labels are -100 but for the targets."""
     labels = [-100] * batch["tokens"].shape[1]
     weights = batch["target_weights"][line]
-    for place, target in zip(
+    for position, target in zip(
         batch["target_positions"][line][weights == 1], batch["target_ids"][line][weights == 1], strict=True
     ):
-        labels[int(place) + 1] = int(target)
-    found = []
+        labels[int(position) + 1] = int(target)
+    rows = []
     for segment in range(1, int(batch["segment_ids"][line].max()) + 1):
-        places = [int(place) for place in (batch["segment_ids"][line] == segment).nonzero()[0]]
-        tokens = [int(batch["tokens"][line][place]) for place in places]
-        found.append({"input_ids": tokens, "labels": [labels[place] for place in places]})
-    return found
+        columns = [int(column) for column in (batch["segment_ids"][line] == segment).nonzero()[0]]
+        tokens = [int(batch["tokens"][line][column]) for column in columns]
+        rows.append({"input_ids": tokens, "labels": [labels[column] for column in columns]})
+    return rows
 
 
 def train_ours(model: Path, rows: Path, args: Row, folder: Path) -> list[Row]:
@@ -83,7 +83,7 @@ def train_ours(model: Path, rows: Path, args: Row, folder: Path) -> list[Row]:
     path = folder / "job.json"
     path.write_text(json.dumps(job))
     command = [sys.executable, "-m", "engine.trainer", "train", str(path)]
-    # Its standard input stays open until it is done: the trainer dies with who started it.
+    # Its standard input stays open until it is done: the trainer ends when it closes.
     child = subprocess.Popen(
         command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=trainer_environment()
     )
@@ -94,5 +94,5 @@ def train_ours(model: Path, rows: Path, args: Row, folder: Path) -> list[Row]:
 
 
 def trained_rate(rows: list[Row]) -> float:
-    """Tokens that count a second: of all train steps but the first, by the median second of a token."""
+    """Trained tokens a second: the median of all train steps but the first."""
     return 1 / statistics.median(row["seconds"] / row["tokens"] for row in rows[1:])

@@ -1,4 +1,4 @@
-"""The table of a benchmark: figures beside a peer's and beside the bar they must hold.
+"""The table of a benchmark: figures beside a peer's and beside their bar.
 
 What goes in: facts. What comes out: lines of text, or one list of rows {name, value, unit, bar, peer} as JSON, and the
 exit code that says whether every bar holds.
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 
 class Fact(NamedTuple):
-    """One figure. Its bar is what it must at least, or at most, be; ``peer`` is the same figure of another tool."""
+    """One figure. Its bar is its lower or upper limit; ``peer`` is the same figure of another tool."""
 
     name: str
     value: float
@@ -26,23 +26,23 @@ class Fact(NamedTuple):
 
     @property
     def bar(self) -> float | None:
-        """The bar, of whichever kind."""
+        """The lower or upper bar."""
         return self.most if self.least is None else self.least
 
     @property
     def missed(self) -> bool:
-        """Whether there is a bar and it does not hold."""
+        """Whether the figure is beyond its bar."""
         return (self.least is not None and self.value < self.least) or (
             self.most is not None and self.value > self.most
         )
 
     def row(self) -> dict[str, Any]:
-        """As it stands in ``--json``."""
+        """As in ``--json``."""
         return {"name": self.name, "value": self.value, "unit": self.unit, "bar": self.bar, "peer": self.peer}
 
 
 def report(facts: Sequence[Fact], *, as_json: bool) -> int:
-    """Prints all facts; 1 where a bar is missed, else 0."""
+    """Prints all facts; 1 if a bar is missed, else 0."""
     if as_json:
         print(json.dumps([fact.row() for fact in facts], indent=2))
     else:
@@ -51,7 +51,7 @@ def report(facts: Sequence[Fact], *, as_json: bool) -> int:
 
 
 def show(facts: Sequence[Fact]) -> None:
-    """The lines of a table: name, value, unit, and the peer's figure and the bar where there are any."""
+    """The lines of a table: name, value, unit, and the peer's figure and the bar if there are any."""
     width = max(len(fact.name) for fact in facts)
     for fact in facts:
         peer = "" if fact.peer is None else f"  peer {fact.peer:,.4g}"
@@ -61,5 +61,5 @@ def show(facts: Sequence[Fact]) -> None:
 
 
 def exit_code(facts: Iterable[Fact]) -> int:
-    """1 where a bar is missed, else 0."""
+    """1 if a bar is missed, else 0."""
     return int(any(fact.missed for fact in facts))

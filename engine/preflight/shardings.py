@@ -1,7 +1,7 @@
 """How the weights of a training lie on the devices of a target: asked of the trainer, in a child process.
 
 In: a model's configuration, the arguments of train_sft, the number of devices. Out: {mesh, batch, rows} as
-engine.trainer.distributed.sharding makes them, and the same as a table for people.
+engine.trainer.cost.shardings makes them, and the same as a table for people.
 
     report = ask_shardings(root, config, args, devices=8)
     print(shardings_text("train", report))

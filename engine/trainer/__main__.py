@@ -135,7 +135,7 @@ def _answer(job: Job, emit: Emit, stopping: Stopping) -> dict[str, Any]:
 
             return price_step(job)
         case ShardingsJob():
-            from engine.trainer.distributed.sharding import report_shardings
+            from engine.trainer.cost.shardings import report_shardings
 
             return report_shardings(job)
         case ProbeJob():

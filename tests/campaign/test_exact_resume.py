@@ -54,9 +54,9 @@ def armed(owner, name, times):
 armed({owner}, {name!r}, {times})
 """
 AIMS = {
-    "before the mark": ("checkpoint", "write_mark"),
+    "before the manifest": ("checkpoint", "write_manifest"),
     "before the rename": ("checkpoint.os", "rename"),
-    "after the rename": ("checkpoint.Retention", "let_go"),
+    "after the rename": ("checkpoint.Retention", "to_delete"),
     "before the arrays are on the disk": ("checkpoint", "_fsync_tree"),
     "before something is taken away": ("checkpoint.shutil", "rmtree"),
 }

@@ -142,7 +142,7 @@ def test_without_the_compiler_exact_is_an_error_that_says_what_to_type(spec):
         price(spec, HANDLERS, "kaggle-t4", exact=lambda _: None)
     (found,) = caught.value.diagnostics
     assert found.code == "T151"
-    assert found.message == "the gpu compiler is not here: no folder of compilers is named"
+    assert found.message == "the gpu compiler is missing: no folder of compilers is named"
     assert found.hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
 
 
@@ -152,7 +152,7 @@ def test_a_half_installed_compiler_is_told_by_what_it_lacks(spec, monkeypatch, t
     with pytest.raises(InputInvalid) as caught:
         price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)
     assert caught.value.diagnostics[0].message == (
-        f"the tpu compiler is not here: {tmp_path} lacks {PLUGIN_FILES['tpu'][0]}"
+        f"the tpu compiler is missing: {tmp_path} lacks {PLUGIN_FILES['tpu'][0]}"
     )
 
 
@@ -232,8 +232,8 @@ train: mesh {fsdp: 4, tp: 2}; a train step takes 10 sequences, in 2 x 8 rows, 6 
   embed             V/4 D                 0.00       0.00
   layers.attn_norm  L D/4                 0.00       0.00
   layers.q          L D/4 NH/2            0.00       0.00
-  layers.k          L D/4 KH              0.00       0.00  1 kv head: whole on every device of a tp group
-  layers.v          L D/4 KH              0.00       0.00  1 kv head: whole on every device of a tp group
+  layers.k          L D/4 KH              0.00       0.00  1 kv head: replicated within a tp group
+  layers.v          L D/4 KH              0.00       0.00  1 kv head: replicated within a tp group
   layers.o          L NH/2 D/4            0.00       0.00
   layers.mlp_norm   L D/4                 0.00       0.00
   layers.gate       L D/4 F/2             0.00       0.00

@@ -71,7 +71,7 @@ Event = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def make_args() -> Callable[..., TrainArgs]:
-    """Arguments of a small training, with changes."""
+    """Arguments of a small training run, with changes."""
     return lambda **changes: train_args_of({**ARGS, **changes})
 
 
@@ -110,7 +110,7 @@ def make_rows() -> Callable[..., list[TokenRow]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def jax_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One compilation cache for these tests and their children: what is compiled twice costs once."""
+    """One compilation cache for these tests and their children: each program is compiled once."""
     folder = tmp_path_factory.mktemp("jax_cache")
     jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
@@ -167,7 +167,7 @@ class Child:
                 yield self.events[-1]
 
     def until(self, name: str) -> Event:
-        """Read on to the first event of this name."""
+        """Read up to the first event of this name."""
         return next(event for event in self if event["event"] == name)
 
     def finish(self) -> int:
@@ -177,7 +177,7 @@ class Child:
         return self.process.wait()
 
     def kill(self) -> None:
-        """SIGKILL, and read what was still under way."""
+        """SIGKILL, and read the remaining output."""
         self.process.send_signal(signal.SIGKILL)
         self.finish()
 
@@ -187,7 +187,7 @@ class Child:
 
 @pytest.fixture
 def child() -> Iterator[Callable[..., Child]]:
-    """Start a child, ``prelude`` being code that runs in it first; none outlives the test."""
+    """Start a child, ``prelude`` being code that runs in it first; none survives the test."""
     started: list[Child] = []
 
     def start(job: Mapping[str, Any], verb: str = "train", **popen: Any) -> Child:
@@ -195,11 +195,11 @@ def child() -> Iterator[Callable[..., Child]]:
         return started[-1]
 
     yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-        one.process.wait()
-        for stream in (one.process.stdin, one.process.stdout):
+    for child_ in started:
+        if child_.process.poll() is None:
+            child_.process.kill()
+        child_.process.wait()
+        for stream in (child_.process.stdin, child_.process.stdout):
             assert stream is not None
             stream.close()
 
@@ -225,27 +225,27 @@ def train_here() -> Callable[..., list[Event]]:
 def final_state(job: Job) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of a job's newest checkpoint: weights, statistics, step."""
     newest = sorted((Path(job["work"]) / "checkpoints").iterdir())[-1]
-    found = ocp.StandardCheckpointer().restore(newest / "state")
-    return {name: np.asarray(array) for name, array in found.items()}
+    arrays = ocp.StandardCheckpointer().restore(newest / "state")
+    return {name: np.asarray(array) for name, array in arrays.items()}
 
 
 @pytest.fixture
 def same_training() -> Callable[[Job, Job], None]:
-    """Asserts that two finished jobs ended in the same bytes: state, metrics apart from times, model folder."""
+    """Asserts that two finished jobs ended in the same bytes: state, metrics without times, model folder."""
 
-    def check(one: Job, other: Job) -> None:
-        left, right = final_state(one), final_state(other)
+    def check(expected: Job, actual: Job) -> None:
+        left, right = final_state(expected), final_state(actual)
         assert left.keys() == right.keys()
         assert [name for name in left if left[name].tobytes() != right[name].tobytes()] == []
-        assert metrics(one) == metrics(other)
-        weights = [(Path(job["out"]) / "model" / "model.safetensors").read_bytes() for job in (one, other)]
+        assert metrics(expected) == metrics(actual)
+        weights = [(Path(job["out"]) / "model" / "model.safetensors").read_bytes() for job in (expected, actual)]
         assert weights[0] == weights[1]
 
     return check
 
 
 def metrics(job: Job) -> list[dict[str, Any]]:
-    """Rows without what a clock or an allocator says."""
+    """Rows without measurements of a clock or an allocator."""
     lines = (Path(job["out"]) / "metrics.jsonl").read_text().splitlines()
     return [without_measurements(json.loads(line)) for line in lines]
 
@@ -258,7 +258,7 @@ def metrics_of() -> Callable[[Job], list[dict[str, Any]]]:
 
 @pytest.fixture
 def deadline() -> Callable[[float], Any]:
-    """``with deadline(5): …`` fails where it takes longer."""
+    """``with deadline(5): …`` fails if it takes longer."""
 
     @contextmanager
     def within(seconds: float) -> Iterator[None]:
@@ -271,5 +271,5 @@ def deadline() -> Callable[[float], Any]:
 
 @pytest.fixture(scope="session")
 def is_root() -> bool:
-    """Permissions do not hold root back."""
+    """Permissions do not apply to root."""
     return os.geteuid() == 0

@@ -1,4 +1,4 @@
-"""Remat policies, attention and loss in blocks, the update inside the backward pass: other memory, the same numbers."""
+"""Remat policies, attention and loss in blocks, the update inside the backward pass: other memory, same numbers."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def batch_of(rows: int = 2, length: int = 24) -> dict[str, jax.Array]:
     first = length // 2 - 1
     segments = np.array([1] * first + [2] * (length - first - 3) + [0] * 3, np.int32)
     positions = np.concatenate([np.arange(first), np.arange(length - first)]).astype(np.int32)
-    places = np.arange(2, length - 4, 2, dtype=np.int32)
+    targets = np.arange(2, length - 4, 2, dtype=np.int32)
     wide = lambda row: np.broadcast_to(row, (1, rows, len(row))).copy()  # noqa: E731
-    weights = (np.arange(len(places)) % 3 > 0).astype(np.int32)
-    found = {
-        "tokens": tokens, "segment_ids": wide(segments), "positions": wide(positions), "target_positions": wide(places),
-        "target_ids": tokens[:, :, places + 1], "target_weights": wide(weights),
+    weights = (np.arange(len(targets)) % 3 > 0).astype(np.int32)
+    batch = {
+        "tokens": tokens, "segment_ids": wide(segments), "positions": wide(positions), "target_positions": wide(targets),
+        "target_ids": tokens[:, :, targets + 1], "target_weights": wide(weights),
     }  # fmt: skip
-    return {name: jnp.asarray(array) for name, array in found.items()}
+    return {name: jnp.asarray(array) for name, array in batch.items()}
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def few_logits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gradients(make_args: Callable[..., Any]) -> Callable[..., Any]:
-    """(loss, gradients) of a family under a way to compute them."""
+    """(loss, gradients) of a family under a compute policy."""
 
     def compute(model_type: str, policy: ComputePolicy) -> Any:
         graphdef, state = init_state(model_of(model_type), make_args())
@@ -67,26 +67,28 @@ def gradients(make_args: Callable[..., Any]) -> Callable[..., Any]:
     return compute
 
 
-def close(one: Any, other: Any, atol: float) -> None:
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol, rtol=0), one, other)
+def close(actual: Any, expected: Any, atol: float) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol, rtol=0), actual, expected)
 
 
-# Gemma 2 has everything the others have: both kinds of layers, both soft caps.
+# Gemma 2 has all features of the others: both kinds of layers, both soft caps.
 @pytest.mark.parametrize(
     "model_type", ["gemma2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gemma", "gemma3_text"))]
 )
-def test_gradients_do_not_depend_on_the_way(
+def test_gradients_do_not_depend_on_the_compute_policy(
     model_type: str, gradients: Callable[..., Any], few_logits: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every remat policy, attention plain or in blocks, the loss plain or in blocks: equal within 1e-5."""
-    ways = [ComputePolicy(remat="block", blocked=True)]
-    if model_type == "gemma2":  # it has both kinds of layers and both soft caps; the policies see no other difference
-        ways += [ComputePolicy(remat=policy) for policy in REMAT]
-    found = [gradients(model_type, policy) for policy in ways]
+    policies = [ComputePolicy(remat="block", blocked=True)]
+    if (
+        model_type == "gemma2"
+    ):  # it has both kinds of layers and both soft caps; no other difference matters to a policy
+        policies += [ComputePolicy(remat=policy) for policy in REMAT]
+    results = [gradients(model_type, policy) for policy in policies]
     monkeypatch.setattr(loss_module, "MAX_LOGITS", 1 << 26)
     plain = gradients(model_type, ComputePolicy())
-    for one in found:
-        close(one, plain, 1e-5)
+    for result in results:
+        close(result, plain, 1e-5)
 
 
 def test_an_unknown_policy_is_an_error(gradients: Callable[..., Any]) -> None:
@@ -102,7 +104,7 @@ def test_an_unknown_policy_is_an_error(gradients: Callable[..., Any]) -> None:
 def test_the_update_inside_the_backward_pass_is_the_same(
     model_type: str, optimizer: str, make_args: Callable[..., Any], few_logits: None
 ) -> None:
-    """Three steps of either method end in the same weights and statistics, and say the same loss."""
+    """Three steps of either method end in the same weights and statistics, with the same loss."""
     args = make_args(optimizer=optimizer, max_grad_norm=None, weight_decay=0.1)
     graphdef, state = init_state(model_of(model_type), args)
     ends = []
@@ -118,22 +120,22 @@ def test_the_update_inside_the_backward_pass_is_the_same(
 
 
 @pytest.mark.slow
-def test_masters_move_inside_the_backward_pass_too(make_args: Callable[..., Any], few_logits: None) -> None:
-    """bfloat16 weights are the casts of their float32 masters, which move as those of the other method."""
+def test_masters_are_updated_inside_the_backward_pass_too(make_args: Callable[..., Any], few_logits: None) -> None:
+    """bfloat16 weights are the casts of their float32 masters, all of which are updated."""
     args = make_args(optimizer="adafactor", max_grad_norm=None, dtype="bfloat16", master_weights=True)
     graphdef, state = init_state(model_of("gemma", "bfloat16"), args)
     after, _ = jax.jit(make_train_step(graphdef, replace(args, update="in_backward")))(state, batch_of())
     for name, leaf in zip(sorted(after["opt_state"]["master"]), jax.tree.leaves(after["params"]), strict=True):
         assert jnp.array_equal(after["opt_state"]["master"][name].astype(jnp.bfloat16), leaf), name
-    jax.tree.map(lambda a, b: None if (a != b).any() else pytest.fail("a master did not move"),
+    jax.tree.map(lambda a, b: None if (a != b).any() else pytest.fail("a master was not updated"),
                  after["opt_state"]["master"], state["opt_state"]["master"])  # fmt: skip
 
 
 @pytest.mark.parametrize("update", ["after_backward", "in_backward"])
-def test_a_step_that_is_no_number_is_counted_and_changes_nothing(
+def test_a_non_finite_step_is_counted_and_changes_nothing(
     update: str, make_args: Callable[..., Any], few_logits: None
 ) -> None:
-    """An infinite final gain makes loss and all gradients no numbers: weights and statistics stay, the step counts."""
+    """An infinite final gain makes loss and all gradients non-finite: weights and statistics stay, the step is counted."""
     args = make_args(optimizer="adafactor", max_grad_norm=None, update=update)
     graphdef, state = init_state(model_of("gemma"), args)
     state["params"]["norm"].set_value(jnp.full_like(state["params"]["norm"][...], jnp.inf))
@@ -143,50 +145,50 @@ def test_a_step_that_is_no_number_is_counted_and_changes_nothing(
     jax.tree.map(np.testing.assert_array_equal, after["opt_state"], state["opt_state"])
 
 
-def test_inside_the_backward_pass_there_is_no_whole_gradient(make_args: Callable[..., Any], few_logits: None) -> None:
+def test_inside_the_backward_pass_there_is_no_full_gradient(make_args: Callable[..., Any], few_logits: None) -> None:
     """Deterministic memory: temporaries stay below the weights' size, which the other method's gradients fill."""
     args = make_args(optimizer="adafactor", max_grad_norm=None)
     config = config_from_hf({"model_type": "gemma", **SIZES, "hidden_size": 128, "intermediate_size": 512,
                              "num_hidden_layers": 12, "vocab_size": 4000})  # fmt: skip
     graphdef, state = init_state(create(config, seed=0), args)
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(state["params"]))
-    found = {}
+    memory = {}
     for update in ("after_backward", "in_backward"):
         step = compile_train_step(
             graphdef, replace(args, update=update), state, batch_of(), ComputePolicy(remat="block")
         )
-        found[update] = step.memory_analysis()
+        memory[update] = step.memory_analysis()
     everything = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    assert found["in_backward"].alias_size_in_bytes == everything
-    assert found["in_backward"].temp_size_in_bytes < 0.5 * weights
-    assert found["after_backward"].temp_size_in_bytes > 0.9 * weights
+    assert memory["in_backward"].alias_size_in_bytes == everything
+    assert memory["in_backward"].temp_size_in_bytes < 0.5 * weights
+    assert memory["after_backward"].temp_size_in_bytes > 0.9 * weights
 
 
 @pytest.mark.parametrize("blocks", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_float16_products_serve_a_model_that_float16_cannot_hold(
+def test_float16_matmuls_work_for_a_model_beyond_float16(
     blocks: bool, make_args: Callable[..., Any], request: pytest.FixtureRequest
 ) -> None:
-    """Activations of the MLP beyond 65504 and gradients below 1e-7: as near to float32 products as bfloat16 allows."""
+    """Activations of the MLP beyond 65504 and gradients below 1e-7: as near to float32 matmuls as bfloat16 allows."""
     if blocks:
         request.getfixturevalue("few_logits")
-    found = {}
-    for products in ("float32", "float16"):
+    results = {}
+    for matmul_dtype in ("float32", "float16"):
         model = model_of("gemma", "bfloat16")
         model.layers.up[...] = 3e4 * model.layers.up[...]
         model.layers.down[...] = model.layers.down[...] / 3e4
-        model.matmul_dtype = products
+        model.matmul_dtype = matmul_dtype
         graphdef, state = init_state(model, make_args(dtype="bfloat16"))
         call = jax.jit(
             lambda params, g=graphdef: accumulated_gradients(g, params, batch_of(), jnp.float32(1e-6), ComputePolicy())
         )
-        found[products] = call(state["params"])
-    (loss, grads), (half_loss, half_grads) = found["float32"], found["float16"]
+        results[matmul_dtype] = call(state["params"])
+    (loss, grads), (half_loss, half_grads) = results["float32"], results["float16"]
     assert half_loss == pytest.approx(float(loss), rel=0.01)
     norms = jax.tree.map(lambda leaf: float(jnp.max(jnp.abs(leaf.astype(jnp.float32)))), grads)
     assert 0.0 < min(jax.tree.leaves(norms)) < 1e-7
 
-    def near(one: jax.Array, other: jax.Array) -> None:
-        one, other = one.astype(jnp.float32), other.astype(jnp.float32)
-        assert float(jnp.linalg.norm(one - other) / jnp.linalg.norm(one)) < 0.05
+    def near(expected: jax.Array, actual: jax.Array) -> None:
+        expected, actual = expected.astype(jnp.float32), actual.astype(jnp.float32)
+        assert float(jnp.linalg.norm(expected - actual) / jnp.linalg.norm(expected)) < 0.05
 
     jax.tree.map(near, grads, half_grads)

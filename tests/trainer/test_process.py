@@ -1,4 +1,4 @@
-"""The trainer as a process: what it says, how it dies, and that nothing is lost when it does."""
+"""The trainer as a process: its events, how it ends, and that no work is lost when it is killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Start = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Where the first uninterrupted training of this file's standard job lies."""
+    """The folder of the first uninterrupted run of this file's standard job."""
     return {"root": tmp_path_factory.mktemp("reference")}
 
 
@@ -42,20 +42,20 @@ def whole(reference: dict[str, Any], make_job: Callable[..., Any], child: Start)
     return reference["job"]
 
 
-def test_events_are_all_there_is(make_job: Callable[..., Any], child: Start) -> None:
-    """Standard output is one JSON event a line, in order, and nothing is said on standard error."""
+def test_events_are_the_only_output(make_job: Callable[..., Any], child: Start) -> None:
+    """Standard output is one JSON event a line, in order, and standard error is empty."""
     run = child(make_job(num_train_steps=3, save_every_steps=2))
     assert run.finish() == 0
     names = [event["event"] for event in run.events]
     assert [name for name in names if name != "checkpoint"] == [
         "started", "compiled", "train_step", "train_step", "train_step", "finished",
     ]  # fmt: skip
-    assert [event["train_step"] for event in run.named("checkpoint")] == [2, 3]  # said once they are published
+    assert [event["train_step"] for event in run.named("checkpoint")] == [2, 3]  # emitted once they are published
     assert names[-2] == "checkpoint"
     assert run.stderr_path.read_text() == ""
 
 
-def test_what_others_print_is_no_event(tmp_path: Path) -> None:
+def test_printed_text_is_no_event(tmp_path: Path) -> None:
     """print and writes to file descriptor 1 go to standard error once events are open."""
     code = (
         "from engine.trainer.process import open_events\n"
@@ -70,7 +70,7 @@ def test_what_others_print_is_no_event(tmp_path: Path) -> None:
 def test_killed_while_saving(
     whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None]
 ) -> None:
-    """SIGKILLed while a checkpoint is half written, a training goes on from the one before it."""
+    """SIGKILLed while a checkpoint is half written, a run resumes from the previous one."""
     job = make_job("saving", num_train_steps=20, save_every_steps=2)
     folder = Path(job["work"]) / "checkpoints"
     run = child(job)
@@ -87,10 +87,10 @@ def test_killed_while_saving(
     same_training(whole, job)
 
 
-def test_compiled_again_is_the_same(
+def test_compiled_afresh_is_the_same(
     whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None]
 ) -> None:
-    """Without a cache the step is compiled afresh, the tokens lie in the work folder, and the bytes are the same."""
+    """Without a cache the step is compiled afresh, the tokens are in the work folder, and the bytes are the same."""
     job = make_job("fresh", num_train_steps=20, save_every_steps=2)
     assert child({**job, "cache": None}).finish() == 0
     assert list((Path(job["work"]) / "cache" / "tokens").glob("*/header.json"))
@@ -101,7 +101,7 @@ def test_tokenised_by_workers_is_the_same(
     whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None], tmp_path: Path,
     jax_cache: Path,
 ) -> None:  # fmt: skip
-    """Where the rows are so many that processes tokenise them, the training is the same, and events are all that is said."""
+    """If there are so many rows that processes tokenise them, the run is the same, and events are the only output."""
     cache = tmp_path / "cache"
     shutil.copytree(jax_cache / "jax", cache / "jax")
     job = make_job("workers", num_train_steps=20, save_every_steps=2)
@@ -114,11 +114,11 @@ def test_tokenised_by_workers_is_the_same(
     same_training(whole, job)
 
 
-def test_a_damaged_cache_entry_is_no_harm(
+def test_a_damaged_cache_entry_does_no_harm(
     whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None], tmp_path: Path,
     jax_cache: Path,
 ) -> None:  # fmt: skip
-    """A compiled step that was torn by a kill is made again, and the training goes on."""
+    """A compiled step that was torn by a kill is compiled again, and training continues."""
     cache = tmp_path / "cache"
     shutil.copytree(jax_cache, cache)
     for path in (cache / "jax").rglob("*-cache"):
@@ -131,7 +131,7 @@ def test_a_damaged_cache_entry_is_no_harm(
 def test_sigterm_saves_and_stops(
     whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None]
 ) -> None:
-    """SIGTERM finishes the train step, saves, says stopped, and exits 0; the next start goes on from there."""
+    """SIGTERM finishes the train step, saves, emits stopped, and exits 0; the next start resumes from there."""
     job = make_job("stopped", num_train_steps=20, save_every_steps=2)
     run = child(job)
     run.until("checkpoint")
@@ -147,10 +147,10 @@ def test_sigterm_saves_and_stops(
 
 
 def test_ready_for_kill_waits_for_the_kill(make_job: Callable[..., Any], child: Start) -> None:
-    """After the declared number of checkpoints the child says so and does nothing more; SIGTERM still ends it."""
+    """After the declared number of checkpoints the child emits ready_for_kill and waits; SIGTERM still ends it."""
     run = child({**make_job(save_every_steps=1), "stop_after_saves": 2})
     assert run.until("ready_for_kill")["train_step"] == 2
-    assert [event["train_step"] for event in run.named("checkpoint")] == [1, 2]  # published before it is said
+    assert [event["train_step"] for event in run.named("checkpoint")] == [1, 2]  # published before ready_for_kill
     time.sleep(0.3)
     assert run.process.poll() is None
     run.process.send_signal(signal.SIGTERM)
@@ -159,7 +159,7 @@ def test_ready_for_kill_waits_for_the_kill(make_job: Callable[..., Any], child: 
 
 
 def test_a_child_dies_with_its_parent(make_job: Callable[..., Any], tmp_path: Path) -> None:
-    """SIGKILL the parent in the middle of a training: the child is gone within a second."""
+    """SIGKILL the parent in the middle of a run: the child is gone within seconds."""
     job = make_job(num_train_steps=100_000, save_every_steps=100_000)
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job))
@@ -188,8 +188,8 @@ def _is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def test_no_standard_input_is_no_parent(make_job: Callable[..., Any], tmp_path: Path) -> None:
-    """Started without anyone at standard input, the child ends at once, and not with success."""
+def test_without_standard_input_the_child_ends(make_job: Callable[..., Any], tmp_path: Path) -> None:
+    """Started with standard input closed, the child ends at once, and not with success."""
     path = tmp_path / "job.json"
     path.write_text(json.dumps(make_job()))
     done = subprocess.run(
@@ -200,15 +200,15 @@ def test_no_standard_input_is_no_parent(make_job: Callable[..., Any], tmp_path: 
 
 
 def _error(run: Any) -> dict[str, Any]:
-    """The child's last word: an error with one diagnostic, and the exit code it named."""
+    """The child's last event: an error with one diagnostic and the exit code."""
     code = run.finish()
     event = run.events[-1]
     assert (event["event"], event["exit_code"]) == ("error", code)
     return event["diagnostics"][0]
 
 
-def test_a_limit_of_file_sizes_is_said(make_job: Callable[..., Any], child: Start) -> None:
-    """Where a checkpoint cannot be written, the error says so and how to help; what was saved before stays."""
+def test_a_limit_of_file_sizes_is_an_error(make_job: Callable[..., Any], child: Start) -> None:
+    """If a checkpoint cannot be written, the error says so and what to do; earlier ones stay."""
     job = make_job()
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"  # a checkpoint needs 70 kB
     found = _error(child(job, prelude=limit))
@@ -237,11 +237,11 @@ cp -r "$WORK" "$KEPT"
 def test_a_disk_that_fills_up_costs_no_checkpoint(
     make_job: Callable[..., Any], child: Start, same_training: Callable[..., None], tmp_path: Path
 ) -> None:
-    """On a real file system of 5 MB that something else fills in the middle: stopped, said; with room it goes on."""
+    """On a real file system of 5 MB that something else fills: an error; with space the run resumes."""
     whole, job = make_job("whole", num_train_steps=90), make_job("full", num_train_steps=90)
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this kernel lets nobody mount a file system of his own; test_resume has the injected free space")
+        pytest.skip("this kernel does not allow mounting a file system; test_resume injects the free space instead")
     assert child(whole).finish() == 0
     names = ("EVENTS", "EVENTS2", "LEFT", "KEPT")
     paths = {name: str(tmp_path / name.lower()) for name in names}
@@ -271,10 +271,10 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(
     same_training(whole, job)
 
 
-def test_a_folder_without_permission_is_said(make_job: Callable[..., Any], child: Start, is_root: bool) -> None:
-    """A work folder that cannot be made is an error with its name."""
+def test_a_folder_without_permission_is_an_error(make_job: Callable[..., Any], child: Start, is_root: bool) -> None:
+    """A work folder that cannot be created is an error with its name."""
     job = make_job()
-    if is_root:  # whom no permission holds back: a file in the way does
+    if is_root:  # permissions do not apply: a file in the way does
         Path(job["work"]).write_text("")
     else:
         Path(job["work"]).mkdir(mode=0o500)
@@ -284,7 +284,7 @@ def test_a_folder_without_permission_is_said(make_job: Callable[..., Any], child
 
 
 def test_two_never_write_into_one_folder(make_job: Callable[..., Any], child: Start) -> None:
-    """A successor waits for the orphan before it, and takes over where that one ended."""
+    """A second process waits for an orphaned first one, and resumes where that one ended."""
     job = make_job(num_train_steps=6, save_every_steps=2)
     first = child({**job, "stop_after_saves": 1})
     first.until("ready_for_kill")
@@ -297,13 +297,13 @@ def test_two_never_write_into_one_folder(make_job: Callable[..., Any], child: St
 
 
 @pytest.mark.parametrize("device", ["gpu", "tpu"])
-def test_an_absent_device_is_said(child: Start, tmp_path: Path, device: str) -> None:
-    """Asking for what is not here is an error that says what is."""
+def test_an_absent_device_is_an_error(child: Start, tmp_path: Path, device: str) -> None:
+    """Requesting a device that is missing is an error that names the existing ones."""
     found = _error(child({"device": device, "folder": str(tmp_path / "x" / "y")}, "probe"))
     assert (found["code"], "cpu" in found["hint"]) == ("T101", True)
 
 
-def test_probe_says_what_is_here(child: Start, tmp_path: Path) -> None:
+def test_probe_reports_the_machine(child: Start, tmp_path: Path) -> None:
     """One event with platform, devices and libraries."""
     run = child({"device": "auto", "folder": str(tmp_path / "x" / "y")}, "probe")
     assert run.finish() == 0
@@ -312,19 +312,19 @@ def test_probe_says_what_is_here(child: Start, tmp_path: Path) -> None:
     assert {"python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"} == set(event["report"]["libraries"])
 
 
-def test_the_allocator_is_said_before_jax_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under the names that jaxlib reads; the older name of the fraction beside the newer would be its error."""
-    there = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
-    monkeypatch.setattr(os, "environ", there)
+def test_the_allocator_is_set_before_jax_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the variables that jaxlib reads; both names of the fraction together would be an error there."""
+    environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
+    monkeypatch.setattr(os, "environ", environment)
     device.select("gpu", Allocator("platform", preallocate=False, fraction=0.9))
-    told = {"ALLOCATOR": "platform", "PREALLOCATE": "false"}
-    assert {key: there[f"XLA_PYTHON_CLIENT_{key}"] for key in told} == told
-    assert there["XLA_CLIENT_MEM_FRACTION"] == "0.9"
-    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in there
+    expected = {"ALLOCATOR": "platform", "PREALLOCATE": "false"}
+    assert {key: environment[f"XLA_PYTHON_CLIENT_{key}"] for key in expected} == expected
+    assert environment["XLA_CLIENT_MEM_FRACTION"] == "0.9"
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in environment
 
 
 def test_an_allocator_does_nothing_on_a_cpu_and_the_report_says_so(child: Start, tmp_path: Path) -> None:
-    """The job takes it all the same: one run-spec serves the GPU and the laptop."""
+    """The job accepts it all the same: one run-spec works on the GPU and the laptop."""
     allocator = {"kind": "bfc", "preallocate": True, "fraction": 0.9}
     run = child({"device": "cpu", "allocator": allocator, "folder": str(tmp_path / "x")}, "probe")
     assert run.finish() == 0
@@ -332,8 +332,8 @@ def test_an_allocator_does_nothing_on_a_cpu_and_the_report_says_so(child: Start,
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
-def test_a_broken_job_is_said(tmp_path: Path, text: str) -> None:
-    """A job that is no job is an error event, not a traceback."""
+def test_a_broken_job_is_an_error(tmp_path: Path, text: str) -> None:
+    """A file that is not a job is an error event, not a traceback."""
     path = tmp_path / "job.json"
     path.write_text(text)
     with subprocess.Popen(
@@ -351,7 +351,7 @@ def test_several_devices_train_as_one(
 ) -> None:
     """The same sequences on several (simulated) devices give the losses of one, and resume.
 
-    The one draws its weights; the several read the same ones from a folder, each leaf to its own share.
+    The single device draws its weights; the several read the same ones from a folder, each its own shards.
     """
     one = make_job("one", per_device_batch_size=4, num_train_steps=4, save_every_steps=2, learning_rate=1e-4)
     many = make_job("many", per_device_batch_size=4 // devices, num_train_steps=4, save_every_steps=2,

@@ -1,4 +1,4 @@
-"""Resumed = uninterrupted, to the byte; and what a training writes."""
+"""Resumed = uninterrupted, to the byte; and what a training run writes."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def names(events: list[dict[str, Any]]) -> list[str]:
 def test_resumed_is_uninterrupted(
     make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], changes: dict[str, Any]
 ) -> None:
-    """Stopped in the middle of an epoch, twice, a training ends with the bytes of one that never stopped."""
+    """Stopped in the middle of an epoch, twice, a run ends with the bytes of one that never stopped."""
     whole, parts = make_job("whole", **changes), make_job("parts", **changes)
     events = train_here(whole)
     assert all(stop % events[0]["batches_per_epoch"] for stop in (3, 8))  # never at the end of an epoch
     for stop_after in (2, 7, None):
         events = train_here(parts, stop_after)
     assert names(events)[:2] == ["started", "restored"]
-    assert events[1]["train_step"] == 8  # the step that was under way was finished
+    assert events[1]["train_step"] == 8  # the current step was finished
     same_training(whole, parts)
 
 
 def test_a_damaged_checkpoint_costs_its_steps_only(
     make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None]
 ) -> None:
-    """The previous checkpoint is used, an event says so, and the end is the same."""
+    """The previous checkpoint is used, an event says so, and the result is the same."""
     whole, harmed = make_job("whole"), make_job("harmed")
     train_here(whole)
     train_here(harmed)
@@ -55,7 +55,7 @@ def test_a_damaged_checkpoint_costs_its_steps_only(
     same_training(whole, harmed)
 
 
-def test_a_finished_training_only_exports(make_job: Callable[..., Any], train_here: Train) -> None:
+def test_a_finished_run_only_exports(make_job: Callable[..., Any], train_here: Train) -> None:
     """Run again after the end, nothing is trained or compiled, and the results are written again."""
     job = make_job()
     train_here(job)
@@ -84,8 +84,8 @@ def test_what_differs_is_refused_by_name(
         train_here(job)
 
 
-def test_how_often_to_save_may_change(make_job: Callable[..., Any], train_here: Train) -> None:
-    """What changes no state may be another in a resumed training: how often to save, what to keep, what to export."""
+def test_how_often_to_save_may_change_on_resume(make_job: Callable[..., Any], train_here: Train) -> None:
+    """Arguments without effect on the state may change on resume: how often to save, what to keep, what to export."""
     job = make_job(num_train_steps=2, save_every_steps=1)
     train_here(job)
     job["args"].update(save_every_steps=2, keep_checkpoints=1, log_every_steps=7, keep_every_steps=2, export="best")
@@ -125,15 +125,15 @@ def test_the_loss_falls(make_job: Callable[..., Any], train_here: Train, metrics
 def test_stop_at_ends_early_on_the_full_schedule(
     make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
 ) -> None:
-    """The smoke run's steps are the first steps of the full training: same batches, rates and losses."""
+    """The smoke run's steps are the first steps of the full run: same batches, rates and losses."""
     whole, smoke = make_job("whole"), make_job("smoke")
     train_here(whole)
     train_here({**smoke, "stop_at": 2})
     assert metrics_of(smoke) == metrics_of(whole)[:2]
 
 
-def test_a_loss_that_is_no_number_stops_the_training(make_job: Callable[..., Any], train_here: Train) -> None:
-    """An exploding training fails with advice, and no checkpoint is made of it."""
+def test_a_non_finite_loss_stops_training(make_job: Callable[..., Any], train_here: Train) -> None:
+    """A diverging run fails with advice, and the broken state is not saved."""
     job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, save_every_steps=1)
     with pytest.raises(
         RunFailed,
@@ -144,12 +144,12 @@ def test_a_loss_that_is_no_number_stops_the_training(make_job: Callable[..., Any
     assert len(list((Path(job["work"]) / "checkpoints").iterdir())) < 3
 
 
-def test_a_loss_that_is_no_number_may_be_borne(make_job: Callable[..., Any], train_here: Train) -> None:
-    """Declared, the exploded steps are counted and recorded, and the training goes on."""
+def test_a_non_finite_loss_can_be_tolerated(make_job: Callable[..., Any], train_here: Train) -> None:
+    """With max_skipped_steps the non-finite steps are counted and recorded, and training continues."""
     job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, max_skipped_steps=1000)
     try:
         train_here(job)
-    except RunFailed as error:  # where the last step is one of them
+    except RunFailed as error:  # if the last step is one of them
         assert "the last train step, 12, was skipped" in str(error)  # noqa: PT017
     rows = [json.loads(line) for line in (Path(job["work"]) / "metrics.jsonl").read_text().splitlines()]
     skipped = [row for row in rows if row.get("skipped")]
@@ -160,7 +160,7 @@ def test_a_loss_that_is_no_number_may_be_borne(make_job: Callable[..., Any], tra
 
 
 def test_skips_in_a_row_are_counted_across_a_restart(make_job: Callable[..., Any], train_here: Train) -> None:
-    """What ends a training does not depend on when it was begun again; the first skip of a row is said."""
+    """The error is the same after a restart in between."""
     job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, save_every_steps=1, max_skipped_steps=3)
     ends = []
     for _ in range(2):
@@ -170,10 +170,10 @@ def test_skips_in_a_row_are_counted_across_a_restart(make_job: Callable[..., Any
     assert ends[0] == ends[1]
 
 
-def test_damaged_metrics_are_those_of_their_copy(
+def test_damaged_metrics_are_restored_from_their_copy(
     make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
 ) -> None:
-    """A flipped byte in the log costs no checkpoint, and the training ends as if nothing had been."""
+    """A flipped byte in the metrics costs no checkpoint, and the run ends as an undamaged one."""
     whole, hurt = make_job("whole"), make_job("hurt")
     train_here(whole)
     train_here({**hurt, "stop_at": 6})
@@ -188,13 +188,13 @@ def test_damaged_metrics_are_those_of_their_copy(
 
 
 def test_eval_rows_must_leave_something(make_job: Callable[..., Any], train_here: Train) -> None:
-    """Withholding every row is refused."""
-    with pytest.raises(InputInvalid, match="leaves nothing of 40 rows"):
+    """Withholding every row is an error."""
+    with pytest.raises(InputInvalid, match="leaves none of 40 rows"):
         train_here(make_job(eval_rows=40))
 
 
 def test_unknown_arguments_are_refused(make_job: Callable[..., Any], train_here: Train) -> None:
-    """An argument that nobody reads is an error."""
+    """An unknown argument is an error."""
     with pytest.raises(InputInvalid, match="nobody reads"):
         train_here(make_job(lerning_rate=1))
 
@@ -202,34 +202,34 @@ def test_unknown_arguments_are_refused(make_job: Callable[..., Any], train_here:
 EVALUATED = {"eval_rows": 8, "eval_every_steps": 1, "save_every_steps": 1, "keep_checkpoints": 1, "num_train_steps": 5}
 
 
-def test_the_best_is_exported_where_declared(make_job: Callable[..., Any], train_here: Train) -> None:
-    """``export: best`` gives the weights of the lowest eval loss, byte for byte, and the report says of which step."""
+def test_the_best_is_exported_if_declared(make_job: Callable[..., Any], train_here: Train) -> None:
+    """``export: best`` gives the weights of the lowest eval loss, byte for byte, and the report names their step."""
     steep = {**EVALUATED, "learning_rate": 1.0, "warmup_steps": 0, "lr_schedule": "constant", "max_grad_norm": None}
     job = make_job("best", **steep, keep_best=1, export="best")
     report = train_here(job)[-1]["report"]
     rows = [json.loads(line) for line in (Path(job["out"]) / "metrics.jsonl").read_text().splitlines()]
     best = min(rows, key=lambda row: row["eval_loss"])
-    assert best["train_step"] < 5  # else this shows nothing
+    assert best["train_step"] < 5  # otherwise this shows nothing
     assert (report["exported_train_step"], report["exported_eval_loss"]) == (best["train_step"], best["eval_loss"])
     assert (report["num_train_steps"], report["final_loss"]) == (5, rows[-1]["loss"])
-    there = sorted(path.name for path in (Path(job["work"]) / "checkpoints").iterdir())
-    assert there == [f"{best['train_step']:08d}", "00000005"]
+    existing = sorted(path.name for path in (Path(job["work"]) / "checkpoints").iterdir())
+    assert existing == [f"{best['train_step']:08d}", "00000005"]
     until = make_job("until", **steep)
     train_here({**until, "stop_at": best["train_step"]})
     exported = [(Path(one["out"]) / "model" / "model.safetensors").read_bytes() for one in (job, until)]
     assert exported[0] == exported[1]
 
 
-def _begun_and_done(checkpoints: Checkpoints, *what: Any) -> None:
+def _begin_and_wait(checkpoints: Checkpoints, *arguments: Any) -> None:
     """These train steps take no time; real ones take longer than the write."""
-    BEGIN(checkpoints, *what)
+    BEGIN(checkpoints, *arguments)
     checkpoints.wait()
 
 
-def test_a_failed_save_stops_the_training_at_the_next_step(
+def test_a_failed_save_stops_training_at_the_next_step(
     make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes wrong in the background is raised at the next train step, and the run after goes on to the same bytes."""
+    """An error in the background is raised at the next train step, and the next start ends in the same bytes."""
     whole, job = make_job("whole"), make_job("failed")
     train_here(whole)
     with monkeypatch.context() as patched:
@@ -237,8 +237,8 @@ def test_a_failed_save_stops_the_training_at_the_next_step(
         def refuse(folder: Path, *_: Any) -> None:
             raise OSError(28, "No space left on device", str(folder))
 
-        patched.setattr(Checkpoints, "begin", _begun_and_done)
-        patched.setattr("engine.trainer.checkpoint.checkpoints.write_mark", refuse)
+        patched.setattr(Checkpoints, "begin", _begin_and_wait)
+        patched.setattr("engine.trainer.checkpoint.checkpoints.write_manifest", refuse)
         with pytest.raises(OSError, match="No space left"):
             train_here(job)
     rows = (Path(job["work"]) / "metrics.jsonl").read_text().splitlines()
@@ -251,7 +251,7 @@ def test_a_failed_save_stops_the_training_at_the_next_step(
 @pytest.mark.parametrize(
     ("words", "reason", "hint"),
     [
-        ("tensorstore says no\nand more", "tensorstore says no", "free some room there"),
+        ("tensorstore says no\nand more", "tensorstore says no", "free some disk space there"),
         (
             "OUT_OF_RANGE: Error writing \"['opt_state']\" in a long path: File too large [more]",
             "File too large",
@@ -262,13 +262,13 @@ def test_a_failed_save_stops_the_training_at_the_next_step(
 def test_the_last_save_fails_before_anything_is_exported(
     make_job: Callable[..., Any], train_here: Train, monkeypatch: pytest.MonkeyPatch, words: str, reason: str, hint: str
 ) -> None:
-    """A training whose last checkpoint was not published is no finished training."""
+    """A run whose last checkpoint was not published is not finished."""
     job = make_job(num_train_steps=2, save_every_steps=2)
 
     def refuse(folder: Path, *_: Any) -> None:
         raise RuntimeError(words)
 
-    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_mark", refuse)
+    monkeypatch.setattr("engine.trainer.checkpoint.checkpoints.write_manifest", refuse)
     with pytest.raises(RunFailed, match=rf"the checkpoint cannot be written: {reason}\n") as caught:
         train_here(job)
     assert caught.value.code == "T141"
@@ -276,15 +276,15 @@ def test_the_last_save_fails_before_anything_is_exported(
     assert not Path(job["out"]).exists()
 
 
-def test_no_room_for_the_next_checkpoint_costs_no_step(
+def test_too_little_disk_space_for_the_next_checkpoint_costs_no_step(
     make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the first checkpoint fills the disk, the training stops there, and goes on from there once there is room."""
+    """If the first checkpoint fills the disk, training stops there, and resumes from there once there is space."""
     whole, job = make_job("whole"), make_job("full")
     train_here(whole)
     folder = Path(job["work"]) / "checkpoints"
     with monkeypatch.context() as patched:
-        patched.setattr(Checkpoints, "begin", _begun_and_done)
+        patched.setattr(Checkpoints, "begin", _begin_and_wait)
         patched.setattr(
             "engine.trainer.checkpoint.disk_space.free_bytes",
             lambda _: 0 if any(p.name.isdigit() for p in folder.iterdir()) else 1 << 40,
@@ -299,14 +299,14 @@ def test_no_room_for_the_next_checkpoint_costs_no_step(
     same_training(whole, job)
 
 
-def test_no_room_is_said_before_anything_is_compiled(
+def test_too_little_disk_space_is_an_error_before_anything_is_compiled(
     make_job: Callable[..., Any], train_here: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk too small for the checkpoints that are declared is refused before the first train step."""
     monkeypatch.setattr("engine.trainer.checkpoint.disk_space.free_bytes", lambda _: 2 << 20)
     events: list[dict[str, Any]] = []
     with pytest.raises(
-        RunFailed, match=r"no room for 3 checkpoints: .* needed, 2\.00 MiB free; nothing has been saved"
+        RunFailed, match=r"not enough disk space for 3 checkpoints: .* needed, 2\.00 MiB free; nothing has been saved"
     ):
         events += train_here(make_job())
     assert "compiled" not in names(events)
@@ -316,7 +316,7 @@ def test_no_room_is_said_before_anything_is_compiled(
 def test_other_devices_are_refused_or_declared(
     make_job: Callable[..., Any], child: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
 ) -> None:
-    """Begun on two devices, gone on with on one: refused; declared, the same batches, and it is said and reported."""
+    """Started on two devices, resumed on one: refused; declared, the same batches, an event and a report entry."""
     declared = {"on_other_devices": "reshard", "learning_rate": 1e-4, "num_train_steps": 6}
     whole, job = make_job("whole", **declared, per_device_batch_size=4), make_job("moved", **declared)
     train_here(whole)

@@ -43,7 +43,7 @@ def test_packed_loss_is_unpacked_loss(micro_model: Callable[..., Any], make_rows
 
 
 def test_loss_is_the_textbooks(micro_model: Callable[..., Any], make_rows: Callable[..., Any]) -> None:
-    """Picking hidden states before the head gives what log_softmax of all logits gives at the trained tokens."""
+    """Selecting hidden states before the head gives log_softmax of all logits at the trained tokens."""
     model, rows = micro_model(), make_rows(3)
     packed = pack_rows(rows, 48, packing=False)
     batch = {name: jnp.asarray(array) for name, array in packed.take(range(len(rows))).items()}
@@ -58,7 +58,7 @@ def test_loss_is_the_textbooks(micro_model: Callable[..., Any], make_rows: Calla
 def test_chunked_loss_is_plain_loss(
     micro_model: Callable[..., Any], make_rows: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Logits made chunk by chunk, the last chunk padded, give the same loss and gradients."""
+    """Logits computed in chunks, the last one padded, give the same loss and gradients."""
     model = micro_model()
     packed = pack_rows(make_rows(12), 48, packing=True, seed=0)
     batch = {name: jnp.asarray(array) for name, array in packed.take(range(3)).items()}
@@ -72,8 +72,8 @@ def test_chunked_loss_is_plain_loss(
     assert (batch["target_ids"].size) % 7 != 0
     jax.clear_caches()  # the limit is read while tracing
     chunked = jax.jit(jax.value_and_grad(value))(state["params"])
-    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(chunked), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    for expected, actual in zip(jax.tree.leaves(plain), jax.tree.leaves(chunked), strict=True):
+        np.testing.assert_allclose(expected, actual, rtol=1e-5, atol=1e-7)
 
 
 def _args(**changes: Any) -> Any:

@@ -1,40 +1,40 @@
-"""Room for checkpoints, counted before it is needed.
+"""Disk space for checkpoints, checked before it is needed.
 
-In: a state, the folder, how many checkpoints will lie there. Out: nothing, or RunFailed T143 at a moment when no train
-step is lost: at the start of a training, and right after a checkpoint, for the next one.
+In: a state, the folder, the number of checkpoints to come. Out: nothing, or RunFailed T143 at a moment when no train
+step is lost: at the start of a training run, and right after a checkpoint, for the next one.
 
-    require(checkpoint_bytes(state), Path("work/checkpoints"), count=3, kept="nothing is saved yet")
+    require(checkpoint_bytes(state), Path("work/checkpoints"), count=3, saved="nothing has been saved yet")
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from engine.errors import RunFailed, Where
+from engine.trainer.distributed.placement import PyTree
 
-# What the files hold beside the numbers: chunk tables and names (measured: under 1 % from 100 MB on, 60 kB for 200 kB).
+# What the files hold beside the arrays: chunk tables and names (measured: under 1 % from 100 MB on, 60 kB for 200 kB).
 SHARE, FIXED_BYTES = 0.02, 1 << 20
 
 
-def checkpoint_bytes(state: Any) -> int:
-    """Upper bound of a checkpoint's size on disk (numbers that repeat take less: the files are compressed)."""
-    numbers = sum(int(leaf.nbytes) for leaf in jax.tree.leaves(state))
-    return int(numbers * (1 + SHARE)) + FIXED_BYTES
+def checkpoint_bytes(state: PyTree) -> int:
+    """Upper bound of a checkpoint's size on disk (repeated values take less: the files are compressed)."""
+    array_bytes = sum(int(leaf.nbytes) for leaf in jax.tree.leaves(state))
+    return int(array_bytes * (1 + SHARE)) + FIXED_BYTES
 
 
 def free_bytes(folder: Path) -> int:
-    """What this user may still write there. A quota of the user's own is not in it."""
+    """What this user may still write there. It does not know the user's quota."""
     return shutil.disk_usage(folder).free
 
 
-def require(each: int, folder: Path, *, count: int, kept: str, also: int = 0) -> None:
-    """Raises RunFailed T143 where ``count`` checkpoints of ``each`` bytes do not fit.
+def require(each: int, folder: Path, *, count: int, saved: str, also: int = 0) -> None:
+    """Raises RunFailed T143 if ``count`` checkpoints of ``each`` bytes do not fit.
 
-    ``also``: bytes that will be freed before they are written; ``kept``: half a sentence about what is saved.
+    ``also``: bytes that will be freed before they are written; ``saved``: what is saved so far, in words.
     """
     free = free_bytes(folder) + also
     if free >= each * count:
@@ -42,9 +42,9 @@ def require(each: int, folder: Path, *, count: int, kept: str, also: int = 0) ->
     what = "the next checkpoint" if count == 1 else f"{count} checkpoints"
     raise RunFailed(
         "T143",
-        f"there is no room for {what}: {_size(each * count)} needed, {_size(free)} free; {kept}",
+        f"not enough disk space for {what}: {_size(each * count)} needed, {_size(free)} free; {saved}",
         where=Where(file=str(folder)),
-        hint="free some room there and run again: it goes on where it stopped; "
+        hint="free some disk space there and run again: it resumes where it stopped; "
         "or keep fewer (keep_checkpoints, keep_every_steps, keep_best)",
     )
 

@@ -1,13 +1,13 @@
-"""The mark of a checkpoint, and what binds the two ends of an interrupted training together.
+"""The manifest of a checkpoint, and the check that a training run may resume from it.
 
-In: the folder of a checkpoint; what the training that asks is made of (:class:`IdentityCheck`). Out: a :class:`Manifest` whose every
-byte is what was written, or why there is none; an error that names everything in which the two trainings differ.
+In: the folder of a checkpoint; the identity of the run that resumes (:class:`IdentityCheck`). Out: a :class:`Manifest`
+whose every byte is what was written, or None; an error that names everything in which the two runs differ.
 
     checkpoint.json: {"format": 3, "made_by": …, "train_step": …, "identity": {…}, "topology": {…}, "data_position": {…},
                       "notes": {…}, "bytes": …, "files": {path: SHA-256}, "mark_sha256": …}
 
 ``mark_sha256`` is the digest of the canonical JSON of all other keys. That rule stays whatever else a later format
-changes, so that a mark of a newer engine is told from a damaged one.
+changes, so that a manifest of a newer engine is told from a damaged one.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ from engine.canonical import digest_json, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.protocol.train_args import names_affecting
 from engine.trainer.config.batch_shape import batch_shape
-from engine.trainer.distributed.topology import Topology
+from engine.trainer.distributed.topology import Topology, TopologyJson
 
 MANIFEST_FILE = "checkpoint.json"
 FORMAT = 3
 SHOWN_CHARS = 24
-# On other devices these may be others: the batch is the checkpoint's, dealt out as these say.
+Identity = Mapping[str, Any]  # name -> JSON value, of everything that decides the numbers
+Notes = Mapping[str, Any]  # what the trainer wants back after a restore, JSON values
+# On other devices these may differ: the batch is the checkpoint's, and these say how it is split.
 BATCH_SHAPE = tuple(f"argument {name}" for name in names_affecting("batch_shape"))
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a checkpoint says of itself. ``data_position``: {sequences_seen, sequences_per_step}; ``bytes``: of its files."""
+    """What a checkpoint records of itself. ``data_position``: {sequences_seen, sequences_per_step}; ``bytes``: of its files."""
 
     train_step: int
-    identity: Mapping[str, Any]
-    topology: Mapping[str, Any]
+    identity: Identity
+    topology: TopologyJson
     data_position: Mapping[str, int]
-    notes: Mapping[str, Any]
+    notes: Notes
     bytes: int
     files: Mapping[str, str]
     made_by: str = ""
@@ -59,38 +61,38 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The mark, or None where a byte of it is not what was written. Raises InputInvalid T122 for another format."""
+    """The manifest, or None if a byte of it is not what was written. Raises InputInvalid T122 for another format."""
     try:
         values = json.loads((folder / MANIFEST_FILE).read_bytes())
         expected = values.pop("mark_sha256")
         if digest_json(values) != expected:
             return None
-        written = int(values.get("format", 2))
+        file_format = int(values.get("format", 2))
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
-    if written != FORMAT:
-        raise _other_format(folder, written, str(values.get("made_by") or "an engine of unknown version"))
+    if file_format != FORMAT:
+        raise _other_format(folder, file_format, str(values.get("made_by") or "an engine of unknown version"))
     known = {field.name for field in fields(Manifest)}
     if values.keys() != known or f"{values['train_step']:08d}" != folder.name:
         return None
     return Manifest(**values)
 
 
-def _other_format(folder: Path, written: int, made_by: str) -> InputInvalid:
-    newer = written > FORMAT
+def _other_format(folder: Path, file_format: int, made_by: str) -> InputInvalid:
+    newer = file_format > FORMAT
     return InputInvalid(
         "T122",
-        f"the checkpoint of train step {int(folder.name)} has format {written}, and this engine "
+        f"the checkpoint of train step {int(folder.name)} has format {file_format}, and this engine "
         f"({engine_version()}) reads format {FORMAT}: it was written by {'a newer' if newer else 'an older'} "
         f"engine ({made_by})",
         where=Where(file=str(folder)),
-        hint=f"{'update the engine' if newer else 'go back to that engine'} to go on with it; "
-        f"to begin again, delete {folder.parent}",
+        hint=f"to resume from it, {'update the engine' if newer else 'go back to that engine'}; "
+        f"to start over, delete {folder.parent}",
     )
 
 
 def engine_version() -> str:
-    """Name and version, for people: what binds is the digest of the code."""
+    """Name and version, for people: what is compared is the digest of the code."""
     try:
         return f"runspec-engine {metadata.version('runspec-engine')}"
     except metadata.PackageNotFoundError:
@@ -99,37 +101,37 @@ def engine_version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class IdentityCheck:
-    """What the training that asks is made of; ``reshard``: it may go on from a checkpoint of other devices."""
+    """The identity of the training run that resumes; ``reshard``: it may resume from a checkpoint of other devices."""
 
-    identity: Mapping[str, Any]
+    identity: Identity
     topology: Topology
     sequences_per_step: int
     reshard: bool = False
 
     def check(self, manifest: Manifest, folder: Path) -> None:
-        """Raises InputInvalid T120 naming all in which they differ, T123 where other devices cannot take the batch."""
-        found = list(self._differences(manifest))
-        if found:
+        """Raises InputInvalid T120 naming everything that differs, T123 if these devices cannot take the batch."""
+        differences = list(self._differences(manifest))
+        if differences:
             raise InputInvalid.of(
                 Diagnostic(
                     "T120",
-                    f"the checkpoint of train step {manifest.train_step} belongs to another training: "
-                    f"{name} was {_short(theirs)}, now it is {_short(ours)}",
+                    f"the checkpoint of train step {manifest.train_step} belongs to another training run: "
+                    f"{name} was {_short(before)}, now it is {_short(now)}",
                     Where(file=str(folder)),
-                    hint=_what_to_do(name, folder),
+                    hint=_hint(name, folder),
                 )
-                for name, theirs, ours in found
+                for name, before, now in differences
             )
         if self.reshard:
             self._check_batch(manifest, folder)
 
-    def _differences(self, manifest: Manifest) -> Iterator[tuple[str, Any, Any]]:
-        """(name, theirs, ours) of each."""
-        ours = json.loads(pretty_json(dict(self.identity)))
+    def _differences(self, manifest: Manifest) -> Iterator[tuple[str, object, object]]:
+        """(name, the checkpoint's value, ours) of each."""
+        identity = json.loads(pretty_json(dict(self.identity)))
         may_differ = BATCH_SHAPE if self.reshard else ()
-        for name in sorted({*manifest.identity, *ours} - {*may_differ}):
-            if manifest.identity.get(name) != ours.get(name):
-                yield name, manifest.identity.get(name), ours.get(name)
+        for name in sorted({*manifest.identity, *identity} - {*may_differ}):
+            if manifest.identity.get(name) != identity.get(name):
+                yield name, manifest.identity.get(name), identity.get(name)
         if self.reshard:
             return
         if manifest.topology != self.topology.as_json():
@@ -138,38 +140,38 @@ class IdentityCheck:
             yield "sequences a train step", manifest.sequences_per_step, self.sequences_per_step
 
     def _check_batch(self, manifest: Manifest, folder: Path) -> None:
-        """On other devices a train step keeps its sequences; only the micro-batches in which it takes them change."""
-        alone = self.identity.get("argument update") == "in_backward"
+        """On other devices a train step keeps its sequences; only their split into micro-batches changes."""
+        single_micro_batch = self.identity.get("argument update") == "in_backward"
         try:
             batch_shape(
                 manifest.sequences_per_step,
                 int(self.identity["argument per_device_batch_size"]),
                 1,
                 places=self.topology.mesh.get("fsdp", 1),
-                most_micro_batches=1 if alone else None,
+                most_micro_batches=1 if single_micro_batch else None,
             )
         except InputInvalid as error:
             was = Topology.of_json(manifest.topology)
             raise InputInvalid(
                 "T123",
-                f"the checkpoint's train steps take {manifest.sequences_per_step} sequences, and {self.topology} cannot: "
+                f"the checkpoint's train steps take {manifest.sequences_per_step} sequences, which {self.topology} cannot: "
                 f"{error.diagnostics[0].message}",
                 where=Where(file=str(folder)),
                 hint=f"{error.hint}; it was saved on {was}",
             ) from error
 
 
-def _what_to_do(name: str, folder: Path) -> str:
+def _hint(name: str, folder: Path) -> str:
     if name == "topology":
         return (
-            "go on there; or declare on_other_devices: reshard, and it goes on here, no longer bit for bit; "
-            f"to begin again, delete {folder}"
+            "resume there; or declare on_other_devices: reshard to resume here, no longer bit for bit; "
+            f"to start over, delete {folder}"
         )
-    back = {"trainer": "with the engine that wrote it", "library": "with those versions"}.get(name.partition(" ")[0])
-    return f"go on {back or 'with what it was made from'}; to begin again, delete {folder}"
+    means = {"trainer": "with the engine that wrote it", "library": "with those versions"}.get(name.partition(" ")[0])
+    return f"resume {means or 'with what it was made from'}; to start over, delete {folder}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "absent" if value is None else str(value)
     is_digest = len(text) == 64 and " " not in text
     return f"{text[:12]}…" if is_digest else text if len(text) <= SHOWN_CHARS * 3 else f"{text[: SHOWN_CHARS * 3]}…"

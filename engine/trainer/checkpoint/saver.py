@@ -1,30 +1,30 @@
-"""When checkpoints are made and what is said of them: the training's side of :mod:`engine.trainer.checkpoint.checkpoints`.
+"""When checkpoints are saved, and their events: the train loop's side of :mod:`engine.trainer.checkpoint.checkpoints`.
 
-In: the work folder, arguments, what the training is made of. Out: its checkpoints, as events:
+In: the work folder, arguments, the identity of the training run. Out: its checkpoints, and events:
 
     restored {train_step}, resharded {train_step, was, now, micro_batches}, fallback {train_step, reason},
     checkpoint {train_step, seconds, stalled_seconds} once it is published, ready_to_die {train_step}
 
-A save that fails, and a disk that has no room for the next one, stop the training at the next train step.
+A save that fails, and a disk without space for the next one, stop the training run at the next train step.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypedDict
 
 from engine.errors import RunspecError
 from engine.protocol.events.base import Note
 from engine.protocol.events.checkpoints import CheckpointSaved, CheckpointUnusable, ReadyForKill, Resharded, Restored
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.checkpoint.checkpoints import Checkpoints, RestoredCheckpoint
-from engine.trainer.checkpoint.manifest import IdentityCheck
+from engine.trainer.checkpoint.manifest import IdentityCheck, Notes
 from engine.trainer.checkpoint.retention import Retention
 from engine.trainer.config.batch_shape import batch_of
+from engine.trainer.distributed.placement import PyTree
 from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 from engine.trainer.distributed.topology import Topology
 from engine.trainer.metrics import mismatch
@@ -33,22 +33,31 @@ from engine.trainer.process import Emit, Stopping
 WAIT_SECONDS = 0.05
 
 
+class Move(TypedDict):
+    """A resume on other devices: the two topologies, in words."""
+
+    train_step: int
+    was: str
+    now: str
+    micro_batches: int
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a training begins: at ``train_step`` with these arguments, after moves from other devices.
+    """Where a training run starts: after ``train_step``, with these arguments, after moves from other devices.
 
-    ``moves``: [{train_step, was, now, micro_batches}] of this attempt and those before it.
+    ``moves``: of this attempt and earlier ones.
     """
 
-    state: Any
+    state: PyTree
     train_step: int
-    notes: Mapping[str, Any] | None
+    notes: Notes | None
     args: TrainArgs
-    moves: tuple[Mapping[str, Any], ...]
+    moves: tuple[Move, ...]
 
 
 class Saver:
-    """The checkpoints of one training. Leave it to let a save that is under way end."""
+    """The checkpoints of one training run. Leaving it waits for the running save."""
 
     def __init__(
         self,
@@ -64,14 +73,14 @@ class Saver:
         self._args, self._identity_check, self._last = args, identity_check, last
         self._emit, self._stop_after = emit, stop_after
         self._metrics = work / "metrics.jsonl"
-        keep = Retention(args.keep_checkpoints, args.keep_every_steps, args.keep_best)
+        retention = Retention(args.keep_checkpoints, args.keep_every_steps, args.keep_best)
         self.checkpoints = Checkpoints(
-            work / "checkpoints", keep=keep, identity_check=identity_check, processes=processes
+            work / "checkpoints", keep=retention, identity_check=identity_check, processes=processes
         )
         self._saves = 0
-        self._begun = 0  # the train step of the newest checkpoint, published or under way
-        self._moves: tuple[Mapping[str, Any], ...] = ()
-        self._room_unknown = False  # until it is counted after each checkpoint
+        self._newest = 0  # the train step of the newest checkpoint, published or being saved
+        self._moves: tuple[Move, ...] = ()
+        self._space_unchecked = False  # True from a checkpoint until the disk space is checked
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +88,7 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What is under way is published, whatever ended the training; a failure is raised or, beside another, said."""
+        """The running save is published, whatever ended training; its failure is raised or, after another error, noted."""
         self.checkpoints.wait()
         try:
             self._report()
@@ -88,52 +97,52 @@ class Saver:
                 raise
             self._emit(Note(f"the last checkpoint was not saved: {failure}"))
 
-    def restore(self, fresh: Any) -> Origin:
+    def restore(self, fresh: PyTree) -> Origin:
         """The newest good checkpoint, or the beginning. Raises InputInvalid T120, T122, T123; RunFailed T143.
 
-        On other devices (declared by ``on_other_devices: reshard``) a train step keeps its sequences, and takes them in
-        as many micro-batches as that needs.
+        On other devices (declared by ``on_other_devices: reshard``) a train step keeps its sequences, in as many
+        micro-batches as that needs.
         """
-        found = self.checkpoints.restore(fresh, self._fell_back, lambda notes: mismatch(self._metrics, notes))
-        self._begun = found.train_step if found else 0
+        found = self.checkpoints.restore(fresh, self._report_fallback, lambda notes: mismatch(self._metrics, notes))
+        self._newest = found.train_step if found else 0
         every = self._args.save_every_steps
-        if self._begun < self._last:
-            saves = self._last // every - self._begun // every + (self._last % every > 0)
-            self.checkpoints.require_room(fresh, saves=saves, last=self._last)
+        if self._newest < self._last:
+            saves = self._last // every - self._newest // every + (self._last % every > 0)
+            self.checkpoints.require_space(fresh, saves=saves, last=self._last)
         if found is None:
             return Origin(None, 0, None, self._args, ())
         self._emit(Restored(found.train_step))
-        args = self._moved(found)
+        args = self._args_on_these_devices(found)
         return Origin(found.state, found.train_step, found.notes, args, self._moves)
 
-    def _moved(self, found: RestoredCheckpoint) -> TrainArgs:
-        """The arguments with which these devices take the same batch; a change of devices is said and remembered."""
+    def _args_on_these_devices(self, restored: RestoredCheckpoint) -> TrainArgs:
+        """The arguments with which these devices take the same batch; a change of devices is an event and kept."""
         now, args = self._identity_check.topology, self._args
         if self._identity_check.reshard:
-            args = replace(args, global_batch_size=found.manifest.sequences_per_step)
+            args = replace(args, global_batch_size=restored.manifest.sequences_per_step)
         parts = batch_of(args, now.mesh.get("fsdp", 1)).micro_batches
-        self._moves = tuple(found.notes.get("moves", ()))
-        if found.manifest.topology != now.as_json():
-            was = Topology.of_json(found.manifest.topology)
-            move = {"train_step": found.train_step, "was": str(was), "now": str(now), "micro_batches": parts}
+        self._moves = tuple(restored.notes.get("moves", ()))
+        if restored.manifest.topology != now.as_json():
+            was = Topology.of_json(restored.manifest.topology)
+            move: Move = {"train_step": restored.train_step, "was": str(was), "now": str(now), "micro_batches": parts}
             self._moves = (*self._moves, move)
-            self._emit(Resharded(found.train_step, str(was), str(now), parts))
+            self._emit(Resharded(restored.train_step, str(was), str(now), parts))
         return args
 
-    def _fell_back(self, train_step: int, reason: str) -> None:
+    def _report_fallback(self, train_step: int, reason: str) -> None:
         self._emit(CheckpointUnusable(train_step, reason))
 
     def due(self, train_step: int) -> bool:
-        """Is a checkpoint made after this train step?"""
+        """Whether a checkpoint is saved after this train step."""
         return train_step % self._args.save_every_steps == 0 or train_step == self._last
 
-    def save(self, state: Any, train_step: int, notes: Mapping[str, Any], stopping: Stopping) -> None:
-        """Begin a checkpoint, unless this step has one; goes on while it is written, but for the smoke run's last."""
-        if self._begun == train_step:
+    def save(self, state: PyTree, train_step: int, notes: Notes, stopping: Stopping) -> None:
+        """Begin a checkpoint, unless this step has one; returns while it is written, except for the smoke run's last."""
+        if self._newest == train_step:
             return
-        said = {**notes, "moves": list(self._moves)} if self._moves else notes
-        self.checkpoints.begin(state, train_step, said)
-        self._begun = train_step
+        notes = {**notes, "moves": list(self._moves)} if self._moves else notes
+        self.checkpoints.begin(state, train_step, notes)
+        self._newest = train_step
         self._saves += 1
         if self._saves == self._stop_after:
             self.finish()
@@ -142,24 +151,24 @@ class Saver:
                 time.sleep(WAIT_SECONDS)
 
     def step(self) -> None:
-        """At each train step: says what was published since. Raises RunFailed T141, T143, OSError."""
+        """At each train step: events of what was published since. Raises RunFailed T141, T143, OSError."""
         self._report()
-        if self._room_unknown and self.checkpoints.idle and self._begun < self._last:
-            self._room_unknown = False
-            self.checkpoints.require_room_for_next()
+        if self._space_unchecked and self.checkpoints.idle and self._newest < self._last:
+            self._space_unchecked = False
+            self.checkpoints.require_space_for_next()
 
     def finish(self) -> None:
-        """Until every checkpoint is published, or has failed."""
+        """Wait until every checkpoint is published, or has failed."""
         self.checkpoints.wait()
         self._report()
 
-    def best(self, like: Any) -> RestoredCheckpoint | None:
-        """The good checkpoint of lowest eval loss, or None where none has one."""
+    def best(self, like: PyTree) -> RestoredCheckpoint | None:
+        """The good checkpoint of lowest eval loss, or None if none has an eval loss."""
         return self.checkpoints.restore_best(like)
 
     def _report(self) -> None:
         """Events of what was published; raises what went wrong."""
         for one in self.checkpoints.published():
-            self._room_unknown = True
+            self._space_unchecked = True
             self._emit(CheckpointSaved(one.train_step, round(one.seconds, 3), round(one.stalled_seconds, 3)))
         self.checkpoints.check()

@@ -1,14 +1,14 @@
-"""Where the bytes of a compiled program go: the largest buffers that live at its peak, out of XLA's own dump.
+"""Where the bytes of a compiled program go: the largest buffers that are live at its peak, from XLA's own dump.
 
 In: the folder that ``--xla_dump_to`` filled (with ``--xla_dump_hlo_as_text``) while one program was compiled. Out:
 the peak in bytes and :class:`Buffer` rows, largest first.
 
     peak, buffers = at_peak(Path("dump"))
 
-The CPU, GPU and TPU compilers write the same three texts: how long each value lives, where each is allocated, and the
-final program. (Their own list "at the peak" leaves out what loops carry, which in a train step is most of it, so it
-is counted again here.) On-chip memory (a TPU's vmem) is left out. The allocator's peak is a little above the sum: it
-packs values of different lifetimes into one place and leaves gaps.
+The CPU, GPU and TPU compilers write the same three texts: how long each value is live, where each is allocated, and the
+final program. (Their own list "at the peak" leaves out what loops carry, which in a train step is most of it, so the
+peak is computed here.) On-chip memory (a TPU's vmem) is left out. The allocator's peak is a little above the sum: it
+puts values of different lifetimes into one slot and leaves gaps.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?(\S+) = .*?op_name=\"([^\"]*)\"")
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A place in memory at the peak: bytes, the shape of what lies there, the JAX operation that made it.
+    """A memory slot at the peak: bytes, the shape of the value in it, the JAX operation that made the value.
 
-    ``kind`` is what the place is for: an argument's place is used for other things once the argument is no longer
-    needed, where it is donated.
+    ``kind`` is what the slot was allocated for: the slot of a donated argument holds other values once the argument is
+    no longer needed.
     """
 
     size: int
@@ -54,18 +54,17 @@ class _Value:
     size: int
     shape: str
     kind: Kind
-    place: tuple[str, int]  # allocation, offset in it
+    slot: tuple[str, int]  # allocation, offset in it
 
 
 def at_peak(dump: Path) -> tuple[int, list[Buffer]]:
-    """(bytes at the peak, buffers that live then, largest first) of the largest program in the folder."""
+    """(bytes at the peak, buffers live then, largest first) of the largest program in the folder."""
     best: tuple[int, list[Buffer]] = (0, [])
     for live in sorted(dump.glob(f"*{LIVE_RANGES}")):
         stem = live.name.removesuffix(LIVE_RANGES)
         values = list(_values(_lines(live.with_name(stem + ASSIGNMENT))))
         operations = dict(_operations(_lines(live.with_name(f"{stem}.txt"))))
-        found = _account(values, _ranges(_lines(live)), operations)
-        best = max(best, found, key=lambda account: account[0])
+        best = max(best, _peak(values, _ranges(_lines(live)), operations), key=lambda peak: peak[0])
     return best
 
 
@@ -73,47 +72,47 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def _account(
+def _peak(
     values: list[_Value], ranges: Mapping[str, tuple[int, int]], operations: Mapping[str, str]
 ) -> tuple[int, list[Buffer]]:
-    """Go through the program's schedule; a place counts once, as large as the largest that lies there."""
+    """Walk the program's schedule; a slot counts once, as large as the largest value in it."""
     born: dict[int, list[_Value]] = {}
     for value in values:
         if value.name in ranges:
             born.setdefault(ranges[value.name][0], []).append(value)
-    alive: list[_Value] = []
+    live: list[_Value] = []
     peak, at_peak_ = 0, list[_Value]()
     for moment in sorted(born):
-        alive = [value for value in alive if ranges[value.name][1] >= moment] + born[moment]
-        places: dict[tuple[str, int], _Value] = {}
-        for value in alive:
-            if value.place not in places or value.size >= places[value.place].size:
-                places[value.place] = value
-        total = sum(value.size for value in places.values())
+        live = [value for value in live if ranges[value.name][1] >= moment] + born[moment]
+        slots: dict[tuple[str, int], _Value] = {}
+        for value in live:
+            if value.slot not in slots or value.size >= slots[value.slot].size:
+                slots[value.slot] = value
+        total = sum(value.size for value in slots.values())
         if total > peak:
-            peak, at_peak_ = total, list(places.values())
+            peak, at_peak_ = total, list(slots.values())
     makers = _makers(values, operations)
     rows = [_buffer(value, operations, makers) for value in at_peak_]
     return peak, sorted(rows, key=lambda row: (-row.size, row.name))
 
 
 def _buffer(value: _Value, operations: Mapping[str, str], makers: Mapping[tuple[str, int, str], str]) -> Buffer:
-    op = operations.get(value.name.partition("{")[0]) or makers.get((*value.place, value.shape), "")
+    op = operations.get(value.name.partition("{")[0]) or makers.get((*value.slot, value.shape), "")
     return Buffer(value.size, value.shape, value.kind, op, value.name)
 
 
 def _makers(values: Iterable[_Value], operations: Mapping[str, str]) -> dict[tuple[str, int, str], str]:
-    """(place, shape) -> the operation of something that is written there: names what a loop carries."""
-    found: dict[tuple[str, int, str], str] = {}
+    """(slot, shape) -> the operation of a value that is written there: names what a loop carries."""
+    makers: dict[tuple[str, int, str], str] = {}
     for value in values:
         if op := operations.get(value.name.partition("{")[0]):
-            found.setdefault((*value.place, value.shape), op)
-    return found
+            makers.setdefault((*value.slot, value.shape), op)
+    return makers
 
 
 def _ranges(lines: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Value -> the first and the last moment of its life."""
-    return {found[1]: (int(found[2]), int(found[3])) for line in lines if (found := _LIVE.match(line))}
+    """Value -> the first and the last moment at which it is live."""
+    return {match[1]: (int(match[2]), int(match[3])) for line in lines if (match := _LIVE.match(line))}
 
 
 def _values(lines: Iterable[str]) -> Iterator[_Value]:
@@ -123,20 +122,20 @@ def _values(lines: Iterable[str]) -> Iterator[_Value]:
     for line in lines:
         if head := _ALLOCATION.match(line):
             allocation, kind = head[1], _kind(head[2])
-        elif (found := _VALUE.match(line)) and found["color"] == "0":
-            shape = re.sub(r"\{[^}]*\}", "", found["shape"])
-            name = found["name"] + (found["index"] or "{}")
-            yield _Value(name, int(found["size"]), shape, kind, (allocation, int(found["offset"])))
+        elif (match := _VALUE.match(line)) and match["color"] == "0":
+            shape = re.sub(r"\{[^}]*\}", "", match["shape"])
+            name = match["name"] + (match["index"] or "{}")
+            yield _Value(name, int(match["size"]), shape, kind, (allocation, int(match["offset"])))
 
 
-def _kind(what: str) -> Kind:
-    if "parameter " in what:
+def _kind(attributes: str) -> Kind:
+    if "parameter " in attributes:
         return "argument"
-    return "output" if "maybe-live-out" in what else "temporary"
+    return "output" if "maybe-live-out" in attributes else "temporary"
 
 
 def _operations(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Instruction -> the JAX operation it comes from, where XLA kept it."""
+    """Instruction -> the JAX operation it comes from, if XLA kept that."""
     for line in lines:
-        if found := _INSTRUCTION.match(line):
-            yield found[1], found[2].replace("\\", "")
+        if match := _INSTRUCTION.match(line):
+            yield match[1], match[2].replace("\\", "")

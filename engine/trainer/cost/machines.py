@@ -1,13 +1,13 @@
-"""The machines whose compilers can be asked without the device: what each is, and what its compiler needs.
+"""The machines whose compilers can be used without the device: what each is, and what its compiler needs.
 
     prepare("v5e-8", Path(".compilers"))       # before the first import of jax, in a process of its own
     devices = described_devices("v5e-8")       # after: device descriptions to build a mesh of
 
-The plug-ins (``libtpu``; ``jax-cuda12-plugin``, ``jax-cuda12-pjrt``, ``ptxas``) lie in a folder that only this process
+The plug-ins (``libtpu``; ``jax-cuda12-plugin``, ``jax-cuda12-pjrt``, ``ptxas``) are in a folder that only this process
 puts on its path: an importable plug-in takes over device discovery, so the process that trains must not see it.
 ``cpu`` needs none of them.
 
-Raises InputInvalid T150 for a machine nobody knows, T151 where the folder lacks what the machine's compiler needs.
+Raises InputInvalid T150 for an unknown machine, T151 if the folder lacks what the machine's compiler needs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from engine.errors import InputInvalid, did_you_mean
 from engine.trainer.cost.buffers import DUMP_FLAGS
 from engine.trainer.device import DETERMINISTIC
 
+if TYPE_CHECKING:
+    import jax
+
 GIB = 1 << 30
 HOW_TO_GET = "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
 
-# What the training process gets too (determinism), and no trial runs: there is no device to time kernels on.
+# The determinism flag of the training process, and no autotuning: there is no device to time kernels on.
 GPU_FLAGS = f"{DETERMINISTIC} --xla_gpu_autotune_level=0"
 PLUGIN_FILES: Mapping[str, tuple[str, ...]] = {
     "tpu": ("libtpu/libtpu.so",),
@@ -37,7 +40,7 @@ PLUGIN_FILES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``topology``: the name libtpu knows it by, or the text of a GPU's target_config. Limits are a device's."""
+    """``topology``: libtpu's name of it, or the text of a GPU's target_config. ``limit_bytes`` is of one device."""
 
     name: str
     platform: Literal["tpu", "gpu", "cpu"]
@@ -102,28 +105,28 @@ def machine_named(name: str) -> Machine:
     if name in MACHINES:
         return MACHINES[name]
     near = did_you_mean(name, MACHINES)
-    hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(MACHINES)}"
+    hint = f'did you mean "{near}"?' if near else f"known machines: {', '.join(MACHINES)}"
     raise InputInvalid("T150", f'no compiler is known for a machine "{name}"', hint=hint)
 
 
 def prepare(name: str, folder: Path | None, dump: Path | None = None) -> None:
     """Set this process up for the machine's compiler; jax must not have been imported yet.
 
-    ``dump``: a folder for the compiler's own account of the program (see engine.trainer.cost.buffers).
+    ``dump``: a folder for XLA's dump of the program (see engine.trainer.cost.buffers).
     """
     machine = machine_named(name)
     missing = [part for part in PLUGIN_FILES[machine.platform] if folder is None or not (folder / part).exists()]
     if missing:
         where = f"{folder} lacks {', '.join(missing)}" if folder else "no folder of compilers is named"
-        raise InputInvalid("T151", f"the {machine.platform} compiler is not here: {where}", hint=HOW_TO_GET)
-    os.environ["JAX_PLATFORMS"] = "cpu"  # the described devices are no backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes are no news
+        raise InputInvalid("T151", f"the {machine.platform} compiler is missing: {where}", hint=HOW_TO_GET)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # the described devices are not a backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides XLA's notes
     if dump is not None:
         _add_xla_flags(DUMP_FLAGS.format(dump))
     if machine.platform == "tpu":
         assert folder is not None
         os.environ["TPU_LIBRARY_PATH"] = str((folder / "libtpu" / "libtpu.so").resolve())
-        # libtpu would otherwise ask the cloud's metadata server what machine this is.
+        # Otherwise libtpu asks the cloud's metadata server which machine this is.
         os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
         os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
     elif machine.platform == "gpu":
@@ -139,8 +142,8 @@ def _add_xla_flags(flags: str) -> None:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
 
 
-def described_devices(name: str) -> list[Any]:
-    """The machine's devices as its compiler describes them; of a CPU, the real one."""
+def described_devices(name: str) -> list[jax.Device]:
+    """The machine's devices as its compiler describes them; the real one for a CPU."""
     import jax
     from jax.experimental import topologies
 

@@ -1,9 +1,9 @@
-"""What the train step costs on a machine, asked of the machine's own compiler: no weight is made, nothing runs.
+"""What the train step costs on a machine, by the machine's own compiler: no weight is made, nothing runs.
 
-In: a :class:`engine.protocol.jobs.PriceJob`. Out: one mapping; bytes are of one device. ``peak_bytes`` is null where the program does not compile because it does
-not fit; ``needed_bytes`` then is what the compiler says it would take.
+In: a :class:`engine.protocol.jobs.PriceJob`. Out: one mapping; bytes are of one device. ``peak_bytes`` is null if the
+program does not compile because it does not fit; ``needed_bytes`` then is what the compiler says it would take.
 
-The very functions that train are lowered (with_method, init_state, compile_train_step, Placement, pack_rows), on shapes
+The same functions that train are lowered (with_method, init_state, compile_train_step, Placement, pack_rows), on shapes
 alone.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.errors import JaxRuntimeError
 
 from engine.protocol.jobs import PriceJob
@@ -29,6 +30,7 @@ from engine.trainer.input_pipeline.packing import pack_rows
 from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, param_count
+from engine.trainer.models.config import DecoderConfig
 from engine.trainer.remat_policy import compile_within_limit, effective, local_bytes, peak_bytes
 from engine.trainer.train_step import State, init_state, with_method
 
@@ -36,43 +38,45 @@ LARGEST = 40  # buffers that a report names
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def abstract_state(config: Any, args: TrainArgs, where: Any) -> tuple[Any, State]:
+def abstract_state(
+    config: DecoderConfig, args: TrainArgs, device: jax.Device
+) -> tuple[nnx.GraphDef[nnx.Module], State]:
     """(graphdef, state of shapes) of a model that is never made, for a device."""
-    kept: list[Any] = []
+    graphdefs: list[nnx.GraphDef[nnx.Module]] = []
 
     def build() -> State:
         dtype = jnp.dtype(args.dtype)
         model = create(config, seed=args.seed, param_dtype=dtype, compute_dtype=dtype)
-        graphdef, state = init_state(with_method(model, args, where), args)
-        kept.append(graphdef)
+        graphdef, state = init_state(with_method(model, args, device), args)
+        graphdefs.append(graphdef)
         return state
 
     state: State = jax.eval_shape(build)
-    return kept[0], state
+    return graphdefs[0], state
 
 
-def abstract_batch(args: TrainArgs, places: int, targets_per_row: int | None = None) -> dict[str, Any]:
-    """The arrays that ``batch_at`` gives, [A, B, …], for full rows of which ``targets_per_row`` tokens are trained.
+def abstract_batch(args: TrainArgs, fsdp: int, targets_per_row: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes that ``batch_at`` gives, [A, B, …], for full rows of which ``targets_per_row`` tokens are trained.
 
-    ``places``: those of fsdp.
+    ``fsdp``: the size of that axis.
     """
     targets = args.seq_len - 1 if targets_per_row is None else targets_per_row
     mask = (0,) * (args.seq_len - targets) + (1,) * targets
     row = TokenRow("0", (0,) * args.seq_len, mask)
-    one = pack_rows([row], args.seq_len, packing=args.packing).take([0])
-    _, *lead = batch_of(args, places)
-    return {name: jax.ShapeDtypeStruct((*lead, *array.shape[1:]), array.dtype) for name, array in one.items()}
+    sequence = pack_rows([row], args.seq_len, packing=args.packing).take([0])
+    _, *lead = batch_of(args, fsdp)
+    return {name: jax.ShapeDtypeStruct((*lead, *array.shape[1:]), array.dtype) for name, array in sequence.items()}
 
 
 def compile_abstract(
-    config: Any,
+    config: DecoderConfig,
     args: TrainArgs,
-    devices: list[Any],
+    devices: list[jax.Device],
     targets_per_row: int | None = None,
     *,
     limit: int | None = None,
-) -> tuple[Any, State, ComputePolicy]:
-    """(compiled train step, the shapes of its state, how it computes) for these devices, attached or described."""
+) -> tuple[jax.stages.Compiled, State, ComputePolicy]:
+    """(compiled train step, the shapes of its state, its compute policy) for these devices, attached or described."""
     placement = Placement(devices, args.mesh)
     graphdef, state = abstract_state(config, args, devices[0])
     state = placement.state(state, config)
@@ -117,38 +121,39 @@ def price_step(job: PriceJob) -> dict[str, Any]:
     return report
 
 
-def memory_report(compiled: Any, platform: str) -> dict[str, Any]:
-    """The compiler's own figures, bytes of one device, and the floating-point operations where it counts them."""
-    found = compiled.memory_analysis()
+def memory_report(compiled: jax.stages.Compiled, platform: str) -> dict[str, float | None]:
+    """The compiler's own figures: bytes of one device, and the floating-point operations if it counts them."""
+    memory = compiled.memory_analysis()
+    assert memory is not None  # the CPU, GPU and TPU compilers all have it
     costs = compiled.cost_analysis() or {}
     return {
-        "argument_bytes": found.argument_size_in_bytes,
-        "output_bytes": found.output_size_in_bytes,
-        "alias_bytes": found.alias_size_in_bytes,
-        "temp_bytes": found.temp_size_in_bytes,
-        "code_bytes": found.generated_code_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes,
+        "alias_bytes": memory.alias_size_in_bytes,
+        "temp_bytes": memory.temp_size_in_bytes,
+        "code_bytes": memory.generated_code_size_in_bytes,
         "peak_bytes": peak_bytes(compiled, platform),
         "flops": costs.get("flops"),
     }
 
 
 def state_bytes(state: State) -> int:
-    """Bytes of the state's share on one device, by arithmetic on its shards."""
+    """Bytes of the state on one device, by arithmetic on its shards."""
     return sum(local_bytes(leaf) for leaf in jax.tree.leaves(state))
 
 
-def _does_not_fit(needed: int, message: str) -> dict[str, Any]:
+def _does_not_fit(needed: int, message: str) -> dict[str, object]:
     names = ("argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "code_bytes", "peak_bytes", "flops")
     return {**dict.fromkeys(names), "needed_bytes": needed, "fits": False, "compiler_says": message}
 
 
 def needed_bytes(message: str) -> int | None:
-    """What a program that does not fit would take, out of the TPU compiler's refusal; None for another message.
+    """What a program that does not fit would take, from the TPU compiler's error; None for another message.
 
     >>> needed_bytes("RESOURCE_EXHAUSTED: ... Used 28.59G of 15.75G hbm. Exceeded hbm capacity by 12.84G.")
     30698278748
     """
     if "RESOURCE_EXHAUSTED" not in message:
         return None
-    found = re.search(r"(?:Used |temporaries \()([\d.]+)([KMGT]?)\)? (?:of|exceeds available HBM)", message)
-    return int(float(found[1]) * UNITS[found[2]]) if found else None
+    match = re.search(r"(?:Used |temporaries \()([\d.]+)([KMGT]?)\)? (?:of|exceeds available HBM)", message)
+    return int(float(match[1]) * UNITS[match[2]]) if match else None

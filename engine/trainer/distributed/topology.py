@@ -1,23 +1,32 @@
-"""What a state was spread over: a small record that a checkpoint carries, and what resuming on another one means.
+"""The devices that a state was sharded over: a small record that a checkpoint carries.
 
-In: the devices of a training. Out: :class:`Topology`, which says itself in words.
+In: the devices of a training run. Out: :class:`Topology`, whose text is for people.
 
-    >>> there = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"fsdp": 8, "tp": 1})
-    >>> str(there)
+    >>> topology = Topology(processes=1, devices=8, device_kind="TPU v5 lite", mesh={"fsdp": 8, "tp": 1})
+    >>> str(topology)
     '8 x TPU v5 lite (mesh fsdp=8, tp=1)'
-    >>> there == Topology.of_json(there.as_json())
+    >>> topology == Topology.of_json(topology.as_json())
     True
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self, TypedDict
 
 import jax
 
 from engine.trainer.distributed.placement import Placement
+
+
+class TopologyJson(TypedDict):
+    """A topology in a manifest or a report."""
+
+    processes: int
+    devices: int
+    device_kind: str
+    mesh: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +40,20 @@ class Topology:
 
     @classmethod
     def of(cls, placement: Placement) -> Self:
-        """Of the devices that a training runs on."""
+        """Of the devices of this training run."""
         kind = jax.devices()[0].device_kind
         return cls(jax.process_count(), placement.devices, kind, placement.axes)
 
     @classmethod
-    def of_json(cls, value: Mapping[str, Any]) -> Self:
-        """From a mark. Raises TypeError for other keys."""
+    def of_json(cls, value: TopologyJson) -> Self:
+        """From a manifest. Raises TypeError for other keys."""
         return cls(**value)
 
-    def as_json(self) -> dict[str, Any]:
-        """For a mark or a report."""
-        return asdict(self)
+    def as_json(self) -> TopologyJson:
+        """For a manifest or a report."""
+        return TopologyJson(
+            processes=self.processes, devices=self.devices, device_kind=self.device_kind, mesh=dict(self.mesh)
+        )
 
     def __str__(self) -> str:
         mesh = ", ".join(f"{axis}={size}" for axis, size in self.mesh.items())

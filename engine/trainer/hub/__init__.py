@@ -1,23 +1,23 @@
-"""A model or a data file from the Hugging Face hub to this machine, and the commit it is at.
+"""Downloads a model or a data file from the Hugging Face hub, and resolves its commit.
 
-What goes in: a repository's id and a revision (branch, tag or commit; None: the hub's default branch). What comes
-out: the local folder (or file) and the 40-hex commit that the revision stood for.
+In: a repository's id and a revision (branch, tag or commit; None: the hub's default branch). Out: the local folder (or
+file) and the 40-hex commit that the revision resolved to.
 
     folder, commit = fetch("google/gemma-2b", "flax")
 
-Everything lies in the hub's own cache (HF_HOME, HF_HUB_CACHE), in the layout of huggingface_hub: what another
-program has fetched serves here and the other way round. Only what :mod:`engine.trainer.weights` reads is fetched:
-configuration, tokenizer, and the weights in one format, safetensors where the revision has them, else Flax msgpack;
-of sharded weights the shards that the index names. A download that was cut, or whose process was killed, goes on
-where it stopped; each file is checked against the hub's own digest before it becomes visible. Where the hub
-cannot be reached an earlier, complete download of the same revision serves, and an event says so.
+Files are stored in the hub's own cache (HF_HOME, HF_HUB_CACHE), in the layout of huggingface_hub, and shared with other
+programs both ways. Only what :mod:`engine.trainer.weights` reads is fetched: configuration, tokenizer, and the weights in
+one format, safetensors if the revision has them, else Flax msgpack; of sharded weights the shards that the index names. A
+download that was cut, or whose process was killed, resumes where it stopped; each file is checked against the hub's own
+digest before it becomes visible. If the hub cannot be reached, an earlier, complete download of the same revision is
+used, and an event says so.
 
 Events: ``resolved`` {id, revision, commit, n_files, total_bytes, missing_bytes}, ``download`` {file, done_bytes,
 total_bytes, bytes_per_second, seconds_left} (bytes of all files that had to be fetched), ``hub_retry`` {reason,
 wait_seconds}, ``hub_offline`` {id, revision, commit}, ``hub_bad_file`` {file}.
 
-Errors never hold a header, a token, an address with a query, or the client's own exception: a caller may print
-them, their causes included.
+Errors never contain a header, a token, an address with a query, or the client's own exception: a caller may print them,
+their causes included.
 """
 
 from __future__ import annotations
@@ -28,16 +28,23 @@ from typing import TypeVar
 
 from engine.errors import InputInvalid, RunspecError, Where
 from engine.protocol.events.inputs import HubBadFile, HubOffline, HubResolved
-from engine.trainer.hub.cache import HubCache, leads_astray
+from engine.trainer.hub.cache import HubCache, is_path_outside
 from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_weights, small_files
-from engine.trainer.hub.client import Client, HubClient, Listing, RemoteFile, Repository
+from engine.trainer.hub.client import Client, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import Download
-from engine.trainer.hub.errors import branches, damaged_in_cache, explain, is_passing, is_unreachable, unknown_revision
+from engine.trainer.hub.errors import (
+    branches,
+    damaged_in_cache,
+    explain,
+    is_temporary,
+    is_unreachable,
+    unknown_revision,
+)
 from engine.trainer.hub.progress import DownloadProgress, ignore, never
 from engine.trainer.hub.retry_policy import RetryPolicy
 from engine.trainer.process import Emit, Stopping
 
-__all__ = ["HubClient", "Repository", "fetch", "fetch_file"]
+__all__ = ["Repository", "fetch", "fetch_file"]
 
 Result = TypeVar("Result")
 
@@ -53,14 +60,13 @@ def fetch(
 ) -> tuple[Path, str]:
     """A model's folder and its commit. ``cache`` None: the hub's own.
 
-    Raises InputInvalid M402 (no such model or revision), M404 (no weights that can be read); RemoteRefused M401
-    (no access), M403 (not reachable, not in the cache), M405 (failed), M406 (wrong digest,
-    of what came or of what an earlier download has left); RunFailed M407 (disk
-    full); Interrupted M408 (``stopping`` said so).
+    Raises InputInvalid M402 (no such model or revision), M404 (no readable weights); RemoteRefused M401 (no access), M403
+    (not reachable, not in the cache), M405 (failed), M406 (wrong digest of a downloaded or a cached file); RunFailed M407
+    (disk full); Interrupted M408 (``stopping`` returned True).
     """
     repository = Repository(model_id, revision, "model")
-    job = _Fetch(repository, client or HubClient(), cache, emit, stopping)
-    return _without_a_past(job.model, job)
+    job = _Fetch(repository, client or _default_client(), cache, emit, stopping)
+    return _without_cause(job.model, job)
 
 
 def fetch_file(
@@ -73,26 +79,32 @@ def fetch_file(
     client: Client | None = None,
 ) -> tuple[Path, str]:
     """The first of the named files that the repository has, and the commit. Raises as :func:`fetch` does."""
-    job = _Fetch(repository, client or HubClient(), cache, emit, stopping)
-    return _without_a_past(lambda: job.one_file(any_of), job)
+    job = _Fetch(repository, client or _default_client(), cache, emit, stopping)
+    return _without_cause(lambda: job.one_file(any_of), job)
 
 
-def _without_a_past(work: Callable[[], Result], job: _Fetch) -> Result:
-    """The result, or an error that does not remember the client's: that one holds the request, token included."""
+def _default_client() -> Client:
+    from engine.trainer.hub.hub_client import HubClient  # with huggingface_hub, which nothing else here needs
+
+    return HubClient()
+
+
+def _without_cause(work: Callable[[], Result], job: _Fetch) -> Result:
+    """The result, or an error without the client's as its cause: that one contains the request, token included."""
     try:
         return work()
     except RunspecError as error:
         failure = error
-    # The client library's HTTP layer has changed three times: its errors are told apart by kind and name.
+    # The client library's HTTP layer has changed three times: its errors are distinguished by class name.
     except Exception as error:  # noqa: BLE001
         failure = job.explained(error)
-    # Not even the frames are kept: the client's hold the headers of the request.
+    # The frames are dropped too: the client's contain the headers of the request.
     failure.__cause__ = failure.__context__ = failure.__traceback__ = None
-    raise failure  # outside the handler: inside it Python would note the client's error as the context
+    raise failure  # outside the handler: inside it Python would set the client's error as the context
 
 
 class _Fetch:
-    """One fetch: what it was asked, and whom it talks to."""
+    """One fetch: its repository, client, cache and retries."""
 
     def __init__(
         self, repository: Repository, client: Client, cache: str | Path | None, emit: Emit, stopping: Stopping
@@ -107,15 +119,15 @@ class _Fetch:
         listing = self._listing(self._is_complete_model)
         if isinstance(listing, str):
             names = self._names(listing)
-            return self._unharmed(listing, [*small_files(names), *self._weights(listing, names)]), listing
+            return self._checked(listing, [*small_files(names), *self._weights(listing, names)]), listing
         weights = choose_weights(listing.files)
         if weights is None:
             raise no_weights(self.repository, listing.files, branches(self.repository, self.client))
         wanted = [*small_files(listing.files), weights]
         if weights.endswith(INDEX):
-            index = self._bring(listing, [weights], silent=True) / weights
+            index = self._download(listing, [weights], silent=True) / weights
             wanted += index_shards(index, listing.files, self.repository)
-        return self._bring(listing, wanted), listing.commit
+        return self._download(listing, wanted), listing.commit
 
     def one_file(self, any_of: Sequence[str]) -> tuple[Path, str]:
         """See :func:`fetch_file`."""
@@ -123,21 +135,21 @@ class _Fetch:
         if isinstance(listing, str):
             folder = self.cache.snapshot(listing)
             name = next(name for name in any_of if (folder / name).is_file())
-            return self._unharmed(listing, [name]) / name, listing
+            return self._checked(listing, [name]) / name, listing
         for name in any_of:
             if name in listing.files:
-                return self._bring(listing, [name]) / name, listing.commit
-        alike = [name for name in sorted(listing.files) if Path(name).suffix == Path(any_of[0]).suffix]
+                return self._download(listing, [name]) / name, listing.commit
+        similar = [name for name in sorted(listing.files) if Path(name).suffix == Path(any_of[0]).suffix]
         raise InputInvalid(
             "M409",
             f"{self.repository.kind} {self.repository.id} has no {' or '.join(any_of)}",
             where=Where(file=self.repository.id),
-            hint=f"name the file with path: …; of its kind it has: {', '.join(alike) or 'none'}",
+            hint=f"name the file with path: …; files of this kind: {', '.join(similar) or 'none'}",
         )
 
     def _listing(self, is_complete: Callable[[str], bool]) -> Listing | str:
-        """What the hub says of the revision; the commit of an earlier download where nobody answers."""
-        if leads_astray(self.repository.revision):
+        """The hub's listing of the revision; the commit of an earlier download if the hub does not answer."""
+        if is_path_outside(self.repository.revision):
             raise unknown_revision(self.repository, ())
 
         def earlier() -> str | None:
@@ -145,20 +157,20 @@ class _Fetch:
             return commit if commit is not None and is_complete(commit) else None
 
         def is_hopeless(error: Exception) -> bool:
-            """With an earlier download at hand nobody waits for a network that is not there."""
+            """With an earlier download there is no need to retry without a network."""
             return is_unreachable(error) and earlier() is not None
 
         try:
-            return self.retry.ask(lambda: self.client.info(self.repository), is_hopeless)
+            return self.retry.call(lambda: self.client.info(self.repository), is_hopeless)
         except Exception as error:
-            commit = earlier() if is_unreachable(error) or is_passing(error) else None
+            commit = earlier() if is_unreachable(error) or is_temporary(error) else None
             if commit is None:
                 raise
         self.emit(HubOffline(self.repository.id, self.repository.revision, commit))
         return commit
 
     def _is_complete_model(self, commit: str) -> bool:
-        """Whether an earlier download can be loaded: configuration, tokenizer, all weights."""
+        """Whether an earlier download is complete: configuration, tokenizer, all weights."""
         names = self._names(commit)
         try:
             return {"config.json", "tokenizer.json"} <= names and bool(self._weights(commit, names))
@@ -171,22 +183,22 @@ class _Fetch:
         return {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
 
     def _weights(self, commit: str, names: Collection[str]) -> list[str]:
-        """The files of the weights of an earlier download, none where there are none. Raises InputInvalid M404."""
+        """The weight files of an earlier download, maybe none. Raises InputInvalid M404."""
         weights = choose_weights(names)
         if weights is None or not weights.endswith(INDEX):
             return [] if weights is None else [weights]
         return [weights, *index_shards(self.cache.snapshot(commit) / weights, names, self.repository)]
 
-    def _unharmed(self, commit: str, names: Sequence[str]) -> Path:
-        """The folder of an earlier download, whose files are what they were. Raises RemoteRefused M406."""
+    def _checked(self, commit: str, names: Sequence[str]) -> Path:
+        """The folder of an earlier download, its files checked. Raises RemoteRefused M406."""
         folder = self.cache.snapshot(commit)
         if damaged := self.cache.damaged(commit, names):
             raise damaged_in_cache(self.repository, damaged, str(folder))
         return folder
 
-    def _bring(self, listing: Listing, names: Sequence[str], *, silent: bool = False) -> Path:
-        """Have these files in the snapshot's folder; returns the folder."""
-        files = [self._known(listing, name) for name in names]
+    def _download(self, listing: Listing, names: Sequence[str], *, silent: bool = False) -> Path:
+        """Fetch the missing ones of these files; returns the snapshot's folder."""
+        files = [self._with_size(listing, name) for name in names]
         missing = [file for file in files if not self.cache.has(listing.commit, file, self._bad_file)]
         progress = DownloadProgress(self.emit, missing)
         if not silent:
@@ -206,13 +218,13 @@ class _Fetch:
         self.cache.note_revision(self.repository.revision, listing.commit)
         return self.cache.snapshot(listing.commit)
 
-    def _known(self, listing: Listing, name: str) -> RemoteFile:
-        """The file with its size and digest, asked for by itself where the listing does not have them."""
-        return listing.files[name] or self.retry.ask(lambda: self.client.stat(self.repository, listing.commit, name))
+    def _with_size(self, listing: Listing, name: str) -> RemoteFile:
+        """The file with its size and digest, requested by itself if the listing lacks them."""
+        return listing.files[name] or self.retry.call(lambda: self.client.stat(self.repository, listing.commit, name))
 
     def _bad_file(self, file: RemoteFile) -> None:
         self.emit(HubBadFile(file.name))
 
     def explained(self, error: Exception) -> RunspecError:
-        """The client's error in the house's terms; for an unknown revision with those that exist."""
+        """The client's error as one of ours; for an unknown revision with the existing ones."""
         return explain(error, self.repository, self.client)

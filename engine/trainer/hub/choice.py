@@ -1,4 +1,4 @@
-"""Which files of a repository make a model: small ones, and the weights in the one format that is preferred.
+"""Which files of a repository make a model: small ones, and the weights in one preferred format.
 
 >>> choose_weights(["config.json", "model.safetensors", "flax_model.msgpack"])
 'model.safetensors'
@@ -15,50 +15,50 @@ from engine.trainer.hub.client import Repository
 from engine.trainer.text.tokenizer import COMPANION_FILES, CONFIG_FILE, SPECIALS_FILE, TOKENIZER_FILE
 
 SMALL_FILES = ("config.json", "generation_config.json", TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
-# The order in which engine.trainer.weights looks for them.
+# In the order in which engine.trainer.weights looks for them.
 WEIGHTS = ("model.safetensors", "flax_model.msgpack")
 INDEX = ".index.json"
 SHOWN = 5
 
 
 def small_files(names: Collection[str]) -> list[str]:
-    """Configuration, tokenizer and chat template, as far as there are any."""
+    """Configuration, tokenizer and chat template, those that exist."""
     return sorted(name for name in names if name in SMALL_FILES)
 
 
 def choose_weights(names: Collection[str]) -> str | None:
-    """The one file of weights, or the index of those in shards; None where there is neither."""
-    candidates = [name for whole in WEIGHTS for name in (whole, f"{whole}{INDEX}")]
+    """The file of the weights, or the index of their shards; None if there is neither."""
+    candidates = [name for unsharded in WEIGHTS for name in (unsharded, f"{unsharded}{INDEX}")]
     return next((name for name in candidates if name in names), None)
 
 
 def no_weights(repository: Repository, names: Collection[str], branches: Sequence[str]) -> InputInvalid:
-    """M404, with the branches: the weights may lie on another one."""
+    """M404, with the branches: another one may have the weights."""
     kinds = ", ".join(sorted({Path(name).suffix for name in names if Path(name).suffix})) or "no files"
     return InputInvalid(
         "M404",
         f"{repository.at} has neither safetensors nor Flax weights (it has: {kinds})",
         where=Where(file=repository.id),
-        hint=f"name another revision; there are: {', '.join(branches)}" if branches else "name another revision",
+        hint=f"name another revision; it has: {', '.join(branches)}" if branches else "name another revision",
     )
 
 
 def index_shards(index: Path, names: Collection[str], repository: Repository) -> list[str]:
-    """The shards that an index names. Raises InputInvalid M404: it is no index, or names what is not there."""
+    """The shards that an index names. Raises InputInvalid M404: it is not valid, or names missing files."""
     where = Where(file=f"{repository.id}/{index.name}")
     try:
         shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         bad = [name for name in shards if Path(name).name != name]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise InputInvalid("M404", f"the index of the weights of {repository.at} is no index", where=where,
+        raise InputInvalid("M404", f"the index of the weights of {repository.at} is not valid", where=where,
                            hint="name another revision of the model") from None  # fmt: skip
     missing = bad + [name for name in shards if name not in names and name not in bad]
     if missing or not shards:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise InputInvalid(
             "M404",
-            f"the index of the weights of {repository.at} names what is not there: "
-            f"{', '.join(missing[:SHOWN]) or 'nothing at all'}{more}",
+            f"the index of the weights of {repository.at} names "
+            + (f"files that do not exist: {', '.join(missing[:SHOWN])}{more}" if missing else "no file"),
             where=where,
             hint="name another revision of the model, or tell its owner",
         )

@@ -1,22 +1,16 @@
-"""huggingface_hub, reduced to the five questions that are asked of it. It is imported when first asked.
+"""The requests to the hub, as an interface, and the values they return.
 
-What goes in: a :class:`Repository`. What comes out: plain values; the library's exceptions pass through and are
-explained by :mod:`engine.trainer.hub.errors`. Its session (proxies, certificates, offline mode), its token and its
-endpoint are used as a person has set them up: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT.
-
-Why not its ``hf_hub_download``: since version 2 it keeps no partial file, so that a killed process begins 5 GB
-again, and it does not check what arrived against the digest. Bytes come by plain HTTPS from the ``resolve`` address,
-which every repository has: neither hf_xet nor hf_transfer is needed.
+In: a :class:`Repository`. Out: plain values. :class:`engine.trainer.hub.hub_client.HubClient` sends the requests.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 Kind = Literal["model", "dataset"]
@@ -37,12 +31,12 @@ class Repository:
 
     @property
     def id_key(self) -> str:
-        """Where the run-spec names it."""
+        """The run-spec key that names it."""
         return "model.id" if self.kind == "model" else "dataset.hub"
 
     @property
     def revision_key(self) -> str:
-        """Where the run-spec names the revision."""
+        """The run-spec key that names the revision."""
         return f"{self.kind}.revision"
 
 
@@ -57,7 +51,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The commit of a revision and its files; None: the hub did not say size and digest."""
+    """The commit of a revision and its files; None: the hub did not list size and digest."""
 
     commit: str
     files: Mapping[str, RemoteFile | None]
@@ -65,18 +59,18 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The bytes of a file from ``start`` on: what was asked for, or 0 where the server sends all of it."""
+    """The bytes of a file from ``start`` on: the requested offset, or 0 if the server sends the full file."""
 
     start: int
     chunks: Iterator[bytes]
 
 
 class RangeRefused(Exception):
-    """The server has sent another part than the one asked for."""
+    """The server has sent another range than the requested one."""
 
 
 class Client(Protocol):
-    """What is asked of the hub."""
+    """The requests to the hub."""
 
     def info(self, repository: Repository) -> Listing:
         """The commit and the files of the revision."""
@@ -91,107 +85,10 @@ class Client(Protocol):
         """The branches and tags that exist."""
 
     def cache_root(self) -> Path:
-        """Where the hub's own cache lies."""
+        """The folder of the hub's own cache."""
 
     def address(self) -> str:
         """The hub's address, without anything secret in it."""
 
     def has_token(self) -> bool:
         """Whether requests carry a token."""
-
-
-class HubClient:
-    """:class:`Client` on huggingface_hub. ``endpoint`` None: HF_ENDPOINT, or the public hub."""
-
-    def __init__(self, endpoint: str | None = None) -> None:
-        self._endpoint = endpoint
-
-    def info(self, repository: Repository) -> Listing:
-        """See :class:`Client`."""
-        from huggingface_hub import HfApi, constants
-
-        found = HfApi(endpoint=self._endpoint).repo_info(
-            repository.id,
-            revision=repository.revision,
-            repo_type=repository.kind,
-            files_metadata=True,
-            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-        )
-        siblings = getattr(found, "siblings", None) or []
-        files = {sibling.rfilename: _known(sibling) for sibling in siblings}
-        if not COMMIT.fullmatch(str(found.sha)):
-            raise ValueError("the hub names no commit")
-        return Listing(str(found.sha), files)
-
-    def stat(self, repository: Repository, commit: str, name: str) -> RemoteFile:
-        """See :class:`Client`."""
-        from huggingface_hub import get_hf_file_metadata
-
-        found = get_hf_file_metadata(self._address_of(repository, commit, name), endpoint=self._endpoint)
-        if found.etag is None or found.size is None:
-            raise ValueError("the hub says neither size nor digest")
-        return RemoteFile(name, found.size, found.etag)
-
-    @contextmanager
-    def open(self, repository: Repository, commit: str, name: str, start: int) -> Iterator[Body]:
-        """See :class:`Client`. A redirect to another host loses the token: the session drops it there."""
-        from huggingface_hub import constants
-        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported lazily, which mypy cannot see
-            build_hf_headers,
-            get_session,
-            hf_raise_for_status,
-        )
-
-        # Compressed on the way, offsets and sizes would be those of something else.
-        headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-        if start:
-            headers["Range"] = f"bytes={start}-"
-        address, retry = self._address_of(repository, commit, name), constants.HF_HUB_DOWNLOAD_TIMEOUT
-        with get_session().stream("GET", address, headers=headers, timeout=retry) as response:
-            hf_raise_for_status(response)
-            is_part = response.status_code == 206
-            if is_part and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-                raise RangeRefused
-            yield Body(start if is_part else 0, response.iter_bytes())
-
-    def branches(self, repository: Repository) -> list[str]:
-        """See :class:`Client`."""
-        from huggingface_hub import HfApi
-
-        refs = HfApi(endpoint=self._endpoint).list_repo_refs(repository.id, repo_type=repository.kind)
-        return [ref.name for ref in (*refs.branches, *refs.tags)]
-
-    def cache_root(self) -> Path:
-        """See :class:`Client`."""
-        from huggingface_hub import constants
-
-        return Path(constants.HF_HUB_CACHE)
-
-    def address(self) -> str:
-        """See :class:`Client`."""
-        from urllib.parse import urlsplit
-
-        from huggingface_hub import constants
-
-        parts = urlsplit(self._endpoint or constants.ENDPOINT)
-        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-    def has_token(self) -> bool:
-        """See :class:`Client`."""
-        from huggingface_hub import get_token
-
-        try:
-            return bool(get_token())
-        except OSError:  # the file that would hold it cannot be read: HF_HOME is no folder, or another user's
-            return False
-
-    def _address_of(self, repository: Repository, commit: str, name: str) -> str:
-        from huggingface_hub import hf_hub_url
-
-        return hf_hub_url(repository.id, name, repo_type=repository.kind, revision=commit, endpoint=self._endpoint)
-
-
-def _known(sibling: Any) -> RemoteFile | None:
-    """Size and digest as the listing has them: of a large file its own, not those of the pointer kept in git."""
-    size, etag = (sibling.size, sibling.blob_id) if sibling.lfs is None else (sibling.lfs.size, sibling.lfs.sha256)
-    return RemoteFile(sibling.rfilename, size, etag) if size is not None and etag else None

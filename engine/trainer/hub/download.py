@@ -1,9 +1,9 @@
-"""One file from the hub into the cache: goes on where it stopped, is checked, then becomes visible.
+"""Downloads one file from the hub into the cache: resumable, checked, then made visible.
 
-The bytes are gathered in a partial file beside the blobs, held by a kernel lock, so that two processes that want
-the same file fetch it once. A connection that breaks is opened again from where it broke (an HTTP range request);
-a process that is killed leaves the partial file, and the next one goes on from it. The digest is computed while
-the bytes come in; a file that has another than the hub lists is removed.
+The bytes go into a partial file beside the blobs, under a kernel lock, so that two processes that want the same file
+fetch it once. A broken connection is opened again where it broke (an HTTP range request); a killed process leaves the
+partial file, and the next one continues it. The digest is computed while the bytes arrive; a file with another digest
+than the hub lists is deleted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Download:
         """Fetch one file. Raises RemoteRefused M406, Interrupted M408, and the client's exceptions."""
         self.progress.file(file.name)
         with self._partial(file) as descriptor:
-            if descriptor is None:  # another process has fetched it while we waited
+            if descriptor is None:  # another process fetched it while this one waited
                 self.cache.link(self.commit, file)
                 self.progress.at(file.size)
             else:
@@ -50,7 +50,7 @@ class Download:
 
     @contextmanager
     def _partial(self, file: RemoteFile) -> Iterator[int | None]:
-        """The partial file, locked; None where the blob has appeared meanwhile."""
+        """The partial file, locked; None if the blob exists by now."""
         path = self.cache.partial(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -61,7 +61,7 @@ class Download:
                     path.unlink(missing_ok=True)
                     yield None
                     return
-                # Whoever held the lock may have published the file under our hands: then this one is nowhere.
+                # The previous holder of the lock may have renamed this very file to the blob: then open a new one.
                 if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                     yield descriptor
                     return
@@ -78,23 +78,23 @@ class Download:
                 time.sleep(POLL_SECONDS)
 
     def _fill(self, descriptor: int, file: RemoteFile) -> None:
-        """Bring the partial file to its full, checked length."""
+        """Download the rest of the partial file and check it."""
         digest, offset = self._digest_so_far(descriptor, file)
         was_refused = False
         while offset < file.size:
-            problem: Exception = ConnectionError()  # an end without a word, before all was there
+            problem: Exception = ConnectionError()  # the connection ended early without an error
             try:
                 digest, offset = self._receive(descriptor, file, digest, offset)
-            except Exception as error:  # noqa: BLE001 - told apart by kind; what is final is raised again below
+            except Exception as error:  # noqa: BLE001 - classified below; a final one is raised again
                 problem = error
                 digest, offset = self._digest_so_far(descriptor, file)
             if offset >= file.size:
                 break
-            if offset and _is_refused_part(problem):
-                if was_refused:  # the file that is there ends before the one that is listed
+            if offset and _is_refused_range(problem):
+                if was_refused:  # the server's file is shorter than the listed one
                     break
                 was_refused = True
-                digest, offset = self._begin_again(descriptor, file)
+                digest, offset = self._start_over(descriptor, file)
                 continue
             pause = self.retry.pause_after(problem)
             if pause is None:
@@ -104,28 +104,28 @@ class Download:
             self.cache.partial(file).unlink(missing_ok=True)
             raise wrong_digest(self.repository, file.name, file.etag, digest.text(), offset)
 
-    def _begin_again(self, descriptor: int, file: RemoteFile) -> tuple[Digest, int]:
+    def _start_over(self, descriptor: int, file: RemoteFile) -> tuple[Digest, int]:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         self.progress.at(0)
         return Digest(file), 0
 
     def _digest_so_far(self, descriptor: int, file: RemoteFile) -> tuple[Digest, int]:
-        """Of what lies in the partial file; the descriptor then stands at its end."""
+        """Of the partial file; the descriptor is then at its end."""
         digest, offset = Digest(file), os.lseek(descriptor, 0, os.SEEK_SET)
         while piece := os.read(descriptor, PIECE):
             digest.add(piece)
             offset += len(piece)
-        if offset > file.size:  # of nothing that we know
-            return self._begin_again(descriptor, file)
+        if offset > file.size:  # not a part of this file
+            return self._start_over(descriptor, file)
         self.progress.at(offset)
         return digest, offset
 
     def _receive(self, descriptor: int, file: RemoteFile, digest: Digest, offset: int) -> tuple[Digest, int]:
-        """One connection: from ``offset`` to wherever it leads."""
+        """One connection: from ``offset`` to wherever it breaks or ends."""
         with self.client.open(self.repository, self.commit, file.name, offset) as body:
-            if body.start != offset:  # the server does not know ranges and sends all of it
-                digest, offset = self._begin_again(descriptor, file)
+            if body.start != offset:  # the server does not support ranges and sends the full file
+                digest, offset = self._start_over(descriptor, file)
             for chunk in body.chunks:
                 self.retry.check_stop()
                 _write(descriptor, chunk)
@@ -138,7 +138,7 @@ class Download:
         return digest, offset
 
 
-def _is_refused_part(error: Exception) -> bool:
+def _is_refused_range(error: Exception) -> bool:
     return isinstance(error, RangeRefused) or status_of(error) == UNSATISFIABLE_RANGE
 
 

@@ -1,8 +1,8 @@
-"""What went wrong at the hub, in the house's terms: the code, the sentence, and what to type.
+"""Errors of the hub as ours: the code, the message, and what to type.
 
-What goes in: an exception of huggingface_hub or of the HTTP layer below it, told apart by the names of its classes.
-What comes out: a RunspecError with the id, the revision and the HTTP status: never a header, an address with a
-query, the server's own words, or the exception itself.
+In: an exception of huggingface_hub or of the HTTP layer below it, distinguished by the names of its classes. Out: a
+RunspecError with the id, the revision and the HTTP status: never a header, an address with a query, the server's own
+text, or the exception itself.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from engine.errors import InputInvalid, RemoteRefused, RunFailed, RunspecError, 
 from engine.trainer.hub.client import Client, Repository
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-PASSING_STATUS = (408, 429, 500, 502, 503, 504)
-PASSING_KINDS = frozenset({"NetworkError", "TimeoutException", "RemoteProtocolError", "ChunkedEncodingError"})
+RETRYABLE_STATUS = (408, 429, 500, 502, 503, 504)
+RETRYABLE_KINDS = frozenset({"NetworkError", "TimeoutException", "RemoteProtocolError", "ChunkedEncodingError"})
 SHOWN_BRANCHES = 20
 ON_KAGGLE = "on Kaggle: Add-ons > Secrets, one named HF_TOKEN, attached to this notebook"
 
@@ -25,23 +25,23 @@ def _kinds(error: BaseException) -> set[str]:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status of an answer, None where there was no answer."""
+    """The HTTP status of a response; None without one."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """No answer at all, as opposed to an answer that says no; offline mode is that, too."""
+    """Whether there was no response at all, as opposed to a refusal; offline mode counts too."""
     if status_of(error) is not None:
         return False
-    return isinstance(error, ConnectionError | TimeoutError) or bool(_kinds(error) & PASSING_KINDS)
+    return isinstance(error, ConnectionError | TimeoutError) or bool(_kinds(error) & RETRYABLE_KINDS)
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether the same request may succeed in a moment."""
+def is_temporary(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
     if "OfflineModeIsEnabled" in _kinds(error):
         return False
-    return is_unreachable(error) or status_of(error) in PASSING_STATUS
+    return is_unreachable(error) or status_of(error) in RETRYABLE_STATUS
 
 
 def reason_of(error: BaseException) -> str:
@@ -51,7 +51,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def explain(error: Exception, repository: Repository, client: Client) -> RunspecError:
-    """The error that a person reads. Asks the hub for its branches where the revision is unknown."""
+    """The error that a person reads. Requests the branches if the revision is unknown."""
     kinds, status, where = _kinds(error), status_of(error), Where(file=repository.id)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return disk_full(repository)
@@ -64,15 +64,14 @@ def explain(error: Exception, repository: Repository, client: Client) -> Runspec
     if status in (401, 403):
         return _refused(repository, client, status)
     if client.has_token() and (isinstance(error, UnicodeEncodeError) or "LocalProtocolError" in kinds):
-        return RemoteRefused("M401", f"the hub cannot be asked for {repository.at}: HF_TOKEN holds characters that no "
-                             "token has", where=where, hint="copy the token again, without spaces or line breaks")  # fmt: skip
+        return RemoteRefused("M401", f"{repository.at} cannot be fetched: HF_TOKEN has characters that no token has", where=where, hint="copy the token again, without spaces or line breaks")  # fmt: skip
     if "OfflineModeIsEnabled" in kinds:
-        return RemoteRefused("M403", f"the hub is switched off (HF_HUB_OFFLINE), and {repository.at} is not in the "
-                             f"cache as a whole", where=where,
+        return RemoteRefused("M403", f"the hub is switched off (HF_HUB_OFFLINE), and {repository.at} is not complete "
+                             "in the cache", where=where,
                              hint=f"unset HF_HUB_OFFLINE once to fetch it{_or_a_path(repository)}")  # fmt: skip
     if is_unreachable(error):
         return RemoteRefused("M403", f"the hub cannot be reached ({type(error).__name__}), and {repository.at} is not "
-                             f"in the cache as a whole", where=where,
+                             "complete in the cache", where=where,
                              hint=f"connect to the network, on Kaggle: Settings > Internet{_or_a_path(repository)}\n"
                              "what has been fetched so far is kept")  # fmt: skip
     return _failed(error, repository, status)
@@ -85,14 +84,14 @@ def _or_a_path(repository: Repository) -> str:
 def _failed(error: Exception, repository: Repository, status: int | None) -> RunspecError:
     where = Where(file=repository.id)
     if isinstance(error, OSError) and status is None and error.errno is not None:
-        said = f"the cache cannot be used: {error.strerror}"
-        return RemoteRefused("M405", f"fetching {repository.at} failed: {said}", where=where,
+        reason = f"the cache cannot be used: {error.strerror}"
+        return RemoteRefused("M405", f"fetching {repository.at} failed: {reason}", where=where,
                              hint="give this user the right to write there, or set HF_HOME to another folder")  # fmt: skip
-    said = f"HTTP {status}" if status is not None else f"the answer is not that of a hub: {type(error).__name__}"
-    hint = "look at HF_ENDPOINT, and at what lies between here and the hub (a proxy, a login page)"
-    if status in PASSING_STATUS:
-        hint = "the hub is busy or down: run again later, it goes on where it stopped"
-    return RemoteRefused("M405", f"fetching {repository.at} failed ({said})", where=where, hint=hint)
+    reason = f"HTTP {status}" if status is not None else f"the response is not a hub's: {type(error).__name__}"
+    hint = "check HF_ENDPOINT, and what is between this machine and the hub (a proxy, a login page)"
+    if status in RETRYABLE_STATUS:
+        hint = "the hub is busy or down: run again later, it resumes where it stopped"
+    return RemoteRefused("M405", f"fetching {repository.at} failed ({reason})", where=where, hint=hint)
 
 
 def _page(repository: Repository, client: Client) -> str:
@@ -126,26 +125,26 @@ def _refused(repository: Repository, client: Client, status: int) -> RunspecErro
     if not client.has_token():
         return RemoteRefused("M401", f"the hub refuses {repository.at} (HTTP {status}): no token is set", where=where,
                              hint=_set_token(client))  # fmt: skip
-    said = "the token in HF_TOKEN is not valid (mistyped, expired or revoked)"
+    reason = "the token in HF_TOKEN is not valid (mistyped, expired or revoked)"
     if status == 403:
-        said = "the token in HF_TOKEN may not read it"
-    return RemoteRefused("M401", f"the hub refuses {repository.at} (HTTP {status}): {said}", where=where,
+        reason = "the token in HF_TOKEN may not read it"
+    return RemoteRefused("M401", f"the hub refuses {repository.at} (HTTP {status}): {reason}", where=where,
                          hint=_set_token(client))  # fmt: skip
 
 
 def _unknown_repository(repository: Repository, client: Client, status: int | None) -> RunspecError:
-    what = f"the hub has no {repository.kind} {repository.id!r}"
-    answered = f" (HTTP {status})" if status is not None else ""
+    unknown = f"the hub has no {repository.kind} {repository.id!r}"
+    http = f" (HTTP {status})" if status is not None else ""
     if client.has_token():
-        message, hint = f"{what}, or the account of HF_TOKEN may not see it{answered}", f"check {repository.id_key}"
+        message, hint = f"{unknown}, or the account of HF_TOKEN may not see it{http}", f"check {repository.id_key}"
     else:
-        message = f"{what}, or it is private{answered}"
+        message = f"{unknown}, or it is private{http}"
         hint = f"check {repository.id_key}; for a private one: export HF_TOKEN=…   ({ON_KAGGLE})"
     return InputInvalid("M402", message, where=Where(file=repository.id), hint=hint)
 
 
 def branches(repository: Repository, client: Client) -> list[str]:
-    """What the hub tells of them; nothing where it does not: the list is an extra, the sentence holds without."""
+    """The branches and tags; none if the request fails: the message is complete without them."""
     try:
         return client.branches(repository)
     except Exception:  # noqa: BLE001
@@ -170,39 +169,39 @@ def unknown_revision(repository: Repository, existing: Sequence[str]) -> Runspec
 
 
 def wrong_digest(repository: Repository, name: str, expected: str, found: str, size: int) -> RunspecError:
-    """M406: what arrived is not what the hub lists."""
+    """M406: the received bytes are not what the hub lists."""
     return RemoteRefused(
         "M406",
         f"{name} of {repository.at} arrived damaged: {size} bytes with digest {found[:12]}…, the hub lists "
         f"{expected[:12]}…",
         where=Where(file=repository.id),
-        hint="the damaged file has been removed; run again to fetch it anew. If it happens again, something between "
-        "here and the hub (a proxy, a mirror) changes files",
+        hint="the damaged file has been deleted; run again to fetch it. If it happens again, something between this "
+        "machine and the hub (a proxy, a mirror) changes files",
     )
 
 
 def damaged_in_cache(repository: Repository, names: Sequence[str], folder: str) -> RunspecError:
-    """M406: files of an earlier download are not what they were, and nobody is there to give them again."""
+    """M406: files of an earlier download are damaged, and the hub cannot be reached."""
     return RemoteRefused(
         "M406",
-        f"{', '.join(names)} of {repository.at}: damaged in the cache, and the hub cannot be asked for the file again",
+        f"{', '.join(names)} of {repository.at}: damaged in the cache, and the hub cannot be reached to fetch it again",
         where=Where(file=folder),
-        hint="run once with the hub in reach: what is damaged is then fetched anew",
+        hint="run once with access to the hub: the damaged files are then fetched again",
     )
 
 
 def disk_full(
     repository: Repository, need: int | None = None, free: int | None = None, folder: str = ""
 ) -> RunspecError:
-    """M407: before anything is fetched (with the numbers), or in the middle of it."""
+    """M407: before anything is fetched (with the numbers), or in the middle of a fetch."""
     if need is not None and free is not None:
-        message = f"{repository.at} needs {need:,} bytes more on the disk, and {free:,} are free at {folder}"
+        message = f"{repository.at} needs {need:,} more bytes of disk space, and {free:,} are free at {folder}"
     else:
         message = f"the disk is full while fetching {repository.at}"
     return RunFailed(
         "M407",
         message,
         where=Where(file=repository.id),
-        hint="free some room, or set HF_HOME to a folder on a larger disk; what has been fetched is kept, "
-        "and the next run goes on from there",
+        hint="free some disk space, or set HF_HOME to a folder on a larger disk; what has been fetched is kept, "
+        "and the next run resumes from there",
     )

@@ -1,4 +1,4 @@
-"""How far a fetch is: ``download`` events, one a second at most, the first and the last always.
+"""The progress of a fetch: ``download`` events, one a second at most, the first and the last always.
 
 progress = DownloadProgress(emit, missing)      # bytes of all files that have to be fetched
 progress.file("model.safetensors", 0)
@@ -19,16 +19,16 @@ EVENT_EVERY_SECONDS = 1.0
 
 
 def ignore(_: Event) -> None:
-    """The listener of those who do not listen."""
+    """Drops an event."""
 
 
 def never() -> bool:
-    """The wish to stop of those who have none."""
+    """There is no stop request."""
     return False
 
 
 class DownloadProgress:
-    """Counts bytes over all files. What lay in a partial file from an earlier attempt counts, but not as speed."""
+    """Counts bytes of all files. The bytes of an earlier attempt count too, but not as speed."""
 
     def __init__(self, emit: Emit, missing: Sequence[RemoteFile], clock: Callable[[], float] = time.monotonic) -> None:
         self._emit, self._clock = emit, clock
@@ -39,16 +39,16 @@ class DownloadProgress:
         self._last = float("-inf")
 
     def file(self, name: str) -> None:
-        """The file that comes now."""
+        """Start of the next file."""
         self._file, self._begun_at = name, self._done
 
     def at(self, offset: int) -> None:
-        """How many bytes of the file are there by now without having been received: of an earlier attempt, or none."""
+        """The file already has ``offset`` bytes that were not received now: of an earlier attempt, or none."""
         self._done = self._begun_at + offset
         self._say(force=self._last == float("-inf"))
 
     def add(self, received: int) -> None:
-        """Bytes that came over the network and are written."""
+        """Bytes received over the network and written."""
         self._done += received
         self._received += received
         self._say()
@@ -61,7 +61,7 @@ class DownloadProgress:
         now = self._clock()
         if not force and now - self._last < EVENT_EVERY_SECONDS:
             return
-        # The last word belongs to end_of_file: complete and checked, not merely received.
+        # The last event is end_of_file's: complete and checked, not merely received.
         if not force and self._done >= self.total:
             return
         self._last = now

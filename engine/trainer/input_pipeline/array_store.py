@@ -1,19 +1,19 @@
-"""Named flat arrays in a folder: written in pieces, published whole, opened by memory-mapping.
+"""Named flat arrays in a folder: written in pieces, published atomically, opened by memory-mapping.
 
-    tokens.bin, offsets.bin, …    the arrays, little-endian, one after the other value
-    header.json                   the mark: dtype, length and SHA-256 of each, facts, and a digest of itself
+    tokens.bin, offsets.bin, …    the arrays, little-endian, value after value
+    header.json                   dtype, length and SHA-256 of each array, facts, and a digest of itself
 
-In: arrays to append, facts to keep. Out: :class:`Arrays`, whose pages are read when they are touched and can be taken
-back by the system at any time, so that a big folder costs no more memory than a small one. A folder is written under
-another name, synced, and renamed: half of one is never seen. What a killed writer left is gone on with, if every byte
-of it is what its last note says; else it is begun again.
+In: arrays to append, facts to keep. Out: :class:`Arrays`, whose pages are read when they are touched and which the
+system can evict at any time, so that a big folder costs no more memory than a small one. A folder is written under
+another name, synced, and renamed: a partial one is never visible. A later writer continues what a killed writer left,
+if every byte of it is what its last note says; otherwise it starts over.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()) / "squares"
     >>> with ArrayWriter(folder, {"squares": "<i4"}) as writer:
     ...     writer.append("squares", np.arange(4) ** 2)
-    ...     found = writer.publish({"note": "four of them"})
-    >>> found.arrays["squares"].tolist(), found.facts
+    ...     published = writer.publish({"note": "four of them"})
+    >>> published.arrays["squares"].tolist(), published.facts
     ([0, 1, 4, 9], {'note': 'four of them'})
 """
 
@@ -29,16 +29,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.canonical import CHUNK_BYTES, digest_file, digest_json, fsync_dir, pretty_json, write_atomic
 
 HEADER, NOTE = "header.json", "note.json"
-# Up to here every byte is checked whenever a folder is opened (about 0.1 s); beyond, sizes and the header are.
+# Up to this size every byte is checked whenever a folder is opened (about 0.1 s); above, only sizes and the header.
 CHECKED_BYTES = 64 << 20
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = NDArray[Any]
+Facts = Mapping[str, Any]  # JSON values
+
+
+class Column(TypedDict):
+    """One array in the header."""
+
+    dtype: str
+    length: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +56,14 @@ class Arrays:
     """The arrays by name (read-only), the facts written with them, and the digest of all their bytes."""
 
     arrays: Mapping[str, Array]
-    facts: Mapping[str, Any]
+    facts: Facts
     digest: str
 
 
 def open_arrays(folder: Path, *, verify: bool = False) -> Arrays | str:
-    """Map what was published there, or say why it cannot be trusted.
+    """Map a published folder, or return why it cannot be trusted.
 
-    Sizes and the header are checked always, every byte where there are few or with ``verify``.
+    Sizes and the header are always checked, every byte in small folders or with ``verify``.
     """
     try:
         header = json.loads((folder / HEADER).read_bytes())
@@ -76,14 +86,14 @@ def open_arrays(folder: Path, *, verify: bool = False) -> Arrays | str:
     return Arrays({name: _map(folder, name, column) for name, column in columns.items()}, facts, header["digest"])
 
 
-def _bytes(column: Mapping[str, Any]) -> int:
+def _bytes(column: Column) -> int:
     return int(column["length"] * np.dtype(column["dtype"]).itemsize)
 
 
-def _map(folder: Path, name: str, column: Mapping[str, Any]) -> Array:
+def _map(folder: Path, name: str, column: Column) -> Array:
     dtype = np.dtype(column["dtype"])
     if not column["length"]:
-        return np.zeros(0, dtype)  # nothing cannot be mapped
+        return np.zeros(0, dtype)  # an empty file cannot be mapped
     # A plain array over the map: numpy's subclass would make every slice slower.
     return np.asarray(np.memmap(folder / f"{name}.bin", dtype, "r"))
 
@@ -91,25 +101,25 @@ def _map(folder: Path, name: str, column: Mapping[str, Any]) -> Array:
 def open_or_build(
     folder: Path, build: Callable[[], Arrays], on_damage: Callable[[str], None] = lambda _: None
 ) -> tuple[Arrays, bool]:
-    """(arrays, whether they were there already). ``build`` runs under the lock, where nobody built before it.
+    """(arrays, whether they existed). ``build`` runs under the lock, unless another process built meanwhile.
 
-    What is there and damaged is said to ``on_damage`` and made again.
+    A damaged folder is reported to ``on_damage`` and built again.
     """
-    found = open_arrays(folder)
-    if isinstance(found, Arrays):
-        return found, True
+    opened = open_arrays(folder)
+    if isinstance(opened, Arrays):
+        return opened, True
     with only_builder(folder):
-        found = open_arrays(folder)
-        if isinstance(found, Arrays):
-            return found, True
+        opened = open_arrays(folder)
+        if isinstance(opened, Arrays):
+            return opened, True
         if folder.exists():
-            on_damage(found)
+            on_damage(opened)
         return build(), False
 
 
 @contextmanager
 def only_builder(folder: Path) -> Iterator[None]:
-    """Hold the kernel lock of this folder's name; waits while another process builds it."""
+    """Hold the kernel lock of this folder's name; waits while another process holds it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
@@ -117,15 +127,15 @@ def only_builder(folder: Path) -> Iterator[None]:
 
 
 class ArrayWriter:
-    """Appends to the arrays of a folder that nobody sees yet. Hold :func:`only_builder` around it."""
+    """Appends to the arrays of a folder that is not visible yet. Hold :func:`only_builder` around it."""
 
-    def __init__(self, folder: Path, dtypes: Mapping[str, str], key: Any = None) -> None:
-        """``key``: what the content is made from; a half-made folder of another key is begun again."""
+    def __init__(self, folder: Path, dtypes: Mapping[str, str], key: object = None) -> None:
+        """``key``: what the content is made from; a partial folder of another key is discarded."""
         self._final, self._staging = folder, folder.with_name(f"{folder.name}.partial")
         self._dtypes, self._key = dict(dtypes), digest_json(key)
         self._hashers = {name: hashlib.sha256() for name in dtypes}
         self._lengths = dict.fromkeys(dtypes, 0)
-        self.note: Mapping[str, Any] | None = self._go_on()
+        self.note: Mapping[str, int] | None = self._resume()
         if self.note is None:
             self._hashers = {name: hashlib.sha256() for name in dtypes}
             self._lengths = dict.fromkeys(dtypes, 0)
@@ -140,17 +150,17 @@ class ArrayWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-        if isinstance(error, OSError):  # a full disk needs the room
+        if isinstance(error, OSError):  # a full disk needs the space
             shutil.rmtree(self._staging, ignore_errors=True)
 
     def append(self, name: str, values: Array) -> None:
-        """Add values to an array. Raises ValueError where its dtype cannot hold one of them."""
+        """Add values to an array. Raises ValueError if its dtype cannot hold one of them."""
         dtype = np.dtype(self._dtypes[name])
         if values.dtype != dtype:
-            fitting = values.astype(dtype)
-            if not np.array_equal(fitting, values):
+            converted = values.astype(dtype)
+            if not np.array_equal(converted, values):
                 raise ValueError(f"{name}: a value does not fit into {dtype}")
-            values = fitting
+            values = converted
         data = values.tobytes()
         self._streams[name].write(data)
         self._hashers[name].update(data)
@@ -160,14 +170,14 @@ class ArrayWriter:
         """Values in an array so far."""
         return self._lengths[name]
 
-    def remember(self, note: Mapping[str, Any]) -> None:
-        """From here a later writer can go on; it finds ``note`` in its own :attr:`note`."""
+    def remember(self, note: Mapping[str, int]) -> None:
+        """Let a later writer continue from here; it finds ``note`` in its own :attr:`note`."""
         for stream in self._streams.values():
             stream.flush()
         write_atomic(self._staging / NOTE, pretty_json({"key": self._key, "note": note, "columns": self._columns()}))
 
-    def publish(self, facts: Mapping[str, Any]) -> Arrays:
-        """Sync, mark, rename. What lay under the name before gives way."""
+    def publish(self, facts: Facts) -> Arrays:
+        """Sync, write the header, rename. Replaces an earlier folder of this name."""
         for stream in self._streams.values():
             stream.flush()
             os.fsync(stream.fileno())
@@ -183,26 +193,26 @@ class ArrayWriter:
         arrays = {name: _map(self._final, name, column) for name, column in columns.items()}
         return Arrays(arrays, facts, digest)
 
-    def _columns(self) -> dict[str, dict[str, Any]]:
+    def _columns(self) -> dict[str, Column]:
         return {
             name: {"dtype": dtype, "length": self._lengths[name], "sha256": self._hashers[name].hexdigest()}
             for name, dtype in self._dtypes.items()
         }
 
-    def _go_on(self) -> Mapping[str, Any] | None:
-        """The last note of a writer before us, its files cut back to it; None where they are not what it says."""
+    def _resume(self) -> Mapping[str, int] | None:
+        """The last note of an earlier writer, its files truncated to it; None if they are not what it says."""
         try:
-            left = json.loads((self._staging / NOTE).read_bytes())
-            if left["key"] != self._key or left["columns"].keys() != self._dtypes.keys():
+            progress = json.loads((self._staging / NOTE).read_bytes())
+            if progress["key"] != self._key or progress["columns"].keys() != self._dtypes.keys():
                 return None
-            for name, column in left["columns"].items():
-                self._take_over(name, column)
-            note: Mapping[str, Any] = left["note"]
+            for name, column in progress["columns"].items():
+                self._truncate(name, column)
+            note: Mapping[str, int] = progress["note"]
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return None
-        return note if self._columns() == left["columns"] else None
+        return note if self._columns() == progress["columns"] else None
 
-    def _take_over(self, name: str, column: Mapping[str, Any]) -> None:
+    def _truncate(self, name: str, column: Column) -> None:
         os.truncate(self._path(name), _bytes(column))
         self._lengths[name] = column["length"]
         with self._path(name).open("rb") as stream:
@@ -214,5 +224,5 @@ class ArrayWriter:
 
     def _close(self) -> None:
         for stream in self._streams.values():
-            with suppress(OSError):  # what matters was flushed, and a flush that failed has been said
+            with suppress(OSError):  # what matters was flushed, and a failed flush has been raised
                 stream.close()

@@ -1,8 +1,8 @@
-"""What a training is fed: rows tokenised, fitted, withheld for the eval loss, and laid out, each once.
+"""The data of a training run: rows tokenised, fitted to ``seq_len``, split into training and eval rows, and packed.
 
-In: rows.jsonl, a tokenizer, arguments, a cache folder. Out: :class:`Data`, whose arrays are all memory-mapped: the
-token store, and the packing plan, which is kept beside it by what it was made from (the tokens' digest, the
-arguments that shape it, and the code that planned).
+In: rows.jsonl, a tokenizer, arguments, a cache folder. Out: :class:`Data`, whose arrays are all memory-mapped: the token
+store, and the packing plan beside it, keyed by what it is made from (the tokens' digest, the arguments that shape it, and
+the planning code).
 
     data = load_data(Path("rows.jsonl"), tokenizer, args, cache=Path("cache"), render="reasoning@v1")
     data.packed.take([0, 1])
@@ -10,10 +10,9 @@ arguments that shape it, and the code that planned).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ from engine.trainer.input_pipeline.token_table import TokenTable
 from engine.trainer.process import Emit
 from engine.trainer.text.tokenizer import Tokenizer
 
-WITHHOLDING_STREAM = (1 << 63) + 1  # apart from the draws of packing and of any epoch
+WITHHOLDING_STREAM = (1 << 63) + 1  # differs from the streams of packing and of every epoch
 FORMAT = 1
 MADE_BY = tuple(f"engine.trainer.input_pipeline.{name}" for name in ("token_table", "long_rows", "packing", "dataset"))
 COLUMNS = {"heads": "<i8", "starts": "<i8", "lengths": "<i4", "offsets": "<i8"}  # of a PackPlan
@@ -38,9 +37,9 @@ COLUMNS = {"heads": "<i8", "starts": "<i8", "lengths": "<i4", "offsets": "<i8"} 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Packed training sequences, the rows withheld for the eval loss, what did not fit, and digests of all of it.
+    """Packed training sequences, the rows withheld for the eval loss, counts of long rows, and digests of it all.
 
-    ``n_boundary_merges``: rows whose whole text one tokenisation would have merged across prompt and answer.
+    ``n_boundary_merges``: rows that, tokenised as one text, would have a token across prompt and answer.
     """
 
     packed: Packed
@@ -69,7 +68,7 @@ def load_data(
     emit: Emit = lambda _: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Data:
-    """Find or make the token store and the plan.
+    """Open or build the token store and the plan.
 
     Raises InputInvalid T110 to T114, T117, M304 to M308; RunFailed T119; Stopped. Events: those of
     :func:`engine.trainer.input_pipeline.token_store.open_store`.
@@ -96,7 +95,7 @@ def load_data(
         rows_digest=store.rows_digest,
         tokens_digest=store.digest,
         plan_digest=digest_json([plan.digest, facts, targets, eval_targets]),
-        was_tokenized=store.was_there,
+        was_tokenized=store.was_cached,
         **facts,
     )
 
@@ -107,20 +106,20 @@ def _packed(table: TokenTable, plan: Arrays, prefix: str, targets: int, seq_len:
 
 
 def _plan(table: TokenTable, args: TrainArgs, folder: Path) -> Arrays:
-    """Fit, withhold, lay out, and keep. Raises InputInvalid T113, T114, T117."""
+    """Fit, withhold, pack, and store. Raises InputInvalid T113, T114, T117."""
     fitted = handle_long_rows(table, args.seq_len, args.on_long_row)
     if args.eval_rows >= fitted.n_rows:
         raise InputInvalid(
             "T117",
-            f"eval_rows {args.eval_rows} leaves nothing of {fitted.n_rows} rows to train on",
+            f"eval_rows is {args.eval_rows}, which leaves none of {fitted.n_rows} rows to train on",
             hint="lower eval_rows",
         )
-    withheld, kept = withhold(fitted.pieces, args.eval_rows, args.seed)
+    withheld, training = withhold(fitted.pieces, args.eval_rows, args.seed)
     plans = {
-        "": plan_pieces(kept, args.seq_len, packing=args.packing, seed=args.seed),
+        "": plan_pieces(training, args.seq_len, packing=args.packing, seed=args.seed),
         "eval_": plan_pieces(withheld, args.seq_len, packing=args.packing),
     }
-    facts: Mapping[str, Any] = {
+    facts = {
         "n_rows": fitted.n_rows - args.eval_rows,
         "n_withheld": args.eval_rows,
         "n_dropped": fitted.n_dropped,
@@ -142,7 +141,7 @@ def _plan(table: TokenTable, args: TrainArgs, folder: Path) -> Arrays:
 
 
 def withhold(pieces: Pieces, count: int, seed: int) -> tuple[Pieces, Pieces]:
-    """(withheld, kept): which rows is a pure function of the seed and the number of rows; all pieces of one go along."""
+    """(withheld, training): which rows is a pure function of seed and number of rows; the pieces of a row stay together."""
     rows = pieces.rows[np.diff(pieces.rows, prepend=-1) != 0]  # in file order, each once
-    chosen = np.isin(pieces.rows, rows[permutation(len(rows), seed, WITHHOLDING_STREAM)[:count]])
-    return pieces.take(chosen), pieces.take(~chosen)
+    is_withheld = np.isin(pieces.rows, rows[permutation(len(rows), seed, WITHHOLDING_STREAM)[:count]])
+    return pieces.take(is_withheld), pieces.take(~is_withheld)

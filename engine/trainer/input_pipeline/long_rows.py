@@ -1,14 +1,14 @@
 """Rows longer than ``seq_len``: the declared policy, applied to a whole table at once.
 
-In: a token table. Out: :class:`Pieces`, the runs of tokens that are fed, each at most ``seq_len`` long, and counts.
+In: a token table. Out: :class:`Pieces`, runs of at most ``seq_len`` tokens to train on, and counts.
 
 ===========  ==========================================================================================================
 ``fail``     a longer row is an error
 ``drop``     it is left out
-``truncate`` its end is cut off; a row that loses all its trained tokens so teaches nothing and counts as dropped
-``split``    it is cut into pieces. Each begins with the row's first token (BOS) and goes on where the one before
-             ended, so that every trained token is trained exactly once, in its place among at most ``seq_len``
-             tokens; what stood before the cut is not seen. A piece without a trained token is left out and counted
+``truncate`` its end is cut off; a row that loses all its trained tokens teaches nothing and counts as dropped
+``split``    it is split into pieces. Each begins with the row's first token (BOS) and continues where the previous one
+             ended, so that every trained token is trained exactly once, in its order among at most ``seq_len``
+             tokens; a piece does not see the pieces before it. A piece without a trained token is left out and counted
 ===========  ==========================================================================================================
 
     tokens 2 5 6 7 8 1, mask 0 0 0 0 1 1, seq_len 4   ->   [2 5 6 7] (left out), [2 8 1] mask 0 1 1
@@ -17,22 +17,19 @@ In: a token table. Out: :class:`Pieces`, the runs of tokens that are fed, each a
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
 from engine.errors import Diagnostic, InputInvalid
 from engine.trainer.input_pipeline.rows import SHOWN_ROWS, OnLongRow
-from engine.trainer.input_pipeline.token_table import TokenTable, counts_between
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from engine.trainer.input_pipeline.token_table import Array, TokenTable, counts_between
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """K pieces in file order: ``tokens[starts:starts + lengths]``, the first of them replaced by ``tokens[heads]``.
+    """K pieces in file order: ``tokens[starts:starts + lengths]``, the first token replaced by ``tokens[heads]``.
 
-    rows i64[K] (which row it is of), heads i64[K], starts i64[K], lengths i64[K], trained i32[K] (tokens that count).
+    rows i64[K] (the piece's row), heads i64[K], starts i64[K], lengths i64[K], trained i32[K] (number of trained tokens).
     """
 
     rows: Array
@@ -41,9 +38,9 @@ class Pieces:
     lengths: Array
     trained: Array
 
-    def take(self, chosen: Array) -> Pieces:
-        """The pieces of these numbers, or where a mask is True."""
-        return Pieces(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+    def take(self, index: Array) -> Pieces:
+        """The pieces at these indices, or where this mask is True."""
+        return Pieces(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -51,7 +48,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class LongRowResult:
-    """What is fed, and how many rows (and, of split ones, pieces) were treated how."""
+    """The pieces to train on, and how many rows (and pieces of split ones) the policy changed."""
 
     pieces: Pieces
     n_rows: int
@@ -67,17 +64,17 @@ def handle_long_rows(table: TokenTable, seq_len: int, on_long_row: OnLongRow) ->
     long = np.flatnonzero(lengths > seq_len)
     if len(long) and on_long_row == "fail":
         raise InputInvalid.of(_too_long(table, long, seq_len))
-    pieces = _whole(table)
+    pieces = _unsplit(table)
     dropped = truncated = split = dropped_pieces = 0
     if len(long) and on_long_row == "split":
-        cut = _cut(table, seq_len)
-        pieces = cut.take(cut.trained > 0)
-        split, dropped_pieces = len(long), len(cut) - len(pieces)
+        all_pieces = _split(table, seq_len)
+        pieces = all_pieces.take(all_pieces.trained > 0)
+        split, dropped_pieces = len(long), len(all_pieces) - len(pieces)
     elif len(long):
-        cut = _shortened(table, pieces, long, seq_len)
-        kept = (lengths <= seq_len) | ((cut.trained > 0) & (on_long_row == "truncate"))
-        pieces = cut.take(kept)
-        dropped = int(np.count_nonzero(~kept))
+        all_pieces = _truncated(table, pieces, long, seq_len)
+        is_kept = (lengths <= seq_len) | ((all_pieces.trained > 0) & (on_long_row == "truncate"))
+        pieces = all_pieces.take(is_kept)
+        dropped = int(np.count_nonzero(~is_kept))
         truncated = len(long) - dropped
     if not len(pieces):
         raise InputInvalid(
@@ -89,20 +86,21 @@ def handle_long_rows(table: TokenTable, seq_len: int, on_long_row: OnLongRow) ->
     return LongRowResult(pieces, n_rows, dropped, truncated, split, dropped_pieces)
 
 
-def _whole(table: TokenTable) -> Pieces:
+def _unsplit(table: TokenTable) -> Pieces:
+    """One piece a row."""
     starts = np.array(table.offsets[:-1])
     return Pieces(np.arange(table.n_rows), starts, starts, table.lengths, np.array(table.trained))
 
 
-def _shortened(table: TokenTable, whole: Pieces, long: Array, seq_len: int) -> Pieces:
+def _truncated(table: TokenTable, rows: Pieces, long: Array, seq_len: int) -> Pieces:
     """The first ``seq_len`` tokens of every row."""
-    trained = whole.trained.copy()
-    trained[long] = counts_between(table.loss_mask, whole.starts[long], whole.starts[long] + seq_len)
-    return Pieces(whole.rows, whole.heads, whole.starts, np.minimum(whole.lengths, seq_len), trained)
+    trained = rows.trained.copy()
+    trained[long] = counts_between(table.loss_mask, rows.starts[long], rows.starts[long] + seq_len)
+    return Pieces(rows.rows, rows.heads, rows.starts, np.minimum(rows.lengths, seq_len), trained)
 
 
-def _cut(table: TokenTable, seq_len: int) -> Pieces:
-    """All pieces of all rows. Piece k has the row's tokens from k (seq_len - 1) on: one of them is its BOS's place."""
+def _split(table: TokenTable, seq_len: int) -> Pieces:
+    """All pieces of all rows. Piece k starts at the row's token k (seq_len - 1), which BOS replaces."""
     step = seq_len - 1
     counts = np.maximum(1, -(-(table.lengths - 1) // step))
     rows = np.repeat(np.arange(table.n_rows), counts)
@@ -117,10 +115,10 @@ def _cut(table: TokenTable, seq_len: int) -> Pieces:
 def _too_long(table: TokenTable, long: Array, seq_len: int) -> list[Diagnostic]:
     lengths = table.lengths[long]
     hint = f"raise seq_len to {lengths.max()}, or declare on_long_row: drop, truncate or split"
-    found = [
+    findings = [
         Diagnostic("T113", f'row "{table.row_id(row)}" has {length} tokens, more than seq_len {seq_len}', hint=hint)
         for row, length in zip(long[:SHOWN_ROWS], lengths[:SHOWN_ROWS], strict=True)
     ]
     if len(long) > SHOWN_ROWS:
-        found.append(Diagnostic("T113", f"and {len(long) - SHOWN_ROWS} more rows are too long", hint=hint))
-    return found
+        findings.append(Diagnostic("T113", f"and {len(long) - SHOWN_ROWS} more rows are too long", hint=hint))
+    return findings

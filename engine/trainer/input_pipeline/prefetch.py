@@ -1,7 +1,7 @@
 """Batches made ahead by a thread, so that the device never waits for its input.
 
-In: a pure function of the number of the train step. Out: what it returns, step by step, made while the steps before
-it were under way. A step's batch is the same whoever asks for it first: resuming needs nothing of this.
+In: a pure function of the number of the train step. Out: its results, step by step, made while earlier steps run. A
+step's batch depends on its number alone: resuming needs no state of the prefetch.
 
     >>> with Prefetch(lambda train_step: train_step * train_step, first=3, last=5) as batches:
     ...     [batches(3), batches(4), batches(5)]
@@ -16,12 +16,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-AHEAD = 2  # batches that wait: one hides the making, a second what a busy machine adds to it
+AHEAD = 2  # batches in the queue: one hides the time to make it, the second the delays of a busy machine
 Made = TypeVar("Made")
 
 
 class Prefetch(Generic[Made]):
-    """Call it with ``first``, ``first + 1``, … ``last``; what the making raises is raised there. Leave it to stop it."""
+    """Call it with ``first``, ``first + 1``, … ``last``; it raises what ``make`` raised. Leaving it stops the thread."""
 
     def __init__(self, make: Callable[[int], Made], *, first: int, last: int, ahead: int = AHEAD) -> None:
         self._make, self._steps, self._next = make, range(first, last + 1), first
@@ -36,7 +36,7 @@ class Prefetch(Generic[Made]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the thread end: it may wait for room in the queue."""
+        """Let the thread end: it may be waiting for a free slot in the queue."""
         self._closed.set()
         while self._thread.is_alive():
             try:
@@ -46,9 +46,9 @@ class Prefetch(Generic[Made]):
         self._thread.join()
 
     def __call__(self, train_step: int) -> Made:
-        """The batch of the next step; waits where it is not made yet."""
+        """The batch of the next step; waits until it is made."""
         if train_step != self._next:
-            raise ValueError(f"train step {train_step} is asked for, and {self._next} is next")
+            raise ValueError(f"train step {train_step} was requested, but {self._next} is next")
         made = self._made.get()
         if isinstance(made, _Failure):
             raise made.error
@@ -61,7 +61,7 @@ class Prefetch(Generic[Made]):
                 return
             try:
                 made: Made | _Failure = self._make(train_step)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to whoever waits for the batch
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits for the batch raises it
                 made = _Failure(error)
             self._made.put(made)
             if isinstance(made, _Failure):
@@ -69,7 +69,7 @@ class Prefetch(Generic[Made]):
 
 
 class _Failure:
-    """What the making of a batch raised."""
+    """What ``make`` raised."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error

@@ -1,11 +1,11 @@
-"""rows.jsonl -> token rows: what is fed, and which tokens count.
+"""rows.jsonl -> token rows: the tokens, and which of them are trained.
 
 In: lines ``{"id": …, "segments": [{"text": …, "train": bool, "eos"?: bool}, …], "messages"?: […]}``. Out:
 :class:`TokenRow`, each with BOS once in front, every segment tokenised by itself (so no token spans the boundary between
-prompt and answer), and EOS, trained, after the last trained segment and after every trained segment that ``"eos": true``
-marks (the turns of a chat), unless that segment ends in a token that ends a turn. What stands after the last trained
-segment is left out: it cannot change the loss of anything before it. A row with ``messages`` is rendered by the
-checkpoint's chat template, where it has one (:mod:`engine.trainer.text.encoding`).
+prompt and answer), and EOS, trained, after the last trained segment and after every trained segment with ``"eos": true``
+(the turns of a chat), unless that segment ends in a token that ends a turn. Text after the last trained segment is left
+out: it cannot change the loss of anything before it. A row with ``messages`` is rendered by the model's chat
+template, if it has one (:mod:`engine.trainer.text.encoding`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SHOWN_ROWS = 20
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """``tokens[i]`` is predicted from what stands before it where ``loss_mask[i]`` is 1.
+    """``tokens[i]`` is predicted from the tokens before it if ``loss_mask[i]`` is 1.
 
-    ``boundary_merges``: how many boundaries of its segments one tokenisation of the whole text would have merged.
+    ``boundary_merges``: how many segment boundaries would be inside a token if the row were tokenised as one text.
     """
 
     id: str
@@ -37,7 +37,7 @@ class TokenRow:
 
 
 class RowFindings:
-    """What is wrong with a file: the first ones in full, the others as a number."""
+    """What is wrong with a file: the first findings in full, the others as a number."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -48,13 +48,13 @@ class RowFindings:
         """One finding, in a line counted from 1."""
         self.extend([Diagnostic(code, message, Where(self.file, line), hint)], 1)
 
-    def extend(self, found: Sequence[Diagnostic], total: int) -> None:
-        """Findings of another part of the file, and how many there were of them in all."""
-        self.shown += found[: SHOWN_ROWS - len(self.shown)]
+    def extend(self, findings: Sequence[Diagnostic], total: int) -> None:
+        """Add the findings of another part of the file, of which there were ``total``."""
+        self.shown += findings[: SHOWN_ROWS - len(self.shown)]
         self.total += total
 
     def raise_if_any(self) -> None:
-        """Raises InputInvalid with those shown and, where there are more, how many."""
+        """Raises InputInvalid with the shown findings and the number of the others."""
         if not self.total:
             return
         more = self.total - len(self.shown)
@@ -63,10 +63,10 @@ class RowFindings:
 
 
 def token_rows(data: bytes, first_line: int, tokenizer: Tokenizer, findings: RowFindings) -> list[TokenRow]:
-    """The rows of whole lines, the first of which is number ``first_line`` of the file.
+    """The rows of complete lines, the first of which is line ``first_line`` of the file.
 
-    A line that is no row (T110), has nothing that is trained (T111), or is refused by the chat template (M306, M307)
-    goes to ``findings``. Raises InputInvalid M304, M305, M308 (tokenizer, template).
+    A line that is not a row (T110), has no trained token (T111), or is refused by the chat template (M306, M307) goes to
+    ``findings``. Raises InputInvalid M304, M305, M308 (tokenizer, template).
     """
     parsed = list(_parsed(data, first_line, tokenizer, findings))
     encoded = iter(encode_segments([segment for _, segments, _ in parsed for segment in segments], tokenizer))
@@ -75,8 +75,8 @@ def token_rows(data: bytes, first_line: int, tokenizer: Tokenizer, findings: Row
     for (row_id, segments, line), merged in zip(parsed, merges, strict=True):
         ids = [next(encoded) for _ in segments]
         if not any(len(ids[index]) for index, segment in enumerate(segments) if segment.train):
-            hint = "its answer is empty, or nothing of it is marked as trained"
-            findings.add("T111", f'row "{row_id}" has no token that is trained', line, hint)
+            hint = "its answer is empty, or no segment is marked as trained"
+            findings.add("T111", f'row "{row_id}" has no trained token', line, hint)
         rows.append(replace(token_row(row_id, segments, ids, tokenizer), boundary_merges=merged))
     return rows
 
@@ -95,13 +95,13 @@ def _parsed(
             ]
             if not all(isinstance(segment.text, str) for segment in segments):
                 raise TypeError("text is not a string")
-            if b"\\ud" in line.lower():  # half a surrogate pair is no text: encoding it raises
+            if b"\\ud" in line.lower():  # a lone surrogate is not text: encoding it raises
                 json.dumps(row, ensure_ascii=False).encode()
             yield str(row["id"]), row_segments(segments, row.get("messages"), tokenizer), number
         except InputInvalid as error:
-            found = error.diagnostics[0]
-            message, where = f'row "{row["id"]}": {found.message}', Where(findings.file, number)
-            findings.extend([replace(found, message=message, where=where)], 1)
+            finding = error.diagnostics[0]
+            message, where = f'row "{row["id"]}": {finding.message}', Where(findings.file, number)
+            findings.extend([replace(finding, message=message, where=where)], 1)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             findings.add("T110", f"not a training row: {error!r}", number)
 

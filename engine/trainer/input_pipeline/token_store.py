@@ -1,13 +1,13 @@
-"""rows.jsonl tokenised once: a memory-mapped store, found again by what it was made from.
+"""rows.jsonl tokenised once: a memory-mapped store, keyed by what it is made from.
 
 In: the file, a tokenizer, a cache folder. Out: :class:`TokenStore`. Its name is a digest of the file's bytes, the
 tokenizer's files, the rendering, and the code and library that tokenised; its own digest is that of the tokens. So a
-warm start reads the rows once, for their digest, and nothing else; a change of any of these makes a store anew.
+warm start reads the rows once, for their digest, and nothing else; a change of any of these builds another store.
 
     store = open_store(Path("rows.jsonl"), tokenizer, Path("cache"), render="reasoning@v1")
     store.table.row(0)
 
-Killed in the middle, half a store is never seen, and the next start goes on after the last whole part.
+After a kill no partial store is visible, and the next start continues after the last complete part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,8 +34,8 @@ from engine.trainer.text.tokenizer import Tokenizer
 
 FORMAT = 1
 KEY_CHARS = 32
-EVENT_SECONDS = 1.0  # what is done sooner needs no bar
-REMEMBER_SECONDS = 2.0  # so much tokenising a kill can cost
+EVENT_SECONDS = 1.0  # shorter work needs no progress bar
+REMEMBER_SECONDS = 2.0  # a kill costs this much tokenising at most
 MADE_BY = tuple(
     f"engine.trainer.{name}"
     for name in (
@@ -47,17 +46,17 @@ MADE_BY = tuple(
 
 
 class Stopped(Exception):
-    """The wish to stop came while the rows were tokenised; what is done is kept."""
+    """A stop request came while the rows were tokenised; the finished parts are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenStore:
-    """The table, digests of its content and of the file it came from, and whether it was there already."""
+    """The table, digests of its content and of the rows' file, and whether it existed already."""
 
     table: TokenTable
     digest: str
     rows_digest: str
-    was_there: bool
+    was_cached: bool
 
 
 def open_store(
@@ -70,9 +69,9 @@ def open_store(
     stopping: Callable[[], bool] = lambda: False,
     workers: int | None = None,
 ) -> TokenStore:
-    """Find the store, or make it. Raises InputInvalid T110, T111, T112, M304 to M308; RunFailed T119; Stopped.
+    """Open the store, or build it. Raises InputInvalid T110, T111, T112, M304 to M308; RunFailed T119; Stopped.
 
-    Events: tokenizing{done, total} every second, in rows; tokens_damaged{reason} where a store is no longer whole.
+    Events: tokenizing{done, total} every second, in rows; tokens_damaged{reason} if a store is damaged.
     """
     parts, rows_digest = survey(path)
     key = {
@@ -94,7 +93,7 @@ def open_store(
 
 
 class _Build:
-    """One making of a store."""
+    """Builds one store."""
 
     def __init__(
         self,
@@ -110,18 +109,18 @@ class _Build:
         self._total = sum(part.n_lines for part in parts)
         self._findings = RowFindings(str(path))
 
-    def run(self, folder: Path, key: Mapping[str, Any]) -> Arrays:
-        """Tokenise what is not yet tokenised, publish."""
-        word = "<u2" if self._tokenizer.vocab_size <= 1 << 16 else "<u4"
+    def run(self, folder: Path, key: Mapping[str, object]) -> Arrays:
+        """Tokenise the remaining parts, publish."""
+        token_dtype = "<u2" if self._tokenizer.vocab_size <= 1 << 16 else "<u4"
         dtypes = {
-            "tokens": word, "loss_mask": "|u1", "offsets": "<i8", "trained": "<i4", "boundary_merges": "<i4",
+            "tokens": token_dtype, "loss_mask": "|u1", "offsets": "<i8", "trained": "<i4", "boundary_merges": "<i4",
             "ids": "|u1", "id_offsets": "<i8",
         }  # fmt: skip
-        cuts = [part.size for part in self._parts]  # a number of parts means something only where these are the same
-        with ArrayWriter(folder, dtypes, [key, cuts]) as writer:
+        sizes = [part.size for part in self._parts]  # a number of parts has a meaning only for the same sizes
+        with ArrayWriter(folder, dtypes, [key, sizes]) as writer:
             first = writer.note["parts"] if writer.note else 0
             if not first:
-                _append_first(writer)
+                _begin_offsets(writer)
             self._encode(writer, first)
             self._findings.raise_if_any()
             n_rows = writer.length("trained")
@@ -131,24 +130,24 @@ class _Build:
 
     def _encode(self, writer: ArrayWriter, first: int) -> None:
         done = sum(part.n_lines for part in self._parts[:first])
-        said = remembered = time.monotonic()
-        started = said
+        reported = remembered = time.monotonic()
+        started = reported
         parts = self._parts[first:]
         with closing(encode_parts(self._path, parts, self._tokenizer, self._workers)) as encoded:
-            for number, (part, one) in enumerate(zip(parts, encoded, strict=True), start=first + 1):
-                self._take(writer, one)
+            for number, (part, encoded_part) in enumerate(zip(parts, encoded, strict=True), start=first + 1):
+                self._append(writer, encoded_part)
                 done, now, stop = done + part.n_lines, time.monotonic(), self._stopping()
-                if now - said >= EVENT_SECONDS or (said > started and done == self._total):
+                if now - reported >= EVENT_SECONDS or (reported > started and done == self._total):
                     self._emit(Tokenizing(done, self._total))
-                    said = now
+                    reported = now
                 if (stop or now - remembered >= REMEMBER_SECONDS) and not self._findings.total:
                     writer.remember({"parts": number})
                     remembered = now
                 if stop:
                     raise Stopped
 
-    def _take(self, writer: ArrayWriter, encoded: Encoded) -> None:
-        """Append a part; once something is wrong with the file, only look for what else is."""
+    def _append(self, writer: ArrayWriter, encoded: Encoded) -> None:
+        """Append a part; after the first finding only collect more findings."""
         self._findings.extend(encoded.shown, encoded.total)
         if self._findings.total:
             return
@@ -159,7 +158,7 @@ class _Build:
         writer.append("id_offsets", table.id_offsets[1:] + (writer.length("ids") - len(table.ids)))
 
 
-def _append_first(writer: ArrayWriter) -> None:
-    """The 0 that both rows of offsets begin with."""
+def _begin_offsets(writer: ArrayWriter) -> None:
+    """The 0 that both columns of offsets begin with."""
     for name in ("offsets", "id_offsets"):
         writer.append(name, np.zeros(1, np.int64))

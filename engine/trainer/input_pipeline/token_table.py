@@ -1,7 +1,7 @@
-"""Token rows as columns: a million of them are a handful of arrays, not a million objects.
+"""Token rows as columns: a million rows are a handful of arrays, not a million objects.
 
 In: token rows, or arrays mapped from a token store. Out: :class:`TokenTable`. Row r is
-``tokens[offsets[r]:offsets[r + 1]]`` with its ``loss_mask``; ids lie end to end in UTF-8.
+``tokens[offsets[r]:offsets[r + 1]]`` with its ``loss_mask``; ids are UTF-8, end to end.
 
     >>> table = TokenTable.of([TokenRow("a", (2, 7, 1), (0, 1, 1)), TokenRow("b", (2, 8), (0, 1))])
     >>> table.tokens.tolist(), table.offsets.tolist(), table.trained.tolist(), table.row(1).id
@@ -16,16 +16,17 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.trainer.input_pipeline.rows import TokenRow
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """R rows of n tokens in all: tokens u16|u32[n], loss_mask u8[n], offsets i64[R+1], trained i32[R] (tokens that
-    count), boundary_merges i32[R], ids u8[…] and id_offsets i64[R+1]."""
+    """R rows of n tokens in all: tokens u16|u32[n], loss_mask u8[n], offsets i64[R+1], trained i32[R] (number of trained
+    tokens), boundary_merges i32[R], ids u8[…] and id_offsets i64[R+1]."""
 
     tokens: Array
     loss_mask: Array
@@ -73,18 +74,18 @@ class TokenTable:
         return np.diff(self.offsets)
 
     def row_id(self, row: int) -> str:
-        """What the row is called in rows.jsonl."""
+        """The row's id in rows.jsonl."""
         return bytes(self.ids[self.id_offsets[row] : self.id_offsets[row + 1]]).decode()
 
     def row(self, row: int) -> TokenRow:
-        """One row as a value."""
+        """One row as an object."""
         where = slice(self.offsets[row], self.offsets[row + 1])
         tokens, loss_mask = self.tokens[where].tolist(), self.loss_mask[where].tolist()
         return TokenRow(self.row_id(row), tuple(tokens), tuple(loss_mask), int(self.boundary_merges[row]))
 
 
 def offsets_of(lengths: Array) -> Array:
-    """Where each of several things that lie end to end begins, and the end: i64[n+1].
+    """Where each of n items laid end to end begins, and the end of the last: i64[n+1].
 
     >>> offsets_of(np.array([3, 2])).tolist()
     [0, 3, 5]
@@ -92,21 +93,21 @@ def offsets_of(lengths: Array) -> Array:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-SPAN = 1 << 22  # marks looked at together: 16 MiB of running counts
+SPAN = 1 << 22  # elements counted together: 16 MiB of running counts
 
 
-def counts_between(marks: Array, starts: Array, ends: Array) -> Array:
-    """i32: how many marks are set in each ``marks[start:end]``; the ranges come in order. Memory does not grow with them.
+def counts_between(mask: Array, starts: Array, ends: Array) -> Array:
+    """i32: how many elements are set in each ``mask[start:end]``, for ordered ranges, in constant memory.
 
     >>> counts_between(np.array([0, 1, 1, 0, 1], np.uint8), np.array([0, 2]), np.array([2, 5])).tolist()
     [1, 2]
     """
-    found = np.zeros(len(starts), np.int32)
+    counts = np.zeros(len(starts), np.int32)
     first = 0
     while first < len(starts):
         base = int(starts[first])
         last = max(first + 1, int(np.searchsorted(ends, base + SPAN, side="right")))
-        running = np.concatenate([np.zeros(1, np.int32), np.cumsum(marks[base : ends[last - 1]], dtype=np.int32)])
-        found[first:last] = running[ends[first:last] - base] - running[starts[first:last] - base]
+        running = np.concatenate([np.zeros(1, np.int32), np.cumsum(mask[base : ends[last - 1]], dtype=np.int32)])
+        counts[first:last] = running[ends[first:last] - base] - running[starts[first:last] - base]
         first = last
-    return found
+    return counts

@@ -1,9 +1,9 @@
 """A big rows.jsonl -> token tables, part by part: in this process, or on all cores.
 
-In: the file's parts (about a megabyte of whole lines each) and a tokenizer. Out: one :class:`Encoded` a part, in
-order, whoever made it. The tokenizer's own threads speed up its half of the work; the other half (JSON, lists, arrays)
-is Python's, so that from some size on processes pay. They are started afresh (JAX's threads do not survive a fork)
-and end with the pipe to us, however we end.
+In: the file's parts (about a megabyte of complete lines each) and a tokenizer. Out: one :class:`Encoded` a part, in
+order, whichever process made it. The tokenizer's own threads speed up its half of the work; the other half (JSON, lists,
+arrays) is Python's, so that from some size on processes pay off. They are started afresh (JAX's threads do not survive a
+fork) and end when their pipe to this process closes, however it ends.
 
     parts, digest = survey(path)
     for encoded in encode_parts(path, parts, tokenizer, workers=4): ...
@@ -30,15 +30,15 @@ from engine.trainer.input_pipeline.token_table import TokenTable
 from engine.trainer.text.tokenizer import Tokenizer
 
 PART_BYTES = 1 << 20
-POOL_BYTES = 8 << 20  # from here on starting processes (half a second) costs less than it brings
+POOL_BYTES = 8 << 20  # from this size on processes save more than their start costs (half a second)
 MOST_WORKERS = 8  # 80 MB each
 WORKER = "import sys; from engine.trainer.input_pipeline.tokenizing import work; work(*sys.argv[1:])"
-AHEAD = 2  # parts that wait at each worker
+AHEAD = 2  # parts queued at each worker
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """Whole lines of a file: where they lie, the number of the first, how many there are."""
+    """Complete lines of a file: offset and size, the number of the first, how many there are."""
 
     offset: int
     size: int
@@ -48,7 +48,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A part's rows, and what is wrong with it: the first findings and their number."""
+    """A part's rows, and what is wrong with it: the first findings and the number of all."""
 
     table: TokenTable
     shown: Sequence[Diagnostic]
@@ -56,7 +56,7 @@ class Encoded:
 
 
 def survey(path: Path, part_bytes: int = PART_BYTES) -> tuple[list[FilePart], str]:
-    """(parts, SHA-256) of a file in one reading."""
+    """(parts, SHA-256) of a file, read once."""
     parts: list[FilePart] = []
     hasher = hashlib.sha256()
     offset, line = 0, 1
@@ -70,7 +70,7 @@ def survey(path: Path, part_bytes: int = PART_BYTES) -> tuple[list[FilePart], st
 
 
 def worker_count(parts: Sequence[FilePart]) -> int:
-    """How many processes are worth starting; 0: none."""
+    """How many worker processes pay off; 0: none."""
     available = getattr(os, "sched_getaffinity", None)
     cores = len(available(0)) if available else os.cpu_count() or 1
     size = sum(part.size for part in parts)
@@ -90,7 +90,7 @@ def encode_part(path: Path, part: FilePart, tokenizer: Tokenizer) -> Encoded:
 def encode_parts(
     path: Path, parts: Sequence[FilePart], tokenizer: Tokenizer, workers: int
 ) -> Generator[Encoded, None, None]:
-    """Every part, in order. Raises InputInvalid M304 to M308, RunFailed T119 where a worker dies."""
+    """Every part, in order. Raises InputInvalid M304 to M308, RunFailed T119 if a worker dies."""
     if not workers:
         yield from (encode_part(path, part, tokenizer) for part in parts)
         return
@@ -101,53 +101,53 @@ def encode_parts(
         for worker in pool:
             stack.callback(worker.close)
         for number, part in enumerate(parts[: AHEAD * len(pool)]):
-            pool[number % len(pool)].ask(part)
+            pool[number % len(pool)].send(part)
         for number in range(len(parts)):
             worker = pool[number % len(pool)]
-            encoded = worker.answer()
+            encoded = worker.receive()
             if (following := number + AHEAD * len(pool)) < len(parts):
-                worker.ask(parts[following])
+                worker.send(parts[following])
             yield encoded
 
 
 class _Worker:
-    """A process that encodes the parts it is asked for, one after the other."""
+    """A process that encodes the parts it is sent, one after the other."""
 
     def __init__(self, path: Path, tokenizer_folder: Path) -> None:
-        # A Python of its own and not multiprocessing.Process, which would run the caller's script once more.
-        self._ours, theirs = multiprocessing.Pipe()
-        end = theirs.fileno()
+        # A new interpreter, not multiprocessing.Process, which would run the caller's script once more.
+        self._connection, worker_end = multiprocessing.Pipe()
+        descriptor = worker_end.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(end), str(path), str(tokenizer_folder)],
+            [sys.executable, "-c", WORKER, str(descriptor), str(path), str(tokenizer_folder)],
             stdin=subprocess.DEVNULL,
             stdout=2,
-            pass_fds=(end,),
+            pass_fds=(descriptor,),
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                 "TOKENIZERS_PARALLELISM": "false",
             },
         )
-        theirs.close()  # the worker has the only one left: when it is gone, we read the end
+        worker_end.close()  # the worker has the only other copy: when it ends, reading here ends
 
-    def ask(self, part: FilePart) -> None:
+    def send(self, part: FilePart) -> None:
         try:
-            self._ours.send(part)
+            self._connection.send(part)
         except OSError as error:
             raise _died(self._process.pid) from error
 
-    def answer(self) -> Encoded:
-        """The oldest part asked for. Raises InputInvalid, RunFailed T119."""
+    def receive(self) -> Encoded:
+        """The oldest part sent. Raises InputInvalid, RunFailed T119."""
         try:
-            found: Encoded | tuple[Diagnostic, ...] = self._ours.recv()
+            answer: Encoded | tuple[Diagnostic, ...] = self._connection.recv()
         except (EOFError, OSError) as error:
             raise _died(self._process.pid) from error
-        if isinstance(found, Encoded):
-            return found
-        raise InputInvalid.of(found)
+        if isinstance(answer, Encoded):
+            return answer
+        raise InputInvalid.of(answer)
 
     def close(self) -> None:
-        self._ours.close()
+        self._connection.close()
         self._process.terminate()
         self._process.wait()
 
@@ -155,15 +155,15 @@ class _Worker:
 def _died(pid: int) -> RunFailed:
     return RunFailed(
         "T119",
-        f"a process that tokenised the rows (process {pid}) ended before its work was done",
-        hint="was it killed, or is the memory full? run again: what was tokenised before is kept",
+        f"a worker process that tokenised the rows (process {pid}) ended too early",
+        hint="it was killed, or the memory is full; run again: the parts that are tokenised are kept",
     )
 
 
-def work(end: str, path: str, tokenizer_folder: str) -> None:
-    """The life of a worker: until its pipe, the file descriptor ``end``, ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    connection: Connection[Encoded | tuple[Diagnostic, ...], FilePart] = Connection(int(end))
+def work(descriptor: str, path: str, tokenizer_folder: str) -> None:
+    """A worker's main loop, until its pipe, this file descriptor, closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    connection: Connection[Encoded | tuple[Diagnostic, ...], FilePart] = Connection(int(descriptor))
     tokenizer = Tokenizer.load(tokenizer_folder)
     while True:
         try:
@@ -176,5 +176,5 @@ def work(end: str, path: str, tokenizer_folder: str) -> None:
             answer = error.diagnostics
         try:
             connection.send(answer)
-        except OSError:  # nobody listens any more
+        except OSError:  # the parent is gone
             return

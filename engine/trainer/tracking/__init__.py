@@ -1,9 +1,9 @@
 """What is measured beside the loss, and where it is sent.
 
-``tracker``     all of it, as the loop sees it
+``tracker``     all of it, as the train loop uses it
 ``throughput``  tokens a second, MFU, time waited for data, memory
 ``flops``       operations a token, counted from the configuration
-``peak_flops``  what devices can do at most, with the vendor's document
+``peak_flops``  peak FLOP/s of devices, with the vendor's document
 ``profiler``    a trace of some train steps
 ``loggers``     TensorBoard, wandb, MLflow, trackio
 """

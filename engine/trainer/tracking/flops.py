@@ -1,41 +1,40 @@
-"""How many floating-point operations a train step needs, and how near the devices come to their peak with it (MFU).
+"""How many floating-point operations a train step needs, and what share of the devices' peak that is (MFU).
 
-What goes in: a configuration, the lengths of the rows, what is trained, how fast. What comes out: numbers.
+In: a configuration, the lengths of the rows, what is trained, how fast. Out: numbers.
 
     per_token = flops_per_token(config, visible_keys(lengths, config))
     mfu(per_token, tokens_per_second=9800.0, devices=8, peak_flops=197e12)
 
 **MFU**, model FLOPs utilization (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, section 4.1 and appendix B):
 
-    MFU = tokens/s x FLOPs per token / (devices x peak FLOP/s of a device in the format of the matrix products)
+    MFU = tokens/s x FLOPs per token / (devices x peak FLOP/s of a device in the format of the matmuls)
 
-Tokens are real ones: padding is no work. FLOPs are those the training asks for, whatever the program does: what is
-recomputed for want of memory (remat) counts nothing, so that MFU falls where it is. A product of [m, k] and [k, n] is
-2 m k n operations. Per token, with c keys seen on average (see :func:`visible_keys`):
+Tokens are real ones: padding is no work. FLOPs are those that training needs, whatever the program does: recomputation
+(remat) does not count, so that it lowers MFU. A matmul of [m, k] and [k, n] is 2 m k n operations. Per token, with c
+keys seen on average (see :func:`visible_keys`):
 
     matrices    2 (D N H + 2 D K H + N H D + 3 D F) a layer, and 2 D V for the head
     attention   4 N H c a layer: the scores, and the weighted sum of the values
 
-Forward once. Backward twice the same for a matrix that is trained (gradients of its input and of itself), once for a
-frozen one (of its input only), twice for attention (both operands are activations). Adapters of rank r beside a
-[m, n] matrix add 2 r (m + n), trained. Norms, rotations, softmax, the optimizer and looking up the embedding are left
-out, as the paper does: together they are below a percent of Gemma 2B at 512 tokens. The paper counts every pair of
-tokens for attention (12 L H Q T); here a token sees only those before it, in its own row, within its layer's window.
+Forward once. Backward twice the same for a trained matrix (gradients of its input and of itself), once for a frozen
+one (of its input only), twice for attention (both operands are activations). Adapters of rank r beside a [m, n] matrix
+add 2 r (m + n), trained. Norms, rotary embeddings, softmax, the optimizer and the embedding lookup are left out, as in
+the paper: together they are below one percent of Gemma 2B at 512 tokens. The paper counts every pair of tokens for
+attention (12 L H Q T); here a token sees only those before it, in its own row, within its layer's window.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from engine.trainer.lora.adapters import LoraArgs, adapter_shapes
 from engine.trainer.models.config import DecoderConfig
 
-FORWARD, TRAINED, FROZEN = 1, 2, 1  # passes of a product: forward, and backward of a trained or a frozen matrix
+FORWARD, TRAINED, FROZEN = 1, 2, 1  # passes of a matmul: forward, and backward of a trained or a frozen matrix
 
 
-def visible_keys(lengths: Any, config: DecoderConfig) -> tuple[float, ...]:
+def visible_keys(lengths: ArrayLike, config: DecoderConfig) -> tuple[float, ...]:
     """For each layer how many keys a token sees, itself included, on average over all tokens of these rows.
 
     Token p of a row sees min(p + 1, window) of them.
@@ -47,13 +46,13 @@ def visible_keys(lengths: Any, config: DecoderConfig) -> tuple[float, ...]:
     >>> visible_keys([3], config)  # 1 + 2 + 2 keys of three tokens with the window, 1 + 2 + 3 without
     (1.6666666666666667, 2.0)
     """
-    long = np.asarray(lengths, np.float64)
+    row_lengths = np.asarray(lengths, np.float64)
     windows = config.layer_windows() or (None,) * config.num_hidden_layers
-    means = {window: _mean_keys(long, window) for window in set(windows)}
+    means = {window: _mean_keys(row_lengths, window) for window in set(windows)}
     return tuple(means[window] for window in windows)
 
 
-def _mean_keys(lengths: np.ndarray[Any, Any], window: int | None) -> float:
+def _mean_keys(lengths: NDArray[np.float64], window: int | None) -> float:
     inside = lengths if window is None else np.minimum(lengths, window)
     pairs = inside * (inside + 1) / 2 + (lengths - inside) * inside
     return float(pairs.sum() / lengths.sum())
@@ -73,13 +72,13 @@ def flops_per_token(config: DecoderConfig, keys: tuple[float, ...], lora: LoraAr
     kv_heads = config.num_key_value_heads * config.head_dim
     a_layer = 2 * (2 * width * heads + 2 * width * kv_heads + 3 * width * config.intermediate_size)
     matrices = config.num_hidden_layers * a_layer + 2 * width * config.vocab_size
-    attention = sum(4 * heads * seen for seen in keys)
+    attention = sum(4 * heads * visible for visible in keys)
     total = matrices * (FORWARD + (TRAINED if lora is None else FROZEN)) + attention * (FORWARD + TRAINED)
     return float(total + adapter_flops(config, lora) * (FORWARD + TRAINED))
 
 
 def adapter_flops(config: DecoderConfig, lora: LoraArgs | None) -> int:
-    """The products with all adapters, forward, of one token: 2 r (m + n) each."""
+    """The matmuls with all adapters, forward, of one token: 2 r (m + n) each."""
     if lora is None:
         return 0
     return 2 * sum(int(np.prod(shape)) for shape in adapter_shapes(config, lora).values())

@@ -1,17 +1,17 @@
-"""What a device can do at most: floating-point operations a second in the products of matrices, by kind and format.
+"""The peak of a device: floating-point operations a second in matmuls, by kind and format.
 
-What goes in: the kind of device as JAX calls it, the format of the operands. What comes out: the vendor's figure and
-where it stands, or the reason why there is none; nothing is guessed.
+In: JAX's name of the kind of device, the format of the operands. Out: the vendor's figure and its source, or the reason
+why there is none; nothing is guessed.
 
     >>> peak_of("Tesla T4", "float16").flops
     65000000000000.0
     >>> print(peak_of("cpu", "float32").reason)
     no vendor's figure is known for a device of the kind "cpu"
 
-Figures are for dense matrices: where a data sheet counts structured sparsity, its figure is halved. ``float32`` is what
-JAX makes of float32 operands unless told otherwise (jax.lax.Precision.DEFAULT): TF32 units on NVIDIA from Ampere on,
-bfloat16 units on TPU. A format the device has no units for has no figure, though it can be computed in another one.
-JAX's device is a core of a TPU v2 or v3 chip, which has two, and a whole chip from v4 on.
+Figures are for dense matrices: if a data sheet counts structured sparsity, its figure is halved. ``float32`` is what
+JAX does with float32 operands by default (jax.lax.Precision.DEFAULT): TF32 units on NVIDIA from Ampere on, bfloat16
+units on TPU. A format without units on the device has no figure, though it can be computed in another format. JAX's
+device is one of the two cores of a TPU v2 or v3 chip, and a full chip from v4 on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """Tera-operations a second by format, and the document they stand in."""
+    """Tera-operations a second by format, and the document with the figures."""
 
     tera: Mapping[str, float]
     source: str
@@ -48,7 +48,7 @@ def _tensor_cores(half: float, tf32: float, source: str) -> _Row:
     return _Row({"bfloat16": half, "float16": half, "float32": tf32}, source)
 
 
-# By how JAX's name of the device begins. NVIDIA's figures are those at boost clock.
+# By the beginning of JAX's name of the device. NVIDIA's figures are those at boost clock.
 _ROWS: Mapping[str, _Row] = {
     "Tesla T4": _Row({"float16": 65.0, "float32": 8.1}, "NVIDIA T4 data sheet, 2019"),
     "Tesla P100-PCIE": _Row({"float16": 18.7, "float32": 9.3}, "NVIDIA Tesla P100 data sheet, 2016 (PCIe)"),
@@ -76,16 +76,16 @@ _ROWS: Mapping[str, _Row] = {
 def peak_of(device_kind: str, dtype: str) -> Peak:
     """The peak of one device, or why there is none."""
     names = [name for name in _ROWS if device_kind == name or _begins(device_kind, name)]
-    if not names or " MIG " in f"{device_kind} ":  # a slice of a GPU does not do what the whole does
+    if not names or " MIG " in f"{device_kind} ":  # a MIG slice is slower than the full GPU
         return Peak(None, reason=f'no vendor\'s figure is known for a device of the kind "{device_kind}"')
     row = _ROWS[max(names, key=len)]
     if dtype not in row.tera:
-        has = " and ".join(sorted(row.tera))
-        return Peak(None, reason=f"a {device_kind} has no units for {dtype}; figures are known for {has}")
+        known = " and ".join(sorted(row.tera))
+        return Peak(None, reason=f"a {device_kind} has no units for {dtype}; figures are known for {known}")
     return Peak(row.tera[dtype] * TERA, source=row.source)
 
 
 def _begins(device_kind: str, name: str) -> bool:
-    """``NVIDIA A100-SXM4-40GB`` is an ``NVIDIA A100``; an ``NVIDIA L40`` is no ``NVIDIA L4``."""
+    """``NVIDIA A100-SXM4-40GB`` is an ``NVIDIA A100``; an ``NVIDIA L40`` is not an ``NVIDIA L4``."""
     rest = device_kind.removeprefix(name)
     return rest != device_kind and not rest[:1].isalnum() and not device_kind.startswith("TPU")

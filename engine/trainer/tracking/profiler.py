@@ -1,16 +1,16 @@
-"""A profiler's window: a trace of a few train steps and nothing else, by jax.profiler.
+"""A profiler's window: a trace of a few train steps, by jax.profiler.
 
-What goes in: ``{start: N, steps: M}``. What comes out: a folder with the trace of train steps N to N + M - 1
+In: ``{start: N, steps: M}``. Out: a folder with the trace of train steps N to N + M - 1
 (``plugins/profile/<time>/*.xplane.pb`` for TensorBoard's profiler and XProf, ``*.trace.json.gz`` for Perfetto), and the
 event profiled{first, last, path}.
 
-    window = ProfileWindow.of({"start": 20, "steps": 3}, last=100)      # raises InputInvalid T161 outside the training
+    window = ProfileWindow.of({"start": 20, "steps": 3}, last=100)      # raises InputInvalid T161 outside the run
     tracer = Tracer(window, folder, emit)
-    tracer.pauses_after(19)             # True: nothing may be under way on the device when the trace starts or ends
+    tracer.pauses_after(19)             # True: the device must be idle when the trace starts or ends
     tracer.before(20), tracer.after(22)
 
-The train steps are the same programs on the same numbers, so that nothing that is trained changes. Their seconds do:
-their rows are marked, and no percentile counts them. A process that goes on inside the window traces what is left of it.
+The train steps run the same programs on the same numbers, so that profiling does not change the result. It does change
+their seconds: their rows are marked and left out of percentiles. A run resumed inside the window traces the rest of it.
 """
 
 from __future__ import annotations
@@ -35,54 +35,56 @@ class ProfileWindow:
 
     @classmethod
     def of(cls, declared: ProfileArgs | None, *, last: int) -> ProfileWindow | None:
-        """From the arguments of a training of ``last`` train steps. Raises InputInvalid T161."""
+        """From the arguments of a run of ``last`` train steps. Raises InputInvalid T161."""
         if declared is None:
             return None
         window = cls(declared.start, declared.start + declared.steps - 1)
         if window.first < 1 or window.last < window.first or window.last > last:
             raise InputInvalid(
                 "T161",
-                f"profile asks for train steps {window.first} to {window.last}; the training has 1 to {last}",
-                hint=f"profile.start + profile.steps is at most {last + 1}"
+                f"profile declares train steps {window.first} to {window.last}; the training run has 1 to {last}",
+                hint=f"profile.start + profile.steps can be {last + 1} at most"
                 if window.last > last
-                else "start and steps are 1 or more",
+                else "start and steps must be 1 or more",
             )
         return window
 
 
 class Tracer:
-    """Starts and stops the trace; does nothing without a window."""
+    """Starts and stops the trace; without a window it does nothing."""
 
     def __init__(self, window: ProfileWindow | None, folder: Path, emit: Emit) -> None:
         self._window, self._folder, self._emit = window, folder, emit
         self._since: int | None = None  # the first train step of the running trace
 
     def pauses_after(self, train_step: int) -> bool:
-        """Whether the device has to be idle between this train step and the next."""
+        """Whether the device must be idle between this train step and the next."""
         return self._window is not None and train_step in (self._window.first - 1, self._window.last)
 
     def before(self, train_step: int) -> None:
-        """This train step comes next and nothing is under way."""
+        """Called before this train step, with the device idle."""
         window = self._window
         if window is None or self._since is not None or not window.first <= train_step <= window.last:
             return
         options = jax.profiler.ProfileOptions()
-        options.python_tracer_level = 0  # every call of every function is hundreds of megabytes and slows all down
+        options.python_tracer_level = (
+            0  # tracing every Python call takes hundreds of megabytes and slows everything down
+        )
         self._folder.mkdir(parents=True, exist_ok=True)
         jax.profiler.start_trace(self._folder, profiler_options=options)
         self._since = train_step
 
     def covers(self, train_step: int) -> bool:
-        """Whether this train step ran under the trace; asked before :meth:`after`."""
+        """Whether this train step is traced; called before :meth:`after`."""
         return self._since is not None and train_step >= self._since
 
     def after(self, train_step: int) -> None:
-        """This train step is done. At the window's end the trace is written."""
+        """Called after this train step. At the window's end the trace is written."""
         if self._window is not None and train_step == self._window.last:
             self.stop(train_step)
 
     def stop(self, last: int) -> None:
-        """End a trace that is running: at the window's end, or where the training stops inside it."""
+        """End a running trace: at the window's end, or when training stops inside it."""
         if self._since is None:
             return
         jax.profiler.stop_trace()

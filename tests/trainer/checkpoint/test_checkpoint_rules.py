@@ -1,4 +1,4 @@
-"""Which checkpoints stay, whether there is room for the next, and on which devices one may be gone on with."""
+"""Which checkpoints are kept, whether the next one fits on the disk, and which run on which devices may resume."""
 
 from __future__ import annotations
 
@@ -45,47 +45,47 @@ def manifest(**changes: Any) -> Manifest:
 
 
 def refusal(identity_check: IdentityCheck, saved: Manifest) -> str:
-    """What a person reads."""
+    """The error as a person reads it."""
     with pytest.raises(InputInvalid) as caught:
         identity_check.check(saved, Path("work/checkpoints"))
     return "\n".join(map(render, caught.value.diagnostics))
 
 
-losses = st.dictionaries(st.integers(1, 60), st.none() | st.sampled_from([0.5, 1.0, 2.0]), max_size=20)
+eval_losses = st.dictionaries(st.integers(1, 60), st.none() | st.sampled_from([0.5, 1.0, 2.0]), max_size=20)
 
 
-@given(losses, st.integers(1, 4), st.none() | st.integers(1, 9), st.none() | st.integers(1, 3))
-def test_what_is_declared_stays_and_nothing_else(
-    found: dict[int, float | None], last: int, every: int | None, best: int | None
+@given(eval_losses, st.integers(1, 4), st.none() | st.integers(1, 9), st.none() | st.integers(1, 3))
+def test_what_is_declared_is_kept_and_nothing_else(
+    losses: dict[int, float | None], last: int, every: int | None, best: int | None
 ) -> None:
-    """A checkpoint goes if and only if it is neither new, nor an every-mth, nor among the best."""
-    gone = Retention(last, every, best).let_go(found)
-    for step, loss in found.items():
-        newer = sum(other > step for other in found)
-        better = [other for other in best_steps(found) if other != step]
-        rank = best_steps(found).index(step) if loss is not None else len(better)
+    """A checkpoint is deleted if and only if it is neither new, nor an every-mth, nor among the best."""
+    deleted = Retention(last, every, best).to_delete(losses)
+    for step, loss in losses.items():
+        newer = sum(other > step for other in losses)
+        better = [other for other in best_steps(losses) if other != step]
+        rank = best_steps(losses).index(step) if loss is not None else len(better)
         stays = newer < last or (every is not None and step % every == 0) or (
             loss is not None and rank < (best or 0)
         )  # fmt: skip
-        assert (step not in gone) == stays
-    assert gone == sorted(gone)
+        assert (step not in deleted) == stays
+    assert deleted == sorted(deleted)
 
 
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 3), st.none() | st.integers(1, 20), st.integers(0, 3))
-def test_never_more_side_by_side_than_counted(
+def test_never_more_exist_at_once_than_counted(
     last: int, save_every: int, keep: int, every: int | None, best: int
 ) -> None:
-    """``at_once`` bounds what lies there at any moment of a training, the one being written included."""
-    keeping = Retention(keep, every, best or None)
+    """``most_at_once`` bounds how many exist at any moment of a training run, the one being written included."""
+    retention = Retention(keep, every, best or None)
     steps = sorted({*range(save_every, last + 1, save_every), last})
-    there: dict[int, float | None] = {}
+    existing: dict[int, float | None] = {}
     most = 0
     for step in steps:
-        there[step] = float(-step)  # each better than all before
-        most = max(most, len(there))
-        for gone in keeping.let_go(there):
-            del there[gone]
-    assert most <= keeping.at_once(len(steps), last) <= len(steps)
+        existing[step] = float(-step)  # each better than all before
+        most = max(most, len(existing))
+        for deleted in retention.to_delete(existing):
+            del existing[deleted]
+    assert most <= retention.most_at_once(len(steps), last) <= len(steps)
 
 
 def test_the_schema_says_what_may_change_between_two_attempts() -> None:
@@ -98,48 +98,48 @@ def test_the_schema_says_what_may_change_between_two_attempts() -> None:
     assert known.keys() == set(TrainArgs.__dataclass_fields__)
 
 
-# -- another training, another machine -----------------------------------------------------------------------------------
+# -- another training run, another machine -----------------------------------------------------------------------------------
 
 
-def test_the_same_training_is_let_in() -> None:
-    """Equal in everything: no complaint, declared or not."""
+def test_the_same_training_run_may_resume() -> None:
+    """Equal in everything: no error, with reshard or without."""
     for reshard in (False, True):
         IdentityCheck(IDENTITY, EIGHT, 16, reshard=reshard).check(manifest(), Path("work/checkpoints"))
 
 
 def test_other_code_rows_and_libraries_are_named_with_both_values() -> None:
-    """One finding for each digest that differs: its name, both values, and what to do."""
-    ours = {**IDENTITY, "rows": "b" * 64, "library jax": "0.11.0", "trainer code": "d" * 64}
-    assert refusal(IdentityCheck(ours, EIGHT, 16), manifest()) == (
-        "error[T120]: the checkpoint of train step 30 belongs to another training: library jax was 0.10.2, now it is 0.11.0\n"
+    """One finding for each value that differs: its name, both values, and what to do."""
+    changed = {**IDENTITY, "rows": "b" * 64, "library jax": "0.11.0", "trainer code": "d" * 64}
+    assert refusal(IdentityCheck(changed, EIGHT, 16), manifest()) == (
+        "error[T120]: the checkpoint of train step 30 belongs to another training run: library jax was 0.10.2, now it is 0.11.0\n"
         "  --> work/checkpoints\n"
-        "   = help: go on with those versions; to begin again, delete work/checkpoints\n"
-        "error[T120]: the checkpoint of train step 30 belongs to another training: rows was aaaaaaaaaaaa…, now it is bbbbbbbbbbbb…\n"
+        "   = help: resume with those versions; to start over, delete work/checkpoints\n"
+        "error[T120]: the checkpoint of train step 30 belongs to another training run: rows was aaaaaaaaaaaa…, now it is bbbbbbbbbbbb…\n"
         "  --> work/checkpoints\n"
-        "   = help: go on with what it was made from; to begin again, delete work/checkpoints\n"
-        "error[T120]: the checkpoint of train step 30 belongs to another training: trainer code was cccccccccccc…, now it is dddddddddddd…\n"
+        "   = help: resume with what it was made from; to start over, delete work/checkpoints\n"
+        "error[T120]: the checkpoint of train step 30 belongs to another training run: trainer code was cccccccccccc…, now it is dddddddddddd…\n"
         "  --> work/checkpoints\n"
-        "   = help: go on with the engine that wrote it; to begin again, delete work/checkpoints"
+        "   = help: resume with the engine that wrote it; to start over, delete work/checkpoints"
     )
 
 
 def test_other_devices_are_refused_unless_declared() -> None:
-    """Both topologies are named; the hint says how to declare it. Declared, the same batch in two micro-batches will do."""
+    """Both topologies are named; the hint says how to declare it. Declared, the same batch fits in two micro-batches."""
     assert refusal(IdentityCheck(IDENTITY, FOUR, 8), manifest()) == (
-        "error[T120]: the checkpoint of train step 30 belongs to another training: topology was 8 x TPU v5 lite (mesh fsdp=8, tp=1), "
+        "error[T120]: the checkpoint of train step 30 belongs to another training run: topology was 8 x TPU v5 lite (mesh fsdp=8, tp=1), "
         "now it is 4 x TPU v5 lite (mesh fsdp=4, tp=1)\n"
         "  --> work/checkpoints\n"
-        "   = help: go on there; or declare on_other_devices: reshard, and it goes on here, no longer bit for bit; "
-        "to begin again, delete work/checkpoints"
+        "   = help: resume there; or declare on_other_devices: reshard to resume here, no longer bit for bit; "
+        "to start over, delete work/checkpoints"
     )
     IdentityCheck(IDENTITY, FOUR, 8, reshard=True).check(manifest(), Path("work/checkpoints"))
 
 
 def test_more_devices_than_sequences_are_refused() -> None:
-    """Thirty-two places cannot share sixteen sequences; what would do is said. Three can: the last rows are empty."""
+    """A data-parallel size of 32 cannot split sixteen sequences; the hint says what can. Three can: the last rows are empty."""
     many = replace(EIGHT, devices=32, mesh={"fsdp": 32, "tp": 1})
     assert refusal(IdentityCheck(IDENTITY, many, 64, reshard=True), manifest()) == (
-        "error[T123]: the checkpoint's train steps take 16 sequences, and 32 x TPU v5 lite (mesh fsdp=32, tp=1) cannot: "
+        "error[T123]: the checkpoint's train steps take 16 sequences, which 32 x TPU v5 lite (mesh fsdp=32, tp=1) cannot: "
         "global_batch_size is 16, and fsdp has 32 places: 16 would never see a sequence\n"
         "  --> work/checkpoints\n"
         "   = help: global_batch_size: 32 would do, or fsdp: 16 in the mesh and the other devices on tp; "
@@ -149,42 +149,42 @@ def test_more_devices_than_sequences_are_refused() -> None:
     IdentityCheck(IDENTITY, three, 6, reshard=True).check(manifest(), Path("work/checkpoints"))
 
 
-def test_the_update_inside_the_backward_pass_knows_no_micro_batches() -> None:
-    """There only the devices fit that take all sequences at once."""
-    ours = {**IDENTITY, "argument update": "in_backward"}
-    text = refusal(IdentityCheck(ours, FOUR, 8, reshard=True), manifest(identity=ours))
+def test_the_update_inside_the_backward_pass_has_one_micro_batch() -> None:
+    """It can only resume on devices that take all sequences at once."""
+    changed = {**IDENTITY, "argument update": "in_backward"}
+    text = refusal(IdentityCheck(changed, FOUR, 8, reshard=True), manifest(identity=changed))
     assert "takes 2 micro-batches of 2 x 4 sequences, and update: in_backward knows 1" in text
     assert "per_device_batch_size: 4 would do" in text
-    IdentityCheck(ours, EIGHT, 16, reshard=True).check(manifest(identity=ours), Path("work/checkpoints"))
+    IdentityCheck(changed, EIGHT, 16, reshard=True).check(manifest(identity=changed), Path("work/checkpoints"))
 
 
-def test_declared_devices_excuse_nothing_else() -> None:
-    """With ``reshard`` other rows are still other rows."""
-    ours = {**IDENTITY, "rows": "b" * 64, "argument per_device_batch_size": 4}
-    text = refusal(IdentityCheck(ours, FOUR, 16, reshard=True), manifest())
+def test_reshard_excuses_nothing_else() -> None:
+    """With ``reshard`` other rows are still refused."""
+    changed = {**IDENTITY, "rows": "b" * 64, "argument per_device_batch_size": 4}
+    text = refusal(IdentityCheck(changed, FOUR, 16, reshard=True), manifest())
     assert "rows was" in text
     assert "per_device_batch_size" not in text
 
 
-def test_a_moved_training_needs_the_declaration_again() -> None:
-    """Saved after a move, on these very devices: without ``reshard`` the batch would be another one, and is refused."""
+def test_a_moved_training_run_needs_the_declaration_again() -> None:
+    """Saved after a move, on these very devices: without ``reshard`` the batch would be another, and is refused."""
     moved = manifest(topology=FOUR.as_json())
     assert "sequences a train step was 16, now it is 8" in refusal(IdentityCheck(IDENTITY, FOUR, 8), moved)
 
 
-# -- the training's side -------------------------------------------------------------------------------------------------
+# -- the train loop's side -----------------------------------------------------------------------------------------------
 
 
-def test_what_ends_a_training_waits_for_the_save_under_way(
+def test_what_ends_training_waits_for_the_running_save(
     tmp_path: Path, make_args: Callable[..., TrainArgs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A training that fails leaves its last checkpoint published; a save that fails beside it is said, not raised."""
+    """A training run that fails leaves its last checkpoint published; a save that fails too is noted, not raised."""
     events: list[dict[str, Any]] = []
     identity_check = IdentityCheck(IDENTITY, EIGHT, 16)
 
     def fail(folder: Path) -> None:
-        said = {"last": 9, "emit": log_into(events), "stop_after": None}
-        with Saver(folder, make_args(), identity_check, **said) as saver:
+        options = {"last": 9, "emit": log_into(events), "stop_after": None}
+        with Saver(folder, make_args(), identity_check, **options) as saver:
             saver.save(STATE, 3, {}, lambda: False)
             raise RuntimeError("exploded")
 
@@ -205,12 +205,12 @@ def test_what_ends_a_training_waits_for_the_save_under_way(
     assert "the last checkpoint was not saved: [Errno 28] No space left" in events[0]["text"]
 
 
-# -- room ----------------------------------------------------------------------------------------------------------------
+# -- disk space ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Checkpoints]:
-    """Checkpoints on a disk of so many times their size (the free space is injected)."""
+    """Checkpoints on a disk with space for ``slots`` of them (the free space is injected)."""
 
     def make(slots: float, keep: int = 2) -> Checkpoints:
         folder = tmp_path / "checkpoints"
@@ -229,55 +229,59 @@ STATE = {"w": jax.random.normal(jax.random.key(0), (1000, 1000))}  # zeros would
 
 
 @pytest.mark.parametrize("numbers", [0, 1, 12_345_678, 15_000_000_000])
-def test_plan_and_training_count_a_checkpoint_alike(numbers: int) -> None:
-    """Where ``plan`` says that checkpoints fit, the training finds room for them."""
+def test_plan_and_trainer_count_a_checkpoint_alike(numbers: int) -> None:
+    """If ``plan`` says that checkpoints fit, the trainer finds disk space for them."""
     leaf = SimpleNamespace(nbytes=numbers)
     assert analytic.checkpoint_size(numbers) == disk_space.checkpoint_bytes({"leaf": leaf})
 
 
-def test_no_room_for_what_is_declared_is_said_at_the_start(crowded: Callable[..., Checkpoints]) -> None:
-    """Keeping two takes three places while the third is written; with two places nothing is begun."""
-    crowded(3).require_room(STATE, saves=9, last=90)
-    crowded(1).require_room(STATE, saves=1, last=10)
+def test_too_little_disk_space_is_an_error_at_the_start(crowded: Callable[..., Checkpoints]) -> None:
+    """Keeping two takes space for three while the third is written; with space for two no run starts."""
+    crowded(3).require_space(STATE, saves=9, last=90)
+    crowded(1).require_space(STATE, saves=1, last=10)
     with pytest.raises(RunFailed) as caught:
-        crowded(2).require_room(STATE, saves=9, last=90)
+        crowded(2).require_space(STATE, saves=9, last=90)
     text = render(caught.value.diagnostics[0])
     where = caught.value.diagnostics[0].where
     assert where is not None
     assert text.replace(where.file, "FOLDER") == (
-        "error[T143]: there is no room for 3 checkpoints: 14.67 MiB needed, 9.78 MiB free; nothing has been saved yet\n"
+        "error[T143]: not enough disk space for 3 checkpoints: 14.67 MiB needed, 9.78 MiB free; nothing has been saved yet\n"
         "  --> FOLDER\n"
-        "   = help: free some room there and run again: it goes on where it stopped; "
+        "   = help: free some disk space there and run again: it resumes where it stopped; "
         "or keep fewer (keep_checkpoints, keep_every_steps, keep_best)"
     )
 
 
-def test_what_would_go_anyway_goes_first(crowded: Callable[..., Checkpoints]) -> None:
-    """A disk with two places and two to keep: the older one gives way before the third is written, never the newest."""
+def test_what_would_be_deleted_anyway_is_deleted_first(crowded: Callable[..., Checkpoints]) -> None:
+    """Disk space for two and two to keep: the older one is deleted before the third is written, never the newest."""
     checkpoints = crowded(2)
     for train_step in (1, 2):
         checkpoints.save(STATE, train_step)
-    checkpoints.require_room_for_next()
+    checkpoints.require_space_for_next()
     checkpoints.save(STATE, 3)
     assert checkpoints.steps() == [2, 3]
 
 
-def test_no_room_for_the_next_is_found_right_after_a_checkpoint(crowded: Callable[..., Checkpoints]) -> None:
-    """With one place and its only checkpoint in it, the training stops before a step is lost, and keeps that one."""
+def test_too_little_space_for_the_next_is_an_error_right_after_a_checkpoint(
+    crowded: Callable[..., Checkpoints],
+) -> None:
+    """With space for one, training stops right after the first checkpoint, before a step is lost, and keeps it."""
     checkpoints = crowded(1)
     checkpoints.save(STATE, 1)
-    with pytest.raises(RunFailed, match=r"no room for the next checkpoint: .*; the checkpoint of train step 1 is kept"):
-        checkpoints.require_room_for_next()
-    with pytest.raises(RunFailed, match="no room"):
+    with pytest.raises(
+        RunFailed, match=r"not enough disk space for the next checkpoint: .*; the checkpoint of train step 1 is kept"
+    ):
+        checkpoints.require_space_for_next()
+    with pytest.raises(RunFailed, match="not enough disk space"):
         checkpoints.begin(STATE, 2)
     assert checkpoints.steps() == [1]
 
 
-def test_the_only_checkpoint_never_gives_way(crowded: Callable[..., Checkpoints]) -> None:
-    """Keeping one, it would go after the next: it does not go before."""
+def test_the_only_checkpoint_is_never_deleted_first(crowded: Callable[..., Checkpoints]) -> None:
+    """Keeping one, it would be deleted after the next: it is not deleted before."""
     checkpoints = crowded(1, keep=1)
     checkpoints.save(STATE, 1)
-    with pytest.raises(RunFailed, match="no room"):
+    with pytest.raises(RunFailed, match="not enough disk space"):
         checkpoints.begin(STATE, 2)
     assert checkpoints.steps() == [1]
 
@@ -286,16 +290,16 @@ def test_the_only_checkpoint_never_gives_way(crowded: Callable[..., Checkpoints]
 
 
 def test_the_code_of_the_numbers_is_all_of_it() -> None:
-    """What the train step imports is found, through lazy and indirect imports; what only writes files is not."""
+    """What the train step imports is in the digest, through lazy and indirect imports; what only writes files is not."""
     found = {name.removeprefix("engine.trainer.") for name in modules(ROOTS)}
     made_of = {"optim.stochastic_rounding", "optim.tied_embedding", "models.gemma3", "models.layers"}
     assert made_of | {"ops.blocked_attention", "input_pipeline.packing"} <= found
     writes_files = {"checkpoint.checkpoints", "metrics", "report", "hub", "input_pipeline.tokenizing", "train"}
     assert found.isdisjoint(writes_files)
-    there = {
+    existing = {
         name.removeprefix("engine.trainer.") for name in modules(tuple(f"engine.trainer.{n}" for n in writes_files))
     }
-    assert writes_files <= there  # names of modules that there are
+    assert writes_files <= existing  # these modules exist
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where the bytes go: the reader of XLA's account, on an account small enough to check by hand."""
+"""Where the bytes go: the reader of XLA's dump, on a dump small enough to check by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from engine.trainer.cost.buffers import Buffer, at_peak
 
 STEM = "module_0001.jit_step.after_optimizations"
 # Two arguments (one donated: the loop's result is written over it), a loop that carries what it adds up, a value in
-# on-chip memory, and two temporaries that lie in one place one after the other.
+# on-chip memory, and two temporaries in one slot, one after the other.
 ASSIGNMENT = """BufferAssignment:
 allocation 0: size 400, parameter 0, shape |f32[100]| at ShapeIndex {}:
  value: <1 x.1 @0> (size=400,offset=0): f32[100]{0}
@@ -56,7 +56,7 @@ def _dump(folder, assignment=ASSIGNMENT, live=LIVE, stem=STEM):
 
 
 def test_the_peak_is_counted_with_what_loops_carry(tmp_path):
-    """At moment 5: x and w, the loop's sum and the later temporary, each place once: 400 + 800 + 1000 + 1000."""
+    """At moment 5: x and w, the loop's sum and the later temporary, each slot once: 400 + 800 + 1000 + 1000."""
     _dump(tmp_path)
     peak, buffers = at_peak(tmp_path)
     assert peak == 3200
@@ -69,21 +69,21 @@ def test_the_peak_is_counted_with_what_loops_carry(tmp_path):
     ]
 
 
-def test_a_donated_place_counts_once(tmp_path):
-    """Where the new value is born in the place of the old one, both live for a moment, in the same bytes."""
+def test_a_donated_slot_counts_once(tmp_path):
+    """When the new value is written into the slot of the old one, both are live for a moment, in the same bytes."""
     _dump(tmp_path, live=LIVE.replace("late.6{}:5-6", "late.6{}:5-5").replace("early.5{}:3-4", "early.5{}:3-3"))
     assert at_peak(tmp_path)[0] == 3200
     _dump(tmp_path, live="    w.1{}:0-6\n    new.7{0}:6-9\n")
     assert at_peak(tmp_path)[0] == 800
 
 
-def test_the_largest_program_is_told(tmp_path):
+def test_the_largest_program_is_reported(tmp_path):
     """A dump holds every program that was compiled; the small ones beside the train step are left out."""
     _dump(tmp_path)
     _dump(tmp_path, live="    x.1{}:0-9\n", stem="module_0002.jit_add.after_optimizations")
     assert at_peak(tmp_path)[0] == 3200
 
 
-def test_an_empty_folder_is_no_account(tmp_path):
-    """Nothing dumped, nothing told."""
+def test_an_empty_folder_has_no_peak(tmp_path):
+    """Nothing dumped: zero bytes and no buffers."""
     assert at_peak(tmp_path) == (0, [])

@@ -1,6 +1,6 @@
-"""The bars of compiled memory for Gemma 2B: the TPU and GPU compilers are asked, without the device.
+"""The bars of compiled memory for Gemma 2B, by the TPU and GPU compilers, without the device.
 
-Slow (minutes a row on two cores), and only where the compilers are: `make compilers`, then `make test-all`.
+Slow (minutes a row on two cores), and only if the compilers are installed: `make compilers`, then `make test-all`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def compilers(real_environment: Mapping[str, str], monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(VARIABLE, named)
     folder = compilers_folder(REPOSITORY)
     if folder is None:
-        pytest.skip("the compilers of TPUs and GPUs are not here: make compilers")
+        pytest.skip("the compilers of TPUs and GPUs are not installed: make compilers")
     return folder
 
 
 @pytest.mark.parametrize("step", MEMORY.STEPS, ids=lambda step: step.name)
 def test_the_bar_is_met(step, compilers):
-    """Peak bytes of one device, as the compiler says, at or below the bar."""
+    """Peak bytes of one device, by the compiler, at or below the bar."""
     row = MEMORY.row(step, compilers, fresh=False)
     assert row["value"] is not None, row["says"]
     assert row["value"] <= step.bar

@@ -1,4 +1,4 @@
-"""The compiled price of a train step: what is lowered is what trains, and no weight is made for it."""
+"""The compiled price of a train step: the lowered program is the one that trains, and no weight is made for it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CONFIG = {
     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 128,
 }  # fmt: skip
 COMPILATION = "/jax/core/compile/backend_compile_duration"
-# Bytes a weight at least: f32 with two statistics, bf16 with next to nothing.
+# Bytes a weight at least: f32 with two statistics, bf16 with hardly any statistics.
 WEIGHTS = {("float32", "adamw"): 12, ("bfloat16", "adafactor"): 2}
 
 
 @dataclass(frozen=True)
 class Priced:
-    """What one pricing gave and did."""
+    """The report of one pricing, and what it compiled and left behind."""
 
     args: Any
     report: dict[str, Any]
@@ -49,18 +49,18 @@ def full_rows(make_args) -> tuple[Any, Any]:
     return args, pack_rows(rows, args.seq_len, packing=True, seed=0)
 
 
-def test_the_batch_of_shapes_is_the_batch_that_is_fed(full_rows):
+def test_the_abstract_batch_has_the_shapes_of_a_batch(full_rows):
     """Names, shapes and dtypes are those of batch_at on full rows."""
     args, packed = full_rows
     fed = batch_at(packed, DataOrder(packed.n_sequences, 4, 0), 1, args.grad_accum_steps)
-    ours = abstract_batch(args, places=1)
+    priced = abstract_batch(args, fsdp=1)
     assert {name: (array.shape, array.dtype) for name, array in fed.items()} == {
-        name: (shape.shape, shape.dtype) for name, shape in ours.items()
+        name: (shape.shape, shape.dtype) for name, shape in priced.items()
     }
 
 
-def test_fewer_targets_are_fewer_places(make_args):
-    """targets_per_row is the J of the batch, and nothing else of it."""
+def test_fewer_targets_narrow_the_target_arrays(make_args):
+    """targets_per_row sets the J of the batch, and nothing else in it."""
     args = make_args(seq_len=16)
     few, all_ = abstract_batch(args, 2, targets_per_row=5), abstract_batch(args, 2)
     assert few["target_ids"].shape == (1, 4, 5)
@@ -68,7 +68,7 @@ def test_fewer_targets_are_fewer_places(make_args):
     assert few["tokens"].shape == all_["tokens"].shape == (1, 4, 16)
 
 
-def test_the_state_of_shapes_is_the_state_that_trains(make_args, micro_model):
+def test_the_abstract_state_has_the_shapes_of_the_state_that_trains(make_args, micro_model):
     """Structure, shapes and dtypes are those of init_state on a real model, and so is the graphdef."""
     args = make_args(optimizer="adafactor", dtype="bfloat16")
     graphdef, shapes = abstract_state(config_from_hf(CONFIG), args, CPU)
@@ -80,8 +80,8 @@ def test_the_state_of_shapes_is_the_state_that_trains(make_args, micro_model):
     assert graphdef == real_graphdef
 
 
-def test_adapters_have_a_state_of_shapes_too(make_args, micro_model):
-    """With method lora the base is frozen beside the adapters, as in a training."""
+def test_adapters_have_an_abstract_state_too(make_args, micro_model):
+    """With method lora the base is frozen beside the adapters, as in a training run."""
     args = make_args(method="lora", lora_rank=2)
     _, shapes = abstract_state(config_from_hf(CONFIG), args, CPU)
     _, real = init_state(with_method(micro_model(), args, CPU), args)
@@ -98,9 +98,9 @@ def test_shapes_compile_to_the_memory_of_the_real_step(full_rows, micro_model):
     real = compile_train_step(
         graphdef, args, placement.state(state, config_from_hf(CONFIG)), placement.batch(batch, axis=1)
     )
-    ours, _, _ = compile_abstract(config_from_hf(CONFIG), args, jax.devices("cpu")[:1])
+    abstract, _, _ = compile_abstract(config_from_hf(CONFIG), args, jax.devices("cpu")[:1])
     names = ("argument", "output", "alias", "temp")
-    sizes = [[getattr(step.memory_analysis(), f"{name}_size_in_bytes") for name in names] for step in (real, ours)]
+    sizes = [[getattr(step.memory_analysis(), f"{name}_size_in_bytes") for name in names] for step in (real, abstract)]
     assert sizes[0] == sizes[1]
 
 
@@ -110,7 +110,7 @@ def priced(request, make_args) -> Priced:
     dtype, optimizer = request.param
     args = make_args(dtype=dtype, optimizer=optimizer, seq_len=24)
     compiled: list[str] = []
-    gc.collect()  # what the tests before this one left must not go in between
+    gc.collect()  # arrays that earlier tests left must not be freed in between
     before = len(jax.live_arrays())
 
     def listen(event: str, duration: float, **details: Any) -> None:
@@ -125,10 +125,10 @@ def priced(request, make_args) -> Priced:
     return Priced(args, report, len(compiled), len(jax.live_arrays()) - before)
 
 
-def test_the_state_is_donated_whole(priced):
-    """Alias bytes equal state bytes: the new state lies where the old one was, weight for weight.
+def test_the_full_state_is_donated(priced):
+    """Alias bytes equal state bytes: the new state takes the memory of the old one, weight for weight.
 
-    Left out are placeholders of one number that an optimizer keeps where it has no statistics: they are constants.
+    Left out are the one-element placeholders of an optimizer that has no statistics for a leaf: they are constants.
     """
     report = priced.report
     _, state = abstract_state(config_from_hf(CONFIG), priced.args, CPU)
@@ -138,7 +138,7 @@ def test_the_state_is_donated_whole(priced):
 
 
 def test_the_report_of_a_cpu(priced):
-    """The source is named; the peak holds arguments and temporaries; the limit is the caller's business."""
+    """The source is named; the peak includes arguments and temporaries; a CPU has no limit."""
     report = priced.report
     assert report["peak_bytes"] >= report["argument_bytes"] + report["temp_bytes"]
     assert report["needed_bytes"] == report["peak_bytes"]
@@ -151,7 +151,7 @@ def test_the_report_of_a_cpu(priced):
 
 
 def test_one_program_is_compiled_and_no_array_is_made(priced):
-    """Pricing compiles exactly the train step; a weight that was drawn would be a second program."""
+    """Pricing compiles exactly the train step; drawing a weight would be a second program."""
     assert (priced.compilations, priced.arrays) == (1, 0)
 
 
@@ -166,8 +166,8 @@ def test_one_program_is_compiled_and_no_array_is_made(priced):
         ("INVALID_ARGUMENT: Used 28.59G of 15.75G hbm", None),
     ],
 )  # fmt: skip
-def test_a_refusal_says_how_much_it_would_take(message, needed):
-    """The TPU compiler's sentences are read; any other failure stays a failure."""
+def test_the_compiler_s_error_says_how_much_it_would_take(message, needed):
+    """The TPU compiler's sentences are parsed; any other failure stays a failure."""
     assert needed_bytes(message) == needed
 
 
@@ -185,22 +185,22 @@ def test_a_missing_compiler_is_named_with_what_to_type(tmp_path, monkeypatch):
     """T151, word for word: with a folder that lacks it, and without a folder."""
     monkeypatch.setattr("os.environ", {})
     (tmp_path / "jax_cuda12_plugin").mkdir()
-    said = []
+    findings = []
     for name, folder in (("t4", tmp_path), ("v5e-8", None)):
         with pytest.raises(InputInvalid) as caught:
             machines.prepare(name, folder)
-        said.append(caught.value.diagnostics[0])
-    assert [found.code for found in said] == ["T151", "T151"]
-    assert [found.message for found in said] == [
-        f"the gpu compiler is not here: {tmp_path} lacks jax_plugins/xla_cuda12/xla_cuda_plugin.so, "
+        findings.append(caught.value.diagnostics[0])
+    assert [found.code for found in findings] == ["T151", "T151"]
+    assert [found.message for found in findings] == [
+        f"the gpu compiler is missing: {tmp_path} lacks jax_plugins/xla_cuda12/xla_cuda_plugin.so, "
         "nvidia/cuda_nvcc/bin/ptxas",
-        "the tpu compiler is not here: no folder of compilers is named",
+        "the tpu compiler is missing: no folder of compilers is named",
     ]
-    assert said[0].hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+    assert findings[0].hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
 
 
 def test_preparing_keeps_the_flags_that_are_set(tmp_path, monkeypatch):
-    """XLA_FLAGS of the person stay; the dump and the GPU's flags come after them."""
+    """The user's XLA_FLAGS stay; the dump's and the GPU's flags come after them."""
     import os
 
     for part in machines.PLUGIN_FILES["gpu"]:
@@ -216,8 +216,8 @@ def test_preparing_keeps_the_flags_that_are_set(tmp_path, monkeypatch):
     assert os.environ["JAX_PLATFORMS"] == "cpu"
 
 
-def test_a_placement_of_shapes_is_a_placement_of_arrays(make_args):
-    """Shapes are cut as arrays are: same specs, leaf for leaf."""
+def test_shapes_are_sharded_as_arrays(make_args):
+    """Same shardings, leaf for leaf."""
     placement = Placement(jax.devices("cpu")[:1])
     _, shapes = abstract_state(config_from_hf(CONFIG), make_args(), CPU)
     arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)

@@ -1,4 +1,4 @@
-"""A training on a mesh of eight devices (virtual ones, in a process of their own) is the training on one."""
+"""A training run on a mesh of eight devices (virtual ones, in a process of their own) is the run on one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from engine.trainer.config.batch_shape import batch_of
 from engine.protocol.jobs import train_args as train_args_of
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.input_pipeline.batches import DataOrder, batch_at
-from engine.trainer.remat_policy import compile_fitting, how_of
+from engine.trainer.remat_policy import compile_within_limit, compute_policy
 from engine.trainer.config.mesh import MeshArgs
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.input_pipeline.packing import pack_rows
@@ -35,17 +35,17 @@ rows = [TokenRow(str(i), tuple(row), (0,) * (len(row) - n) + (1,) * n) for i, (r
 for case in job["cases"]:
     config, args = config_from_hf(case["config"]), train_args_of(case["args"])
     devices = jax.devices()[:1] if case["mesh"] is None else jax.devices()
-    place = Placement(devices, MeshArgs(*case["mesh"] or ()))
-    shape = batch_of(args, place.size.fsdp)
+    placement = Placement(devices, MeshArgs(*case["mesh"] or ()))
+    shape = batch_of(args, placement.size.fsdp)
     packed = pack_rows(rows, args.seq_len, packing=True, seed=0)
     order = DataOrder(packed.n_sequences, shape.sequences, 0)
     graphdef, state = init_state(with_method(create(config, seed=0), args, devices[0]), args)
-    state = place.state(state, config)
+    state = placement.state(state, config)
 
     def batch(step):
-        return place.batch(batch_at(packed, order, step, shape.micro_batches, rows=shape.rows), axis=1)
+        return placement.batch(batch_at(packed, order, step, shape.micro_batches, rows=shape.rows), axis=1)
 
-    step, how = compile_fitting(graphdef, args, state, batch(1), place, limit=None)
+    step, policy = compile_within_limit(graphdef, args, state, batch(1), placement, limit=None)
     losses = []
     for number in range(1, args.num_train_steps + 1):
         state, metrics = step(state, batch(number))
@@ -53,10 +53,10 @@ for case in job["cases"]:
     part = {name: array[0] for name, array in batch_at(packed, DataOrder(packed.n_sequences, 10, 0), 1, 1, rows=16).items()}
     loss, count = 0.0, 1.0
     if case["eval"]:
-        loss, count = make_eval_loss(graphdef, how_of(args, place))(state, place.batch(part, axis=0))
-    cuts = {jax.tree_util.keystr(path, simple=True, separator="."): str(leaf.sharding.spec)
+        loss, count = make_eval_loss(graphdef, compute_policy(args, placement))(state, placement.batch(part, axis=0))
+    specs = {jax.tree_util.keystr(path, simple=True, separator="."): str(leaf.sharding.spec)
             for path, leaf in jax.tree_util.tree_leaves_with_path(state)} if case["mesh"] else {}
-    print(json.dumps({"losses": losses, "shape": shape, "eval": float(loss / count), "cuts": cuts}), flush=True)
+    print(json.dumps({"losses": losses, "shape": shape, "eval": float(loss / count), "specs": specs}), flush=True)
 """
 GEMMA = {  # one kv head, which no tp divides; a vocabulary that eight divide
     "model_type": "gemma", "vocab_size": 264, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
@@ -71,7 +71,7 @@ GEMMA2 = {
     "sliding_window": 8,
 }
 MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
-# A batch that divides by nothing: every mesh has empty rows in its last micro-batch, and other micro-batches.
+# No mesh divides this batch: each has empty rows in its last micro-batch, and micro-batches of its own.
 BATCH = {"global_batch_size": 10, "per_device_batch_size": 2, "num_train_steps": 4, "seq_len": 24}
 IN_BACKWARD = {"update": "in_backward", "max_grad_norm": None, "per_device_batch_size": 10}
 
@@ -96,22 +96,22 @@ def train(make_args: Any, make_rows: Any) -> Any:
     return run
 
 
-def _same(found: list[dict[str, Any]]) -> None:
-    one, *others = found
+def _same(results: list[dict[str, Any]]) -> None:
+    single, *others = results
     for other in others:
-        for ours, theirs in zip(one["losses"], other["losses"], strict=True):
-            assert theirs == pytest.approx(ours, rel=1e-5, abs=1e-5)
-        assert other["eval"] == pytest.approx(one["eval"], rel=1e-5)
+        for expected, losses in zip(single["losses"], other["losses"], strict=True):
+            assert losses == pytest.approx(expected, rel=1e-5, abs=1e-5)
+        assert other["eval"] == pytest.approx(single["eval"], rel=1e-5)
 
 
 @pytest.mark.parametrize("attention", [pytest.param("plain", marks=pytest.mark.slow), "blocked"])
 def test_a_mesh_trains_as_one_device(train: Any, attention: str) -> None:
-    """Fsdp and tp together, with empty rows and other micro-batches: the losses of one device within 1e-5."""
-    found = train(GEMMA, [None, (4, 2)], attention=attention, with_eval=False)
-    _same(found)
-    assert [entry["shape"] for entry in found] == [[10, 5, 2], [10, 2, 8]]
-    cuts = found[1]["cuts"]
-    assert cuts["params.layers.q.value"] == "P(None, 'fsdp', 'tp')"
+    """fsdp and tp together, with empty rows and other micro-batches: the losses of one device within 1e-5."""
+    results = train(GEMMA, [None, (4, 2)], attention=attention, with_eval=False)
+    _same(results)
+    assert [entry["shape"] for entry in results] == [[10, 5, 2], [10, 2, 8]]
+    specs = results[1]["specs"]
+    assert specs["params.layers.q.value"] == "P(None, 'fsdp', 'tp')"
 
 
 @pytest.mark.slow

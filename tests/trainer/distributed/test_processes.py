@@ -63,7 +63,7 @@ def test_two_processes_train_as_one(
     train_here: Callable[..., Any],
     metrics_of: Callable[..., Any],
 ) -> None:
-    """The same batches and losses as one process; one of them writes, and its model is whole."""
+    """The same batches and losses as one process; one of them writes, and its model is complete."""
     shape = {"global_batch_size": 6, "per_device_batch_size": 2, "num_train_steps": 4, "save_every_steps": 2,
              "learning_rate": 1e-4, "eval_rows": 3}  # fmt: skip
     alone, job = make_job("alone", **shape), make_job("two", **shape)
@@ -101,7 +101,7 @@ def test_four_processes_train_as_one(
     metrics_of: Callable[..., Any],
     changes: dict[str, Any],
 ) -> None:
-    """Four processes of two devices: the mesh goes over the borders of processes, and the batch does not divide."""
+    """Four processes of two devices: the mesh spans processes, and the batch does not divide."""
     shape = {"global_batch_size": 9, "per_device_batch_size": 2, "num_train_steps": 4, "learning_rate": 1e-4, **changes}
     alone, job = make_job("alone", **{**shape, "mesh": {}}), make_job("four", **shape)
     processes = together(job, 4, devices=2)
@@ -123,7 +123,7 @@ def test_one_of_three_is_killed(
     deadline: Callable[..., Any],
     victim: int,
 ) -> None:
-    """The others stop within seconds and name it; the same command again ends as one process does."""
+    """The others stop within seconds and name it; the same command again ends as a single process does."""
     shape = {"global_batch_size": 6, "per_device_batch_size": 2, "num_train_steps": 400, "save_every_steps": 3,
              "learning_rate": 1e-5}  # fmt: skip
     job = make_job("killed", **shape)
@@ -135,10 +135,10 @@ def test_one_of_three_is_killed(
         ends = [process.finish() for number, process in enumerate(processes) if number != victim]
     assert ends == [1, 1]
     (error,) = first.named("error")
-    (said,) = error["diagnostics"]
-    assert (said["code"], error["exit_code"]) == ("T171", 1)
-    assert said["message"].startswith(f"process {victim} on {socket.gethostname()} has given no sign of life for 5 s")
-    assert "it goes on from the last checkpoint" in said["hint"]
+    (found,) = error["diagnostics"]
+    assert (found["code"], error["exit_code"]) == ("T171", 1)
+    assert found["message"].startswith(f"process {victim} on {socket.gethostname()} has sent no heartbeat for 5 s")
+    assert "it resumes from the last checkpoint" in found["hint"]
     last = first.named("checkpoint")[-1]["train_step"]
     resumed = {**job, "stop_at": last + 3}
     again = together(resumed, 3)
@@ -150,10 +150,10 @@ def test_one_of_three_is_killed(
 
 
 @pytest.mark.slow
-def test_the_one_that_coordinates_is_killed(
+def test_the_coordinating_process_is_killed(
     make_job: Callable[..., Any], together: Callable[..., Any], deadline: Callable[..., Any]
 ) -> None:
-    """Without process 0 nobody goes on: JAX ends the others at once, and the next start restores."""
+    """Without process 0 none continues: JAX ends the others at once, and the next start restores."""
     job = make_job("killed", global_batch_size=6, num_train_steps=400, save_every_steps=3)
     first, second = together(job, 2)
     first.until("checkpoint")
@@ -167,15 +167,15 @@ def test_the_one_that_coordinates_is_killed(
 
 @pytest.mark.slow
 def test_one_that_fails_tells_the_others(make_job: Callable[..., Any], together: Callable[..., Any]) -> None:
-    """A process whose engine is another one refuses, and the others say why they end."""
+    """A process with another engine refuses, and the others say why they end."""
     job = make_job("failed", global_batch_size=4, num_train_steps=50)
     first, second = together(job, 2, preludes={1: "import engine.trainer.train as t; t.identity = lambda *_: {}"})
     assert [second.finish(), first.finish()] == [2, 1]
     assert second.named("error")[0]["diagnostics"][0]["code"] == "T174"
-    (said,) = first.named("error")[0]["diagnostics"]
-    assert said["code"] == "T172"
-    assert said["message"].startswith(
-        f"process 1 on {socket.gethostname()} gave up: T174: process 1 differs from process 0"
+    (found,) = first.named("error")[0]["diagnostics"]
+    assert found["code"] == "T172"
+    assert found["message"].startswith(
+        f"process 1 on {socket.gethostname()} failed: T174: process 1 differs from process 0"
     )
 
 
@@ -192,7 +192,7 @@ def test_asked_to_stop_all_stop_after_the_same_step(make_job: Callable[..., Any]
 
 
 @pytest.mark.slow
-def test_nobody_to_join_is_said(make_job: Callable[..., Any], together: Callable[..., Any]) -> None:
+def test_a_missing_coordinator_is_an_error(make_job: Callable[..., Any], together: Callable[..., Any]) -> None:
     """A process whose coordinator never comes ends with the address it tried."""
     job = make_job("lonely")
     cluster = {
@@ -203,7 +203,7 @@ def test_nobody_to_join_is_said(make_job: Callable[..., Any], together: Callable
     }
     (alone,) = together(job, 1, **cluster)
     assert alone.finish() == 1
-    (said,) = alone.named("error")[0]["diagnostics"]
+    (found,) = alone.named("error")[0]["diagnostics"]
     address = cluster["coordinator_address"]
-    assert said["code"] == "T173"
-    assert said["message"] == (f"process 1 of 2 cannot join at {address}: nobody answers for 3 s (Connection refused)")
+    assert found["code"] == "T173"
+    assert found["message"] == (f"process 1 of 2 cannot join at {address}: no answer for 3 s (Connection refused)")

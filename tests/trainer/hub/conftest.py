@@ -21,8 +21,9 @@ from flax import serialization
 from huggingface_hub import close_session, constants
 
 from engine.errors import RunspecError
-from engine.trainer import hub as hub_door
+from engine.trainer import hub as hub_package
 from engine.trainer.hub import retry_policy
+from engine.trainer.hub.hub_client import HubClient
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.text.tokenizer import build_chars
 from engine.trainer.weights import save_folder
@@ -38,7 +39,7 @@ MICRO = {
 
 
 def _load_server() -> ModuleType:
-    """The file beside this one: tests are no package."""
+    """The file beside this one: tests are not a package."""
     spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).with_name("server.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -78,7 +79,7 @@ def flax_files(safetensors_files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(flax_files: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A hub where the weights are on the branch ``flax``, and ``main`` has something else."""
+    """A hub where the weights are on the branch ``flax``, and ``main`` has other files."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -90,23 +91,23 @@ def hub(flax_files: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture(scope="session", autouse=True)
 def _sessions_end() -> Iterator[None]:
-    """The client's session remembers the proxies of whoever asked first, and keeps connections open."""
+    """The client's session keeps the proxies of its first request, and its connections open."""
     close_session()
     yield
     close_session()
 
 
-class Fetched:
-    """Calls the door with the real client, and keeps the events."""
+class Fetcher:
+    """Calls fetch with the real client, and keeps the events."""
 
     def __init__(self, endpoint: str, cache: Path) -> None:
-        self.client, self.cache = hub_door.HubClient(endpoint), cache
+        self.client, self.cache = HubClient(endpoint), cache
         self.events: list[dict[str, Any]] = []
 
     def __call__(self, revision: str | None = "flax", name: str = NAME, **keys: Any) -> tuple[Path, str]:
         self.events.clear()
         options = {"emit": log_into(self.events), "client": self.client, **keys}
-        return hub_door.fetch(name, revision, self.cache, **options)
+        return hub_package.fetch(name, revision, self.cache, **options)
 
     def error(self, revision: str | None = "flax", name: str = NAME, **keys: Any) -> RunspecError:
         with pytest.raises(RunspecError) as caught:
@@ -114,34 +115,34 @@ class Fetched:
         return caught.value
 
     def named(self, event: str) -> list[dict[str, Any]]:
-        return [one for one in self.events if one["event"] == event]
+        return [entry for entry in self.events if entry["event"] == event]
 
     def blob(self, name: str, commit: str) -> Path:
         return (self.cache / "models--acme--tiny-gemma" / "snapshots" / commit / name).resolve()
 
 
 @pytest.fixture
-def fetch(hub: Any, tmp_path: Path) -> Fetched:
+def fetch(hub: Any, tmp_path: Path) -> Fetcher:
     """``fetch("flax")`` from the loopback hub into a cache of its own."""
-    return Fetched(hub.url, tmp_path / "cache")
+    return Fetcher(hub.url, tmp_path / "cache")
 
 
 def everything_about(error: BaseException) -> str:
     """What any reporter could print: the text, the fields, the whole chain with its frames and their variables."""
     out, chain, seen = io.StringIO(), [error], set()
     while chain:
-        one = chain.pop()
-        if id(one) in seen:
+        link = chain.pop()
+        if id(link) in seen:
             continue
-        seen.add(id(one))
-        out.write(f"{one!s}\n{one!r}\n{one.args!r}\n{vars(one)!r}\n")
-        out.write("".join(traceback.TracebackException.from_exception(one, capture_locals=True).format()))
-        chain += [past for past in (one.__cause__, one.__context__) if past is not None]
+        seen.add(id(link))
+        out.write(f"{link!s}\n{link!r}\n{link.args!r}\n{vars(link)!r}\n")
+        out.write("".join(traceback.TracebackException.from_exception(link, capture_locals=True).format()))
+        chain += [earlier for earlier in (link.__cause__, link.__context__) if earlier is not None]
     return out.getvalue()
 
 
 @pytest.fixture
-def told() -> Callable[[BaseException], str]:
+def everything() -> Callable[[BaseException], str]:
     """See :func:`everything_about`."""
     return everything_about
 

@@ -8,7 +8,7 @@
 
 Two servers, as the hub has two: the endpoint with the API and the small files, and a "CDN" on another port, to
 which the endpoint redirects for large ones (LFS) by an address that carries a signature. The paths and headers are
-those that huggingface_hub 1 and 2 ask for and read: /api/{models,datasets}/ID[/revision/REV|/refs|/tree/REV] and
+those that huggingface_hub 1 and 2 use: /api/{models,datasets}/ID[/revision/REV|/refs|/tree/REV] and
 /[datasets/]ID/resolve/REV/FILE with ETag, X-Repo-Commit, X-Linked-ETag, X-Linked-Size, Location, Range.
 """
 
@@ -43,7 +43,7 @@ def is_large(name: str) -> bool:
 
 @dataclass
 class Repo:
-    """``access`` is open, gated (the licence must be accepted) or private; ``members`` are tokens let in."""
+    """``access`` is open, gated (the licence must be accepted) or private; ``members`` are tokens with access."""
 
     branches: dict[str, dict[str, bytes]]
     access: str = "open"
@@ -62,8 +62,8 @@ class Repo:
 
 
 @dataclass
-class Asked:
-    """One request and what became of it."""
+class Request:
+    """One request and its response."""
 
     method: str
     path: str
@@ -76,12 +76,12 @@ class Asked:
 
 @dataclass
 class Hub:
-    """The state of both servers, the faults to come, and every request so far."""
+    """The state of both servers, the pending faults, and every request so far."""
 
     repos: dict[str, Repo] = field(default_factory=dict)
     valid_tokens: set[str] = field(default_factory=set)
-    asked: list[Asked] = field(default_factory=list)
-    # Faults. Lists are used up from the front; what is not listed works.
+    requests: list[Request] = field(default_factory=list)
+    # Faults. Lists are consumed from the front; what is not listed works.
     cut: dict[str, list[int]] = field(default_factory=dict)  # file -> body bytes after which the connection ends
     reset: bool = False  # a cut is a TCP reset instead of an early end
     damage: dict[str, bytes] = field(default_factory=dict)  # file -> the bytes that come instead
@@ -113,25 +113,29 @@ class Hub:
 
     def served(self, file: str) -> int:
         """Body bytes of a file that went out, over all requests."""
-        return sum(one.sent for one in self.asked if one.method == "GET" and one.path.endswith(f"/{file}"))
+        return sum(
+            request.sent for request in self.requests if request.method == "GET" and request.path.endswith(f"/{file}")
+        )
 
     def fetched(self) -> list[str]:
         """Names of the files of which bytes went out, in order, each once."""
-        names = [one.path.rsplit("/", 1)[1] for one in self.asked if one.sent and "/api/" not in one.path]
+        names = [
+            request.path.rsplit("/", 1)[1] for request in self.requests if request.sent and "/api/" not in request.path
+        ]
         return list(dict.fromkeys(names))
 
     def forget(self) -> None:
-        self.asked.clear()
+        self.requests.clear()
 
 
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     on_cdn: bool
     protocol_version = "HTTP/1.1"
-    _asked: Asked
+    _request: Request
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_HEAD(self) -> None:
         self._answer("HEAD")
@@ -143,11 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         bearer = self.headers.get("Authorization")
         token = bearer.removeprefix("Bearer ") if bearer else None
-        self._asked = Asked(method, unquote(parts.path), self.headers.get("Range"), token, self.on_cdn)
-        if self._asked.path == "/api/agent-harnesses":  # asked now and then by the client, of no concern to a test
+        self._request = Request(method, unquote(parts.path), self.headers.get("Range"), token, self.on_cdn)
+        if self._request.path == "/api/agent-harnesses":  # the client requests it now and then; irrelevant to a test
             self._refuse(404, None, "Not found")
             return
-        self.hub.asked.append(self._asked)
+        self.hub.requests.append(self._request)
         if self.hub.statuses:
             status, headers = self.hub.statuses.pop(0)
             if status:
@@ -157,10 +161,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._cdn(parse_qs(parts.query))
         elif token is not None and self.hub.valid_tokens and token not in self.hub.valid_tokens:
             self._refuse(401, None, f"Invalid credentials in Authorization header ({token})")
-        elif self._asked.path.startswith("/api/"):
-            self._api(self._asked.path.removeprefix("/api/").partition("/")[2])
+        elif self._request.path.startswith("/api/"):
+            self._api(self._request.path.removeprefix("/api/").partition("/")[2])
         else:
-            self._resolve(self._asked.path.removeprefix("/datasets").lstrip("/"))
+            self._resolve(self._request.path.removeprefix("/datasets").lstrip("/"))
 
     # --- the API ---
 
@@ -192,11 +196,11 @@ class _Handler(BaseHTTPRequestHandler):
                     "gated": "manual" if repo.access == "gated" else False, "siblings": siblings, "tags": []})  # fmt: skip
 
     def _visible(self, name: str) -> Repo | None:
-        """The repository, or an answer like the hub's: who may not see it learns nothing."""
+        """The repository, or a response like the hub's: without access it is not shown to exist."""
         repo = self.hub.repos.get(name)
-        hidden = repo is not None and repo.access == "private" and self._asked.token not in repo.members
+        hidden = repo is not None and repo.access == "private" and self._request.token not in repo.members
         if repo is None or hidden:
-            status = 404 if self._asked.token else 401
+            status = 404 if self._request.token else 401
             self._refuse(
                 status, "RepoNotFound", "Repository not found" if status == 404 else "Invalid username or password."
             )
@@ -210,9 +214,9 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self._visible(name)
         if repo is None:
             return
-        if repo.access == "gated" and self._asked.token not in repo.members:
-            status = 403 if self._asked.token else 401
-            self._refuse(status, "GatedRepo", f"Access to model {name} is restricted. {self._asked.token}")
+        if repo.access == "gated" and self._request.token not in repo.members:
+            status = 403 if self._request.token else 401
+            self._refuse(status, "GatedRepo", f"Access to model {name} is restricted. {self._request.token}")
             return
         revision, _, file = rest.partition("/")
         found = repo.find(revision)
@@ -233,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(file, data, {"X-Repo-Commit": commit, "ETag": f'"{git_blob(data)}"'})
 
     def _cdn(self, query: Mapping[str, list[str]]) -> None:
-        owner, name, commit, file = self._asked.path.lstrip("/").split("/", 3)
+        owner, name, commit, file = self._request.path.lstrip("/").split("/", 3)
         found = self.hub.repos[f"{owner}/{name}"].find(commit)
         if found is None or "X-Signature" not in query:
             self._reply(403, b"unsigned")
@@ -242,20 +246,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(file, data, {"ETag": f'"{sha256(data)}"'})
 
     def _send(self, file: str, data: bytes, headers: Mapping[str, str]) -> None:
-        """The body from the asked offset on, with the fault that waits for this file."""
+        """The body from the requested offset on, with the next fault of this file."""
         data = self.hub.damage.get(file, data)
         start, status, more = 0, 200, {"Accept-Ranges": "bytes"}
-        if self._asked.range and not self.hub.no_ranges:
-            start = int(self._asked.range.removeprefix("bytes=").split("-")[0])
+        if self._request.range and not self.hub.no_ranges:
+            start = int(self._request.range.removeprefix("bytes=").split("-")[0])
             if start >= len(data):
                 self._reply(416, b"", {"Content-Range": f"bytes */{len(data)}"})
                 return
             status, more = 206, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
         self._head(status, {**headers, **more, "Content-Length": str(len(data) - start)})
-        if self._asked.method == "HEAD":
+        if self._request.method == "HEAD":
             return
-        waiting = self.hub.cut.get(file)
-        stop = start + waiting.pop(0) if waiting else len(data)
+        cuts = self.hub.cut.get(file)
+        stop = start + cuts.pop(0) if cuts else len(data)
         self._body(memoryview(data)[start:stop], pause=self.hub.pause if is_large(file) else None)
         if stop < len(data):
             self._break()
@@ -268,8 +272,8 @@ class _Handler(BaseHTTPRequestHandler):
                     pause.wait(30)
                 piece = view[at : at + PIECE]
                 self.wfile.write(piece)
-                self._asked.sent += len(piece)
-        except OSError:  # the client is gone, which is what some tests are about
+                self._request.sent += len(piece)
+        except OSError:  # the client is gone, which some tests provoke
             self.close_connection = True
 
     def _break(self) -> None:
@@ -294,11 +298,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self._head(status, {"Content-Length": str(len(body)), **(headers or {})})
-        if self._asked.method != "HEAD":
+        if self._request.method != "HEAD":
             self.wfile.write(body)
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
-        self._asked.status = status
+        self._request.status = status
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

@@ -1,4 +1,4 @@
-"""What is fetched, what is kept, and what is not fetched again: the real client against the loopback hub."""
+"""What is fetched, what is kept, and what is not fetched again: the real client with the loopback hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from engine.trainer import hub as hub_door
+from engine.trainer import hub as hub_package
+from engine.trainer.hub.hub_client import HubClient
 from engine.trainer.weights import load_folder
 
 NEEDED = ["config.json", "flax_model.msgpack", "generation_config.json", "special_tokens_map.json", "tokenizer.json",
@@ -20,7 +21,7 @@ NEEDED = ["config.json", "flax_model.msgpack", "generation_config.json", "specia
 
 
 def test_a_branch_becomes_a_commit_and_a_folder_that_loads(hub: Any, fetch: Any, name: str) -> None:
-    """The revision is resolved, the needed files alone are fetched, and they are a model."""
+    """The revision is resolved, only the needed files are fetched, and they are a model."""
     folder, commit = fetch("flax")
     assert commit == hub.repos[name].commit("flax") == folder.name
     assert sorted(hub.fetched()) == NEEDED
@@ -29,17 +30,17 @@ def test_a_branch_becomes_a_commit_and_a_folder_that_loads(hub: Any, fetch: Any,
     assert all(np.isfinite(array).all() for array in model.weights().values())
 
 
-def test_a_second_fetch_asks_for_no_file(hub: Any, fetch: Any) -> None:
-    """One request: what the branch stands for now. Everything else is in the cache."""
+def test_a_second_fetch_requests_no_file(hub: Any, fetch: Any) -> None:
+    """One request: the branch's current commit. Everything else is in the cache."""
     first = fetch()
     hub.forget()
     assert fetch() == first
-    assert [one.path for one in hub.asked] == ["/api/models/acme/tiny-gemma/revision/flax"]
+    assert [request.path for request in hub.requests] == ["/api/models/acme/tiny-gemma/revision/flax"]
     assert fetch.named("resolved")[0]["missing_bytes"] == 0
     assert fetch.named("download") == []
 
 
-def test_a_branch_that_moved_costs_what_has_changed(hub: Any, fetch: Any, name: str) -> None:
+def test_of_a_branch_that_moved_only_changes_are_fetched(hub: Any, fetch: Any, name: str) -> None:
     """A new commit with one new file: one file is fetched, the old commit's folder stays."""
     old, _ = fetch()
     hub.repos[name].branches["flax"]["generation_config.json"] = b'{"eos_token_id": 1}'
@@ -52,7 +53,7 @@ def test_a_branch_that_moved_costs_what_has_changed(hub: Any, fetch: Any, name: 
 
 
 def test_a_commit_is_a_revision(hub: Any, fetch: Any, name: str) -> None:
-    """What the evidence of a run names can be fetched by that name."""
+    """The commit in a run's evidence can be fetched."""
     commit = hub.repos[name].commit("flax")
     assert fetch(commit)[1] == commit
 
@@ -60,7 +61,7 @@ def test_a_commit_is_a_revision(hub: Any, fetch: Any, name: str) -> None:
 def test_safetensors_come_first(
     hub: Any, fetch: Any, safetensors_files: Mapping[str, bytes], flax_files: Mapping[str, bytes]
 ) -> None:
-    """A revision with both formats: one of them is fetched."""
+    """Of a revision with both formats only safetensors are fetched."""
     hub.add("acme/both", {"main": {**flax_files, **safetensors_files, "pytorch_model.bin": b"x"}})
     fetch(None, "acme/both")
     assert "model.safetensors" in hub.fetched()
@@ -77,31 +78,31 @@ def shards(files: Mapping[str, bytes], stem: str, suffix: str) -> dict[str, byte
 
 
 @pytest.mark.parametrize(("stem", "suffix"), [("model", ".safetensors"), ("flax_model", ".msgpack")])
-def test_of_sharded_weights_come_those_the_index_names(
+def test_of_sharded_weights_those_in_the_index_are_fetched(
     hub: Any, fetch: Any, safetensors_files: Mapping[str, bytes], stem: str, suffix: str
 ) -> None:
-    """The index is fetched first and says which shards there are; a stray one is left alone."""
+    """The index is fetched first and names the shards; a stray one is not fetched."""
     hub.add("acme/sharded", {"main": shards(safetensors_files, stem, suffix)})
     folder, _ = fetch(None, "acme/sharded")
-    found = sorted(path.name for path in folder.iterdir() if path.name.startswith(stem))
-    assert found == [f"{stem}-00001-of-00002{suffix}", f"{stem}-00002-of-00002{suffix}", f"{stem}{suffix}.index.json"]
+    names = sorted(path.name for path in folder.iterdir() if path.name.startswith(stem))
+    assert names == [f"{stem}-00001-of-00002{suffix}", f"{stem}-00002-of-00002{suffix}", f"{stem}{suffix}.index.json"]
     assert fetch.named("resolved")[0]["n_files"] == 8
 
 
 def test_a_listing_without_sizes_is_completed(hub: Any, fetch: Any) -> None:
-    """Where the listing has names only, each needed file is asked about by itself, and checked all the same."""
+    """If the listing has names only, each needed file has a request of its own, and is checked all the same."""
     hub.mute_blobs = True
     fetch()
-    heads = [one.path.rsplit("/", 1)[1] for one in hub.asked if one.method == "HEAD"]
+    heads = [request.path.rsplit("/", 1)[1] for request in hub.requests if request.method == "HEAD"]
     assert sorted(heads) == NEEDED
 
 
 def test_the_cache_is_the_clients_own(hub: Any, fetch: Any, name: str) -> None:
-    """What we fetch, huggingface_hub finds offline; what it fetches, we do not fetch again."""
+    """huggingface_hub finds offline what we fetch; what it fetched, we do not fetch again."""
     folder, commit = fetch()
-    found = huggingface_hub.snapshot_download(name, revision="flax", cache_dir=fetch.cache, local_files_only=True)
-    assert Path(found) == folder
-    other = fetch.cache.with_name("theirs")
+    snapshot = huggingface_hub.snapshot_download(name, revision="flax", cache_dir=fetch.cache, local_files_only=True)
+    assert Path(snapshot) == folder
+    other = fetch.cache.with_name("other")
     huggingface_hub.hf_hub_download(name, "config.json", revision="flax", cache_dir=other, endpoint=hub.url)
     hub.forget()
     fetch.cache = other
@@ -113,13 +114,13 @@ def test_the_cache_is_the_clients_own(hub: Any, fetch: Any, name: str) -> None:
 def test_large_files_need_no_xet_and_no_token_goes_to_the_storage(
     hub: Any, fetch: Any, name: str, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hub offers Xet (its headers are there); plain HTTPS is used, and the other host gets no token."""
+    """The hub offers Xet in its headers; plain HTTPS is used, and the other host gets no token."""
     monkeypatch.setenv("HF_TOKEN", token)
     hub.repos[name].access, hub.repos[name].members = "gated", frozenset({token})
     fetch()
-    assert not any("xet" in one.path for one in hub.asked)
-    assert {one.token for one in hub.asked if one.on_cdn} == {None}
-    assert {one.token for one in hub.asked if not one.on_cdn} == {token}
+    assert not any("xet" in request.path for request in hub.requests)
+    assert {request.token for request in hub.requests if request.on_cdn} == {None}
+    assert {request.token for request in hub.requests if not request.on_cdn} == {token}
 
 
 def test_two_that_want_the_same_file_fetch_it_once(hub: Any, fetch: Any, flax_files: Mapping[str, bytes]) -> None:
@@ -127,16 +128,16 @@ def test_two_that_want_the_same_file_fetch_it_once(hub: Any, fetch: Any, flax_fi
     hub.pause = threading.Event()
     results: list[Any] = []
     both = [
-        threading.Thread(target=lambda: results.append(hub_door.fetch("acme/tiny-gemma", "flax", fetch.cache, client=fetch.client)))
+        threading.Thread(target=lambda: results.append(hub_package.fetch("acme/tiny-gemma", "flax", fetch.cache, client=fetch.client)))
         for _ in range(2)
     ]  # fmt: skip
-    for one in both:
-        one.start()
-    while not any(asked.sent for asked in hub.asked if asked.on_cdn):
+    for thread in both:
+        thread.start()
+    while not any(request.sent for request in hub.requests if request.on_cdn):
         both[0].join(0.01)
     hub.pause.set()
-    for one in both:
-        one.join(20)
+    for thread in both:
+        thread.join(20)
     assert len(set(results)) == 1
     assert len(results) == 2
     for name in ("tokenizer.json", "flax_model.msgpack"):
@@ -144,14 +145,14 @@ def test_two_that_want_the_same_file_fetch_it_once(hub: Any, fetch: Any, flax_fi
 
 
 def test_the_default_cache_is_the_hubs(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HF_HOME and HF_HUB_CACHE say where models lie, here as elsewhere."""
+    """HF_HOME and HF_HUB_CACHE say where models are stored, here as elsewhere."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "shared"))
-    folder, _ = hub_door.fetch("acme/tiny-gemma", "flax", client=hub_door.HubClient(hub.url))
+    folder, _ = hub_package.fetch("acme/tiny-gemma", "flax", client=HubClient(hub.url))
     assert folder.is_relative_to(tmp_path / "shared" / "models--acme--tiny-gemma")
 
 
-def test_importing_the_door_does_not_import_the_client() -> None:
-    """huggingface_hub is imported when the hub is first asked."""
+def test_importing_the_package_does_not_import_the_client() -> None:
+    """huggingface_hub is imported on the first request."""
     import subprocess
     import sys
 

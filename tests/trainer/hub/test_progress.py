@@ -1,4 +1,4 @@
-"""How far a fetch is: the events, and what a person sees of them."""
+"""The progress of a fetch: the events, and what a person sees of them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Clock:
 
 
 def _play(events: list[Mapping[str, Any]], clock: Clock) -> None:
-    """Two files of 10 MB, one MB each 0.25 s, the first half of the second lying there already."""
+    """Two files of 10 MB, one MB each 0.25 s; the first half of the second exists already."""
     files = [RemoteFile("a.safetensors", 10_000_000, "0" * 64), RemoteFile("b.safetensors", 10_000_000, "1" * 64)]
     progress = DownloadProgress(log_into(events), files, clock)
-    for file, there in zip(files, (0, 5_000_000), strict=True):
+    for file, existing in zip(files, (0, 5_000_000), strict=True):
         progress.file(file.name)
-        progress.at(there)
-        for _ in range((file.size - there) // 1_000_000):
+        progress.at(existing)
+        for _ in range((file.size - existing) // 1_000_000):
             clock.now += 0.25
             progress.add(1_000_000)
         progress.end_of_file()
 
 
 def test_events_come_once_a_second_the_first_and_the_last_always() -> None:
-    """Bytes of all files together; the speed is that of the network, not of what was there."""
+    """Bytes of all files together; the speed counts received bytes only."""
     events: list[Any] = []
     _play(events, Clock())
     assert [event["done_bytes"] for event in events] == [0, 4_000_000, 8_000_000, 17_000_000, 20_000_000]
@@ -50,7 +50,7 @@ def test_events_come_once_a_second_the_first_and_the_last_always() -> None:
     }  # fmt: skip
 
 
-def test_a_file_that_was_there_as_a_whole_ends_the_count() -> None:
+def test_a_complete_partial_file_gives_the_last_event() -> None:
     """The last event comes although nothing was received."""
     events: list[Any] = []
     progress = DownloadProgress(log_into(events), [RemoteFile("a", 7, "0" * 40)], Clock())
@@ -93,7 +93,7 @@ def test_plain_lines_of_a_fetch_are_golden() -> None:
 
 
 def test_the_live_display_has_a_bar_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal: sizes for people, the file, the speed; no line stays."""
+    """On a terminal: sizes for people, the file, the speed; no line remains."""
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
 
@@ -113,7 +113,7 @@ def test_the_live_display_has_a_bar_for_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert "a.safetensors · 4.0 MB/s · 4.0s left" in stream.getvalue()
 
 
-def test_the_clients_own_bars_stay_away(fetch: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_clients_own_bars_do_not_show(fetch: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing is printed by a fetch: what a person sees comes from the events."""
     fetch()
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""What a person reads when the hub says no: whole texts, and never the token."""
+"""What a person reads when the hub refuses: complete texts, and never the token."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ SET_TOKEN = """make a token that may read it at {url}/settings/tokens,
 
 @pytest.fixture
 def says(
-    hub: Any, fetch: Any, told: Callable[[BaseException], str], token: str, capfd: pytest.CaptureFixture[str]
+    hub: Any, fetch: Any, everything: Callable[[BaseException], str], token: str, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., None]:
-    """``says(kind, text, revision, name)``: the fetch fails so; the text's {url} is the hub's address."""
+    """``says(kind, text, revision, name)``: the fetch fails with this text; its {url} is the hub's address."""
 
-    def check(kind: type[Exception], text: str, *what: Any, **keys: Any) -> None:
-        error = fetch.error(*what, **keys)
+    def check(kind: type[Exception], text: str, *arguments: Any, **keys: Any) -> None:
+        error = fetch.error(*arguments, **keys)
         assert str(error) == text.replace("{SET_TOKEN}", SET_TOKEN).replace("{url}", hub.url)
         assert type(error) is kind
         printed = "".join(capfd.readouterr())
-        assert token not in told(error) + repr(fetch.events) + printed
+        assert token not in everything(error) + repr(fetch.events) + printed
         assert error.__cause__ is error.__context__ is None
 
     return check
@@ -66,7 +66,7 @@ def test_gated_with_a_token_of_an_account_without_access(hub: Any, says: Callabl
 
 @pytest.mark.usefixtures("with_token")
 def test_a_token_that_is_not_valid(hub: Any, says: Callable[..., None]) -> None:
-    """401 for everything, even what is public; the hub's own answer quotes the token, ours does not."""
+    """401 for everything, even public repositories; the hub's own message quotes the token, ours does not."""
     hub.valid_tokens = {"another"}
     says(
         RemoteRefused,
@@ -79,7 +79,7 @@ def test_a_token_that_is_not_valid(hub: Any, says: Callable[..., None]) -> None:
 
 @pytest.mark.usefixtures("with_token")
 def test_a_token_that_may_not_read_it(hub: Any, says: Callable[..., None]) -> None:
-    """403 without further words: a fine-grained token, say."""
+    """403 without details: for example, a fine-grained token."""
     hub.statuses = [(403, {})]
     says(
         RemoteRefused,
@@ -93,23 +93,23 @@ def test_a_token_that_may_not_read_it(hub: Any, says: Callable[..., None]) -> No
 def test_a_token_that_no_header_can_carry(
     says: Callable[..., None], token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, addition: str
 ) -> None:
-    """A token copied with something else is refused here: the HTTP layer's error would quote it."""
-    if "\x00" in addition:  # no environment holds it, a token file may
+    """A token copied with other characters is refused here: the HTTP layer's error would quote it."""
+    if "\x00" in addition:  # an environment variable cannot hold it, a token file can
         (tmp_path / "token").write_text(f"{token}{addition}end")
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     else:
         monkeypatch.setenv("HF_TOKEN", f"{token}{addition}end")
     says(
         RemoteRefused,
-        "error[M401]: the hub cannot be asked for acme/tiny-gemma at revision flax: HF_TOKEN holds characters that no "
-        "token has\n"
+        "error[M401]: acme/tiny-gemma at revision flax cannot be fetched: HF_TOKEN has characters that no token "
+        "has\n"
         "  --> acme/tiny-gemma\n"
         "   = help: copy the token again, without spaces or line breaks",
     )
 
 
 def test_an_unknown_repository_without_a_token(says: Callable[..., None]) -> None:
-    """The hub does not tell strangers whether it is there (HTTP 401)."""
+    """The hub does not tell strangers whether it exists (HTTP 401)."""
     says(
         InputInvalid,
         "error[M402]: the hub has no model 'acme/nothing', or it is private (HTTP 401)\n"
@@ -123,7 +123,7 @@ def test_an_unknown_repository_without_a_token(says: Callable[..., None]) -> Non
 
 @pytest.mark.usefixtures("with_token")
 def test_an_unknown_repository_with_a_token(hub: Any, says: Callable[..., None]) -> None:
-    """404; a private one of others looks the same."""
+    """404; another user's private repository looks the same."""
     hub.add("acme/private", {"main": {}}, access="private")
     for name in ("acme/nothing", "acme/private"):
         says(
@@ -136,8 +136,8 @@ def test_an_unknown_repository_with_a_token(hub: Any, says: Callable[..., None])
         )
 
 
-def test_an_id_that_is_none(says: Callable[..., None]) -> None:
-    """Refused by the client itself, before anybody is asked."""
+def test_an_invalid_id(says: Callable[..., None]) -> None:
+    """Refused by the client itself, before any request."""
     says(
         InputInvalid,
         "error[M402]: the hub has no model 'acme//tiny?', or it is private\n"
@@ -150,7 +150,7 @@ def test_an_id_that_is_none(says: Callable[..., None]) -> None:
 
 
 def test_an_unknown_revision(says: Callable[..., None]) -> None:
-    """404: the branches that exist, the nearest first."""
+    """404: the nearest branch, and all that exist."""
     says(
         InputInvalid,
         "error[M402]: acme/tiny-gemma has no revision 'falx'\n"
@@ -161,8 +161,8 @@ def test_an_unknown_revision(says: Callable[..., None]) -> None:
     )
 
 
-def test_an_unknown_revision_where_the_branches_are_not_told(hub: Any, says: Callable[..., None]) -> None:
-    """The list is an extra: without it the sentence stands."""
+def test_an_unknown_revision_without_the_branches(hub: Any, says: Callable[..., None]) -> None:
+    """The list is optional: the message is complete without it."""
     hub.statuses = [(0, {}), (500, {})]
     says(
         InputInvalid,
@@ -175,7 +175,7 @@ def test_an_unknown_revision_where_the_branches_are_not_told(hub: Any, says: Cal
 
 @pytest.mark.parametrize("revision", ["../../secrets", "a/../../b", "/etc", ".."])
 def test_a_revision_that_is_a_path(hub: Any, says: Callable[..., None], revision: str) -> None:
-    """Nobody is asked, and nothing outside the cache is read or written."""
+    """No request is sent, and nothing outside the cache is read or written."""
     says(
         InputInvalid,
         f"error[M402]: acme/tiny-gemma has no revision '{revision}'\n"
@@ -183,76 +183,78 @@ def test_a_revision_that_is_a_path(hub: Any, says: Callable[..., None], revision
         "   = help: check model.revision",
         revision,
     )
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_a_revision_without_weights(hub: Any, says: Callable[..., None]) -> None:
-    """Only pickles: what there is instead, and the other branches; nothing is fetched."""
+    """Only pickles: the file types it has, and the other branches; nothing is fetched."""
     says(
         InputInvalid,
         "error[M404]: acme/tiny-gemma at revision main has neither safetensors nor Flax weights (it has: .bin, .md)\n"
         "  --> acme/tiny-gemma\n"
-        "   = help: name another revision; there are: main, flax",
+        "   = help: name another revision; it has: main, flax",
         "main",
     )
     assert hub.fetched() == []
 
 
 @pytest.mark.parametrize(
-    ("index", "says_what"),
+    ("index", "problem"),
     [
-        (b"no json", "is no index"),
-        (b"[]", "is no index"),
-        (b'{"weight_map": {}}', "names what is not there: nothing at all"),
-        (b'{"weight_map": {"a": "model-7.safetensors"}}', "names what is not there: model-7.safetensors"),
-        (b'{"weight_map": {"a": "../config.json"}}', "names what is not there: ../config.json"),
+        (b"no json", "is not valid"),
+        (b"[]", "is not valid"),
+        (b'{"weight_map": {}}', "names no file"),
+        (b'{"weight_map": {"a": "model-7.safetensors"}}', "names files that do not exist: model-7.safetensors"),
+        (b'{"weight_map": {"a": "../config.json"}}', "names files that do not exist: ../config.json"),
     ],
 )
-def test_an_index_that_is_none(hub: Any, fetch: Any, index: bytes, says_what: str) -> None:
+def test_an_invalid_index(hub: Any, fetch: Any, index: bytes, problem: str) -> None:
     """M404: what is wrong with the index, before any shard is fetched."""
     hub.add("acme/sharded", {"main": {"config.json": b"{}", "model.safetensors.index.json": index}})
     error = fetch.error(None, "acme/sharded")
     assert (error.code, type(error)) == ("M404", InputInvalid)
-    assert f"the index of the weights of acme/sharded at its default revision {says_what}" in str(error)
+    assert f"the index of the weights of acme/sharded at its default revision {problem}" in str(error)
 
 
 @pytest.mark.usefixtures("with_token")
 @pytest.mark.parametrize(("status", "waits"), [(500, 4), (503, 4), (429, 4), (408, 4)])
 def test_a_hub_that_does_not_work(hub: Any, says: Callable[..., None], fetch: Any, status: int, waits: int) -> None:
-    """What may pass is tried five times; the server's own words stay out."""
+    """A temporary failure is tried five times; the server's own text is left out."""
     hub.statuses = [(status, {})] * 5
     says(
         RemoteRefused,
         f"error[M405]: fetching acme/tiny-gemma at revision flax failed (HTTP {status})\n"
         "  --> acme/tiny-gemma\n"
-        "   = help: the hub is busy or down: run again later, it goes on where it stopped",
+        "   = help: the hub is busy or down: run again later, it resumes where it stopped",
     )
     assert len(fetch.named("hub_retry")) == waits
 
 
 @pytest.mark.usefixtures("with_token")
 @pytest.mark.parametrize(
-    ("status", "said"), [(418, "HTTP 418"), (200, "the answer is not that of a hub: JSONDecodeError")]
+    ("status", "reason"), [(418, "HTTP 418"), (200, "the response is not a hub's: JSONDecodeError")]
 )
-def test_an_answer_that_no_hub_gives(hub: Any, says: Callable[..., None], fetch: Any, status: int, said: str) -> None:
-    """A login page or a proxy in between: asked once, and told where to look."""
+def test_a_response_that_is_not_a_hubs(
+    hub: Any, says: Callable[..., None], fetch: Any, status: int, reason: str
+) -> None:
+    """A login page or a proxy in between: requested once, with a hint where to look."""
     hub.statuses = [(status, {"Content-Type": "text/html"})]
     says(
         RemoteRefused,
-        f"error[M405]: fetching acme/tiny-gemma at revision flax failed ({said})\n"
+        f"error[M405]: fetching acme/tiny-gemma at revision flax failed ({reason})\n"
         "  --> acme/tiny-gemma\n"
-        "   = help: look at HF_ENDPOINT, and at what lies between here and the hub (a proxy, a login page)",
+        "   = help: check HF_ENDPOINT, and what is between this machine and the hub (a proxy, a login page)",
     )
     assert fetch.named("hub_retry") == []
 
 
 def test_no_network(hub: Any, says: Callable[..., None]) -> None:
-    """Nobody listens: how to go on without."""
+    """No server: how to continue without."""
     hub.__exit__()
     says(
         RemoteRefused,
-        "error[M403]: the hub cannot be reached (ConnectError), and acme/tiny-gemma at revision flax is not in the "
-        "cache as a whole\n"
+        "error[M403]: the hub cannot be reached (ConnectError), and acme/tiny-gemma at revision flax is not "
+        "complete in the cache\n"
         "  --> acme/tiny-gemma\n"
         "   = help: connect to the network, on Kaggle: Settings > Internet, or fetch it elsewhere and give model.path\n"
         "           what has been fetched so far is kept",
@@ -260,21 +262,21 @@ def test_no_network(hub: Any, says: Callable[..., None]) -> None:
 
 
 def test_offline_mode(hub: Any, says: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """HF_HUB_OFFLINE and an empty cache: nobody is asked."""
+    """HF_HUB_OFFLINE and an empty cache: no request is sent."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     says(
         RemoteRefused,
-        "error[M403]: the hub is switched off (HF_HUB_OFFLINE), and acme/tiny-gemma at revision flax is not in the "
-        "cache as a whole\n"
+        "error[M403]: the hub is switched off (HF_HUB_OFFLINE), and acme/tiny-gemma at revision flax is not "
+        "complete in the cache\n"
         "  --> acme/tiny-gemma\n"
         "   = help: unset HF_HUB_OFFLINE once to fetch it, or fetch it elsewhere and give model.path",
     )
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_the_address_in_a_hint_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HF_ENDPOINT may hold the user and password of a mirror."""
-    from engine.trainer.hub import HubClient
+    """HF_ENDPOINT may contain the user and password of a mirror."""
+    from engine.trainer.hub.hub_client import HubClient
 
     assert (
         HubClient("https://somebody:secret@mirror.example:8443/hf?key=1").address() == "https://mirror.example:8443/hf"

@@ -1,4 +1,4 @@
-"""The whole way: a run-spec that names a model (and a dataset) on the hub, run for real, and what its evidence says."""
+"""End to end: a run-spec that names a model (and a dataset) on the hub, a real run, and its evidence."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _texts(root: Path) -> Iterator[tuple[str, bytes]]:
 def test_a_run_from_the_hub_names_the_commits(
     hub: Any, run: Callable[..., Any], project: Path, name: str, token: str, environment: Mapping[str, str]
 ) -> None:
-    """Fetched, trained, proved: the evidence has the branch that was declared and the commit that was fetched."""
+    """Fetched, trained, proved: the evidence has the declared branch and the fetched commit."""
     done = run("run", "runspecs/hub.yaml")
     assert done.returncode == 0, done.stderr
     commit = hub.repos[name].commit("flax")
@@ -90,7 +90,7 @@ def test_a_run_from_the_hub_names_the_commits(
 
 @pytest.mark.slow
 def test_another_project_runs_without_network(hub: Any, run: Callable[..., Any], project: Path, name: str) -> None:
-    """What one project has fetched serves the next one offline: the cache is the machine's, not the project's."""
+    """The next project uses offline what one has fetched: the cache is the machine's, not the project's."""
     assert run("run", "runspecs/hub.yaml", "--to", "train").returncode == 0
     shutil.rmtree(project / ".runspec")
     (project / ".runspec").mkdir()
@@ -126,7 +126,11 @@ def test_a_run_that_is_refused_says_why_and_keeps_the_token(
             'did you mean "main"?\nit has: main',
         ),
         ({"hub": "acme/rowz", "revision": None, "any_of": ["train.jsonl"]}, "M402", "check dataset.hub"),
-        ({"hub": "acme/rows", "revision": None, "any_of": ["a.jsonl", "b.jsonl"]}, "M409", "it has: data/train.jsonl"),
+        (
+            {"hub": "acme/rows", "revision": None, "any_of": ["a.jsonl", "b.jsonl"]},
+            "M409",
+            "files of this kind: data/train.jsonl",
+        ),
     ],
 )
 @pytest.mark.usefixtures("project")
@@ -134,7 +138,7 @@ def test_a_datasets_file_fails_as_clearly(
     start_child: Callable[..., Any], environment: Mapping[str, str], token: str, tmp_path: Path,
     job: Mapping[str, Any], code: str, says: str,
 ) -> None:  # fmt: skip
-    """The same door, the same words; the child's streams and its job have no token."""
+    """The same errors as for a model; the child's streams and its job have no token."""
     with start_child(job, environment) as child:
         out, err = child.stdout.read(), child.stderr.read()
     event = json.loads(out.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""What a training is fed: planned once, found again, bound to checkpoints, and never waited for."""
+"""The data of a training run: planned once, found again, bound to checkpoints, and never waited for."""
 
 from __future__ import annotations
 
@@ -41,46 +41,46 @@ def load(tmp_path: Path, make_args: Callable[..., Any]) -> Load:
     return run
 
 
-def fed(data: Data, packed: Any) -> list[tuple[int, ...]]:
+def rows_of(data: Data, packed: Any) -> list[tuple[int, ...]]:
     """The rows of all sequences, sorted."""
     arrays = packed.take(range(packed.n_sequences))
-    found = []
+    rows = []
     for tokens, segments in zip(arrays["tokens"], arrays["segment_ids"], strict=True):
-        found += [tuple(tokens[segments == segment].tolist()) for segment in range(1, segments.max() + 1)]
-    assert len(found) == (data.n_rows if packed is data.packed else data.n_withheld)
-    return sorted(found)
+        rows += [tuple(tokens[segments == segment].tolist()) for segment in range(1, segments.max() + 1)]
+    assert len(rows) == (data.n_rows if packed is data.packed else data.n_withheld)
+    return sorted(rows)
 
 
-def test_every_row_is_fed_or_withheld(load: Load) -> None:
-    """The training and the eval sequences hold all rows between them, each once."""
+def test_every_row_is_trained_on_or_withheld(load: Load) -> None:
+    """The training and the eval sequences together hold all rows, each once."""
     data = load(eval_rows=7)
     assert data.withheld is not None
-    both = fed(data, data.packed) + fed(data, data.withheld)
+    both = rows_of(data, data.packed) + rows_of(data, data.withheld)
     table = data.packed.table
     assert sorted(both) == sorted(table.row(index).tokens for index in range(table.n_rows))
     assert (data.n_rows, data.n_withheld, data.longest) == (33, 7, 43)
 
 
 def test_the_plan_is_found_again(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is tokenised or planned twice, whatever arguments change that shape no sequence."""
-    one = load(eval_rows=5)
+    """Nothing is tokenised or planned again when arguments change that shape no sequence."""
+    first = load(eval_rows=5)
     monkeypatch.setattr(dataset, "handle_long_rows", lambda *_: pytest.fail("planned again"))
     again = load(eval_rows=5, learning_rate=0.5, per_device_batch_size=8)
     assert again.was_tokenized
-    assert (again.tokens_digest, again.plan_digest) == (one.tokens_digest, one.plan_digest)
-    assert fed(again, again.packed) == fed(one, one.packed)
+    assert (again.tokens_digest, again.plan_digest) == (first.tokens_digest, first.plan_digest)
+    assert rows_of(again, again.packed) == rows_of(first, first.packed)
 
 
 @pytest.mark.parametrize("change", [{"seq_len": 50}, {"seed": 1}, {"packing": False}, {"eval_rows": 3}])
 def test_another_plan_is_another_digest(load: Load, change: dict[str, Any]) -> None:
-    """What shapes the sequences is in the plan's digest, by which a checkpoint is bound; the tokens stay the same."""
-    one, other = load(), load(**change)
-    assert one.plan_digest != other.plan_digest
-    assert one.tokens_digest == other.tokens_digest
+    """What shapes the sequences is in the plan's digest, to which a checkpoint is bound; the tokens stay the same."""
+    plain, changed = load(), load(**change)
+    assert plain.plan_digest != changed.plan_digest
+    assert plain.tokens_digest == changed.tokens_digest
 
 
-def test_a_damaged_plan_is_made_again(load: Load, tmp_path: Path) -> None:
-    """One flipped bit is found and said."""
+def test_a_damaged_plan_is_built_again(load: Load, tmp_path: Path) -> None:
+    """One flipped bit is found and reported."""
     digest = load().plan_digest
     (path,) = (tmp_path / "cache" / "plans").glob("*/starts.bin")
     data = bytearray(path.read_bytes())
@@ -94,7 +94,7 @@ def test_a_damaged_plan_is_made_again(load: Load, tmp_path: Path) -> None:
 
 
 def test_long_rows_are_counted(load: Load) -> None:
-    """Of rows with 5 to 43 tokens and seq_len 24, each policy says what became of the longer ones."""
+    """Of rows with 5 to 43 tokens and seq_len 24, each policy reports what it did with the longer ones."""
     long = 2 * sum(2 + 2 + n > 24 for n in range(1, 41, 2))
     dropped, cut, split = (load(seq_len=24, on_long_row=policy) for policy in ("drop", "truncate", "split"))
     assert (dropped.n_rows, dropped.n_dropped, dropped.n_truncated, dropped.n_split) == (40 - long, long, 0, 0)
@@ -107,16 +107,16 @@ def test_long_rows_are_counted(load: Load) -> None:
 
 
 def test_all_pieces_of_a_row_are_withheld_together() -> None:
-    """Nothing of a withheld row is trained, also where rows are split."""
+    """No piece of a withheld row is trained on, even if rows are split."""
     rows = [TokenRow(str(n), (2, *range(10, 40)), (0,) + (1,) * 30) for n in range(9)]
-    withheld, kept = withhold(handle_long_rows(TokenTable.of(rows), 8, "split").pieces, 4, seed=1)
+    withheld, training = withhold(handle_long_rows(TokenTable.of(rows), 8, "split").pieces, 4, seed=1)
     assert len(set(withheld.rows.tolist())) == 4
-    assert not set(withheld.rows.tolist()) & set(kept.rows.tolist())
-    assert len(withheld) + len(kept) == 9 * 5
+    assert not set(withheld.rows.tolist()) & set(training.rows.tolist())
+    assert len(withheld) + len(training) == 9 * 5
 
 
 def test_dev_reasoning_is_packed_tightly(tmp_path: Path, make_args: Callable[..., Any]) -> None:
-    """At 512 at least 95 % of all places of dev-reasoning-v2 hold a token of a row (a character a token)."""
+    """At 512 at least 95 % of all token positions of dev-reasoning-v2 are not padding (a character a token)."""
     rows = [render_row(row) for row in trace_rows(build("dev-reasoning-v2", seed=42))]
     path = tmp_path / "rows.jsonl"
     with path.open("w") as stream:
@@ -129,25 +129,27 @@ def test_dev_reasoning_is_packed_tightly(tmp_path: Path, make_args: Callable[...
     assert data.packed.real_token_share >= 0.95
 
 
-def test_many_rows_pack_as_few(load: Load) -> None:
-    """A batch is made from the pages it needs: its arrays are those of the whole, indexed."""
+def test_a_batch_is_a_slice_of_all_sequences(load: Load) -> None:
+    """A batch is made from the pages it needs: its arrays are those of all sequences, indexed."""
     packed = load().packed
     order = DataOrder(packed.n_sequences, 4, 3)
-    whole = packed.take(range(packed.n_sequences))
+    everything = packed.take(range(packed.n_sequences))
     for step in (1, 2, 9):
         batch = batch_at(packed, order, step, 2)
-        for name, array in whole.items():
+        for name, array in everything.items():
             np.testing.assert_array_equal(batch[name].reshape(4, -1), array[order.indices(step)])
 
 
 def test_eval_rows_must_leave_something(load: Load) -> None:
-    """Withholding every row that fits is refused."""
-    with pytest.raises(InputInvalid, match="leaves nothing of 40 rows"):
+    """Withholding every row that fits is an error."""
+    with pytest.raises(InputInvalid, match="leaves none of 40 rows"):
         load(eval_rows=40)
 
 
-def test_what_the_report_says_of_the_input(make_job: Callable[..., Any], train_here: Callable[..., Any]) -> None:
-    """It counts split rows, and sums up how long each step waited for its batch, which every metrics row says."""
+def test_the_report_counts_split_rows_and_input_waits(
+    make_job: Callable[..., Any], train_here: Callable[..., Any]
+) -> None:
+    """It counts split rows, and sums up how long each step waited for its batch, which every metrics row has."""
     job = make_job(seq_len=8, on_long_row="split", num_train_steps=3, save_every_steps=3)
     report = train_here(job)[-1]["report"]
     assert report["n_split"] > 0
@@ -161,11 +163,11 @@ def test_what_the_report_says_of_the_input(make_job: Callable[..., Any], train_h
 def test_stopped_while_tokenising(
     make_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, train_here: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A wish to stop during the tokenising ends the job as one during the training does; the next goes on."""
+    """A stop request during tokenising ends the job as one during training does; the next job finishes."""
     job = {**make_job(), "cache": str(tmp_path / "cache")}
     with monkeypatch.context() as patched:
         patched.setattr(token_store, "encode_parts", _never)
-        with pytest.raises(AssertionError, match="tokenised"):  # the cache is this test's own: nothing is there yet
+        with pytest.raises(AssertionError, match="tokenised"):  # the cache is this test's own and empty
             train_here(job)
     events: list[Mapping[str, Any]] = []
     from engine.trainer.train import run_train

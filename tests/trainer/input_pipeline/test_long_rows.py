@@ -19,29 +19,29 @@ ROWS = [TokenRow(f"r{index}", (2, *range(4, 4 + length), 1), (0, *[0] * (length 
 
 
 def one_by_one(row: TokenRow, seq_len: int, on_long_row: str) -> list[TokenRow]:
-    """The pieces of a row that are fed, written to be read."""
+    """The pieces of a row to train on, written to be read."""
     if len(row.tokens) <= seq_len:
         return [row]
     if on_long_row == "drop":
         return []
     if on_long_row == "truncate":
         pieces = [TokenRow(row.id, row.tokens[:seq_len], row.loss_mask[:seq_len])]
-    else:  # BOS in front of every stretch of the rest
+    else:  # BOS in front of every run of the rest
         step = seq_len - 1
-        cuts = [slice(start, start + step) for start in range(1, len(row.tokens), step)]
-        pieces = [TokenRow(row.id, (row.tokens[0], *row.tokens[cut]), (0, *row.loss_mask[cut])) for cut in cuts]
+        runs = [slice(start, start + step) for start in range(1, len(row.tokens), step)]
+        pieces = [TokenRow(row.id, (row.tokens[0], *row.tokens[run]), (0, *row.loss_mask[run])) for run in runs]
     return [piece for piece in pieces if any(piece.loss_mask)]
 
 
 def pieces_of(rows: list[TokenRow], fitted: LongRowResult) -> list[TokenRow]:
     """The pieces as rows."""
-    table, pieces, found = TokenTable.of(rows), fitted.pieces, []
+    table, pieces, token_rows = TokenTable.of(rows), fitted.pieces, []
     for index, row in enumerate(pieces.rows.tolist()):
         where = slice(pieces.starts[index], pieces.starts[index] + pieces.lengths[index])
         tokens, mask = table.tokens[where].tolist(), table.loss_mask[where].tolist()
         head = int(table.tokens[pieces.heads[index]])
-        found.append(TokenRow(table.row_id(row), (head, *tokens[1:]), (0, *mask[1:])))
-    return found
+        token_rows.append(TokenRow(table.row_id(row), (head, *tokens[1:]), (0, *mask[1:])))
+    return token_rows
 
 
 @st.composite
@@ -55,7 +55,7 @@ def row_lists(draw: st.DrawFn) -> list[TokenRow]:
 
 
 @given(row_lists(), st.integers(2, 45), st.sampled_from(["drop", "truncate", "split"]))
-def test_each_policy_is_that_of_one_row_at_a_time(rows: list[TokenRow], seq_len: int, policy: Any) -> None:
+def test_each_policy_gives_what_one_row_at_a_time_gives(rows: list[TokenRow], seq_len: int, policy: Any) -> None:
     """The pieces, their trained tokens and all counts are what a loop over the rows gives."""
     expected = [one_by_one(row, seq_len, policy) for row in rows]
     if not any(expected):
@@ -67,34 +67,34 @@ def test_each_policy_is_that_of_one_row_at_a_time(rows: list[TokenRow], seq_len:
     assert pieces_of(rows, fitted) == flat
     assert fitted.pieces.trained.tolist() == [sum(piece.loss_mask) for piece in flat]
     long = [len(row.tokens) > seq_len for row in rows]
-    gone = sum(not pieces for pieces in expected)
-    assert (fitted.n_rows, fitted.n_dropped) == (len(rows) - gone, gone)
-    assert fitted.n_truncated == (sum(long) - gone if policy == "truncate" else 0)
+    dropped = sum(not pieces for pieces in expected)
+    assert (fitted.n_rows, fitted.n_dropped) == (len(rows) - dropped, dropped)
+    assert fitted.n_truncated == (sum(long) - dropped if policy == "truncate" else 0)
     assert fitted.n_split == (sum(long) if policy == "split" else 0)
 
 
 @given(row_lists(), st.integers(2, 45))
 def test_split_trains_every_token_once(rows: list[TokenRow], seq_len: int) -> None:
-    """Pieces begin with BOS, fit, and hold each trained token exactly once; what is left out held none."""
+    """Pieces begin with BOS, fit, and hold each trained token exactly once; dropped pieces held none."""
     fitted = handle_long_rows(TokenTable.of(rows), seq_len, "split")
     pieces = pieces_of(rows, fitted)
     assert all(piece.tokens[0] == 2 and len(piece.tokens) <= seq_len for piece in pieces)
     for row in rows:
         trained = [token for token, counts in zip(row.tokens, row.loss_mask, strict=True) if counts]
-        fed = [
+        in_pieces = [
             token
             for piece in pieces
             if piece.id == row.id
             for token, counts in zip(piece.tokens, piece.loss_mask, strict=True)
             if counts
         ]
-        assert fed == trained
+        assert in_pieces == trained
     all_pieces = sum(max(1, -(-(len(row.tokens) - 1) // (seq_len - 1))) for row in rows)
     assert fitted.n_dropped_pieces == all_pieces - len(pieces)
 
 
 def test_long_rows_fail_by_default() -> None:
-    """fail: every long row is named, with the seq_len that would do."""
+    """fail: every long row is named, with the seq_len that would be enough."""
     with pytest.raises(InputInvalid) as caught:
         handle_long_rows(TokenTable.of(ROWS), 6, "fail")
     assert [found.message.split('"')[1] for found in caught.value.diagnostics] == ["r1", "r2"]
@@ -105,7 +105,7 @@ def test_long_rows_fail_by_default() -> None:
 
 
 def test_many_long_rows_are_counted() -> None:
-    """Twenty long rows are named, the rest is a number."""
+    """Twenty long rows are named, the others counted."""
     with pytest.raises(InputInvalid) as caught:
         handle_long_rows(TokenTable.of([ROWS[2]] * 30), 6, "fail")
     assert len(caught.value.diagnostics) == 21
@@ -113,14 +113,14 @@ def test_many_long_rows_are_counted() -> None:
 
 
 def test_no_row_left_is_refused() -> None:
-    """Dropping everything is an error, not an empty training."""
+    """Dropping everything is an error, not an empty training run."""
     with pytest.raises(InputInvalid, match="no row is left"):
         handle_long_rows(TokenTable.of(ROWS), 2, "drop")
 
 
-def test_counting_in_parts_is_counting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trained tokens are counted a stretch of the table at a time; where it is cut makes no difference."""
-    whole = handle_long_rows(TokenTable.of(ROWS * 5), 4, "split").pieces.trained.tolist()
+def test_counting_in_spans_is_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained tokens are counted a span of the table at a time; the size of the span makes no difference."""
+    expected = handle_long_rows(TokenTable.of(ROWS * 5), 4, "split").pieces.trained.tolist()
     for span in (1, 5, 13):
         monkeypatch.setattr(token_table, "SPAN", span)
-        assert handle_long_rows(TokenTable.of(ROWS * 5), 4, "split").pieces.trained.tolist() == whole
+        assert handle_long_rows(TokenTable.of(ROWS * 5), 4, "split").pieces.trained.tolist() == expected

@@ -40,20 +40,20 @@ def rows_of(lengths: Sequence[int]) -> list[TokenRow]:
 
 
 def one_by_one(lengths: Sequence[int], seq_len: int, seed: int | None) -> list[list[int]]:
-    """The plan, written to be read: each item into the sequence with least room that takes it, the oldest of equals."""
+    """The plan, written to be read: each item into the sequence with least space that takes it, the oldest of equals."""
     rank = list(range(len(lengths)))
     if seed is not None:
-        for place, index in enumerate(permutation(len(lengths), seed, PACKING_STREAM).tolist()):
-            rank[index] = place
+        for number, index in enumerate(permutation(len(lengths), seed, PACKING_STREAM).tolist()):
+            rank[index] = number
     packs: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (room left, pack), sorted
+    bins: list[tuple[int, int]] = []  # (space left, pack), sorted
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], rank[index])):
-        at = bisect.bisect_left(room, (lengths[index], -1))
-        left, pack = room.pop(at) if at < len(room) else (seq_len, len(packs))
+        at = bisect.bisect_left(bins, (lengths[index], -1))
+        left, pack = bins.pop(at) if at < len(bins) else (seq_len, len(packs))
         if pack == len(packs):
             packs.append([])
         packs[pack].append(index)
-        bisect.insort(room, (left - lengths[index], pack))
+        bisect.insort(bins, (left - lengths[index], pack))
     return packs
 
 
@@ -62,33 +62,33 @@ def token_by_token(rows: Sequence[TokenRow], packs: Sequence[Sequence[int]], seq
     most = max(sum(sum(rows[index].loss_mask) for index in members) for members in packs)
     widths = {"tokens": seq_len, "segment_ids": seq_len, "positions": seq_len}
     widths |= {"target_positions": most, "target_ids": most, "target_weights": most}
-    found = {name: np.zeros((len(packs), width), np.int32) for name, width in widths.items()}
+    arrays = {name: np.zeros((len(packs), width), np.int32) for name, width in widths.items()}
     for line, members in enumerate(packs):
-        place = target = 0
+        column = target = 0
         for segment, index in enumerate(members, start=1):
             for position, (token, counts) in enumerate(zip(rows[index].tokens, rows[index].loss_mask, strict=True)):
-                found["tokens"][line, place] = token
-                found["segment_ids"][line, place] = segment
-                found["positions"][line, place] = position
+                arrays["tokens"][line, column] = token
+                arrays["segment_ids"][line, column] = segment
+                arrays["positions"][line, column] = position
                 if counts:
-                    found["target_positions"][line, target] = place - 1
-                    found["target_ids"][line, target] = token
-                    found["target_weights"][line, target] = 1
+                    arrays["target_positions"][line, target] = column - 1
+                    arrays["target_ids"][line, target] = token
+                    arrays["target_weights"][line, target] = 1
                     target += 1
-                place += 1
-    return found
+                column += 1
+    return arrays
 
 
 @given(st.lists(st.integers(1, 40), max_size=120), st.integers(40, 90), st.none() | st.integers(0, 3))
 def test_the_plan_is_that_of_one_item_at_a_time(lengths: list[int], seq_len: int, seed: int | None) -> None:
-    """Placing all items of one length together gives the very sequences, in the very order, of one after the other."""
+    """Placing all items of one length together gives the same sequences, in the same order, as one after the other."""
     plan = [pack.tolist() for pack in plan_packs(lengths, seq_len, seed=seed)]
     assert plan == (one_by_one(lengths, seq_len, seed) or [[]])
 
 
 @given(st.lists(BODY, min_size=1, max_size=20), st.booleans())
 def test_sequences_are_those_of_one_token_at_a_time(bodies: list[list[tuple[int, int]]], packing: bool) -> None:
-    """Every array of every sequence is what a loop over rows and tokens writes, asked for in any order."""
+    """Every array of every sequence is what a loop over rows and tokens writes, whatever order is requested."""
     rows = [
         TokenRow(str(index), (2, *(token for token, _ in body)), (0, *(counts for _, counts in body)))
         for index, body in enumerate(bodies)
@@ -96,10 +96,10 @@ def test_sequences_are_those_of_one_token_at_a_time(bodies: list[list[tuple[int,
     packed = pack_rows(rows, 32, packing=packing, seed=1)
     packs = one_by_one([len(row.tokens) for row in rows], 32, 1) if packing else [[index] for index in range(len(rows))]
     expected = token_by_token(rows, packs, 32)
-    chosen = [*reversed(range(packed.n_sequences)), 0]
-    for name, array in packed.take(chosen).items():
+    indices = [*reversed(range(packed.n_sequences)), 0]
+    for name, array in packed.take(indices).items():
         assert array.dtype == np.int32
-        np.testing.assert_array_equal(array, expected[name][chosen])
+        np.testing.assert_array_equal(array, expected[name][indices])
     assert packed.real_tokens.tolist() == np.count_nonzero(expected["segment_ids"], axis=1).tolist()
     assert packed.real_token_share == np.count_nonzero(expected["segment_ids"]) / expected["segment_ids"].size
 
@@ -149,7 +149,7 @@ def test_the_rows_of_sequences_are_named(lengths: list[int], packing: bool) -> N
 
 
 def test_packing_fills_sequences() -> None:
-    """Rows of mixed length leave less than 5 % of the places empty."""
+    """Rows of mixed length leave less than 5 % of the token positions empty."""
     draw = random.Random(0)
     rows = rows_of([draw.randint(20, 200) for _ in range(400)])
     assert pack_rows(rows, 512, packing=True, seed=0).real_token_share >= 0.95
@@ -235,7 +235,7 @@ def test_counts_of_a_plan_are_plain_numbers() -> None:
 
 
 def test_the_order_never_changes() -> None:
-    """The permutation is the same on every machine and numpy: a checkpoint of last year still means the same data."""
+    """The permutation is the same on every machine and numpy: an old checkpoint still means the same data."""
     assert permutation(8, 42, 0).tolist() == [7, 1, 6, 4, 3, 5, 0, 2]
     assert permutation(8, 42, 1).tolist() == [4, 5, 3, 0, 2, 7, 1, 6]
 

@@ -1,4 +1,4 @@
-"""rows.jsonl -> token rows: what is fed and what counts."""
+"""rows.jsonl -> token rows: the tokens, and which of them are trained."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def read() -> Callable[..., list[TokenRow]]:
     def run(*rows: Any) -> list[TokenRow]:
         text = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
         findings = RowFindings("rows.jsonl")
-        found = token_rows(text.encode(), 1, CHARS, findings)
+        token_rows_ = token_rows(text.encode(), 1, CHARS, findings)
         findings.raise_if_any()
-        return found
+        return token_rows_
 
     return run
 
 
 def row(*segments: tuple[str, bool] | tuple[str, bool, bool], row_id: str = "a") -> dict[str, Any]:
-    made = [
+    parts = [
         {"text": segment[0], "train": segment[1], **({"eos": True} if len(segment) == 3 else {})}
         for segment in segments
     ]
-    return {"id": row_id, "segments": made}
+    return {"id": row_id, "segments": parts}
 
 
 def test_a_row_is_bos_prompt_answer_eos(read: Callable[..., list[TokenRow]]) -> None:
@@ -52,13 +52,13 @@ def test_eos_follows_marked_turns_and_the_last(read: Callable[..., list[TokenRow
 
 
 def test_what_follows_the_last_trained_segment_is_left_out(read: Callable[..., list[TokenRow]]) -> None:
-    """Text after the last trained token changes no loss, and is not fed."""
+    """Text after the last trained token changes no loss, and is not trained on."""
     (found,) = read(row(("a", False), ("b", True), ("tail", False)))
     assert found.tokens == (BOS, CHARS.encode("a")[0], CHARS.encode("b")[0], EOS)
 
 
 def test_segments_are_tokenised_apart() -> None:
-    """No token spans the boundary of two segments, even where the whole text would have one."""
+    """No token spans the boundary of two segments, even if the joined text would have one."""
 
     class Merging:
         bos_id, eos_id, turn_end_ids = 2, 1, frozenset({1})
@@ -75,8 +75,8 @@ def test_segments_are_tokenised_apart() -> None:
 
 @pytest.mark.parametrize("segments", [[("a", False)], [("a", False), ("", True)], []])
 def test_a_row_without_trained_text_is_refused(read: Callable[..., list[TokenRow]], segments: Any) -> None:
-    """An answer that is empty or not marked is an error that names the row; EOS alone teaches nothing."""
-    with pytest.raises(InputInvalid, match='row "bad" has no token that is trained') as caught:
+    """An answer that is empty or not marked as trained is an error that names the row; EOS alone teaches nothing."""
+    with pytest.raises(InputInvalid, match='row "bad" has no trained token') as caught:
         read(row(("p", False), ("x", True)), row(*segments, row_id="bad"))
     (found,) = caught.value.diagnostics
     assert (found.code, found.where and found.where.line) == ("T111", 2)
@@ -91,11 +91,11 @@ def test_a_row_without_trained_text_is_refused(read: Callable[..., list[TokenRow
         '{"id": "a"}',
         '{"id": "a", "segments": [{"text": 5, "train": true}]}',
         '"x"',
-        '{"id": "a", "segments": [{"text": "half of a pair: \\ud83d", "train": true}]}',
+        '{"id": "a", "segments": [{"text": "lone surrogate: \\ud83d", "train": true}]}',
     ],
 )
 def test_a_broken_line_is_named(read: Callable[..., list[TokenRow]], line: str) -> None:
-    """A line that is no row is reported with its number."""
+    """A line that is not a row is reported with its number."""
     with pytest.raises(InputInvalid) as caught:
         read(row(("p", False), ("x", True)), line)
     (found,) = caught.value.diagnostics
@@ -103,15 +103,15 @@ def test_a_broken_line_is_named(read: Callable[..., list[TokenRow]], line: str) 
 
 
 def test_many_broken_lines_are_counted(read: Callable[..., list[TokenRow]]) -> None:
-    """Twenty are shown, the rest is a number."""
+    """Twenty are shown, the others counted."""
     with pytest.raises(InputInvalid) as caught:
         read(*["{"] * 25)
     assert len(caught.value.diagnostics) == 21
     assert caught.value.diagnostics[-1].message == "and 5 more rows"
 
 
-def test_findings_of_parts_are_those_of_the_whole() -> None:
-    """Looked through part by part, a file's findings are numbered and counted as in one go."""
+def test_findings_of_parts_are_those_of_the_file() -> None:
+    """Read part by part, a file's findings are numbered and counted as when it is read at once."""
     whole, parts = RowFindings("f"), RowFindings("f")
     token_rows(b"\n".join([b"{"] * 30), 1, CHARS, whole)
     for first in (1, 11, 21):

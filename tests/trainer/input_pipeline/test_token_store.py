@@ -1,4 +1,4 @@
-"""The token store: the same rows by every way of making it, never half, never damaged, found again."""
+"""The token store: the same rows however it is built, never partial, never damaged, found again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def rows(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some parts of a few rows each, and everything said and remembered at every part."""
+    """Parts of a few rows each, with an event and a note after every part."""
     small = lambda path: tokenizing.survey(path, 700)  # noqa: E731
     monkeypatch.setattr(token_store, "survey", small)
     monkeypatch.setattr(token_store, "EVENT_SECONDS", 0.0)
@@ -60,7 +60,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store_of(tmp_path: Path) -> Open:
-    """Open or make the store of a file in this test's cache."""
+    """Open or build the store of a file in this test's cache."""
 
     def run(
         path: Path, *, tokenizer: Any = CHARS, render: str = "reasoning@v1", cache: str = "cache", **more: Any
@@ -75,17 +75,17 @@ def folders(tmp_path: Path, cache: str = "cache") -> list[Path]:
 
 
 def test_a_store_has_the_rows_of_the_file(rows: Path, store_of: Open, small_parts: None) -> None:
-    """Row by row, the store is what tokenising the whole file in one go gives; so it is found, not made, again."""
+    """Row by row, the store is what tokenising the file in one go gives, when it is built and when it is found."""
     expected = token_rows(rows.read_bytes(), 1, CHARS, RowFindings(""))
-    for was_there in (False, True):
+    for was_cached in (False, True):
         store = store_of(rows)
         assert [store.table.row(index) for index in range(store.table.n_rows)] == expected
         assert store.table.trained.tolist() == [sum(row.loss_mask) for row in expected]
-        assert store.was_there is was_there
+        assert store.was_cached is was_cached
 
 
-def test_parts_are_the_whole_file(rows: Path) -> None:
-    """However it is cut, parts are whole lines, end to end, and their lines are numbered as those of the file."""
+def test_parts_add_up_to_the_file(rows: Path) -> None:
+    """Of any size, parts are complete lines, end to end, and their lines are numbered as those of the file."""
     data = rows.read_bytes()
     for size in (1, 50, 700, 10**6):
         parts, _ = tokenizing.survey(rows, size)
@@ -96,7 +96,7 @@ def test_parts_are_the_whole_file(rows: Path) -> None:
 
 
 def test_processes_make_the_same_store(rows: Path, store_of: Open, small_parts: None) -> None:
-    """Two workers, more parts than they hold at once: the same digest as in this process."""
+    """Two workers, more parts than they queue at once: the same digest as in this process."""
     assert store_of(rows, workers=2).digest == store_of(rows, cache="other", workers=0).digest
 
 
@@ -109,10 +109,10 @@ def test_memory_is_mapped(rows: Path, store_of: Open) -> None:
         table.tokens[0] = 0
 
 
-def test_what_it_is_made_from_names_it(
+def test_the_store_is_keyed_by_what_it_is_made_from(
     rows: Path, store_of: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other rows, another rendering, another tokenizer file or other code make another store; nothing else does."""
+    """Other rows, another rendering, another tokenizer file or other code build another store; nothing else does."""
 
     class Other:
         def __getattr__(self, name: str) -> Any:
@@ -124,24 +124,24 @@ def test_what_it_is_made_from_names_it(
     store_of(rows)
     shutil.copy(rows, tmp_path / "copy.jsonl")
     os.utime(tmp_path / "copy.jsonl", (0, 0))
-    assert store_of(tmp_path / "copy.jsonl").was_there
-    assert not store_of(rows, render="plain@v1").was_there
-    assert not store_of(rows, tokenizer=Other()).was_there
-    assert not store_of(write_rows(tmp_path / "fewer.jsonl", 59)).was_there
+    assert store_of(tmp_path / "copy.jsonl").was_cached
+    assert not store_of(rows, render="plain@v1").was_cached
+    assert not store_of(rows, tokenizer=Other()).was_cached
+    assert not store_of(write_rows(tmp_path / "fewer.jsonl", 59)).was_cached
     monkeypatch.setattr(token_store, "code_digest", lambda *_: "changed")
-    assert not store_of(rows).was_there
+    assert not store_of(rows).was_cached
 
 
 def test_equal_tokens_have_one_digest(rows: Path, store_of: Open, tmp_path: Path) -> None:
-    """What binds a checkpoint is the content: blank lines make another file and the same tokens."""
+    """A checkpoint is bound to the content: blank lines make another file and the same tokens."""
     spaced = tmp_path / "spaced.jsonl"
     spaced.write_bytes(rows.read_bytes().replace(b"\n", b"\n\n"))
     assert store_of(spaced).digest == store_of(rows).digest
     assert store_of(spaced).rows_digest != store_of(rows).rows_digest
 
 
-def test_progress_is_said(rows: Path, store_of: Open, small_parts: None) -> None:
-    """Rows done of all, rising, the last one whole; a store that is there says nothing."""
+def test_progress_is_reported(rows: Path, store_of: Open, small_parts: None) -> None:
+    """Rows done of all, rising, all at the end; an existing store emits no event."""
     events: list[Event] = []
     store_of(rows, emit=log_into(events))
     assert {event["event"] for event in events} == {"tokenizing"}
@@ -152,21 +152,24 @@ def test_progress_is_said(rows: Path, store_of: Open, small_parts: None) -> None
     assert len(events) == len(done)
 
 
-def test_what_is_quick_says_nothing(rows: Path, store_of: Open) -> None:
-    """Work of less than a second needs no bar."""
+def test_quick_work_emits_no_event(rows: Path, store_of: Open) -> None:
+    """Work of less than a second needs no progress bar."""
     store_of(rows, emit=lambda event: pytest.fail(str(event)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_findings_of_all_parts_come_together(rows: Path, store_of: Open, small_parts: None, workers: int) -> None:
-    """Broken lines anywhere in the file are named with their numbers in one go, and nothing is published."""
+    """Broken lines anywhere in the file are named with their numbers all at once, and nothing is published."""
     lines = rows.read_text(encoding="utf-8").split("\n")
     lines[4], lines[40] = "{", '{"id": "empty", "segments": [{"text": "a", "train": false}]}'
     rows.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(InputInvalid) as caught:
         store_of(rows, workers=workers)
-    found = [(one.code, one.where and (one.where.file, one.where.line)) for one in caught.value.diagnostics]
-    assert found == [("T110", (str(rows), 5)), ("T111", (str(rows), 41))]
+    diagnostics = caught.value.diagnostics
+    assert [(finding.code, finding.where and (finding.where.file, finding.where.line)) for finding in diagnostics] == [
+        ("T110", (str(rows), 5)),
+        ("T111", (str(rows), 41)),
+    ]
     with pytest.raises(InputInvalid):
         store_of(rows, workers=workers)
 
@@ -189,22 +192,22 @@ def _flip(path: Path) -> None:
     "name", ["tokens", "loss_mask", "offsets", "trained", "boundary_merges", "ids", "id_offsets", "header"]
 )
 @pytest.mark.parametrize("harm", [_flip, Path.unlink, lambda path: os.truncate(path, 7)])
-def test_a_damaged_store_is_made_again(
+def test_a_damaged_store_is_built_again(
     rows: Path, store_of: Open, tmp_path: Path, name: str, harm: Callable[[Path], None]
 ) -> None:
-    """One bit, a missing file, a short file: said, and the store is what it was."""
+    """One bit, a missing file, a short file: reported, and the store is what it was."""
     digest = store_of(rows).digest
     (folder,) = folders(tmp_path)
     harm(folder / (HEADER if name == "header" else f"{name}.bin"))
     events: list[Event] = []
     store = store_of(rows, emit=log_into(events))
-    assert (store.was_there, store.digest) == (False, digest)
+    assert (store.was_cached, store.digest) == (False, digest)
     assert [event["event"] for event in events] == ["tokens_damaged"]
-    assert store_of(rows).was_there
+    assert store_of(rows).was_cached
 
 
 def test_a_big_store_is_checked_in_full_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a size a flipped bit is found with ``verify``, and sizes are checked always."""
+    """Above a size a flipped bit is found with ``verify``, and sizes are always checked."""
     folder = tmp_path / "numbers"
     with ArrayWriter(folder, {"numbers": "<i4"}) as writer:
         writer.append("numbers", np.arange(1000))
@@ -218,13 +221,13 @@ def test_a_big_store_is_checked_in_full_when_asked(tmp_path: Path, monkeypatch: 
 
 
 def test_a_value_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    """An id beyond the file's two bytes is never cut short."""
+    """An id beyond the file's two bytes is never truncated."""
     with ArrayWriter(tmp_path / "a", {"tokens": "<u2"}) as writer, pytest.raises(ValueError, match="does not fit"):
         writer.append("tokens", np.array([70_000]))
 
 
 class Dying:
-    """The characters' tokenizer, which ends in the middle of the file."""
+    """The character tokenizer, which fails in the middle of the file."""
 
     def __init__(self, calls: int, end: Callable[[], None]) -> None:
         self.calls, self.end = calls, end
@@ -243,42 +246,42 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupted_store_goes_on(rows: Path, store_of: Open, tmp_path: Path, small_parts: None) -> None:
-    """Nothing of a half-made store is seen; the next start tokenises only what is left, with the same result."""
-    whole = store_of(rows, cache="whole").digest
+def test_an_interrupted_store_is_continued(rows: Path, store_of: Open, tmp_path: Path, small_parts: None) -> None:
+    """A partial store is not visible; the next start tokenises only the remaining parts, with the same result."""
+    expected = store_of(rows, cache="expected").digest
     parts = len(tokenizing.survey(rows, 700)[0])
     with pytest.raises(KeyboardInterrupt):
         store_of(rows, tokenizer=Dying(parts - 2, _interrupt))
     (partial,) = folders(tmp_path)
     assert partial.suffix == ".partial"
-    assert store_of(rows, tokenizer=Dying(2, lambda: pytest.fail("a part is tokenised twice"))).digest == whole
+    assert store_of(rows, tokenizer=Dying(2, lambda: pytest.fail("a part is tokenised twice"))).digest == expected
     assert [folder.suffix for folder in folders(tmp_path)] == [""]
 
 
 @pytest.mark.parametrize("harmed", ["tokens.bin", NOTE])
-def test_a_damaged_half_is_begun_again(
+def test_a_damaged_partial_store_is_discarded(
     rows: Path, store_of: Open, tmp_path: Path, small_parts: None, harmed: str
 ) -> None:
-    """What an interrupted making left is only gone on with where every byte is right."""
-    whole = store_of(rows, cache="whole").digest
+    """What an interrupted build left is continued only if every byte is right."""
+    expected = store_of(rows, cache="expected").digest
     with pytest.raises(KeyboardInterrupt):
         store_of(rows, tokenizer=Dying(5, _interrupt))
     _flip(folders(tmp_path)[0] / harmed)
-    assert store_of(rows).digest == whole
+    assert store_of(rows).digest == expected
 
 
-def test_a_wish_to_stop_is_heard(rows: Path, store_of: Open, tmp_path: Path, small_parts: None) -> None:
-    """Asked to stop while tokenising, it stops after the part under way, and goes on from there later."""
+def test_a_stop_request_is_followed(rows: Path, store_of: Open, tmp_path: Path, small_parts: None) -> None:
+    """Asked to stop while tokenising, it stops after the current part, and continues from there later."""
     asked = iter([False, False, True])
     with pytest.raises(Stopped):
         store_of(rows, stopping=lambda: next(asked))
     note = json.loads((folders(tmp_path)[0] / NOTE).read_text())
     assert note["note"] == {"parts": 3}
-    assert store_of(rows).digest == store_of(rows, cache="whole").digest
+    assert store_of(rows).digest == store_of(rows, cache="expected").digest
 
 
-def test_a_killed_store_is_never_half(rows: Path, store_of: Open, tmp_path: Path) -> None:
-    """SIGKILL in the middle: no store is found, and the next start makes it, even one that cuts the file otherwise."""
+def test_a_killed_store_is_never_partial(rows: Path, store_of: Open, tmp_path: Path) -> None:
+    """SIGKILL in the middle: no store is found, and the next start builds it, even with parts of another size."""
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
         "from engine.trainer.input_pipeline import token_store, tokenizing\nfrom engine.trainer.text.tokenizer import build_chars\n"
@@ -291,13 +294,13 @@ def test_a_killed_store_is_never_half(rows: Path, store_of: Open, tmp_path: Path
     done = subprocess.run([sys.executable, "-c", code, str(rows), str(tmp_path / "cache")], check=False)
     assert done.returncode == -signal.SIGKILL
     assert [folder.suffix for folder in folders(tmp_path)] == [".partial"]
-    assert store_of(rows).digest == store_of(rows, cache="whole").digest
+    assert store_of(rows).digest == store_of(rows, cache="expected").digest
 
 
 def test_a_full_disk_leaves_nothing(
     rows: Path, store_of: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None
 ) -> None:
-    """Where there is no room, what was written gives way: it was room."""
+    """When the disk is full, the partial store is deleted, which frees its space."""
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -308,13 +311,13 @@ def test_a_full_disk_leaves_nothing(
     assert folders(tmp_path) == []
 
 
-def test_a_worker_that_dies_is_said(rows: Path, tmp_path: Path) -> None:
-    """A worker killed from outside is an error with advice, not a wait for ever."""
+def test_a_worker_that_dies_is_an_error(rows: Path, tmp_path: Path) -> None:
+    """A worker killed from outside is an error with advice, not an endless wait."""
     CHARS.save(tmp_path / "tokenizer")
     worker = tokenizing._Worker(rows, tmp_path / "tokenizer")
     worker._process.kill()
-    with pytest.raises(RunFailed, match=r"a process that tokenised the rows \(process [0-9]+\) ended") as caught:
-        worker.answer()
+    with pytest.raises(RunFailed, match=r"a worker process that tokenised the rows \(process [0-9]+\) ended") as caught:
+        worker.receive()
     assert caught.value.code == "T119"
     worker.close()
 
@@ -334,8 +337,8 @@ def test_workers_die_with_their_parent(rows: Path, tmp_path: Path) -> None:
         "import sys, time\nfrom pathlib import Path\nfrom engine.trainer.input_pipeline.tokenizing import FilePart, _Worker\n"
         "rows, folder = Path(sys.argv[1]), Path(sys.argv[2])\n"
         "workers = [_Worker(rows, folder) for _ in range(2)]\n"
-        "[worker.ask(FilePart(0, rows.stat().st_size, 1, 1)) for worker in workers]\n"
-        "[worker.answer() for worker in workers]\n"
+        "[worker.send(FilePart(0, rows.stat().st_size, 1, 1)) for worker in workers]\n"
+        "[worker.receive() for worker in workers]\n"
         "print(*[worker._process.pid for worker in workers], flush=True)\ntime.sleep(60)\n"
     )
     command = [sys.executable, "-c", code, str(rows), str(tmp_path / "tokenizer")]
@@ -351,14 +354,14 @@ def test_workers_die_with_their_parent(rows: Path, tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
-def test_two_makers_make_one_store(rows: Path, tmp_path: Path) -> None:
-    """Started at once, the second waits for the first and finds what it made."""
+def test_two_builders_build_one_store(rows: Path, tmp_path: Path) -> None:
+    """Started together, the second waits for the first and finds what it built."""
     code = (
         "import sys, time\nfrom pathlib import Path\n"
         "from engine.trainer.input_pipeline.token_store import open_store\nfrom engine.trainer.text.tokenizer import build_chars\n"
         "store = open_store(Path(sys.argv[1]), build_chars(), Path(sys.argv[2]), render='reasoning@v1',\n"
         "                   stopping=lambda: time.sleep(0.5))\n"
-        "print(store.was_there)\n"
+        "print(store.was_cached)\n"
     )
     command = [sys.executable, "-c", code, str(rows), str(tmp_path / "cache")]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -30,7 +30,7 @@ CPU = {"device_kind": "cpu", "devices": ["cpu:0"], "platform": "cpu"}
 
 
 def dots(jaxpr: Any) -> int:
-    """2 m k n of every product in a program, those in its loops as often as they run."""
+    """2 m k n of every matmul in a program, those in its loops as often as they run."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -53,7 +53,7 @@ def dots_of_children(equation: Any) -> int:
 
 def losses(model: Any, kind: Any = ...) -> tuple[Callable[..., jax.Array], Any]:
     """(a loss of the weights of this kind, these weights): the plain head, no rows packed."""
-    graph, chosen, *rest = nnx.split(model, kind, ...) if kind is not ... else nnx.split(model, ...)
+    graph, selected, *rest = nnx.split(model, kind, ...) if kind is not ... else nnx.split(model, ...)
 
     def loss(weights: Any) -> jax.Array:
         tokens = jnp.ones((1, 8), jnp.int32)
@@ -61,12 +61,12 @@ def losses(model: Any, kind: Any = ...) -> tuple[Callable[..., jax.Array], Any]:
         logits = nnx.merge(graph, weights, *rest)(tokens, positions=positions)
         return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[:, :, 0])
 
-    return loss, chosen
+    return loss, selected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_count_is_that_of_the_program(family: str) -> None:
-    """Forward and backward as JAX traces them have just the products that are counted, were all keys seen."""
+    """Forward and backward as JAX traces them have exactly the counted matmuls, with all keys visible."""
     config = config_from_hf({"model_type": family, **SIZES})
     loss, weights = losses(create(config, seed=0))
     counted = 8 * flops_per_token(config, (8.0,) * 2)
@@ -84,8 +84,8 @@ def test_frozen_matrices_have_no_gradient_of_their_own() -> None:
     assert counted < 8 * flops_per_token(config, (8.0,) * 2)
 
 
-def test_keys_are_those_the_mask_shows() -> None:
-    """The mean over all tokens of all rows, layer by layer, is what a mask of each row counts."""
+def test_visible_keys_are_those_of_the_mask() -> None:
+    """The mean over all tokens of all rows, layer by layer, is the count of each row's mask."""
     config = config_from_hf({"model_type": "gemma2", **SIZES, "sliding_window": 5})
     lengths = [1, 4, 5, 6, 17]
 
@@ -108,7 +108,7 @@ def test_keys_are_those_the_mask_shows() -> None:
     ],
 )  # fmt: skip
 def test_peaks_of_the_devices_people_have(kind: str, dtype: str, tera: float) -> None:
-    """Each has the vendor's figure, and the document it stands in."""
+    """Each has the vendor's figure and its document."""
     peak = peak_of(kind, dtype)
     assert peak.flops == pytest.approx(tera * 1e12)
     assert peak.source
@@ -122,7 +122,7 @@ def test_peaks_of_the_devices_people_have(kind: str, dtype: str, tera: float) ->
     ],
 )  # fmt: skip
 def test_no_peak_is_guessed(kind: str, dtype: str) -> None:
-    """An unknown device, a part of one, and a format without units have a reason instead."""
+    """An unknown device, a slice of one, and a format without units have a reason instead."""
     peak = peak_of(kind, dtype)
     assert peak.flops is None
     assert peak.reason
@@ -130,22 +130,22 @@ def test_no_peak_is_guessed(kind: str, dtype: str) -> None:
 
 
 def test_mfu_is_the_share_of_all_devices(make_args: Callable[..., Any]) -> None:
-    """Real tokens a second times their operations, over the peak of both devices; the first step counts for nothing."""
+    """Real tokens a second times their operations, over the peak of both devices; the first step does not count."""
     config = config_from_hf({"model_type": "gemma", **SIZES})
-    watch = ThroughputMetrics(config, make_args(), [8], T4)
+    metrics = ThroughputMetrics(config, make_args(), [8], T4)
     raw = [{"train_step": n, "tokens_per_second": rate, "seconds": 2.0} for n, rate in enumerate((1.0, 5e7, 7e7), 1)]
-    rows = [watch.measured(row) for row in raw]
+    rows = [metrics.measured(row) for row in raw]
     per_token = flops_per_token(config, (4.5, 4.5))
     assert [row.get("warm_up") for row in rows] == [True, None, None]
     assert rows[1]["mfu"] == round(5e7 * per_token / (2 * 8.1e12), 4)
-    report = watch.report(rows)
+    report = metrics.report(rows)
     assert report["mfu"] == round(6e7 * per_token / (2 * 8.1e12), 4)
     assert (report["peak_flops_per_device"], report["model_flops_per_token"]) == (8.1e12, round(per_token))
     assert report["step_seconds"] == {"p50": 2.0, "p90": 2.0, "p99": 2.0, "n_train_steps": 2, "warm_up": [2.0]}
 
 
 def test_memory_is_the_fullest_device_s(monkeypatch: pytest.MonkeyPatch, make_args: Callable[..., Any]) -> None:
-    """Where the platform counts, rows and report have the largest figure of all devices."""
+    """If the platform reports memory, rows and report have the largest figure of all devices."""
 
     class Device:
         def __init__(self, now: int, peak: int) -> None:
@@ -155,16 +155,16 @@ def test_memory_is_the_fullest_device_s(monkeypatch: pytest.MonkeyPatch, make_ar
             return self._stats
 
     monkeypatch.setattr(throughput.jax, "local_devices", lambda: [Device(3, 9), Device(5, 7)])
-    watch = ThroughputMetrics(config_from_hf({"model_type": "gemma", **SIZES}), make_args(), [8], T4)
-    rows = [watch.measured({"train_step": 1, "tokens_per_second": 1.0, "seconds": 1.0})]
+    metrics = ThroughputMetrics(config_from_hf({"model_type": "gemma", **SIZES}), make_args(), [8], T4)
+    rows = [metrics.measured({"train_step": 1, "tokens_per_second": 1.0, "seconds": 1.0})]
     assert (rows[0]["device_bytes_in_use"], rows[0]["device_peak_bytes"]) == (5, 9)
-    assert watch.report(rows)["device_peak_bytes"] == 9
+    assert metrics.report(rows)["device_peak_bytes"] == 9
 
 
-def test_a_training_on_the_cpu_says_what_it_cannot_measure(
+def test_a_run_on_the_cpu_says_what_it_cannot_measure(
     make_job: Callable[..., Any], train_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Percentiles without the first step; MFU and device memory are null with a reason; the process's memory is named so."""
+    """Percentiles without the first step; MFU and device memory are null with a reason; the process's memory has a key of its own."""
     job = make_job(num_train_steps=4, save_every_steps=4)
     train_here(job)
     report = json.loads((Path(job["out"]) / "train_report.json").read_text())
@@ -178,17 +178,17 @@ def test_a_training_on_the_cpu_says_what_it_cannot_measure(
     assert not any("mfu" in row or "device_peak_bytes" in row for row in rows)
 
 
-def test_the_peak_is_that_of_what_is_multiplied(make_args: Callable[..., Any]) -> None:
+def test_the_peak_is_that_of_the_matmul_format(make_args: Callable[..., Any]) -> None:
     """bfloat16 weights on a T4 are multiplied as float16, and measured against its 65 TFLOP/s."""
     config, args = config_from_hf({"model_type": "gemma", **SIZES}), make_args(dtype="bfloat16")
     assert ThroughputMetrics(config, args, [8], {**T4, "matmul_dtype": "float16"}).peak.flops == 65e12
     assert ThroughputMetrics(config, args, [8], {**T4, "matmul_dtype": "bfloat16"}).peak.flops is None
 
 
-def test_one_step_is_nothing_but_warm_up(make_args: Callable[..., Any]) -> None:
-    """Then there is no percentile and no MFU, and it is said why."""
-    watch = ThroughputMetrics(config_from_hf({"model_type": "gemma", **SIZES}), make_args(), [8], T4)
-    report = watch.report([watch.measured({"train_step": 1, "tokens_per_second": 1.0, "seconds": 1.0})])
+def test_a_single_step_is_only_warm_up(make_args: Callable[..., Any]) -> None:
+    """Then there is no percentile and no MFU, each with a reason."""
+    metrics = ThroughputMetrics(config_from_hf({"model_type": "gemma", **SIZES}), make_args(), [8], T4)
+    report = metrics.report([metrics.measured({"train_step": 1, "tokens_per_second": 1.0, "seconds": 1.0})])
     assert (report["step_seconds"], report["mfu"]) == (None, None)
     assert {"step_seconds", "mfu"} <= set(report["not_applicable"])
     assert Peak(None, reason="x").source is None

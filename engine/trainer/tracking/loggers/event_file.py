@@ -1,4 +1,4 @@
-"""TensorBoard: event files, written here, read by TensorBoard itself. No library is imported.
+"""TensorBoard: event files, written without its library, read by TensorBoard.
 
 The library's own writer imports TensorFlow where that is installed (Kaggle's images have it), and TensorFlow takes hold
 of the accelerator this process trains on. The format is small: a file is a list of records,
@@ -9,11 +9,11 @@ each an ``Event`` message of protocol buffers: wall_time = 1 double, step = 2 in
 summary = 5 {value = 1 {tag = 1 string, simple_value = 2 float}}. Sources: tensorboard/compat/proto/event.proto and
 summary.proto, tensorboard/summary/writer/record_writer.py; CRC-32C is Castagnoli's, RFC 3720 appendix B.4.
 
-    writer = open_run(facts)                 # facts.folder/events.out.tfevents.<seconds>.<host>.<process>
-    writer.row(7, {"loss": 2.5})             # one record: whole or absent, whatever happens to the process
+    logger = open_run(facts)                 # facts.folder/events.out.tfevents.<seconds>.<host>.<process>
+    logger.row(7, {"loss": 2.5})             # one record: complete or absent, whatever happens to the process
 
-Each process writes a file of its own; TensorBoard shows them as one curve. What a killed process left half-written at
-its file's end is passed over by every reader.
+Each process writes a file of its own; TensorBoard shows them as one curve. Every reader ignores a partial record that a
+killed process left at the end of its file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WORD = 0xFFFFFFFF
 
 
 class EventFile:
-    """One new event file beside those of the processes before."""
+    """One new event file beside those of earlier processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -46,7 +46,7 @@ class EventFile:
 
     @property
     def where(self) -> str:
-        """What to type."""
+        """The command that shows the run."""
         return f"tensorboard --logdir {self._folder}"
 
     def row(self, train_step: int, metrics: Mapping[str, float]) -> None:
@@ -77,7 +77,7 @@ def record(message: bytes) -> bytes:
 
 
 def steps_of(path: Path) -> Iterator[int]:
-    """The train steps whose whole records a file has."""
+    """The train steps of the complete records of a file."""
     data = path.read_bytes()
     start = 0
     while start + 12 <= len(data):
@@ -96,10 +96,10 @@ def crc32c(data: bytes) -> int:
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
     """
-    found = _WORD
+    register = _WORD
     for byte in data:
-        found = _TABLE[(found ^ byte) & 0xFF] ^ (found >> 8)
-    return found ^ _WORD
+        register = _TABLE[(register ^ byte) & 0xFF] ^ (register >> 8)
+    return register ^ _WORD
 
 
 def _table() -> tuple[int, ...]:
@@ -121,12 +121,12 @@ def _checksum(data: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value > 0x7F:
-        found.append(0x80 | (value & 0x7F))
+        encoded.append(0x80 | (value & 0x7F))
         value >>= 7
-    found.append(value)
-    return bytes(found)
+    encoded.append(value)
+    return bytes(encoded)
 
 
 def _field(number: int, wire: int, value: float | bytes) -> bytes:
@@ -139,25 +139,25 @@ def _field(number: int, wire: int, value: float | bytes) -> bytes:
 
 
 def _varints(message: bytes) -> Iterator[tuple[int, int]]:
-    """(field number, value) of the whole numbers at the top of a message."""
-    place = 0
-    while place < len(message):
-        key, place = _read_varint(message, place)
+    """(field number, value) of the top-level varints of a message."""
+    offset = 0
+    while offset < len(message):
+        key, offset = _read_varint(message, offset)
         number, wire = key >> 3, key & 7
         if wire == VARINT:
-            value, place = _read_varint(message, place)
+            value, offset = _read_varint(message, offset)
             yield number, value
         elif wire == BYTES:
-            size, place = _read_varint(message, place)
-            place += size
+            size, offset = _read_varint(message, offset)
+            offset += size
         else:
-            place += 8 if wire == DOUBLE else 4
+            offset += 8 if wire == DOUBLE else 4
 
 
-def _read_varint(message: bytes, place: int) -> tuple[int, int]:
+def _read_varint(message: bytes, offset: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = message[place]
-        value, place, shift = value | (byte & 0x7F) << shift, place + 1, shift + 7
+        byte = message[offset]
+        value, offset, shift = value | (byte & 0x7F) << shift, offset + 1, shift + 7
         if not byte & 0x80:
-            return value, place
+            return value, offset

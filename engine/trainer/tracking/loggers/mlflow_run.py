@@ -1,7 +1,7 @@
-"""MLflow: a run of the tracking server that MLFLOW_TRACKING_URI names, or of a file beside the training's other reports.
+"""MLflow: a run on the tracking server that MLFLOW_TRACKING_URI names, or in a file beside the run's other reports.
 
-Only the client is used, with what is passed to it: no tags of user, host, git or command are made up. The experiment is
-MLFLOW_EXPERIMENT_NAME, else ``runspec``. The store is asked how far the run has got.
+Only the client is used, with what is passed to it: no tags of user, host, git or command are added. The experiment is
+MLFLOW_EXPERIMENT_NAME, else ``runspec``. The last train step is read from the store.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from engine.trainer.tracking.loggers import PROJECT, RunFacts
 from engine.trainer.tracking.loggers.run_file import RunFile
 
-ALWAYS_THERE = "seconds"  # a row may lack its loss
-LONGEST_PARAM = 500  # characters; the least that a server takes
+ALWAYS_LOGGED = "seconds"  # a row may lack its loss
+LONGEST_PARAM = 500  # characters; the least limit of any server
 
 
 class MlflowRun:
     """One run of one experiment."""
 
     def __init__(self, facts: RunFacts) -> None:
-        tracking: Any = importlib.import_module("mlflow.tracking")
-        self._entities: Any = importlib.import_module("mlflow.entities")
+        tracking = importlib.import_module("mlflow.tracking")
+        self._entities = importlib.import_module("mlflow.entities")
         self._uri = os.environ.get("MLFLOW_TRACKING_URI") or _own_store(facts.folder)
         self._client = tracking.MlflowClient(tracking_uri=self._uri)
         file = RunFile(facts.folder / "mlflow.json")
@@ -37,13 +36,13 @@ class MlflowRun:
         else:
             self._client.update_run(file.id, status="RUNNING")
         self._id = file.id
-        history = self._client.get_metric_history(self._id, ALWAYS_THERE)
+        history = self._client.get_metric_history(self._id, ALWAYS_LOGGED)
         self.last_step = max((metric.step for metric in history), default=0)
 
     def _experiment(self) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-        found = self._client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self._client.create_experiment(name))
+        experiment = self._client.get_experiment_by_name(name)
+        return str(experiment.experiment_id if experiment else self._client.create_experiment(name))
 
     @property
     def where(self) -> str:
@@ -57,7 +56,7 @@ class MlflowRun:
         self._client.log_batch(self._id, metrics=batch)
 
     def close(self) -> None:
-        """Say that nothing more comes; a resumed training opens the run again."""
+        """Set the run to finished; a resumed run opens it again."""
         self._client.set_terminated(self._id)
 
 
@@ -67,5 +66,5 @@ def _own_store(folder: Path) -> str:
 
 
 def open_run(facts: RunFacts) -> MlflowRun:
-    """The run, new or gone on with."""
+    """The run, new or resumed."""
     return MlflowRun(facts)

@@ -1,10 +1,10 @@
-"""What is remembered of a tool's run between two processes: its id there, and how far it was sent.
+"""What two processes share of a tool's run: its id in the tool, and the last train step sent.
 
     run = RunFile(folder / "wandb.json")
     run.id, run.sent          # an id drawn once; 0
-    run.mark(7)
+    run.record_sent(7)
 
-Written without a sync: it has to survive the end of the process, not that of the machine, and costs no time so.
+Written without fsync, which would cost time: it must survive the end of the process, not a crash of the machine.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 
 
 class RunFile:
-    """``run_id``: the id given by the tool, for a new run; else one is drawn."""
+    """Reads the file, or draws the id of a new run."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        found = _read(path)
-        self.is_new = "id" not in found
-        self.id = str(found.get("id") or uuid.uuid4().hex[:12])
-        self.sent = int(found.get("sent", 0))
+        stored = _read(path)
+        self.is_new = "id" not in stored
+        self.id = str(stored.get("id") or uuid.uuid4().hex[:12])
+        self.sent = int(stored.get("sent", 0))
         self._write()
 
     def rename(self, run_id: str) -> None:
-        """The tool gave the run another id."""
+        """Take over the id that the tool gave the run."""
         self.id = run_id
         self._write()
 
-    def mark(self, train_step: int) -> None:
-        """The tool has been given everything up to this train step."""
+    def record_sent(self, train_step: int) -> None:
+        """All train steps up to this one have been sent."""
         self.sent = train_step
         self._write()
 
@@ -44,7 +44,7 @@ class RunFile:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # a new run, or a file that a crash of the machine left empty
         return {}
-    return found if isinstance(found, dict) else {}
+    return stored if isinstance(stored, dict) else {}

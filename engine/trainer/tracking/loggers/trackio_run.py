@@ -1,8 +1,8 @@
-"""trackio: a local database that ``trackio show`` draws, or the Space or server that its environment names.
+"""trackio: a local database that ``trackio show`` plots, or the Space or server that its environment names.
 
-TRACKIO_DIR says where the database is; where it is not set, it lies beside the training's other reports. The project is
-TRACKIO_PROJECT, else ``runspec``. A run is named by the run-spec and an id of its own, so that a resumed one goes on in it.
-Rows wait in memory for up to half a second: how far they got, a local database is asked; a remote one is not.
+TRACKIO_DIR says where the database is; by default it is beside the run's other reports. The project is TRACKIO_PROJECT,
+else ``runspec``. A run is named by the run-spec and an id of its own, so that a resumed one continues it. Rows wait in
+memory for up to half a second: the last stored one is read from a local database, but not from a remote one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from engine.trainer.tracking.loggers import PROJECT, RunFacts
 from engine.trainer.tracking.loggers.run_file import RunFile
@@ -22,9 +21,9 @@ class TrackioRun:
     """One run of one project."""
 
     def __init__(self, facts: RunFacts) -> None:
-        # Read when trackio is imported, which is now for the first time.
+        # trackio reads it on import, which happens here for the first time.
         self._folder = os.environ.setdefault("TRACKIO_DIR", str(facts.folder))
-        trackio: Any = importlib.import_module("trackio")
+        trackio = importlib.import_module("trackio")
         self._file = RunFile(facts.folder / "trackio.json")
         self._project = os.environ.get("TRACKIO_PROJECT", PROJECT)
         name = f"{facts.name}-{self._file.id}"
@@ -41,25 +40,25 @@ class TrackioRun:
 
     @property
     def where(self) -> str:
-        """What to type."""
+        """The command that shows the run."""
         return f"TRACKIO_DIR={self._folder} trackio show --project {self._project}"
 
     def row(self, train_step: int, metrics: Mapping[str, float]) -> None:
         """One row."""
         self._run.log(dict(metrics), step=train_step)
-        self._file.mark(train_step)
+        self._file.record_sent(train_step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining rows."""
         self._run.finish()
 
 
 def stored_steps(project: str, name: str) -> int:
     """The last train step of a run in the local database."""
-    storage: Any = importlib.import_module("trackio.sqlite_storage")
+    storage = importlib.import_module("trackio.sqlite_storage")
     return int(storage.SQLiteStorage.get_max_step_for_run(project, run=name) or 0)
 
 
 def open_run(facts: RunFacts) -> TrackioRun:
-    """The run, new or gone on with."""
+    """The run, new or resumed."""
     return TrackioRun(facts)

@@ -1,8 +1,7 @@
-"""Weights & Biases: a run of a fixed id, so that a resumed training goes on in it.
+"""Weights & Biases: a run with a fixed id, so that a resumed training run continues it.
 
-Where it goes and with which key is wandb's own affair: WANDB_API_KEY, WANDB_PROJECT, WANDB_ENTITY, WANDB_BASE_URL,
-WANDB_MODE=offline. It is told the rows and the hyper-parameters; code, git, the command line and the console are kept
-from it.
+wandb's own variables have its address and key: WANDB_API_KEY, WANDB_PROJECT, WANDB_ENTITY, WANDB_BASE_URL,
+WANDB_MODE=offline. It gets the rows and the hyper-parameters, but not code, git, the command line or the console.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from engine.trainer.tracking.loggers import PROJECT, RunFacts
 from engine.trainer.tracking.loggers.run_file import RunFile
@@ -20,7 +18,7 @@ class WandbRun:
     """One run, online or offline."""
 
     def __init__(self, facts: RunFacts) -> None:
-        wandb: Any = importlib.import_module("wandb")  # typed or not, depending on the release: Any in any case
+        wandb = importlib.import_module("wandb")
         self._file = RunFile(facts.folder / "wandb.json")
         settings = wandb.Settings(
             console="off",  # standard output belongs to the events
@@ -43,24 +41,24 @@ class WandbRun:
 
     @property
     def where(self) -> str:
-        """The address, or what to type after an offline run."""
+        """The address, or the command that uploads an offline run."""
         return str(self._run.url or f"wandb sync {self._run.settings.sync_dir}")
 
     @property
     def last_step(self) -> int:
-        """What was sent so far: offline, nobody else knows."""
+        """What was sent so far: an offline run has no other record of it."""
         return self._file.sent
 
     def row(self, train_step: int, metrics: Mapping[str, float]) -> None:
         """One row of the history."""
         self._run.log({**metrics, "train_step": train_step}, step=train_step)
-        self._file.mark(train_step)
+        self._file.record_sent(train_step)
 
     def close(self) -> None:
-        """Upload what is left (online), or close the file (offline)."""
+        """Upload the remaining rows (online), or close the file (offline)."""
         self._run.finish()
 
 
 def open_run(facts: RunFacts) -> WandbRun:
-    """The run, new or gone on with."""
+    """The run, new or resumed."""
     return WandbRun(facts)

@@ -1,4 +1,4 @@
-"""Runs for tools to keep, without JAX."""
+"""Runs for tools to log, without JAX."""
 
 from __future__ import annotations
 

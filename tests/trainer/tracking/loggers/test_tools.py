@@ -1,4 +1,4 @@
-"""Each tool with its real library, where it is installed; TensorBoard's files are read without it as well."""
+"""Each tool with its real library, if it is installed; TensorBoard's files are also read without it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from engine.trainer.tracking.loggers.event_file import crc32c, steps_of
 
 Facts = Callable[[str], RunFacts]
 REPOSITORY = Path(__file__).parents[4]
-# What a tool's own libraries warn of is theirs.
-THEIRS = pytest.mark.filterwarnings("ignore")
+# Warnings of a tool's own libraries do not count.
+THEIR_WARNINGS = pytest.mark.filterwarnings("ignore")
 
 
 def needs(module: str) -> pytest.MarkDecorator:
@@ -30,16 +30,16 @@ def needs(module: str) -> pytest.MarkDecorator:
 
 
 def two_processes(name: str, facts: Facts) -> list[Any]:
-    """Train steps 1 to 3, the end of a process, and 4 to 6; the second writer must know how far the first came."""
-    writers = []
+    """Train steps 1 to 3, the end of a process, and 4 to 6; the second logger must know the last step of the first."""
+    opened = []
     for first in (1, 4):
-        writer = open_logger(name, facts(name))
-        assert writer.last_step == first - 1
+        logger = open_logger(name, facts(name))
+        assert logger.last_step == first - 1
         for step in range(first, first + 3):
-            writer.row(step, {"loss": 1.0 / step, "seconds": 0.25})
-        writer.close()
-        writers.append(writer)
-    return writers
+            logger.row(step, {"loss": 1.0 / step, "seconds": 0.25})
+        logger.close()
+        opened.append(logger)
+    return opened
 
 
 def test_checksums_are_castagnoli_s() -> None:
@@ -49,7 +49,7 @@ def test_checksums_are_castagnoli_s() -> None:
 
 
 def test_event_files_hold_each_train_step_once(facts: Facts) -> None:
-    """Two processes, two files, one curve; and nothing was imported for it."""
+    """Two processes, two files, one curve; and no library is imported for it."""
     two_processes("tensorboard", facts)
     files = sorted(facts("tensorboard").folder.glob(event_file.PATTERN))
     assert sorted(step for path in files for step in steps_of(path)) == [1, 2, 3, 4, 5, 6]
@@ -58,12 +58,12 @@ def test_event_files_hold_each_train_step_once(facts: Facts) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
-def test_what_a_kill_tore_off_is_passed_over(facts: Facts, cut: int) -> None:
-    """A file that ends inside a record counts up to the record before, and the next process goes on from there."""
-    writer = open_logger("tensorboard", facts("tensorboard"))
+def test_a_record_torn_by_a_kill_is_ignored(facts: Facts, cut: int) -> None:
+    """A file that ends inside a record counts up to the record before, and the next process continues from there."""
+    logger = open_logger("tensorboard", facts("tensorboard"))
     for step in (1, 2, 3):
-        writer.row(step, {"loss": 1.0, "seconds": 0.25})
-    writer.close()
+        logger.row(step, {"loss": 1.0, "seconds": 0.25})
+    logger.close()
     (path,) = facts("tensorboard").folder.glob(event_file.PATTERN)
     path.write_bytes(path.read_bytes()[:-cut])
     again = open_logger("tensorboard", facts("tensorboard"))
@@ -71,11 +71,11 @@ def test_what_a_kill_tore_off_is_passed_over(facts: Facts, cut: int) -> None:
     again.close()
 
 
-def test_the_message_is_what_protocol_buffers_say(facts: Facts) -> None:
+def test_the_message_follows_protocol_buffers(facts: Facts) -> None:
     """Byte for byte: step 300 as a varint, a tag and a float in a value in a summary."""
-    writer = open_logger("tensorboard", facts("tensorboard"))
-    writer.row(300, {"loss": 2.5})
-    writer.close()
+    logger = open_logger("tensorboard", facts("tensorboard"))
+    logger.row(300, {"loss": 2.5})
+    logger.close()
     (path,) = facts("tensorboard").folder.glob(event_file.PATTERN)
     data = path.read_bytes()
     value = b"\x0a\x04loss\x15" + struct.pack("<f", 2.5)
@@ -87,25 +87,25 @@ def test_the_message_is_what_protocol_buffers_say(facts: Facts) -> None:
 
 
 @needs("tensorboard")
-@THEIRS
+@THEIR_WARNINGS
 def test_tensorboard_reads_the_files(facts: Facts) -> None:
     """TensorBoard's own reader shows both processes as one curve with each train step once."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     two_processes("tensorboard", facts)
-    found = EventAccumulator(str(facts("tensorboard").folder), size_guidance={"scalars": 0, "tensors": 0})
-    found.Reload()
-    tags = found.Tags()
+    accumulator = EventAccumulator(str(facts("tensorboard").folder), size_guidance={"scalars": 0, "tensors": 0})
+    accumulator.Reload()
+    tags = accumulator.Tags()
     assert sorted(tags["tensors"] or tags["scalars"]) == ["loss", "seconds"]
-    events = found.Tensors("loss") if tags["tensors"] else found.Scalars("loss")
+    events = accumulator.Tensors("loss") if tags["tensors"] else accumulator.Scalars("loss")
     assert [event.step for event in events] == [1, 2, 3, 4, 5, 6]
     values = [event.tensor_proto.float_val[0] if tags["tensors"] else event.value for event in events]
     assert values == pytest.approx([1.0 / step for step in range(1, 7)])
 
 
 @needs("wandb")
-@THEIRS
-def test_wandb_offline_goes_on_in_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+@THEIR_WARNINGS
+def test_wandb_offline_continues_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two offline folders of one run id; the key of the environment is in none of their files."""
     secret = "0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -116,7 +116,7 @@ def test_wandb_offline_goes_on_in_one_run(facts: Facts, monkeypatch: pytest.Monk
     assert len({path.stem for path in runs}) == 1
     deadline = time.monotonic() + 20
     while len(steps_of_wandb(runs)) < 6 and time.monotonic() < deadline:
-        time.sleep(0.1)  # a process of wandb's closes the file just after it has said that the run is finished
+        time.sleep(0.1)  # a process of wandb's closes the file just after it has reported that the run is finished
     assert steps_of_wandb(runs) == [1, 2, 3, 4, 5, 6]
     files = [path for path in facts("wandb").folder.rglob("*") if path.is_file()]
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
@@ -126,23 +126,23 @@ def steps_of_wandb(paths: list[Path]) -> list[int]:
     """The steps of the history in transaction logs: records of LevelDB's log format behind a header of 7 bytes."""
     from wandb.proto import wandb_internal_pb2
 
-    found = []
+    steps = []
     for path in paths:
-        data, place = path.read_bytes(), 7
-        while place + 7 <= len(data):
-            length, kind = struct.unpack_from("<HB", data, place + 4)
-            assert kind == 1, "a whole record; these are far smaller than a block"
+        data, offset = path.read_bytes(), 7
+        while offset + 7 <= len(data):
+            length, kind = struct.unpack_from("<HB", data, offset + 4)
+            assert kind == 1, "a complete record; these are far smaller than a block"
             record = wandb_internal_pb2.Record()
-            record.ParseFromString(data[place + 7 : place + 7 + length])
-            place += 7 + length
+            record.ParseFromString(data[offset + 7 : offset + 7 + length])
+            offset += 7 + length
             if record.WhichOneof("record_type") == "history":
-                found.append(record.history.step.num)
-    return sorted(found)
+                steps.append(record.history.step.num)
+    return sorted(steps)
 
 
 @needs("mlflow")
-@THEIRS
-def test_mlflow_goes_on_in_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+@THEIR_WARNINGS
+def test_mlflow_continues_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     """One run in a local database, with each train step once, the arguments, and the state it ended in."""
     pytest.importorskip("sqlalchemy", reason="the local store is a database")
     from mlflow.tracking import MlflowClient
@@ -158,8 +158,8 @@ def test_mlflow_goes_on_in_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatch
 
 
 @needs("trackio")
-@THEIRS
-def test_trackio_goes_on_in_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@THEIR_WARNINGS
+def test_trackio_continues_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One run in its local database, with each train step once."""
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio_db"))
     two_processes("trackio", facts)
@@ -170,9 +170,9 @@ def test_trackio_goes_on_in_one_run(facts: Facts, monkeypatch: pytest.MonkeyPatc
 
 
 @needs("trackio")
-@THEIRS
-def test_what_trackio_had_not_written_when_it_was_killed_is_sent_again(facts: Facts, tmp_path: Path) -> None:
-    """Rows that waited in memory are not taken for written: the next process adds them."""
+@THEIR_WARNINGS
+def test_rows_that_trackio_lost_in_a_kill_are_sent_again(facts: Facts, tmp_path: Path) -> None:
+    """Rows that waited in memory do not count as written: the next process adds them."""
     folder = facts("trackio").folder
     code = f"""
 import os
