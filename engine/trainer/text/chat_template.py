@@ -1,7 +1,7 @@
 """The chat template that came with a checkpoint: messages to segments of text.
 
 In: messages ``[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]`` and the Jinja text of
-chat_template.jinja or tokenizer_config.json. Out: :class:`~engine.trainer.text.encoding.Segment` values whose ids are those of
+chat_template.jinja or tokenizer_config.json. Out: :class:`~engine.trainer.text.segment.Segment` values whose ids are those of
 transformers' ``apply_chat_template(messages, sanitize_control_tokens=True)``, without the BOS in front (callers put it
 by id, once), each assistant turn trained up to the token that ends it.
 
@@ -34,7 +34,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import InputInvalid, Where
-from engine.trainer.text.encoding import Segment
+from engine.trainer.text.segment import Segment
 
 PRIVATE = tuple(map(chr, range(0x10FF00, 0x10FFF0)))  # code points that Unicode gives no meaning, ever
 Messages = Sequence[Mapping[str, str]]

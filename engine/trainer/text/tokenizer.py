@@ -32,7 +32,7 @@ from engine.canonical import digest_bytes, digest_json, digest_text, pretty_json
 from engine.errors import InputInvalid, Where
 from engine.trainer import lfs
 from engine.trainer.text.chat_template import ChatTemplate
-from engine.trainer.text.encoding import SegmentKind
+from engine.trainer.text.segment import SegmentKind
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -129,7 +129,7 @@ class Tokenizer:
         return self._checked(self._raw.encode(text, add_special_tokens=False).ids, text, self._never)
 
     def encode_many(self, texts: Sequence[str], *, kind: SegmentKind = "plain") -> list[list[int]]:
-        """:meth:`encode` of each text, on all cores; ``kind``: see :mod:`engine.trainer.text.encoding`."""
+        """:meth:`encode` of each text, on all cores; ``kind``: see :mod:`engine.trainer.text.segment`."""
         if not texts:
             return []
         raw, never = self._reader(kind)

@@ -26,7 +26,8 @@ from engine.errors import InputInvalid
 from engine.trainer.generation.prompts import read_prompts
 from engine.trainer.input_pipeline import rows as rows_module
 from engine.trainer.input_pipeline.rows import RowFindings, TokenRow
-from engine.trainer.text.encoding import Segment, encode_segments, merged_boundaries, prompt_ids
+from engine.trainer.text.encoding import encode_segments, merged_boundaries, prompt_ids
+from engine.trainer.text.segment import Segment
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer_process.jobs import write_prompts
 
