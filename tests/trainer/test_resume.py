@@ -132,20 +132,21 @@ def test_stop_at_ends_early_on_the_full_schedule(
     assert metrics_of(smoke) == metrics_of(whole)[:2]
 
 
-def test_a_loss_that_is_no_number_stops_the_training(make_job: Callable[..., Any], train_here: Train) -> None:
-    """An exploding training fails with advice, and no checkpoint is made of it."""
+def test_a_non_finite_loss_stops_the_run(make_job: Callable[..., Any], train_here: Train) -> None:
+    """A training run that diverges fails with advice, and no checkpoint is made of it."""
     job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, save_every_steps=1)
     with pytest.raises(
         RunFailed,
-        match=r"train step [0-9]+: the loss or a gradient is no number, once; 0 are borne; the rows of its batch: ",
+        match=r"train step [0-9]+: the loss or a gradient is NaN or infinite, once; 0 are tolerated; "
+        r"the rows of its batch: ",
     ) as caught:
         train_here(job)
     assert caught.value.code == "T131"
     assert len(list((Path(job["work"]) / "checkpoints").iterdir())) < 3
 
 
-def test_a_loss_that_is_no_number_may_be_borne(make_job: Callable[..., Any], train_here: Train) -> None:
-    """Declared, the exploded steps are counted and recorded, and the training goes on."""
+def test_a_non_finite_loss_may_be_tolerated(make_job: Callable[..., Any], train_here: Train) -> None:
+    """With max_skipped_steps, non-finite steps are counted and recorded, and training continues."""
     job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, max_skipped_steps=1000)
     try:
         train_here(job)
@@ -160,11 +161,11 @@ def test_a_loss_that_is_no_number_may_be_borne(make_job: Callable[..., Any], tra
 
 
 def test_skips_in_a_row_are_counted_across_a_restart(make_job: Callable[..., Any], train_here: Train) -> None:
-    """What ends a training does not depend on when it was begun again; the first skip of a row is said."""
+    """The step at which a run fails does not depend on where it was resumed; the first skip in a row is reported."""
     job = make_job(learning_rate=1e30, max_grad_norm=None, warmup_steps=0, save_every_steps=1, max_skipped_steps=3)
     ends = []
     for _ in range(2):
-        with pytest.raises(RunFailed, match="4 times in a row; 3 are borne") as caught:
+        with pytest.raises(RunFailed, match="4 times in a row; 3 are tolerated") as caught:
             train_here(job)
         ends.append(caught.value.diagnostics[0].message)
     assert ends[0] == ends[1]

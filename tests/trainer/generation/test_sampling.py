@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from engine.trainer.generation.sampling import GREEDY, Sampling, choose, narrowed, row_key
+from engine.trainer.generation.sampling import GREEDY, Sampling, choose, filter_logits, row_key
 
 LOGITS = np.log(np.array([[0.4, 0.05, 0.3, 0.15, 0.1]], np.float32))
 DRAWS = 4000
@@ -52,7 +52,7 @@ def test_greedy_takes_the_first_of_the_most_probable() -> None:
 def test_the_nucleus_is_that_of_a_sort() -> None:
     """On random rows of a large vocabulary the threshold keeps the tokens that sorting and adding up keeps."""
     logits = 3 * jax.random.normal(jax.random.key(1), (6, 5000))
-    kept = np.asarray(jnp.isfinite(narrowed(logits, Sampling(1.0, top_p=0.9))))
+    kept = np.asarray(jnp.isfinite(filter_logits(logits, Sampling(1.0, top_p=0.9))))
     for row, flags in zip(np.asarray(jax.nn.softmax(logits, axis=-1), np.float64), kept, strict=True):
         order = np.argsort(-row)
         count = int(np.searchsorted(np.cumsum(row[order]), 0.9)) + 1
@@ -65,7 +65,7 @@ def test_the_nucleus_is_that_of_a_sort() -> None:
 def test_tokens_as_probable_as_the_last_one_are_kept() -> None:
     """As transformers does for top-k; the draw among equals is then fair."""
     logits = jnp.array([[2.0, 1.0, 1.0, 0.0]])
-    assert jnp.isfinite(narrowed(logits, Sampling(1.0, top_k=2))).tolist() == [[True, True, True, False]]
+    assert jnp.isfinite(filter_logits(logits, Sampling(1.0, top_k=2))).tolist() == [[True, True, True, False]]
 
 
 def test_a_draw_depends_on_seed_name_and_position_only() -> None:

@@ -157,12 +157,12 @@ def _tensors(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 FIRST = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "M602 there is no adapter_model.safetensors"),
-    "cut short": (
+    "truncated": (
         lambda f: (f / "adapter_model.safetensors").write_bytes((f / "adapter_model.safetensors").read_bytes()[:90]),
-        "M602 the adapter's weights are damaged or cut short",
+        "M602 the adapter's weights are damaged or truncated",
     ),
     "no JSON": (lambda f: (f / "adapter_config.json").write_text("{"), "M602 adapter_config.json cannot be read"),
-    "DoRA": (lambda f: _edit(f, "adapter_config.json", use_dora=True), 'M603 "use_dora": True is not what is computed'),
+    "DoRA": (lambda f: _edit(f, "adapter_config.json", use_dora=True), 'M603 "use_dora": True is not supported'),
     "no rank": (lambda f: _edit(f, "adapter_config.json", r=0), 'M603 "r" must be a whole number above 0, not 0'),
     "other targets": (
         lambda f: _edit(f, "adapter_config.json", target_modules=["embed_tokens"]),
@@ -226,7 +226,7 @@ def test_an_adapter_for_a_wider_base_says_both_shapes(tmp_path: Path) -> None:
     other = base_model(hidden_size=32)
     with pytest.raises(InputInvalid, match=r"M605.*config_sha256"):
         load_adapter(tmp_path, other, base=BASE)
-    with pytest.raises(InputInvalid, match=r"M604.*has shape \[4, 64\], this base asks for \[4, 32\]"):
+    with pytest.raises(InputInvalid, match=r"M604.*has shape \[4, 64\], this base needs \[4, 32\]"):
         load_adapter(tmp_path, other)
 
 
@@ -294,7 +294,7 @@ def test_adapters_without_their_base_are_refused(make_job: Any, train_here: Any)
     with pytest.raises(InputInvalid, match=r"M605.*random, seed 42.*random, seed 7"):
         load_trained(folder, job, print, bool)
     (folder / "runspec_base.json").write_text("{}")
-    with pytest.raises(InputInvalid, match=r"M602.*does not say revision, dtype, seed"):
+    with pytest.raises(InputInvalid, match=r"M602.*lacks revision, dtype, seed"):
         load_trained(folder, job, print, bool)
 
 

@@ -343,7 +343,7 @@ def test_a_wrong_key_of_a_later_family_is_named(
 
 GOLDEN_MESSAGES = {
     "family": ({"model_type": "gemma4"}, """\
-error[M101]: the configuration has model_type 'gemma4', which is not known here (known: gemma, gemma2, gemma3, gemma3_text)
+error[M101]: the configuration has the unknown model_type 'gemma4' (known: gemma, gemma2, gemma3, gemma3_text)
   --> config.json
    = help: did you mean "gemma"?"""),
     "none": ({}, """\

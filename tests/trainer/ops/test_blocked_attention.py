@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from engine.trainer.models import layers
-from engine.trainer.ops.blocked_attention import EVERYTHING, Tiling, TokenPositions, _reach, blocked_attention
+from engine.trainer.ops.blocked_attention import (
+    EVERYTHING,
+    MaskInputs,
+    Tiling,
+    TokenPositions,
+    _key_blocks,
+    blocked_attention,
+)
 
 BATCH, HEADS, KV_HEADS, HEAD_DIM = 2, 4, 2, 6
 
@@ -132,7 +139,7 @@ def test_tiles_out_of_reach_are_skipped() -> None:
     """The key blocks of each query block: causal, in the window, of the same segments, over all rows together."""
 
     def reach(places: TokenPositions, window: int) -> list[tuple[int, int]]:
-        firsts, lasts = _reach((places, places, jnp.int32(window)), Tiling(None, 8, 8))
+        firsts, lasts = _key_blocks(MaskInputs(places, places, jnp.int32(window)), Tiling(None, 8, 8))
         return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
     assert reach(_one_segment(32), EVERYTHING) == [(0, 1), (0, 2), (0, 3), (0, 4)]

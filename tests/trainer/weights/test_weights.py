@@ -243,7 +243,7 @@ def test_a_wrong_shape_names_leaf_and_both_shapes(copy: Path) -> None:
     tensors["model.layers.1.mlp.up_proj.weight"] = np.zeros((25, 16), np.float32)
     write_tensors(copy, tensors)
     assert errors_of(copy) == [
-        "M203 model.layers.1.mlp.up_proj.weight has shape [25, 16], the configuration asks for [24, 16]"
+        "M203 model.layers.1.mlp.up_proj.weight has shape [25, 16], the configuration needs [24, 16]"
     ]
 
 
@@ -275,7 +275,7 @@ def test_a_truncated_file_is_named(copy: Path, kind: str, keep: int) -> None:
     (copy / kind).write_bytes(data[:keep])
     found = errors_of(copy)
     assert len(found) == 1
-    assert found[0].startswith("M205 the weights file is damaged or cut short")
+    assert found[0].startswith("M205 the weights file is damaged or truncated")
 
 
 def test_garbage_is_named(copy: Path) -> None:
@@ -336,7 +336,7 @@ def test_a_broken_index_is_named(copy: Path, index: str) -> None:
 
 
 def test_an_index_must_agree_with_its_files(copy: Path) -> None:
-    """A name the index promises and the file lacks is M206."""
+    """A name that the index has and the file lacks is M206."""
     shard(
         copy,
         "model",
@@ -348,7 +348,7 @@ def test_an_index_must_agree_with_its_files(copy: Path) -> None:
     stored = json.loads(index.read_text())
     stored["weight_map"]["model.extra"] = "model-00001-of-00002.safetensors"
     index.write_text(json.dumps(stored))
-    assert errors_of(copy) == ["M206 the index promises model.extra, the file lacks it"]
+    assert errors_of(copy) == ["M206 the index names model.extra, the file lacks it"]
 
 
 def said(folder: Path, **options: Any) -> str:
@@ -363,7 +363,7 @@ def test_what_a_person_reads_of_a_cut_file(copy: Path) -> None:
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-40])
     assert said(copy) == (
-        "error[M205]: the weights file is damaged or cut short (in model.norm.weight): "
+        "error[M205]: the weights file is damaged or truncated (in model.norm.weight): "
         "its bytes end at 37416, the file has 37376 bytes\n"
         "  --> FOLDER/model.safetensors\n"
         "   = help: fetch or copy the file again"
@@ -375,7 +375,7 @@ def test_what_a_person_reads_of_another_vocabulary(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"vocab_size": 264}))
     assert said(copy) == (
-        "error[M203]: model.embed_tokens.weight has shape [260, 16], the configuration asks for [264, 16]\n"
+        "error[M203]: model.embed_tokens.weight has shape [260, 16], the configuration needs [264, 16]\n"
         "  --> FOLDER/model.safetensors\n"
         "   = help: config.json says vocab_size 264, the embedding has 260 rows"
     )
@@ -399,9 +399,9 @@ def test_a_dtype_that_is_too_small(copy: Path) -> None:
     tensors["model.layers.1.mlp.down_proj.weight"][2, 3] = -1e6
     write_tensors(copy, tensors)
     assert said(copy, param_dtype="float16") == (
-        "error[M204]: model.layers.1.mlp.down_proj.weight holds a value that float16 cannot hold\n"
+        "error[M204]: model.layers.1.mlp.down_proj.weight holds a value that float16 cannot represent\n"
         "  --> FOLDER/model.safetensors\n"
-        "   = help: ask for a wider dtype"
+        "   = help: choose a dtype with a larger range"
     )
     assert load_folder(copy, param_dtype="bfloat16")
 
@@ -429,7 +429,7 @@ def test_a_file_that_shrinks_while_it_is_read(copy: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(load, "fill_leaves", shrink)
     (message,) = errors_of(copy)
-    assert message.startswith("M205 the weights file is damaged or cut short (in model.")
+    assert message.startswith("M205 the weights file is damaged or truncated (in model.")
     assert message.endswith("while it is read")
 
 
