@@ -27,7 +27,7 @@ def test_one_bad_number_anywhere_is_found(bad: float) -> None:
 
 
 def test_a_bad_step_in_between_leaves_no_trace(make_args: Callable[..., Any]) -> None:
-    """Good, bad, good: weights, statistics and count end where they end without the bad one (at the same rates)."""
+    """Finite, non-finite, finite: weights, statistics and count end as without the second (at the same rates)."""
     args = make_args(lr_schedule="constant", warmup_steps=0)
     params = {"layers": {"q": jnp.ones((2, 3, 4), jnp.bfloat16)}, "norm": jnp.ones(3)}
 

@@ -1,4 +1,4 @@
-"""Remat policies, attention and loss in blocks, the update inside the backward pass: other memory, the same numbers."""
+"""Remat policies, attention and loss in blocks, the update inside the backward pass: less memory, the same numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model_of(model_type: str, dtype: str = "float32") -> Any:
 
 
 def batch_of(rows: int = 2, length: int = 24) -> dict[str, jax.Array]:
-    """Two segments a row and some padding; about half of the tokens count."""
+    """Two segments a row and some padding; about half of the tokens are trained."""
     draw = np.random.default_rng(0)
     tokens = draw.integers(4, 300, (1, rows, length)).astype(np.int32)
     first = length // 2 - 1
@@ -57,7 +57,7 @@ def few_logits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gradients(make_args: Callable[..., Any]) -> Callable[..., Any]:
-    """(loss, gradients) of a family under a way to compute them."""
+    """(loss, gradients) of a family under a compute policy."""
 
     def compute(model_type: str, policy: ComputePolicy) -> Any:
         graphdef, state = init_state(model_of(model_type), make_args())
@@ -102,7 +102,7 @@ def test_an_unknown_policy_is_an_error(gradients: Callable[..., Any]) -> None:
 def test_the_update_inside_the_backward_pass_is_the_same(
     model_type: str, optimizer: str, make_args: Callable[..., Any], few_logits: None
 ) -> None:
-    """Three steps of either method end in the same weights and statistics, and say the same loss."""
+    """Three steps of either method end in the same weights, statistics and loss."""
     args = make_args(optimizer=optimizer, max_grad_norm=None, weight_decay=0.1)
     graphdef, state = init_state(model_of(model_type), args)
     ends = []
@@ -119,7 +119,7 @@ def test_the_update_inside_the_backward_pass_is_the_same(
 
 @pytest.mark.slow
 def test_masters_move_inside_the_backward_pass_too(make_args: Callable[..., Any], few_logits: None) -> None:
-    """bfloat16 weights are the casts of their float32 masters, which move as those of the other method."""
+    """bfloat16 weights are the casts of their float32 masters, which are updated as with the other method."""
     args = make_args(optimizer="adafactor", max_grad_norm=None, dtype="bfloat16", master_weights=True)
     graphdef, state = init_state(model_of("gemma", "bfloat16"), args)
     after, _ = jax.jit(make_train_step(graphdef, replace(args, update="in_backward")))(state, batch_of())
@@ -130,10 +130,10 @@ def test_masters_move_inside_the_backward_pass_too(make_args: Callable[..., Any]
 
 
 @pytest.mark.parametrize("update", ["after_backward", "in_backward"])
-def test_a_step_that_is_no_number_is_counted_and_changes_nothing(
+def test_a_non_finite_step_is_counted_and_changes_nothing(
     update: str, make_args: Callable[..., Any], few_logits: None
 ) -> None:
-    """An infinite final gain makes loss and all gradients no numbers: weights and statistics stay, the step counts."""
+    """An infinite final gain makes loss and all gradients non-finite: weights and statistics stay, the step counts."""
     args = make_args(optimizer="adafactor", max_grad_norm=None, update=update)
     graphdef, state = init_state(model_of("gemma"), args)
     state["params"]["norm"].set_value(jnp.full_like(state["params"]["norm"][...], jnp.inf))
@@ -143,7 +143,7 @@ def test_a_step_that_is_no_number_is_counted_and_changes_nothing(
     jax.tree.map(np.testing.assert_array_equal, after["opt_state"], state["opt_state"])
 
 
-def test_inside_the_backward_pass_there_is_no_whole_gradient(make_args: Callable[..., Any], few_logits: None) -> None:
+def test_inside_the_backward_pass_there_is_no_full_gradient(make_args: Callable[..., Any], few_logits: None) -> None:
     """Deterministic memory: temporaries stay below the weights' size, which the other method's gradients fill."""
     args = make_args(optimizer="adafactor", max_grad_norm=None)
     config = config_from_hf({"model_type": "gemma", **SIZES, "hidden_size": 128, "intermediate_size": 512,
@@ -163,10 +163,10 @@ def test_inside_the_backward_pass_there_is_no_whole_gradient(make_args: Callable
 
 
 @pytest.mark.parametrize("blocks", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_float16_products_serve_a_model_that_float16_cannot_hold(
+def test_float16_matmuls_serve_a_model_beyond_float16s_range(
     blocks: bool, make_args: Callable[..., Any], request: pytest.FixtureRequest
 ) -> None:
-    """Activations of the MLP beyond 65504 and gradients below 1e-7: as near to float32 products as bfloat16 allows."""
+    """Activations of the MLP beyond 65504 and gradients below 1e-7: as near to float32 matmuls as bfloat16 allows."""
     if blocks:
         request.getfixturevalue("few_logits")
     found = {}

@@ -1,4 +1,4 @@
-"""Resumed = uninterrupted, to the byte; and what a training writes."""
+"""Resumed = uninterrupted, to the byte; and what a training run writes."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def names(events: list[dict[str, Any]]) -> list[str]:
 def test_resumed_is_uninterrupted(
     make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], changes: dict[str, Any]
 ) -> None:
-    """Stopped in the middle of an epoch, twice, a training ends with the bytes of one that never stopped."""
+    """Stopped in the middle of an epoch, twice, a run ends with the bytes of one that never stopped."""
     whole, parts = make_job("whole", **changes), make_job("parts", **changes)
     events = train_here(whole)
     assert all(stop % events[0]["batches_per_epoch"] for stop in (3, 8))  # never at the end of an epoch
     for stop_after in (2, 7, None):
         events = train_here(parts, stop_after)
     assert names(events)[:2] == ["started", "restored"]
-    assert events[1]["train_step"] == 8  # the step that was under way was finished
+    assert events[1]["train_step"] == 8  # the current step was finished
     same_training(whole, parts)
 
 
 def test_a_damaged_checkpoint_costs_its_steps_only(
     make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None]
 ) -> None:
-    """The previous checkpoint is used, an event says so, and the end is the same."""
+    """The previous checkpoint is used, an event reports it, and the result is the same."""
     whole, harmed = make_job("whole"), make_job("harmed")
     train_here(whole)
     train_here(harmed)
@@ -55,7 +55,7 @@ def test_a_damaged_checkpoint_costs_its_steps_only(
     same_training(whole, harmed)
 
 
-def test_a_finished_training_only_exports(make_job: Callable[..., Any], train_here: Train) -> None:
+def test_a_finished_run_only_exports(make_job: Callable[..., Any], train_here: Train) -> None:
     """Run again after the end, nothing is trained or compiled, and the results are written again."""
     job = make_job()
     train_here(job)
@@ -85,7 +85,7 @@ def test_what_differs_is_refused_by_name(
 
 
 def test_how_often_to_save_may_change(make_job: Callable[..., Any], train_here: Train) -> None:
-    """What changes no state may be another in a resumed training: how often to save, what to keep, what to export."""
+    """Arguments that change no state may change in a resumed run: how often to save, what to keep, what to export."""
     job = make_job(num_train_steps=2, save_every_steps=1)
     train_here(job)
     job["args"].update(save_every_steps=2, keep_checkpoints=1, log_every_steps=7, keep_every_steps=2, export="best")
@@ -115,7 +115,7 @@ def test_what_is_written(make_job: Callable[..., Any], train_here: Train) -> Non
 
 
 def test_the_loss_falls(make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]) -> None:
-    """Training learns: after 60 steps the loss is well below where it was."""
+    """Training learns: after 60 steps the loss is well below its first value."""
     job = make_job(num_train_steps=60, save_every_steps=60, learning_rate=0.02)
     train_here(job)
     losses = [row["loss"] for row in metrics_of(job)]
@@ -125,7 +125,7 @@ def test_the_loss_falls(make_job: Callable[..., Any], train_here: Train, metrics
 def test_stop_at_ends_early_on_the_full_schedule(
     make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
 ) -> None:
-    """The smoke run's steps are the first steps of the full training: same batches, rates and losses."""
+    """The smoke run's steps are the first steps of the full run: same batches, rates and losses."""
     whole, smoke = make_job("whole"), make_job("smoke")
     train_here(whole)
     train_here({**smoke, "stop_at": 2})
@@ -174,7 +174,7 @@ def test_skips_in_a_row_are_counted_across_a_restart(make_job: Callable[..., Any
 def test_damaged_metrics_are_those_of_their_copy(
     make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
 ) -> None:
-    """A flipped byte in the log costs no checkpoint, and the training ends as if nothing had been."""
+    """A flipped byte in the log costs no checkpoint, and the run ends with the same result."""
     whole, hurt = make_job("whole"), make_job("hurt")
     train_here(whole)
     train_here({**hurt, "stop_at": 6})
@@ -195,7 +195,7 @@ def test_eval_rows_must_leave_something(make_job: Callable[..., Any], train_here
 
 
 def test_unknown_arguments_are_refused(make_job: Callable[..., Any], train_here: Train) -> None:
-    """An argument that nobody reads is an error."""
+    """An unknown argument is an error."""
     with pytest.raises(InputInvalid, match="nobody reads"):
         train_here(make_job(lerning_rate=1))
 
@@ -204,7 +204,7 @@ EVALUATED = {"eval_rows": 8, "eval_every_steps": 1, "save_every_steps": 1, "keep
 
 
 def test_the_best_is_exported_where_declared(make_job: Callable[..., Any], train_here: Train) -> None:
-    """``export: best`` gives the weights of the lowest eval loss, byte for byte, and the report says of which step."""
+    """``export: best`` gives the weights of the lowest eval loss, byte for byte, and the report names its step."""
     steep = {**EVALUATED, "learning_rate": 1.0, "warmup_steps": 0, "lr_schedule": "constant", "max_grad_norm": None}
     job = make_job("best", **steep, keep_best=1, export="best")
     report = train_here(job)[-1]["report"]
@@ -227,10 +227,10 @@ def _begun_and_done(checkpoints: Checkpoints, *what: Any) -> None:
     checkpoints.wait()
 
 
-def test_a_failed_save_stops_the_training_at_the_next_step(
+def test_a_failed_save_stops_the_run_at_the_next_step(
     make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes wrong in the background is raised at the next train step, and the run after goes on to the same bytes."""
+    """An error in the background is raised at the next train step, and the resumed run ends with the same bytes."""
     whole, job = make_job("whole"), make_job("failed")
     train_here(whole)
     with monkeypatch.context() as patched:
@@ -263,7 +263,7 @@ def test_a_failed_save_stops_the_training_at_the_next_step(
 def test_the_last_save_fails_before_anything_is_exported(
     make_job: Callable[..., Any], train_here: Train, monkeypatch: pytest.MonkeyPatch, words: str, reason: str, hint: str
 ) -> None:
-    """A training whose last checkpoint was not published is no finished training."""
+    """A run whose last checkpoint was not published is not finished."""
     job = make_job(num_train_steps=2, save_every_steps=2)
 
     def refuse(folder: Path, *_: Any) -> None:
@@ -277,10 +277,10 @@ def test_the_last_save_fails_before_anything_is_exported(
     assert not Path(job["out"]).exists()
 
 
-def test_no_room_for_the_next_checkpoint_costs_no_step(
+def test_a_full_disk_at_the_next_checkpoint_costs_no_step(
     make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the first checkpoint fills the disk, the training stops there, and goes on from there once there is room."""
+    """Where the first checkpoint fills the disk, the run stops there, and resumes from there once there is disk space."""
     whole, job = make_job("whole"), make_job("full")
     train_here(whole)
     folder = Path(job["work"]) / "checkpoints"
@@ -300,7 +300,7 @@ def test_no_room_for_the_next_checkpoint_costs_no_step(
     same_training(whole, job)
 
 
-def test_no_room_is_said_before_anything_is_compiled(
+def test_a_small_disk_is_refused_before_anything_is_compiled(
     make_job: Callable[..., Any], train_here: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk too small for the checkpoints that are declared is refused before the first train step."""
@@ -317,7 +317,7 @@ def test_no_room_is_said_before_anything_is_compiled(
 def test_other_devices_are_refused_or_declared(
     make_job: Callable[..., Any], child: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
 ) -> None:
-    """Begun on two devices, gone on with on one: refused; declared, the same batches, and it is said and reported."""
+    """Begun on two devices, resumed on one: refused; if declared, the same batches, and an event and the report name it."""
     declared = {"on_other_devices": "reshard", "learning_rate": 1e-4, "num_train_steps": 6}
     whole, job = make_job("whole", **declared, per_device_batch_size=4), make_job("moved", **declared)
     train_here(whole)

@@ -23,7 +23,7 @@ CORRECT = "= help: correct the template, or remove it from the model folder: gem
 
 
 def said(error: InputInvalid) -> str:
-    """Without the spaces that only lay the text out."""
+    """The text without the spaces of its layout."""
     return " ".join(str(error).split())
 
 
@@ -57,7 +57,7 @@ def test_a_tokenizer_without_bos(gemma_files: dict[str, bytes]) -> None:
 def test_a_template_that_cannot_be_used(
     with_template: Make, template: str, messages: list[dict[str, str]], reason: str
 ) -> None:
-    """M305 with Jinja's own words."""
+    """M305 with Jinja's own message."""
     with pytest.raises(InputInvalid) as caught:
         row_segments([], messages, with_template(template))
     assert said(caught.value).startswith(BROKEN + reason)
@@ -72,7 +72,7 @@ def test_a_template_that_cannot_be_used(
     ],
 )  # fmt: skip
 def test_an_inline_template_of_another_kind(gemma_files: dict[str, bytes], value: object, reason: str) -> None:
-    """M305 names what was found."""
+    """M305 names what is wrong with it."""
     files = {name: data for name, data in gemma_files.items() if name != "chat_template.jinja"}
     settings = json.loads(files["tokenizer_config.json"]) | {"chat_template": value}
     with pytest.raises(InputInvalid) as caught:
@@ -96,7 +96,7 @@ def test_a_template_that_is_not_utf8(gemma_files: dict[str, bytes]) -> None:
 
 
 def test_a_refused_system_turn(maker: object, with_template: Make) -> None:
-    """M306: the template's own words, and what to do."""
+    """M306: the template's own message, and a hint."""
     chat = with_template(maker.STRICT_TEMPLATE).chat  # type: ignore[attr-defined]
     assert chat is not None
     with pytest.raises(InputInvalid) as caught:
@@ -108,7 +108,7 @@ def test_a_refused_system_turn(maker: object, with_template: Make) -> None:
 
 
 def test_turns_out_of_order_are_refused(tokenizers_by_name: dict[str, Tokenizer]) -> None:
-    """M306: the fixture's template wants user and assistant in turn."""
+    """M306: the fixture's template requires user and assistant in turn."""
     chat = tokenizers_by_name["gemma"].chat
     assert chat is not None
     with pytest.raises(InputInvalid, match=r"M306.*must take turns"):
