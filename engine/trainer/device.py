@@ -27,7 +27,7 @@ ALLOCATOR = {
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
-def select(device: str, allocator: Mapping[str, Any] | None = None) -> None:
+def select(device: str, allocator: Mapping[str, object] | None = None) -> None:
     """Set JAX's environment variables before it is imported. ``auto`` leaves the choice to JAX (and to JAX_PLATFORMS).
 
     ``allocator``: {kind, preallocate, fraction} of a GPU's memory; None leaves that to JAX (and to its variables).

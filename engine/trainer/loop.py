@@ -59,7 +59,7 @@ def train(
 def _fetch(train_step: int, metrics: Arrays, input_wait: float, since: float) -> tuple[dict[str, Any], float]:
     """Wait for a step's metrics -> (row, now); the row's seconds run from ``since``, when the step before was fetched.
 
-    ``input_wait`` is how long the step waited for its batch; most often that lies in the seconds of the row before.
+    ``input_wait`` is how long the step waited for its batch; most often it is part of the seconds of the row before.
     """
     values = {name: value.item() for name, value in jax.device_get(metrics).items()}
     now = time.perf_counter()

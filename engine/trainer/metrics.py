@@ -22,6 +22,7 @@ from typing import Any
 from engine.canonical import digest_bytes, jsonl_bytes, write_atomic
 
 MetricsRow = Mapping[str, Any]
+Notes = Mapping[str, Any]  # what a checkpoint records of the file: "metrics_bytes", "metrics_sha256"; other keys too
 
 
 class MetricsFile:
@@ -30,7 +31,7 @@ class MetricsFile:
     ``recovered``: the rows were read from the copy.
     """
 
-    def __init__(self, path: Path, notes: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, notes: Notes | None = None) -> None:
         self._path = path
         original = None if notes is None else _recorded(path, notes)
         self.recovered = notes is not None and original is None
@@ -50,7 +51,7 @@ class MetricsFile:
         self._size += len(line)
         self._hasher.update(line)
 
-    def sync(self) -> dict[str, Any]:
+    def sync(self) -> dict[str, int | str]:
         """Flush all rows to disk -> the notes that a checkpoint records about them."""
         for stream in self._streams:
             stream.flush()
@@ -71,7 +72,7 @@ class MetricsFile:
             stream.close()
 
 
-def mismatch(path: Path, notes: Mapping[str, Any]) -> str | None:
+def mismatch(path: Path, notes: Notes) -> str | None:
     """Why neither the file nor its copy matches these notes, or None."""
     if _recorded(path, notes) is not None or _recorded(_copy_of(path), notes) is not None:
         return None
@@ -82,7 +83,7 @@ def _copy_of(path: Path) -> Path:
     return path.with_suffix(f".copy{path.suffix}")
 
 
-def _recorded(path: Path, notes: Mapping[str, Any]) -> bytes | None:
+def _recorded(path: Path, notes: Notes) -> bytes | None:
     """The rows that the notes were made of; None where the file does not have them."""
     data = path.read_bytes() if path.is_file() else b""
     rows = data[: notes["metrics_bytes"]]

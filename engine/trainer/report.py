@@ -91,7 +91,7 @@ def export(
     return report
 
 
-def _data_facts(data: Data) -> dict[str, Any]:
+def _data_facts(data: Data) -> dict[str, object]:
     """How many rows were used, withheld, dropped, truncated and split."""
     return {
         "n_rows": data.n_rows,
@@ -106,7 +106,7 @@ def _data_facts(data: Data) -> dict[str, Any]:
     }
 
 
-def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, Any]:
+def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, object]:
     """At the last train step, and at the one whose weights are exported."""
     return {
         "final_loss": rows[-1]["loss"],
@@ -116,7 +116,7 @@ def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, Any]:
     }
 
 
-def _save(out: Path, trained: Decoder, args: TrainArgs, model: Model, base: Mapping[str, Any]) -> None:
+def _save(out: Path, trained: Decoder, args: TrainArgs, model: Model, base: Mapping[str, object]) -> None:
     """``model/``: all weights, or adapters with the base's configuration and tokenizer; ``merged/`` with lora_merge."""
     companions: Any = {
         "config": model.config,

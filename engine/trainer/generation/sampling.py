@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +38,7 @@ class Sampling:
 GREEDY = Sampling()
 
 
-def row_key(seed: int, name: str) -> np.ndarray[Any, Any]:
+def row_key(seed: int, name: str) -> np.ndarray:
     """u32[2]: the key of a row's draws."""
     digest = hashlib.sha256(f"{seed}\n{name}".encode()).digest()
     return np.frombuffer(digest[:8], "<u4").astype(np.uint32)

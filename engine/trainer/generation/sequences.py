@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -60,7 +59,7 @@ class SequenceInProgress:
 
     index: int
     prompt: Sequence[int]
-    key: np.ndarray[Any, Any]
+    key: np.ndarray
     ids: list[int] = field(default_factory=list)
     reason: str | None = None
     text: str | None = None

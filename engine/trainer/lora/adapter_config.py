@@ -45,7 +45,7 @@ IGNORED = (
 )
 
 
-def peft_config(args: LoraArgs, base: Mapping[str, Any]) -> dict[str, Any]:
+def peft_config(args: LoraArgs, base: Mapping[str, object]) -> dict[str, object]:
     """The mapping PEFT reads; ``base``: its "id" and "revision"."""
     return {
         "base_model_name_or_path": base.get("id"),
@@ -111,7 +111,7 @@ READ: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def _problems(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _problems(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """(key, sentence) of everything that differs from LoRA as computed here."""
     for key, (words, is_valid) in READ.items():
         if not is_valid(config.get(key)):

@@ -34,7 +34,7 @@ BASE_FILE = "runspec_base.json"
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def save_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, Any]) -> None:
+def save_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, object]) -> None:
     """Write the three files. ``base``: "id" and "revision" as PEFT names them, "weights": what identifies the base."""
     folder = Path(folder)
     lora = model.lora
@@ -46,7 +46,7 @@ def save_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, Any])
     write_atomic(folder / ADAPTER_CONFIG, pretty_json(peft_config(lora.args, base)))
 
 
-def load_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, Any] | None = None) -> Decoder:
+def load_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, object] | None = None) -> Decoder:
     """The model with the folder's adapters.
 
     Raises InputInvalid: M602 (a file is missing or damaged), M603 (asks for another kind of LoRA), M604 (names or
@@ -109,7 +109,7 @@ def _stored_names(model: Decoder, name: str) -> list[str]:
     return [f"{module.format(index)}.lora_{letter}.weight" for index in range(model.config.num_hidden_layers)]
 
 
-def _stored(model: Decoder, lora: Lora) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+def _stored(model: Decoder, lora: Lora) -> Iterator[tuple[str, np.ndarray]]:
     """(PEFT's name, [out, in] f32) of every adapter of every layer."""
     for name, array in lora.weights().items():
         host = np.asarray(array, np.float32)
@@ -117,7 +117,7 @@ def _stored(model: Decoder, lora: Lora) -> Iterator[tuple[str, np.ndarray[Any, A
             yield stored, np.ascontiguousarray(matrix.T)
 
 
-def _refuse_other_base(folder: Path, model: Decoder, base: Mapping[str, Any]) -> None:
+def _refuse_other_base(folder: Path, model: Decoder, base: Mapping[str, object]) -> None:
     """Raises M605 where the adapter's base is known and is not this one."""
     path = folder / BASE_FILE
     if path.is_file():
@@ -148,7 +148,7 @@ def _config_digest(model: Decoder) -> str:
     return digest_json({key: value for key, value in mapping.items() if key != "dtype"})
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     try:
         with path.open("rb") as stream:
             if lfs.is_pointer(stream.read(lfs.HEAD_BYTES)):

@@ -13,16 +13,14 @@ of the names in its files (``HF_NAMES``); CONTRIBUTING has the playbook.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from engine.errors import InputInvalid, Where, did_you_mean
 from engine.trainer.models import gemma, gemma2, gemma3
-from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.config import ConfigMapping, DecoderConfig
 from engine.trainer.models.decoder import Decoder
 
 __all__ = ["FAMILIES", "config_from_hf", "create", "family_of", "param_count"]
@@ -35,7 +33,7 @@ FAMILIES: dict[str, ModuleType] = {
 }
 
 
-def config_from_hf(mapping: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
+def config_from_hf(mapping: ConfigMapping, source: str = "config.json") -> DecoderConfig:
     """Dispatch on ``model_type``. Raises InputInvalid M101 for an unknown family."""
     model_type = mapping.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:

@@ -127,7 +127,7 @@ class DecoderConfig:
             Diagnostic(code, message, Where(file=source, path=key), hint) for key, code, message, hint in findings
         )
 
-    def to_hf(self, *, dtype: str = "float32") -> dict[str, Any]:
+    def to_hf(self, *, dtype: str = "float32") -> dict[str, object]:
         """The ``config.json`` that transformers 5 writes, with the rotary keys of transformers 4 as well."""
         sizes = {field.name: getattr(self, field.name) for field in fields(self)}
         more_eos = sizes.pop("more_eos_ids")
@@ -164,7 +164,7 @@ class DecoderConfig:
         findings += more + only_default_rope(parameters, "rope_parameters", cls.NAME)
         return ({} if theta is None else {"rope_theta": theta}), findings
 
-    def rope_to_hf(self) -> dict[str, Any]:
+    def rope_to_hf(self) -> dict[str, object]:
         """The rotary keys of ``config.json`` in transformers 5's style, beside the fields themselves."""
         return {"rope_parameters": {"rope_theta": self.rope_theta, "rope_type": "default"}}
 
@@ -289,7 +289,7 @@ def _fixed_keys(cls: type[DecoderConfig], mapping: ConfigMapping) -> list[Findin
     return findings
 
 
-def _typed(value: Any, kind: str, *, may_be_zero: bool = False) -> tuple[Any, str | None]:
+def _typed(value: object, kind: str, *, may_be_zero: bool = False) -> tuple[Any, str | None]:
     """The value as its field's kind, numbers above 0 (token ids: 0 or more), or what is wrong with it."""
     if kind.endswith("| None"):
         return (None, None) if value is None else _typed(value, kind.removesuffix("| None").strip())
@@ -309,5 +309,5 @@ def _typed(value: Any, kind: str, *, may_be_zero: bool = False) -> tuple[Any, st
     return (value if kind == "int" else float(value)), None
 
 
-def _problems(values: Iterable[Any], kind: str) -> Iterable[str]:
+def _problems(values: Iterable[object], kind: str) -> Iterable[str]:
     return (problem for value in values for _, problem in [_typed(value, kind, may_be_zero=True)] if problem)

@@ -1,4 +1,4 @@
-"""Gemma 1: what one layer does, what it stores, what its config.json may say.
+"""Gemma 1: what one layer computes, its weights, the keys of its config.json.
 
     >>> config = GemmaConfig(vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
     ...                      num_attention_heads=2, num_key_value_heads=1, head_dim=16)
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 
@@ -43,7 +43,7 @@ class GemmaConfig(DecoderConfig):
         "use_bidirectional_attention": (None, False),
     }
 
-    def rope_to_hf(self) -> dict[str, Any]:
+    def rope_to_hf(self) -> dict[str, object]:
         """The plain rope, and the one activation key that both versions of transformers read."""
         return {
             "hidden_act": "gelu_pytorch_tanh",

@@ -1,4 +1,4 @@
-"""Gemma 2: what one layer does, what it stores, what its config.json may say.
+"""Gemma 2: what one layer computes, its weights, the keys of its config.json.
 
     >>> config = Gemma2Config(vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=4,
     ...                       num_attention_heads=2, num_key_value_heads=1, head_dim=16)
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 
@@ -75,7 +75,7 @@ class Gemma2Config(DecoderConfig):
         message = f'two windows: "sliding_window" is {window!r} and "sliding_window_size" is {size!r}'
         return config, [("sliding_window", "M105", message, None)]
 
-    def rope_to_hf(self) -> dict[str, Any]:
+    def rope_to_hf(self) -> dict[str, object]:
         """The plain rope, the activation, and the layers' types as a list."""
         return {
             "hidden_activation": "gelu_pytorch_tanh",

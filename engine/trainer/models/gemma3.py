@@ -1,4 +1,4 @@
-"""Gemma 3, the text part (270M, 1B, and of 4B): what one layer does, what it stores, what its config.json may say.
+"""Gemma 3, the text part (270M, 1B, and of 4B): what one layer computes, its weights, the keys of its config.json.
 
     >>> config = Gemma3Config(vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=7,
     ...                       num_attention_heads=2, num_key_value_heads=1, head_dim=16, sliding_window=512)
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 
@@ -145,9 +145,9 @@ class Gemma3Config(DecoderConfig):
         findings += _only_linear(full, f"rope_parameters.{FULL}") + _only_linear(scaling, "rope_scaling")
         return values, findings
 
-    def rope_to_hf(self) -> dict[str, Any]:
+    def rope_to_hf(self) -> dict[str, object]:
         """transformers 5 reads rope_parameters, transformers 4 the bases beside them."""
-        full: dict[str, Any] = {"rope_theta": self.rope_theta, "rope_type": "default"}
+        full: dict[str, object] = {"rope_theta": self.rope_theta, "rope_type": "default"}
         if self.rope_factor != 1.0:
             full |= {"factor": self.rope_factor, "rope_type": "linear"}
         return {

@@ -55,7 +55,7 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
 def rope_tables(positions: jax.Array, head_dim: int, theta: float, factor: float = 1.0) -> tuple[jax.Array, jax.Array]:
     """cos and sin f32[B, T, H/2] for int positions [B, T], each position divided by ``factor``.
 
-    In f32 whatever the compute dtype: bf16 has 8 bits of mantissa and cannot tell position 256 from 257.
+    Always in f32: bf16 has 8 bits of mantissa and cannot distinguish position 256 from 257.
     """
     exponents = jnp.arange(head_dim // 2, dtype=jnp.int32).astype(jnp.float32) * (2.0 / head_dim)
     inverse = 1.0 / jnp.power(jnp.float32(theta), exponents) / factor  # [H/2]
@@ -67,8 +67,8 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     """Rotate each pair (x[i], x[i + H/2]) of x [B, T, N, H] by its angle; f32 inside, x's dtype out."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)  # 2 x [B, T, N, H/2]
     cos, sin = cos[:, :, None, :], sin[:, :, None, :]  # [B, T, 1, H/2]
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)  # [B, T, N, H]
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x.dtype)  # [B, T, N, H]
 
 
 def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:

@@ -165,11 +165,13 @@ def _update_stacked(rule: Rule, step_inputs: StepInputs, name: str, grad: jax.Ar
         return at_once
 
     def body(layer: jax.Array, carry: Slice) -> Slice:
-        def of_layer(leaf: jax.Array) -> Any:
-            return jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+        def of_layer(leaf: jax.Array) -> jax.Array:
+            part: jax.Array = jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+            return part
 
-        def put(stack: jax.Array, part: jax.Array) -> Any:
-            return jax.lax.dynamic_update_index_in_dim(stack, part, layer, 0)
+        def put(stack: jax.Array, part: jax.Array) -> jax.Array:
+            stacked: jax.Array = jax.lax.dynamic_update_index_in_dim(stack, part, layer, 0)
+            return stacked
 
         written: Slice = jax.tree.map(put, carry, update_layer(layer, of_layer(grad), jax.tree.map(of_layer, carry)))
         return written

@@ -91,7 +91,7 @@ def adamw_slice(grad: jax.Array, stats: Stats, count: jax.Array, rule: Rule) -> 
 
 
 def adafactor_slice(grad: jax.Array, stats: Stats, count: jax.Array) -> tuple[jax.Array, Stats]:
-    """grad f32 -> (direction f32, statistics): no momentum, the root mean square of the whole at most 1."""
+    """grad f32 -> (direction f32, statistics): no momentum, the direction's root mean square is at most 1."""
     decay = adafactor_decay(count)
     if "row" not in stats:
         nu = decay * stats["nu"] + (1.0 - decay) * (jnp.square(grad) + ADAFACTOR_EPS)

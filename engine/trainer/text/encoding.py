@@ -32,7 +32,7 @@ def encode_segments(segments: Sequence[Segment], tokenizer: Tokenizer) -> list[l
 def merged_boundaries(rows: Iterable[Sequence[Segment]], tokenizer: Tokenizer) -> list[int]:
     """For each row, at how many boundaries between trained and untrained text one tokenization would have merged.
 
-    At such a boundary the row's tokens differ from those of its whole text: the model learns to write the answer's
+    At such a boundary the row's tokens differ from those of its joined text: the model learns to write the answer's
     first token by itself, as it must at generation. The joint text is tokenized only where some token of the vocabulary
     holds both neighbouring characters; elsewhere no token can span the boundary.
     """

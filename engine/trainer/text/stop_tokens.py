@@ -33,7 +33,7 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def stop_ids(tokenizer: Tokenizer, generation: Mapping[str, Any], source: str = GENERATION_FILE) -> tuple[int, ...]:
+def stop_ids(tokenizer: Tokenizer, generation: Mapping[str, object], source: str = GENERATION_FILE) -> tuple[int, ...]:
     """EOS, the ends of a turn, and the ids that the generation config names (one or a list), sorted.
 
     Raises InputInvalid M309 where one is not an id of the vocabulary: a model could never write it.

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,9 +35,9 @@ NOT_FINITE = "holds NaN or infinity"
 ALIGNMENT = 64  # XLA on CPU takes over memory that begins at a multiple, and copies any other
 
 ShardingOf = Callable[[str, tuple[int, ...]], jax.sharding.Sharding | None]  # (leaf name, shape) -> its sharding
-Dtype = np.dtype[Any]
+Dtype = np.dtype
 # The bits of an infinity by item size; anything above, apart from the sign bit, is NaN.
-_UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {2: np.uint16, 4: np.uint32}
+_UNSIGNED: dict[int, type[np.unsignedinteger]] = {2: np.uint16, 4: np.uint32}
 _INFINITY = {"float32": 0x7F800000, "bfloat16": 0x7F80, "float16": 0x7C00}
 
 

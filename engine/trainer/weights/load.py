@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return mapping
 
 
-def stored_dtype(mapping: dict[str, Any], source: str = CONFIG_FILE) -> str:
+def stored_dtype(mapping: Mapping[str, object], source: str = CONFIG_FILE) -> str:
     """The dtype a config.json names ("dtype" in transformers 5, "torch_dtype" in 4); float32 if none."""
-    name: Any = mapping.get("dtype") or mapping.get("torch_dtype") or "float32"
+    name = mapping.get("dtype") or mapping.get("torch_dtype") or "float32"
     if not isinstance(name, str) or name not in FLOATS:
         raise InputInvalid(
             "M105", f"dtype {name!r} is not one of {', '.join(FLOATS)}", where=Where(file=source, path="dtype")

@@ -207,7 +207,7 @@ def _stored(file: WeightsFile, name: str, dtype: str, shape: tuple[int, ...], ch
 
 
 def write(
-    stream: IO[bytes], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any], tensor: Callable[[str], Array]
+    stream: IO[bytes], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype, tensor: Callable[[str], Array]
 ) -> None:
     """Write the tree of slash-joined names, its keys in JAX's order; ``tensor(name)`` is called only in its turn."""
     tree: dict[str, _Value] = {}
@@ -220,9 +220,7 @@ def write(
     _write_tree(stream, tree, dtype, tensor)
 
 
-def _write_tree(
-    stream: IO[bytes], tree: Mapping[str, _Value], dtype: np.dtype[Any], tensor: Callable[[str], Array]
-) -> None:
+def _write_tree(stream: IO[bytes], tree: Mapping[str, _Value], dtype: np.dtype, tensor: Callable[[str], Array]) -> None:
     packer = msgpack.Packer()
     stream.write(packer.pack_map_header(len(tree)))
     for key in sorted(tree):

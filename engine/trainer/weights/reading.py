@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,10 +28,10 @@ import numpy as np
 from engine.errors import InputInvalid, Where
 from engine.trainer import lfs
 
-Array = np.ndarray[Any, Any]
+Array = np.ndarray
 
 # The dtypes weights are read in and written in, by numpy's names.
-FLOATS: dict[str, np.dtype[Any]] = {name: jnp.dtype(name) for name in ("float32", "bfloat16", "float16")}
+FLOATS: dict[str, np.dtype] = {name: jnp.dtype(name) for name in ("float32", "bfloat16", "float16")}
 
 
 class WeightsFile:

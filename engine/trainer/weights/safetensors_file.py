@@ -80,11 +80,11 @@ def _check_contiguous(file: WeightsFile, tensors: list[Stored], start: int) -> N
 
 
 def write(
-    stream: IO[bytes], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any], tensor: Callable[[str], Array]
+    stream: IO[bytes], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype, tensor: Callable[[str], Array]
 ) -> None:
     """Write the header, then ``tensor(name)`` for each name in order; each is called only when its turn comes."""
     # transformers requires "format": "pt".
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name in sorted(shapes):
         size = math.prod(shapes[name]) * dtype.itemsize

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ NOT_COPIED = ("transformers_version",)  # keys of the base's generation config: 
 FETCH_BYTES = 1 << 26  # fetched at once of an unstacked leaf on a device that is not the host
 # Names that a reader of the folder takes for weights.
 WEIGHTS_NAME = re.compile(r"(model|flax_model)(-\d{5}-of-\d{5})?\.(safetensors|msgpack)(\.index\.json)?")
-Write = Callable[[IO[bytes], Mapping[str, tuple[int, ...]], "np.dtype[Any]", Callable[[str], Array]], None]
+Write = Callable[[IO[bytes], Mapping[str, tuple[int, ...]], np.dtype, Callable[[str], Array]], None]
 # Name of a format -> (the name of an unsharded file, its writer)
 FORMATS: dict[str, tuple[str, Write]] = {
     "safetensors": (SAFETENSORS, safetensors_file.write),
@@ -60,7 +60,7 @@ def save_folder(
     dtype: DTypeLike,
     formats: Sequence[str] = ("safetensors",),
     max_shard_bytes: int = MAX_SHARD_BYTES,
-    generation: Mapping[str, Any] = MappingProxyType({}),
+    generation: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Write config.json, generation_config.json, the weights in each of ``formats`` and the tokenizer's files.
 
@@ -83,7 +83,7 @@ def save_companions(
     tokenizer: Tokenizer,
     *,
     dtype: DTypeLike,
-    generation: Mapping[str, Any] = MappingProxyType({}),
+    generation: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Write the files beside the weights: config.json, generation_config.json and the tokenizer's files.
 
@@ -107,7 +107,7 @@ def save_companions(
 class Tensors:
     """The tensors of a model in their stored form, each made when it is requested."""
 
-    def __init__(self, model: Decoder, config: DecoderConfig, dtype: np.dtype[Any]) -> None:
+    def __init__(self, model: Decoder, config: DecoderConfig, dtype: np.dtype) -> None:
         self._leaves, self.dtype = model.weights(), dtype
         self.slots = sorted(slots(family_of(config), config), key=_natural)
 
