@@ -19,7 +19,7 @@ def answer(
     """The generation of a row that was given ``ids`` in pieces."""
     row = SequenceInProgress(0, [2, 7], np.zeros(2, np.uint32))
     for start in range(0, len(ids), piece):
-        row.take(ids[start : start + piece], ENDS, limit, stops)
+        row.append(ids[start : start + piece], ENDS, limit, stops)
     return row.generation()
 
 
