@@ -1,7 +1,7 @@
-"""Digests of code: of what decides a training run's numbers, and of what makes a cached file.
+"""Digests of code: of the code that decides a training run's numbers, and of the code that makes a cached file.
 
 In: modules. Out: SHA-256 over the syntax trees of their code. Comments, docstrings, layout, import lines and the names
-of the modules do not count: a file that moves, or imports from another place, refuses no checkpoint and rebuilds no
+of the modules do not count: moving a file, or importing from another module, refuses no checkpoint and rebuilds no
 cache. What an import brings in counts by its own code.
 
     numbers_digest()               # of the train step, the models, the order of the data, the placement, and all they import
@@ -32,7 +32,7 @@ def numbers_digest() -> str:
 
 @cache
 def code_digest(*names: str) -> str:
-    """Of these imported modules: what their code made is made again when the code is another."""
+    """Of these imported modules: what their code made is made again when the code has changed."""
     return _digest(Path(sys.modules[name].__file__ or "") for name in names)
 
 
@@ -43,20 +43,20 @@ def _digest(paths: Iterable[Path]) -> str:
 
 def modules(roots: tuple[str, ...]) -> dict[str, Path]:
     """Name -> file of these modules and of every trainer module they import, directly or not."""
-    found: dict[str, Path] = {}
-    waiting = list(roots)
-    while waiting:
-        name = waiting.pop()
+    paths: dict[str, Path] = {}
+    pending = list(roots)
+    while pending:
+        name = pending.pop()
         path = _path(name)
-        if name in found or path is None:
+        if name in paths or path is None:
             continue
-        found[name] = path
-        waiting += _imports(path)
-    return found
+        paths[name] = path
+        pending += _imports(path)
+    return paths
 
 
 def _path(name: str) -> Path | None:
-    """The file of a module; None for a name that is none (what is imported from a module)."""
+    """The file of a module; None for a name that is not a module (a name imported from one)."""
     if not name.startswith(PACKAGE):
         return None
     stem = HERE.joinpath(*name.removeprefix(PACKAGE).split("."))
@@ -64,17 +64,17 @@ def _path(name: str) -> Path | None:
 
 
 def _imports(path: Path) -> list[str]:
-    found: list[str] = []
+    names: list[str] = []
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(PACKAGE):
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def code_text(source: str) -> str:
-    """What of a module's source is executed, its imports left out.
+    """The executed part of a module's source, without its imports.
 
     >>> code_text("import os  # why\\ndef f():\\n    '''what'''\\n    return  1") == code_text("def f(): return 1")
     True
@@ -86,10 +86,10 @@ class _Executed(ast.NodeTransformer):
     """Removes imports, blocks for type checkers only, and docstrings."""
 
     def visit_Import(self, node: ast.Import) -> None:
-        """Nothing is left of it."""
+        """Removes it."""
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """Nothing is left of it."""
+        """Removes it."""
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         """``if TYPE_CHECKING:`` is never executed."""
@@ -98,7 +98,7 @@ class _Executed(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        """Docstrings go first: what is left of a body may begin with another string."""
+        """Removes the docstring first: the rest of a body may begin with another string."""
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):

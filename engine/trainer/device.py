@@ -1,13 +1,14 @@
 """Which devices a job runs on: chosen before JAX starts, checked after.
 
 select("cpu")             # before the first import of jax
-describe("cpu")           # after: platform, devices, device_kind; raises T101 where it is not there
+describe("cpu")           # after it: platform, devices, device_kind; raises T101 where JAX has no such device
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 from importlib import metadata
 from typing import Any
 
@@ -15,7 +16,7 @@ from engine.errors import InputInvalid
 from engine.protocol.jobs import Allocator
 
 CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-# Without it a GPU adds up gradients in an order of its own at every run, and no resume is exact.
+# Without it a GPU sums gradients in another order at every run, and no resume is exact.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 # https://docs.jax.dev/en/latest/gpu_memory_allocation.html
 ALLOCATOR = {
@@ -27,7 +28,7 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
 def select(device: str, allocator: Allocator | None = None) -> None:
-    """Tell JAX, before it is imported. ``auto`` leaves the choice to JAX (and to JAX_PLATFORMS).
+    """Set JAX's environment variables before it is imported. ``auto`` leaves the choice to JAX (and to JAX_PLATFORMS).
 
     ``allocator``: how it takes a GPU's memory; None leaves that to JAX (and to its variables).
     """
@@ -36,8 +37,8 @@ def select(device: str, allocator: Allocator | None = None) -> None:
         os.environ |= {variable: str(getattr(allocator, key)).lower() for key, variable in ALLOCATOR.items()}
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
-    # gpu and tpu are not forced: JAX must be able to say what else is there (see describe).
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes are no news
+    # gpu and tpu are not forced: JAX must be able to list the other devices (see describe).
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides XLA's informational messages
     flags = os.environ.get("XLA_FLAGS", "")
     has_cuda = any(importlib.util.find_spec(name) for name in CUDA_PLUGINS)
     if device != "cpu" and has_cuda and "xla_gpu_deterministic_ops" not in flags:
@@ -45,27 +46,25 @@ def select(device: str, allocator: Allocator | None = None) -> None:
 
 
 def describe(device: str) -> dict[str, Any]:
-    """platform, devices, device_kind, libraries. Raises InputInvalid T101 for a device that is not there."""
-    import platform
-
-    import jax
+    """platform, devices, device_kind, libraries. Raises InputInvalid T101 for a device that JAX does not have."""
+    import jax  # only after :func:`select`
 
     try:
         devices = jax.devices()
-    except RuntimeError as error:  # JAX_PLATFORMS names what is not here
+    except RuntimeError as error:  # JAX_PLATFORMS names a platform that is missing here
         raise InputInvalid(
             "T101",
             f"JAX finds no device: {str(error).splitlines()[0]}",
             hint=f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', 'not set')}",
         ) from error
-    found = devices[0].platform
-    kind = {"cuda": "gpu", "rocm": "gpu"}.get(found, found)
+    backend = devices[0].platform
+    kind = {"cuda": "gpu", "rocm": "gpu"}.get(backend, backend)
     if device not in ("auto", kind):
-        there = ", ".join(f"{entry.platform}:{entry.device_kind}" for entry in devices)
+        available = ", ".join(f"{entry.platform}:{entry.device_kind}" for entry in devices)
         raise InputInvalid(
             "T101",
-            f"the run-spec asks for device: {device}, and there is none here",
-            hint=f"here is: {there}\nwrite device: {kind} (or auto), or run on a machine with a {device}",
+            f"the run-spec asks for device: {device}, and this machine has none",
+            hint=f"this machine has: {available}\nwrite device: {kind} (or auto), or run on a machine with a {device}",
         )
     return {
         "platform": kind,
@@ -77,5 +76,5 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def _allocator() -> dict[str, str | None]:
-    """What JAX was told about a GPU's memory; None: its own default."""
+    """The allocator settings that JAX was given; None: its own default."""
     return {key: os.environ.get(variable) for key, variable in ALLOCATOR.items()}

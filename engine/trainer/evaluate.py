@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from flax import nnx
 
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.input_pipeline.packing import Packed
+from engine.trainer.models.decoder import Decoder
 from engine.trainer.remat_policy import compute_policy
 from engine.trainer.train_step import State, make_eval_loss
 
@@ -22,7 +24,13 @@ class Evaluator:
     """For one training run; ``withheld`` None: nothing is withheld, and no eval is ever due."""
 
     def __init__(
-        self, graphdef: Any, args: TrainArgs, placement: Placement, withheld: Packed | None, *, rows: int
+        self,
+        graphdef: nnx.GraphDef[Decoder],
+        args: TrainArgs,
+        placement: Placement,
+        withheld: Packed | None,
+        *,
+        rows: int,
     ) -> None:
         self._every = args.eval_every_steps
         self._placement, self._withheld, self._rows = placement, withheld, rows

@@ -1,24 +1,24 @@
-"""What becomes of a train step whose loss or gradients are no numbers: it changes nothing, is counted, and may be one too many.
+"""Skips train steps with a non-finite loss or gradient: state unchanged, skips counted, too many in a row is T131.
 
 On the device, inside the compiled step (pure):
 
     finite = is_finite(loss, global_norm(grads))
     params, opt_state, metrics = apply_updates(grads, params, opt_state, step, args, ok=finite)
-    metrics |= skipped(finite)                      # {"skipped": 0 or 1}
+    metrics |= skipped_metric(finite)               # {"skipped": 0 or 1}
 
-The old state is kept by selecting each number as it is written (:func:`engine.trainer.optim.rules.write_slice`), not by a
-branch around the update: a branch would keep both states alive, this costs no memory. Loss and norm are enough to
-look at: a sum of squares is finite only if every gradient is (one above 1e19 counts as infinite too).
+Each number of the state is selected, old or new, as it is written (:func:`engine.trainer.optim.rules.write_slice`). A
+branch around the update would keep both states alive; this costs no memory. Checking loss and norm is enough: a sum of
+squares is finite only if every gradient is (one above 1e19 counts as infinite too).
 
 On the host, where metrics arrive:
 
     skips = Skips(most=10)
-    skips.recall(rows_of_a_run_that_goes_on)
-    skips.take(train_step, skipped, rows=[...])   # raises RunFailed T131 at the 11th in a row
+    skips.recall(rows_of_the_resumed_run)
+    skips.take(train_step, was_skipped, rows=[...])   # raises RunFailed T131 at the 11th in a row
 
 With the update inside the backward pass the norm is not known beforehand: pass ``is_finite(loss, norm of this layer)``
-for each layer. A layer whose gradient is no number is left alone, and so is all below it (a cotangent that is no number
-stays one); what lies above has then already moved.
+for each layer. A layer with a non-finite gradient is not updated, nor is any layer below it (a non-finite cotangent
+stays non-finite); layers above it are updated already.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ MOST_NAMED = 5  # rows in a message
 
 
 def is_finite(loss: jax.Array, grad_norm: jax.Array) -> jax.Array:
-    """bool[]: are both numbers?"""
+    """bool[]: are both finite?"""
     return jnp.logical_and(jnp.isfinite(loss), jnp.isfinite(grad_norm))
 
 
-def skipped(finite: jax.Array) -> dict[str, jax.Array]:
-    """The metric: {"skipped": i32, 1 where the step changed nothing}."""
+def skipped_metric(finite: jax.Array) -> dict[str, jax.Array]:
+    """{"skipped": i32, 1 where the step left the state unchanged}."""
     return {"skipped": jnp.where(finite, 0, 1).astype(jnp.int32)}
 
 
 @dataclass(slots=True)
 class Skips:
-    """How many train steps were skipped, in all and in a row; ``most`` in a row are borne."""
+    """How many train steps were skipped, in total and in a row; up to ``most`` in a row are tolerated."""
 
     most: int
     total: int = 0
@@ -58,9 +58,9 @@ class Skips:
     def take(
         self, train_step: int, was_skipped: bool, *, rows: Sequence[str] = (), listed_in: Path | None = None
     ) -> None:
-        """Count this step. ``rows``: ids of the rows in its batch, all of which stand in the file ``listed_in``.
+        """Count this step. ``rows``: ids of the rows in its batch, all of which are listed in the file ``listed_in``.
 
-        Raises RunFailed T131 for one too many in a row.
+        Raises RunFailed T131 for the first skip in a row beyond ``most``.
         """
         self._count(train_step, was_skipped)
         if not was_skipped or self.in_a_row <= self.most:
@@ -69,15 +69,15 @@ class Skips:
         times = "once" if self.in_a_row == 1 else f"{self.in_a_row} times in a row"
         raise RunFailed(
             "T131",
-            f"train step {train_step}: the loss or a gradient is no number, {times}; {self.most} are borne"
+            f"train step {train_step}: the loss or a gradient is NaN or infinite, {times}; {self.most} are tolerated"
             + (f"; the rows of its batch: {named}" if named else ""),
             where=Where(file=str(listed_in)) if listed_in else None,
             hint="look at those rows; lower the learning_rate, raise warmup_steps, or train in float32; "
-            "begun again as it is, the training comes to the same end",
+            "run again without a change, training fails at the same step",
         )
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """What the rows of metrics.jsonl say of the train steps before this process: a streak goes on where it was."""
+        """Count the skips in the rows of metrics.jsonl from before this process, so that a streak continues."""
         for row in rows:
             self._count(row["train_step"], bool(row.get("skipped")))
 

@@ -1,21 +1,21 @@
-"""The update inside the backward pass: each layer's weights move as soon as its gradient is there.
+"""The update inside the backward pass: each layer's weights are updated as soon as its gradient exists.
 
-What goes in and comes out: as :func:`engine.trainer.train_step.make_train_step`. No gradient of more than one layer,
-and none of the embedding, exists at any time (LOMO, Lv et al. 2023, arXiv 2306.09782; AdaLomo with factored
-statistics, arXiv 2310.10195): Gemma 2B with all its weights trained in bfloat16 needs about what its weights alone do.
+What goes in and comes out: as :func:`engine.trainer.train_step.make_train_step`. At any time at most one layer's gradient
+exists, and never the embedding's (LOMO, Lv et al. 2023, arXiv 2306.09782; AdaLomo with factored statistics,
+arXiv 2310.10195): Gemma 2B with all its weights trained in bfloat16 needs little more memory than its weights.
 
-Forward, the inputs of all layers are kept [L, M, D]. Then backward:
+The forward pass saves the inputs of all layers [L, M, D]. Then backward:
 
-1. the loss's gradient by the final states, from the head's blocks;
-2. the layers from the last to the first: gradient of one layer by ``jax.vjp``, its weights and statistics updated in the
-   carry of the loop; a layer's own input is kept, so each layer is computed once more, as with remat "block";
-3. the tied embedding, block by block of its rows, the head's share computed again
-   (:mod:`engine.trainer.optim.tied_embedding`): it must wait for the gradient by the inputs.
+1. the gradient of the loss with respect to the final states, from the head's blocks;
+2. the layers from last to first: the gradient of one layer by ``jax.vjp``, its weights and statistics updated in the
+   carry of the loop; each layer is recomputed once from its saved input, as with remat "block";
+3. the tied embedding, block by block of its rows, with the head's share recomputed
+   (:mod:`engine.trainer.optim.tied_embedding`): it needs the gradient with respect to the embedded inputs first.
 
-Its limits, by what it is: no clipping by global norm (the norm is known when all weights have moved), one micro-batch
-(gradients are not added up), full training only. A layer whose gradient is no number is left alone, and so are those
-below it; layers above have then moved, which a skipped step of the other method never does. ``grad_norm`` is that of all
-weights but the embedding.
+Limits that follow from the method: no clipping by global norm (the norm is known only after all updates), one
+micro-batch (gradients are not accumulated), full training only. A layer with a non-finite gradient is not updated, nor
+is any layer below it; layers above it are updated already, unlike in a skipped step of the other method. ``grad_norm``
+is that of all weights but the embedding.
 """
 
 from __future__ import annotations
@@ -28,40 +28,42 @@ import jax.numpy as jnp
 from flax import nnx
 
 from engine.protocol.train_args import TrainArgs
-from engine.trainer.guard import is_finite, skipped
-from engine.trainer.loss import ComputePolicy, head_of, picked
+from engine.trainer.guard import is_finite, skipped_metric
+from engine.trainer.loss import ComputePolicy, head_of, target_states
+from engine.trainer.models.decoder import Context, Decoder
 from engine.trainer.ops.cross_entropy import Targets, head_forward, head_input_gradient
 from engine.trainer.optim.optimizer import named_leaves, schedule_of
 from engine.trainer.optim.rules import Rule, StepInputs, update_slice
 from engine.trainer.optim.tied_embedding import Tied, tied_embedding_update
+from engine.trainer.pytree import PyTree
 
 Arrays = dict[str, jax.Array]
 State = dict[str, Any]
 
 
 def make_in_backward_step(
-    graphdef: Any, args: TrainArgs, policy: ComputePolicy
+    graphdef: nnx.GraphDef[Decoder], args: TrainArgs, policy: ComputePolicy
 ) -> Callable[[State, Arrays], tuple[State, Arrays]]:
     """The uncompiled step; its metrics are those of the other method."""
 
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
         (part,) = ({name: array[0] for name, array in batch.items()},)  # one micro-batch
         tokens = jnp.sum(part["target_weights"])
-        weigh = part["target_weights"].reshape(-1).astype(jnp.float32) / jnp.maximum(tokens, 1).astype(jnp.float32)
+        shares = part["target_weights"].reshape(-1).astype(jnp.float32) / jnp.maximum(tokens, 1).astype(jnp.float32)
         with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
             rate = jnp.asarray(schedule_of(args)(state["step"]), jnp.float32)
         key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
         step_inputs = StepInputs(state["opt_state"]["count"], rate, jnp.ones((), jnp.float32), key, jnp.asarray(True))
         walk = _Walk(nnx.merge(graphdef, state["params"]), state, Rule.of(args), step_inputs)
-        loss, squares, finite = walk.run(part, weigh, policy)
-        new = walk.state(state, finite)
+        loss, squares, finite = walk.run(part, shares, policy)
+        new = walk.updated(state, finite)
         metrics = {
             "loss": loss,
             "grad_norm": jnp.sqrt(squares),
             "learning_rate": rate,
             "tokens": tokens,
             "real_tokens": jnp.sum(part["segment_ids"] != 0),
-            **skipped(finite),
+            **skipped_metric(finite),
         }
         return new, metrics
 
@@ -69,23 +71,25 @@ def make_in_backward_step(
 
 
 class _Walk:
-    """Weights, statistics and masters by dotted name while they are being moved."""
+    """Weights, statistics and masters by dotted name while they are being updated."""
 
-    def __init__(self, model: Any, state: State, rule: Rule, step_inputs: StepInputs) -> None:
+    def __init__(self, model: Decoder, state: State, rule: Rule, step_inputs: StepInputs) -> None:
         self.model, self.rule, self.step_inputs = model, rule, step_inputs
         self.params = named_leaves(state["params"])
         self.stats = dict(state["opt_state"]["stats"])
         self.masters = dict(state["opt_state"].get("master", {}))
 
-    def run(self, part: Arrays, weigh: jax.Array, policy: ComputePolicy) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(loss, sum of squared gradients without the embedding's, was everything a number)."""
+    def run(self, part: Arrays, shares: jax.Array, policy: ComputePolicy) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(loss, sum of squared gradients without the embedding's, whether everything is finite)."""
         model = self.model
-        context = model.whole_context(part["positions"], part["segment_ids"], blocked=policy.blocked, mesh=policy.mesh)
+        context = model.sequence_context(
+            part["positions"], part["segment_ids"], blocked=policy.blocked, mesh=policy.mesh
+        )
         names = [name for name in self.params if name.startswith("layers.")]
         stacks = {name.removeprefix("layers."): self.params[name] for name in names}
-        kinds = model.kinds()
+        kinds = model.layer_kinds()
 
-        def forward(x: jax.Array, item: Any) -> tuple[jax.Array, jax.Array]:
+        def forward(x: jax.Array, item: tuple[Arrays, Arrays]) -> tuple[jax.Array, jax.Array]:
             kind, weights = item
             return model.layer(x, kind, weights, context), x
 
@@ -93,17 +97,16 @@ class _Walk:
         shape = (*part["tokens"].shape, last.shape[-1])
 
         def final(x: jax.Array, gain: jax.Array) -> jax.Array:
-            normed = model.normed_by(x, gain).reshape(shape)
-            found: jax.Array = picked(normed, part["target_positions"])
-            return found
+            normed = model.final_norm_by(x, gain).reshape(shape)
+            return target_states(normed, part["target_positions"])
 
         states, back = jax.vjp(final, last, self.params["norm"])
-        if policy.whole is not None:
-            states = jax.lax.with_sharding_constraint(states, policy.whole)
+        if policy.replicated is not None:
+            states = jax.lax.with_sharding_constraint(states, policy.replicated)
         labels, head = part["target_ids"].reshape(-1), head_of(model, states.shape[0], policy)
         losses, log_sum = head_forward(states, self.params["embed"], labels, head)
-        loss = jnp.sum(losses * weigh)
-        targets = Targets(states, labels, log_sum, weigh)
+        loss = jnp.sum(losses * shares)
+        targets = Targets(states, labels, log_sum, shares)
         by_states = head_input_gradient(targets, self.params["embed"], head).astype(states.dtype)
         by_x, by_gain = back(by_states)
         ok = is_finite(loss, jnp.sum(jnp.square(by_gain.astype(jnp.float32))))
@@ -125,8 +128,8 @@ class _Walk:
         self._keep_master("embed", master)
         return loss, squares, ok
 
-    def state(self, state: State, finite: jax.Array) -> State:
-        """The train state with all that has moved."""
+    def updated(self, state: State, finite: jax.Array) -> State:
+        """The train state with every update in it."""
         params = jax.tree.unflatten(jax.tree.structure(state["params"]), list(self.params.values()))
         opt_state = {**state["opt_state"], "stats": self.stats}
         opt_state["count"] = state["opt_state"]["count"] + finite.astype(jnp.int32)
@@ -151,33 +154,33 @@ class _Walk:
             self.masters[name] = master
 
     def _layers(
-        self, inputs: jax.Array, kinds: Any, context: Any, by_x: jax.Array, squares: jax.Array, ok: jax.Array
+        self, inputs: jax.Array, kinds: Arrays, context: Context, by_x: jax.Array, squares: jax.Array, ok: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """From the last layer to the first: its gradient, its update in the carry, the gradient by its input."""
+        """From last to first layer: its gradient, its update in the carry, the gradient with respect to its input."""
         names = [name for name in self.params if name.startswith("layers.")]
         depth = inputs.shape[0]
-        moving = (
+        stacks = (
             {name: self.params[name] for name in names},
             {name: self.stats[name] for name in names},
             {name: self.masters[name] for name in names if name in self.masters},
         )
 
-        def body(done: jax.Array, carry: Any) -> Any:
-            by_x, squares, ok, moving = carry
+        def body(done: jax.Array, carry: PyTree) -> PyTree:
+            by_x, squares, ok, stacks = carry
             layer = depth - 1 - done
 
-            def take(leaf: jax.Array) -> Any:
-                return jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+            def of_layer(leaf: jax.Array) -> jax.Array:
+                part: jax.Array = jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+                return part
 
-            weights, stats, masters = jax.tree.map(take, moving)
-            kind = jax.tree.map(take, kinds)
+            weights, stats, masters = jax.tree.map(of_layer, stacks)
+            kind = jax.tree.map(of_layer, kinds)
 
-            def one(x: jax.Array, weights: Arrays) -> jax.Array:
+            def forward(x: jax.Array, weights: Arrays) -> jax.Array:
                 short = {name.removeprefix("layers."): leaf for name, leaf in weights.items()}
-                after: jax.Array = self.model.layer(x, kind, short, context)
-                return after
+                return self.model.layer(x, kind, short, context)
 
-            _, back = jax.vjp(one, take(inputs), weights)
+            _, back = jax.vjp(forward, of_layer(inputs), weights)
             by_x, grads = back(by_x)
             norm = sum(
                 (jnp.sum(jnp.square(grad.astype(jnp.float32))) for grad in grads.values()), jnp.zeros((), jnp.float32)
@@ -198,12 +201,13 @@ class _Walk:
                 if master is not None:
                     masters[name] = master
 
-            def put(whole: jax.Array, part: jax.Array) -> Any:
-                return jax.lax.dynamic_update_index_in_dim(whole, part, layer, 0)
+            def put(stack: jax.Array, part: jax.Array) -> jax.Array:
+                written: jax.Array = jax.lax.dynamic_update_index_in_dim(stack, part, layer, 0)
+                return written
 
-            return by_x, squares + norm, ok, jax.tree.map(put, moving, (weights, stats, masters))
+            return by_x, squares + norm, ok, jax.tree.map(put, stacks, (weights, stats, masters))
 
-        by_x, squares, ok, moving = jax.lax.fori_loop(0, depth, body, (by_x, squares, ok, moving))
-        for kept, moved in zip((self.params, self.stats, self.masters), moving, strict=True):
-            kept.update(moved)
+        by_x, squares, ok, stacks = jax.lax.fori_loop(0, depth, body, (by_x, squares, ok, stacks))
+        for leaves, updated in zip((self.params, self.stats, self.masters), stacks, strict=True):
+            leaves.update(updated)
         return by_x, squares, ok

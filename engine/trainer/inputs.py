@@ -27,6 +27,8 @@ from engine.trainer.distributed.placement import Placement
 from engine.trainer.distributed.processes import ProcessGroup
 from engine.trainer.input_pipeline.dataset import Data
 from engine.trainer.models import config_from_hf, create
+from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.decoder import Decoder
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_config, stop_ids
 from engine.trainer.text.tokenizer import Tokenizer, build_chars
@@ -44,8 +46,8 @@ class Model:
     config, which the export carries on.
     """
 
-    module: Any
-    config: Any
+    module: Decoder
+    config: DecoderConfig
     tokenizer: Tokenizer
     commit: str | None
     origin: str
@@ -107,7 +109,7 @@ def load_model(
     return Model(module, config, tokenizer, commit, commit or _folder_digest(folder), generation)
 
 
-def _config(folder: Path) -> Any:
+def _config(folder: Path) -> DecoderConfig:
     return config_from_hf(read_config(folder), str(folder / CONFIG_FILE))
 
 

@@ -1,4 +1,4 @@
-"""The loop: a generator that trains and yields; the caller logs and writes.
+"""The training loop: a generator that trains and yields; the caller logs and writes.
 
     for done in train(...):     # done: Done(train_step, metrics row, state)
 
@@ -21,7 +21,7 @@ from engine.trainer.train_step import Arrays, State
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Train step ``train_step`` is done. ``state`` is the state after it where a pause was asked for, else None."""
+    """A finished train step. ``state`` is the state after it where the caller asked for a pause, else None."""
 
     train_step: int
     metrics: dict[str, Any]
@@ -38,28 +38,28 @@ def train(
     pause_after: Callable[[int], bool],
 ) -> Iterator[Done]:
     """Train steps ``first`` to ``last`` (1-based, both included)."""
-    waiting: tuple[int, Arrays, float] | None = None
+    pending: tuple[int, Arrays, float] | None = None
     since = time.perf_counter()
     for train_step in range(first, last + 1):
-        asked = time.perf_counter()
+        requested = time.perf_counter()
         batch = batch_at(train_step)
-        input_wait = time.perf_counter() - asked
+        input_wait = time.perf_counter() - requested
         state, metrics = step(state, batch)
-        if waiting is not None:
-            row, since = _fetch(*waiting, since)
-            yield Done(waiting[0], row, None)
-        waiting = (train_step, metrics, input_wait)
+        if pending is not None:
+            row, since = _fetch(*pending, since)
+            yield Done(pending[0], row, None)
+        pending = (train_step, metrics, input_wait)
         if pause_after(train_step) or train_step == last:
-            row, since = _fetch(*waiting, since)
-            waiting = None
+            row, since = _fetch(*pending, since)
+            pending = None
             yield Done(train_step, row, state)
-            since = time.perf_counter()  # what the caller did meanwhile is not training time
+            since = time.perf_counter()  # the caller's own work is not training time
 
 
 def _fetch(train_step: int, metrics: Arrays, input_wait: float, since: float) -> tuple[dict[str, Any], float]:
-    """Wait for the numbers; seconds are those since the numbers of the step before.
+    """Wait for a step's metrics -> (row, now); the row's seconds run from ``since``, when the step before was fetched.
 
-    ``input_wait`` is how long the step's batch was waited for, most often in the seconds of the row before.
+    ``input_wait`` is how long the step waited for its batch; most often it is part of the seconds of the row before.
     """
     values = {name: value.item() for name, value in jax.device_get(metrics).items()}
     now = time.perf_counter()
@@ -74,6 +74,6 @@ def _fetch(train_step: int, metrics: Arrays, input_wait: float, since: float) ->
         "seconds": round(seconds, 4),
         "input_wait_seconds": round(input_wait, 6),
     }
-    if values["skipped"]:  # nothing has moved; JSON has no word for what is no number
+    if values["skipped"]:  # the state is unchanged; JSON has no NaN, so loss and norm are null
         row["skipped"] = True
     return row, now

@@ -1,9 +1,13 @@
 """metrics.jsonl: one row a train step, no gaps, no repeats, whatever happened to the process.
 
-Rows are on disk before the checkpoint of their step is published, and the checkpoint remembers how long the file was
-and its digest (:meth:`MetricsFile.notes`). After a restore the file is cut back to just that: the steps beyond are
-done again. The same rows lie in a second file, ``metrics.copy.jsonl``: where one of the two is damaged the other
-serves. If neither is what the checkpoint remembers, the checkpoint is useless, and :func:`mismatch` says so.
+    metrics = MetricsFile(path)              # or MetricsFile(path, notes of the restored checkpoint)
+    metrics.append({"train_step": 1, "loss": 2.5})
+    notes = metrics.sync()                   # {"metrics_bytes": …, "metrics_sha256": …}, for the checkpoint
+
+Rows are on disk before the checkpoint of their step is published, and the checkpoint records the file's length and
+digest (:meth:`MetricsFile.sync`). A restore cuts the file back to that length: the steps beyond it are repeated. A second
+file, ``metrics.copy.jsonl``, has the same rows; where one of the two is damaged the other is used. If neither matches
+what the checkpoint recorded, the checkpoint cannot be used, and :func:`mismatch` says so.
 """
 
 from __future__ import annotations
@@ -18,27 +22,28 @@ from typing import Any
 from engine.canonical import digest_bytes, jsonl_bytes, write_atomic
 
 MetricsRow = Mapping[str, Any]
+Notes = Mapping[str, Any]  # what a checkpoint records of the file: "metrics_bytes", "metrics_sha256"; other keys too
 
 
 class MetricsFile:
     """Append-only but for the cut at a restore. ``notes``: those of the restored checkpoint, None for a fresh start.
 
-    ``recovered``: the rows are those of the copy.
+    ``recovered``: the rows were read from the copy.
     """
 
-    def __init__(self, path: Path, notes: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, notes: Notes | None = None) -> None:
         self._path = path
-        found = None if notes is None else _kept(path, notes)
-        self.recovered = notes is not None and found is None
-        kept = b"" if notes is None else found or _kept(_copy_of(path), notes) or b""
-        self.rows: list[MetricsRow] = [json.loads(line) for line in kept.splitlines()]
-        self._size, self._hasher = len(kept), hashlib.sha256(kept)
-        for one in (path, _copy_of(path)):
-            write_atomic(one, kept)
-        self._streams = [one.open("ab") for one in (path, _copy_of(path))]
+        original = None if notes is None else _recorded(path, notes)
+        self.recovered = notes is not None and original is None
+        recorded = b"" if notes is None else original or _recorded(_copy_of(path), notes) or b""
+        self.rows: list[MetricsRow] = [json.loads(line) for line in recorded.splitlines()]
+        self._size, self._hasher = len(recorded), hashlib.sha256(recorded)
+        for file in (path, _copy_of(path)):
+            write_atomic(file, recorded)
+        self._streams = [file.open("ab") for file in (path, _copy_of(path))]
 
     def append(self, row: MetricsRow) -> None:
-        """Write one row; :meth:`sync` makes it last."""
+        """Write one row; it is durable only after :meth:`sync`."""
         line = jsonl_bytes([row])
         self.rows.append(row)
         for stream in self._streams:
@@ -46,8 +51,8 @@ class MetricsFile:
         self._size += len(line)
         self._hasher.update(line)
 
-    def sync(self) -> dict[str, Any]:
-        """All rows so far are on disk when this returns; what a checkpoint has to remember of them."""
+    def sync(self) -> dict[str, int | str]:
+        """Flush all rows to disk -> the notes that a checkpoint records about them."""
         for stream in self._streams:
             stream.flush()
             os.fsync(stream.fileno())
@@ -58,18 +63,18 @@ class MetricsFile:
         return [row["train_step"] for row in self.rows] == list(range(1, train_step + 1))
 
     def path_bytes(self) -> bytes:
-        """The whole file."""
+        """The file's content."""
         return self._path.read_bytes()
 
     def close(self) -> None:
-        """Close; rows that were not synced may be lost, and no checkpoint counts on them."""
+        """Close; rows that were not synced may be lost, and no checkpoint depends on them."""
         for stream in self._streams:
             stream.close()
 
 
-def mismatch(path: Path, notes: Mapping[str, Any]) -> str | None:
-    """Why neither the file nor its copy is the one these notes were made of, or None."""
-    if _kept(path, notes) is not None or _kept(_copy_of(path), notes) is not None:
+def mismatch(path: Path, notes: Notes) -> str | None:
+    """Why neither the file nor its copy matches these notes, or None."""
+    if _recorded(path, notes) is not None or _recorded(_copy_of(path), notes) is not None:
         return None
     return f"{path.name} and its copy no longer have the rows of the train steps before it"
 
@@ -78,9 +83,9 @@ def _copy_of(path: Path) -> Path:
     return path.with_suffix(f".copy{path.suffix}")
 
 
-def _kept(path: Path, notes: Mapping[str, Any]) -> bytes | None:
+def _recorded(path: Path, notes: Notes) -> bytes | None:
     """The rows that the notes were made of; None where the file does not have them."""
     data = path.read_bytes() if path.is_file() else b""
-    kept = data[: notes["metrics_bytes"]]
-    is_whole = len(kept) == notes["metrics_bytes"] and digest_bytes(kept) == notes["metrics_sha256"]
-    return kept if is_whole else None
+    rows = data[: notes["metrics_bytes"]]
+    matches = len(rows) == notes["metrics_bytes"] and digest_bytes(rows) == notes["metrics_sha256"]
+    return rows if matches else None

@@ -1,7 +1,7 @@
-"""The end of a training: the model folder, the metrics and the report.
+"""The end of a training run: the model folder, the metrics and the report.
 
-In: the trained state and what it came from. Out: ``model/``, ``metrics.jsonl`` and ``train_report.json``, whose facts
-are the facts of the pipeline's checkpoint artifact. What lies there from an attempt before gives way.
+In: the trained model and its inputs. Out: ``model/``, ``metrics.jsonl`` and ``train_report.json``, whose facts are the
+facts of the pipeline's checkpoint artifact. Files of an earlier attempt are replaced.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from engine.trainer.lora.adapter_files import save_adapter
 from engine.trainer.lora.adapters import LoraArgs, adapter_shapes, merged
 from engine.trainer.metrics import MetricsFile, MetricsRow
 from engine.trainer.models import param_count
+from engine.trainer.models.decoder import Decoder
 from engine.trainer.weights import save_companions, save_folder
 
-KEPT_FACTS = (
+COPIED_FACTS = (
     "devices",
     "platform",
     "device_kind",
@@ -37,7 +38,7 @@ KEPT_FACTS = (
 
 def export(
     out: Path,
-    trained: Any,
+    trained: Decoder,
     metrics: MetricsFile,
     train_step: int,
     *,
@@ -53,7 +54,7 @@ def export(
         raise RunFailed(
             "T121",
             "metrics.jsonl does not have one row for every train step",
-            hint="something else wrote into the work folder; train into an empty one",
+            hint="another program wrote into the work folder; train into an empty one",
         )
     if metrics.rows[-1]["loss"] is None:
         raise RunFailed("T131", f"the last train step, {train_step}, was skipped: there is no final loss",
@@ -74,7 +75,7 @@ def export(
         "param_dtype": args.dtype,
         "compute_dtype": args.dtype,
         "matmul_dtype": facts["matmul_dtype"],
-        **{key: facts[key] for key in KEPT_FACTS},
+        **{key: facts[key] for key in COPIED_FACTS},
         "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
         "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),
         **facts["measured"],
@@ -90,8 +91,8 @@ def export(
     return report
 
 
-def _data_facts(data: Data) -> dict[str, Any]:
-    """What became of the rows."""
+def _data_facts(data: Data) -> dict[str, object]:
+    """How many rows were used, withheld, dropped, truncated and split."""
     return {
         "n_rows": data.n_rows,
         "n_eval_rows": data.n_withheld,
@@ -105,8 +106,8 @@ def _data_facts(data: Data) -> dict[str, Any]:
     }
 
 
-def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, Any]:
-    """At the end of the training, and at the train step whose weights are exported."""
+def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, object]:
+    """At the last train step, and at the one whose weights are exported."""
     return {
         "final_loss": rows[-1]["loss"],
         "final_eval_loss": rows[-1].get("eval_loss"),
@@ -115,26 +116,26 @@ def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, Any]:
     }
 
 
-def _save(out: Path, trained: Any, args: TrainArgs, model: Model, base: Mapping[str, Any]) -> None:
-    """``model/``: all weights, or adapters beside the base's configuration and tokenizer; ``merged/`` where asked for."""
-    beside: Any = {
+def _save(out: Path, trained: Decoder, args: TrainArgs, model: Model, base: Mapping[str, object]) -> None:
+    """``model/``: all weights, or adapters with the base's configuration and tokenizer; ``merged/`` with lora_merge."""
+    companions: Any = {
         "config": model.config,
         "tokenizer": model.tokenizer,
         "dtype": args.dtype,
         "generation": model.generation,
     }
     if args.method == "full":
-        save_folder(out / "model", trained, formats=args.export_formats, **beside)
+        save_folder(out / "model", trained, formats=args.export_formats, **companions)
         return
     save_adapter(out / "model", trained, base=base)
-    save_companions(out / "model", **beside)
+    save_companions(out / "model", **companions)
     shutil.rmtree(out / "merged", ignore_errors=True)
     if args.lora_merge:
-        save_folder(out / "merged", merged(trained), formats=args.export_formats, **beside)
+        save_folder(out / "merged", merged(trained), formats=args.export_formats, **companions)
 
 
 def _trained_params(args: TrainArgs, model: Model) -> int:
-    """How many numbers the optimizer moved."""
+    """How many parameters the optimizer updated."""
     if args.method == "full":
         return param_count(model.config)
     lora = LoraArgs(args.lora_rank, args.lora_alpha, targets=args.lora_targets)

@@ -6,17 +6,16 @@ with it: checkpoints and metrics. On other devices the arguments may differ from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
+from flax import nnx
 
 from engine.protocol.events.base import Note
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.checkpoint.manifest import IdentityCheck
-from engine.trainer.checkpoint.saver import Saver
+from engine.trainer.checkpoint.saver import Move, Saver
 from engine.trainer.config.batch_shape import BatchShape, batch_of
 from engine.trainer.distributed.gather import check_same
 from engine.trainer.distributed.topology import Topology
@@ -25,6 +24,7 @@ from engine.trainer.input_pipeline.batches import DataOrder, real_tokens
 from engine.trainer.input_pipeline.packing import Packed
 from engine.trainer.inputs import TrainRun, identity
 from engine.trainer.metrics import MetricsFile
+from engine.trainer.models.decoder import Decoder
 from engine.trainer.train_step import State, init_state, trained, with_method
 
 
@@ -38,14 +38,14 @@ class RunState:
     ``order``       which sequences each train step takes
     """
 
-    graphdef: Any
+    graphdef: nnx.GraphDef[Decoder]
     state: State
     train_step: int
     args: TrainArgs
     shape: BatchShape
     order: DataOrder
     topology: Topology
-    moves: tuple[Mapping[str, Any], ...]
+    moves: tuple[Move, ...]
     saver: Saver
     metrics: MetricsFile
     skips: Skips

@@ -40,12 +40,12 @@ KINDS = load("kinds")
 
 
 def pytest_report_header() -> str:
-    """Said before anything runs, so that a crash can be repeated too."""
+    """Printed before anything runs, so that a crash can be repeated too."""
     return f"parity: SEED={BASE_SEED}"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The figures, and how to get them again."""
+    """The figures, and how to reproduce them."""
     if not FIGURES:
         return
     names = ("logits", "gradients", "packed", "adapters", "bf16 ours", "bf16 theirs")
@@ -66,7 +66,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def mapping(kind: str) -> dict[str, Any]:
-    """Its config.json in transformers 4's style, four times as wide, with room for our tokenizer's 260 tokens."""
+    """Its config.json in transformers 4's style, four times as wide, with rows for our tokenizer's 260 tokens."""
     found: dict[str, Any] = KINDS.widened((KINDS.KINDS | KINDS.LIVE)[kind], 4) | {"vocab_size": 272}
     return found
 
@@ -79,7 +79,7 @@ def seed(kind: str) -> int:
 
 @pytest.fixture(scope="session")
 def figures(kind: str) -> dict[str, float]:
-    """What this kind's tests have found, for the table."""
+    """The figures of this kind's tests, for the table."""
     return FIGURES.setdefault(kind, {})
 
 

@@ -27,7 +27,7 @@ the weights of {model} are not here, so nothing was compared. To have them:
 
 
 def main() -> int:
-    """Find, compare, say."""
+    """Find, compare, report."""
     model = os.environ.get("MODEL", "")
     if not model and not os.environ.get("HF_TOKEN"):
         print(ABSENT.format(model=USUAL, usual=USUAL), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Every family, live against transformers in PyTorch, on fresh random weights: what `make test` cannot ask."""
+"""Every family, live against transformers in PyTorch, on fresh random weights: what `make test` cannot do."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def computed(ours: Decoder, tokens: np.ndarray, compare: ModuleType) -> SimpleNa
 
 
 def test_modules(ours: Decoder, theirs: Any, oracle: ModuleType, compare: ModuleType, tokens: np.ndarray) -> None:
-    """Norms, rotary tables, MLP, attention and a layer of each type, each on the input it had in the reference."""
+    """Norms, rotary tables, MLP, attention and a layer of each type, each on its input in the reference."""
     seen = compare.modules(ours, oracle.modules(theirs, tokens[:1]))
     assert min(seen.values()) >= 1
     assert {"norm", "rope", "mlp", "attention", "layer"} == set(seen)
@@ -118,7 +118,7 @@ def test_gradients(
 def test_packed_rows(
     ours: Decoder, theirs: Any, oracle: ModuleType, tokens: np.ndarray, figures: dict[str, float]
 ) -> None:
-    """Two rows packed into one, and padding behind them, get the logits that transformers gives each alone, 1e-5."""
+    """Two rows packed into one, and padding after them, have transformers' logits for each alone, 1e-5."""
     length = tokens.shape[1]
     rows = (tokens[0], tokens[1, : length - 5])
     packed = jnp.asarray(np.concatenate([*rows, np.zeros(3, np.int32)]))[None, :]
@@ -162,7 +162,7 @@ def test_bf16_drift(
 def test_what_we_save_transformers_loads(
     ours: Decoder, theirs: Any, oracle: ModuleType, tokens: np.ndarray, tmp_path: Path, dtype: str
 ) -> None:
-    """The same class, the same weights, logits equal to the bit: their model never left PyTorch's arithmetic."""
+    """The same class, the same weights, logits equal to the bit: the reference is PyTorch's arithmetic only."""
     save_folder(tmp_path, ours, ours.config, build_chars(), dtype=dtype)
     back, report = AutoModelForCausalLM.from_pretrained(
         tmp_path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
@@ -176,7 +176,7 @@ def test_what_we_save_transformers_loads(
 def test_what_we_save_in_shards_transformers_loads(
     ours: Decoder, theirs: Any, oracle: ModuleType, tokens: np.ndarray, tmp_path: Path
 ) -> None:
-    """Many files and an index are the same model."""
+    """Shards with an index are the same model."""
     save_folder(tmp_path, ours, ours.config, build_chars(), dtype="float32", max_shard_bytes=100_000)
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
     back = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
@@ -186,7 +186,7 @@ def test_what_we_save_in_shards_transformers_loads(
 def test_adapters_we_save_peft_loads(
     ours: Decoder, folder: Path, oracle: ModuleType, tokens: np.ndarray, tmp_path: Path, figures: dict[str, float]
 ) -> None:
-    """Over the same base, with our logits: 1e-5. They move the base's by far more."""
+    """Over the same base, with our logits: 1e-5. Their own effect is far larger."""
     adapted = moved(attach(ours, LoraArgs(4, 16.0, rslora=True), seed=1))
     save_adapter(tmp_path, adapted, base={"id": "acme/tiny", "revision": None, "weights": "w"})
     peft = PeftModel.from_pretrained(_base(folder), tmp_path).eval()
@@ -214,7 +214,7 @@ def test_adapters_that_peft_saves_we_load(
 
 
 def moved(model: Decoder) -> Decoder:
-    """Adapters that do something: fresh ones have b = 0."""
+    """Adapters with an effect: fresh ones have b = 0."""
     graph, adapters, rest = nnx.split(model, LoraParam, ...)
     keys = iter(jax.random.split(jax.random.key(2), len(jax.tree.leaves(adapters))))
     drawn = jax.tree.map(lambda leaf: leaf + 0.02 * jax.random.normal(next(keys), leaf.shape, leaf.dtype), adapters)
@@ -223,13 +223,13 @@ def moved(model: Decoder) -> Decoder:
 
 
 def _base(folder: Path) -> Any:
-    """transformers' model anew: peft works its adapters into the one it is given."""
+    """A new copy of transformers' model: peft modifies the one it is given."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return model.eval()
 
 
 def test_both_styles_of_the_configuration(folder: Path, ours: Decoder, mapping: dict[str, Any], tmp_path: Path) -> None:
-    """What transformers 5 wrote and the same in the style of 4 are one model; the folder loads with either."""
+    """What transformers 5 wrote and the same in the style of 4 are the same model; the folder loads with either."""
     new = json.loads((folder / "config.json").read_text())
     assert "rope_parameters" in new
     assert "rope_theta" not in new

@@ -163,7 +163,7 @@ class Child:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.endswith(b"\n"):
-                self.events.append(json.loads(line))  # anything that is no JSON fails the test
+                self.events.append(json.loads(line))  # a line that is not JSON fails the test
                 yield self.events[-1]
 
     def until(self, name: str) -> Event:
@@ -206,7 +206,7 @@ def child() -> Iterator[Callable[..., Child]]:
 
 @pytest.fixture
 def train_here() -> Callable[..., list[Event]]:
-    """Train in this process; returns the events. ``stop_after``: ask to stop once this train step was reported."""
+    """Train in this process; returns the events. ``stop_after``: request a stop once this train step was reported."""
     from engine.trainer.train import run_train
 
     def run(job: Job, stop_after: int | None = None) -> list[Event]:

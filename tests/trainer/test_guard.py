@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine.errors import RunFailed
-from engine.trainer.guard import Skips, is_finite, skipped
+from engine.trainer.guard import Skips, is_finite, skipped_metric
 from engine.trainer.optim.optimizer import apply_updates, global_norm, init_opt_state
 
 
@@ -36,7 +36,7 @@ def test_a_bad_step_in_between_leaves_no_trace(make_args: Callable[..., Any]) ->
         grads = jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), params)
         finite = is_finite(factor, global_norm(grads))
         params, opt_state, metrics = apply_updates(grads, params, opt_state, number, args, ok=finite)
-        return params, opt_state, {**metrics, **skipped(finite)}
+        return params, opt_state, {**metrics, **skipped_metric(finite)}
 
     def run(steps: list[tuple[float, int]]) -> Any:
         state = params, init_opt_state(params, args)
@@ -54,26 +54,26 @@ def test_a_bad_step_in_between_leaves_no_trace(make_args: Callable[..., Any]) ->
 
 
 def test_the_message_names_the_batch() -> None:
-    """Two in a row are borne, a good step in between starts anew, the third in a row stops with what to look at."""
+    """Two in a row are tolerated, a finite step in between resets the count, the third in a row names the rows to check."""
     skips = Skips(most=2)
     for train_step, bad in enumerate([True, True, False, True, True], start=1):
         skips.take(train_step, bad)
     assert (skips.total, skips.in_a_row, skips.train_steps) == (4, 2, [1, 2, 4, 5])
     with pytest.raises(RunFailed) as failure:
         skips.take(6, True, rows=[f"r{index}" for index in range(7)])
-    found = failure.value.diagnostics[0]
-    assert (found.code, found.message) == (
+    diagnostic = failure.value.diagnostics[0]
+    assert (diagnostic.code, diagnostic.message) == (
         "T131",
-        "train step 6: the loss or a gradient is no number, 3 times in a row; 2 are borne; "
+        "train step 6: the loss or a gradient is NaN or infinite, 3 times in a row; 2 are tolerated; "
         "the rows of its batch: r0, r1, r2, r3, r4 and 2 more",
     )
-    assert found.hint == (
+    assert diagnostic.hint == (
         "look at those rows; lower the learning_rate, raise warmup_steps, or train in float32; "
-        "begun again as it is, the training comes to the same end"
+        "run again without a change, training fails at the same step"
     )
 
 
-def test_none_is_borne_at_zero() -> None:
+def test_none_is_tolerated_at_zero() -> None:
     """most=0 stops at the first."""
-    with pytest.raises(RunFailed, match=r"the loss or a gradient is no number, once; 0 are borne\n"):
+    with pytest.raises(RunFailed, match=r"the loss or a gradient is NaN or infinite, once; 0 are tolerated\n"):
         Skips(most=0).take(1, True)

@@ -31,7 +31,7 @@ def model_of(model_type: str, dtype: str = "float32") -> Any:
 
 
 def batch_of(rows: int = 2, length: int = 24) -> dict[str, jax.Array]:
-    """Two segments a row and some padding; about half of the tokens count."""
+    """Two segments a row and some padding; about half of the tokens are trained."""
     draw = np.random.default_rng(0)
     tokens = draw.integers(4, 300, (1, rows, length)).astype(np.int32)
     first = length // 2 - 1

@@ -70,7 +70,7 @@ def test_chunked_loss_is_plain_loss(
     plain = jax.jit(jax.value_and_grad(value))(state["params"])
     monkeypatch.setattr(loss_module, "MAX_LOGITS", 7 * 260)
     assert (batch["target_ids"].size) % 7 != 0
-    jax.clear_caches()  # the limit is read while tracing
+    jax.clear_caches()  # the limit is read at trace time
     chunked = jax.jit(jax.value_and_grad(value))(state["params"])
     for expected, actual in zip(jax.tree.leaves(plain), jax.tree.leaves(chunked), strict=True):
         np.testing.assert_allclose(expected, actual, rtol=1e-5, atol=1e-7)

@@ -31,6 +31,7 @@ from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, param_count
 from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.decoder import Decoder
 from engine.trainer.remat_policy import compile_within_limit, effective, local_bytes, peak_bytes
 from engine.trainer.train_step import State, init_state, with_method
 
@@ -38,11 +39,9 @@ LARGEST = 40  # buffers that a report names
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def abstract_state(
-    config: DecoderConfig, args: TrainArgs, device: jax.Device
-) -> tuple[nnx.GraphDef[nnx.Module], State]:
+def abstract_state(config: DecoderConfig, args: TrainArgs, device: jax.Device) -> tuple[nnx.GraphDef[Decoder], State]:
     """(graphdef, state of shapes) of a model that is never made, for a device."""
-    graphdefs: list[nnx.GraphDef[nnx.Module]] = []
+    graphdefs: list[nnx.GraphDef[Decoder]] = []
 
     def build() -> State:
         dtype = jnp.dtype(args.dtype)

@@ -1,7 +1,7 @@
 """Answers from a model.
 
 ``generate``   the body of the generate job
-``prompts``    questions to token ids
+``prompts``    prompts to token ids
 ``sampler``    many answers at once, with a cache
 ``sampling``   the next token from logits
 ``sequences``  where an answer ends, and its text

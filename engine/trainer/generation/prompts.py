@@ -1,7 +1,7 @@
-"""The prompts of a generate job: read, made token ids, and checked for room in the model's context.
+"""The prompts of a generate job: read, tokenized, and checked against the model's context length.
 
-In: a file of ``{id, prompt, messages?}`` lines. Out: :class:`Prompt` values and their ids; or every line that is wrong
-(M502), every prompt that is empty or does not fit (M501).
+In: a file of ``{id, prompt, messages?}`` lines. Out: :class:`Prompt` values and their token ids; or an error naming
+every invalid line (M502), every prompt that is empty or too long (M501).
 
     prompts = read_prompts(path)
     encoded = encode_prompts(prompts, tokenizer)
@@ -32,7 +32,7 @@ class Prompt:
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Read {id, prompt, messages?} lines; raises InputInvalid M502 naming each bad line."""
-    found: list[Prompt] = []
+    prompts: list[Prompt] = []
     problems: list[Diagnostic] = []
     seen: set[str] = set()
     try:
@@ -49,12 +49,12 @@ def read_prompts(path: Path) -> list[Prompt]:
             problems.append(Diagnostic("M502", prompt, Where(file=str(path), line=number)))
             continue
         seen.add(prompt.id)
-        found.append(prompt)
-    if not problems and not found:
+        prompts.append(prompt)
+    if not problems and not prompts:
         problems.append(Diagnostic("M502", "the file holds no prompt", Where(file=str(path))))
     if problems:
         raise InputInvalid.of(problems)
-    return found
+    return prompts
 
 
 def _prompt(line: str) -> Prompt | str:
@@ -84,26 +84,26 @@ def encode_prompts(prompts: Iterable[Prompt], tokenizer: Tokenizer) -> list[list
 def check_context_length(
     prompts: Iterable[Sequence[int]], names: Iterable[str], max_new_tokens: int, context: int
 ) -> None:
-    """Raise InputInvalid M501 naming every prompt (token ids) that is empty or does not fit with its answer."""
-    found = []
+    """Raise InputInvalid M501 naming every prompt (token ids) that is empty or too long with its answer."""
+    problems = []
     for name, prompt in zip(names, prompts, strict=True):
         where = Where(file=name)
         if not prompt:
-            found.append(Diagnostic("M501", f'the prompt of item "{name}" is empty', where))
+            problems.append(Diagnostic("M501", f'the prompt of item "{name}" is empty', where))
         elif len(prompt) + max_new_tokens > context:
-            room = context - len(prompt)
+            remaining = context - len(prompt)
             message = (
                 f'the prompt of item "{name}" has {len(prompt)} tokens; with max_new_tokens '
                 f"{max_new_tokens} it does not fit the model's context of {context}"
             )
-            hint = f"set max_new_tokens to at most {room}" if room > 0 else "shorten the prompt"
-            found.append(Diagnostic("M501", message, where, hint))
-    if found:
-        raise InputInvalid.of(found)
+            hint = f"set max_new_tokens to at most {remaining}" if remaining > 0 else "shorten the prompt"
+            problems.append(Diagnostic("M501", message, where, hint))
+    if problems:
+        raise InputInvalid.of(problems)
 
 
 def check_questions(questions: Questions, tokenizer: Tokenizer, context: int) -> None:
-    """Of a train job: {prompts (path), max_new_tokens}. Raises InputInvalid M304 to M307, M501, M502."""
+    """Check what a train job's model will be asked. Raises InputInvalid M304 to M307, M501, M502."""
     prompts = read_prompts(Path(questions.prompts))
     encoded = encode_prompts(prompts, tokenizer)
     check_context_length(encoded, [prompt.id for prompt in prompts], questions.max_new_tokens, context)

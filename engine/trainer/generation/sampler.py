@@ -1,4 +1,4 @@
-"""GeneratedSequence in a fixed number of slots with a key-value cache.
+"""Generation in a fixed number of slots with a key-value cache.
 
 What goes in: a model and prompts as token ids (BOS included by the caller). What comes out: one
 :class:`GeneratedSequence` per prompt, as they finish.
@@ -7,14 +7,14 @@ What goes in: a model and prompts as token ids (BOS included by the caller). Wha
     for indices, generations in sampler.batches(prompts): ...
     generations = generate(model, prompts, max_new_tokens=64, batch_size=32, ends={1: "eos"}, pad_id=0)
 
-**The law: what a row gets does not depend on the other rows.** Two programs do all the work, and their shapes are those
-of the run: one reads the next PROMPT_CHUNK tokens of some prompts into the cache, one lets every slot generate.
-No operation of either mixes rows, draws are keyed by the row's name (:mod:`engine.trainer.generation.sampling`), and attention goes
-block by block over the cache, so that its size does not matter. A resumed, reordered or shortened run generates the
-same tokens, to the bit. The batch size is another matter: matmuls of another shape may round otherwise.
+**The law: a row's answer does not depend on the other rows.** Two programs do all the work, and their shapes are fixed
+for the run: one reads the next PROMPT_CHUNK tokens of some prompts into the cache (prefill), one decodes in every slot.
+No operation of either mixes rows, draws are keyed by the row's name (:mod:`engine.trainer.generation.sampling`), and
+attention goes over the cache block by block, so that its size does not matter. A resumed, reordered or shortened run
+generates the same tokens, to the bit. A different batch size may not: matmuls of other shapes may round differently.
 
-A slot whose row is finished takes the next prompt: no row waits for another to end. Prompts are read in pieces, so that
-a short one costs what it is long and not what the longest is. The cache is donated to each call and updated in place.
+A slot whose row is finished takes the next prompt: no row waits for another to end. Prompts are read in chunks, so that
+the cost of a prompt depends on its own length, not on the longest. The cache is donated to each call and updated in place.
 """
 
 from __future__ import annotations
@@ -27,15 +27,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.stages import Compiled
+from jax.typing import DTypeLike
 
 from engine.trainer.generation.prompts import check_context_length
 from engine.trainer.generation.sampling import GREEDY, Sampling, choose, row_key
 from engine.trainer.generation.sequences import GeneratedSequence, SequenceInProgress, StopStrings
+from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder, KeyValueCache
+from engine.trainer.pytree import PyTree
 
-PROMPT_CHUNK = 32  # tokens of a prompt that are read at a time: a prompt is padded by half of it on average
-PROMPT_ROWS = 8  # prompts that are read at a time; 256 tokens keep a matmul busy
-DECODE_STEPS = 32  # tokens a row generates before the host looks at them
+PROMPT_CHUNK = 32  # tokens of a prompt in one prefill call: a prompt is padded by half of it on average
+PROMPT_ROWS = 8  # prompts in one prefill call; 256 tokens keep a matmul busy
+DECODE_STEPS = 32  # tokens a row generates before the host checks them
 WAITING_STEPS = 8  # … while prompts wait for a free slot
 END_IDS = 8
 
@@ -43,25 +47,24 @@ Batch = tuple[list[int], list[GeneratedSequence]]
 
 
 class Network(NamedTuple):
-    """What a program needs of a model and what never changes: hashable, so that programs are shared."""
+    """The constant part of a model, for a program: hashable, so that programs are shared."""
 
     family: type[Decoder]
-    config: Any
-    compute_dtype: Any
+    config: DecoderConfig
+    compute_dtype: DTypeLike
     sampling: Sampling
 
-    def shell(self, weights: Mapping[str, Any]) -> Decoder:
-        """The model around the weights that are not a layer's; the layers are walked over as they are given."""
+    def shell(self, weights: PyTree) -> Decoder:
+        """The model with only the weights outside its layers; those of the layers are passed to ``extend``."""
         outer = {name: weights[name] for name in ("embed", "norm")}
         return self.family(self.config, outer, compute_dtype=self.compute_dtype)
 
 
 class Sampler:
-    """The two programs for one model, one number of slots and one way to choose, and the loop around them.
+    """The two programs for one model, number of slots and sampling, and the loop around them.
 
-    ``ends``: token ids that end an answer -> the reason they stand for. ``stops`` says where a stop
-    string ends an answer. ``longest`` is the largest number of tokens of a prompt in
-    the whole run, where that is more than the prompts given.
+    ``ends``: token ids that end an answer -> the finish reason. ``stops`` finds stop strings. ``longest`` is the number
+    of tokens of the longest prompt of the run, if that is not among the prompts passed to :meth:`batches`.
     """
 
     def __init__(
@@ -79,13 +82,13 @@ class Sampler:
     ) -> None:
         self.max_new_tokens, self.batch_size, self.pad_id = max_new_tokens, batch_size, pad_id
         self.ends, self.seed, self.stops, self.longest = dict(ends), seed, stops, longest
-        self._end_ids = np.full(max(len(ends), END_IDS), -1, np.int32)  # one shape for nearly all, so one program
+        self._end_ids = np.full(max(len(ends), END_IDS), -1, np.int32)  # one shape for most models, so one program
         self._end_ids[: len(ends)] = sorted(ends)
         self.context = model.config.max_position_embeddings
         self.compile_seconds: dict[str, float] = {}
         self._network = Network(type(model), model.config, model.compute_dtype, sampling)
         embed = model.embed[...].astype(model.compute_dtype)  # [V, D]
-        self._weights: dict[str, Any] = {
+        self._weights: PyTree = {
             "embed": embed,
             # On CPU one row's logits take 0.8 ms with the head as [D, V] and 1.3 as [V, D] (8192 tokens, width 512).
             "head": embed.T if jax.default_backend() == "cpu" else None,
@@ -107,7 +110,7 @@ class Sampler:
         cache = self._network.shell(self._weights).init_cache(self.batch_size, longest + self.max_new_tokens)
         slots: list[SequenceInProgress | None] = [None] * self.batch_size
         while waiting or any(slots):
-            cache = self._read(cache, slots, _admitted(slots, waiting))
+            cache = self._prefill(cache, slots, _fill_slots(slots, waiting))
             if not _ended(slots):  # a first token may be the last
                 cache = self._decode(cache, slots, WAITING_STEPS if waiting else DECODE_STEPS)
             ended = _ended(slots)
@@ -116,7 +119,7 @@ class Sampler:
             if ended:
                 yield [row.index for _, row in ended], [row.generation() for _, row in ended]
 
-    def _read(
+    def _prefill(
         self, cache: KeyValueCache, slots: Sequence[SequenceInProgress | None], fresh: Sequence[int]
     ) -> KeyValueCache:
         """Read the prompts of the slots ``fresh`` into the cache and choose the first token of each."""
@@ -124,35 +127,35 @@ class Sampler:
         left = {slot: len(row.prompt) for slot in fresh if (row := slots[slot]) is not None}
         while left:
             # The longest first, so that the last calls are full as well.
-            chosen = sorted(left, key=lambda slot: (-left[slot], slot))[:size]
+            batch = sorted(left, key=lambda slot: (-left[slot], slot))[:size]
             tokens = np.full((size, PROMPT_CHUNK), self.pad_id, np.int32)  # [R, T]
-            places, starts, lengths = np.zeros((3, size), np.int32)
+            slot_ids, starts, lengths = np.zeros((3, size), np.int32)
             keys = np.zeros((size, 2), np.uint32)
-            for place, slot in enumerate(chosen):
+            for index, slot in enumerate(batch):
                 row = slots[slot]
                 assert row is not None
                 start = len(row.prompt) - left[slot]
-                piece = row.prompt[start : start + PROMPT_CHUNK]
-                tokens[place, : len(piece)] = piece
-                places[place], starts[place], lengths[place], keys[place] = slot, start, len(piece), row.key
-            arguments = (self._weights, cache, tokens, places, starts, lengths, keys)
-            program = self._program("read", arguments)
+                chunk = row.prompt[start : start + PROMPT_CHUNK]
+                tokens[index, : len(chunk)] = chunk
+                slot_ids[index], starts[index], lengths[index], keys[index] = slot, start, len(chunk), row.key
+            arguments = (self._weights, cache, tokens, slot_ids, starts, lengths, keys)
+            program = self._program("prefill", arguments)
             started = time.perf_counter()
-            cache, first = program(*arguments)
-            found = np.asarray(first)  # [R]; waits for the device
-            share = (time.perf_counter() - started) * 1000 / len(chosen)
-            for place, slot in enumerate(chosen):
+            cache, next_tokens = program(*arguments)
+            first_tokens = np.asarray(next_tokens)  # [R]; waits for the device
+            share = (time.perf_counter() - started) * 1000 / len(batch)
+            for index, slot in enumerate(batch):
                 row = slots[slot]
                 assert row is not None
                 row.milliseconds += share
-                left[slot] -= int(lengths[place])
+                left[slot] -= int(lengths[index])
                 if not left[slot]:
                     del left[slot]
-                    row.take([int(found[place])], self.ends, self.max_new_tokens, self.stops)
+                    row.append([int(first_tokens[index])], self.ends, self.max_new_tokens, self.stops)
         return cache
 
     def _decode(self, cache: KeyValueCache, slots: Sequence[SequenceInProgress | None], steps: int) -> KeyValueCache:
-        """Let every row that is not finished generate up to ``steps`` tokens."""
+        """Generate up to ``steps`` tokens for every row that is not finished."""
         token, position, count = np.zeros((3, self.batch_size), np.int32)
         live = np.zeros(self.batch_size, bool)
         keys = np.zeros((self.batch_size, 2), np.uint32)
@@ -164,15 +167,15 @@ class Sampler:
         arguments = (self._weights, cache, token, position, count, left, live, keys, self._end_ids, np.int32(steps))
         program = self._program("decode", arguments)
         started = time.perf_counter()
-        cache, out, taken = program(*arguments)
-        found, taken = np.asarray(out), np.asarray(taken)  # [B, DECODE_STEPS], i32[B]; waits for the device
+        cache, out, n_new = program(*arguments)
+        new_tokens, n_new = np.asarray(out), np.asarray(n_new)  # [B, DECODE_STEPS], i32[B]; waits for the device
         share = (time.perf_counter() - started) * 1000 / len(rows)
         for slot, row in rows.items():
             row.milliseconds += share
-            row.take(found[slot, : taken[slot]].tolist(), self.ends, self.max_new_tokens, self.stops)
+            row.append(new_tokens[slot, : n_new[slot]].tolist(), self.ends, self.max_new_tokens, self.stops)
         return cache
 
-    def _program(self, name: str, arguments: Any) -> Any:
+    def _program(self, name: str, arguments: PyTree) -> Compiled:
         """A compiled program; equal models, limits and sizes in one process share it."""
         leaves, tree = jax.tree.flatten(arguments)
         shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
@@ -183,15 +186,17 @@ class Sampler:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(name: str, network: Network, tree: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
-    function: Callable[..., Any] = _read if name == "read" else _decode
+def _compiled(
+    name: str, network: Network, tree: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...]
+) -> Compiled:
+    function: Callable[..., PyTree] = _prefill if name == "prefill" else _decode
     program = jax.jit(functools.partial(function, network), donate_argnums=1)
     return program.lower(*jax.tree.unflatten(tree, shapes)).compile()
 
 
-def _read(  # noqa: PLR0917 - traced arguments have no names
+def _prefill(  # noqa: PLR0917 - traced arguments have no names
     network: Network,
-    weights: Mapping[str, Any],
+    weights: PyTree,
     cache: KeyValueCache,
     tokens: jax.Array,
     slots: jax.Array,
@@ -199,7 +204,7 @@ def _read(  # noqa: PLR0917 - traced arguments have no names
     lengths: jax.Array,
     keys: jax.Array,
 ) -> tuple[KeyValueCache, jax.Array]:
-    """Read tokens i32[R, T], ``lengths`` of them from position ``starts`` of ``slots`` on -> cache, next token i32[R]."""
+    """Write tokens i32[R, T], ``lengths`` of them, to ``slots`` from position ``starts`` -> cache, next token i32[R]."""
     model = network.shell(weights)
     columns = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :]
     positions = jnp.where(columns < lengths[:, None], starts[:, None] + columns, -1)
@@ -216,14 +221,14 @@ class _State(NamedTuple):
     step: jax.Array  # i32[]
     token: jax.Array  # i32[B]: the newest token of each row
     live: jax.Array  # bool[B]
-    taken: jax.Array  # i32[B]: tokens generated in this call
+    new: jax.Array  # i32[B]: tokens generated in this call
     out: jax.Array  # i32[B, DECODE_STEPS]
     cache: KeyValueCache
 
 
 def _decode(  # noqa: PLR0917 - traced arguments have no names
     network: Network,
-    weights: Mapping[str, Any],
+    weights: PyTree,
     cache: KeyValueCache,
     token: jax.Array,
     position: jax.Array,
@@ -234,37 +239,35 @@ def _decode(  # noqa: PLR0917 - traced arguments have no names
     ends: jax.Array,
     steps: jax.Array,
 ) -> tuple[KeyValueCache, jax.Array, jax.Array]:
-    """Generate from ``token`` at ``position`` on, a row of ``count`` tokens up to ``left`` more, all up to ``steps``.
+    """Generate after ``token`` at ``position``: a row of ``count`` tokens up to ``left`` more, all rows up to ``steps``.
 
-    Gives the cache, the tokens i32[B, DECODE_STEPS] and how many each row took i32[B].
+    Gives the cache, the tokens i32[B, DECODE_STEPS] and how many of them each row generated i32[B].
     """
     model = network.shell(weights)
 
     def unfinished(carry: _State) -> jax.Array:
         return jnp.logical_and(carry.step < steps, jnp.any(carry.live))
 
-    def one(carry: _State) -> _State:
-        at = jnp.where(carry.live, position + carry.taken, -1)[:, None]  # [B, 1]: where the newest token goes
+    def step(carry: _State) -> _State:
+        at = jnp.where(carry.live, position + carry.new, -1)[:, None]  # [B, 1]: the newest token's position
         states, cache = model.extend(carry.token[:, None], at, carry.cache, unstacked=weights["layers"])
-        token = choose(
-            model.unembed(states[:, 0, :], head=weights["head"]), network.sampling, keys, count + carry.taken
-        )
+        token = choose(model.unembed(states[:, 0, :], head=weights["head"]), network.sampling, keys, count + carry.new)
         out = jax.lax.dynamic_update_slice(carry.out, token[:, None], (jnp.int32(0), carry.step))
-        taken = carry.taken + carry.live.astype(jnp.int32)
-        over = jnp.logical_or(jnp.any(token[:, None] == ends[None, :], axis=1), taken >= left)
-        return _State(carry.step + 1, token, jnp.logical_and(carry.live, ~over), taken, out, cache)
+        new = carry.new + carry.live.astype(jnp.int32)
+        ended = jnp.logical_or(jnp.any(token[:, None] == ends[None, :], axis=1), new >= left)
+        return _State(carry.step + 1, token, jnp.logical_and(carry.live, ~ended), new, out, cache)
 
     out = jnp.zeros((token.shape[0], DECODE_STEPS), jnp.int32)
     start = _State(jnp.int32(0), token, live, jnp.zeros_like(token), out, cache)
-    end = jax.lax.while_loop(unfinished, one, start)
-    return end.cache, end.out, end.taken
+    end = jax.lax.while_loop(unfinished, step, start)
+    return end.cache, end.out, end.new
 
 
-def _admitted(slots: list[SequenceInProgress | None], waiting: list[SequenceInProgress]) -> list[int]:
-    """Give free slots to waiting rows; which slots. A call that reads costs the same for one row as for all of its rows."""
+def _fill_slots(slots: list[SequenceInProgress | None], waiting: list[SequenceInProgress]) -> list[int]:
+    """Give free slots to waiting rows -> these slots. A prefill call costs the same for one row as for PROMPT_ROWS."""
     free = [slot for slot, row in enumerate(slots) if row is None][: len(waiting)]
-    worth = max(1, min(PROMPT_ROWS, len(slots)) // 2)
-    if len(free) < min(worth, len(waiting)) and any(slots):
+    worthwhile = max(1, min(PROMPT_ROWS, len(slots)) // 2)
+    if len(free) < min(worthwhile, len(waiting)) and any(slots):
         return []
     for slot in free:
         slots[slot] = waiting.pop(0)
@@ -287,11 +290,11 @@ def generate(
     on_batch: Callable[[list[int], list[GeneratedSequence]], None] | None = None,
     **options: Any,
 ) -> list[GeneratedSequence]:
-    """Generate for every prompt; options are :class:`Sampler`'s. ``on_batch(indices, generations)`` hears of rows as they end."""
+    """Generate for every prompt; ``options``: those of :class:`Sampler`. ``on_batch`` is called when rows have ended."""
     sampler = Sampler(model, **options)
-    found: dict[int, GeneratedSequence] = {}
+    by_index: dict[int, GeneratedSequence] = {}
     for indices, generations in sampler.batches(prompts, names):
-        found.update(zip(indices, generations, strict=True))
+        by_index.update(zip(indices, generations, strict=True))
         if on_batch is not None:
             on_batch(indices, generations)
-    return [found[index] for index in range(len(prompts))]
+    return [by_index[index] for index in range(len(prompts))]

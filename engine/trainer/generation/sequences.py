@@ -1,11 +1,11 @@
-"""A row while it is generated, and what it got: where an answer ends, and why.
+"""A sequence during generation and when finished: where an answer ends, and why.
 
-What goes in: tokens as the device gives them, in pieces of any size. What comes out: :class:`GeneratedSequence`. Where an answer
-ends does not depend on the pieces: it is looked at token by token.
+What goes in: tokens as the device gives them, in pieces of any size. What comes out: :class:`GeneratedSequence`. Where
+an answer ends does not depend on the pieces: it is checked token by token.
 
     >>> stops = StopStrings(["\\n\\n"], decode=lambda ids: "".join(map(chr, ids)))
     >>> row = SequenceInProgress(0, [2], np.zeros(2, np.uint32))
-    >>> row.take([ord("a"), 10, 10, ord("b")], ends={1: "eos"}, limit=9, stops=stops)
+    >>> row.append([ord("a"), 10, 10, ord("b")], ends={1: "eos"}, limit=9, stops=stops)
     >>> row.generation().ids, row.generation().finish_reason, row.generation().text
     ([97, 10, 10], 'stop', 'a')
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -24,12 +23,12 @@ FINISH_REASONS = ("eos", "end_of_turn", "stop", "length")
 
 @dataclass(frozen=True, slots=True)
 class GeneratedSequence:
-    """What one prompt got.
+    """The answer to one prompt.
 
-    ``ids`` are without the token that ended the answer; ``new_tokens`` counts it (it was computed), so that it is
+    ``ids`` exclude the token that ended the answer; ``new_tokens`` counts it (it was computed), so that it is
     len(ids) + 1 for "eos" and "end_of_turn" and len(ids) for "stop" and "length". ``text`` is the answer up to the stop
-    string where one ended it, else None: the text of the ids. ``milliseconds`` is the row's share of the time of the calls it
-    took part in: they add up to the whole, compilation not included.
+    string where one ended it, else None: the text of the ids. ``milliseconds`` is the row's share of the time of the
+    calls it took part in: shares add up to the total time, compilation not included.
     """
 
     ids: list[int]
@@ -50,24 +49,24 @@ class StopStrings:
     def cut(self, ids: Sequence[int]) -> str | None:
         """The text before the first string in the ids' text, None where there is none."""
         text = self._decode(ids)
-        places = [place for string in self.strings if (place := text.find(string)) >= 0]
-        return text[: min(places)] if places else None
+        starts = [start for string in self.strings if (start := text.find(string)) >= 0]
+        return text[: min(starts)] if starts else None
 
 
 @dataclass(slots=True)
 class SequenceInProgress:
-    """A prompt on its way; ``key`` u32[2] is that of its draws, ``reason`` is set where it has ended."""
+    """A prompt that is being answered; ``key`` u32[2] is that of its draws, ``reason`` is set when the answer has ended."""
 
     index: int
     prompt: Sequence[int]
-    key: np.ndarray[Any, Any]
+    key: np.ndarray
     ids: list[int] = field(default_factory=list)
     reason: str | None = None
     text: str | None = None
     milliseconds: float = 0.0
 
-    def take(self, tokens: Sequence[int], ends: Mapping[int, str], limit: int, stops: StopStrings | None) -> None:
-        """Append tokens up to where the answer ends; what comes after is dropped."""
+    def append(self, tokens: Sequence[int], ends: Mapping[int, str], limit: int, stops: StopStrings | None) -> None:
+        """Append tokens up to the end of the answer; those after it are dropped."""
         for token in tokens:
             if self.reason:
                 return
@@ -80,9 +79,9 @@ class SequenceInProgress:
                 self.reason = "length"
 
     def generation(self) -> GeneratedSequence:
-        """What the row got; only once it has ended."""
+        """The finished answer; only once it has ended."""
         assert self.reason is not None
-        kept = self.ids if self.reason in ("stop", "length") else self.ids[:-1]
+        ids = self.ids if self.reason in ("stop", "length") else self.ids[:-1]
         return GeneratedSequence(
-            kept, self.reason, len(self.prompt), len(self.ids), round(self.milliseconds, 3), self.text
+            ids, self.reason, len(self.prompt), len(self.ids), round(self.milliseconds, 3), self.text
         )

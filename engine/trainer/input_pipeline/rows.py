@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.errors import Diagnostic, InputInvalid, Where
-from engine.trainer.text.encoding import Segment, encode_segments, merged_boundaries, row_segments
+from engine.trainer.text.encoding import encode_segments, merged_boundaries, row_segments
+from engine.trainer.text.segment import Segment
 from engine.trainer.text.tokenizer import Tokenizer
 
 OnLongRow = Literal["fail", "drop", "truncate", "split"]

@@ -40,7 +40,7 @@ MADE_BY = tuple(
     f"engine.trainer.{name}"
     for name in (
         *(f"input_pipeline.{part}" for part in ("rows", "tokenizing", "token_table", "token_store")),
-        *(f"text.{part}" for part in ("encoding", "chat_template", "tokenizer")),
+        *(f"text.{part}" for part in ("segment", "encoding", "chat_template", "tokenizer")),
     )
 )
 

@@ -1,7 +1,7 @@
-"""``adapter_config.json``, PEFT's description of adapters, out and in.
+"""``adapter_config.json``, PEFT's description of adapters: written and read.
 
-In: the arguments of our adapters. Out: the mapping that PEFT reads; and back, where every key that could change the
-computation must have a value under which PEFT computes what is computed here: what is not understood is refused.
+In: the arguments of our adapters. Out: the mapping that PEFT reads. And back: every key that could change the
+computation must have a value under which PEFT and we compute the same; unknown keys and values are refused.
 
     write_atomic(folder / ADAPTER_CONFIG, pretty_json(peft_config(args, base)))
     args = read_args(folder / ADAPTER_CONFIG)
@@ -21,17 +21,17 @@ from engine.errors import Diagnostic, InputInvalid, Where
 from engine.trainer.lora.adapters import TARGETS, LoraArgs
 
 ADAPTER_CONFIG = "adapter_config.json"
-UNSET: tuple[Any, ...] = (None, False, {}, [])  # what a key that PEFT learns tomorrow has where nobody asked for it
+UNSET: tuple[object, ...] = (None, False, {}, [])  # defaults of keys that later versions of PEFT add
 
-# Values other than unset under which PEFT's computation is ours. The others ("pissa", "olora", "loftq", …) begin with
-# adapters that are taken out of the base's weights, so that they fit a base that is nobody's.
-PLAIN: Mapping[str, tuple[Any, ...]] = {
+# Values other than unset under which PEFT computes what we compute. The others ("pissa", "olora", "loftq", …) start from
+# adapters that are subtracted from the base's weights, so that they fit no published base.
+PLAIN: Mapping[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
     "init_lora_weights": (True, False, "gaussian", "orthogonal"),
 }
-# Keys that say nothing about the computation, or only under another key that is refused.
-SILENT = (
+# Keys that do not affect the computation, or only together with another key that is refused.
+IGNORED = (
     "auto_mapping",
     "base_model_name_or_path",
     "ensure_weight_tying",
@@ -45,7 +45,7 @@ SILENT = (
 )
 
 
-def peft_config(args: LoraArgs, base: Mapping[str, Any]) -> dict[str, Any]:
+def peft_config(args: LoraArgs, base: Mapping[str, object]) -> dict[str, object]:
     """The mapping PEFT reads; ``base``: its "id" and "revision"."""
     return {
         "base_model_name_or_path": base.get("id"),
@@ -65,19 +65,19 @@ def peft_config(args: LoraArgs, base: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_args(path: Path) -> LoraArgs:
-    """The arguments a file names. Raises InputInvalid M602 (no such file, no JSON), M603 (with every key)."""
-    found = read_json(path)
-    if found.get("target_modules") == "all-linear":
-        found["target_modules"] = list(TARGETS)
-    problems = [Diagnostic("M603", message, Where(file=str(path), path=key)) for key, message in _problems(found)]
+    """The arguments in a file. Raises InputInvalid M602 (no such file, not JSON), M603 (naming every wrong key)."""
+    config = read_json(path)
+    if config.get("target_modules") == "all-linear":
+        config["target_modules"] = list(TARGETS)
+    problems = [Diagnostic("M603", message, Where(file=str(path), path=key)) for key, message in _problems(config)]
     if problems:
         raise InputInvalid.of(problems)
     return LoraArgs(
-        rank=found["r"],
-        alpha=float(found["lora_alpha"]),
-        rslora=bool(found.get("use_rslora")),
-        dropout=float(found.get("lora_dropout") or 0.0),
-        targets=tuple(name for name in TARGETS if name in found["target_modules"]),
+        rank=config["r"],
+        alpha=float(config["lora_alpha"]),
+        rslora=bool(config.get("use_rslora")),
+        dropout=float(config.get("lora_dropout") or 0.0),
+        targets=tuple(name for name in TARGETS if name in config["target_modules"]),
     )
 
 
@@ -94,11 +94,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-# Key -> (what it must be, in words; the test). A key that may be left out passes as None.
+# Key -> (what it must be, in words; the test). An optional key that is left out passes as None.
 READ: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "r": ("a whole number above 0", lambda value: _is_number(value) and isinstance(value, int) and value > 0),
     "lora_alpha": ("a number above 0", lambda value: _is_number(value) and value > 0),
@@ -106,16 +106,16 @@ READ: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "use_rslora": ("true or false", lambda value: value is None or isinstance(value, bool)),
     "target_modules": (
         f"a list of projections of this family ({', '.join(TARGETS)})",
-        lambda value: isinstance(value, list) and value != [] and all(one in tuple(TARGETS) for one in value),
+        lambda value: isinstance(value, list) and value != [] and all(name in tuple(TARGETS) for name in value),
     ),
 }
 
 
-def _problems(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(key, sentence) of everything that is not LoRA as here."""
-    for key, (words, fits) in READ.items():
-        if not fits(found.get(key)):
-            yield key, f'"{key}" must be {words}, not {found.get(key)!r}'
-    for key, value in found.items():
-        if key not in READ and key not in SILENT and value not in UNSET and value not in PLAIN.get(key, ()):
-            yield key, f'"{key}": {value!r} is not what is computed here'
+def _problems(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """(key, sentence) of everything that differs from LoRA as computed here."""
+    for key, (words, is_valid) in READ.items():
+        if not is_valid(config.get(key)):
+            yield key, f'"{key}" must be {words}, not {config.get(key)!r}'
+    for key, value in config.items():
+        if key not in READ and key not in IGNORED and value not in UNSET and value not in PLAIN.get(key, ()):
+            yield key, f'"{key}": {value!r} is not supported'

@@ -1,8 +1,8 @@
-"""Low-rank adapters: small float32 matrices beside a frozen base, and the only thing that is trained.
+"""Low-rank adapters: small float32 matrices beside a frozen base; only they are trained.
 
-What goes in: a model and :class:`LoraArgs`. What comes out: the model with adapters attached, of which
-``nnx.split(model, LoraParam, ...)`` gives the trained and the frozen part; or the same model with its adapters
-added into its weights.
+What goes in: a model and :class:`LoraArgs`. What comes out: the model with adapters attached, which
+``nnx.split(model, LoraParam, ...)`` splits into the trained and the frozen part; or the model with its adapters merged
+into its weights.
 
     model = attach(model, LoraArgs(rank=16, alpha=32.0), seed=0)
     graphdef, adapters, base = nnx.split(model, LoraParam, ...)
@@ -11,7 +11,7 @@ added into its weights.
 A projection y = x W becomes y = x W + scale (x A) B with A [in, r] and B [r, out] (Hu et al. 2021, arXiv
 2106.09685); scale is alpha / r, or alpha / sqrt(r) with ``rslora`` (Kalajdzievski 2023, arXiv 2312.03732). A is
 drawn as PEFT draws it, uniform in ±1/sqrt(in), and B is 0, so that step 0 equals the base exactly. Adapters and
-their arithmetic are float32 whatever the base is. As everywhere, those of all layers are stacked: A [L, in, r].
+their arithmetic are float32 over any base. As everywhere, those of all layers are stacked: A [L, in, r].
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +26,7 @@ from flax import nnx
 
 from engine.errors import InputInvalid, Where, did_you_mean
 from engine.trainer.models import family_of
+from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 
 # Hugging Face's names of the projections -> ours. PEFT names targets by the former.
@@ -65,7 +65,7 @@ class LoraArgs:
 
     @property
     def scale(self) -> float:
-        """What (x A) B is multiplied by."""
+        """The factor of (x A) B."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
@@ -85,30 +85,30 @@ class Lora(nnx.Module):
     def weights(self) -> dict[str, jax.Array]:
         """ "q.a" -> [L, in, r], "q.b" -> [L, r, out], in the order of TARGETS."""
         return {
-            f"{ours}.{part}": getattr(self, f"{ours}_{part}")[...]
-            for theirs, ours in TARGETS.items()
-            if theirs in self.args.targets
+            f"{target}.{part}": getattr(self, f"{target}_{part}")[...]
+            for hf_name, target in TARGETS.items()
+            if hf_name in self.args.targets
             for part in ("a", "b")
         }
 
     def stacked(self, depth: int, dropout_key: jax.Array | None) -> dict[str, jax.Array]:
-        """What :func:`engine.trainer.models.layers.project` finds among a layer's weights, each [L, ...]."""
-        found = self.weights() | {"lora.scale": jnp.full(depth, self.args.scale, jnp.float32)}
+        """What :func:`engine.trainer.models.layers.project` reads beside a layer's weights, each [L, ...]."""
+        stacks = self.weights() | {"lora.scale": jnp.full(depth, self.args.scale, jnp.float32)}
         if dropout_key is not None and self.args.dropout:
-            found["lora.keep"] = jnp.full(depth, 1.0 - self.args.dropout, jnp.float32)
-            found["lora.key"] = jax.random.split(dropout_key, depth)
-        return found
+            stacks["lora.keep"] = jnp.full(depth, 1.0 - self.args.dropout, jnp.float32)
+            stacks["lora.key"] = jax.random.split(dropout_key, depth)
+        return stacks
 
 
-def adapter_shapes(config: Any, args: LoraArgs) -> dict[str, tuple[int, ...]]:
+def adapter_shapes(config: DecoderConfig, args: LoraArgs) -> dict[str, tuple[int, ...]]:
     """ "q.a" -> (L, in, r) and so on for each target."""
-    shapes = family_of(config).weight_shapes(config)
-    found: dict[str, tuple[int, ...]] = {}
-    for theirs, ours in TARGETS.items():
-        if theirs in args.targets:
-            depth, rows, columns = shapes[f"layers.{ours}"]
-            found |= {f"{ours}.a": (depth, rows, args.rank), f"{ours}.b": (depth, args.rank, columns)}
-    return found
+    weight_shapes = family_of(config).weight_shapes(config)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for hf_name, target in TARGETS.items():
+        if hf_name in args.targets:
+            depth, rows, columns = weight_shapes[f"layers.{target}"]
+            shapes |= {f"{target}.a": (depth, rows, args.rank), f"{target}.b": (depth, args.rank, columns)}
+    return shapes
 
 
 def attach(model: Decoder, args: LoraArgs, *, seed: int) -> Decoder:
@@ -119,40 +119,40 @@ def attach(model: Decoder, args: LoraArgs, *, seed: int) -> Decoder:
         if name.endswith(".b"):
             weights[name] = jnp.zeros(shape, jnp.float32)
             continue
-        # By the target's own place, so that a target more or less leaves the others' draws alone.
-        place = list(TARGETS.values()).index(name.removesuffix(".a"))
+        # By the target's index in TARGETS, so that adding or removing a target does not change the others' draws.
+        index = list(TARGETS.values()).index(name.removesuffix(".a"))
         bound = 1.0 / math.sqrt(shape[1])
-        weights[name] = jax.random.uniform(jax.random.fold_in(key, place), shape, jnp.float32, -bound, bound)
+        weights[name] = jax.random.uniform(jax.random.fold_in(key, index), shape, jnp.float32, -bound, bound)
     return with_adapters(model, args, weights)
 
 
 def with_adapters(model: Decoder, args: LoraArgs, weights: Mapping[str, jax.Array]) -> Decoder:
     """A model with the same (shared) weights and these adapters."""
-    found = type(model)(model.config, model.weights(), compute_dtype=model.compute_dtype, lora=Lora(args, weights))
-    found.matmul_dtype = model.matmul_dtype
-    return found
+    adapted = type(model)(model.config, model.weights(), compute_dtype=model.compute_dtype, lora=Lora(args, weights))
+    adapted.matmul_dtype = model.matmul_dtype
+    return adapted
 
 
 def merged(model: Decoder) -> Decoder:
-    """The model without adapters, W + scale A B in their place: added in float32, kept in the base's dtype."""
+    """The model without adapters, with W + scale A B as its weights: added in float32, stored in the base's dtype."""
     lora = model.lora
     if not isinstance(lora, Lora):
         return model
     weights, adapters = model.weights(), lora.weights()
     for name in lora.args.targets:
-        ours = TARGETS[name]
-        base = weights[f"layers.{ours}"]
-        weights[f"layers.{ours}"] = _merge(base, adapters[f"{ours}.a"], adapters[f"{ours}.b"], lora.args.scale)
+        target = TARGETS[name]
+        base = weights[f"layers.{target}"]
+        weights[f"layers.{target}"] = _merge(base, adapters[f"{target}.a"], adapters[f"{target}.b"], lora.args.scale)
     return type(model)(model.config, weights, compute_dtype=model.compute_dtype)
 
 
 @jax.jit
 def _merge(base: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
-    """[L, in, out] + scale [L, in, r] [L, r, out], a layer at a time: no float32 copy of the whole stack."""
+    """[L, in, out] + scale [L, in, r] [L, r, out], a layer at a time: no float32 copy of the entire stack."""
 
-    def one(layer: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def merge_layer(layer: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         matrix, low, high = layer
         return (matrix.astype(jnp.float32) + scale * (low @ high)).astype(matrix.dtype)
 
-    found: jax.Array = jax.lax.map(one, (base, a, b))
-    return found
+    stack: jax.Array = jax.lax.map(merge_layer, (base, a, b))
+    return stack

@@ -1,8 +1,8 @@
 """Model families by Hugging Face ``model_type``: a literal dict, one line each.
 
-What goes in: a configuration mapping, a seed. What comes out: a typed configuration, a module, a count.
-A family is a module with ``GemmaConfig``-like CONFIG, MODEL, ``weight_shapes``, ``init_weights`` and the table of
-names its files use (``HF_NAMES``); docs/how-to/extend has the playbook.
+What goes in: a configuration mapping, a seed. What comes out: a typed configuration, a module, a parameter count.
+A family is a Python module with CONFIG (like ``GemmaConfig``), MODEL, ``weight_shapes``, ``init_weights`` and the table
+of the names in its files (``HF_NAMES``); docs/how-to/extend has the playbook.
 
     >>> config = config_from_hf({"model_type": "gemma", "vocab_size": 260, "hidden_size": 32,
     ...     "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -13,15 +13,14 @@ names its files use (``HF_NAMES``); docs/how-to/extend has the playbook.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from engine.errors import InputInvalid, Where, did_you_mean
 from engine.trainer.models import gemma, gemma2, gemma3
-from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models.config import ConfigMapping, DecoderConfig
 from engine.trainer.models.decoder import Decoder
 
 __all__ = ["FAMILIES", "config_from_hf", "create", "family_of", "param_count"]
@@ -34,16 +33,16 @@ FAMILIES: dict[str, ModuleType] = {
 }
 
 
-def config_from_hf(mapping: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
-    """Dispatch on ``model_type``. Raises InputInvalid M101 for a family that is not here."""
+def config_from_hf(mapping: ConfigMapping, source: str = "config.json") -> DecoderConfig:
+    """Dispatch on ``model_type``. Raises InputInvalid M101 for an unknown family."""
     model_type = mapping.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         near = did_you_mean(str(model_type), FAMILIES)
-        said = "has no model_type" if model_type is None else f"has model_type {model_type!r}, which is not known here"
+        problem = "has no model_type" if model_type is None else f"has the unknown model_type {model_type!r}"
         raise InputInvalid(
             "M101",
-            f"the configuration {said} (known: {known})",
+            f"the configuration {problem} (known: {known})",
             where=Where(file=source, path="model_type"),
             hint=f'did you mean "{near}"?' if near else f"use a model of one of these families: {known}",
         )
@@ -52,12 +51,12 @@ def config_from_hf(mapping: Mapping[str, Any], source: str = "config.json") -> D
 
 
 def family_of(config: DecoderConfig) -> ModuleType:
-    """The family module whose configuration this is."""
+    """The Python module of the configuration's family."""
     return next(family for family in FAMILIES.values() if isinstance(config, family.CONFIG))
 
 
 def create(
-    config: DecoderConfig, *, seed: int, param_dtype: Any = jnp.float32, compute_dtype: Any = jnp.float32
+    config: DecoderConfig, *, seed: int, param_dtype: DTypeLike = jnp.float32, compute_dtype: DTypeLike = jnp.float32
 ) -> Decoder:
     """A fresh model; equal seeds give equal weights on every machine."""
     family = family_of(config)
@@ -67,6 +66,6 @@ def create(
 
 
 def param_count(config: DecoderConfig) -> int:
-    """Number of parameters by arithmetic alone."""
+    """Number of parameters, by arithmetic: no weights are made."""
     count: int = family_of(config).param_count(config)
     return count

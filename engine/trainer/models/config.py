@@ -2,23 +2,25 @@
 
 What goes in: the mapping of a ``config.json`` as transformers 4 or 5 writes it, or the ``model.config`` of a
 run-spec. What comes out: a frozen dataclass of the family, or one error naming every key that is unknown, missing,
-of the wrong type, or that asks for something the family's network does not do.
+of the wrong type, or has a value that the family's network does not implement.
+
+    config = GemmaConfig.from_hf(json.loads(path.read_text()), source=str(path))
 
 A family's configuration is a final subclass of :class:`DecoderConfig`: its fields are the keys that are read, its
-class variables say which other keys may stand there with which values. Two styles: transformers 4 has ``rope_theta``
-and friends, transformers 5 has ``rope_parameters``; a value given in both must agree.
+class variables say which other keys are allowed, with which values. Two styles: transformers 4 has ``rope_theta`` and
+other keys beside it, transformers 5 has ``rope_parameters``; a value given in both must agree.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Self
 
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
 
-# Keys that hold facts about files, serving or unused heads; they cannot change what the network computes.
+# Keys about files, serving or unused heads; they cannot change what the network computes.
 BOOKKEEPING = frozenset(
     [
         "_attn_implementation_autoset",
@@ -41,12 +43,12 @@ BOOKKEEPING = frozenset(
         "use_cache",
     ]
 )
-# What no model has. A slip of the finger would otherwise be taken apart layer by layer, for hours. As in the schema.
+# More than any model has. A typing error would otherwise be processed layer by layer, for hours. As in the schema.
 MOST_LAYERS = 1000
 GELU_TANH = ("gelu", "gelu_pytorch_tanh")  # both mean the tanh form (transformers issue 29402)
 SLIDING, FULL = "sliding_attention", "full_attention"
 
-# What a rotary number is called where it stands in two places with two values.
+# What a rotary number is called in the message about two keys that give it different values.
 NUMBERS = {
     "rope_theta": "rotary bases",
     "rope_local_base_freq": "rotary bases of the layers with a window",
@@ -54,6 +56,7 @@ NUMBERS = {
 }
 
 Finding = tuple[str, str, str, str | None]  # key, code, sentence, hint
+ConfigMapping = Mapping[str, Any]  # a config.json, or a mapping nested in it
 
 
 class Rope(NamedTuple):
@@ -83,21 +86,22 @@ class DecoderConfig:
     bos_token_id: int = 2
     more_eos_ids: tuple[int, ...] = ()  # "eos_token_id": [1, 106] is eos_token_id 1 and these
 
-    NAME: ClassVar[str]  # as it is called in messages
+    NAME: ClassVar[str]  # for messages
     MODEL_TYPE: ClassVar[str]
     ARCHITECTURE: ClassVar[str]
     # Keys that would change the computation: the values under which the family is exactly our network.
-    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]]
-    # Further keys that are read by the family itself and are no fields.
+    FIXED: ClassVar[Mapping[str, tuple[object, ...]]]
+    # Further keys that the family itself reads and that are not fields.
     ALSO_READ: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def from_hf(cls, mapping: Mapping[str, Any], source: str = "config.json") -> Self:
+    def from_hf(cls, mapping: ConfigMapping, source: str = "config.json") -> Self:
         """Read a ``config.json``; raises InputInvalid M102 to M105 with all findings at once."""
-        mapping, findings = cls.prepared(mapping)
+        mapping, findings = cls.normalised(mapping)
         findings += _unknown_keys(cls, mapping) + _fixed_keys(cls, mapping)
-        values, more = cls.read_rope(mapping)
+        rope, more = cls.read_rope(mapping)
         findings += more
+        values: dict[str, Any] = dict(rope)
         for field in fields(cls):
             if field.name in cls.rope_fields() or field.name == "more_eos_ids":
                 continue
@@ -123,8 +127,8 @@ class DecoderConfig:
             Diagnostic(code, message, Where(file=source, path=key), hint) for key, code, message, hint in findings
         )
 
-    def to_hf(self, *, dtype: str = "float32") -> dict[str, Any]:
-        """The ``config.json`` that transformers 5 writes; transformers 4 finds its own rotary keys, too."""
+    def to_hf(self, *, dtype: str = "float32") -> dict[str, object]:
+        """The ``config.json`` that transformers 5 writes, with the rotary keys of transformers 4 as well."""
         sizes = {field.name: getattr(self, field.name) for field in fields(self)}
         more_eos = sizes.pop("more_eos_ids")
         if more_eos:
@@ -140,11 +144,11 @@ class DecoderConfig:
         }
         return dict(sorted((sizes | extra | self.rope_to_hf()).items()))
 
-    # --- what a family may say otherwise ---
+    # --- what a family may override ---
 
     @classmethod
-    def prepared(cls, mapping: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Finding]]:
-        """The mapping to read, where the family's files have more than one form."""
+    def normalised(cls, mapping: ConfigMapping) -> tuple[ConfigMapping, list[Finding]]:
+        """The mapping in one form, where the family's files have more than one."""
         return mapping, []
 
     @classmethod
@@ -153,40 +157,40 @@ class DecoderConfig:
         return ("rope_theta",)
 
     @classmethod
-    def read_rope(cls, mapping: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+    def read_rope(cls, mapping: ConfigMapping) -> tuple[dict[str, float], list[Finding]]:
         """The rotary base, from either style."""
         parameters, findings = rope_mapping(mapping, "rope_parameters")
         theta, more = agreed_number({"rope_theta": mapping, "rope_parameters.rope_theta": parameters})
-        findings += more + only_default(parameters, "rope_parameters", cls.NAME)
+        findings += more + only_default_rope(parameters, "rope_parameters", cls.NAME)
         return ({} if theta is None else {"rope_theta": theta}), findings
 
-    def rope_to_hf(self) -> dict[str, Any]:
+    def rope_to_hf(self) -> dict[str, object]:
         """The rotary keys of ``config.json`` in transformers 5's style, beside the fields themselves."""
         return {"rope_parameters": {"rope_theta": self.rope_theta, "rope_type": "default"}}
 
     def contradictions(self) -> list[Finding]:
-        """Values that are fine one by one and cannot be meant together."""
-        found: list[Finding] = []
+        """Values that are valid by themselves and contradict each other."""
+        findings: list[Finding] = []
         if self.num_attention_heads % self.num_key_value_heads:
             message = (
                 f'"num_attention_heads" ({self.num_attention_heads}) must be a multiple of '
                 f'"num_key_value_heads" ({self.num_key_value_heads})'
             )
-            found.append(("num_key_value_heads", "M105", message, None))
+            findings.append(("num_key_value_heads", "M105", message, None))
         if self.head_dim % 2:
-            message = f'"head_dim" ({self.head_dim}) must be even: rotary positions turn pairs'
-            found.append(("head_dim", "M105", message, None))
+            message = f'"head_dim" ({self.head_dim}) must be even: rotary positions rotate pairs'
+            findings.append(("head_dim", "M105", message, None))
         for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
             if getattr(self, name) >= self.vocab_size:
-                message = f'"{name}" ({getattr(self, name)}) lies outside the vocabulary of {self.vocab_size}'
-                found.append((name, "M105", message, None))
-        return found
+                message = f'"{name}" ({getattr(self, name)}) is outside the vocabulary of {self.vocab_size}'
+                findings.append((name, "M105", message, None))
+        return findings
 
-    # --- what the walk through the layers asks ---
+    # --- what the walk through the layers reads ---
 
     @property
     def query_scale(self) -> float:
-        """What queries are multiplied by."""
+        """The factor of queries."""
         return float(self.head_dim**-0.5)
 
     def ropes(self) -> tuple[Rope, ...]:
@@ -194,11 +198,11 @@ class DecoderConfig:
         return (Rope(self.rope_theta),)
 
     def layer_ropes(self) -> tuple[int, ...] | None:
-        """For each layer the index into :meth:`ropes`; None where there is but one."""
+        """For each layer the index into :meth:`ropes`; None where there is only one."""
         return None
 
     def layer_windows(self) -> tuple[int | None, ...] | None:
-        """For each layer how many tokens it looks back, itself included (None: all); None where all look back at all."""
+        """For each layer its window: the token itself and those before it (None: all tokens); None without any window."""
         return None
 
     @property
@@ -212,14 +216,13 @@ class DecoderConfig:
         return None
 
 
-def alternating(config: Any) -> tuple[int | None, ...]:
+def windows_by_type(layer_types: Sequence[str], sliding_window: int) -> tuple[int | None, ...]:
     """layer_windows of a configuration with ``layer_types`` and ``sliding_window``."""
-    return tuple(config.sliding_window if kind == SLIDING else None for kind in config.layer_types)
+    return tuple(sliding_window if kind == SLIDING else None for kind in layer_types)
 
 
-def layer_type_findings(config: Any) -> list[Finding]:
-    """What may be wrong with ``layer_types``."""
-    types, depth = config.layer_types, config.num_hidden_layers
+def layer_type_findings(types: Sequence[str], depth: int) -> list[Finding]:
+    """What is wrong with ``layer_types``."""
     unknown = sorted({kind for kind in types if kind not in (SLIDING, FULL)})
     if unknown:
         return [("layer_types", "M105", f'"layer_types": {unknown[0]!r} is neither {SLIDING!r} nor {FULL!r}', None)]
@@ -228,7 +231,7 @@ def layer_type_findings(config: Any) -> list[Finding]:
     return []
 
 
-def rope_mapping(mapping: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], list[Finding]]:
+def rope_mapping(mapping: ConfigMapping, key: str) -> tuple[ConfigMapping, list[Finding]]:
     """A nested mapping that may be absent or null, or what is wrong with it."""
     value = mapping.get(key) or {}
     if isinstance(value, Mapping):
@@ -236,8 +239,8 @@ def rope_mapping(mapping: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any
     return {}, [(key, "M104", f'"{key}": must be a mapping', None)]
 
 
-def only_default(parameters: Mapping[str, Any], path: str, name: str) -> list[Finding]:
-    """Every key that asks for another kind of rotary positions than the plain ones."""
+def only_default_rope(parameters: ConfigMapping, path: str, name: str) -> list[Finding]:
+    """Every key that asks for rotary positions other than the plain ones."""
     fixed = {"rope_type": "default", "partial_rotary_factor": 1.0}
     return [
         (f"{path}.{key}", "M105", f'"{path}.{key}": {value!r} is not what {name} computes', None)
@@ -246,54 +249,52 @@ def only_default(parameters: Mapping[str, Any], path: str, name: str) -> list[Fi
     ]
 
 
-def agreed_number(
-    places: Mapping[str, Mapping[str, Any]], key: str = "rope_theta"
-) -> tuple[float | None, list[Finding]]:
-    """The number that stands in each place (path -> the mapping that may have it under the path's last word)."""
-    words = {path: path.split(".")[-1] for path in places}
-    given = {path: at[words[path]] for path, at in places.items() if words[path] in at}
-    found: list[Finding] = []
-    for path, value in given.items():
+def agreed_number(sources: Mapping[str, ConfigMapping], key: str = "rope_theta") -> tuple[float | None, list[Finding]]:
+    """The number on which all sources agree (path -> the mapping that may have it under the path's last word)."""
+    words = {path: path.split(".")[-1] for path in sources}
+    values = {path: mapping[words[path]] for path, mapping in sources.items() if words[path] in mapping}
+    findings: list[Finding] = []
+    for path, value in values.items():
         _, problem = _typed(value, "float")
         if problem:
-            found.append((path, "M104", f'"{path}": {problem}', None))
-    if not found and len(set(given.values())) > 1:
-        text = " and ".join(f'"{path}" is {value!r}' for path, value in given.items())
-        found.append((key, "M105", f"two {NUMBERS[key]}: {text}", None))
-    if found or not given:
-        return None, found
-    return float(next(iter(given.values()))), []
+            findings.append((path, "M104", f'"{path}": {problem}', None))
+    if not findings and len(set(values.values())) > 1:
+        text = " and ".join(f'"{path}" is {value!r}' for path, value in values.items())
+        findings.append((key, "M105", f"two {NUMBERS[key]}: {text}", None))
+    if findings or not values:
+        return None, findings
+    return float(next(iter(values.values()))), []
 
 
-def _unknown_keys(cls: type[DecoderConfig], mapping: Mapping[str, Any]) -> list[Finding]:
+def _unknown_keys(cls: type[DecoderConfig], mapping: ConfigMapping) -> list[Finding]:
     known = {field.name for field in fields(cls)} - {"more_eos_ids"}
     known |= set(cls.FIXED) | cls.ALSO_READ | {"rope_theta", "rope_parameters"}
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for key in mapping:
         if key in known or key in BOOKKEEPING:
             continue
         near = did_you_mean(key, known)
         hint = f'did you mean "{near}"?' if near else f"remove it; {cls.NAME} has no such setting"
-        found.append((key, "M102", f'unknown key "{key}" in the configuration of a {cls.MODEL_TYPE} model', hint))
-    return found
+        findings.append((key, "M102", f'unknown key "{key}" in the configuration of a {cls.MODEL_TYPE} model', hint))
+    return findings
 
 
-def _fixed_keys(cls: type[DecoderConfig], mapping: Mapping[str, Any]) -> list[Finding]:
-    found: list[Finding] = []
+def _fixed_keys(cls: type[DecoderConfig], mapping: ConfigMapping) -> list[Finding]:
+    findings: list[Finding] = []
     for key, allowed in cls.FIXED.items():
-        if key not in mapping or any(mapping[key] is one or mapping[key] == one for one in allowed):
+        if key not in mapping or any(mapping[key] is value or mapping[key] == value for value in allowed):
             continue
-        choices = " or ".join(repr(one) for one in dict.fromkeys(allowed))
-        found.append((key, "M105", f'"{key}": {mapping[key]!r} is not what {cls.NAME} computes ({choices})', None))
-    return found
+        choices = " or ".join(repr(value) for value in dict.fromkeys(allowed))
+        findings.append((key, "M105", f'"{key}": {mapping[key]!r} is not what {cls.NAME} computes ({choices})', None))
+    return findings
 
 
-def _typed(value: Any, kind: str, *, may_be_zero: bool = False) -> tuple[Any, str | None]:
-    """The value as its field's kind, numbers above 0 (or not below, for token ids), or what is wrong with it."""
+def _typed(value: object, kind: str, *, may_be_zero: bool = False) -> tuple[Any, str | None]:
+    """The value as its field's kind, numbers above 0 (token ids: 0 or more), or what is wrong with it."""
     if kind.endswith("| None"):
         return (None, None) if value is None else _typed(value, kind.removesuffix("| None").strip())
     if kind == "tuple[str, ...]":
-        if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
             return tuple(value), None
         return None, f"must be a list of words, not {value!r}"
     if may_be_zero and isinstance(value, list) and value:  # "eos_token_id": [1, 106]
@@ -308,5 +309,5 @@ def _typed(value: Any, kind: str, *, may_be_zero: bool = False) -> tuple[Any, st
     return (value if kind == "int" else float(value)), None
 
 
-def _problems(values: Iterable[Any], kind: str) -> Iterable[str]:
+def _problems(values: Iterable[object], kind: str) -> Iterable[str]:
     return (problem for value in values for _, problem in [_typed(value, kind, may_be_zero=True)] if problem)

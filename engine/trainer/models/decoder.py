@@ -18,39 +18,41 @@ import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
+from jax.typing import DTypeLike
 
 from engine.trainer.models import layers
 from engine.trainer.models.config import DecoderConfig
-from engine.trainer.models.remat import LAYER_INPUT, recomputed
+from engine.trainer.models.remat import LAYER_INPUT, with_remat
 from engine.trainer.models.table import WeightTable
-from engine.trainer.ops.blocked_attention import TokenPositions, blocked_attention, spread_attention
+from engine.trainer.ops.blocked_attention import Mesh, TokenPositions, blocked_attention, sharded_attention
 from engine.trainer.ops.matmul import matmul
 
-# Up to here the layers are written out one after the other: 12 % more tokens/s on CPU than a loop
+# Up to this depth the layers are unrolled: 12 % more tokens/s on CPU than a loop
 # (34.6 M parameters, 8 layers: 721 against 644). Deeper models would pay in compile time and memory.
 MAX_UNROLLED_LAYERS = 8
 
 # The window of a layer without one. Not max_position_embeddings: a longer text would silently get that as a window.
-ENDLESS = 2**31 - 1
+NO_WINDOW = 2**31 - 1
 
 Weights = Mapping[str, jax.Array]
 Tables = tuple[jax.Array, jax.Array]  # cos and sin f32[B, T, H/2]
-# (q [B, T, N, H], k and v [B, T, K, H]) -> (mixed [M, N*H], what the walk keeps of it)
-Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
+Carried = TypeVar("Carried")
+# (q [B, T, N, H], k and v [B, T, K, H]) -> (mixed [M, N*H], what the walk carries on: a cache, or None)
+Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Carried]]
 
 
 class KeyValueCache(NamedTuple):
-    """Keys and values of the tokens seen, by layer and by block of slots; slot s of a row holds its position s.
+    """Keys and values of past tokens, by layer and by block of slots; slot s of a row holds its position s.
 
-    k[layer][block] is [B, K, H, S], v[layer][block] [B, K, S, H]: the layouts that decoding's matmuls want (with k as
-    [B, S, K, H] they take twice the time on CPU). The blocks are arrays of their own, so that one is read without a copy
-    and so that those that nobody has reached are not read at all; see :func:`layers.block_sizes`.
+    k[layer][block] is [B, K, H, S], v[layer][block] [B, K, S, H]: the layouts that decoding's matmuls need (with k as
+    [B, S, K, H] they take twice the time on CPU). Each block is an array of its own, so that it is read without a copy,
+    and blocks that no row has reached are not read at all; see :func:`layers.block_sizes`.
     """
 
     k: tuple[tuple[jax.Array, ...], ...]
@@ -58,18 +60,25 @@ class KeyValueCache(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What every layer of a walk is given: rotary tables [R, B, T, H/2] of the R different ropes, and who sees whom."""
+    """What all layers share: rotary tables [R, B, T, H/2] of the R different ropes, and which token attends to which."""
 
     cos: jax.Array
     sin: jax.Array
-    mask: jax.Array | None  # bool[B, T, S] without any window; None where attention goes in blocks
-    distance: jax.Array | None  # i32[B, T, S]: how far back a key lies; None where no layer has a window
-    places: TokenPositions  # of the queries: what attention in blocks makes its masks of
-    mesh: Any = None  # over which rows are dealt out, and heads of attention in blocks; None on one device
+    mask: jax.Array | None  # bool[B, T, S] without any window; None for attention in blocks
+    distance: jax.Array | None  # i32[B, T, S]: how far back a key is; None where no layer has a window
+    token_positions: TokenPositions  # of the queries; attention in blocks makes its masks from them
+    mesh: Mesh | None = None  # rows are sharded over it, and heads of attention in blocks; None on one device
+
+
+class Adapters(Protocol):
+    """Low-rank adapters of all layers (engine.trainer.lora.adapters)."""
+
+    def stacked(self, depth: int, dropout_key: jax.Array | None) -> dict[str, jax.Array]:
+        """What :func:`layers.project` reads beside a layer's weights, each [L, ...]."""
 
 
 class LayerWeights(nnx.Module):
-    """The weights of all layers, stacked; one parameter a row of the family's table."""
+    """The weights of all layers, stacked; one parameter for each row of the family's table."""
 
     def __init__(self, weights: Weights) -> None:
         for name, array in weights.items():
@@ -78,36 +87,41 @@ class LayerWeights(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Abstract; a family's final class says what a block is.
+    """Abstract; a family's final class defines the block.
 
-    ``compute_dtype`` is the dtype of activations and matmuls; weights keep their own. ``matmul_dtype`` is that of the
-    operands of products with weights, where it is another (:mod:`engine.trainer.ops.matmul`); training sets it.
+    ``compute_dtype`` is the dtype of activations and matmuls; weights keep their own. ``matmul_dtype`` is the dtype of
+    the operands of matmuls with weights, where it differs (:mod:`engine.trainer.ops.matmul`); training sets it.
     """
 
     TABLE: ClassVar[WeightTable]
 
     def __init__(
-        self, config: Any, weights: Weights, *, compute_dtype: Any = jnp.float32, lora: nnx.Module | None = None
+        self,
+        config: DecoderConfig,
+        weights: Weights,
+        *,
+        compute_dtype: DTypeLike = jnp.float32,
+        lora: Adapters | None = None,
     ) -> None:
-        self.config: DecoderConfig = config
+        self.config = config
         self.compute_dtype = jnp.dtype(compute_dtype)
         self.matmul_dtype: str | None = None
         self.embed = nnx.Param(weights["embed"])
         self.layers = LayerWeights(weights)
         self.norm = nnx.Param(weights["norm"])
-        self.lora: Any = lora  # adapters beside the layers' matrices (engine.trainer.lora.adapters), or none
+        self.lora = lora  # adapters beside the layers' matrices, or none
 
     @abc.abstractmethod
-    def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix) -> tuple[jax.Array, Any]:
-        """One layer: x [M, D], this layer's weights, its rotary tables -> (x [M, D], what ``mix`` keeps)."""
+    def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix[Carried]) -> tuple[jax.Array, Carried]:
+        """One layer: x [M, D], this layer's weights, its rotary tables -> (x [M, D], what ``mix`` carries on)."""
 
     def weights(self) -> dict[str, jax.Array]:
         """Dotted name -> array, in the order of the family's table."""
-        found = {}
+        weights = {}
         for leaf in self.TABLE.leaves:
             owner = self.layers if leaf.name.startswith("layers.") else self
-            found[leaf.name] = getattr(owner, leaf.name.removeprefix("layers."))[...]
-        return found
+            weights[leaf.name] = getattr(owner, leaf.name.removeprefix("layers."))[...]
+        return weights
 
     def __call__(self, tokens: jax.Array, *, positions: jax.Array, segment_ids: jax.Array | None = None) -> jax.Array:
         """tokens i32[B, T] -> logits f32[B, T, V]."""
@@ -121,32 +135,32 @@ class Decoder(nnx.Module):
         segment_ids: jax.Array | None = None,
         remat: str = "none",
         blocked: bool = False,
-        mesh: Any = None,
+        mesh: Mesh | None = None,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
         """tokens, positions, segment_ids i32[B, T] -> final normed states [B, T, D].
 
-        Segment 0 is padding. Tokens see earlier tokens of their own segment only, so that rows packed
-        into one sequence do not see each other. ``remat`` is one of REMAT. ``blocked``: attention in blocks, no
-        [T, T] scores. ``dropout_key``: adapters that have dropout use it; without a key nothing is dropped.
+        Segment 0 is padding. Tokens attend to earlier tokens of their own segment only, so that rows packed into one
+        sequence do not affect each other. ``remat`` is one of REMAT. ``blocked``: attention in blocks, no [T, T] scores.
+        ``dropout_key``: for adapters with dropout; without a key nothing is dropped.
         """
         batch, length = tokens.shape
-        context = self.whole_context(positions, segment_ids, blocked=blocked, mesh=mesh)
+        context = self.sequence_context(positions, segment_ids, blocked=blocked, mesh=mesh)
 
-        def layer(x: jax.Array, item: Any) -> tuple[jax.Array, None]:
+        def layer(x: jax.Array, item: tuple[Weights, Weights]) -> tuple[jax.Array, None]:
             kind, weights = item
             return self.layer(x, kind, weights, context), None
 
-        items = (self.kinds(), self.stacked(dropout_key))
-        x, _ = jax.lax.scan(recomputed(layer, remat), self.embed_tokens(tokens), items, unroll=self._unroll())
-        return self.normed(x).reshape(batch, length, -1)
+        items = (self.layer_kinds(), self.stacked(dropout_key))
+        x, _ = jax.lax.scan(with_remat(layer, remat), self.embed_tokens(tokens), items, unroll=self._unroll())
+        return self.final_norm(x).reshape(batch, length, -1)
 
-    # --- the pieces of the walk, pure in what they are given, for those who walk otherwise ---
+    # --- the pieces of the walk, pure functions of their arguments, for callers with a walk of their own ---
 
-    def whole_context(
-        self, positions: jax.Array, segment_ids: jax.Array | None, *, blocked: bool = False, mesh: Any = None
+    def sequence_context(
+        self, positions: jax.Array, segment_ids: jax.Array | None, *, blocked: bool = False, mesh: Mesh | None = None
     ) -> Context:
-        """What all layers share when whole sequences are seen at once; positions and segment_ids i32[B, T]."""
+        """What all layers share when entire sequences are processed at once; positions and segment_ids i32[B, T]."""
         batch, length = positions.shape
         mask = None if blocked else layers.causal_mask(segment_ids, batch, length)
         segments = jnp.ones_like(positions) if segment_ids is None else segment_ids
@@ -163,8 +177,8 @@ class Decoder(nnx.Module):
         cos, sin = self.rope_tables(positions)
         windowed = self.config.layer_windows() is not None and mask is not None
         distance = positions[:, :, None] - key_positions[:, None, :] if windowed else None
-        places = TokenPositions(positions, jnp.ones_like(positions) if segment_ids is None else segment_ids)
-        return Context(cos, sin, mask, distance, places)
+        segments = jnp.ones_like(positions) if segment_ids is None else segment_ids
+        return Context(cos, sin, mask, distance, TokenPositions(positions, segments))
 
     def rope_tables(self, positions: jax.Array) -> Tables:
         """positions i32[B, T] -> cos and sin f32[R, B, T, H/2] of the R different ropes."""
@@ -172,32 +186,32 @@ class Decoder(nnx.Module):
         cos, sin = (jnp.stack(parts) for parts in zip(*tables, strict=True))
         return cos, sin
 
-    def kinds(self) -> dict[str, jax.Array]:
-        """What tells the layers apart beside their weights, each i32[L]; nothing where they are all alike."""
-        found = {}
+    def layer_kinds(self) -> dict[str, jax.Array]:
+        """What distinguishes the layers beside their weights, each i32[L]; empty where all layers are alike."""
+        kinds = {}
         ropes, windows = self.config.layer_ropes(), self.config.layer_windows()
         if ropes is not None:
-            found["rope"] = jnp.asarray(ropes, jnp.int32)
+            kinds["rope"] = jnp.asarray(ropes, jnp.int32)
         if windows is not None:
-            found["window"] = jnp.asarray([ENDLESS if size is None else size for size in windows], jnp.int32)
-        return found
+            kinds["window"] = jnp.asarray([NO_WINDOW if size is None else size for size in windows], jnp.int32)
+        return kinds
 
     def stacked(self, dropout_key: jax.Array | None = None) -> dict[str, jax.Array]:
-        """Name of a layer's weight -> [L, ...], as stored; what adapters need has a dot in its name."""
+        """Name of a layer's weight -> [L, ...], as stored; names of what adapters need have a dot."""
         prefix = "layers."
-        found = {name.removeprefix(prefix): array for name, array in self.weights().items() if name.startswith(prefix)}
-        return found | (self.lora.stacked(self.config.num_hidden_layers, dropout_key) if self.lora else {})
+        stacks = {name.removeprefix(prefix): array for name, array in self.weights().items() if name.startswith(prefix)}
+        return stacks | (self.lora.stacked(self.config.num_hidden_layers, dropout_key) if self.lora else {})
 
     def layer(self, x: jax.Array, kind: Weights, weights: Weights, context: Context) -> jax.Array:
-        """One layer over whole sequences: x [M, D] -> [M, D]. ``kind`` and ``weights``: its part of kinds(), stacked()."""
-        x = checkpoint_name(_dealt_out(x, context.mesh), LAYER_INPUT)
+        """One layer over entire sequences: x [M, D] -> [M, D]. Its parts of layer_kinds() and stacked() are given."""
+        x = checkpoint_name(_shard_rows(x, context.mesh), LAYER_INPUT)
 
         def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
             softcap = self.config.attention_softcap
-            q, k, v = (_dealt_out(part, context.mesh) for part in (q, k, v))
+            q, k, v = (_shard_rows(part, context.mesh) for part in (q, k, v))
             if context.mask is None:
-                attend = blocked_attention if context.mesh is None else partial(spread_attention, mesh=context.mesh)
-                mixed = attend(q, k, v, context.places, window=kind.get("window"), softcap=softcap)
+                attend = blocked_attention if context.mesh is None else partial(sharded_attention, mesh=context.mesh)
+                mixed = attend(q, k, v, context.token_positions, window=kind.get("window"), softcap=softcap)
             else:
                 mixed = layers.causal_attention(
                     q, k, v, _in_window(context.mask, context.distance, kind), softcap=softcap
@@ -211,12 +225,12 @@ class Decoder(nnx.Module):
         rows = self.embed[...][tokens.reshape(-1)].astype(self.compute_dtype)  # [M, D]
         return rows * jnp.asarray(math.sqrt(self.config.hidden_size), self.compute_dtype)
 
-    def normed(self, x: jax.Array) -> jax.Array:
+    def final_norm(self, x: jax.Array) -> jax.Array:
         """The last norm: x [..., D] -> [..., D]."""
-        return self.normed_by(x, self.norm[...])
+        return self.final_norm_by(x, self.norm[...])
 
-    def normed_by(self, x: jax.Array, gain: jax.Array) -> jax.Array:
-        """The last norm with a gain [D] that is given, so that one can differentiate by it."""
+    def final_norm_by(self, x: jax.Array, gain: jax.Array) -> jax.Array:
+        """The last norm with its gain [D] as an argument, to differentiate with respect to it."""
         return layers.rms_norm(x, gain, self.config.rms_norm_eps)
 
     def unembed(self, states: jax.Array, *, head: jax.Array | None = None) -> jax.Array:
@@ -234,8 +248,8 @@ class Decoder(nnx.Module):
 
     # --- with a cache ---
 
-    def init_cache(self, batch: int, length: int, dtype: Any | None = None) -> KeyValueCache:
-        """An empty cache for ``length`` positions per row at least, in the compute dtype unless told."""
+    def init_cache(self, batch: int, length: int, dtype: DTypeLike | None = None) -> KeyValueCache:
+        """An empty cache for at least ``length`` positions per row; ``dtype``: the compute dtype by default."""
         config, sizes = self.config, layers.block_sizes(length)
         rows, wide = (batch, config.num_key_value_heads), config.head_dim
         depth, dtype = range(config.num_hidden_layers), dtype or self.compute_dtype
@@ -245,9 +259,9 @@ class Decoder(nnx.Module):
         )
 
     def unstacked(self) -> tuple[dict[str, jax.Array], ...]:
-        """The weights of each layer by themselves, matrices in the compute dtype: what :meth:`extend` walks over.
+        """The weights of each layer as arrays of their own, matrices in the compute dtype, for :meth:`extend`.
 
-        Made once for a generation: taken from the stack at each step they would be copied, all of them.
+        Made once for a generation: slicing the stacks at each step would copy all of them.
         """
         stacked = self._in_compute_dtype(self.stacked())
         return tuple({name: array[i] for name, array in stacked.items()} for i in range(self.config.num_hidden_layers))
@@ -264,14 +278,14 @@ class Decoder(nnx.Module):
     ) -> tuple[jax.Array, KeyValueCache]:
         """Append tokens i32[B, T] at positions i32[B, T] of each row -> (states [B, T, D], cache).
 
-        Serves the prompt (T > 1) and decoding (T = 1). Key and value of position p go to slot p, and a
-        query at p sees slots 0..p (of its window). So rows of different length need no left padding.
-        A position outside the cache (-1, say) is not written. ``rows`` i32[B]: which rows of a larger cache these are;
-        ``last`` i32[B]: the one column of each row whose state is wanted (states [B, 1, D] then), which spares the last
-        layer most of its work; ``unstacked``: what :meth:`unstacked` gave.
+        Used for the prompt (T > 1) and for decoding (T = 1). Key and value of position p go to slot p, and a query at p
+        attends to slots 0..p (within its window). So rows of different length need no left padding. A position outside
+        the cache (-1, say) is not written. ``rows`` i32[B]: which rows of a larger cache these are; ``last`` i32[B]: the
+        column of each row whose state is needed (states are then [B, 1, D]), which saves most of the last layer's work;
+        ``unstacked``: the result of :meth:`unstacked`.
 
-        The layers are written out one after the other: their windows and ropes are then constants, and each one's cache
-        is an array of its own that is written in place.
+        The layers are unrolled: their windows and ropes are then constants, and each layer's cache is an array of its
+        own that is written in place.
         """
         batch, length = tokens.shape
         size = sum(values.shape[2] for values in cache.v[0])
@@ -285,14 +299,14 @@ class Decoder(nnx.Module):
             keys.append(tuple(k for k, _ in stored))
             values.append(tuple(v for _, v in stored))
         if last is not None:
-            # The last layer again, for one column that sees what it has written: of the walk above, the compiler
-            # keeps only the keys and values.
+            # The last layer again, for one column, which attends to what was written: of the last layer above, the
+            # compiler keeps only the keys and values.
             length, at = 1, last[:, None]
             positions = jnp.take_along_axis(positions, at, axis=1)  # [B, 1]
             blocks, tables = layers.cache_blocks(size, positions, rows), self.rope_tables(positions)
             before = jnp.take_along_axis(before.reshape(batch, -1, x.shape[1]), at[:, :, None], axis=1)[:, 0, :]
             x, _ = self._cached_layer(index, before, weights, tables, blocks, stored, write=False)
-        return self.normed(x).reshape(batch, length, -1), KeyValueCache(tuple(keys), tuple(values))
+        return self.final_norm(x).reshape(batch, length, -1), KeyValueCache(tuple(keys), tuple(values))
 
     def _cached_layer(
         self,
@@ -305,11 +319,11 @@ class Decoder(nnx.Module):
         *,
         write: bool,
     ) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
-        """One layer of :meth:`extend`: x [M, D], rotary tables [R, B, T, H/2], its keys and values by block -> x, those."""
+        """One layer of :meth:`extend`: x [M, D], rotary tables [R, B, T, H/2], keys and values by block -> x, the latter."""
         ropes, windows = self.config.layer_ropes(), self.config.layer_windows()
         rope = 0 if ropes is None else ropes[index]
 
-        def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
+        def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
             new = [block.write(k, v, *pair) if write else pair for block, pair in zip(blocks, stored, strict=True)]
             mixed = layers.cached_attention(
                 q,
@@ -326,13 +340,13 @@ class Decoder(nnx.Module):
         return depth if depth <= MAX_UNROLLED_LAYERS else 1
 
     def _cast(self, weights: Weights) -> layers.Matrices:
-        """Matrices in the compute dtype; the gains of norms and adapters as stored (they work in f32).
+        """Matrices in the compute dtype; gains of norms and adapters as stored (they are used in f32).
 
-        Where products have a dtype of their own the matrices stay as stored too: the product casts them.
+        With a ``matmul_dtype`` the matrices stay as stored too: the matmul casts them.
         """
-        found = layers.Matrices(weights if self.matmul_dtype else self._in_compute_dtype(weights))
-        found.matmul_dtype = self.matmul_dtype
-        return found
+        matrices = layers.Matrices(weights if self.matmul_dtype else self._in_compute_dtype(weights))
+        matrices.matmul_dtype = self.matmul_dtype
+        return matrices
 
     def _in_compute_dtype(self, weights: Weights) -> dict[str, jax.Array]:
         return {
@@ -341,25 +355,25 @@ class Decoder(nnx.Module):
         }
 
 
-def _dealt_out(x: jax.Array, mesh: Any) -> jax.Array:
-    """Activations whose first axis is rows, or rows times tokens: each device of fsdp has its own rows.
+def _shard_rows(x: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """Activations whose first axis is rows, or rows times tokens: sharded over fsdp along it.
 
-    Said, not left to the compiler, which may have every device multiply all rows by a part of a weight, and then keep all
-    rows' queries.
+    An explicit constraint: the compiler may otherwise have every device multiply all rows by a shard of a weight, and
+    then hold the queries of all rows.
     """
     if mesh is None:
         return x
     free = (jax.P.UNCONSTRAINED,) * (x.ndim - 1)
-    spread: jax.Array = jax.lax.with_sharding_constraint(x, jax.NamedSharding(mesh, jax.P("fsdp", *free)))
-    return spread
+    sharded: jax.Array = jax.lax.with_sharding_constraint(x, jax.NamedSharding(mesh, jax.P("fsdp", *free)))
+    return sharded
 
 
 def _rope(context: Context, kind: Weights) -> Tables:
     """The layer's own rotary tables f32[B, T, H/2]."""
-    index: Any = kind.get("rope", 0)
+    index: Any = kind.get("rope", 0)  # traced, or the only one
     return context.cos[index], context.sin[index]
 
 
 def _in_window(mask: jax.Array, distance: jax.Array | None, kind: Weights) -> jax.Array:
-    """bool[B, T, S]: what the layer sees. A window of w is a token itself and the w - 1 before it."""
+    """bool[B, T, S]: the layer's own mask. A window of w is a token itself and the w - 1 before it."""
     return mask if distance is None else jnp.logical_and(mask, distance < kind["window"])

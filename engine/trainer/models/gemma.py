@@ -1,4 +1,4 @@
-"""Gemma 1: what one layer does, what it stores, what its config.json may say.
+"""Gemma 1: what one layer computes, its weights, the keys of its config.json.
 
     >>> config = GemmaConfig(vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
     ...                      num_attention_heads=2, num_key_value_heads=1, head_dim=16)
@@ -7,20 +7,20 @@
 
 The network (Gemma Team 2024, arXiv 2403.08295): tied embedding scaled by sqrt(D); per layer
 x += attention(norm(x)), x += geglu(norm(x)); final norm; no biases, no soft caps. The walk through the layers is
-:mod:`engine.trainer.models.decoder`'s, the legend of shapes too.
+:mod:`engine.trainer.models.decoder`'s, and so is the legend of shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 
 from engine.trainer.models import layers
 from engine.trainer.models.config import GELU_TANH, DecoderConfig
-from engine.trainer.models.decoder import Decoder, Mix, Tables, Weights
+from engine.trainer.models.decoder import Carried, Decoder, Mix, Tables, Weights
 from engine.trainer.models.table import WeightLeaf, WeightTable
 
 __all__ = ["Gemma", "GemmaConfig", "init_weights", "param_count", "weight_shapes"]
@@ -33,7 +33,7 @@ class GemmaConfig(DecoderConfig):
     NAME: ClassVar[str] = "Gemma 1"
     MODEL_TYPE: ClassVar[str] = "gemma"
     ARCHITECTURE: ClassVar[str] = "GemmaForCausalLM"
-    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+    FIXED: ClassVar[Mapping[str, tuple[object, ...]]] = {
         "attention_bias": (False,),
         "attention_dropout": (0, 0.0),
         "hidden_act": GELU_TANH,
@@ -43,7 +43,7 @@ class GemmaConfig(DecoderConfig):
         "use_bidirectional_attention": (None, False),
     }
 
-    def rope_to_hf(self) -> dict[str, Any]:
+    def rope_to_hf(self) -> dict[str, object]:
         """The plain rope, and the one activation key that both versions of transformers read."""
         return {
             "hidden_act": "gelu_pytorch_tanh",
@@ -58,7 +58,7 @@ TABLE = WeightTable(
     WeightLeaf("layers.k", "L D KH", "model.layers.{}.self_attn.k_proj.weight"),
     WeightLeaf("layers.v", "L D KH", "model.layers.{}.self_attn.v_proj.weight"),
     WeightLeaf("layers.o", "L NH D", "model.layers.{}.self_attn.o_proj.weight"),
-    # Despite its name it comes before the MLP, not after the attention's output.
+    # Despite its name this norm comes before the MLP, not after the attention's output.
     WeightLeaf("layers.mlp_norm", "L D", "model.layers.{}.post_attention_layernorm.weight"),
     WeightLeaf("layers.gate", "L D F", "model.layers.{}.mlp.gate_proj.weight"),
     WeightLeaf("layers.up", "L D F", "model.layers.{}.mlp.up_proj.weight"),
@@ -72,16 +72,16 @@ class Gemma(Decoder):
 
     TABLE: ClassVar[WeightTable] = TABLE
 
-    def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix) -> tuple[jax.Array, Any]:
+    def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix[Carried]) -> tuple[jax.Array, Carried]:
         """x [M, D] -> x + attention of its norm, + MLP of the norm of that."""
         eps = self.config.rms_norm_eps
         normed = layers.rms_norm(x, w["attn_norm"], eps)  # [M, D]
         q, k, v = layers.qkv(normed, w, rope, self.config.head_dim)  # [B, T, N, H], 2 x [B, T, K, H]
         q, k = layers.rotate(q, *rope) * self.config.query_scale, layers.rotate(k, *rope)
-        mixed, kept = mix(q, k, v)  # [M, N*H]
+        mixed, carried = mix(q, k, v)  # [M, N*H]
         x = x + layers.project(mixed, w, "o")  # [M, D]
         normed = layers.rms_norm(x, w["mlp_norm"], eps)
-        return x + layers.gated_mlp(normed, w), kept
+        return x + layers.gated_mlp(normed, w), carried
 
 
 # What every family offers under the same names (see engine.trainer.models).

@@ -1,20 +1,20 @@
-"""Gemma 2: what one layer does, what it stores, what its config.json may say.
+"""Gemma 2: what one layer computes, its weights, the keys of its config.json.
 
     >>> config = Gemma2Config(vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=4,
     ...                       num_attention_heads=2, num_key_value_heads=1, head_dim=16)
     >>> config.layer_windows()
     (4096, None, 4096, None)
 
-Against Gemma 1 (Gemma Team 2024, arXiv 2408.00118): each branch is normed before and after; every other layer,
-beginning with the first, looks back at a window only; attention scores and logits are soft-capped, c tanh(x / c);
-queries are scaled by query_pre_attn_scalar^-0.5, which the 27B sets apart from the head dimension.
+Compared to Gemma 1 (Gemma Team 2024, arXiv 2408.00118): each branch is normed before and after; every other layer,
+beginning with the first, attends within a window; attention scores and logits are soft-capped, c tanh(x / c);
+queries are scaled by query_pre_attn_scalar^-0.5, which differs from the head dimension in the 27B.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 
@@ -23,12 +23,13 @@ from engine.trainer.models.config import (
     FULL,
     GELU_TANH,
     SLIDING,
+    ConfigMapping,
     DecoderConfig,
     Finding,
-    alternating,
     layer_type_findings,
+    windows_by_type,
 )
-from engine.trainer.models.decoder import Decoder, Mix, Tables, Weights
+from engine.trainer.models.decoder import Carried, Decoder, Mix, Tables, Weights
 from engine.trainer.models.table import WeightLeaf, WeightTable
 
 
@@ -45,7 +46,7 @@ class Gemma2Config(DecoderConfig):
     NAME: ClassVar[str] = "Gemma 2"
     MODEL_TYPE: ClassVar[str] = "gemma2"
     ARCHITECTURE: ClassVar[str] = "Gemma2ForCausalLM"
-    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+    FIXED: ClassVar[Mapping[str, tuple[object, ...]]] = {
         "attention_bias": (False,),
         "attention_dropout": (0, 0.0),
         "hidden_act": GELU_TANH,
@@ -54,7 +55,7 @@ class Gemma2Config(DecoderConfig):
         "tie_word_embeddings": (True,),
         "use_bidirectional_attention": (None, False),
     }
-    # The published 9B says its window twice.
+    # The published 9B names its window twice.
     ALSO_READ: ClassVar[frozenset[str]] = frozenset({"sliding_window_size"})
 
     def __post_init__(self) -> None:
@@ -63,18 +64,18 @@ class Gemma2Config(DecoderConfig):
             object.__setattr__(self, "layer_types", pattern)
 
     @classmethod
-    def prepared(cls, mapping: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Finding]]:
+    def normalised(cls, mapping: ConfigMapping) -> tuple[ConfigMapping, list[Finding]]:
         """The mapping with its window under one name, and without a pattern that is null."""
-        found, again = dict(mapping), mapping.get("sliding_window_size")
-        window = found.setdefault("sliding_window", again) if again is not None else None
-        if found.get("layer_types", ()) is None:
-            del found["layer_types"]
-        if window == again:
-            return found, []
-        message = f'two windows: "sliding_window" is {window!r} and "sliding_window_size" is {again!r}'
-        return found, [("sliding_window", "M105", message, None)]
+        config, size = dict(mapping), mapping.get("sliding_window_size")
+        window = config.setdefault("sliding_window", size) if size is not None else None
+        if config.get("layer_types", ()) is None:
+            del config["layer_types"]
+        if window == size:
+            return config, []
+        message = f'two windows: "sliding_window" is {window!r} and "sliding_window_size" is {size!r}'
+        return config, [("sliding_window", "M105", message, None)]
 
-    def rope_to_hf(self) -> dict[str, Any]:
+    def rope_to_hf(self) -> dict[str, object]:
         """The plain rope, the activation, and the layers' types as a list."""
         return {
             "hidden_activation": "gelu_pytorch_tanh",
@@ -84,16 +85,17 @@ class Gemma2Config(DecoderConfig):
 
     def contradictions(self) -> list[Finding]:
         """Those of every decoder, and of the layers' types."""
-        return DecoderConfig.contradictions(self) + layer_type_findings(self)
+        types = layer_type_findings(self.layer_types, self.num_hidden_layers)
+        return DecoderConfig.contradictions(self) + types
 
     @property
     def query_scale(self) -> float:
-        """What queries are multiplied by."""
+        """The factor of queries."""
         return float(self.query_pre_attn_scalar**-0.5)
 
     def layer_windows(self) -> tuple[int | None, ...] | None:
         """See :class:`DecoderConfig`."""
-        return alternating(self)
+        return windows_by_type(self.layer_types, self.sliding_window)
 
     @property
     def attention_softcap(self) -> float | None:
@@ -113,7 +115,7 @@ TABLE = WeightTable(
     WeightLeaf("layers.k", "L D KH", "model.layers.{}.self_attn.k_proj.weight"),
     WeightLeaf("layers.v", "L D KH", "model.layers.{}.self_attn.v_proj.weight"),
     WeightLeaf("layers.o", "L NH D", "model.layers.{}.self_attn.o_proj.weight"),
-    # The name that in Gemma 1 means the norm before the MLP: here it is the one after the attention.
+    # In Gemma 1 this name means the norm before the MLP; here it is the norm after the attention.
     WeightLeaf("layers.post_attn_norm", "L D", "model.layers.{}.post_attention_layernorm.weight"),
     WeightLeaf("layers.mlp_norm", "L D", "model.layers.{}.pre_feedforward_layernorm.weight"),
     WeightLeaf("layers.gate", "L D F", "model.layers.{}.mlp.gate_proj.weight"),
@@ -129,16 +131,16 @@ class Gemma2(Decoder):
 
     TABLE: ClassVar[WeightTable] = TABLE
 
-    def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix) -> tuple[jax.Array, Any]:
+    def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix[Carried]) -> tuple[jax.Array, Carried]:
         """x [M, D] -> x + normed attention of its norm, + normed MLP of the norm of that."""
         eps = self.config.rms_norm_eps
         normed = layers.rms_norm(x, w["attn_norm"], eps)  # [M, D]
         q, k, v = layers.qkv(normed, w, rope, self.config.head_dim)  # [B, T, N, H], 2 x [B, T, K, H]
         q, k = layers.rotate(q, *rope) * self.config.query_scale, layers.rotate(k, *rope)
-        mixed, kept = mix(q, k, v)  # [M, N*H]
+        mixed, carried = mix(q, k, v)  # [M, N*H]
         x = x + layers.rms_norm(layers.project(mixed, w, "o"), w["post_attn_norm"], eps)  # [M, D]
         normed = layers.rms_norm(x, w["mlp_norm"], eps)
-        return x + layers.rms_norm(layers.gated_mlp(normed, w), w["post_mlp_norm"], eps), kept
+        return x + layers.rms_norm(layers.gated_mlp(normed, w), w["post_mlp_norm"], eps), carried
 
 
 # What every family offers under the same names (see engine.trainer.models).

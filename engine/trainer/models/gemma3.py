@@ -1,4 +1,4 @@
-"""Gemma 3, the text part (270M, 1B, and of 4B): what one layer does, what it stores, what its config.json may say.
+"""Gemma 3, the text part (270M, 1B, and of 4B): what one layer computes, its weights, the keys of its config.json.
 
     >>> config = Gemma3Config(vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=7,
     ...                       num_attention_heads=2, num_key_value_heads=1, head_dim=16, sliding_window=512)
@@ -7,18 +7,18 @@
     >>> config.ropes()
     (Rope(theta=10000.0, factor=1.0), Rope(theta=1000000.0, factor=1.0))
 
-Against Gemma 2 (Gemma Team 2025, arXiv 2503.19786): no soft caps; queries and keys are normed per head before
+Compared to Gemma 2 (Gemma Team 2025, arXiv 2503.19786): no soft caps; queries and keys are normed per head before
 they are rotated; five layers with a window, then one without; layers with a window have their own rotary base, and
-positions of the others are divided by a factor where the context was stretched (8 in the 4B).
+positions of the others are divided by a factor where the context was extended (8 in the 4B).
 
-The 4B's config.json ("model_type": "gemma3") nests this part under "text_config" and leaves out what is default.
+The 4B's config.json ("model_type": "gemma3") nests this part under "text_config" and leaves out the defaults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 
@@ -28,20 +28,21 @@ from engine.trainer.models.config import (
     GELU_TANH,
     MOST_LAYERS,
     SLIDING,
+    ConfigMapping,
     DecoderConfig,
     Finding,
     Rope,
     agreed_number,
-    alternating,
     layer_type_findings,
-    only_default,
+    only_default_rope,
     rope_mapping,
+    windows_by_type,
 )
-from engine.trainer.models.decoder import Decoder, Mix, Tables, Weights
+from engine.trainer.models.decoder import Carried, Decoder, Mix, Tables, Weights
 from engine.trainer.models.table import WeightLeaf, WeightTable
 
 WINDOWED_IN_A_ROW = 5
-# What "text_config" leaves out has these values (transformers' Gemma3TextConfig).
+# The values of keys that "text_config" leaves out (transformers' Gemma3TextConfig).
 NESTED_DEFAULTS: Mapping[str, int] = {
     "vocab_size": 262_208,
     "hidden_size": 2304,
@@ -51,10 +52,10 @@ NESTED_DEFAULTS: Mapping[str, int] = {
     "num_key_value_heads": 4,
     "head_dim": 256,
 }
-# What the mapping around "text_config" says of the whole model, the text part included: 1 and 106 end its answers,
-# whatever transformers 5 writes as the text part's default.
+# Keys of the mapping around "text_config" that override the text part's: 1 and 106 end its answers, whatever
+# transformers 5 writes as the text part's default.
 OUTER_KEYS = ("dtype", "torch_dtype", "eos_token_id", "tie_word_embeddings")
-# Weights of the 4B's files: the text part's names have one of these in front, the rest is not read.
+# Weights of the 4B's files: the text part's names begin with one of these, the rest is not read.
 KEY_PREFIXES: Mapping[str, str] = {"language_model.model.": "model.", "model.language_model.": "model."}
 IGNORED_PREFIXES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 
@@ -74,7 +75,7 @@ class Gemma3Config(DecoderConfig):
     NAME: ClassVar[str] = "Gemma 3"
     MODEL_TYPE: ClassVar[str] = "gemma3_text"
     ARCHITECTURE: ClassVar[str] = "Gemma3ForCausalLM"
-    FIXED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+    FIXED: ClassVar[Mapping[str, tuple[object, ...]]] = {
         "attention_bias": (False,),
         "attention_dropout": (0, 0.0),
         "attn_logit_softcapping": (None,),
@@ -92,8 +93,8 @@ class Gemma3Config(DecoderConfig):
             object.__setattr__(self, "layer_types", _pattern(WINDOWED_IN_A_ROW + 1, self.num_hidden_layers))
 
     @classmethod
-    def prepared(cls, mapping: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Finding]]:
-        """The text part, without the keys that only say what another key says as well."""
+    def normalised(cls, mapping: ConfigMapping) -> tuple[ConfigMapping, list[Finding]]:
+        """The text part, without the keys that repeat another key."""
         findings: list[Finding] = []
         if isinstance(mapping.get("text_config"), Mapping):
             outer = {key: mapping[key] for key in OUTER_KEYS if key in mapping}
@@ -102,15 +103,15 @@ class Gemma3Config(DecoderConfig):
             if kind != cls.MODEL_TYPE:
                 message = f'"text_config.model_type": {kind!r} is not what Gemma 3 computes ({cls.MODEL_TYPE!r})'
                 findings.append(("text_config.model_type", "M105", message, None))
-        found = dict(mapping)
-        pattern = found.pop("sliding_window_pattern", found.pop("_sliding_window_pattern", None))
-        found.pop("_sliding_window_pattern", None)
-        if found.get("layer_types") is None:
-            found.pop("layer_types", None)
-            depth = found.get("num_hidden_layers")
+        config = dict(mapping)
+        pattern = config.pop("sliding_window_pattern", config.pop("_sliding_window_pattern", None))
+        config.pop("_sliding_window_pattern", None)
+        if config.get("layer_types") is None:
+            config.pop("layer_types", None)
+            depth = config.get("num_hidden_layers")
             if isinstance(pattern, int) and pattern > 0 and isinstance(depth, int):
-                found["layer_types"] = list(_pattern(pattern, min(depth, MOST_LAYERS)))
-        return found, findings
+                config["layer_types"] = list(_pattern(pattern, min(depth, MOST_LAYERS)))
+        return config, findings
 
     @classmethod
     def rope_fields(cls) -> tuple[str, ...]:
@@ -118,57 +119,58 @@ class Gemma3Config(DecoderConfig):
         return ("rope_theta", "rope_local_base_freq", "rope_factor")
 
     @classmethod
-    def read_rope(cls, mapping: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+    def read_rope(cls, mapping: ConfigMapping) -> tuple[dict[str, float], list[Finding]]:
         """transformers 4: rope_theta, rope_local_base_freq, rope_scaling; 5: rope_parameters by layer type."""
         both, findings = rope_mapping(mapping, "rope_parameters")
-        local, more = rope_mapping(both, SLIDING)
-        findings += more + only_default(local, f"rope_parameters.{SLIDING}", cls.NAME)
-        wide, more = rope_mapping(both, FULL)
-        old, again = rope_mapping(mapping, "rope_scaling")
-        findings += more + again
-        by_name: dict[str, dict[str, Mapping[str, Any]]] = {
-            "rope_theta": {"rope_theta": mapping, f"rope_parameters.{FULL}.rope_theta": wide},
-            "rope_local_base_freq": {"rope_local_base_freq": mapping, f"rope_parameters.{SLIDING}.rope_theta": local},
+        sliding, more = rope_mapping(both, SLIDING)
+        findings += more + only_default_rope(sliding, f"rope_parameters.{SLIDING}", cls.NAME)
+        full, more = rope_mapping(both, FULL)
+        scaling, of_scaling = rope_mapping(mapping, "rope_scaling")
+        findings += more + of_scaling
+        sources_by_name: dict[str, dict[str, ConfigMapping]] = {
+            "rope_theta": {"rope_theta": mapping, f"rope_parameters.{FULL}.rope_theta": full},
+            "rope_local_base_freq": {"rope_local_base_freq": mapping, f"rope_parameters.{SLIDING}.rope_theta": sliding},
             "rope_factor": {
                 "rope_factor": mapping,
-                "rope_scaling.factor": old,
-                f"rope_parameters.{FULL}.factor": wide,
+                "rope_scaling.factor": scaling,
+                f"rope_parameters.{FULL}.factor": full,
             },
         }
-        values: dict[str, Any] = {}
-        for name, places in by_name.items():
-            number, more = agreed_number(places, name)
+        values: dict[str, float] = {}
+        for name, sources in sources_by_name.items():
+            number, more = agreed_number(sources, name)
             findings += more
             if number is not None:
                 values[name] = number
-        findings += _only_linear(wide, f"rope_parameters.{FULL}") + _only_linear(old, "rope_scaling")
+        findings += _only_linear(full, f"rope_parameters.{FULL}") + _only_linear(scaling, "rope_scaling")
         return values, findings
 
-    def rope_to_hf(self) -> dict[str, Any]:
+    def rope_to_hf(self) -> dict[str, object]:
         """transformers 5 reads rope_parameters, transformers 4 the bases beside them."""
-        wide: dict[str, Any] = {"rope_theta": self.rope_theta, "rope_type": "default"}
+        full: dict[str, object] = {"rope_theta": self.rope_theta, "rope_type": "default"}
         if self.rope_factor != 1.0:
-            wide |= {"factor": self.rope_factor, "rope_type": "linear"}
+            full |= {"factor": self.rope_factor, "rope_type": "linear"}
         return {
             "hidden_activation": "gelu_pytorch_tanh",
             "layer_types": list(self.layer_types),
             "rope_parameters": {
-                FULL: wide,
+                FULL: full,
                 SLIDING: {"rope_theta": self.rope_local_base_freq, "rope_type": "default"},
             },
         }
 
     def contradictions(self) -> list[Finding]:
         """Those of every decoder, and of the layers' types."""
-        return DecoderConfig.contradictions(self) + layer_type_findings(self)
+        types = layer_type_findings(self.layer_types, self.num_hidden_layers)
+        return DecoderConfig.contradictions(self) + types
 
     @property
     def query_scale(self) -> float:
-        """What queries are multiplied by."""
+        """The factor of queries."""
         return float(self.query_pre_attn_scalar**-0.5)
 
     def ropes(self) -> tuple[Rope, ...]:
-        """Of the layers with a window, of those without."""
+        """Of the layers with a window, then of those without."""
         return (Rope(self.rope_local_base_freq), Rope(self.rope_theta, self.rope_factor))
 
     def layer_ropes(self) -> tuple[int, ...] | None:
@@ -177,19 +179,19 @@ class Gemma3Config(DecoderConfig):
 
     def layer_windows(self) -> tuple[int | None, ...] | None:
         """See :class:`DecoderConfig`."""
-        return alternating(self)
+        return windows_by_type(self.layer_types, self.sliding_window)
 
 
 def _pattern(every: int, depth: int) -> tuple[str, ...]:
     return tuple(SLIDING if (index + 1) % every else FULL for index in range(depth))
 
 
-def _only_linear(parameters: Mapping[str, Any], path: str) -> list[Finding]:
-    """Every key that asks for another kind of stretched positions than a division."""
+def _only_linear(parameters: ConfigMapping, path: str) -> list[Finding]:
+    """Every key that asks to scale positions otherwise than by a division."""
     kinds = {"rope_type": ("default", "linear"), "type": ("default", "linear"), "partial_rotary_factor": (1.0,)}
-    said = parameters.get("rope_type", parameters.get("type", "default"))
-    if said == "default" and parameters.get("factor", 1.0) != 1.0:  # transformers would not divide by it
-        message = f'"{path}.factor": {parameters["factor"]!r} has a meaning with "rope_type": "linear" only'
+    rope_type = parameters.get("rope_type", parameters.get("type", "default"))
+    if rope_type == "default" and parameters.get("factor", 1.0) != 1.0:  # transformers would not divide by it
+        message = f'"{path}.factor": {parameters["factor"]!r} is used with "rope_type": "linear" only'
         return [(f"{path}.factor", "M105", message, None)]
     return [
         (f"{path}.{key}", "M105", f'"{path}.{key}": {value!r} is not what Gemma 3 computes', None)
@@ -222,17 +224,17 @@ class Gemma3(Decoder):
 
     TABLE: ClassVar[WeightTable] = TABLE
 
-    def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix) -> tuple[jax.Array, Any]:
+    def block(self, x: jax.Array, w: Weights, rope: Tables, mix: Mix[Carried]) -> tuple[jax.Array, Carried]:
         """x [M, D] -> x + normed attention of its norm, + normed MLP of the norm of that."""
         eps = self.config.rms_norm_eps
         normed = layers.rms_norm(x, w["attn_norm"], eps)  # [M, D]
         q, k, v = layers.qkv(normed, w, rope, self.config.head_dim)  # [B, T, N, H], 2 x [B, T, K, H]
         q, k = layers.rms_norm(q, w["q_norm"], eps), layers.rms_norm(k, w["k_norm"], eps)
         q, k = layers.rotate(q, *rope) * self.config.query_scale, layers.rotate(k, *rope)
-        mixed, kept = mix(q, k, v)  # [M, N*H]
+        mixed, carried = mix(q, k, v)  # [M, N*H]
         x = x + layers.rms_norm(layers.project(mixed, w, "o"), w["post_attn_norm"], eps)  # [M, D]
         normed = layers.rms_norm(x, w["mlp_norm"], eps)
-        return x + layers.rms_norm(layers.gated_mlp(normed, w), w["post_mlp_norm"], eps), kept
+        return x + layers.rms_norm(layers.gated_mlp(normed, w), w["post_mlp_norm"], eps), carried
 
 
 # What every family offers under the same names (see engine.trainer.models).

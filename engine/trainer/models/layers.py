@@ -1,8 +1,8 @@
 """The pure parts that Gemma-like families share: norm, rotary positions, attention, gated MLP.
 
-What goes in and comes out: arrays, by the legend of the house: B batch, T query, S key, D model,
+What goes in and comes out: arrays, with the usual legend: B batch, T query, S key, D model,
 N heads, K kv heads, G = N/K query heads per kv head, H head dim, F ffn. Nothing here holds state or
-knows a configuration.
+depends on a configuration.
 
     >>> import jax.numpy as jnp
     >>> rms_norm(jnp.ones((1, 4)), jnp.zeros(4), 1e-6).round(3).tolist()
@@ -23,9 +23,9 @@ import jax.numpy as jnp
 
 from engine.trainer.ops.matmul import matmul
 
-PIECE, MOST_PIECES = 64, 4  # queries of a whole sequence that attention takes at a time
+PIECE, MOST_PIECES = 64, 4  # attention processes the queries of a sequence in pieces
 
-# Finite, so that a row with nothing to attend to gives a uniform average and never NaN; large enough
+# Finite, so that a row with nothing to attend to gives a uniform average and never NaN; low enough
 # that exp() of it is exactly 0 in f32 beside any real score.
 MASKED = -2.3819763e38
 
@@ -55,7 +55,7 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
 def rope_tables(positions: jax.Array, head_dim: int, theta: float, factor: float = 1.0) -> tuple[jax.Array, jax.Array]:
     """cos and sin f32[B, T, H/2] for int positions [B, T], each position divided by ``factor``.
 
-    In f32 whatever the compute dtype: bf16 has 8 bits of mantissa and cannot tell position 256 from 257.
+    Always in f32: bf16 has 8 bits of mantissa and cannot distinguish position 256 from 257.
     """
     exponents = jnp.arange(head_dim // 2, dtype=jnp.int32).astype(jnp.float32) * (2.0 / head_dim)
     inverse = 1.0 / jnp.power(jnp.float32(theta), exponents) / factor  # [H/2]
@@ -67,8 +67,8 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     """Rotate each pair (x[i], x[i + H/2]) of x [B, T, N, H] by its angle; f32 inside, x's dtype out."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)  # 2 x [B, T, N, H/2]
     cos, sin = cos[:, :, None, :], sin[:, :, None, :]  # [B, T, 1, H/2]
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)  # [B, T, N, H]
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x.dtype)  # [B, T, N, H]
 
 
 def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
@@ -79,9 +79,9 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
 def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, softcap: float | None = None) -> jax.Array:
     """softmax(softcap(q k^T)) v with q [B, T, N, H] already scaled, k and v [B, S, K, H], bool mask [B, T, S].
 
-    The G = N/K query heads of one kv head lie side by side in one matmul against it: k and v are never
-    repeated. Scores and softmax are f32. The division by the softmax's sum comes after the second matmul,
-    where it touches H numbers a query and not S (7 % of a train step on CPU).
+    The G = N/K query heads of one kv head are stacked in one matmul with it: k and v are never repeated. Scores and
+    softmax are f32. The division by the softmax's sum comes after the second matmul, where it is over H numbers a query
+    instead of S (7 % of a train step on CPU).
     """
     batch, queries, heads, head_dim = q.shape
     keys, kv_heads = k.shape[1:3]
@@ -105,10 +105,10 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, soft
 def causal_attention(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, softcap: float | None = None
 ) -> jax.Array:
-    """:func:`attention` of whole sequences, q [B, T, N, H], k and v [B, T, K, H], where nobody sees ahead; mask [B, T, T].
+    """Causal :func:`attention` of entire sequences, q [B, T, N, H], k and v [B, T, K, H], mask [B, T, T].
 
-    Queries go in up to MOST_PIECES pieces, each against the keys up to its own last one: of what the mask would hide most
-    is never computed, with 4 pieces three eighths of all scores.
+    Queries are processed in up to MOST_PIECES pieces, each with the keys up to its own last query: most scores that the
+    mask would hide are never computed, with 4 pieces three eighths of all scores.
     """
     length = q.shape[1]
     size = PIECE * -(-length // (PIECE * MOST_PIECES))
@@ -122,7 +122,7 @@ def causal_attention(
 
 
 def project(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
-    """x [M, in] times the layer's matrix ``name`` [in, out] -> [M, out], and its low-rank adapter where it has one.
+    """x [M, in] times the layer's matrix ``name`` [in, out] -> [M, out], plus its low-rank adapter if it has one.
 
     The adapter ``name.a`` [in, r], ``name.b`` [r, out] adds lora.scale (x a) b, in f32 (see
     :mod:`engine.trainer.lora.adapters`); with ``lora.key`` each entry of its x is kept with probability lora.keep.
@@ -136,7 +136,8 @@ def project(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
         kept = jax.random.bernoulli(key, w["lora.keep"], wide.shape)
         wide = jnp.where(kept, wide / w["lora.keep"], 0.0)
     added = (wide @ w[f"{name}.a"]) @ w[f"{name}.b"] * w["lora.scale"]  # [M, r] between
-    # In the dtype of ``out``, or XLA would round it where without an adapter it keeps more: adding 0 changes no bit.
+    # Cast to the dtype of ``out``: otherwise XLA would round ``out`` where it keeps more bits without an adapter, and
+    # adding 0 would change bits.
     return out + added.astype(out.dtype)
 
 
@@ -153,7 +154,7 @@ def gated_mlp(x: jax.Array, w: Mapping[str, jax.Array]) -> jax.Array:
     """gelu_tanh(x gate) * (x up), projected back by down; x [M, D], gate and up [D, F], down [F, D].
 
     x has its batch and time axes flattened (M = B*T): XLA's CPU backend runs the backward of a 3-D
-    matmul at half the speed of the 2-D one. The tanh form of gelu is what Gemma was trained with,
+    matmul at half the speed of the 2-D one. Gemma was trained with the tanh form of gelu,
     although its config says "gelu" (transformers issue 29402).
     """
     hidden = jax.nn.gelu(project(x, w, "gate"), approximate=True) * project(x, w, "up")  # [M, F]
@@ -161,7 +162,7 @@ def gated_mlp(x: jax.Array, w: Mapping[str, jax.Array]) -> jax.Array:
 
 
 def causal_mask(segment_ids: jax.Array | None, batch: int, length: int) -> jax.Array:
-    """bool[B, T, T]: a token sees itself and earlier tokens of its own segment.
+    """bool[B, T, T]: a token attends to itself and earlier tokens of its own segment.
 
     >>> causal_mask(jnp.array([[1, 1, 2]]), 1, 3)[0].astype(int).tolist()
     [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
@@ -179,10 +180,9 @@ FIRST_BLOCK = 128
 
 
 def block_sizes(length: int) -> list[int]:
-    """Slots of each block of a cache for ``length`` positions: each block after the second doubles the cache.
+    """Slots of each block of a cache for ``length`` positions: each block after the first doubles the cache.
 
-    Where a block begins depends on nothing but its number, so that a row is added up in the same order whatever the
-    size of the cache.
+    Where a block begins depends only on its index, so that a row's sums have the same order in a cache of any size.
 
     >>> block_sizes(100), block_sizes(300), sum(block_sizes(8192))
     ([128], [128, 128, 256], 8192)
@@ -194,15 +194,15 @@ def block_sizes(length: int) -> list[int]:
 
 
 class CacheBlock(NamedTuple):
-    """Slots start … start + size - 1 of each row, as seen by queries at some positions."""
+    """Slots start … start + size - 1 of each row, and the positions of the queries that attend to them."""
 
     start: int
     size: int
     positions: jax.Array  # i32[B, T]
-    rows: jax.Array | None  # i32[B]: the cache's row of each query; None where they are all in order
+    rows: jax.Array | None  # i32[B]: the cache's row of each query; None: all rows, in order
 
     def write(self, k: jax.Array, v: jax.Array, keys: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Put k and v [B, T, K, H] where their positions lie in this block's keys [B, K, H, S] and values [B, K, S, H]."""
+        """Write k and v [B, T, K, H] to their slots of this block's keys [B, K, H, S] and values [B, K, S, H]."""
         rows = jnp.arange(k.shape[0], dtype=jnp.int32) if self.rows is None else self.rows
         inside = jnp.logical_and(self.positions >= self.start, self.positions < self.start + self.size)
         slots = jnp.where(inside, self.positions - self.start, self.size)  # [B, T]; beyond the end is dropped
@@ -210,14 +210,14 @@ class CacheBlock(NamedTuple):
         values = values.at[rows[:, None], :, slots].set(v.astype(values.dtype), mode="drop")
         return keys, values
 
-    def seen(self, window: int | None) -> jax.Array:
-        """bool[B, T, S]: a query at p sees slots up to p, the last ``window`` of them where there is one."""
+    def mask(self, window: int | None) -> jax.Array:
+        """bool[B, T, S]: a query at p attends to slots up to p, with a ``window`` to the last of them."""
         slots = self.start + jnp.arange(self.size, dtype=jnp.int32)
         back = self.positions[:, :, None] - slots[None, None, :]
         return back >= 0 if window is None else jnp.logical_and(back >= 0, back < window)
 
     def reached(self) -> jax.Array:
-        """bool[]: does any query see this block?"""
+        """bool[]: whether any query attends to this block."""
         return jnp.any(self.positions >= self.start)
 
 
@@ -236,10 +236,10 @@ def cached_attention(
 ) -> jax.Array:
     """:func:`attention` of q [B, T, N, H] to a cache, block by block: keys [B, K, H, S], values [B, K, S, H] -> as q.
 
-    The softmax is kept up to date from block to block (Milakov & Gimelshein 2018, arXiv 1805.02867). A block in which
-    a query sees nothing changes nothing of what it has, to the bit: its scores do not raise the maximum, so that what
-    is there is multiplied by exp(0) = 1, and zeros are added. So it does not matter to a row whether others are longer, and
-    a block that nobody has reached is left out.
+    The softmax is updated from block to block (Milakov & Gimelshein 2018, arXiv 1805.02867). A block with nothing for a
+    query to attend to does not change a bit of its sums: the maximum stays, so that the sums are multiplied by
+    exp(0) = 1, and zeros are added. So a row does not depend on the lengths of others, and a block that no query has
+    reached is skipped.
     """
     batch, queries, heads, head_dim = q.shape
     kv_heads = cache[0][1].shape[1]
@@ -255,15 +255,15 @@ def cached_attention(
             keys, values = keys[block.rows], values[block.rows]
         scores = jnp.matmul(grouped, keys.astype(q.dtype), preferred_element_type=jnp.float32)  # [B, K, G*T, S]
         scores = soft_cap(scores, softcap).reshape(*shape, -1)
-        seen = block.seen(window)[:, None, None, :, :]
-        scores = jnp.where(seen, scores, MASKED)  # [B, K, G, T, S]
+        mask = block.mask(window)[:, None, None, :, :]
+        scores = jnp.where(mask, scores, MASKED)  # [B, K, G, T, S]
         higher = jnp.maximum(highest, jnp.max(scores, axis=-1))
-        weights = jnp.where(seen, jnp.exp(scores - higher[..., None]), 0.0)
-        fade = jnp.exp(highest - higher)
+        weights = jnp.where(mask, jnp.exp(scores - higher[..., None]), 0.0)
+        rescale = jnp.exp(highest - higher)
         flat = weights.astype(q.dtype).reshape(batch, kv_heads, -1, block.size)
         more = jnp.matmul(flat, values.astype(q.dtype), preferred_element_type=jnp.float32)  # [B, K, G*T, H]
-        mixed = mixed * fade.reshape(batch, kv_heads, -1, 1) + more
-        return higher, total * fade + jnp.sum(weights, axis=-1), mixed
+        mixed = mixed * rescale.reshape(batch, kv_heads, -1, 1) + more
+        return higher, total * rescale + jnp.sum(weights, axis=-1), mixed
 
     so_far: tuple[jax.Array, ...] = (
         jnp.full(shape, MASKED, jnp.float32),
@@ -274,8 +274,8 @@ def cached_attention(
         if block.start == 0:
             so_far = add(block, keys, values, so_far)
             continue
-        so_far = jax.lax.cond(block.reached(), functools.partial(add, block, keys, values), lambda kept: kept, so_far)
+        so_far = jax.lax.cond(block.reached(), functools.partial(add, block, keys, values), lambda sums: sums, so_far)
     _, total, mixed = so_far
-    total = jnp.where(total == 0.0, 1.0, total)  # a query that sees nothing is nobody's
+    total = jnp.where(total == 0.0, 1.0, total)  # a query that attends to nothing belongs to no row
     mixed = mixed.reshape(*shape, head_dim) / total[..., None]  # [B, K, G, T, H]
     return mixed.transpose(0, 3, 1, 2, 4).astype(q.dtype).reshape(batch, queries, heads, head_dim)

@@ -1,24 +1,25 @@
 """A family's weights as one table: our name, the shape in words, the name in Hugging Face's files.
 
 What goes in: rows. What comes out: shapes for a configuration, the number of parameters, fresh weights, and the
-names that :mod:`engine.trainer.weights` translates with.
+names by which :mod:`engine.trainer.weights` reads and writes them.
 
     >>> table = WeightTable(WeightLeaf("embed", "V D", "model.embed_tokens.weight"), WeightLeaf("norm", "D", "model.norm.weight"))
     >>> table.hf_names
     {'embed': ('model.embed_tokens.weight', False), 'norm': ('model.norm.weight', False)}
 
 Words: V vocabulary, D model, F ffn, L layers, H head dim, NH all query heads, KH all key (or value) heads. The
-weights of all layers are stacked on a leading L in memory only; files hold one tensor per layer, and matrices of
+weights of all layers are stacked along a leading L in memory only; files have one tensor per layer, and matrices of
 layers as [out, in].
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from engine.trainer.models.config import DecoderConfig
 
@@ -36,7 +37,7 @@ class WeightTable:
 
     def __init__(self, *leaves: WeightLeaf) -> None:
         self.leaves = leaves
-        # Our name -> (name in the files, is it stored [out, in] there?).
+        # Our name -> (name in the files, whether it is stored [out, in] there).
         self.hf_names = {leaf.name: (leaf.stored, leaf.shape.count(" ") == 2) for leaf in leaves}
 
     def weight_shapes(self, config: DecoderConfig) -> dict[str, tuple[int, ...]]:
@@ -56,10 +57,10 @@ class WeightTable:
         """Number of parameters, the tied head counted once."""
         return sum(math.prod(shape) for shape in self.weight_shapes(config).values())
 
-    def init_weights(self, config: DecoderConfig, *, seed: int, param_dtype: Any) -> dict[str, jax.Array]:
+    def init_weights(self, config: DecoderConfig, *, seed: int, param_dtype: DTypeLike) -> dict[str, jax.Array]:
         """Fresh weights as Hugging Face draws them: normal with std initializer_range, norms 0 (= gain 1).
 
-        Each leaf has its own key, folded from its place in the table, so that adding a leaf at the end
+        Each leaf has its own key, folded from its index in the table, so that adding a leaf at the end
         does not change the draws of the others.
         """
         key = jax.random.key(seed)

@@ -1,4 +1,4 @@
-"""The operations that cost the time and the memory, each in a form that needs less of one of them.
+"""The operations that take most of the time and memory, each in a form that needs less of one of them.
 
 ``matmul``             matmuls with weights, in the dtype that the device multiplies fast
 ``blocked_attention``  attention in blocks of keys: no [T, S] scores in memory

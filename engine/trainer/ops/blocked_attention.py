@@ -1,45 +1,49 @@
-"""Attention in blocks, for sequences whose [T, T] scores have no room: exact, with a running softmax.
+"""Attention in blocks, for sequences whose [T, T] scores do not fit in memory: exact, with a running softmax.
 
-In: q [B, T, N, H] already scaled, k and v [B, S, K, H], positions and segment ids of queries and keys. Out: what
-:func:`engine.trainer.models.layers.attention` gives under the mask
+In: q [B, T, N, H] already scaled, k and v [B, S, K, H], positions and segment ids of queries and keys. Out: the result of
+:func:`engine.trainer.models.layers.attention` under the mask
 
     same segment, and 0 <= position of the query - position of the key < window
 
-of which no more than one tile [B, N, block, key_block] exists at a time, forwards or backwards. Kept for the way back
-are q, k, v, the result and one float32 a query and head (its log sum); tiles are computed again (Rabe and Staats 2021,
-arXiv 2112.05682; Dao et al. 2022, arXiv 2205.14135).
+At most one tile [B, N, block, key_block] of scores exists at a time, in the forward and the backward pass. Saved for the
+backward pass are q, k, v, the result and one float32 a query and head (its log sum); tiles are recomputed (Rabe and
+Staats 2021, arXiv 2112.05682; Dao et al. 2022, arXiv 2205.14135).
 
-Tiles in which nothing can be seen are not computed: for each block of queries the loop runs over the key blocks from the
+Tiles that are masked entirely are not computed: for each block of queries the loop runs over the key blocks from the
 first to the last that its positions and segments can reach. Causality alone halves the work; sliding windows and packed
-sequences leave less. The bounds come from the data and are the union over the rows of the batch.
+sequences reduce it further. The bounds come from the data and are the union over the rows of the batch.
 
     mixed = blocked_attention(q, k, v, TokenPositions(positions, segment_ids), window=jnp.int32(4096), softcap=50.0)
 
-A query that sees nothing gives zeros. Legend: B batch, T query, S key, N heads, K kv heads, G = N / K, H head dim.
+A query with nothing to attend to gives zeros. Legend: B batch, T query, S key, N heads, K kv heads, G = N / K, H head dim.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-EVERYTHING = 1 << 30  # a window that no sequence is longer than
+EVERYTHING = 1 << 30  # a window longer than any sequence
 BLOCK = 512  # queries, and keys, a tile: 8 MiB of scores for the 8 heads of Gemma 2B
-LOWEST = -2.3819763e38  # below every score, finite so that differences are
+LOWEST = -2.3819763e38  # below every score, and finite so that differences are finite
+
+Mesh = jax.sharding.Mesh | jax.sharding.AbstractMesh
+Pair = tuple[jax.Array, jax.Array]
+Triple = tuple[jax.Array, jax.Array, jax.Array]
 
 
 class TokenPositions(NamedTuple):
-    """Where tokens stand: i32[B, T] each. Positions rise within a segment; segments are not negative."""
+    """Position and segment of tokens: i32[B, T] each. Positions rise within a segment; segments are not negative."""
 
     positions: jax.Array
     segment_ids: jax.Array
 
 
 class Tiling(NamedTuple):
-    """What is static: softcap (c in c tanh(score / c)) or None, queries and keys a tile."""
+    """The static parameters: softcap (c in c tanh(score / c)) or None, queries and keys a tile."""
 
     softcap: float | None
     block: int
@@ -50,8 +54,8 @@ def blocked_attention(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
-    places: TokenPositions,
-    key_places: TokenPositions | None = None,
+    query_positions: TokenPositions,
+    key_positions: TokenPositions | None = None,
     *,
     window: jax.Array | int | None = None,
     softcap: float | None = None,
@@ -60,82 +64,90 @@ def blocked_attention(
 ) -> jax.Array:
     """[B, T, N, H] in q's dtype; scores, softmax and all sums in float32.
 
-    ``key_places`` are the queries' unless told. ``window`` may be traced, so that layers with and without one share
-    a loop; it counts the query itself (1: sees only itself). Lengths need not divide into blocks.
+    ``key_positions``: by default those of the queries. ``window`` may be traced, so that layers with and without one
+    share a loop; it counts the query itself (1: only itself). Lengths need not be multiples of the blocks.
     """
-    key_places = places if key_places is None else key_places
+    key_positions = query_positions if key_positions is None else key_positions
     tiling = Tiling(softcap, min(block, q.shape[1]), min(key_block or block, k.shape[1]))
     length = q.shape[1]
-    # Ends that are filled up have segments of their own: nothing sees them, and they see nothing.
-    q, places = _fill(q, tiling.block), _fill_places(places, tiling.block, -1)
-    k, v = _fill(k, tiling.key_block), _fill(v, tiling.key_block)
-    key_places = _fill_places(key_places, tiling.key_block, -2)
+    # Padding at the end has segments of its own: it attends to nothing, and nothing attends to it.
+    q, query_positions = _pad(q, tiling.block), _pad_positions(query_positions, tiling.block, -1)
+    k, v = _pad(k, tiling.key_block), _pad(v, tiling.key_block)
+    key_positions = _pad_positions(key_positions, tiling.key_block, -2)
     reach = jnp.asarray(EVERYTHING if window is None else window, jnp.int32)
-    return _attend(q, k, v, (places, key_places, reach), tiling)[:, :length]
+    return _attend(q, k, v, MaskInputs(query_positions, key_positions, reach), tiling)[:, :length]
 
 
-def spread_attention(
+def sharded_attention(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
-    places: TokenPositions,
-    mesh: Any,
+    positions: TokenPositions,
+    mesh: Mesh,
     *,
     window: jax.Array | int | None = None,
     softcap: float | None = None,
 ) -> jax.Array:
-    """:func:`blocked_attention` on a mesh of axes fsdp and tp: each device goes over its own rows, and its own heads.
+    """:func:`blocked_attention` on a mesh of axes fsdp and tp: each device processes its own rows and its own heads.
 
-    Left to itself the compiler has every device do all rows: the bounds of the loops depend on the data of all of them.
-    Here they are each device's own, and nothing is sent but the gradients of kv heads that several devices have. The batch
-    must divide by fsdp; heads are dealt out along tp where every device then has all queries of its kv heads.
+    Without this the compiler has every device process all rows: the bounds of the loops depend on the data of all of
+    them. Here each device has its own bounds, and only the gradients of kv heads that several devices have are sent. The
+    batch must be a multiple of fsdp; heads are sharded along tp where every device then has all queries of its kv heads.
     """
     rows, heads = mesh.shape["fsdp"], mesh.shape["tp"]
     if q.shape[0] % rows:
         raise ValueError(f"a batch of {q.shape[0]} rows over {rows} devices")
     kv_heads = k.shape[2]
-    dealt = q.shape[2] % heads == 0 and (kv_heads % heads == 0 or kv_heads == 1)
-    query = jax.P("fsdp", None, "tp" if dealt else None, None)
-    key = jax.P("fsdp", None, "tp" if dealt and kv_heads % heads == 0 else None, None)
+    by_head = q.shape[2] % heads == 0 and (kv_heads % heads == 0 or kv_heads == 1)
+    query = jax.P("fsdp", None, "tp" if by_head else None, None)
+    key = jax.P("fsdp", None, "tp" if by_head and kv_heads % heads == 0 else None, None)
 
-    def own(q: jax.Array, k: jax.Array, v: jax.Array, places: TokenPositions, reach: jax.Array) -> jax.Array:
-        return blocked_attention(q, k, v, places, window=reach, softcap=softcap)
+    def local(q: jax.Array, k: jax.Array, v: jax.Array, positions: TokenPositions, reach: jax.Array) -> jax.Array:
+        return blocked_attention(q, k, v, positions, window=reach, softcap=softcap)
 
     reach = jnp.asarray(EVERYTHING if window is None else window, jnp.int32)
     specs = (query, key, key, jax.P("fsdp"), jax.P())
-    spread = jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=query, check_vma=False)
-    mixed: jax.Array = spread(q, k, v, places, reach)
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=query, check_vma=False)
+    mixed: jax.Array = sharded(q, k, v, positions, reach)
     return mixed
 
 
-Sight = tuple[TokenPositions, TokenPositions, jax.Array]  # places of queries, places of keys, window
+class MaskInputs(NamedTuple):
+    """What the mask of a tile is computed from."""
+
+    queries: TokenPositions
+    keys: TokenPositions
+    window: jax.Array  # i32[]
+
+
+Saved = tuple[jax.Array, jax.Array, jax.Array, MaskInputs, jax.Array, jax.Array]  # q, k, v, mask, result, log sums
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attend(q: jax.Array, k: jax.Array, v: jax.Array, sight: Sight, tiling: Tiling) -> jax.Array:
-    return _forward(q, k, v, sight, tiling)[0]
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: MaskInputs, tiling: Tiling) -> jax.Array:
+    return _forward(q, k, v, mask, tiling)[0]
 
 
-def _forward(q: jax.Array, k: jax.Array, v: jax.Array, sight: Sight, tiling: Tiling) -> tuple[jax.Array, jax.Array]:
+def _forward(q: jax.Array, k: jax.Array, v: jax.Array, mask: MaskInputs, tiling: Tiling) -> Pair:
     """(result [B, T, N, H], log sums f32[B, T, N])."""
-    firsts, lasts = _reach(sight, tiling)
+    firsts, lasts = _key_blocks(mask, tiling)
     kv_heads = k.shape[2]
 
-    def queries(index: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def queries(index: jax.Array, carry: Pair) -> Pair:
         start = index * tiling.block
         tile_q = _grouped(_take(q, start, tiling.block), kv_heads)  # [B, K, G, t, H]
 
-        def keys(number: jax.Array, sums: Any) -> Any:
+        def keys(number: jax.Array, sums: Triple) -> Triple:
             highest, total, mixed = sums
             at = number * tiling.key_block
             tile_k, tile_v = (_take(part, at, tiling.key_block) for part in (k, v))  # [B, s, K, H]
-            seen = _seen(sight, start, at, tiling)
-            scores = jnp.where(seen, _scores(tile_q, tile_k, tiling.softcap)[0], LOWEST)  # [B, K, G, t, s]
+            allowed = _tile_mask(mask, start, at, tiling)
+            scores = jnp.where(allowed, _scores(tile_q, tile_k, tiling.softcap)[0], LOWEST)  # [B, K, G, t, s]
             top = jnp.maximum(highest, jnp.max(scores, axis=-1))
-            weights = jnp.where(seen, jnp.exp(scores - top[..., None]), 0.0)
-            shrink = jnp.exp(highest - top)  # what came before was relative to a lower maximum
-            mixed = mixed * shrink[..., None] + _mix(weights.astype(v.dtype), tile_v)
-            return top, total * shrink + jnp.sum(weights, axis=-1), mixed
+            weights = jnp.where(allowed, jnp.exp(scores - top[..., None]), 0.0)
+            rescale = jnp.exp(highest - top)  # the sums so far are relative to a lower maximum
+            mixed = mixed * rescale[..., None] + _mix(weights.astype(v.dtype), tile_v)
+            return top, total * rescale + jnp.sum(weights, axis=-1), mixed
 
         low = jnp.full(tile_q.shape[:-1], LOWEST, jnp.float32)
         zeros = jnp.zeros(tile_q.shape, jnp.float32)
@@ -146,44 +158,48 @@ def _forward(q: jax.Array, k: jax.Array, v: jax.Array, sight: Sight, tiling: Til
         return result, _put(log_sums, _flat((highest + jnp.log(total))[..., None])[..., 0], start)
 
     start = jnp.zeros_like(q), jnp.zeros(q.shape[:-1], jnp.float32)
-    found: tuple[jax.Array, jax.Array] = jax.lax.fori_loop(0, q.shape[1] // tiling.block, queries, start)
-    return found
+    result: Pair = jax.lax.fori_loop(0, q.shape[1] // tiling.block, queries, start)
+    return result
 
 
-def _attend_forward(q: jax.Array, k: jax.Array, v: jax.Array, sight: Sight, tiling: Tiling) -> tuple[jax.Array, Any]:
-    result, log_sums = _forward(q, k, v, sight, tiling)
-    return result, (q, k, v, sight, result, log_sums)
+def _attend_forward(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: MaskInputs, tiling: Tiling
+) -> tuple[jax.Array, Saved]:
+    result, log_sums = _forward(q, k, v, mask, tiling)
+    return result, (q, k, v, mask, result, log_sums)
 
 
-def _attend_backward(tiling: Tiling, kept: Any, by_result: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
-    q, k, v, sight, result, log_sums = kept
-    firsts, lasts = _reach(sight, tiling)
+def _attend_backward(
+    tiling: Tiling, saved: Saved, by_result: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    q, k, v, mask, result, log_sums = saved
+    firsts, lasts = _key_blocks(mask, tiling)
     kv_heads = k.shape[2]
     # The part of the softmax's gradient that is the same for all keys of a query.
     common = jnp.sum(by_result.astype(jnp.float32) * result.astype(jnp.float32), axis=-1, keepdims=True)
 
-    def queries(index: jax.Array, carry: Any) -> Any:
+    def queries(index: jax.Array, carry: Triple) -> Triple:
         start = index * tiling.block
         tile_q, tile_by, tile_log, tile_common = (
             _grouped(_take(part, start, tiling.block), kv_heads) for part in (q, by_result, log_sums[..., None], common)
         )
 
-        def keys(number: jax.Array, sums: Any) -> Any:
+        def keys(number: jax.Array, sums: Triple) -> Triple:
             by_tile_q, by_k, by_v = sums
             at = number * tiling.key_block
             tile_k, tile_v = (_take(part, at, tiling.key_block) for part in (k, v))
             scores, slope = _scores(tile_q, tile_k, tiling.softcap)
-            weights = jnp.where(_seen(sight, start, at, tiling), jnp.exp(scores - tile_log), 0.0)
-            by_weights = _product("bkgth,bskh->bkgts", tile_by, tile_v)
+            weights = jnp.where(_tile_mask(mask, start, at, tiling), jnp.exp(scores - tile_log), 0.0)
+            by_weights = _matmul("bkgth,bskh->bkgts", tile_by, tile_v)
             by_scores = weights * (by_weights - tile_common)
             by_scores = (by_scores if slope is None else by_scores * slope).astype(q.dtype)
-            by_k = _add(by_k, _product("bkgts,bkgth->bskh", by_scores, tile_q), at)
-            by_v = _add(by_v, _product("bkgts,bkgth->bskh", weights.astype(q.dtype), tile_by), at)
-            return by_tile_q + _product("bkgts,bskh->bkgth", by_scores, tile_k), by_k, by_v
+            by_k = _add(by_k, _matmul("bkgts,bkgth->bskh", by_scores, tile_q), at)
+            by_v = _add(by_v, _matmul("bkgts,bkgth->bskh", weights.astype(q.dtype), tile_by), at)
+            return by_tile_q + _matmul("bkgts,bskh->bkgth", by_scores, tile_k), by_k, by_v
 
         by_q, by_k, by_v = carry
-        none = jnp.zeros(tile_q.shape, jnp.float32)
-        by_tile_q, by_k, by_v = jax.lax.fori_loop(firsts[index], lasts[index], keys, (none, by_k, by_v))
+        zeros = jnp.zeros(tile_q.shape, jnp.float32)
+        by_tile_q, by_k, by_v = jax.lax.fori_loop(firsts[index], lasts[index], keys, (zeros, by_k, by_v))
         return _put(by_q, _flat(by_tile_q).astype(q.dtype), start), by_k, by_v
 
     start = jnp.zeros_like(q), jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
@@ -194,54 +210,53 @@ def _attend_backward(tiling: Tiling, kept: Any, by_result: jax.Array) -> tuple[j
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _seen(sight: Sight, start: jax.Array, at: jax.Array, tiling: Tiling) -> jax.Array:
-    """bool[B, 1, 1, t, s]: which keys of the tile which queries see."""
-    places, key_places, window = sight
-    mine = [_take(part, start, tiling.block)[:, :, None] for part in places]  # positions, segments [B, t, 1]
-    theirs = [_take(part, at, tiling.key_block)[:, None, :] for part in key_places]  # [B, 1, s]
-    ago = mine[0] - theirs[0]
-    return ((mine[1] == theirs[1]) & (ago >= 0) & (ago < window))[:, None, None]
+def _tile_mask(mask: MaskInputs, start: jax.Array, at: jax.Array, tiling: Tiling) -> jax.Array:
+    """bool[B, 1, 1, t, s]: which queries of the tile attend to which keys."""
+    query = [_take(part, start, tiling.block)[:, :, None] for part in mask.queries]  # positions, segments [B, t, 1]
+    key = [_take(part, at, tiling.key_block)[:, None, :] for part in mask.keys]  # [B, 1, s]
+    distance = query[0] - key[0]
+    return ((query[1] == key[1]) & (distance >= 0) & (distance < mask.window))[:, None, None]
 
 
-def _reach(sight: Sight, tiling: Tiling) -> tuple[jax.Array, jax.Array]:
-    """For each block of queries the first key block in which a key may be seen, and the one after the last."""
-    places, key_places, window = sight
+def _key_blocks(mask: MaskInputs, tiling: Tiling) -> Pair:
+    """For each block of queries the first key block that it may attend to, and the one after the last."""
+    queries, keys, window = mask
 
-    def spans(part: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    def spans(part: jax.Array, size: int) -> Pair:
         blocks = part.reshape(part.shape[0], -1, size)
         return jnp.min(blocks, axis=-1), jnp.max(blocks, axis=-1)  # [B, blocks] each
 
-    def meet(low: jax.Array, high: jax.Array, other_low: jax.Array, other_high: jax.Array) -> jax.Array:
+    def overlap(low: jax.Array, high: jax.Array, other_low: jax.Array, other_high: jax.Array) -> jax.Array:
         return (low[:, :, None] <= other_high[:, None, :]) & (other_low[:, None, :] <= high[:, :, None])
 
-    first, last = spans(places.positions, tiling.block)
-    key_spans = spans(key_places.positions, tiling.key_block)
-    near = meet(first - (window - 1), last, *key_spans)
-    same = meet(*spans(places.segment_ids, tiling.block), *spans(key_places.segment_ids, tiling.key_block))
-    seen = jnp.any(near & same, axis=0)  # [query blocks, key blocks]
-    count = seen.shape[1]
-    firsts = jnp.argmax(seen, axis=1).astype(jnp.int32)
-    lasts = count - jnp.argmax(seen[:, ::-1], axis=1).astype(jnp.int32)
-    return firsts, jnp.where(jnp.any(seen, axis=1), lasts, firsts)
+    first, last = spans(queries.positions, tiling.block)
+    key_spans = spans(keys.positions, tiling.key_block)
+    near = overlap(first - (window - 1), last, *key_spans)
+    same = overlap(*spans(queries.segment_ids, tiling.block), *spans(keys.segment_ids, tiling.key_block))
+    needed = jnp.any(near & same, axis=0)  # [query blocks, key blocks]
+    count = needed.shape[1]
+    firsts = jnp.argmax(needed, axis=1).astype(jnp.int32)
+    lasts = count - jnp.argmax(needed[:, ::-1], axis=1).astype(jnp.int32)
+    return firsts, jnp.where(jnp.any(needed, axis=1), lasts, firsts)
 
 
 def _scores(tile_q: jax.Array, tile_k: jax.Array, softcap: float | None) -> tuple[jax.Array, jax.Array | None]:
     """[B, K, G, t, H], [B, s, K, H] -> scores f32[B, K, G, t, s] and, with a softcap, their slope."""
-    plain = _product("bkgth,bskh->bkgts", tile_q, tile_k)
+    plain = _matmul("bkgth,bskh->bkgts", tile_q, tile_k)
     if softcap is None:
         return plain, None
-    bent = jnp.tanh(plain / softcap)
-    slope: jax.Array = 1.0 - jnp.square(bent)
-    return softcap * bent, slope
+    tanh = jnp.tanh(plain / softcap)
+    slope: jax.Array = 1.0 - jnp.square(tanh)
+    return softcap * tanh, slope
 
 
 def _mix(weights: jax.Array, tile_v: jax.Array) -> jax.Array:
     """[B, K, G, t, s], [B, s, K, H] -> f32[B, K, G, t, H]."""
-    return _product("bkgts,bskh->bkgth", weights, tile_v)
+    return _matmul("bkgts,bskh->bkgth", weights, tile_v)
 
 
-def _product(formula: str, one: jax.Array, other: jax.Array) -> jax.Array:
-    return jnp.einsum(formula, one, other, preferred_element_type=jnp.float32)
+def _matmul(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
+    return jnp.einsum(formula, left, right, preferred_element_type=jnp.float32)
 
 
 def _grouped(tile: jax.Array, kv_heads: int) -> jax.Array:
@@ -256,29 +271,29 @@ def _flat(tile: jax.Array) -> jax.Array:
     return tile.transpose(0, 3, 1, 2, 4).reshape(batch, length, kv_heads * groups, width)
 
 
-def _take(whole: jax.Array, start: jax.Array, size: int) -> jax.Array:
-    """``size`` tokens [B, size, ...] from ``start``."""
-    tile: jax.Array = jax.lax.dynamic_slice_in_dim(whole, start, size, axis=1)
+def _take(tokens: jax.Array, start: jax.Array, size: int) -> jax.Array:
+    """[B, T, ...] -> ``size`` tokens [B, size, ...] from ``start``."""
+    tile: jax.Array = jax.lax.dynamic_slice_in_dim(tokens, start, size, axis=1)
     return tile
 
 
-def _put(whole: jax.Array, tile: jax.Array, start: jax.Array) -> jax.Array:
-    written: jax.Array = jax.lax.dynamic_update_slice_in_dim(whole, tile, start, axis=1)
+def _put(tokens: jax.Array, tile: jax.Array, start: jax.Array) -> jax.Array:
+    written: jax.Array = jax.lax.dynamic_update_slice_in_dim(tokens, tile, start, axis=1)
     return written
 
 
-def _add(whole: jax.Array, tile: jax.Array, start: jax.Array) -> jax.Array:
-    return _put(whole, _take(whole, start, tile.shape[1]) + tile, start)
+def _add(tokens: jax.Array, tile: jax.Array, start: jax.Array) -> jax.Array:
+    return _put(tokens, _take(tokens, start, tile.shape[1]) + tile, start)
 
 
-def _fill(part: jax.Array, block: int) -> jax.Array:
-    """[B, T, ...] filled up with zeros to whole blocks."""
+def _pad(part: jax.Array, block: int) -> jax.Array:
+    """[B, T, ...] padded with zeros to a multiple of ``block``."""
     missing = -part.shape[1] % block
     return jnp.pad(part, ((0, 0), (0, missing), *[(0, 0)] * (part.ndim - 2))) if missing else part
 
 
-def _fill_places(places: TokenPositions, block: int, segment: int) -> TokenPositions:
-    """Filled up with the last position, so that a block's span does not grow, and a segment of their own."""
-    missing = (0, 0), (0, -places.positions.shape[1] % block)
-    segments = jnp.pad(places.segment_ids, missing, constant_values=segment)
-    return TokenPositions(jnp.pad(places.positions, missing, mode="edge"), segments)
+def _pad_positions(tokens: TokenPositions, block: int, segment: int) -> TokenPositions:
+    """Padded with the last position, so that a block's span does not grow, and with ``segment``."""
+    missing = (0, 0), (0, -tokens.positions.shape[1] % block)
+    segments = jnp.pad(tokens.segment_ids, missing, constant_values=segment)
+    return TokenPositions(jnp.pad(tokens.positions, missing, mode="edge"), segments)

@@ -1,39 +1,38 @@
-"""Products with weights in the dtype that the device multiplies fast: bfloat16, float16 with guards, or float32.
+"""Matmuls with weights in the dtype that the device multiplies fast: bfloat16, float16 with scaling, or float32.
 
 In: activations [M, in] in the dtype of the residual stream, a weight [in, out] as it is stored. Out: [M, out] in the
-stream's dtype (or another that is named). Sums are float32 everywhere.
+stream's dtype (or in ``out``). Sums are float32 everywhere.
 
-    dtype = resolve_matmul_dtype("auto", "bfloat16", jax.devices()[0])     # "float16" on a T4, None (as they are) on a TPU
+    dtype = resolve_matmul_dtype("auto", "bfloat16", jax.devices()[0])     # "float16" on a T4, None (unchanged) on a TPU
     out = matmul(x, weight, dtype)
 
-bfloat16 weights on a T4: its matrix units know float16 only, and a bfloat16 product is made in float32 without them,
-at an eighth of the speed. So the stream, weights and gradients stay bfloat16, and only the operands of a product become
-float16. Gemma's activations do not fit that range (its MLP's reach beyond 65504), nor do its gradients (a share of
-1 / tokens falls into the gaps below 6e-8); a loss scale would cure one by the other. Here each operand is divided by a
-power of two first, the largest in its row (in the product over tokens: in all of it), which is exact and taken back in
-float32: what is lost is what float16's 11 bits cannot hold beside the largest number of the same row. That is less
-than bfloat16 itself loses.
+bfloat16 weights on a T4: its matrix units support float16 only, and a bfloat16 matmul runs in float32 without them,
+at an eighth of the speed. So the stream, weights and gradients stay bfloat16, and only the operands of a matmul become
+float16. Gemma's activations overflow float16 (its MLP's exceed 65504), and its gradients underflow it (1 / tokens falls
+below its smallest step, 6e-8); a loss scale would help one and hurt the other. Here each operand is first divided by a
+power of two, that of the largest number in its row (in the matmul over tokens: in the entire operand). The division is
+exact, and undone in float32: only what float16's 11 bits cannot represent beside the largest number of the row is lost,
+which is less than bfloat16 itself loses.
 
 Source: NVIDIA, Turing architecture whitepaper (2018): T4 has FP16 tensor cores, 65 TFLOP/s, against 8.1 in FP32.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 HALF = jnp.dtype("float16")
 SMALLEST = 2.0**-126  # float32's smallest normal number: a row of zeros is divided by it
 EXPONENT = 0x7F800000  # the bits of a float32's exponent
 
 
-def resolve_matmul_dtype(declared: str, dtype: str, device: Any) -> str | None:
-    """The dtype of products; None: that of the operands. ``declared``: "auto" or a dtype; ``dtype``: the weights'.
+def resolve_matmul_dtype(declared: str, dtype: str, device: jax.Device) -> str | None:
+    """The dtype of matmuls; None: that of the operands. ``declared``: "auto" or a dtype; ``dtype``: the weights'.
 
-    By itself: float32 weights are multiplied as such. bfloat16 is multiplied as such where it is native (TPUs, GPUs of
-    compute capability 8.0 and later), as float16 where the matrix units know only that (7.x: V100, T4), and in
+    "auto": float32 weights are multiplied in float32. bfloat16 is multiplied as such where it is native (TPUs, GPUs of
+    compute capability 8.0 and later), as float16 where the matrix units support only that (7.x: V100, T4), and in
     float32 elsewhere (P100, CPU).
     """
     if declared != "auto":
@@ -49,8 +48,10 @@ def resolve_matmul_dtype(declared: str, dtype: str, device: Any) -> str | None:
     return "float16" if major == 7 else "float32"
 
 
-def matmul(x: jax.Array, weight: jax.Array, dtype: Any = None, *, out: Any = None) -> jax.Array:
-    """x [M, in] times weight [in, out] -> [M, out] in x's dtype or ``out``; both operands in ``dtype``, where it is given."""
+def matmul(
+    x: jax.Array, weight: jax.Array, dtype: DTypeLike | None = None, *, out: DTypeLike | None = None
+) -> jax.Array:
+    """x [M, in] times weight [in, out] -> [M, out] in x's dtype or ``out``; with ``dtype`` both operands are cast to it."""
     if dtype is None:
         return jnp.matmul(x, weight.astype(x.dtype), preferred_element_type=out)
     if jnp.dtype(dtype) == HALF:
@@ -70,8 +71,8 @@ def _half_forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, tuple[jax
     return _half(x, weight), (x, weight)
 
 
-def _half_backward(kept: tuple[jax.Array, jax.Array], by_out: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, weight = kept
+def _half_backward(saved: tuple[jax.Array, jax.Array], by_out: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = saved
     small, scale = _into_range(by_out, rows=True)
     by_x = _dot(small, weight.astype(HALF), ((1,), (1,))) * scale  # [M, in]
     (small_x, scale_x), (small, scale) = _into_range(x, rows=False), _into_range(by_out, rows=False)
@@ -83,7 +84,7 @@ _half.defvjp(_half_forward, _half_backward)
 
 
 def _into_range(x: jax.Array, *, rows: bool) -> tuple[jax.Array, jax.Array]:
-    """(x over a power of two, f16 and below 2 in size; that power, f32[M, 1] or [1, 1]). What is no number stays none."""
+    """(x over a power of two, f16 and below 2 in size; that power, f32[M, 1] or [1, 1]). Non-finite stays non-finite."""
     wide = x.astype(jnp.float32)
     largest = jnp.max(jnp.abs(wide), axis=1 if rows else None, keepdims=True)
     bits = jax.lax.bitcast_convert_type(largest, jnp.int32) & EXPONENT
@@ -92,5 +93,5 @@ def _into_range(x: jax.Array, *, rows: bool) -> tuple[jax.Array, jax.Array]:
 
 
 def _dot(left: jax.Array, right: jax.Array, over: tuple[tuple[int, ...], tuple[int, ...]]) -> jax.Array:
-    found: jax.Array = jax.lax.dot_general(left, right, (over, ((), ())), preferred_element_type=jnp.float32)
-    return found
+    out: jax.Array = jax.lax.dot_general(left, right, (over, ((), ())), preferred_element_type=jnp.float32)
+    return out

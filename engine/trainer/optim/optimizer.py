@@ -1,19 +1,19 @@
-"""Schedules, clipping, and the update of the whole tree in place, statistics in float32, one layer at a time.
+"""Schedules, clipping, and the update of all weights in place, statistics in float32, one layer at a time.
 
     opt_state = init_opt_state(params, args)
     params, opt_state, metrics = apply_updates(grads, params, opt_state, step, args)
 
-In: trees of weights and gradients in the dtypes they are kept in. Out: the same trees, moved by one update of AdamW
-or Adafactor (the rules: :mod:`engine.trainer.optim.rules`). What is computed in float32 is one layer of one leaf at a time:
-with bfloat16 weights no float32 copy of the tree, or of a stacked leaf [L, ...], ever exists.
+In: trees of weights and gradients in their stored dtypes. Out: the same trees after one update of AdamW or Adafactor
+(the rules: :mod:`engine.trainer.optim.rules`). Only one layer of one leaf at a time is in float32: with bfloat16 weights
+no float32 copy of the tree, or of a stacked leaf [L, ...], ever exists.
 
 >>> schedule = make_schedule("linear", 1.0, num_train_steps=10, warmup_steps=2)
 >>> [round(float(schedule(step)), 3) for step in (0, 1, 2, 6, 10)]
 [0.5, 1.0, 1.0, 0.5, 0.0]
 
 Order, as in optax's chains: clip by global norm, the optimizer's direction, decoupled weight decay, times the rate.
-The declared rate of Adafactor is the step size itself, not a share of each weight's own scale, so that the two
-optimizers' rates mean the same; decay is times the rate for both (optax's own adafactor leaves the rate out).
+The declared rate of Adafactor is the step size itself, not relative to each weight's own scale, so that the two
+optimizers' rates mean the same; both multiply decay by the rate (optax's own adafactor does not).
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ import optax
 
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.optim.rules import Rule, Stats, StepInputs, init_stats, update_slice
+from engine.trainer.pytree import PyTree
 
-Schedule = Callable[[Any], Any]
+Schedule = Callable[[jax.Array | int], jax.Array]
 OptState = dict[str, Any]
 Slice = tuple[jax.Array, Stats, jax.Array | None]  # param, statistics, master
 
-# Adafactor takes a stacked leaf layer by layer from this size on: below it 16 MiB of float32 are no burden, and a
-# loop costs. AdamW never needs the loop: it is elementwise, one fusion that reads and writes the kept dtypes.
+# From this size on Adafactor updates a stacked leaf layer by layer: a smaller leaf takes at most 16 MiB in float32, and
+# a loop costs time. AdamW never needs the loop: it is elementwise, one fusion that reads and writes the stored dtypes.
 LOOP_FROM = 1 << 22
 
 
 def make_schedule(kind: str, learning_rate: float, *, num_train_steps: int, warmup_steps: int) -> Schedule:
     """Rate at 0-based step s: linear warm-up to ``learning_rate`` over ``warmup_steps``, then ``kind``.
 
-    The warm-up never gives 0 (its first step is learning_rate / warmup_steps): a step that changes nothing would
-    be a wasted one. ``linear`` and ``cosine`` reach 0 at ``num_train_steps``.
+    The warm-up never gives 0 (its first step is learning_rate / warmup_steps): a step at rate 0 would be wasted.
+    ``linear`` and ``cosine`` reach 0 at ``num_train_steps``.
     """
     after = max(1, num_train_steps - warmup_steps)
     if kind == "constant":
@@ -64,17 +65,18 @@ def schedule_of(args: TrainArgs) -> Schedule:
     )
 
 
-def init_opt_state(params: Any, args: TrainArgs, *, master_weights: bool = False) -> OptState:
-    """{"count": i32, "stats": {dotted name: {statistic: f32}}} and, where asked for, "master": {name: f32}.
+def init_opt_state(params: PyTree, args: TrainArgs, *, master_weights: bool = False) -> OptState:
+    """{"count": i32, "stats": {dotted name: {statistic: f32}}} and, with ``master_weights``, "master": {name: f32}.
 
-    A leaf below ``layers`` or ``lora`` stacks one weight per layer on its leading axis. A master is kept of the weights that are
-    not float32 themselves.
+    A leaf below ``layers`` or ``lora`` stacks one weight per layer on its leading axis. Weights that are float32
+    themselves have no master.
     """
     rule, stats, master = Rule.of(args), {}, {}
     for name, leaf in named_leaves(params).items():
         if is_stacked(name):
-            one = init_stats(rule, leaf.shape[1:])
-            stats[name] = {kind: jnp.zeros((leaf.shape[0], *zeros.shape), zeros.dtype) for kind, zeros in one.items()}
+            of_layer = init_stats(rule, leaf.shape[1:])
+            depth = leaf.shape[0]
+            stats[name] = {kind: jnp.zeros((depth, *zeros.shape), zeros.dtype) for kind, zeros in of_layer.items()}
         else:
             stats[name] = init_stats(rule, leaf.shape)
         if master_weights and leaf.dtype != jnp.float32:
@@ -84,8 +86,8 @@ def init_opt_state(params: Any, args: TrainArgs, *, master_weights: bool = False
 
 
 def apply_updates(
-    grads: Any, params: Any, opt_state: OptState, step: jax.Array, args: TrainArgs, *, ok: jax.Array | None = None
-) -> tuple[Any, OptState, dict[str, jax.Array]]:
+    grads: PyTree, params: PyTree, opt_state: OptState, step: jax.Array, args: TrainArgs, *, ok: jax.Array | None = None
+) -> tuple[PyTree, OptState, dict[str, jax.Array]]:
     """One train step's update -> (params, opt_state, metrics grad_norm and learning_rate).
 
     ``grads`` has the structure of ``params``, in any float dtype; ``step`` i32 counts train steps from 0. Donated
@@ -99,37 +101,37 @@ def apply_updates(
     key = jax.random.fold_in(jax.random.key(args.seed), step)
     step_inputs = StepInputs(opt_state["count"], rate, clip_scale(norm, args.max_grad_norm), key, ok)
     masters = opt_state.get("master", {})
-    moved, stats, new_masters = [], {}, {}
-    wanted = named_leaves(grads)
+    updated, stats, new_masters = [], {}, {}
+    named_grads = named_leaves(grads)
     for name, param in named_leaves(params).items():
-        update = _update_stacked if is_stacked(name) else _update_whole
+        update = _update_stacked if is_stacked(name) else _update_single
         carry = (param, opt_state["stats"][name], masters.get(name))
-        leaf, stats[name], master = update(rule, step_inputs, name, wanted[name], carry)
-        moved.append(leaf)
+        leaf, stats[name], master = update(rule, step_inputs, name, named_grads[name], carry)
+        updated.append(leaf)
         if master is not None:
             new_masters[name] = master
     new_state: OptState = {"count": opt_state["count"] + ok.astype(jnp.int32), "stats": stats}
     new_state |= {"master": new_masters} if "master" in opt_state else {}
-    new_params = jax.tree.unflatten(jax.tree.structure(params), moved)
+    new_params = jax.tree.unflatten(jax.tree.structure(params), updated)
     return new_params, new_state, {"grad_norm": norm, "learning_rate": rate}
 
 
-def global_norm(grads: Any) -> jax.Array:
-    """f32: root of the sum of all squares, added up in float32 without a float32 copy of any leaf."""
+def global_norm(grads: PyTree) -> jax.Array:
+    """f32: root of the sum of all squares, summed in float32 without a float32 copy of any leaf."""
     squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(grads)]
     norm: jax.Array = jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
     return norm
 
 
 def clip_scale(norm: jax.Array, max_grad_norm: float | None) -> jax.Array:
-    """f32: what gradients of this norm are multiplied by, so that it becomes at most ``max_grad_norm``."""
+    """f32: the factor that reduces gradients of this norm to at most ``max_grad_norm``."""
     if max_grad_norm is None:
         return jnp.ones((), jnp.float32)
     scale: jax.Array = jnp.where(norm < max_grad_norm, 1.0, max_grad_norm / norm)
     return scale
 
 
-def named_leaves(tree: Any) -> dict[str, Any]:
+def named_leaves(tree: PyTree) -> dict[str, Any]:
     """Dotted name -> leaf, in the order of the flattened tree.
 
     >>> list(named_leaves({"layers": {"q": 1}, "embed": 2}))
@@ -141,12 +143,12 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def is_stacked(name: str) -> bool:
-    """Does the leaf of this dotted name stack the weights (or the adapters) of all layers [L, ...]?"""
+    """Whether the leaf of this dotted name stacks the weights (or the adapters) of all layers [L, ...]."""
     return not {"layers", "lora"}.isdisjoint(name.split("."))
 
 
-def _update_whole(rule: Rule, step_inputs: StepInputs, name: str, grad: jax.Array, carry: Slice) -> Slice:
-    """A weight by itself: each pass over it is one fusion of the compiler, reading and writing the kept dtype."""
+def _update_single(rule: Rule, step_inputs: StepInputs, name: str, grad: jax.Array, carry: Slice) -> Slice:
+    """An unstacked weight: each pass over it is one fusion of the compiler, reading and writing the stored dtype."""
     param, stats, master = carry
     return update_slice(rule, step_inputs, grad, stats, param, master, name=name)
 
@@ -154,23 +156,25 @@ def _update_whole(rule: Rule, step_inputs: StepInputs, name: str, grad: jax.Arra
 def _update_stacked(rule: Rule, step_inputs: StepInputs, name: str, grad: jax.Array, carry: Slice) -> Slice:
     """All layers at once, or layer after layer, each written into the carry in place."""
 
-    def one(layer: jax.Array, grad: jax.Array, carry: Slice) -> Slice:
+    def update_layer(layer: jax.Array, grad: jax.Array, carry: Slice) -> Slice:
         param, stats, master = carry
         return update_slice(rule, step_inputs, grad, stats, param, master, name=name, layer=layer)
 
     if rule.optimizer == "adamw" or grad.size < LOOP_FROM:
-        at_once: Slice = jax.vmap(one)(jnp.arange(grad.shape[0], dtype=jnp.int32), grad, carry)
+        at_once: Slice = jax.vmap(update_layer)(jnp.arange(grad.shape[0], dtype=jnp.int32), grad, carry)
         return at_once
 
     def body(layer: jax.Array, carry: Slice) -> Slice:
-        def take(leaf: jax.Array) -> Any:
-            return jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+        def of_layer(leaf: jax.Array) -> jax.Array:
+            part: jax.Array = jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+            return part
 
-        def put(whole: jax.Array, part: jax.Array) -> Any:
-            return jax.lax.dynamic_update_index_in_dim(whole, part, layer, 0)
+        def put(stack: jax.Array, part: jax.Array) -> jax.Array:
+            stacked: jax.Array = jax.lax.dynamic_update_index_in_dim(stack, part, layer, 0)
+            return stacked
 
-        written: Slice = jax.tree.map(put, carry, one(layer, take(grad), jax.tree.map(take, carry)))
+        written: Slice = jax.tree.map(put, carry, update_layer(layer, of_layer(grad), jax.tree.map(of_layer, carry)))
         return written
 
-    moved: Slice = jax.lax.fori_loop(0, grad.shape[0], body, carry)
-    return moved
+    updated: Slice = jax.lax.fori_loop(0, grad.shape[0], body, carry)
+    return updated

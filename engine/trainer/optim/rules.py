@@ -1,16 +1,16 @@
 """The update rules, one weight at a time: AdamW and Adafactor for the weights of one layer.
 
-In: gradient, statistics and value of one weight *of one layer*, and what the train step says to all (``StepInputs``).
+In: gradient, statistics and value of one weight *of one layer*, and the train step's inputs (``StepInputs``).
 Out: its new value and statistics. Pure and without a loop: the driver (:mod:`engine.trainer.optim.optimizer`) calls it for
-layer after layer of a stacked leaf, the update inside the backward pass as soon as a layer's gradient is there.
+layer after layer of a stacked leaf, the update inside the backward pass as soon as a layer's gradient exists.
 
-    now = StepInputs(updates, rate, scale, key, ok)
+    step_inputs = StepInputs(updates, rate, scale, key, ok)
     stats = init_stats(rule, grad.shape)
-    param, stats, master = update_slice(rule, now, grad, stats, param, None, name="layers.q", layer=3)
+    param, stats, master = update_slice(rule, step_inputs, grad, stats, param, None, name="layers.q", layer=3)
 
-Statistics are float32 whatever the weights are, and so is all arithmetic. A leaf [L, ...] that stacks L layers is L
-weights: Adafactor's factors and its clip by root mean square never span layers (optax applied to the stacked leaf
-would clip a layer by what the others do, and factor over the layers' axis). Equal to optax on unstacked leaves.
+Statistics and all arithmetic are float32 in any weight dtype. A leaf [L, ...] that stacks L layers is L weights:
+Adafactor's factors and its clip by root mean square never span layers (optax applied to the stacked leaf would clip a
+layer by the updates of the others, and factor over the layers' axis). Equal to optax on unstacked leaves.
 
 Sources: Loshchilov and Hutter 2019 (AdamW, arXiv 1711.05101), Shazeer and Stern 2018 (Adafactor, arXiv 1804.04235).
 """
@@ -31,13 +31,13 @@ Stats = dict[str, jax.Array]
 
 ADAFACTOR_CLIP = 1.0  # root mean square of one weight's update, as in the paper
 ADAFACTOR_EPS = 1e-30  # added to squared gradients
-ADAFACTOR_DECAY = 0.8  # the t-th update keeps 1 - t^-0.8 of the statistics
-SMALLEST_FACTORED = 128  # a matrix with a smaller side keeps all its statistics, as in optax
+ADAFACTOR_DECAY = 0.8  # the t-th update retains 1 - t^-0.8 of the statistics
+SMALLEST_FACTORED = 128  # a matrix with a smaller side has unfactored statistics, as in optax
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What does not change in a training: the optimizer and its numbers."""
+    """The optimizer and its hyper-parameters, constant over a training run."""
 
     optimizer: str
     b1: float
@@ -52,17 +52,17 @@ class Rule:
 
 
 class StepInputs(NamedTuple):
-    """What one train step says to every weight; scalars."""
+    """One train step's inputs to the update of every weight; scalars."""
 
     updates: jax.Array  # i32: how many were applied before this one
     rate: jax.Array  # f32: the learning rate
-    scale: jax.Array  # f32: gradients are multiplied by it (the clip by global norm)
+    scale: jax.Array  # f32: the factor of gradients (the clip by global norm)
     key: jax.Array  # of (seed, train step)
-    ok: jax.Array  # bool: False leaves weights and statistics, to the bit, as they are
+    ok: jax.Array  # bool: False leaves weights and statistics bit for bit unchanged
 
 
 def decays(name: str) -> bool:
-    """Does the weight of this dotted name decay? All do but the gains of norms."""
+    """Whether the weight of this dotted name decays: all but the gains of norms do."""
     return "norm" not in name.lower()
 
 
@@ -77,7 +77,7 @@ def init_stats(rule: Rule, shape: tuple[int, ...]) -> Stats:
 
 
 def is_factored(shape: tuple[int, ...]) -> bool:
-    """Does Adafactor keep a row and a column (over the last two axes) instead of everything?"""
+    """Whether Adafactor stores a row and a column (over the last two axes) instead of a statistic per weight."""
     return len(shape) >= 2 and min(shape[-2:]) >= SMALLEST_FACTORED
 
 
@@ -91,21 +91,21 @@ def adamw_slice(grad: jax.Array, stats: Stats, count: jax.Array, rule: Rule) -> 
 
 
 def adafactor_slice(grad: jax.Array, stats: Stats, count: jax.Array) -> tuple[jax.Array, Stats]:
-    """grad f32 -> (direction f32, statistics): no momentum, the root mean square of the whole at most 1."""
-    kept = adafactor_decay(count)
+    """grad f32 -> (direction f32, statistics): no momentum, the direction's root mean square is at most 1."""
+    decay = adafactor_decay(count)
     if "row" not in stats:
-        nu = kept * stats["nu"] + (1.0 - kept) * (jnp.square(grad) + ADAFACTOR_EPS)
+        nu = decay * stats["nu"] + (1.0 - decay) * (jnp.square(grad) + ADAFACTOR_EPS)
         return clip_rms(grad * jax.lax.rsqrt(nu)), {"nu": nu}
     square = jnp.square(grad) + ADAFACTOR_EPS
-    row = kept * stats["row"] + (1.0 - kept) * jnp.mean(square, axis=-1)
-    col = kept * stats["col"] + (1.0 - kept) * jnp.mean(square, axis=-2)
+    row = decay * stats["row"] + (1.0 - decay) * jnp.mean(square, axis=-1)
+    col = decay * stats["col"] + (1.0 - decay) * jnp.mean(square, axis=-2)
     row_factor = jax.lax.rsqrt(row / jnp.mean(row, axis=-1, keepdims=True))
     direction = grad * row_factor[..., :, None] * jax.lax.rsqrt(col)[..., None, :]
     return clip_rms(direction), {"row": row, "col": col}
 
 
 def adafactor_decay(count: jax.Array) -> jax.Array:
-    """f32: the share of the statistics that is kept, 0 at the first update."""
+    """f32: the share of the old statistics in the new ones, 0 at the first update."""
     return 1.0 - (count + 1).astype(jnp.float32) ** -ADAFACTOR_DECAY
 
 
@@ -115,7 +115,7 @@ def clip_rms(direction: jax.Array) -> jax.Array:
 
 
 def clip_divisor(mean_square: jax.Array) -> jax.Array:
-    """f32, at least 1: what an update of this mean square is divided by."""
+    """f32, at least 1: the divisor of an update of this mean square."""
     return jnp.maximum(1.0, jnp.sqrt(mean_square) / ADAFACTOR_CLIP)
 
 
@@ -132,16 +132,16 @@ def update_slice(
 ) -> tuple[jax.Array, Stats, jax.Array | None]:
     """One update of one weight -> (param, statistics, master).
 
-    ``name`` is the leaf's dotted name and ``layer`` the place in its stack: they choose the random bits, so that the
+    ``name`` is the leaf's dotted name and ``layer`` the index in its stack: they determine the random bits, so that the
     same update gives the same bits wherever it is computed.
     """
     wide_grad = grad.astype(jnp.float32) * step_inputs.scale
     if rule.optimizer == "adamw":
-        direction, moved = adamw_slice(wide_grad, stats, step_inputs.updates, rule)
+        direction, new = adamw_slice(wide_grad, stats, step_inputs.updates, rule)
     else:
-        direction, moved = adafactor_slice(wide_grad, stats, step_inputs.updates)
+        direction, new = adafactor_slice(wide_grad, stats, step_inputs.updates)
     param, master = write_slice(rule, step_inputs, direction, param, master, name=name, layer=layer)
-    return param, {kind: jnp.where(step_inputs.ok, moved[kind], old) for kind, old in stats.items()}, master
+    return param, {kind: jnp.where(step_inputs.ok, new[kind], old) for kind, old in stats.items()}, master
 
 
 def write_slice(
@@ -155,23 +155,23 @@ def write_slice(
     layer: jax.Array | int = 0,
     rows: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Decay, take the step, store: value - rate (direction + decay value) in the dtype the weight is kept in.
+    """Decay, step, store: value - rate (direction + decay value) in the weight's stored dtype.
 
-    With a float32 ``master`` the weight is its plain cast; without, bfloat16 is rounded at random (``rows``: see
+    With a float32 ``master`` the weight is its plain cast; without, bfloat16 is rounded stochastically (``rows``: see
     :func:`~engine.trainer.optim.stochastic_rounding.round_stochastically`) and every other dtype to the nearest.
     """
     wide = param.astype(jnp.float32) if master is None else master
     if rule.weight_decay and decays(name):
         direction = direction + rule.weight_decay * wide
-    moved = wide - step_inputs.rate * direction
+    updated = wide - step_inputs.rate * direction
     if master is None and param.dtype == jnp.bfloat16:
-        stored = round_stochastically(moved, slice_key(step_inputs.key, name, layer), rows=rows)
+        stored = round_stochastically(updated, slice_key(step_inputs.key, name, layer), rows=rows)
     else:
-        stored = moved.astype(param.dtype)
-    kept = None if master is None else jnp.where(step_inputs.ok, moved, master)
-    return jnp.where(step_inputs.ok, stored, param), kept
+        stored = updated.astype(param.dtype)
+    new_master = None if master is None else jnp.where(step_inputs.ok, updated, master)
+    return jnp.where(step_inputs.ok, stored, param), new_master
 
 
 def slice_key(key: jax.Array, name: str, layer: jax.Array | int = 0) -> jax.Array:
-    """The key of one weight. By the name and not by a place in the tree: a leaf more changes no other's bits."""
+    """The key of one weight. It depends on the name, not on the index in the tree: a new leaf changes no other's bits."""
     return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), layer)

@@ -1,30 +1,31 @@
 """The chat template that came with a checkpoint: messages to segments of text.
 
 In: messages ``[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]`` and the Jinja text of
-chat_template.jinja or tokenizer_config.json. Out: :class:`~engine.trainer.text.encoding.Segment` values whose ids are those of
-transformers' ``apply_chat_template(messages, sanitize_control_tokens=True)``, without the BOS in front (callers put it
-by id, once), each assistant turn trained up to the token that ends it.
+chat_template.jinja or tokenizer_config.json. Out: :class:`~engine.trainer.text.segment.Segment` values whose ids are
+those of transformers' ``apply_chat_template(messages, sanitize_control_tokens=True)``, without the leading BOS (callers
+add it by id, once), each assistant turn trained up to the token that ends it.
 
     chat.segments(messages)             # a training row: <start_of_turn>user ... | Ho<end_of_turn> | \\n
     chat.segments(messages[:1], ask=True)   # the same up to the first |, to generate from
 
-The template runs in Jinja's immutable sandbox with what transformers gives it: blocks trimmed, loop controls,
+The template runs in Jinja's immutable sandbox, in the same environment as in transformers: blocks trimmed, loop controls,
 ``raise_exception``, a ``tojson`` that escapes nothing, the names of the special tokens, ``generation`` blocks. It may not
-ask for today's date: a row would differ from the question asked tomorrow.
+use today's date: a training row would differ from tomorrow's prompt.
 
-**What is trained** is found by rendering: a conversation up to an answer, with ``add_generation_prompt``, must be how the
-whole conversation begins; then the answer is what comes between that and the conversation with the answer. Or, where the
-template has ``generation`` blocks, these (and the token that ends the turn, if it stands right behind the block).
+**What is trained** is determined by rendering: the conversation up to an answer, with ``add_generation_prompt``, must be
+a prefix of the full conversation; the answer is then the text between that prefix and the end of the conversation with
+the answer. Where the template has ``generation`` blocks, these are trained (and the token that ends the turn, if it
+directly follows the block).
 
-**Text is text**: the name of a control token inside a message is put between two private marks before rendering, and
-what stands between them comes out as a segment of kind ``literal``.
+**Text is text**: the name of a control token inside a message is enclosed in two private marks before rendering, and the
+text between them becomes a segment of kind ``literal``.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jinja2
@@ -34,9 +35,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import InputInvalid, Where
-from engine.trainer.text.encoding import Segment
+from engine.trainer.text.segment import Segment
 
-PRIVATE = tuple(map(chr, range(0x10FF00, 0x10FFF0)))  # code points that Unicode gives no meaning, ever
+PRIVATE = tuple(map(chr, range(0x10FF00, 0x10FFF0)))  # code points for private use: Unicode never assigns them
 Messages = Sequence[Mapping[str, str]]
 Span = tuple[int, int]
 
@@ -44,13 +45,13 @@ Span = tuple[int, int]
 class ChatTemplate:
     """A compiled template; immutable.
 
-    ``variables``: "bos_token" -> "<bos>" and so on. ``added``: name -> is it special, of every added token.
+    ``variables``: "bos_token" -> "<bos>" and so on. ``added``: name of every added token -> whether it is special.
     """
 
     def __init__(self, text: str, *, variables: Mapping[str, str], added: Mapping[str, bool], source: str) -> None:
-        """Raises InputInvalid M305 where the text is no template."""
+        """Raises InputInvalid M305 where the text is not a template."""
         self._variables, self._source = dict(variables), source
-        # Not those of private use that the template or the vocabulary has: they could not be told apart.
+        # Not the private characters of the template or the vocabulary: they could not be distinguished from marks.
         taken = set(text).union(*added)
         self._marks = [mark for mark in PRIVATE if mark not in taken]
         self._environment = _environment(self._marks[-2:])
@@ -68,29 +69,29 @@ class ChatTemplate:
         self.turn_end = self._find_turn_end()
 
     def segments(self, messages: Messages, *, ask: bool = False) -> tuple[Segment, ...]:
-        """The conversation in order; ``ask``: its last turn is a question, and what opens the answer follows it.
+        """The conversation in order; ``ask``: its last turn is a prompt, and the generation prompt follows it.
 
-        Raises InputInvalid M305 (the template fails), M306 (it refuses these messages), M307 (it writes something else
-        before an answer than it writes when the answer is to be generated), M308 (BOS more than once).
+        Raises InputInvalid M305 (the template fails), M306 (it refuses these messages), M307 (its text before an answer
+        differs between training and generation), M308 (BOS more than once).
         """
         marks = self._marks_for(messages)
         marked = [{**message, "content": self._mark(message["content"], marks)} for message in messages]
-        whole = self._render(marked, ask=ask)
-        spans = self._spans(marked, whole, ask=ask)
+        rendered = self._render(marked, ask=ask)
+        spans = self._spans(marked, rendered, ask=ask)
         bos = self._variables.get("bos_token", "")
-        start = len(bos) if bos and whole.startswith(bos) else 0
+        start = len(bos) if bos and rendered.startswith(bos) else 0
         pieces: list[Segment] = []
         for begin, end in spans:
-            pieces += self._pieces(whole[start:begin], marks, train=False)
-            pieces += self._pieces(whole[begin:end], marks, train=not ask)
+            pieces += self._pieces(rendered[start:begin], marks, train=False)
+            pieces += self._pieces(rendered[begin:end], marks, train=not ask)
             start = end
-        pieces += self._pieces(whole[start:], marks, train=False)
+        pieces += self._pieces(rendered[start:], marks, train=False)
         if bos and any(bos in piece.text for piece in pieces if piece.kind == "template"):
             raise InputInvalid(
                 "M308",
-                f"the model's chat template writes {bos} inside a conversation, and not only in front of it",
+                f"the model's chat template writes {bos} inside a conversation, and not only at its beginning",
                 where=Where(file=self._source),
-                hint="take it out of the template: the engine puts it in front, once",
+                hint="remove it from the template: the engine adds it at the beginning, once",
             )
         return tuple(pieces)
 
@@ -108,46 +109,46 @@ class ChatTemplate:
             raise InputInvalid(
                 "M306",
                 f"the model's chat template refuses the conversation: {error}",
-                hint="put the system text in front of the first question"
+                hint="put the system text at the beginning of the first question"
                 if any(message["role"] == "system" for message in messages)
                 else "change the conversation",
             ) from error
-        # What a template can do wrong is what Python can do wrong: it calls methods of strings and lists.
+        # A template can raise what Python raises: it calls methods of strings and lists.
         except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise self._broken(f"{type(error).__name__}: {error}") from error
 
-    def _spans(self, messages: Messages, whole: str, *, ask: bool) -> list[Span]:
-        """Where each answer stands in ``whole``, the end of its turn included."""
+    def _spans(self, messages: Messages, rendered: str, *, ask: bool) -> list[Span]:
+        """The span of each answer in ``rendered``, including the end of its turn."""
         if self._has_generation:
-            return self._blocks(messages, whole)
+            return self._blocks(messages, rendered)
         spans: list[Span] = []
-        for place, message in enumerate(messages):
+        for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before = self._render(messages[:place], ask=True)
-            last = place == len(messages) - 1 and not ask
-            after = whole if last else self._render(messages[: place + 1], ask=False)
-            if not (after.startswith(before) and whole.startswith(after)):
-                raise self._no_prefix(place)
+            before = self._render(messages[:index], ask=True)
+            last = index == len(messages) - 1 and not ask
+            after = rendered if last else self._render(messages[: index + 1], ask=False)
+            if not (after.startswith(before) and rendered.startswith(after)):
+                raise self._no_prefix(index)
             spans.append((len(before), len(before) + self._turn_length(after[len(before) :])))
         return spans
 
-    def _blocks(self, messages: Messages, whole: str) -> list[Span]:
-        """The ``generation`` blocks, each with the control token right behind it, if it has none itself."""
+    def _blocks(self, messages: Messages, rendered: str) -> list[Span]:
+        """The ``generation`` blocks, each with the control token that directly follows it, unless it ends in one."""
         opening, closing = self._marks[-2:]
-        answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
-        asked = [self._render(messages[:place], ask=True) for place in answers]
-        begins = {len(before) for before in asked if whole.startswith(before)}
+        answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        prompts = [self._render(messages[:index], ask=True) for index in answers]
+        begins = {len(prompt) for prompt in prompts if rendered.startswith(prompt)}
         spans: list[Span] = []
-        for found in re.finditer(f"{opening}([^{closing}]*){closing}", whole):
-            if found.start() not in begins:
+        for block in re.finditer(f"{opening}([^{closing}]*){closing}", rendered):
+            if block.start() not in begins:
                 raise self._no_prefix(answers[min(len(spans), len(answers) - 1)] if answers else 0)
-            behind = None if self._ends_in_name(found[1]) else self._names.match(whole, found.end())
-            spans.append((found.start(), behind.end() if behind else found.end()))
+            next_name = None if self._ends_in_name(block[1]) else self._names.match(rendered, block.end())
+            spans.append((block.start(), next_name.end() if next_name else block.end()))
         return spans
 
     def _turn_length(self, answer: str) -> int:
-        """How much of what follows a prompt is trained: up to the control token that ends it, if one does."""
+        """How much of the text after a prompt is trained: up to the control token that ends it, if there is one."""
         stripped = answer.rstrip()
         return len(stripped) if self._ends_in_name(stripped) else len(answer)
 
@@ -155,56 +156,58 @@ class ChatTemplate:
         return any(text.endswith(name) for name in self.control_tokens)
 
     def _find_turn_end(self) -> str | None:
-        """The control token that ends an answer, by trying; None where there is none, or the trial is refused."""
+        """The control token that ends an answer, from a trial; None where there is none, or the trial is refused."""
         trial = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         try:
             trained = [segment.text for segment in self.segments(trial) if segment.train]
-        except InputInvalid:  # every real conversation will say why
+        except InputInvalid:  # every real conversation raises it too, with its reason
             return None
         names = [name for name in self.control_tokens if trained and trained[-1].endswith(name)]
         return max(names, key=len, default=None)
 
     def _marks_for(self, messages: Messages) -> tuple[str, str]:
-        """Two marks that stand in none of the messages. Raises InputInvalid M306 where they use up all of them."""
+        """Two marks that no message contains. Raises InputInvalid M306 where the messages contain all of them."""
         taken = set().union(*(set(message["content"]) for message in messages))
         free = [mark for mark in self._marks[:-2] if mark not in taken]
         if len(free) < 2 or not taken.isdisjoint(self._marks[-2:]):
             raise InputInvalid(
                 "M306",
-                "the conversation holds characters of private use that the engine needs for itself",
-                hint=f"take the characters from U+{ord(PRIVATE[0]):X} on out of it",
+                "the conversation contains private-use characters that the engine needs for itself",
+                hint=f"remove the characters from U+{ord(PRIVATE[0]):X} on from it",
             )
         return free[0], free[1]
 
     def _mark(self, content: str, marks: tuple[str, str]) -> str:
-        return self._names.sub(lambda found: f"{marks[0]}{found[0]}{marks[1]}", content)
+        return self._names.sub(lambda name: f"{marks[0]}{name[0]}{marks[1]}", content)
 
     def _pieces(self, text: str, marks: tuple[str, str], *, train: bool) -> Iterator[Segment]:
-        """Segments of one stretch; the last piece of a trained one ends a turn.
+        """Segments of one span of text; the last piece of a trained span ends a turn.
 
-        A method of strings in the template can part the two marks: a lone one vanishes, the text still breaks there.
+        String methods in the template can separate the two marks: a lone mark is removed, and the text is still split
+        there.
         """
         for mark in self._marks[-2:]:
             text = text.replace(mark, "")
         pattern = re.compile(f"{marks[0]}({self._names.pattern}){marks[1]}|[{''.join(marks)}]")
-        found: list[Segment] = []
+        segments: list[Segment] = []
         at = 0
         for match in pattern.finditer(text):
-            found.append(Segment(text[at : match.start()], train, kind="template"))
-            found.append(Segment(match[1] or "", train, kind="literal"))
+            segments.append(Segment(text[at : match.start()], train, kind="template"))
+            segments.append(Segment(match[1] or "", train, kind="literal"))
             at = match.end()
-        found.append(Segment(text[at:], train, kind="template"))
-        found = [segment for segment in found if segment.text]
-        yield from found[:-1]
-        if found:
-            yield Segment(found[-1].text, train, eos=train, kind=found[-1].kind)
+        segments.append(Segment(text[at:], train, kind="template"))
+        segments = [segment for segment in segments if segment.text]
+        yield from segments[:-1]
+        if segments:
+            yield Segment(segments[-1].text, train, eos=train, kind=segments[-1].kind)
 
-    def _no_prefix(self, place: int) -> InputInvalid:
+    def _no_prefix(self, index: int) -> InputInvalid:
         return InputInvalid(
             "M307",
-            f"the model's chat template writes message {place + 1} of a conversation in another way than it asks for it",
+            f"the model's chat template renders the conversation up to message {index + 1} differently for training and "
+            "for generation",
             where=Where(file=self._source),
-            hint="the model would be asked in a text it was never trained after; shorten the conversation to one question "
+            hint="generation would start from a text that training never used; shorten the conversation to one question "
             "and one answer, or give the template generation blocks",
         )
 
@@ -213,15 +216,15 @@ class ChatTemplate:
             "M305",
             f"the model's chat template cannot be used: {reason}",
             where=Where(file=self._source, line=line or 0),
-            hint="mend the template, or take it out of the model folder: then gemma_chat@v1 is used",
+            hint="correct the template, or remove it from the model folder: gemma_chat@v1 is used then",
         )
 
 
 def _control_tokens(tree: nodes.Template, added: Mapping[str, bool]) -> tuple[str, ...]:
-    """Special tokens, and the other added tokens that the template names; white space, which all texts have, is none."""
-    written = [node.data for node in tree.find_all(nodes.TemplateData)]
-    written += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
-    text = "\0".join(written)  # so that no name is found across two of them
+    """Special tokens, and the other added tokens that the template names, except white space, which all texts contain."""
+    parts = [node.data for node in tree.find_all(nodes.TemplateData)]
+    parts += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    text = "\0".join(parts)  # so that no name matches across two parts
     return tuple(name for name, special in added.items() if special or (name in text and not name.isspace()))
 
 
@@ -239,7 +242,7 @@ class _Generation(Extension):
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("_between_marks"), [], [], body).set_lineno(line)
 
-    def _between_marks(self, caller: Any) -> str:
+    def _between_marks(self, caller: Callable[[], str]) -> str:
         opening, closing = self.environment.generation_marks  # type: ignore[attr-defined]
         return f"{opening}{caller()}{closing}"
 
@@ -247,12 +250,12 @@ class _Generation(Extension):
 class _Namespace(jinja2.utils.Namespace):
     """Jinja's, without names that begin with an underscore: those are Python's own."""
 
-    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, /, *args: Any, **kwargs: object) -> None:
         super().__init__()
         for name, value in dict(*args, **kwargs).items():
             self[name] = value
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         if name.startswith("_"):
             raise jinja2.exceptions.SecurityError(f"a namespace cannot hold {name!r}")
         super().__setitem__(name, value)
@@ -269,13 +272,13 @@ def _environment(generation_marks: Sequence[str]) -> ImmutableSandboxedEnvironme
 
 
 def _tojson(
-    value: Any,
+    value: object,
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """As transformers has it: Jinja's own would write ``<`` as an escape."""
+    """As in transformers: Jinja's own filter escapes ``<``."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
@@ -285,6 +288,6 @@ def _refuse(message: object) -> NoReturn:
 
 def _no_clock(_format: object) -> NoReturn:
     raise jinja2.exceptions.TemplateRuntimeError(
-        "it asks for today's date (strftime_now), so that a row would not be the question asked tomorrow; "
-        "write a date into it"
+        "it uses today's date (strftime_now), so that a training row would differ from tomorrow's prompt; "
+        "write a fixed date into it"
     )

@@ -1,7 +1,7 @@
-"""Where a generated answer ends: token ids.
+"""The token ids that end a generated answer.
 
-In: the tokenizer, and the model folder's generation_config.json if it has one. Out: the ids at which generation stops,
-and at one of which every trained turn ends.
+In: the tokenizer, and the model folder's generation_config.json if it has one. Out: the ids at which generation stops;
+every trained turn ends with one of them.
 
     stop_ids(tokenizer, read_generation_config(folder))   # (1, 107) for Gemma: <eos> and <end_of_turn>
 """
@@ -25,18 +25,18 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_bytes())
+        config = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise _wrong(f"not JSON: {error}", str(path)) from error
-    if not isinstance(found, dict):
-        raise _wrong("must be a JSON object", str(path))
-    return found
+        raise _invalid(f"not JSON: {error}", str(path)) from error
+    if not isinstance(config, dict):
+        raise _invalid("must be a JSON object", str(path))
+    return config
 
 
-def stop_ids(tokenizer: Tokenizer, generation: Mapping[str, Any], source: str = GENERATION_FILE) -> tuple[int, ...]:
-    """EOS, the ends of a turn, and what the generation config names (an id or a list), in order.
+def stop_ids(tokenizer: Tokenizer, generation: Mapping[str, object], source: str = GENERATION_FILE) -> tuple[int, ...]:
+    """EOS, the ends of a turn, and the ids that the generation config names (one or a list), sorted.
 
-    Raises InputInvalid M309 where that is no id of the vocabulary: a model could never write it.
+    Raises InputInvalid M309 where one is not an id of the vocabulary: a model could never write it.
 
     >>> from engine.trainer.text.tokenizer import build_chars
     >>> stop_ids(build_chars(), {"eos_token_id": [1, 107]})
@@ -44,13 +44,13 @@ def stop_ids(tokenizer: Tokenizer, generation: Mapping[str, Any], source: str = 
     """
     named = generation.get("eos_token_id")
     ids = [] if named is None else named if isinstance(named, list) else [named]
-    for one in ids:
-        if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < tokenizer.vocab_size:
-            raise _wrong(f"eos_token_id {one!r} is no id of the tokenizer's {tokenizer.vocab_size}", source)
+    for token in ids:
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < tokenizer.vocab_size:
+            raise _invalid(f"eos_token_id {token!r} is not one of the tokenizer's {tokenizer.vocab_size} ids", source)
     return tuple(sorted(tokenizer.turn_end_ids.union(ids)))
 
 
-def _wrong(reason: str, source: str) -> InputInvalid:
+def _invalid(reason: str, source: str) -> InputInvalid:
     return InputInvalid(
         "M309", reason, where=Where(file=source), hint="fetch the model folder again, or delete the file"
     )

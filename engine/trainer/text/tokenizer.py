@@ -1,26 +1,26 @@
 """Text to token ids and back, on the ``tokenizers`` library (transformers alone takes 2.3 s to import).
 
-What goes in: a Hugging Face tokenizer folder, or nothing for the tiny model's characters. What comes
-out: :class:`Tokenizer`, which encodes plain text without adding any special token.
+What goes in: a Hugging Face tokenizer folder, or nothing for the tiny model's characters. What comes out:
+:class:`Tokenizer`, which encodes plain text without adding any special token.
 
     >>> tokenizer = build_chars()
     >>> tokenizer.encode("Hi"), tokenizer.decode(tokenizer.encode("naïve\\n")), tokenizer.vocab_size
     ([76, 109], 'naïve\\n', 260)
 
-**Text is text.** A person's row that contains the literal ``<bos>`` (or ``<eos>``, ``<pad>``, ``<unk>``,
-or any other token the vocabulary marks special) is encoded as those characters, never as the control
-token: nobody can end a sequence from inside the data. The one exception are the chat turn markers
-``<start_of_turn>`` and ``<end_of_turn>``, which the rendering "gemma_chat@v1" writes as text on purpose; where
-the vocabulary has them they become their tokens. Callers put BOS and EOS by id.
+**Text is text.** A row that contains the literal ``<bos>`` (or ``<eos>``, ``<pad>``, ``<unk>``, or any other token the
+vocabulary marks special) is encoded as those characters, never as the control token: data cannot end a sequence. The
+only exceptions are the chat turn markers ``<start_of_turn>`` and ``<end_of_turn>``, which the rendering "gemma_chat@v1"
+writes as text on purpose; where the vocabulary has them they become their tokens. Callers add BOS and EOS by id.
 
-A folder's chat template is :attr:`Tokenizer.chat`; what it writes is encoded by other rules (``kind``, see
-:mod:`engine.trainer.text.encoding`): the control tokens it names are those tokens, names inside a message stay letters.
+A folder's chat template is :attr:`Tokenizer.chat`; its output is encoded by other rules (``kind``, see
+:mod:`engine.trainer.text.segment`): the control tokens it names are those tokens, names inside a message stay letters.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ from engine.canonical import digest_bytes, digest_json, digest_text, pretty_json
 from engine.errors import InputInvalid, Where
 from engine.trainer import lfs
 from engine.trainer.text.chat_template import ChatTemplate
-from engine.trainer.text.encoding import SegmentKind
+from engine.trainer.text.segment import SegmentKind
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 SPECIALS_FILE = "special_tokens_map.json"
-# Carried along unread where a folder has them; sentencepiece's file serves other programs.
+# Copied unread where a folder has them; sentencepiece's file is for other programs.
 TEMPLATE_FILE = "chat_template.jinja"
 COMPANION_FILES = ("tokenizer.model", "added_tokens.json", TEMPLATE_FILE)
 END_OF_TURN = "<end_of_turn>"
@@ -45,14 +45,14 @@ TURN_MARKERS = ("<start_of_turn>", END_OF_TURN)
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 CONTROL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>")  # ids 0 to 3, as in Gemma
 PRINTABLE = range(0x20, 0x7F)
-LONGEST_CHARACTER = 4  # bytes of UTF-8, and so tokens at the most
+LONGEST_CHARACTER = 4  # bytes of UTF-8, and so the most tokens of a character
 
 
 class Tokenizer:
     """A tokenizer with its folder's files; immutable.
 
-    ``vocab_size``: how many rows an embedding needs, 1 + the highest id that a text or the chat template can become.
-    Gemma 3's ``<image_soft_token>`` lies beyond its embedding, and no text becomes it.
+    ``vocab_size``: how many rows an embedding needs, 1 + the highest id that a text or the chat template can produce.
+    Gemma 3's ``<image_soft_token>`` is beyond its embedding, and no text produces it.
     """
 
     def __init__(self, files: Mapping[str, bytes], *, source: str = TOKENIZER_FILE) -> None:
@@ -61,7 +61,7 @@ class Tokenizer:
         document = _json(self._files[TOKENIZER_FILE], source)
         self._raw = _build(document, source, text=TURN_MARKERS)
         self._added = document.get("added_tokens") or []
-        big = {"vocab": None, "merges": None}  # a quarter of a million names are not kept twice
+        big = {"vocab": None, "merges": None}  # a quarter of a million names are not held twice
         self._shape = document | {"model": {**document["model"], **big}}
         self._settings = _json(self._files[CONFIG_FILE], source) if CONFIG_FILE in self._files else {}
         self._names = self._special_names()
@@ -70,7 +70,7 @@ class Tokenizer:
         self._skipped = {row["id"] for row in self._added if row.get("special")}
         self._skipped |= {self.bos_id, self.eos_id, self.pad_id}
         markers = {self._raw.token_to_id(marker) for marker in TURN_MARKERS}
-        self._never = {self.bos_id, self.eos_id, self.pad_id} - markers
+        self._forbidden = {self.bos_id, self.eos_id, self.pad_id} - markers
         self.vocab_size = self._rows_needed(markers)
 
     @classmethod
@@ -82,8 +82,8 @@ class Tokenizer:
                 "M301",
                 f"the model folder has no {TOKENIZER_FILE}",
                 where=Where(file=str(folder)),
-                hint="a folder with only tokenizer.model can be converted: load it once with transformers' "
-                "AutoTokenizer and save_pretrained it",
+                hint="convert a folder that has only tokenizer.model: load it with transformers' AutoTokenizer, "
+                "then call save_pretrained",
             )
         names = (TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
         files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
@@ -108,33 +108,33 @@ class Tokenizer:
 
     @property
     def chat_sha256(self) -> str | None:
-        """Of the chat template's text, for the record."""
+        """SHA-256 of the chat template's text; None where there is none."""
         text = self._template_text()
         return None if text is None else digest_text(text)
 
     @cached_property
     def turn_end_ids(self) -> frozenset[int]:
         """The ids that end a turn, in training and in generation: EOS, ``<end_of_turn>``, the chat template's own."""
-        found = {self.eos_id, self.end_of_turn_id}
+        ids = {self.eos_id, self.end_of_turn_id}
         if self.chat is not None and self.chat.turn_end is not None:
-            found.add(self._raw.token_to_id(self.chat.turn_end))
-        return frozenset(one for one in found if one is not None)
+            ids.add(self._raw.token_to_id(self.chat.turn_end))
+        return frozenset(token for token in ids if token is not None)
 
     def digest(self) -> str:
-        """SHA-256 over the folder's files: what was tokenised with one is not taken for another's."""
+        """SHA-256 over the folder's files: it tells token caches of different tokenizers apart."""
         return digest_json({name: digest_bytes(data) for name, data in self._files.items()})
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; no BOS, no EOS. Raises InputInvalid M304 if the vocabulary makes one of a text."""
-        return self._checked(self._raw.encode(text, add_special_tokens=False).ids, text, self._never)
+        """The ids of a text; no BOS, no EOS. Raises InputInvalid M304 if the vocabulary makes one of them from a text."""
+        return self._checked(self._raw.encode(text, add_special_tokens=False).ids, text, self._forbidden)
 
     def encode_many(self, texts: Sequence[str], *, kind: SegmentKind = "plain") -> list[list[int]]:
-        """:meth:`encode` of each text, on all cores; ``kind``: see :mod:`engine.trainer.text.encoding`."""
+        """:meth:`encode` of each text, on all cores; ``kind``: see :mod:`engine.trainer.text.segment`."""
         if not texts:
             return []
-        raw, never = self._reader(kind)
+        raw, forbidden = self._encoder(kind)
         encoded = raw.encode_batch(list(texts), add_special_tokens=False)
-        return [self._checked(item.ids, text, never) for item, text in zip(encoded, texts, strict=True)]
+        return [self._checked(item.ids, text, forbidden) for item, text in zip(encoded, texts, strict=True)]
 
     def may_merge(self, left: str, right: str) -> bool:
         """False where no token of the vocabulary can hold the end of ``left`` and the beginning of ``right``."""
@@ -144,28 +144,28 @@ class Tokenizer:
         return self._pairs is None or pair in self._pairs or pair.replace(*self._replace) in self._pairs
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special tokens are left out, ids outside the vocabulary too."""
-        kept = [int(one) for one in ids if int(one) not in self._skipped]
-        text: str = self._raw.decode(kept, skip_special_tokens=False)
+        """The text of ids, without special tokens and ids outside the vocabulary."""
+        visible = [int(token) for token in ids if int(token) not in self._skipped]
+        text: str = self._raw.decode(visible, skip_special_tokens=False)
         return text
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The text of each id; joined they are the text of all. Control tokens by name.
 
-        Of a character that takes several tokens, all but the last are "".
+        Where a character takes several tokens, all but the last have the text "".
         """
-        found, waiting = [], []
-        for one in map(int, ids):
-            waiting.append(one)
-            text = self._piece(waiting)
-            if text.endswith("\N{REPLACEMENT CHARACTER}") and len(waiting) < LONGEST_CHARACTER:
-                found.append("")
+        pieces, pending = [], []
+        for token in map(int, ids):
+            pending.append(token)
+            text = self._piece(pending)
+            if text.endswith("\N{REPLACEMENT CHARACTER}") and len(pending) < LONGEST_CHARACTER:
+                pieces.append("")
                 continue
-            found.append(text)
-            waiting = []
-        if waiting:
-            found[-1] = self._piece(waiting)
-        return found
+            pieces.append(text)
+            pending = []
+        if pending:
+            pieces[-1] = self._piece(pending)
+        return pieces
 
     def _piece(self, ids: Sequence[int]) -> str:
         if len(ids) == 1:
@@ -175,36 +175,36 @@ class Tokenizer:
         text: str = self._raw.decode(list(ids), skip_special_tokens=False)
         return text
 
-    def _reader(self, kind: SegmentKind) -> tuple[Any, set[int]]:
-        """The library's tokenizer for a kind of text, and the ids it must not make of it."""
+    def _encoder(self, kind: SegmentKind) -> tuple[tokenizers.Tokenizer, AbstractSet[int | None]]:
+        """The library's tokenizer for a kind of text, and the ids it must not produce."""
         if kind == "plain" or self.chat is None:
-            return self._raw, self._never
+            return self._raw, self._forbidden
         if kind == "template":
             return self._as_template, set()
         return self._as_literal, {self._raw.token_to_id(name) for name in self.chat.control_tokens}
 
     @cached_property
-    def _as_template(self) -> Any:
+    def _as_template(self) -> tokenizers.Tokenizer:
         raw = _build(_json(self._files[TOKENIZER_FILE], self._source), self._source)
         raw.encode_special_tokens = False
         return raw
 
     @cached_property
-    def _as_literal(self) -> Any:
+    def _as_literal(self) -> tokenizers.Tokenizer:
         assert self.chat is not None
         document = _json(self._files[TOKENIZER_FILE], self._source)
         return _build(document, self._source, special=self.chat.control_tokens)
 
     @cached_property
     def _replace(self) -> tuple[str, str]:
-        """What the normaliser replaces, by what; ("", "") never matters: :attr:`_pairs` is None then, or it does nothing."""
+        """What the normaliser replaces, and by what; used only where :attr:`_pairs` is not None."""
         normalizer = self._shape.get("normalizer") or {}
         pattern = (normalizer.get("pattern") or {}).get("String") or "\n"
         return pattern, str(normalizer.get("content", pattern))
 
     @cached_property
     def _pairs(self) -> frozenset[str] | None:
-        """Every two neighbouring characters inside a token; None where tokens are not made of the text's characters."""
+        """Every pair of neighbouring characters inside a token; None where tokens do not consist of the text's characters."""
         model, normalizer = self._shape["model"], self._shape.get("normalizer")
         by_character = (
             model.get("type") == "BPE"
@@ -217,27 +217,27 @@ class Tokenizer:
         if not by_character:
             return None
         vocab = self._raw.get_vocab(with_added_tokens=True)
-        return frozenset(name[at : at + 2] for name in vocab for at in range(len(name) - 1))
+        return frozenset(name[start : start + 2] for name in vocab for start in range(len(name) - 1))
 
-    def _checked(self, ids: list[int], text: str, never: set[int]) -> list[int]:
-        """A vocabulary can spell a control token from ordinary pieces; then the law of this module is lost."""
-        if never.isdisjoint(ids):
+    def _checked(self, ids: list[int], text: str, forbidden: AbstractSet[int | None]) -> list[int]:
+        """The ids. A vocabulary can spell a control token from ordinary pieces, which would break this module's law."""
+        if forbidden.isdisjoint(ids):
             return ids
-        name = next(self._raw.id_to_token(one) for one in ids if one in never)
+        name = next(self._raw.id_to_token(token) for token in ids if token in forbidden)
         raise InputInvalid(
             "M304",
-            f"this tokenizer makes the control token {name!r} out of a text: {text[:60]!r}",
-            hint=f"take {name!r} out of the text",
+            f"this tokenizer makes the control token {name!r} from a text: {text[:60]!r}",
+            hint=f"remove {name!r} from the text",
         )
 
     def _rows_needed(self, markers: set[int | None]) -> int:
         template = self._template_text() or ""
-        kept = {self.bos_id, self.eos_id, self.pad_id, *markers}
+        used = {self.bos_id, self.eos_id, self.pad_id, *markers}
         unreachable = {
             row["id"] for row in self._added if row.get("special") and row["content"] not in template
-        } - kept  # fmt: skip
+        } - used  # fmt: skip
         ids: dict[str, int] = self._raw.get_vocab(with_added_tokens=True)
-        return 1 + max(one for one in ids.values() if one not in unreachable)
+        return 1 + max(token for token in ids.values() if token not in unreachable)
 
     def _template_text(self) -> str | None:
         """chat_template.jinja, else tokenizer_config.json's (the one named "default" of several), as transformers."""
@@ -246,45 +246,45 @@ class Tokenizer:
                 return self._files[TEMPLATE_FILE].decode()
             except UnicodeDecodeError as error:
                 raise _no_template(self._source, f"{TEMPLATE_FILE} is not UTF-8") from error
-        found = self._settings.get("chat_template")
-        if isinstance(found, list):
-            named = {row.get("name"): row.get("template") for row in found if isinstance(row, dict)}
+        template = self._settings.get("chat_template")
+        if isinstance(template, list):
+            named = {row.get("name"): row.get("template") for row in template if isinstance(row, dict)}
             if "default" not in named:
                 raise _no_template(self._source, f"none of {', '.join(map(str, named))} is called default")
-            found = named["default"]
-        if found is not None and not isinstance(found, str):
-            raise _no_template(self._source, "it is no text")
-        return found
+            template = named["default"]
+        if template is not None and not isinstance(template, str):
+            raise _no_template(self._source, "it is not a string")
+        return template
 
     def _special_names(self) -> dict[str, str]:
         """ "bos_token" -> "<bos>", from tokenizer_config.json, else special_tokens_map.json."""
         older = _json(self._files[SPECIALS_FILE], self._source) if SPECIALS_FILE in self._files else {}
-        found: dict[str, str] = {}
+        names: dict[str, str] = {}
         for key, value in (*older.items(), *self._settings.items()):
             text = value.get("content") if isinstance(value, dict) else value
             if key in ROLES and isinstance(text, str):
-                found[key] = text
-        return found
+                names[key] = text
+        return names
 
     def _id_of(self, role: str) -> int:
         text = self._names.setdefault(role, f"<{role.removesuffix('_token')}>")
-        found: int | None = self._raw.token_to_id(text)
-        if found is None:
+        token: int | None = self._raw.token_to_id(text)
+        if token is None:
             raise InputInvalid(
                 "M303",
                 f"the vocabulary has no {role} {text!r}",
                 where=Where(file=self._source),
                 hint=f'name it as "{role}" in {CONFIG_FILE}',
             )
-        return found
+        return token
 
 
 def build_chars() -> Tokenizer:
     """The tiny model's tokenizer: one token a byte, id = byte + 4.
 
-    Printable ASCII and the newline are tokens named by their character; every other byte is Hugging
-    Face's byte fallback token (``<0xC3>``). So any Unicode text has ids and comes back as it was, the
-    vocabulary is 260, and ids 0 to 3 are pad, eos, bos, unk as in Gemma.
+    Printable ASCII and the newline are tokens named by their character; every other byte is Hugging Face's byte
+    fallback token (``<0xC3>``). So any Unicode text can be encoded and decoded without loss, the vocabulary is 260, and
+    ids 0 to 3 are pad, eos, bos, unk as in Gemma.
     """
     names = [chr(byte) if byte in PRINTABLE or byte == 0x0A else f"<0x{byte:02X}>" for byte in range(256)]
     vocab = {name: index for index, name in enumerate((*CONTROL_TOKENS, *names))}
@@ -323,11 +323,16 @@ def _json(data: bytes, source: str) -> dict[str, Any]:
     return document
 
 
-def _build(document: Mapping[str, Any], source: str, *, text: Sequence[str] = (), special: Sequence[str] = ()) -> Any:
-    """The library's tokenizer, which reads special tokens as letters; ``text``, ``special``: which others are not, are."""
-    marks = dict.fromkeys(text, False) | dict.fromkeys(special, True)
+def _build(
+    document: Mapping[str, Any], source: str, *, text: Sequence[str] = (), special: Sequence[str] = ()
+) -> tokenizers.Tokenizer:
+    """The library's tokenizer, reading special tokens as letters.
+
+    ``text``: names that are not special here, ``special``: names that are, whatever the document says.
+    """
+    overrides = dict.fromkeys(text, False) | dict.fromkeys(special, True)
     added = [
-        row | {"special": marks.get(row.get("content"), row.get("special", False))}
+        row | {"special": overrides.get(row.get("content"), row.get("special", False))}
         for row in document.get("added_tokens") or []
     ]
     try:
@@ -345,7 +350,7 @@ def _no_template(source: str, reason: str) -> InputInvalid:
         "M305",
         f"the model's chat template cannot be used: {reason}",
         where=Where(file=source),
-        hint="mend the template, or take it out of the model folder: then gemma_chat@v1 is used",
+        hint="correct the template, or remove it from the model folder: gemma_chat@v1 is used then",
     )
 
 

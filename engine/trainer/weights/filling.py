@@ -1,13 +1,13 @@
 """Leaves, filled from pieces of files and put on their devices one by one.
 
-What goes in: leaves matched with stored tensors, a dtype, and where each leaf shall lie. What comes out: the arrays,
-or one error naming every tensor that holds NaN, infinity, or what its new dtype cannot hold.
+What goes in: leaves matched with stored tensors, a dtype, and the sharding of each leaf. What comes out: the arrays, or
+one error naming every tensor with NaN, infinity, or values that the new dtype cannot represent.
 
-    arrays = fill_leaves(matched.leaves, jnp.dtype("bfloat16"), place=None, may_donate=False)
+    arrays = fill_leaves(matched.leaves, jnp.dtype("bfloat16"), sharding_of=None, may_donate=False)
 
-A leaf's blocks (one per different share of it on the devices) are made on the host, by some threads, from pieces of
-4 MiB: read, checked, cast, transposed while in the cache. The next leaf is made while this one travels. So the host
-holds two leaves at most beside what the devices hold, and a device never more than its share.
+A leaf's blocks (one for each distinct shard on the devices) are made on the host, by several threads, from pieces of
+4 MiB: read, checked, cast, transposed while in the cache. The next leaf is made while this one is copied to the devices.
+So the host holds at most two leaves beside what the devices hold, and a device never more than its shard.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,49 +28,50 @@ from engine.trainer.weights.reading import FLOATS, Array, Stored
 from engine.trainer.weights.table import LeafPart, StoredLeaf
 
 PIECE_BYTES = 4 << 20
-TILE = 256  # rows and columns transposed at once: source, turned copy and target stay in the cache
-CHECK_BYTES = 1 << 18  # looked at twice while in the cache
-WORKERS = min(4, os.cpu_count() or 1)  # past four the memory is the limit, not the processor
+TILE = 256  # rows and columns transposed at once: source, transposed copy and target stay in the cache
+CHECK_BYTES = 1 << 18  # read twice while in the cache
+WORKERS = min(4, os.cpu_count() or 1)  # beyond four the memory is the limit, not the processor
 NOT_FINITE = "holds NaN or infinity"
 ALIGNMENT = 64  # XLA on CPU takes over memory that begins at a multiple, and copies any other
 
-Place = Callable[[str, tuple[int, ...]], jax.sharding.Sharding | None]
-# The bits of an infinity by item size; what lies above, the sign bit apart, is no number.
-_UNSIGNED: dict[int, type[np.unsignedinteger[Any]]] = {2: np.uint16, 4: np.uint32}
+ShardingOf = Callable[[str, tuple[int, ...]], jax.sharding.Sharding | None]  # (leaf name, shape) -> its sharding
+Dtype = np.dtype
+# The bits of an infinity by item size; anything above, apart from the sign bit, is NaN.
+_UNSIGNED: dict[int, type[np.unsignedinteger]] = {2: np.uint16, 4: np.uint32}
 _INFINITY = {"float32": 0x7F800000, "bfloat16": 0x7F80, "float16": 0x7C00}
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBlock:
-    """A part of a leaf that some device holds: from ``start`` on, in the leaf's coordinates."""
+    """A shard of a leaf: it begins at ``start``, in the leaf's coordinates."""
 
     start: tuple[int, ...]
     array: Array
 
 
 def fill_leaves(
-    leaves: Iterable[StoredLeaf], dtype: np.dtype[Any], place: Place | None, *, may_donate: bool
+    leaves: Iterable[StoredLeaf], dtype: Dtype, sharding_of: ShardingOf | None, *, may_donate: bool
 ) -> dict[str, jax.Array]:
-    """Leaf name -> array [L, …] of ``dtype`` on the sharding ``place`` gives it (None: the default device).
+    """Leaf name -> array [L, …] of ``dtype`` with the sharding that ``sharding_of`` gives (None: the default device).
 
     Raises InputInvalid M204 (values), M205 (damaged files). ``may_donate``: see load_folder.
     """
     arrays: dict[str, jax.Array] = {}
     problems: list[Diagnostic] = []
-    travelling: jax.Array | None = None
+    in_transfer: jax.Array | None = None
     scratch = _Scratch()
     with ThreadPoolExecutor(WORKERS) as pool:
         for leaf in leaves:
-            sharding = place(leaf.name, leaf.shape) if place else None
-            # Once something is wrong the rest is looked at, to name all of it, and kept nowhere.
+            sharding = sharding_of(leaf.name, leaf.shape) if sharding_of else None
+            # After a problem the other leaves are only checked, to name all problems, and not stored.
             blocks = {} if problems else _blocks(leaf.shape, dtype, sharding)
             problems += _fill(leaf, list(blocks.values()), dtype, pool, scratch)
             if problems:
                 continue
             arrays[leaf.name] = _put(leaf.shape, blocks, sharding, may_donate=may_donate)
-            if travelling is not None:
-                travelling.block_until_ready()
-            travelling = arrays[leaf.name]
+            if in_transfer is not None:
+                in_transfer.block_until_ready()
+            in_transfer = arrays[leaf.name]
     if problems:
         raise InputInvalid.of(problems)
     return arrays
@@ -81,26 +81,24 @@ Bounds = tuple[tuple[int, int], ...]
 
 
 def _bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
-    return tuple(one.indices(size)[:2] for one, size in zip(index, shape, strict=True))
+    return tuple(axis.indices(size)[:2] for axis, size in zip(index, shape, strict=True))
 
 
-def _blocks(
-    shape: tuple[int, ...], dtype: np.dtype[Any], sharding: jax.sharding.Sharding | None
-) -> dict[Bounds, ReadBlock]:
-    """Empty memory for each different share of the leaf on this process's devices."""
-    whole = tuple(slice(None) for _ in shape)
-    indices = [whole] if sharding is None else sharding.addressable_devices_indices_map(shape).values()
-    found = {_bounds(index or whole, shape) for index in indices}
+def _blocks(shape: tuple[int, ...], dtype: Dtype, sharding: jax.sharding.Sharding | None) -> dict[Bounds, ReadBlock]:
+    """Empty memory for each distinct shard of the leaf on this process's devices."""
+    everything = tuple(slice(None) for _ in shape)
+    indices = [everything] if sharding is None else sharding.addressable_devices_indices_map(shape).values()
+    distinct = {_bounds(index or everything, shape) for index in indices}
     return {
         bounds: ReadBlock(
             tuple(start for start, _ in bounds), _aligned([stop - start for start, stop in bounds], dtype)
         )
-        for bounds in found
+        for bounds in distinct
     }
 
 
-def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """numpy asks the kernel for huge pages, but begins anywhere."""
+def _aligned(shape: Sequence[int], dtype: Dtype) -> Array:
+    """Empty aligned memory: numpy asks the kernel for huge pages, but does not align arrays to ALIGNMENT."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
@@ -110,38 +108,38 @@ def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
 def _put(
     shape: tuple[int, ...], blocks: dict[Bounds, ReadBlock], sharding: jax.sharding.Sharding | None, *, may_donate: bool
 ) -> jax.Array:
-    own = _own if may_donate else jax.device_put
+    put = _donatable if may_donate else jax.device_put
     if sharding is None:
         (block,) = blocks.values()
-        array: jax.Array = own(block.array, None)
+        array: jax.Array = put(block.array, None)
         return array
-    whole = tuple(slice(None) for _ in shape)
-    shares = [
-        own(blocks[_bounds(index or whole, shape)].array, device)
+    everything = tuple(slice(None) for _ in shape)
+    shards = [
+        put(blocks[_bounds(index or everything, shape)].array, device)
         for device, index in sharding.addressable_devices_indices_map(shape).items()
     ]
-    return jax.make_array_from_single_device_arrays(shape, sharding, shares)
+    return jax.make_array_from_single_device_arrays(shape, sharding, shards)
 
 
-def _own(array: Array, device: Any) -> jax.Array:
-    """On a device, in memory that XLA can take over. On CPU it borrows numpy's (may_alias=False or not): copy that."""
+def _donatable(array: Array, device: jax.Device | None) -> jax.Array:
+    """On a device, in memory that XLA can take over. On CPU it borrows numpy's memory (even with may_alias=False): copied."""
     put: jax.Array = jax.device_put(array, device)
     on_cpu = next(iter(put.devices())).platform == "cpu"
     return jnp.copy(put).block_until_ready() if on_cpu else put
 
 
 def _fill(
-    leaf: StoredLeaf, blocks: Sequence[ReadBlock], dtype: np.dtype[Any], pool: ThreadPoolExecutor, scratch: _Scratch
+    leaf: StoredLeaf, blocks: Sequence[ReadBlock], dtype: Dtype, pool: ThreadPoolExecutor, scratch: _Scratch
 ) -> list[Diagnostic]:
-    """Every piece of every part, by the pool; findings in the order of the parts, one a part."""
+    """Every piece of every part, by the pool; problems in the order of the parts, one per part."""
     pieces = [(part, start, stop) for part in leaf.parts for start, stop in _pieces(part.stored)]
-    said = pool.map(lambda piece: _fill_piece(*piece, blocks=blocks, dtype=dtype, scratch=scratch), pieces)
+    results = pool.map(lambda piece: _fill_piece(*piece, blocks=blocks, dtype=dtype, scratch=scratch), pieces)
     problems: dict[str, Diagnostic] = {}
-    for (part, _, _), problem in zip(pieces, said, strict=True):
+    for (part, _, _), problem in zip(pieces, results, strict=True):
         if problem:
             name = part.stored.name
             where = Where(file=str(part.stored.file.path), path=name)
-            hint = "fetch the file again" if problem == NOT_FINITE else "ask for a wider dtype"
+            hint = "fetch the file again" if problem == NOT_FINITE else "choose a dtype with a larger range"
             problems.setdefault(name, Diagnostic("M204", f"{name} {problem}", where, hint))
     return list(problems.values())
 
@@ -153,7 +151,7 @@ def _pieces(stored: Stored) -> Iterator[tuple[int, int]]:
 
 
 class _Scratch(threading.local):
-    """Memory each worker uses for one piece after the other: fresh pages would cost more than the reading."""
+    """Memory that each worker reuses for all its pieces: fresh pages would cost more than the reading."""
 
     def __init__(self) -> None:
         self._memory: dict[str, Array] = {}
@@ -166,25 +164,25 @@ class _Scratch(threading.local):
 
 
 def _fill_piece(
-    part: LeafPart, start: int, stop: int, *, blocks: Sequence[ReadBlock], dtype: np.dtype[Any], scratch: _Scratch
+    part: LeafPart, start: int, stop: int, *, blocks: Sequence[ReadBlock], dtype: Dtype, scratch: _Scratch
 ) -> str | None:
-    """Rows start..stop of a stored tensor to wherever they belong; what is wrong with them, or None."""
+    """Copy rows start..stop of a stored tensor into the blocks -> what is wrong with them, or None."""
     stored = part.stored
     piece = stored.rows(start, stop, scratch.take("read", (stop - start) * stored.row_bytes))
     if not is_finite(piece):
         return NOT_FINITE
     if piece.dtype != dtype:
-        with np.errstate(over="ignore"):  # looked for on the next line
+        with np.errstate(over="ignore"):  # checked below
             piece = cast(piece, dtype, scratch.take("cast", piece.size * dtype.itemsize))
         if not is_finite(piece):
-            return f"holds a value that {dtype.name} cannot hold"
+            return f"holds a value that {dtype.name} cannot represent"
     for block in blocks:
-        _place(part, start, piece, block)
+        _copy(part, start, piece, block)
     return None
 
 
-def _place(part: LeafPart, start: int, piece: Array, block: ReadBlock) -> None:
-    """The part of ``piece`` (whose first row is row ``start`` of the tensor) that lies in ``block``."""
+def _copy(part: LeafPart, start: int, piece: Array, block: ReadBlock) -> None:
+    """Copy the rows of ``piece`` (whose first row is row ``start`` of the tensor) that belong to ``block``."""
     first, target = block.start, bits(block.array)
     if part.slot.layer is not None:
         layer = part.slot.layer - first[0]
@@ -210,10 +208,10 @@ def bits(array: Array) -> Array:
     return array.view(_UNSIGNED[array.dtype.itemsize])
 
 
-def cast(array: Array, dtype: np.dtype[Any], memory: Array | None = None) -> Array:
-    """To nearest, ties to even; in ``memory`` (u8, large enough) if given, and not at all if it is of that dtype.
+def cast(array: Array, dtype: Dtype, memory: Array | None = None) -> Array:
+    """Cast to nearest, ties to even; in ``memory`` (u8, large enough) if given. An array of that dtype is returned as is.
 
-    bfloat16 is the upper half of a float32, which the library does not make use of.
+    bfloat16 is the upper half of a float32; the library does not use that.
     """
     if array.dtype == dtype:
         return array
@@ -228,41 +226,41 @@ def cast(array: Array, dtype: np.dtype[Any], memory: Array | None = None) -> Arr
 
 
 class _Tiles(threading.local):
-    """Two tiles for each thread; their rows are longer than TILE, so as not to fall on the same lines of the cache."""
+    """Two tiles for each thread; their rows are longer than TILE, so that they do not map to the same cache lines."""
 
     def __init__(self) -> None:
-        self._near = np.empty((TILE, 4 * (TILE + 32)), np.uint8)
-        self._turned = np.empty(4 * TILE * TILE, np.uint8)
+        self._copy = np.empty((TILE, 4 * (TILE + 32)), np.uint8)
+        self._transposed = np.empty(4 * TILE * TILE, np.uint8)
 
-    def of(self, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    def of(self, dtype: Dtype) -> tuple[Array, Array]:
         """[TILE, more than TILE] and [TILE * TILE or more] of an integer dtype of up to 4 bytes."""
-        return self._near.view(dtype), self._turned.view(dtype)
+        return self._copy.view(dtype), self._transposed.view(dtype)
 
 
 _tiles = _Tiles()
 
 
 def transpose_into(target: Array, source: Array) -> None:
-    """target [C, R] = source [R, C] transposed, tile by tile: 2 GiB/s of bfloat16, numpy's own way 0.26.
+    """target [C, R] = source [R, C] transposed, tile by tile: 2 GiB/s of bfloat16; numpy alone: 0.26 GiB/s.
 
-    A tile is copied to the thread's own memory, turned there, and stored.
+    A tile is copied to the thread's own memory, transposed there, and stored.
     """
     rows, columns = source.shape
-    near, turned = _tiles.of(source.dtype)
+    copy, memory = _tiles.of(source.dtype)
     for row in range(0, rows, TILE):
         for column in range(0, columns, TILE):
             tile = source[row : row + TILE, column : column + TILE]
             height, width = tile.shape
-            near[:height, :width] = tile
-            turn = turned[: tile.size].reshape(width, height)
-            turn[...] = near[:height, :width].T
-            target[column : column + width, row : row + height] = turn
+            copy[:height, :width] = tile
+            transposed = memory[: tile.size].reshape(width, height)
+            transposed[...] = copy[:height, :width].T
+            target[column : column + width, row : row + height] = transposed
 
 
 def is_finite(array: Array) -> bool:
-    """Whether every value is a finite number, by its bits and without a copy.
+    """Whether every value is finite, by its bits and without a copy.
 
-    Read as signed integers, positive infinity and NaN are the largest; read as unsigned ones, the negative are.
+    As signed integers, positive infinity and NaN are the largest values; as unsigned integers, the negative ones are.
     """
     infinity = _INFINITY[array.dtype.name]
     unsigned = bits(np.ascontiguousarray(array)).reshape(-1)
@@ -275,18 +273,18 @@ def is_finite(array: Array) -> bool:
     )
 
 
-def check_alias(alias: Stored, source: LeafPart, dtype: np.dtype[Any]) -> None:
+def check_alias(alias: Stored, source: LeafPart, dtype: Dtype) -> None:
     """The stored alias of the tied head must equal the embedding. Raises InputInvalid M204."""
-    whole = alias.rows(0, alias.shape[0]).T if alias.is_flax else None
+    head = alias.rows(0, alias.shape[0]).T if alias.is_flax else None
     for start, stop in _pieces(source.stored):
-        ours = source.stored.rows(start, stop)
-        theirs = alias.rows(start, stop) if whole is None else whole[start:stop]
-        if not np.array_equal(ours.astype(dtype), theirs.astype(dtype)):
+        rows = source.stored.rows(start, stop)
+        alias_rows = alias.rows(start, stop) if head is None else head[start:stop]
+        if not np.array_equal(rows.astype(dtype), alias_rows.astype(dtype)):
             raise InputInvalid(
                 "M204",
                 f"{alias.name} differs from {source.stored.name}, but the head of this family is tied",
                 where=Where(file=str(alias.file.path), path=alias.name),
-                hint="a model whose head was trained apart cannot be used here",
+                hint="a model with a head of its own cannot be used here",
             )
 
 

@@ -1,11 +1,11 @@
-"""The weight files of a model folder, whichever of the two formats, whole or sharded; nothing is read but headers.
+"""The weight files of a model folder, in either format, in one file or in shards; only headers are read.
 
 What goes in: a folder, and which prefixes a family's files may have. What comes out: every stored tensor, by Hugging
 Face's safetensors names. Order of preference: model.safetensors, its index, flax_model.msgpack, its index.
 
-    with open_weights(folder, family) as found:
-        found.tensors     # [Stored("model.norm.weight", …), …]
-        found.not_read    # names the family says it ignores: the vision part of a larger model
+    with open_weights(folder, family) as contents:
+        contents.tensors     # [Stored("model.norm.weight", …), …]
+        contents.not_read    # names that the family ignores: the vision part of a larger model
 
 Flax files name the same weights "model/layers/0/self_attn/q_proj/kernel" and store matrices [in, out].
 """
@@ -25,50 +25,51 @@ from engine.trainer.weights.reading import Stored, WeightsFile
 
 SAFETENSORS = "model.safetensors"
 MSGPACK = "flax_model.msgpack"
-INDEX = ".index.json"  # behind the name of the weights, where they are in shards
+INDEX = ".index.json"  # suffix of the index of sharded weights
 NO_MODEL = (
     f"name a folder that holds config.json, tokenizer.json and {SAFETENSORS} or {MSGPACK}; of google/gemma-2b the revision "
     "main has the first, flax the second"
 )
-# Names a file may use for the last part -> safetensors' one.
+# The last part of a Flax name -> safetensors' one.
 FLAX_LEAVES = {"kernel": "weight", "embedding": "weight"}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What the files of a folder hold."""
+class FolderContents:
+    """The tensors in the files of a folder."""
 
     tensors: list[Stored]
     not_read: list[str]
 
 
 @contextmanager
-def open_weights(folder: Path, family: ModuleType) -> Iterator[Found]:
+def open_weights(folder: Path, family: ModuleType) -> Iterator[FolderContents]:
     """The folder's tensors, readable until the block ends.
 
-    A family may have KEY_PREFIXES {prefix in files: what it stands for} and IGNORED_PREFIXES (of weights that are
-    not its own). Raises InputInvalid M201 (no weights), M205 (damaged), M206 (index broken).
+    A family may have KEY_PREFIXES {prefix in files: its replacement} and IGNORED_PREFIXES (of weights that are not its
+    own). Raises InputInvalid M201 (no weights), M205 (damaged), M206 (index broken).
     """
     prefixes: Mapping[str, str] = getattr(family, "KEY_PREFIXES", {})
     ignored: tuple[str, ...] = getattr(family, "IGNORED_PREFIXES", ())
     with ExitStack() as stack:
-        found = Found([], [])
+        contents = FolderContents([], [])
         for path, expected in weight_files(folder):
             file = stack.enter_context(WeightsFile(path))
             stored = (msgpack_file if path.suffix == ".msgpack" else safetensors_file).index(file)
-            if expected is not None and {one.name for one in stored} != expected:
-                raise _index_differs(path, {one.name for one in stored}, expected)
-            for one in stored:
-                name = common_name(one.name, prefixes)
+            if expected is not None and {tensor.name for tensor in stored} != expected:
+                raise _index_differs(path, {tensor.name for tensor in stored}, expected)
+            for tensor in stored:
+                name = common_name(tensor.name, prefixes)
                 if name.startswith(ignored):
-                    found.not_read.append(name)
+                    contents.not_read.append(name)
                 else:
-                    found.tensors.append(replace(one, name=name))
-        yield found
+                    contents.tensors.append(replace(tensor, name=name))
+        yield contents
 
 
 def common_name(name: str, prefixes: Mapping[str, str]) -> str:
-    """
+    """The safetensors name of a stored tensor.
+
     >>> common_name("model/layers/0/mlp/up_proj/kernel", {})
     'model.layers.0.mlp.up_proj.weight'
     >>> common_name("language_model.model.norm.weight", {"language_model.model.": "model."})
@@ -77,14 +78,14 @@ def common_name(name: str, prefixes: Mapping[str, str]) -> str:
     if "/" in name:
         parts = name.removeprefix("params/").split("/")
         name = ".".join([*parts[:-1], FLAX_LEAVES.get(parts[-1], parts[-1])])
-    for prefix, meaning in prefixes.items():
+    for prefix, replacement in prefixes.items():
         if name.startswith(prefix):
-            return meaning + name.removeprefix(prefix)
+            return replacement + name.removeprefix(prefix)
     return name
 
 
 def weight_files(folder: Path) -> list[tuple[Path, frozenset[str] | None]]:
-    """(file, the names an index promises in it; None: no index). Raises InputInvalid M201 (none), M206 (index)."""
+    """(file, the names in it by the index; None: no index). Raises InputInvalid M201 (no weights), M206 (index)."""
     for name in (SAFETENSORS, MSGPACK):
         if (folder / name).is_file():
             return [(folder / name, None)]
@@ -93,7 +94,7 @@ def weight_files(folder: Path) -> list[tuple[Path, frozenset[str] | None]]:
             return _sharded(index)
     raise InputInvalid(
         "M201",
-        f"no weights here: neither {SAFETENSORS} nor {MSGPACK}, nor the index of either",
+        f"the folder has no weights: neither {SAFETENSORS} nor {MSGPACK}, nor the index of either",
         where=Where(file=str(folder)),
         hint=NO_MODEL,
     )
@@ -127,7 +128,7 @@ def _sharded(index: Path) -> list[tuple[Path, frozenset[str] | None]]:
 
 
 def _index_differs(path: Path, stored: set[str], expected: frozenset[str]) -> Exception:
-    lines = [f"the index promises {name}, the file lacks it" for name in sorted(expected - stored)]
+    lines = [f"the index names {name}, the file lacks it" for name in sorted(expected - stored)]
     lines += [f"the file has {name}, the index does not name it" for name in sorted(stored - expected)]
-    hint = "index and files are of different models; fetch the folder again"
+    hint = "index and files belong to different models; fetch the folder again"
     return InputInvalid.of(Diagnostic("M206", line, Where(file=str(path)), hint) for line in lines)

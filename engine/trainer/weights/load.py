@@ -1,24 +1,25 @@
 """In: a model folder. Out: the model, its configuration, its tokenizer; or one error with every finding.
 
-model, config, tokenizer = load_folder(folder, param_dtype="bfloat16", place=placement.of_leaf)
+model, config, tokenizer = load_folder(folder, param_dtype="bfloat16", place=placement.of_model(config))
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from engine.errors import InputInvalid, Where
 from engine.trainer.models import config_from_hf, family_of
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.text.tokenizer import Tokenizer
-from engine.trainer.weights.filling import Place, check_alias, fill_leaves
+from engine.trainer.weights.filling import ShardingOf, check_alias, fill_leaves
 from engine.trainer.weights.folder import NO_MODEL, open_weights
 from engine.trainer.weights.reading import FLOATS
 from engine.trainer.weights.table import match
@@ -31,19 +32,19 @@ _log = logging.getLogger(__name__)
 def load_folder(
     folder: str | Path,
     *,
-    param_dtype: Any = None,
-    compute_dtype: Any = None,
-    place: Place | None = None,
+    param_dtype: DTypeLike | None = None,
+    compute_dtype: DTypeLike | None = None,
+    place: ShardingOf | None = None,
     may_donate: bool = False,
     tell: Callable[[str], None] = _log.warning,
 ) -> tuple[Decoder, DecoderConfig, Tokenizer]:
     """Read a model folder; a dtype left out is the one config.json names (float32 if it names none).
 
-    ``place(leaf name, shape)`` says on which sharding a leaf shall lie (None: on the default device); each is filled
-    from the files and put there before the one after the next is begun. ``may_donate``: the arrays will be given to
-    a compiled step that takes them over. On CPU they are otherwise the memory they were read into, which XLA
-    borrows and would have to copy as a whole then. ``tell`` gets a sentence about weights that are not read, and
-    about special tokens of which config.json and the tokenizer say different things.
+    ``place(leaf name, shape)`` gives a leaf's sharding (None: on the default device); each leaf is filled from the files
+    and put on its devices before the one after the next is begun. ``may_donate``: the arrays will be donated to a
+    compiled step. On CPU they otherwise use the memory they were read into, which XLA borrows and would have to copy
+    entirely to take it over. ``tell`` is called with a sentence about weights that are not read, and about special
+    tokens that differ between config.json and the tokenizer.
 
     Raises InputInvalid: M101 to M106 for the configuration, M201 to M206 for the weights, M3xx for
     the tokenizer, M207 where tokenizer and model do not fit together.
@@ -57,20 +58,20 @@ def load_folder(
         tell(sentence)
     stored = stored_dtype(mapping, str(folder / CONFIG_FILE))
     family, dtype = family_of(config), jnp.dtype(param_dtype or stored)
-    with open_weights(folder, family) as found:
-        matched = match(family, config, found.tensors, folder)
+    with open_weights(folder, family) as contents:
+        matched = match(family, config, contents.tensors, folder)
         if matched.alias is not None:
             check_alias(matched.alias, matched.source, dtype)
         arrays = fill_leaves(matched.leaves, dtype, place, may_donate=may_donate)
-    if found.not_read:
-        parts = ", ".join(sorted({name.removeprefix("model.").split(".")[0] for name in found.not_read}))
-        tell(f"not read: {len(found.not_read)} weights of parts this family does without ({parts})")
+    if contents.not_read:
+        parts = ", ".join(sorted({name.removeprefix("model.").split(".")[0] for name in contents.not_read}))
+        tell(f"not read: {len(contents.not_read)} weights of parts that this family does not use ({parts})")
     model: Decoder = family.MODEL(config, arrays, compute_dtype=compute_dtype or stored)
     return model, config, tokenizer
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The mapping of ``config.json``. Raises InputInvalid M106 where it is missing or no JSON object."""
+    """The mapping of ``config.json``. Raises InputInvalid M106 where it is missing or not a JSON object."""
     path = Path(folder) / CONFIG_FILE
     try:
         mapping = json.loads(path.read_bytes())
@@ -84,9 +85,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return mapping
 
 
-def stored_dtype(mapping: dict[str, Any], source: str = CONFIG_FILE) -> str:
+def stored_dtype(mapping: Mapping[str, object], source: str = CONFIG_FILE) -> str:
     """The dtype a config.json names ("dtype" in transformers 5, "torch_dtype" in 4); float32 if none."""
-    name: Any = mapping.get("dtype") or mapping.get("torch_dtype") or "float32"
+    name = mapping.get("dtype") or mapping.get("torch_dtype") or "float32"
     if not isinstance(name, str) or name not in FLOATS:
         raise InputInvalid(
             "M105", f"dtype {name!r} is not one of {', '.join(FLOATS)}", where=Where(file=source, path="dtype")
@@ -95,7 +96,7 @@ def stored_dtype(mapping: dict[str, Any], source: str = CONFIG_FILE) -> str:
 
 
 def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> None:
-    """The tokenizer's ids must be rows of the embedding, which may be padded, but is not another model's."""
+    """The tokenizer's ids must be rows of the embedding; it may be padded, but much larger means another model."""
     if config.vocab_size - tokenizer.vocab_size > MOST_PADDING_ROWS:
         raise InputInvalid(
             "M207",
@@ -113,9 +114,9 @@ def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> Non
 
 
 def _other_ids(config: DecoderConfig, tokenizer: Tokenizer) -> Iterator[str]:
-    """Sentences about config.json's BOS and EOS where they are not the tokenizer's: texts are made with its ids.
+    """Sentences about config.json's BOS and EOS where they differ from the tokenizer's: texts are encoded with the latter.
 
-    Folders of tuned models differ here and work: their tokenizer's EOS is the end of a turn. So it is no error.
+    Not an error: in folders of tuned models the tokenizer's EOS is the end of a turn.
     """
     if config.bos_token_id != tokenizer.bos_id:
         yield (

@@ -1,15 +1,15 @@
 """The Flax msgpack format: a tree of maps whose leaves are arrays, as flax.serialization writes it.
 
-What goes in: an open file; or names, shapes and a source of arrays. What comes out: where each array lies; or the
-file, byte for byte what ``flax.serialization.to_bytes`` writes of the sorted tree.
+What goes in: an open file; or names, shapes and a source of arrays. What comes out: the offsets of each array; or the
+file, byte for byte what ``flax.serialization.to_bytes`` writes for the sorted tree.
 
     index(file)   # [Stored("model/norm/weight", …, "bfloat16", (2048,), ((61, 4096),)), …]
 
 An array is extension type 1 around the msgpack of (shape, dtype name, bytes). One above 2^30 bytes is a map
 {"__msgpack_chunked_array__": True, "shape": {"0": n, …}, "chunks": {"0": array, …}} of flat parts.
 
-flax's own reader wants the file in memory, and the tree a second time. Here the structure is walked and the arrays'
-bytes are stepped over, so that a file of 10 GB is indexed by reading some kilobytes.
+flax's own reader needs the file in memory, and the tree as a second copy. Here the structure is parsed and the arrays'
+bytes are skipped, so that a file of 10 GB is indexed by reading some kilobytes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from engine.trainer.weights.reading import FLOATS, Array, Stored, WeightsFile
 
 CHUNKED = "__msgpack_chunked_array__"
 NDARRAY = 1
-MAX_DEPTH, MAX_ENTRIES, MAX_STRING_BYTES = 32, 100_000, 4096  # beyond these it is no tree of weights
+MAX_DEPTH, MAX_ENTRIES, MAX_STRING_BYTES = 32, 100_000, 4096  # more than a tree of weights has
 
-# First byte -> the struct format of the number that follows; what the number is. Smallest first.
+# First byte -> the struct format of the number that follows. Smallest first.
 _INTEGERS = {0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}
 _BINARIES = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I"}
 _EXTENSIONS = {0xC7: ">B", 0xC8: ">H", 0xC9: ">I"}
 _FIXED_EXTENSIONS = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
-# First byte -> (what begins, its number or the format of it): the whole of msgpack but floats, which no tree has.
+# First byte -> (kind of value, its number or the format of that): all of msgpack but floats, which no tree has.
 _BEGINS: dict[int, tuple[str, int | str]] = {
     **{first: ("number", first) for first in range(0x80)},
     **{first: ("number", first - 0x100) for first in range(0xE0, 0x100)},
@@ -53,14 +53,14 @@ _BEGINS: dict[int, tuple[str, int | str]] = {
 
 
 class _Bytes(NamedTuple):
-    """Binary data that was stepped over."""
+    """Binary data that was skipped."""
 
     offset: int
     length: int
 
 
 class _NdArray(NamedTuple):
-    """An array whose bytes were stepped over."""
+    """An array whose bytes were skipped."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -69,17 +69,21 @@ class _NdArray(NamedTuple):
 
 def index(file: WeightsFile) -> list[Stored]:
     """Every array by its slash-joined name, in the order of the file. Raises InputInvalid M205."""
-    walker = _Walker(file)
-    tree = walker.value(0)
+    parser = _Parser(file)
+    tree = parser.value(0)
     if not isinstance(tree, dict):
-        walker.fail("not a tree of weights")
-    if walker.position != file.size:
-        walker.fail(f"the tree ends at {walker.position}, the file has {file.size} bytes")
+        parser.fail("not a tree of weights")
+    if parser.position != file.size:
+        parser.fail(f"the tree ends at {parser.position}, the file has {file.size} bytes")
     return list(_leaves(file, tree, ""))
 
 
-class _Walker:
-    """Decodes msgpack from a position on, without reading what binary data holds."""
+# A parsed value: numbers, booleans and text as such; maps as dict, arrays as list.
+_Value = Any
+
+
+class _Parser:
+    """Decodes msgpack from a position on, without reading binary data."""
 
     def __init__(self, file: WeightsFile) -> None:
         self._file = file
@@ -89,13 +93,13 @@ class _Walker:
     def fail(self, detail: str) -> NoReturn:
         raise self._file.damaged(detail, "/".join(self._path))
 
-    def value(self, depth: int) -> Any:
+    def value(self, depth: int) -> _Value:
         """The next value: numbers and text as such, maps as dict, arrays as list, binary data as _Bytes."""
         if depth > MAX_DEPTH:
             self.fail(f"nested more than {MAX_DEPTH} deep")
         first = self._number(">B")
         if first not in _BEGINS:
-            self.fail(f"byte {first:#04x} at {self.position - 1} begins nothing that weights are made of")
+            self.fail(f"byte {first:#04x} at {self.position - 1} begins no value that a tree of weights has")
         kind, form = _BEGINS[first]
         number = self._number(form) if isinstance(form, str) else form
         if kind in ("number", "constant"):
@@ -130,46 +134,46 @@ class _Walker:
         except UnicodeDecodeError as error:
             self.fail(f"a name that is not UTF-8: {error}")
 
-    def _list(self, count: int, depth: int) -> list[Any]:
+    def _list(self, count: int, depth: int) -> list[_Value]:
         self._check_count(count)
         return [self.value(depth + 1) for _ in range(count)]
 
-    def _map(self, count: int, depth: int) -> dict[str, Any]:
+    def _map(self, count: int, depth: int) -> dict[str, _Value]:
         self._check_count(count)
-        found: dict[str, Any] = {}
+        entries: dict[str, _Value] = {}
         for _ in range(count):
             key = self.value(depth + 1)
             if not isinstance(key, str):
-                self.fail(f"a key that is no text: {key!r}")
+                self.fail(f"a key that is not text: {key!r}")
             self._path.append(key)
-            if key in found:
-                self.fail("it comes twice")
-            found[key] = self.value(depth + 1)
+            if key in entries:
+                self.fail("the name comes twice")
+            entries[key] = self.value(depth + 1)
             self._path.pop()
-        return found
+        return entries
 
     def _check_count(self, count: int) -> None:
         if count > MAX_ENTRIES:
             self.fail(f"{count} entries at {self.position}")
 
-    def _extension(self, length: int, depth: int) -> Any:
+    def _extension(self, length: int, depth: int) -> _Bytes | _NdArray:
         kind = self._number(">b")
         end = self.position + length
         if kind != NDARRAY:
             return self._skip(length)
         inner = self.value(depth + 1)
-        if self.position != end or not isinstance(inner, list) or [type(one) for one in inner] != [list, str, _Bytes]:
+        if self.position != end or not isinstance(inner, list) or [type(part) for part in inner] != [list, str, _Bytes]:
             self.fail("an array that is not (shape, dtype, bytes)")
         shape, dtype, data = inner
         return _NdArray(self._shape(shape), dtype, data)
 
-    def _shape(self, sizes: list[Any]) -> tuple[int, ...]:
+    def _shape(self, sizes: list[_Value]) -> tuple[int, ...]:
         if not all(type(size) is int and size >= 0 for size in sizes):
             self.fail(f"a shape of {sizes}")
         return tuple(sizes)
 
 
-def _leaves(file: WeightsFile, tree: Mapping[str, Any], prefix: str) -> Iterator[Stored]:
+def _leaves(file: WeightsFile, tree: Mapping[str, _Value], prefix: str) -> Iterator[Stored]:
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and CHUNKED in value:
@@ -179,10 +183,10 @@ def _leaves(file: WeightsFile, tree: Mapping[str, Any], prefix: str) -> Iterator
         elif isinstance(value, _NdArray):
             yield _stored(file, name, value.dtype, value.shape, [value])
         else:
-            raise file.damaged("it is no array", name)
+            raise file.damaged("it is not an array", name)
 
 
-def _joined(file: WeightsFile, name: str, parts: Mapping[str, Any]) -> Stored:
+def _joined(file: WeightsFile, name: str, parts: Mapping[str, _Value]) -> Stored:
     """A leaf from its chunks, which are flat and in the order of their numbers."""
     try:
         shape = tuple(parts["shape"][str(axis)] for axis in range(len(parts["shape"])))
@@ -191,7 +195,7 @@ def _joined(file: WeightsFile, name: str, parts: Mapping[str, Any]) -> Stored:
         if len(dtypes) != 1 or not all(type(size) is int and size >= 0 for size in shape):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise file.damaged("the chunks it was cut into do not fit together", name) from error
+        raise file.damaged("its chunks do not fit together", name) from error
     return _stored(file, name, dtypes.pop(), shape, chunks)
 
 
@@ -203,10 +207,10 @@ def _stored(file: WeightsFile, name: str, dtype: str, shape: tuple[int, ...], ch
 
 
 def write(
-    stream: IO[bytes], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any], tensor: Callable[[str], Array]
+    stream: IO[bytes], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype, tensor: Callable[[str], Array]
 ) -> None:
-    """The tree of slash-joined names, its keys sorted as JAX sorts them; ``tensor(name)`` is asked for in turn."""
-    tree: dict[str, Any] = {}
+    """Write the tree of slash-joined names, its keys in JAX's order; ``tensor(name)`` is called only in its turn."""
+    tree: dict[str, _Value] = {}
     for name in shapes:
         *parents, leaf = name.split("/")
         node = tree
@@ -216,9 +220,7 @@ def write(
     _write_tree(stream, tree, dtype, tensor)
 
 
-def _write_tree(
-    stream: IO[bytes], tree: Mapping[str, Any], dtype: np.dtype[Any], tensor: Callable[[str], Array]
-) -> None:
+def _write_tree(stream: IO[bytes], tree: Mapping[str, _Value], dtype: np.dtype, tensor: Callable[[str], Array]) -> None:
     packer = msgpack.Packer()
     stream.write(packer.pack_map_header(len(tree)))
     for key in sorted(tree):
@@ -230,7 +232,7 @@ def _write_tree(
 
 
 def _write_leaf(stream: IO[bytes], array: Array) -> None:
-    """One array, cut as flax cuts it: what is larger than its MAX_CHUNK_SIZE goes in flat parts of that size."""
+    """Write one array, split as flax splits it: above its MAX_CHUNK_SIZE into flat chunks of that size."""
     if array.nbytes <= serialization.MAX_CHUNK_SIZE:
         _write_array(stream, array)
         return
@@ -247,7 +249,7 @@ def _write_leaf(stream: IO[bytes], array: Array) -> None:
 
 
 def _write_array(stream: IO[bytes], array: Array) -> None:
-    """Headers by hand, then the array's own memory: the packer would copy it twice."""
+    """Write the headers by hand, then the array's own memory: the packer would copy it twice."""
     packer = msgpack.Packer()
     head = packer.pack_array_header(3) + packer.pack(array.shape) + packer.pack(array.dtype.name)
     head += _sized(_BINARIES, array.nbytes)

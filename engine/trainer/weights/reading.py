@@ -1,14 +1,14 @@
-"""A file of weights, open for random access, and one tensor in it. Nothing is read before it is asked for.
+"""A file of weights, open for random access, and one tensor in it. Nothing is read until it is requested.
 
 What goes in: a path. What comes out: bytes at an offset, and :class:`Stored` tensors (made by the formats' ``index``)
-that read themselves row by row.
+that are read row by row.
 
     with WeightsFile(path) as file:
         stored = safetensors_file.index(file)[0]
         rows = stored.rows(0, 64)        # [64, ...] of its own dtype
 
-Reads go by position into the reader's memory and not through a memory map: a file that is cut short meanwhile, or a
-network disk that fails, is an error with a name instead of a SIGBUS, and the pages do not count as this process's.
+Reads are positioned reads into the caller's memory, not through a memory map: a file that is truncated meanwhile, or a
+network disk that fails, gives an error with a code instead of a SIGBUS, and the pages do not count as this process's.
 Several threads may read one file at once.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,10 +28,10 @@ import numpy as np
 from engine.errors import InputInvalid, Where
 from engine.trainer import lfs
 
-Array = np.ndarray[Any, Any]
+Array = np.ndarray
 
 # The dtypes weights are read in and written in, by numpy's names.
-FLOATS: dict[str, np.dtype[Any]] = {name: jnp.dtype(name) for name in ("float32", "bfloat16", "float16")}
+FLOATS: dict[str, np.dtype] = {name: jnp.dtype(name) for name in ("float32", "bfloat16", "float16")}
 
 
 class WeightsFile:
@@ -56,7 +56,7 @@ class WeightsFile:
     def read(self, offset: int, count: int, leaf: str = "") -> bytes:
         """Exactly ``count`` bytes. Raises InputInvalid M205 where the file has fewer, or the disk fails."""
         if offset + count > self.size:
-            raise self.damaged(f"{count} bytes wanted at {offset}, the file ends at {self.size}", leaf)
+            raise self.damaged(f"{count} bytes needed at {offset}, the file ends at {self.size}", leaf)
         data = bytearray(count)
         self.read_into(np.frombuffer(data, np.uint8), offset, leaf)
         return bytes(data)
@@ -74,11 +74,11 @@ class WeightsFile:
             done += count
 
     def damaged(self, detail: str, leaf: str = "") -> InputInvalid:
-        """The error for this file, to be raised; ``leaf`` where it is known which weight is hit."""
+        """The error for this file, to be raised; ``leaf``: the weight concerned, where it is known."""
         at = f" (in {leaf})" if leaf else ""
         return InputInvalid(
             "M205",
-            f"the weights file is damaged or cut short{at}: {detail}",
+            f"the weights file is damaged or truncated{at}: {detail}",
             where=Where(file=str(self.path), path=leaf),
             hint="fetch or copy the file again",
         )
@@ -86,11 +86,11 @@ class WeightsFile:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One tensor of a file. ``segments`` are its bytes in order, as (offset, length); Flax cuts large leaves."""
+    """One tensor of a file. ``segments`` are its bytes in order, as (offset, length); Flax splits large leaves."""
 
-    name: str  # as in the file, or by safetensors' names once open_weights has seen it
+    name: str  # as in the file; open_weights replaces it by safetensors' name
     file: WeightsFile
-    dtype: str  # numpy's name, or the format's own for what is no FLOATS
+    dtype: str  # numpy's name, or the format's own for what is not in FLOATS
     shape: tuple[int, ...]
     segments: Sequence[tuple[int, int]]
 
@@ -101,7 +101,7 @@ class Stored:
 
     @property
     def row_bytes(self) -> int:
-        """Of one entry along the first axis."""
+        """Bytes of one entry along the first axis."""
         return math.prod(self.shape[1:]) * FLOATS[self.dtype].itemsize
 
     def rows(self, start: int, stop: int, memory: Array | None = None) -> Array:

@@ -1,11 +1,11 @@
-"""In: a model. Out: a folder that transformers loads with equal logits; the bytes depend on the values alone.
+"""In: a model. Out: a folder that transformers loads with equal logits; its bytes depend only on the values.
 
     save_folder(folder, model, config, tokenizer, dtype="bfloat16")                            # model.safetensors
     save_folder(folder, model, config, tokenizer, dtype="bfloat16", formats=["flax_msgpack"])  # flax_model.msgpack
 
-Tensors are fetched from the devices and written one by one. What is above ``max_shard_bytes`` is cut into files with
-an index, as Hugging Face does. Files are published when all of them are on disk; what was there before stays until
-then, and weights of an earlier save that are not overwritten are removed.
+Tensors are fetched from the devices and written one by one. Weights above ``max_shard_bytes`` are split into files with
+an index, as Hugging Face does. Files are published when all of them are on disk; earlier files stay until then, and
+weights of an earlier save that are not overwritten are removed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from engine.canonical import fsync_dir, pretty_json, write_atomic
 from engine.trainer.models import family_of
@@ -38,12 +39,12 @@ from engine.trainer.weights.reading import Array
 from engine.trainer.weights.table import Slot, flax_name, slots
 
 MAX_SHARD_BYTES = 5_000_000_000
-NOT_KEPT = ("transformers_version",)  # of the base's generation config: who wrote it
-FETCH_BYTES = 1 << 26  # of a leaf that has no layers, from devices other than the host
-# What a reader of this folder would take for its weights.
+NOT_COPIED = ("transformers_version",)  # keys of the base's generation config: the program that wrote it
+FETCH_BYTES = 1 << 26  # fetched at once of an unstacked leaf on a device that is not the host
+# Names that a reader of the folder takes for weights.
 WEIGHTS_NAME = re.compile(r"(model|flax_model)(-\d{5}-of-\d{5})?\.(safetensors|msgpack)(\.index\.json)?")
-Write = Callable[[IO[bytes], Mapping[str, tuple[int, ...]], "np.dtype[Any]", Callable[[str], Array]], None]
-# Name of a format -> (the file that is whole, its writer)
+Write = Callable[[IO[bytes], Mapping[str, tuple[int, ...]], np.dtype, Callable[[str], Array]], None]
+# Name of a format -> (the name of an unsharded file, its writer)
 FORMATS: dict[str, tuple[str, Write]] = {
     "safetensors": (SAFETENSORS, safetensors_file.write),
     "flax_msgpack": (MSGPACK, msgpack_file.write),
@@ -56,15 +57,15 @@ def save_folder(
     config: DecoderConfig,
     tokenizer: Tokenizer,
     *,
-    dtype: Any,
+    dtype: DTypeLike,
     formats: Sequence[str] = ("safetensors",),
     max_shard_bytes: int = MAX_SHARD_BYTES,
-    generation: Mapping[str, Any] = MappingProxyType({}),
+    generation: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Write config.json, generation_config.json, the weights in each of ``formats`` and the tokenizer's files.
 
     ``generation``: see :func:`save_companions`. Weights are cast to ``dtype`` ("float32", "bfloat16" or "float16").
-    Raises OSError (disk full), and then the weights that lay there before are untouched.
+    Raises OSError (disk full); the folder's earlier weights are unchanged then.
     """
     folder, dtype = Path(folder), jnp.dtype(dtype)
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,18 +82,18 @@ def save_companions(
     config: DecoderConfig,
     tokenizer: Tokenizer,
     *,
-    dtype: Any,
-    generation: Mapping[str, Any] = MappingProxyType({}),
+    dtype: DTypeLike,
+    generation: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
-    """Write what lies beside the weights: config.json, generation_config.json and the tokenizer's files.
+    """Write the files beside the weights: config.json, generation_config.json and the tokenizer's files.
 
-    ``generation`` is the base's generation config: its ends are added to the model's own, and its other keys
-    (temperature, top_k and the like: what transformers samples with by default) are kept as they are.
+    ``generation`` is the base's generation config: its end ids are added to the model's own, and its other keys
+    (temperature, top_k and other sampling defaults of transformers) are copied unchanged.
     """
     folder = Path(folder)
     ends = {config.eos_token_id, *config.more_eos_ids, *stop_ids(tokenizer, generation)}
-    kept = {key: value for key, value in generation.items() if key not in NOT_KEPT and not key.startswith("_")}
-    written = kept | {
+    copied = {key: value for key, value in generation.items() if key not in NOT_COPIED and not key.startswith("_")}
+    written = copied | {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": sorted(ends) if len(ends) > 1 else config.eos_token_id,
         "pad_token_id": config.pad_token_id,
@@ -104,9 +105,9 @@ def save_companions(
 
 
 class Tensors:
-    """The tensors of a model as files hold them, each made when it is asked for."""
+    """The tensors of a model in their stored form, each made when it is requested."""
 
-    def __init__(self, model: Decoder, config: DecoderConfig, dtype: np.dtype[Any]) -> None:
+    def __init__(self, model: Decoder, config: DecoderConfig, dtype: np.dtype) -> None:
         self._leaves, self.dtype = model.weights(), dtype
         self.slots = sorted(slots(family_of(config), config), key=_natural)
 
@@ -115,50 +116,50 @@ class Tensors:
         host = cast(_host(self._leaves[slot.leaf], slot.layer), self.dtype)
         if is_flax or not slot.is_matrix:
             return host
-        turned = np.empty(host.shape[::-1], host.dtype)
-        transpose_into(bits(turned), bits(host))
-        return turned
+        transposed = np.empty(host.shape[::-1], host.dtype)
+        transpose_into(bits(transposed), bits(host))
+        return transposed
 
     def shards(self, max_bytes: int) -> list[list[Slot]]:
-        """The slots cut where the next would be too much, as Hugging Face cuts; one that is too large is alone."""
-        found: list[list[Slot]] = [[]]
+        """The slots of each file: a new one begins where ``max_bytes`` would be exceeded, as Hugging Face does it."""
+        shards: list[list[Slot]] = [[]]
         filled = 0
         for slot in self.slots:
             size = math.prod(slot.shape) * self.dtype.itemsize
-            if found[-1] and filled + size > max_bytes:
-                found.append([])
+            if shards[-1] and filled + size > max_bytes:
+                shards.append([])
                 filled = 0
-            found[-1].append(slot)
+            shards[-1].append(slot)
             filled += size
-        return found
+        return shards
 
 
 def _natural(slot: Slot) -> list[tuple[int, int, str]]:
-    """Layer 10 after layer 9: a shard holds layers that follow each other."""
+    """Sort key: layer 10 after layer 9, so that a file has consecutive layers."""
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in slot.stored_name.split(".")]
 
 
 def _host(leaf: jax.Array | Array, layer: int | None) -> Array:
-    """A leaf or one layer of it, put together from the shares of the devices: none of them sees another's.
+    """A leaf or one layer of it, assembled on the host from the devices' shards: no device receives another's.
 
-    One that is on the host already (several processes: engine.trainer.distributed.gather) stays there.
+    A leaf that is on the host already (several processes: engine.trainer.distributed.gather) stays there.
     """
     if isinstance(leaf, np.ndarray):
         return leaf if layer is None else leaf[layer]
-    whole = np.empty(leaf.shape if layer is None else (1, *leaf.shape[1:]), leaf.dtype)
+    host = np.empty(leaf.shape if layer is None else (1, *leaf.shape[1:]), leaf.dtype)
     for shard in leaf.addressable_shards:
-        (low, high), *others = (one.indices(size)[:2] for one, size in zip(shard.index, leaf.shape, strict=True))
+        (low, high), *others = (axis.indices(size)[:2] for axis, size in zip(shard.index, leaf.shape, strict=True))
         if shard.replica_id or (layer is not None and not low <= layer < high):
             continue
-        inner = tuple(slice(*one) for one in others)
+        inner = tuple(slice(*bounds) for bounds in others)
         for start, stop in _steps(shard.data, None if layer is None else layer - low):
             begin = low + start if layer is None else 0
-            whole[(slice(begin, begin + stop - start), *inner)] = fetch_rows(shard.data, start, stop)
-    return whole if layer is None else whole[0]
+            host[(slice(begin, begin + stop - start), *inner)] = fetch_rows(shard.data, start, stop)
+    return host if layer is None else host[0]
 
 
 def _steps(data: jax.Array, row: int | None) -> Iterator[tuple[int, int]]:
-    """The rows to fetch at once: the one asked for, or all of them in pieces."""
+    """The ranges of rows to fetch: just ``row``, or all of them in pieces."""
     if row is not None:
         return iter([(row, row + 1)])
     step = max(1, FETCH_BYTES * len(data) // max(1, data.nbytes))
@@ -166,7 +167,7 @@ def _steps(data: jax.Array, row: int | None) -> Iterator[tuple[int, int]]:
 
 
 def fetch_rows(data: jax.Array, start: int, stop: int) -> Array:
-    """Rows of an array on one device. JAX keeps what it copies to the host with the array, so a slice is copied."""
+    """Rows of an array on one device. JAX caches the host copy of an array in it, so a slice is copied."""
     (device,) = data.devices()
     if device.platform == "cpu":
         return np.asarray(data)[start:stop]  # a view, no copy
@@ -174,16 +175,16 @@ def fetch_rows(data: jax.Array, start: int, stop: int) -> Array:
 
 
 def sliced_rows(data: jax.Array, start: int, stop: int) -> Array:
-    """The way over the device, compiled once for each number of rows."""
+    """Slice on the device; compiled once for each number of rows."""
     return np.asarray(jax.lax.dynamic_slice_in_dim(data, np.int32(start), stop - start))
 
 
 class Publication:
-    """Files written beside their places and moved there together; a context manager that leaves no debris."""
+    """Files written under temporary names and renamed together; a context manager that leaves no temporary files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._waiting: dict[Path, Path] = {}  # temporary -> final
+        self._pending: dict[Path, Path] = {}  # temporary -> final
 
     def __enter__(self) -> Self:
         return self
@@ -191,24 +192,24 @@ class Publication:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for temporary in self._waiting:
+        for temporary in self._pending:
             temporary.unlink(missing_ok=True)
 
     @contextmanager
     def file(self, name: str) -> Iterator[IO[bytes]]:
-        """A file to write; on disk when the block ends, in its place after :meth:`publish`."""
+        """A file to write; on disk when the block ends, under its final name after :meth:`publish`."""
         temporary = self._folder / f".{name}.tmp"
-        self._waiting[temporary] = self._folder / name
+        self._pending[temporary] = self._folder / name
         with temporary.open("wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
 
     def publish(self) -> None:
-        """Move all files to their places and take away weights of an earlier save, which a reader would prefer."""
-        final = set(self._waiting.values())
-        for temporary in list(self._waiting):
-            os.replace(temporary, self._waiting.pop(temporary))
+        """Rename all files and remove weights of an earlier save, which a reader might prefer."""
+        final = set(self._pending.values())
+        for temporary in list(self._pending):
+            os.replace(temporary, self._pending.pop(temporary))
         for path in sorted(self._folder.iterdir()):
             if WEIGHTS_NAME.fullmatch(path.name) and path not in final:
                 path.unlink()
@@ -217,12 +218,12 @@ class Publication:
 
 def _write_weights(publication: Publication, form: str, tensors: Tensors, max_bytes: int) -> None:
     """One file, or several and their index."""
-    whole, write = FORMATS[form]
-    is_flax = whole == MSGPACK
+    unsharded, write = FORMATS[form]
+    is_flax = unsharded == MSGPACK
     shards = tensors.shards(max_bytes)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
-        name = whole if len(shards) == 1 else f"-{number:05}-of-{len(shards):05}.".join(whole.split("."))
+        name = unsharded if len(shards) == 1 else f"-{number:05}-of-{len(shards):05}.".join(unsharded.split("."))
         by_name = {flax_name(slot) if is_flax else slot.stored_name: slot for slot in shard}
         shapes = {stored: slot.stored_shape(is_flax=is_flax) for stored, slot in by_name.items()}
         weight_map |= dict.fromkeys(by_name, name)
@@ -232,7 +233,7 @@ def _write_weights(publication: Publication, form: str, tensors: Tensors, max_by
         count = sum(math.prod(slot.shape) for slot in tensors.slots)
         metadata = {"total_parameters": count, "total_size": count * tensors.dtype.itemsize}
         index = json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True) + "\n"
-        with publication.file(f"{whole}.index.json") as stream:
+        with publication.file(f"{unsharded}.index.json") as stream:
             stream.write(index.encode())
 
 

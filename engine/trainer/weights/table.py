@@ -1,7 +1,7 @@
-"""Between the per-layer tensors of files and our stacked leaves: the family's table, used in both directions.
+"""Matches the per-layer tensors of files with our stacked leaves, by the family's table, in both directions.
 
-What goes in: a family (its HF_NAMES and weight_shapes), a configuration, the tensors found. What comes out: for each
-leaf the tensors it is made of; or, in the other direction, the tensors a leaf is stored as.
+What goes in: a family (its HF_NAMES and weight_shapes), a configuration, the tensors in the files. What comes out: the
+tensors of each leaf; or, in the other direction, the tensors that a leaf is stored as.
 
     layers.q [L, D, N*H]  <->  model.layers.{i}.self_attn.q_proj.weight [N*H, D]  for i in 0..L-1
 """
@@ -18,15 +18,15 @@ from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.weights.reading import FLOATS, Stored
 
-# The head is tied to the embedding; some writers store the alias as well. It is compared, then dropped.
+# The head is tied to the embedding; some programs store the alias as well. It is compared, then dropped.
 TIED_ALIASES = ("lm_head.weight", "language_model.lm_head.weight")
 TIED_SOURCE = "model.embed_tokens.weight"
-MOST_SUGGESTIONS = 10  # each compares a name with all others; a wrong model has hundreds
+MOST_SUGGESTIONS = 10  # each compares a name with all others; a wrong model has hundreds of unknown names
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one tensor of a file belongs: a leaf, or one layer of a stacked one. ``shape`` is ours, of this tensor."""
+    """The target of one tensor of a file: a leaf, or one layer of a stacked leaf. ``shape`` is this tensor's, as ours."""
 
     leaf: str
     layer: int | None
@@ -54,7 +54,7 @@ class LeafPart:
 
 @dataclass(frozen=True, slots=True)
 class StoredLeaf:
-    """One of the model's arrays, and the tensors it is made of: one, or one per layer."""
+    """One of the model's arrays and its tensors: one, or one per layer."""
 
     name: str
     shape: tuple[int, ...]
@@ -63,7 +63,7 @@ class StoredLeaf:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """Every leaf of the model; the alias of the tied head where the files have one, and the embedding's part."""
+    """Every leaf of the model; the alias of the tied head if the files have one, and the embedding's part."""
 
     leaves: list[StoredLeaf]
     alias: Stored | None
@@ -71,7 +71,7 @@ class Matched:
 
 
 def slots(family: ModuleType, config: DecoderConfig) -> Iterator[Slot]:
-    """Every tensor that files hold, leaf by leaf."""
+    """Every tensor in a model's files, leaf by leaf."""
     for name, shape in family.weight_shapes(config).items():
         stored_name, is_matrix = family.HF_NAMES[name]
         if "{}" not in stored_name:
@@ -82,7 +82,8 @@ def slots(family: ModuleType, config: DecoderConfig) -> Iterator[Slot]:
 
 
 def flax_name(slot: Slot) -> str:
-    """
+    """The slot's name in Flax files.
+
     >>> flax_name(Slot("layers.q", 3, "model.layers.3.self_attn.q_proj.weight", True, (8, 8)))
     'model/layers/3/self_attn/q_proj/kernel'
     """
@@ -95,70 +96,72 @@ def flax_name(slot: Slot) -> str:
 
 
 def match(family: ModuleType, config: DecoderConfig, tensors: Iterable[Stored], folder: Path) -> Matched:
-    """Bring both sides together, by names, shapes and dtypes alone.
+    """Match tensors with parameters by names, shapes and dtypes: nothing else is read.
 
-    Raises InputInvalid with all findings of all files: M202 (a name only one side has, or that comes twice), M203
-    (another shape), M204 (a dtype that is no float we read).
+    Raises InputInvalid with all findings of all files: M202 (a name without a match, or that comes twice), M203
+    (another shape), M204 (a dtype that is not one of FLOATS).
     """
-    wanted = {slot.stored_name: slot for slot in slots(family, config)}
-    found: dict[str, LeafPart] = {}
+    expected = {slot.stored_name: slot for slot in slots(family, config)}
+    parts: dict[str, LeafPart] = {}
     alias, problems = None, []
     for stored in tensors:
-        slot = wanted.get(stored.name)
+        slot = expected.get(stored.name)
         if stored.name in TIED_ALIASES:
             alias = stored
             # A matrix [V, D] to safetensors and [D, V] to Flax, while the embedding is [V, D] to both.
-            tied = wanted[TIED_SOURCE]
-            problems += _misfit(stored, Slot(tied.leaf, None, stored.name, is_matrix=True, shape=tied.shape[::-1]))
+            tied = expected[TIED_SOURCE]
+            problems += _mismatch(stored, Slot(tied.leaf, None, stored.name, is_matrix=True, shape=tied.shape[::-1]))
         elif slot is None:
-            problems.append(_unknown(stored, wanted if len(problems) < MOST_SUGGESTIONS else (), config))
-        elif stored.name in found:
+            problems.append(_unknown(stored, expected if len(problems) < MOST_SUGGESTIONS else (), config))
+        elif stored.name in parts:
             problems.append(_finding("M202", f"the weight {stored.name} comes twice", stored))
         else:
-            found[stored.name] = LeafPart(stored, slot)
-            problems += _misfit(stored, slot)
+            parts[stored.name] = LeafPart(stored, slot)
+            problems += _mismatch(stored, slot)
     problems += [
         Diagnostic("M202", f"the files lack a weight this model has: {name}", Where(file=str(folder), path=name))
-        for name in wanted
-        if name not in found
+        for name in expected
+        if name not in parts
     ]
     if problems:
         raise InputInvalid.of(problems)
-    leaves: dict[str, list[LeafPart]] = {}
-    for name, slot in wanted.items():
-        leaves.setdefault(slot.leaf, []).append(found[name])
+    by_leaf: dict[str, list[LeafPart]] = {}
+    for name, slot in expected.items():
+        by_leaf.setdefault(slot.leaf, []).append(parts[name])
     shapes = family.weight_shapes(config)
-    whole = [StoredLeaf(name, shapes[name], tuple(parts)) for name, parts in leaves.items()]
-    return Matched(whole, alias, found[TIED_SOURCE])
+    leaves = [StoredLeaf(name, shapes[name], tuple(leaf_parts)) for name, leaf_parts in by_leaf.items()]
+    return Matched(leaves, alias, parts[TIED_SOURCE])
 
 
-def _misfit(stored: Stored, slot: Slot) -> list[Diagnostic]:
+def _mismatch(stored: Stored, slot: Slot) -> list[Diagnostic]:
     shape = slot.stored_shape(is_flax=stored.is_flax)
     if stored.shape != shape:
-        message = f"{stored.name} has shape {list(stored.shape)}, the configuration asks for {list(shape)}"
+        message = f"{stored.name} has shape {list(stored.shape)}, the configuration needs {list(shape)}"
         hint = "config.json belongs to another model"
         if slot.stored_name == TIED_SOURCE and stored.shape[1:] == shape[1:]:
             hint = f"config.json says vocab_size {shape[0]}, the embedding has {stored.shape[0]} rows"
         return [_finding("M203", message, stored, hint)]
     if stored.dtype not in FLOATS:
         message = f"{stored.name} holds {stored.dtype}, not one of {', '.join(FLOATS)}"
-        return [_finding("M204", message, stored, "quantised or double weights are not read; use the model's own")]
+        return [
+            _finding("M204", message, stored, "quantised or float64 weights are not supported; use the original ones")
+        ]
     return []
 
 
-def _unknown(stored: Stored, wanted: Iterable[str], config: DecoderConfig) -> Diagnostic:
-    """The nearest name is one of the same layer; of a layer too many none is near."""
+def _unknown(stored: Stored, expected: Iterable[str], config: DecoderConfig) -> Diagnostic:
+    """Suggests only names of the same layer, and none for a layer beyond the configuration's."""
     message = f"the file has a weight this model does not: {stored.name}"
     layer = _layer(stored.name)
     if layer is not None and layer >= config.num_hidden_layers:
         return _finding("M202", message, stored, f"config.json says num_hidden_layers {config.num_hidden_layers}")
-    near = did_you_mean(stored.name, [name for name in wanted if _layer(name) == layer])
+    near = did_you_mean(stored.name, [name for name in expected if _layer(name) == layer])
     return _finding("M202", message, stored, f'did you mean "{near}"?' if near else None)
 
 
 def _layer(name: str) -> int | None:
-    found = re.search(r"\blayers\.(\d+)\.", name)
-    return int(found[1]) if found else None
+    match = re.search(r"\blayers\.(\d+)\.", name)
+    return int(match[1]) if match else None
 
 
 def _finding(code: str, message: str, stored: Stored, hint: str | None = None) -> Diagnostic:

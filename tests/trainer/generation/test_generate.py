@@ -47,7 +47,7 @@ LENGTHS = (20, 1, 7, 25, 3, 14, 18, 5, 2)  # input order mixes the buckets
 
 
 class Killed(Exception):
-    """Stands for a SIGKILL: raised where the process would have died."""
+    """Instead of a SIGKILL: raised where the process would have died."""
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def model_dir(make_model: Callable[..., Gemma], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def make_job(model_dir: Path, tmp_path: Path) -> Callable[..., Row]:
-    """make_job(name): a job whose outputs lie in a folder of that name."""
+    """make_job(name): a job whose outputs are in a folder of that name."""
     prompts = tmp_path / "prompts.jsonl"
     rows = [{"id": f"item-{i}", "prompt": "é" + "q" * length} for i, length in enumerate(LENGTHS)]
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -118,7 +118,7 @@ def test_rows_come_in_the_order_of_the_prompts(make_job: Callable[..., Row]) -> 
 
 @pytest.mark.parametrize("args", [{}, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("done", [1, 5])
-def test_a_killed_job_goes_on_and_ends_the_same(make_job: Callable[..., Row], done: int, args: Row) -> None:
+def test_a_killed_job_resumes_and_ends_the_same(make_job: Callable[..., Row], done: int, args: Row) -> None:
     """Killed after some rows, the next call generates only the rest, and the output equals an uninterrupted one's."""
     whole, broken = make_job("whole", **args), make_job("broken", **args)
     run_generate(generate_job(whole), lambda event: None, never)
@@ -136,8 +136,8 @@ def test_a_killed_job_goes_on_and_ends_the_same(make_job: Callable[..., Row], do
     assert output(broken) == output(whole)
 
 
-def test_a_process_killed_for_real_goes_on_and_ends_the_same(make_job: Callable[..., Row], tmp_path: Path) -> None:
-    """SIGKILL of the trainer's process after its first rows; drawn answers, stop strings; the second process goes on."""
+def test_a_killed_process_resumes_and_ends_the_same(make_job: Callable[..., Row], tmp_path: Path) -> None:
+    """SIGKILL of the trainer's process after its first rows; drawn answers, stop strings; the second process resumes."""
     job = make_job("killed", **SAMPLED)
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job), encoding="utf-8")
@@ -160,7 +160,7 @@ def test_a_process_killed_for_real_goes_on_and_ends_the_same(make_job: Callable[
 
 
 def test_stop_strings_cut_the_text(make_job: Callable[..., Row]) -> None:
-    """A greedy answer with a letter of its own as the stop string ends before it, and says why."""
+    """A greedy answer with one of its letters as the stop string ends before it, and has the reason "stop"."""
     job = make_job("free", max_new_tokens=20)
     run_generate(generate_job(job), lambda event: None, never)
     free = output(job)
@@ -175,7 +175,7 @@ def test_stop_strings_cut_the_text(make_job: Callable[..., Row]) -> None:
 
 
 def test_ends_of_an_answer_have_their_reasons(tiny_mapping: Row) -> None:
-    """The model's EOS ids are "eos"; the end of a turn is told apart, also where the config names it as an EOS."""
+    """The model's EOS ids are "eos"; the end of a turn has its own reason, also where the config names it as an EOS."""
     config = config_from_hf({**tiny_mapping, "eos_token_id": [1, 106, 50]})
     chat = SimpleNamespace(eos_id=1, turn_end_ids=frozenset([1, 106]))
     assert end_reasons(config, (1, 60, 106), chat) == {1: "eos", 50: "eos", 60: "eos", 106: "end_of_turn"}
@@ -183,7 +183,7 @@ def test_ends_of_an_answer_have_their_reasons(tiny_mapping: Row) -> None:
 
 
 def test_a_torn_last_line_is_generated_again(make_job: Callable[..., Row]) -> None:
-    """Half a line at the end of the work file, from a kill while writing, is dropped and made anew."""
+    """Half a line at the end of the work file, from a kill while writing, is dropped and generated again."""
     job = make_job()
     run_generate(generate_job(job), lambda event: None, never)
     expected, progress = output(job), Path(job["work"]) / "generated.jsonl"
@@ -195,7 +195,7 @@ def test_a_torn_last_line_is_generated_again(make_job: Callable[..., Row]) -> No
 
 @pytest.mark.parametrize("change", ["args", "prompts", "garbage"])
 def test_work_of_another_job_is_not_used(make_job: Callable[..., Row], change: str) -> None:
-    """Rows made with other arguments or prompts, or an unreadable work file, are thrown away."""
+    """Rows made with other arguments or prompts, or an unreadable work file, are discarded."""
     job = make_job()
     run_generate(generate_job(job), lambda event: None, never)
     if change == "args":
@@ -211,7 +211,7 @@ def test_work_of_another_job_is_not_used(make_job: Callable[..., Row], change: s
 
 @pytest.mark.parametrize("after", [0, 2])
 def test_stopping_keeps_what_is_done(make_job: Callable[..., Row], after: int) -> None:
-    """Told to stop, the job says how far it is and writes no output; the next call finishes it."""
+    """On a stop request the job reports its progress and writes no output; the next call finishes it."""
     job, events = make_job(), []
     answer = run_generate(
         generate_job(job), log_into(events), lambda: sum(e["event"] == "generated" for e in events) >= after

@@ -1,4 +1,4 @@
-"""GeneratedSequence: PyTorch's tokens, the law of independence, the families, two programs for all, limits."""
+"""Generation: PyTorch's tokens, the law of independence, the families, two programs for all, limits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model(make_model: Make) -> Gemma:
 
 @pytest.fixture(scope="session")
 def prompts() -> Prompts:
-    """Eleven prompts of 1 to 41 tokens: some are read in two pieces."""
+    """Eleven prompts of 1 to 41 tokens: some are read in two chunks."""
     draws = random.Random(0)
     return [[2, *(draws.randrange(4, 260) for _ in range(4 * index))] for index in range(11)]
 
@@ -50,27 +50,27 @@ def names(prompts: Prompts) -> list[str]:
 
 
 def bare(generations: list[GeneratedSequence]) -> list[tuple[list[int], str, int, int]]:
-    """Without the time."""
+    """The answers without their times."""
     return [(one.ids, one.finish_reason, one.prompt_tokens, one.new_tokens) for one in generations]
 
 
 def test_greedy_tokens_equal_pytorchs(golden: SimpleNamespace, golden_model: Callable[..., Decoder]) -> None:
-    """Prompts of different length in one batch give the tokens that PyTorch gives one by one without a cache."""
+    """Prompts of different length in one batch give PyTorch's tokens for each alone without a cache."""
     length = len(golden.greedy[0])
     found = generate(golden_model(), golden.prompts, max_new_tokens=length, ends={}, pad_id=0, batch_size=4)
     assert [one.ids for one in found] == golden.greedy
 
 
-def test_each_token_is_the_argmax_of_the_whole_row(
+def test_each_token_is_the_argmax_of_the_full_row(
     model: Gemma, prompts: Prompts, answers: list[GeneratedSequence]
 ) -> None:
-    """The cached loop gives what full forward passes over prompt and answer give."""
+    """The cached loop gives the tokens of full forward passes over prompt and answer."""
     for prompt, answer in zip(prompts, answers, strict=True):
         assert answer.ids == uncached(model, prompt, 5)
 
 
 def uncached(model: Any, prompt: list[int], length: int) -> list[int]:
-    """Greedy tokens by whole forward passes over a row padded to one length."""
+    """Greedy tokens by full forward passes over a row padded to one length."""
     ids, size = list(prompt), model.config.max_position_embeddings
     for _ in range(length):
         row = jnp.array([ids + [0] * (size - len(ids))], jnp.int32)
@@ -85,14 +85,14 @@ def whole(model: Any, row: jax.Array) -> jax.Array:
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text"])
-def test_families_with_windows_generate_what_they_give_without_a_cache(
+def test_families_with_windows_generate_as_without_a_cache(
     tiny_mapping: dict[str, Any], prompts: Prompts, family: str
 ) -> None:
     """Windows shorter than the prompt, soft caps and both ropes included; one answer crosses from block to block."""
     keys = {"model_type": family, "max_position_embeddings": 160, "num_hidden_layers": 2, "sliding_window": 9}
     keys |= {"query_pre_attn_scalar": 6, "layer_types": ["sliding_attention", "full_attention"]}
     model = create(config_from_hf(tiny_mapping | keys), seed=3)
-    long = [2, *range(4, 126)]  # 123 tokens: the answer goes on beyond the first block's 128
+    long = [2, *range(4, 126)]  # 123 tokens: the answer extends beyond the first block's 128
     rows = [prompts[3], long, prompts[10]]
     found = generate(model, rows, max_new_tokens=9, ends={}, pad_id=0, batch_size=3)
     assert [one.ids for one in found] == [uncached(model, row, 9) for row in rows]
@@ -135,7 +135,7 @@ def test_a_longer_row_beside_it_changes_nothing_of_a_row(make_model: Make) -> No
 
 
 def test_two_programs_do_it_all(model: Gemma, prompts: Prompts) -> None:
-    """Eleven prompts of all lengths compile one program that reads and one that decodes; a second call, another
+    """Eleven prompts of all lengths compile one program for prefill and one for decoding; a second call, another
     limit or another end compile nothing."""
     compiled: list[str] = []
 
@@ -143,7 +143,7 @@ def test_two_programs_do_it_all(model: Gemma, prompts: Prompts) -> None:
         if name == "/jax/core/compile/backend_compile_duration":
             compiled.append(name)
 
-    list(Sampler(model, **OPTIONS).batches(prompts))  # whatever jax compiles once for itself
+    list(Sampler(model, **OPTIONS).batches(prompts))  # compiles what jax itself compiles once
     sampler = Sampler(model, **(OPTIONS | {"batch_size": 3}))
     jax.monitoring.register_event_duration_secs_listener(hear)
     try:
@@ -154,11 +154,11 @@ def test_two_programs_do_it_all(model: Gemma, prompts: Prompts) -> None:
         assert len(compiled) == 2
     finally:
         jax.monitoring.unregister_event_duration_listener(hear)
-    assert sorted(sampler.compile_seconds) == ["decode", "read"]
+    assert sorted(sampler.compile_seconds) == ["decode", "prefill"]
 
 
 def test_the_cache_is_donated(model: Gemma, prompts: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call gives its cache's memory to the next: the buffers of the first are gone after it."""
+    """Each call donates its cache's memory to the next: the buffers of the first are deleted after it."""
     caches = []
     make = type(model).init_cache
     monkeypatch.setattr(type(model), "init_cache", lambda *args: caches.append(make(*args)) or caches[0])
@@ -169,7 +169,7 @@ def test_the_cache_is_donated(model: Gemma, prompts: Prompts, monkeypatch: pytes
 def test_a_slot_that_is_free_takes_the_next_prompt(
     model: Gemma, prompts: Prompts, answers: list[GeneratedSequence]
 ) -> None:
-    """A row that ends at once makes room while its neighbour goes on; nothing else changes."""
+    """A row that ends at once frees its slot while its neighbour continues; nothing else changes."""
     eos = answers[0].ids[0]
     options = OPTIONS | {"ends": {eos: "eos"}, "max_new_tokens": 20}
     chosen = [0, *(index for index, one in enumerate(answers) if eos not in one.ids)][:3]
@@ -182,7 +182,7 @@ def test_a_slot_that_is_free_takes_the_next_prompt(
 
 
 def test_an_answer_ends_at_eos(model: Gemma, prompts: Prompts, answers: list[GeneratedSequence]) -> None:
-    """The EOS is counted and not kept; rows that go on are not touched by rows that ended."""
+    """The EOS is counted and not returned; rows that have ended do not affect the others."""
     eos = answers[5].ids[2]
     place = answers[5].ids.index(eos)
     found = generate(model, prompts, **(OPTIONS | {"ends": {eos: "end_of_turn"}}))
@@ -196,7 +196,7 @@ def test_an_answer_ends_at_eos(model: Gemma, prompts: Prompts, answers: list[Gen
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_the_limit_is_exact(model: Gemma, prompts: Prompts, answers: list[GeneratedSequence], limit: int) -> None:
-    """max_new_tokens 1 needs no decoding step at all; answers are prefixes of longer ones."""
+    """max_new_tokens 1 needs no decoding step; answers are prefixes of longer ones."""
     found = generate(model, prompts[:4], **(OPTIONS | {"max_new_tokens": limit}))
     assert [one.ids for one in found] == [one.ids[:limit] for one in answers[:4]]
     assert {one.finish_reason for one in found} == {"length"}
@@ -218,7 +218,7 @@ def test_every_bad_prompt_is_named(model: Gemma) -> None:
 
 
 def test_rows_are_told_as_they_finish(model: Gemma, prompts: Prompts, answers: list[GeneratedSequence]) -> None:
-    """on_batch hears every index once, short prompts first, at most batch_size at a time."""
+    """on_batch gets every index once, short prompts first, at most batch_size at a time."""
     heard: list[tuple[list[int], list[GeneratedSequence]]] = []
     found = generate(model, prompts, on_batch=lambda *batch: heard.append(batch), **OPTIONS)
     assert [indices for indices, _ in heard] == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10]]

@@ -1,4 +1,4 @@
-"""Which token comes next: the draws have the distribution that is asked for, and are a row's own."""
+"""Which token comes next: draws have the declared distribution and depend only on their own row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from engine.trainer.generation.sampling import GREEDY, Sampling, choose, narrowed, row_key
+from engine.trainer.generation.sampling import GREEDY, Sampling, choose, filter_logits, row_key
 
 LOGITS = np.log(np.array([[0.4, 0.05, 0.3, 0.15, 0.1]], np.float32))
 DRAWS = 4000
@@ -31,12 +31,12 @@ def drawn(sampling: Sampling, seed: int = 0) -> np.ndarray:
         (Sampling(1.0, top_p=0.69), [0.4, 0, 0.3, 0, 0]),
         (Sampling(1.0, top_p=0.71), [0.4, 0, 0.3, 0.15, 0]),
         (Sampling(1.0, top_p=1e-6), [1, 0, 0, 0, 0]),
-        (Sampling(1.0, top_k=3, top_p=0.8), [0.4, 0, 0.3, 0, 0]),  # of the three kept, two have 0.82
+        (Sampling(1.0, top_k=3, top_p=0.8), [0.4, 0, 0.3, 0, 0]),  # of the three allowed, two have 0.82
         (Sampling(2.0, top_p=0.5), [0.4**0.5, 0, 0.3**0.5, 0, 0]),  # the temperature comes first
     ],
 )
-def test_draws_have_the_distribution_asked_for(sampling: Sampling, expected: list[float]) -> None:
-    """Frequencies within four standard deviations; tokens left out never come."""
+def test_draws_have_the_declared_distribution(sampling: Sampling, expected: list[float]) -> None:
+    """Frequencies within four standard deviations; excluded tokens are never drawn."""
     wanted = np.array(expected) / np.sum(expected)
     found = drawn(sampling)
     assert np.all(found[wanted == 0] == 0)
@@ -50,9 +50,9 @@ def test_greedy_takes_the_first_of_the_most_probable() -> None:
 
 
 def test_the_nucleus_is_that_of_a_sort() -> None:
-    """On random rows of a large vocabulary the threshold keeps the tokens that sorting and adding up keeps."""
+    """On random rows of a large vocabulary the threshold allows the same tokens as sorting and summing."""
     logits = 3 * jax.random.normal(jax.random.key(1), (6, 5000))
-    kept = np.asarray(jnp.isfinite(narrowed(logits, Sampling(1.0, top_p=0.9))))
+    kept = np.asarray(jnp.isfinite(filter_logits(logits, Sampling(1.0, top_p=0.9))))
     for row, flags in zip(np.asarray(jax.nn.softmax(logits, axis=-1), np.float64), kept, strict=True):
         order = np.argsort(-row)
         count = int(np.searchsorted(np.cumsum(row[order]), 0.9)) + 1
@@ -63,13 +63,13 @@ def test_the_nucleus_is_that_of_a_sort() -> None:
 
 
 def test_tokens_as_probable_as_the_last_one_are_kept() -> None:
-    """As transformers does for top-k; the draw among equals is then fair."""
+    """Ties are allowed, as transformers does for top-k; the draw among them is uniform."""
     logits = jnp.array([[2.0, 1.0, 1.0, 0.0]])
-    assert jnp.isfinite(narrowed(logits, Sampling(1.0, top_k=2))).tolist() == [[True, True, True, False]]
+    assert jnp.isfinite(filter_logits(logits, Sampling(1.0, top_k=2))).tolist() == [[True, True, True, False]]
 
 
 def test_a_draw_depends_on_seed_name_and_position_only() -> None:
-    """Not on the row's place, nor on who else is there."""
+    """A draw does not depend on the row's slot, nor on the other rows."""
     logits = jax.random.normal(jax.random.key(0), (3, 400))
     keys = np.stack([row_key(5, name) for name in ("a", "b", "c")])
     counts = jnp.array([0, 7, 7], jnp.int32)
@@ -82,7 +82,7 @@ def test_a_draw_depends_on_seed_name_and_position_only() -> None:
 
 
 def test_keys_differ_by_seed_and_name() -> None:
-    """And are the same on every machine."""
+    """Keys differ by seed and name, and are the same on every machine."""
     keys = {tuple(row_key(seed, name).tolist()) for seed in (0, 1) for name in ("a", "b", "1\na")}
     assert len(keys) == 6
     assert row_key(0, "a").tolist() == [293878541, 2231035837]

@@ -1,4 +1,4 @@
-"""Where an answer ends: the reasons, the counts, the text, whatever the pieces that tokens come in."""
+"""Where an answer ends: the reasons, the counts, the text, for pieces of any size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def answer(
     """The generation of a row that was given ``ids`` in pieces."""
     row = SequenceInProgress(0, [2, 7], np.zeros(2, np.uint32))
     for start in range(0, len(ids), piece):
-        row.take(ids[start : start + piece], ENDS, limit, stops)
+        row.append(ids[start : start + piece], ENDS, limit, stops)
     return row.generation()
 
 
@@ -42,7 +42,7 @@ def answer(
 def test_an_answer_ends_where_it_should(
     piece: int, text: str, tail: list[int], reason: str, kept: str, count: int
 ) -> None:
-    """Reason, text and number of computed tokens, the one that ended it included."""
+    """Reason, text and number of computed tokens, including the one that ended it."""
     found = answer(TOKENIZER.encode(text) + tail, piece=piece)
     said = TOKENIZER.decode(found.ids) if found.text is None else found.text
     assert (found.finish_reason, said, found.new_tokens, found.prompt_tokens) == (reason, kept, count, 2)
@@ -56,6 +56,6 @@ def test_the_first_of_two_stop_strings_cuts() -> None:
 
 
 def test_without_stop_strings_nothing_is_cut() -> None:
-    """The text is then the ids'."""
+    """Without a stop string the text is that of the ids."""
     found = answer([*TOKENIZER.encode("END"), 1], stops=None)
     assert (found.text, found.finish_reason) == (None, "eos")

@@ -1,4 +1,4 @@
-"""Low-rank adapters: they begin as nothing, merge into the same function, and are all that is trained and kept."""
+"""Low-rank adapters: they start without effect, merge into the same function, and only they are trained and saved."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def base_model(model_type: str = "gemma", dtype: Any = jnp.float32, **sizes: int
 
 
 def adapted(model: Decoder, **args: Any) -> Decoder:
-    """Adapters that do something."""
+    """Adapters with an effect."""
     graph, adapters, rest = nnx.split(attach(model, LoraArgs(4, 8.0, **args), seed=1), LoraParam, ...)
     moved = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(2), leaf.shape), adapters)
     return nnx.merge(graph, moved, rest)
 
 
 def logits(model: Decoder) -> jax.Array:
-    """As the program says: XLA may otherwise leave out roundings to bfloat16, and not the same ones in two programs."""
+    """Exact roundings: XLA may otherwise omit roundings to bfloat16, and not the same ones in two programs."""
     said = jax.jit(lambda tokens: model(tokens, positions=POSITIONS)).lower(TOKENS)
     return said.compile(compiler_options={"xla_allow_excess_precision": False})(TOKENS)
 
@@ -87,7 +87,7 @@ def test_the_scale_is_alpha_over_rank_or_its_root() -> None:
 
 
 def test_only_the_named_targets_get_adapters() -> None:
-    """Two targets, four leaves; one target more leaves the draws of the others alone."""
+    """Two targets, four leaves; another target does not change the draws of the others."""
     few = attach(base_model(), LoraArgs(4, 8.0, targets=("q_proj", "down_proj")), seed=1).lora.weights()
     assert list(few) == ["q.a", "q.b", "down.a", "down.b"]
     every = attach(base_model(), LoraArgs(4, 8.0), seed=1).lora.weights()
@@ -96,7 +96,7 @@ def test_only_the_named_targets_get_adapters() -> None:
 
 
 def test_an_unknown_target_names_the_nearest() -> None:
-    """M601, with what was meant."""
+    """M601, with a suggestion."""
     with pytest.raises(
         InputInvalid, match=r'(?s)M601.*no projection is called .q_prj.*did you mean "q_proj"'
     ) as caught:
@@ -105,7 +105,7 @@ def test_an_unknown_target_names_the_nearest() -> None:
 
 
 def test_dropout_is_a_function_of_its_key() -> None:
-    """The same key drops the same, another one other inputs, none nothing; the mean stays."""
+    """The same key drops the same inputs, another key others, no key none; the mean stays."""
     lora = adapted(base_model(), dropout=0.5)
 
     def hidden(seed: int | None) -> jax.Array:
@@ -157,12 +157,12 @@ def _tensors(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 FIRST = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "M602 there is no adapter_model.safetensors"),
-    "cut short": (
+    "truncated": (
         lambda f: (f / "adapter_model.safetensors").write_bytes((f / "adapter_model.safetensors").read_bytes()[:90]),
-        "M602 the adapter's weights are damaged or cut short",
+        "M602 the adapter's weights are damaged or truncated",
     ),
     "no JSON": (lambda f: (f / "adapter_config.json").write_text("{"), "M602 adapter_config.json cannot be read"),
-    "DoRA": (lambda f: _edit(f, "adapter_config.json", use_dora=True), 'M603 "use_dora": True is not what is computed'),
+    "DoRA": (lambda f: _edit(f, "adapter_config.json", use_dora=True), 'M603 "use_dora": True is not supported'),
     "no rank": (lambda f: _edit(f, "adapter_config.json", r=0), 'M603 "r" must be a whole number above 0, not 0'),
     "other targets": (
         lambda f: _edit(f, "adapter_config.json", target_modules=["embed_tokens"]),
@@ -210,7 +210,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_adapter_is_named(case: str, tmp_path: Path) -> None:
-    """Each way to be wrong has its code, says what and where, and is no traceback."""
+    """Each error has its code, names what and where, and is not a traceback."""
     model = base_model()
     save_adapter(tmp_path, adapted(model, targets=("q_proj",)), base=BASE)
     BAD[case][0](tmp_path)
@@ -221,12 +221,12 @@ def test_a_bad_adapter_is_named(case: str, tmp_path: Path) -> None:
 
 
 def test_an_adapter_for_a_wider_base_says_both_shapes(tmp_path: Path) -> None:
-    """M604 names the leaf and both shapes; the configuration's digest speaks first where it is known."""
+    """M604 names the leaf and both shapes; the configuration's digest is compared first where it is known."""
     save_adapter(tmp_path, adapted(base_model(), targets=("q_proj",)), base=BASE)
     other = base_model(hidden_size=32)
     with pytest.raises(InputInvalid, match=r"M605.*config_sha256"):
         load_adapter(tmp_path, other, base=BASE)
-    with pytest.raises(InputInvalid, match=r"M604.*has shape \[4, 64\], this base asks for \[4, 32\]"):
+    with pytest.raises(InputInvalid, match=r"M604.*has shape \[4, 64\], this base needs \[4, 32\]"):
         load_adapter(tmp_path, other)
 
 
@@ -236,7 +236,7 @@ LORA = {"method": "lora", "lora_rank": 2, "lora_alpha": 4.0, "lora_dropout": 0.1
 
 
 @pytest.mark.slow
-def test_a_killed_lora_training_ends_the_same(make_job: Any, child: Any) -> None:
+def test_a_killed_lora_run_ends_the_same(make_job: Any, child: Any) -> None:
     """Only adapters are in the checkpoints; a SIGKILL later the result is byte-identical, dropout included."""
     whole, broken = make_job("whole", **LORA), make_job("broken", **LORA)
     assert child(whole).finish() == 0
@@ -269,7 +269,7 @@ def base_config(job: dict[str, Any]) -> Any:
 
 
 def test_adapters_find_their_base_again(make_job: Any, train_here: Any) -> None:
-    """generate merges them into the base that the training drew; the merged export, in the declared format, is the same."""
+    """generate merges them into the base that training drew; the merged export, in the declared format, is the same."""
     job = make_job(**LORA, lora_merge=True, export_formats=["flax_msgpack"])
     train_here(job)
     out = Path(job["out"])
@@ -294,12 +294,12 @@ def test_adapters_without_their_base_are_refused(make_job: Any, train_here: Any)
     with pytest.raises(InputInvalid, match=r"M605.*random, seed 42.*random, seed 7"):
         load_trained(folder, job, print, bool)
     (folder / "runspec_base.json").write_text("{}")
-    with pytest.raises(InputInvalid, match=r"M602.*does not say revision, dtype, seed"):
+    with pytest.raises(InputInvalid, match=r"M602.*lacks revision, dtype, seed"):
         load_trained(folder, job, print, bool)
 
 
 def test_micro_batches_are_one_batch_for_adapters(make_args: Any, micro_model: Any) -> None:
-    """Every target takes part in the gradient, and frozen weights stay to the bit where they are."""
+    """Every target takes part in the gradient, and frozen weights are bit for bit unchanged."""
     from engine.trainer.train_step import init_state, make_train_step
 
     args = make_args(method="lora", lora_rank=2, lora_alpha=4.0)
@@ -316,7 +316,7 @@ def test_micro_batches_are_one_batch_for_adapters(make_args: Any, micro_model: A
     one, two = step(state, batch), step(state, split)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one[0]["params"], two[0]["params"])
     jax.tree.map(np.testing.assert_array_equal, one[0]["frozen"], state["frozen"])
-    again, _ = step(one[0], batch)  # a's gradient is 0 while b is
+    again, _ = step(one[0], batch)  # a's gradient is 0 as long as b is 0
     lora = nnx.merge(graphdef, again["params"], again["frozen"]).lora
     before = nnx.merge(graphdef, state["params"], state["frozen"]).lora
     assert isinstance(lora, Lora)
@@ -324,7 +324,7 @@ def test_micro_batches_are_one_batch_for_adapters(make_args: Any, micro_model: A
     assert moved == [f"{ours}.{part}" for ours in TARGETS.values() for part in "ab"]
 
 
-def test_the_work_folder_of_full_training_is_refused(make_job: Any, train_here: Any) -> None:
+def test_the_work_folder_of_a_full_run_is_refused(make_job: Any, train_here: Any) -> None:
     """method is part of a checkpoint's identity: T120 says so."""
     job = make_job()
     train_here({**job, "stop_at": 3})

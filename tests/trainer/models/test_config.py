@@ -1,4 +1,4 @@
-"""config.json in both styles, and every way to be wrong."""
+"""config.json in both styles, and every kind of error."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_transformers_agrees_with_what_is_written(tiny_mapping: dict[str, Any]) 
     assert {key: theirs[key] for key in ours} == ours
 
 
-def test_rotary_base_is_read_from_either_place(tiny_mapping: dict[str, Any]) -> None:
-    """Both places, either or neither."""
+def test_rotary_base_is_read_from_either_key(tiny_mapping: dict[str, Any]) -> None:
+    """In both keys, in either or in none."""
     assert config_from_hf(tiny_mapping).rope_theta == 10000.0
     assert config_from_hf(tiny_mapping | {"rope_theta": 5e5}).rope_theta == 5e5
     assert config_from_hf(tiny_mapping | {"rope_parameters": {"rope_theta": 5e5}}).rope_theta == 5e5
@@ -92,7 +92,7 @@ def test_rotary_base_is_read_from_either_place(tiny_mapping: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("model_type", [None, "gemma4", "llama", 3, "gema", ["gemma"]])
 def test_unknown_family_lists_the_known(model_type: Any) -> None:
-    """M101 names what was asked for and what there is."""
+    """M101 names the model_type and the known families."""
     with pytest.raises(InputInvalid, match=r"M101.*known: gemma"):
         config_from_hf({"model_type": model_type} if model_type is not None else {})
 
@@ -128,7 +128,7 @@ def test_unknown_family_lists_the_known(model_type: Any) -> None:
     ],
 )
 def test_a_wrong_key_is_named(tiny_mapping: dict[str, Any], change: dict[str, Any], expected: tuple[str, str]) -> None:
-    """Each way to be wrong has its code and names its key, and nothing else is reported."""
+    """Each error has its code and names its key, and nothing else is reported."""
     assert codes(tiny_mapping | change) == [expected]
 
 
@@ -137,7 +137,7 @@ def test_a_wrong_key_is_named(tiny_mapping: dict[str, Any], change: dict[str, An
 def test_a_billion_layers_are_refused_at_once(
     tiny_mapping: dict[str, Any], model_type: str, pattern: dict[str, int]
 ) -> None:
-    """Families that say for each layer what it is do not begin to count them."""
+    """An absurd number of layers is refused before layer_types is built for them."""
     found = codes(tiny_mapping | {"model_type": model_type, "num_hidden_layers": 10**9, "sliding_window": 8} | pattern)
     assert ("M104", "num_hidden_layers") in found
 
@@ -226,7 +226,7 @@ def layer_params(mapping: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_models_have_their_number_of_parameters(name: str) -> None:
-    """The engine's table, the papers' arithmetic, the plan's shapes and the published number are one."""
+    """The engine's table, the papers' arithmetic, the plan's shapes and the published number agree."""
     mapping, published = PUBLISHED[name]
     assert param_count(config_from_hf(mapping)) == layer_params(mapping) == published
     assert analytic.param_count(analytic.KNOWN_CONFIGS[name]) == published
@@ -234,7 +234,7 @@ def test_published_models_have_their_number_of_parameters(name: str) -> None:
 
 
 def test_the_plan_knows_the_shapes_of_every_family(kinds: dict[str, dict[str, Any]]) -> None:
-    """The arithmetic of `plan`, which has no JAX, counts the very tensors that the trainer makes."""
+    """The arithmetic of `plan`, which has no JAX, counts the same tensors that the trainer makes."""
     assert set(analytic.FAMILY_NORMS) == set(FAMILIES)
     assert analytic.PLAIN_ATTENTION_TOKENS == train_args.PLAIN_ATTENTION_TOKENS
     limits = inspect.signature(even_block).parameters
@@ -267,7 +267,7 @@ def test_published_layers_are_as_the_papers_say() -> None:
 
 
 def in_style_5(mapping: dict[str, Any]) -> dict[str, Any]:
-    """The full mapping that transformers 5 makes of one in the style of 4."""
+    """The full mapping that transformers 5 makes from one in the style of 4."""
     from transformers import CONFIG_MAPPING
 
     full: dict[str, Any] = CONFIG_MAPPING[mapping["model_type"]].from_dict(mapping).to_dict()
@@ -277,7 +277,7 @@ def in_style_5(mapping: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_both_styles_of_the_published_models_give_one_config(name: str) -> None:
-    """What transformers 5 makes of the published mapping, defaults written out, is read as the same model."""
+    """The mapping that transformers 5 makes from the published one, with all defaults, is read as the same model."""
     mapping, _ = PUBLISHED[name]
     new = in_style_5(mapping)
     assert "rope_theta" not in new
@@ -291,7 +291,7 @@ def test_transformers_takes_back_what_is_written(name: str) -> None:
     config = config_from_hf(PUBLISHED[name][0])
     ours = config.to_hf(dtype="bfloat16")
     theirs = in_style_5(ours)
-    # For transformers 4, or our own word for what stands in rope_parameters.
+    # For transformers 4, or our own name for a value of rope_parameters.
     for key in ("rope_theta", "rope_local_base_freq", "rope_factor"):
         ours.pop(key, None)
     assert {key: theirs[key] for key in ours} == ours
@@ -343,7 +343,7 @@ def test_a_wrong_key_of_a_later_family_is_named(
 
 GOLDEN_MESSAGES = {
     "family": ({"model_type": "gemma4"}, """\
-error[M101]: the configuration has model_type 'gemma4', which is not known here (known: gemma, gemma2, gemma3, gemma3_text)
+error[M101]: the configuration has the unknown model_type 'gemma4' (known: gemma, gemma2, gemma3, gemma3_text)
   --> config.json
    = help: did you mean "gemma"?"""),
     "none": ({}, """\
@@ -371,7 +371,7 @@ error[M105]: two windows: "sliding_window" is 4096 and "sliding_window_size" is 
 
 @pytest.mark.parametrize("name", GOLDEN_MESSAGES)
 def test_the_message_is_the_recorded_one(name: str) -> None:
-    """What a person reads: code, sentence, place, what to do."""
+    """The text a person reads: code, message, source position, hint."""
     mapping, expected = GOLDEN_MESSAGES[name]
     with pytest.raises(InputInvalid) as caught:
         config_from_hf(mapping)

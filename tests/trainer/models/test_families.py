@@ -1,4 +1,4 @@
-"""The later families from the words of a run-spec to trained weights, through the trainer's own process."""
+"""The later families from a run-spec to trained weights, through the trainer's own process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ steps:
 def test_a_run_spec_trains_a_later_family(
     make_job: Callable[..., dict[str, Any]], child: Callable[..., Any], tmp_path: Path, family: str
 ) -> None:
-    """What the spec says is what is trained for two steps and saved: every key arrives, the weights move, none is NaN."""
+    """The declared model is trained for two steps and saved: every key arrives, the weights change, none is NaN."""
     for name in (".runspec", "evalsets"):
         (tmp_path / name).mkdir()
     (tmp_path / "evalsets" / "items.jsonl").write_text("{}\n")

@@ -1,4 +1,4 @@
-"""Every family against transformers in PyTorch: module by module, one layer, the whole, its gradients, its drift in bf16.
+"""Every family against transformers in PyTorch: module by module, one layer, the full model, its gradients, its drift in bf16.
 
 The figures come from tests/fixtures/gemma_golden.npz; `make parity` asks transformers itself, on fresh weights.
 """
@@ -25,12 +25,12 @@ Make = Callable[..., Decoder]
 
 @pytest.fixture(autouse=True)
 def _layers_as_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One layer is compiled, not thirteen; that both ways agree is a test of its own (test_laws.py)."""
+    """One layer is compiled, not thirteen; test_laws.py shows that loop and unrolled layers agree."""
     monkeypatch.setattr(decoder, "MAX_UNROLLED_LAYERS", 0)
 
 
 def test_modules_equal_pytorchs(golden: SimpleNamespace, golden_model: Make, compare: ModuleType) -> None:
-    """Every norm, both rotary tables, the MLP, the attention and one layer of each type, each on the input it had there."""
+    """Every norm, both rotary tables, the MLP, the attention and one layer of each type, each on its recorded input."""
     model = golden_model()
     seen = compare.modules(model, golden.modules)
     norms = sum(leaf.name.startswith("layers.") and leaf.name.endswith("norm") for leaf in model.TABLE.leaves)
@@ -81,7 +81,7 @@ def test_loss_and_gradients_equal_pytorchs(golden: SimpleNamespace, computed: Si
 def test_bf16_drifts_within_its_bound(
     golden: SimpleNamespace, golden_model: Make, tokens_and_positions: Draw, compare: ModuleType, bf16_bounds: Any
 ) -> None:
-    """bf16 stays within the family's bound of f32 and within 1.5 times PyTorch's own drift, and is no f32 in disguise."""
+    """bf16 stays within the family's bound of f32 and within 1.5 times PyTorch's own drift, and is not computed in f32."""
     _, positions = tokens_and_positions(*golden.tokens.shape)
     logits = jax.jit(golden_model(jnp.bfloat16).__call__)(jnp.asarray(golden.tokens), positions=positions)
     assert logits.dtype == jnp.float32
@@ -91,12 +91,12 @@ def test_bf16_drifts_within_its_bound(
 
 
 def test_the_file_is_of_these_kinds(golden: SimpleNamespace, kinds: dict[str, dict[str, Any]]) -> None:
-    """A kind that was changed without `make golden` is found; both styles of its configuration are one."""
+    """A kind that was changed without `make golden` is found; both styles of its configuration give the same model."""
     assert config_from_hf(golden.config) == config_from_hf(kinds[golden.kind])
 
 
 def test_the_kinds_exercise_every_feature(kinds: dict[str, dict[str, Any]]) -> None:
-    """Each thing a family can do is done by one of its kinds, so that no feature goes unheld."""
+    """Every feature of a family is used by one of its kinds, so that no feature is untested."""
     for model_type in {mapping["model_type"] for mapping in kinds.values()}:
         own = [FAMILIES[model_type].CONFIG.from_hf(one) for one in kinds.values() if one["model_type"] == model_type]
         assert {1, 4} - {one.num_attention_heads // one.num_key_value_heads for one in own} <= (

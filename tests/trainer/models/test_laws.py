@@ -1,4 +1,4 @@
-"""What holds for the network of every family: causality, packing, windows, caches, and that no two ways of computing differ."""
+"""Laws of every family's network: causality, packing, windows, caches, and that all ways of computing agree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Make = Callable[..., Decoder]
 
 @pytest.fixture
 def as_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One layer is compiled and not three: quicker, and test_loop_and_unrolled_layers_agree says it is the same."""
+    """One layer is compiled, not three: faster, and test_loop_and_unrolled_layers_agree shows it is the same."""
     monkeypatch.setattr(decoder, "MAX_UNROLLED_LAYERS", 0)
 
 
@@ -43,7 +43,7 @@ def test_packed_logits_equal_numpys(
 
 @pytest.mark.usefixtures("as_a_loop")
 def test_packed_rows_equal_rows_by_themselves(make_model: Make, tokens_and_positions: Draw, model_type: str) -> None:
-    """What a row computes is the same alone and packed behind another, token by token."""
+    """A row's result is the same alone and packed behind another row, token by token."""
     model = make_model(model_type=model_type)
     tokens, positions = tokens_and_positions(1, 12)
     alone = jax.jit(model.__call__)
@@ -88,8 +88,8 @@ def test_no_gradient_flows_between_segments(make_model: Make, model_type: str) -
 @pytest.mark.usefixtures("as_a_loop")
 @pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text"])
 def test_a_window_limits_what_a_layer_sees(make_model: Make, model_type: str) -> None:
-    """Two layers with a window of 3 see a token and four before it, exactly; a layer without one sees all, whatever the
-    context the model was made for: max_position_embeddings is no hidden window."""
+    """Two layers with a window of 3 depend on a token and exactly four before it; a layer without one on all, even beyond
+    the model's context length: max_position_embeddings is not a hidden window."""
     keys = {"model_type": model_type, "sliding_window": 3, "num_hidden_layers": 2, "max_position_embeddings": 4}
     windowed = probe(make_model(layer_types=[SLIDING, SLIDING], **keys), 7)
     full = probe(make_model(layer_types=[SLIDING, FULL], **keys), 7)
@@ -99,7 +99,7 @@ def test_a_window_limits_what_a_layer_sees(make_model: Make, model_type: str) ->
 
 @pytest.mark.usefixtures("as_a_loop")
 def test_cached_equals_uncached(make_model: Make, tokens_and_positions: Draw, model_type: str) -> None:
-    """Prompt in one piece, then token by token, gives the logits of the whole row at once."""
+    """Prompt in one piece, then token by token, gives the logits of the entire row at once."""
     model = make_model(model_type=model_type)
     tokens, positions = tokens_and_positions(2, 12)
     whole = jax.jit(model.__call__)(tokens, positions=positions)
@@ -114,7 +114,7 @@ def test_cached_equals_uncached(make_model: Make, tokens_and_positions: Draw, mo
 
 @pytest.mark.usefixtures("as_a_loop")
 def test_rows_of_different_length_share_a_cache(make_model: Make, tokens_and_positions: Draw, model_type: str) -> None:
-    """Right padding in the prompt leaves no trace: each row decodes as it would alone."""
+    """Right padding in the prompt has no effect: each row decodes as it would alone."""
     model = make_model(model_type=model_type)
     tokens, positions = tokens_and_positions(2, 8)
     lengths = jnp.array([3, 8], jnp.int32)
@@ -132,7 +132,7 @@ def test_rows_of_different_length_share_a_cache(make_model: Make, tokens_and_pos
 def test_what_has_left_the_window_no_longer_counts_in_the_cache(
     make_model: Make, tokens_and_positions: Draw, model_type: str
 ) -> None:
-    """Slots before the window may hold anything: the next state is the same to the bit; one inside changes it."""
+    """Slots before the window have no effect: the next state is the same to the bit; a slot inside changes it."""
     model = make_model(model_type=model_type, num_hidden_layers=1, layer_types=[SLIDING], sliding_window=3)
     tokens, positions = tokens_and_positions(1, 7)
     _, cache = model.extend(tokens[:, :6], positions[:, :6], model.init_cache(1, 8))
@@ -141,7 +141,7 @@ def test_what_has_left_the_window_no_longer_counts_in_the_cache(
     step = jax.jit(model.extend)
 
     def disturbed(end: int) -> jax.Array:
-        """The next state where the values of the slots before ``end`` are other ones."""
+        """The next state with other values in the slots before ``end``."""
         v = jax.tree.map(lambda block: block.at[:, :, :end].add(9.0), cache.v)  # [B, K, S, H]
         return step(*last, cache._replace(v=v))[0]
 
@@ -151,7 +151,7 @@ def test_what_has_left_the_window_no_longer_counts_in_the_cache(
 
 
 def test_a_position_outside_the_cache_is_not_written(make_model: Make, tokens_and_positions: Draw) -> None:
-    """Padding put past the end leaves the cache as it was; nothing wraps round or lands in the last slot."""
+    """Padding beyond the end does not change the cache; nothing wraps around or reaches the last slot."""
     model = make_model()
     extend = jax.jit(model.extend)
     tokens, positions = tokens_and_positions(1, 4)
@@ -218,6 +218,6 @@ def test_equal_seeds_give_equal_weights(make_model: Make, model_type: str) -> No
 
 
 def test_a_config_read_from_a_file_finds_its_family(make_model: Make, model_type: str) -> None:
-    """What to_hf writes leads back to the same family and the same values."""
+    """The mapping of to_hf gives the same family and the same values."""
     config = make_model(model_type=model_type).config
     assert config_from_hf(config.to_hf()) == config

@@ -25,7 +25,7 @@ def test_rms_norm_equals_the_plain_formula(reference: SimpleNamespace) -> None:
 
 
 def test_rms_norm_in_bf16_rounds_once_at_the_end(reference: SimpleNamespace) -> None:
-    """A bf16 norm is the f32 result rounded once: no product is rounded on the way."""
+    """A bf16 norm is the f32 result rounded once: no intermediate result is rounded."""
     x, weight = normal(64, 16).astype(jnp.bfloat16), normal(16, seed=1).astype(jnp.bfloat16)
     exact = layers.rms_norm(x.astype(jnp.float32), weight.astype(jnp.float32), 1e-6)
     assert jnp.array_equal(layers.rms_norm(x, weight, 1e-6), exact.astype(jnp.bfloat16))
@@ -42,7 +42,7 @@ def test_rotation_equals_the_plain_formula(reference: SimpleNamespace) -> None:
 
 
 def test_rotation_tells_late_positions_apart_in_bf16() -> None:
-    """Positions 256 and 257 differ although bf16 cannot hold 257: the angles are f32."""
+    """Positions 256 and 257 differ although bf16 cannot represent 257: the angles are f32."""
     cos, sin = layers.rope_tables(jnp.array([[256, 257]], jnp.int32), 6, 10000.0)
     turned = layers.rotate(jnp.ones((1, 2, 1, 6), jnp.bfloat16), cos, sin)
     assert not jnp.array_equal(turned[0, 0], turned[0, 1])
@@ -67,7 +67,7 @@ def test_attention_of_a_row_that_sees_nothing_is_finite() -> None:
 
 @pytest.mark.parametrize("length", [64, 65, 300])
 def test_attention_in_pieces_is_attention(length: int) -> None:
-    """Result and gradients, with a soft cap, packed rows and a window; nothing ahead is looked at, be it NaN."""
+    """Result and gradients, with a soft cap, packed rows and a window; later tokens have no effect, not even NaN."""
     q, k, v = normal(2, length, 4, 8), normal(2, length, 2, 8, seed=1), normal(2, length, 2, 8, seed=2)
     segments = jnp.broadcast_to(jnp.arange(length) // 40, (2, length))
     places = jnp.arange(length)
@@ -90,7 +90,7 @@ def test_attention_in_pieces_is_attention(length: int) -> None:
 
 
 def test_a_masked_key_has_no_weight_however_large_its_score() -> None:
-    """A score of 40,000 behind the mask does not count beside a visible one of -40,000."""
+    """A masked score of 40,000 has no effect beside an unmasked one of -40,000."""
     q, k = jnp.full((1, 1, 1, 4), 100.0), jnp.array([-100.0, 100.0])[None, :, None, None] * jnp.ones((1, 2, 1, 4))
     v = jnp.array([3.0, 7.0])[None, :, None, None] * jnp.ones((1, 2, 1, 4))
     assert (layers.attention(q, k, v, jnp.array([[[True, False]]])) == 3.0).all()
@@ -107,7 +107,7 @@ def test_mlp_uses_the_tanh_gelu(reference: SimpleNamespace) -> None:
 
 
 def test_mask_is_causal_inside_a_segment() -> None:
-    """A token sees itself and earlier tokens of its segment, whatever the ids are."""
+    """A token attends to itself and earlier tokens of its segment, with any segment ids."""
     segments = jnp.array([[1, 1, 2, 2, 0]])
     expected = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
     assert layers.causal_mask(segments, 1, 5)[0].astype(int).tolist() == expected

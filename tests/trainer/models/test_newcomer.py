@@ -1,4 +1,4 @@
-"""Who adds a model family is told what they forgot, all of it at once (CONTRIBUTING, "A model family")."""
+"""A new model family with missing parts gets a list of all of them (CONTRIBUTING, "A model family")."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIG_PARTS = ("NAME", "MODEL_TYPE", "ARCHITECTURE", "FIXED")
 
 
 def forgotten(families: Mapping[str, ModuleType], held: ModuleType, golden: set[str], spec: set[str]) -> Iterator[str]:
-    """One sentence for each thing that is missing; ``held`` is kinds.py, ``spec`` the families a run-spec may name."""
+    """One sentence for each thing that is missing; ``held`` is kinds.py, ``spec`` the families that a run-spec can name."""
     for key, family in families.items():
         parts = list(_parts(family))
         yield from parts
@@ -47,7 +47,7 @@ def _parts(family: ModuleType) -> Iterator[str]:
 
 
 def _table(family: ModuleType) -> Iterator[str]:
-    """What the table of weights may not be."""
+    """Errors of the table of weights."""
     if family.MODEL.TABLE is not family.TABLE:
         yield f"{_file(family)}: MODEL.TABLE is another table than TABLE"
     names = [leaf.stored for leaf in family.TABLE.leaves]
@@ -59,7 +59,7 @@ def _table(family: ModuleType) -> Iterator[str]:
 
 
 def _parity(model_type: str, held: ModuleType, golden: set[str]) -> Iterator[str]:
-    """What holds a family to the reference."""
+    """What compares a family with the reference."""
     kinds = {kind for kind, mapping in held.KINDS.items() if mapping["model_type"] == model_type}
     if not kinds:
         yield f"tests/fixtures/kinds.py: KINDS has none of {model_type}: no parity test"
@@ -79,14 +79,14 @@ def spec_families(repository: Path) -> set[str]:
 
 
 def test_nothing_is_forgotten(held: ModuleType, golden_kinds: set[str], spec_families: set[str]) -> None:
-    """Every family has all of its parts, its kinds, its golden entries, its price and its word in the run-spec."""
+    """Every family has all of its parts, its kinds, its golden entries, its price and its name in the run-spec."""
     assert list(forgotten(FAMILIES, held, golden_kinds, spec_families)) == []
     assert golden_kinds == set(held.KINDS)
     assert spec_families <= set(FAMILIES)
 
 
 def test_a_newcomer_is_told_everything(held: ModuleType, golden_kinds: set[str], spec_families: set[str]) -> None:
-    """A file with nothing in it, and one that is complete and known nowhere else."""
+    """An empty module, and a complete one that is registered nowhere else."""
     empty = ModuleType("engine.trainer.models.gemma9")
     assert list(forgotten({"gemma9": empty}, held, golden_kinds, spec_families)) == [
         *(f"engine/trainer/models/gemma9.py lacks {part}" for part in PARTS),

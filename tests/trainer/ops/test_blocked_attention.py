@@ -1,4 +1,4 @@
-"""Attention in blocks against the layer's own attention under the whole mask: values, gradients, memory, skipping."""
+"""Attention in blocks against the layer's own attention with the full mask: values, gradients, memory, skipping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from engine.trainer.models import layers
-from engine.trainer.ops.blocked_attention import EVERYTHING, Tiling, TokenPositions, _reach, blocked_attention
+from engine.trainer.ops.blocked_attention import (
+    EVERYTHING,
+    MaskInputs,
+    Tiling,
+    TokenPositions,
+    _key_blocks,
+    blocked_attention,
+)
 
 BATCH, HEADS, KV_HEADS, HEAD_DIM = 2, 4, 2, 6
 
@@ -90,7 +97,7 @@ def test_it_is_the_layers_attention(
 
 
 def test_softcap_and_a_traced_window() -> None:
-    """Gemma 2: scores are bent before the mask, and the window may be a number that a loop over layers brings."""
+    """Gemma 2: scores are capped before the mask, and the window may be traced by a loop over layers."""
     arrays, places = _arrays(29), _packed(29)
 
     @jax.jit
@@ -119,7 +126,7 @@ def test_bfloat16_is_float32_rounded() -> None:
 
 
 def test_a_query_that_sees_nothing_gives_zeros() -> None:
-    """And zeros backwards: no NaN comes out of an empty sum."""
+    """Its gradients are zeros too: an empty sum gives no NaN."""
     q, k, v = _arrays(8)
     places = _one_segment(8)
     elsewhere = TokenPositions(places.positions, places.segment_ids + 1)
@@ -132,7 +139,7 @@ def test_tiles_out_of_reach_are_skipped() -> None:
     """The key blocks of each query block: causal, in the window, of the same segments, over all rows together."""
 
     def reach(places: TokenPositions, window: int) -> list[tuple[int, int]]:
-        firsts, lasts = _reach((places, places, jnp.int32(window)), Tiling(None, 8, 8))
+        firsts, lasts = _key_blocks(MaskInputs(places, places, jnp.int32(window)), Tiling(None, 8, 8))
         return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
     assert reach(_one_segment(32), EVERYTHING) == [(0, 1), (0, 2), (0, 3), (0, 4)]
@@ -146,7 +153,7 @@ def test_tiles_out_of_reach_are_skipped() -> None:
 
 
 def test_no_scores_of_all_queries_with_all_keys() -> None:
-    """Compiled for 2048 tokens, backwards too, the room is less than a tenth of one [N, T, T]; plainly it is over it."""
+    """Compiled for 2048 tokens with gradients, memory is below a tenth of one [N, T, T]; plain attention is above it."""
     length = 2048
     arrays, places = _arrays(length, batch=1), _one_segment(length, 1)
     whole = HEADS * length * length * 4

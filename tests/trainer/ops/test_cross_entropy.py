@@ -84,7 +84,7 @@ def test_any_block_is_the_plain_loss(
 
 @pytest.mark.parametrize("shards", [2, 4])
 def test_rows_of_several_shards_at_a_time(shards: int) -> None:
-    """Looked at as [shards, V / shards, D], with a ragged last block, the loss and its gradients are the same."""
+    """Viewed as [shards, V / shards, D], with a ragged last block, the loss and its gradients are the same."""
     states, table, labels = problem(7, 40)
     weights = jnp.arange(7, dtype=jnp.float32) / 7
     fused = partial(linear_cross_entropy, softcap=None, block=3 * shards, shards=shards)
@@ -127,8 +127,8 @@ def test_gradients_have_the_dtypes_of_what_they_are_of(states_dtype: str, table_
         np.testing.assert_allclose(left.astype(jnp.float32), right, atol=step)
 
 
-def test_the_parts_are_the_whole() -> None:
-    """The gradient of the states alone, and the table's block by block with its row numbers, are those of the whole."""
+def test_the_parts_give_the_loss() -> None:
+    """The gradient of the states alone, and the table's block by block with its row numbers, are those of the full loss."""
     states, table, labels = problem(6, 22)
     weights = jnp.arange(6, dtype=jnp.float32)
     head = Head(3.0, 8)
@@ -153,7 +153,7 @@ def test_the_parts_are_the_whole() -> None:
 
 
 def test_no_array_of_tokens_times_vocabulary() -> None:
-    """Compiled, loss and gradients need the table's gradient and four blocks of logits; plainly they need [M, V] thrice."""
+    """Compiled, loss and gradients need the table's gradient and four blocks of logits; the plain loss needs [M, V] three times."""
     tokens, vocab, width, block = 256, 8192, 32, 512
     states, table, labels = problem(tokens, vocab, width)
     whole, one_block = tokens * vocab * 4, tokens * block * 4
@@ -169,11 +169,11 @@ def test_no_array_of_tokens_times_vocabulary() -> None:
 
 
 def test_blocks_are_even() -> None:
-    """Never more logits or gradients than asked for, blocks of near-equal size, whole registers where there is room."""
+    """Never more logits or gradients than the limits, blocks of near-equal size, full registers where the limits allow it."""
     assert even_block(4096, 256_000, 8, most_logits=4096 * 12_800) == 12_800
     assert (
         even_block(4096, 256_000, 2048, shards=8) == 8 * 1280
-    )  # of 2048 rows that there is room for, to leave none over
+    )  # of the 2048 rows that the limit allows, to leave none over
     assert even_block(1 << 26, 100, 8) == 1
     assert even_block(1, 256_000, 2048) == 6400  # 8192 rows' gradients would do, and leave a part of a block over
     for tokens in (1, 100, 5000):

@@ -1,4 +1,4 @@
-"""The head's loss over eight devices (virtual ones, in a process of their own): the same numbers, and no row travels."""
+"""The head's loss over eight devices (virtual ones, in a process of their own): the same numbers, and no row is sent."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _run(shards: int) -> dict[str, Any]:
 
 
 def test_no_row_of_the_table_travels() -> None:
-    """With one shard a device the only thing gathered are the states; loss and gradients are those of one device."""
+    """With one shard a device only the states are gathered; loss and gradients are those of one device."""
     found = _run(8)
     assert found["loss"] < 1e-6
     assert max(found["grads"]) < 1e-6
@@ -62,5 +62,5 @@ def test_no_row_of_the_table_travels() -> None:
 
 @pytest.mark.slow
 def test_rows_would_travel_without_shards() -> None:
-    """The same with shards=1 gathers the table [1024, 16]: what the other test looks for can be seen."""
+    """The same with shards=1 gathers the table [1024, 16]: the other test's check can fail."""
     assert any(shape.endswith("1024,16") for shape in _run(1)["gathered"])

@@ -1,4 +1,4 @@
-"""Products in another dtype: as good as the dtype is, whatever the size of the numbers, and the device's own choice."""
+"""Matmuls in another dtype: as exact as the dtype for numbers of any size, and the device's own choice."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_the_device_decides_unless_told(declared: str, dtype: str, where: Any, e
 
 @settings(deadline=None, max_examples=60)  # the first example compiles
 @given(sizes=st.tuples(st.integers(-30, 30), st.integers(-30, 30), st.integers(-6, 3)), seed=st.integers(0, 2**32 - 1))
-def test_half_products_do_not_care_how_large_numbers_are(sizes: tuple[int, int, int], seed: int) -> None:
-    """Activations and gradients from 2^-30 to 2^30, far outside of float16: forwards and backwards as near as 11 bits are.
+def test_float16_matmuls_work_at_any_scale(sizes: tuple[int, int, int], seed: int) -> None:
+    """Activations and gradients from 2^-30 to 2^30, far outside float16's range: forward and backward as exact as 11 bits.
 
     Bounds: each of K summands is off by what rounding its two factors changes.
     """
@@ -59,7 +59,7 @@ def test_half_products_do_not_care_how_large_numbers_are(sizes: tuple[int, int, 
     by_x, by_weight = back(jnp.asarray(by_out))
     for found, left, right in ((out, x, weight), (by_x, by_out, weight.T), (by_weight, x.T, by_out)):
         exact = left.astype(np.float64) @ right.astype(np.float64)
-        # What lies 24 bits below the largest of its row (or of all) is lost.
+        # Numbers 24 bits below the largest of their row (or of all) are lost.
         lost = (
             2.0**-24 * np.abs(left).max() * np.abs(right).sum(0) + 2.0**-24 * np.abs(right).max() * np.abs(left).sum()
         )
@@ -67,8 +67,8 @@ def test_half_products_do_not_care_how_large_numbers_are(sizes: tuple[int, int, 
         assert np.all(np.abs(np.asarray(found, np.float64) - exact) <= bound)
 
 
-def test_a_row_of_zeros_is_zero_and_what_is_no_number_stays_none() -> None:
-    """Zeros divide by no zero; a NaN or an infinity reaches the loss, where it is counted as a skipped step."""
+def test_a_row_of_zeros_is_zero_and_non_finite_stays_non_finite() -> None:
+    """Rows of zeros are not divided by zero; a NaN or an infinity reaches the loss, where the step is skipped."""
     x = jnp.asarray([[0.0, 0.0], [jnp.nan, 1.0], [jnp.inf, 1.0], [1.0, 2.0]])
     found = np.asarray(matmul(x, jnp.ones((2, 2)), "float16"))
     assert found[0].tolist() == [0.0, 0.0]
@@ -77,7 +77,7 @@ def test_a_row_of_zeros_is_zero_and_what_is_no_number_stays_none() -> None:
 
 
 def test_the_operands_really_are_half() -> None:
-    """Every product of the program, forwards and backwards, has float16 operands and a float32 result."""
+    """Every matmul of the program, forward and backward, has float16 operands and a float32 result."""
 
     def loss(x: jax.Array, weight: jax.Array) -> jax.Array:
         return jnp.sum(matmul(x, weight, "float16"))
@@ -89,7 +89,7 @@ def test_the_operands_really_are_half() -> None:
     assert all("xf16>" in line.split("->")[0] and line.rstrip().endswith("xf32>") for line in products)
 
 
-def test_float32_products_of_bfloat16_are_exact_before_they_are_rounded() -> None:
+def test_float32_matmuls_of_bfloat16_are_exact_before_rounding() -> None:
     x, weight = (jax.random.normal(jax.random.key(n), (64, 64)).astype(jnp.bfloat16) for n in (0, 1))
     found = matmul(x, weight, "float32")
     exact = np.asarray(x, np.float64) @ np.asarray(weight, np.float64)

@@ -1,4 +1,4 @@
-"""Schedules and optimizers against optax, their memory, and what becomes of bfloat16."""
+"""Schedules and optimizers against optax, their memory, and bfloat16 weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RATE = 0.5
     ],
 )
 def test_schedule_values(kind: str, expected: list[float]) -> None:
-    """Two steps of warm-up, then the schedule's own formula; the last train step still moves."""
+    """Two steps of warm-up, then the schedule's own formula; the last train step still updates."""
     schedule = make_schedule(kind, RATE, num_train_steps=6, warmup_steps=2)
     with jax.numpy_dtype_promotion("standard"):
         found = [float(schedule(jnp.int32(step))) for step in range(6)]
@@ -44,7 +44,7 @@ def test_schedule_values(kind: str, expected: list[float]) -> None:
 
 @pytest.mark.parametrize(("warmup", "expected"), [(0, [0.5, 0.5]), (1, [0.5, 0.5]), (5, [0.1, 0.2])])
 def test_warm_up_of_any_length(warmup: int, expected: list[float]) -> None:
-    """None, one step, or longer than the training: the rate rises by equal parts and never starts at 0."""
+    """None, one step, or longer than the run: the rate rises in equal steps and never starts at 0."""
     schedule = make_schedule("constant", RATE, num_train_steps=2, warmup_steps=warmup)
     assert [float(schedule(step)) for step in range(2)] == pytest.approx(expected)
 
@@ -67,7 +67,7 @@ def _stacked_tree(seed: int, dtype: Any = jnp.float32) -> dict[str, Any]:
 
 
 def _unstacked(tree: Any) -> dict[str, Any]:
-    """The same weights as a model with one leaf per layer has them."""
+    """The same weights with one leaf per layer."""
     layers = [jax.tree.map(lambda leaf, layer=layer: leaf[layer], tree["layers"]) for layer in range(3)]
     return {**tree, "layers": layers}
 
@@ -98,7 +98,7 @@ def _train_ours(args: Any, count: int = 4, **options: Any) -> tuple[Any, Any]:
 
 
 def _move(args: Any) -> Callable[..., Any]:
-    """(grads, params, state, step) -> all that apply_updates gives, compiled."""
+    """(grads, params, state, step) -> the result of apply_updates, compiled."""
     return jax.jit(lambda grads, params, state, step, ok=None: apply_updates(grads, params, state, step, args, ok=ok))
 
 
@@ -121,7 +121,7 @@ def _train_optax(args: Any, count: int = 4) -> Any:
 def test_it_is_optax_on_unstacked_weights(
     make_args: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, optimizer: str, clip: float | None, loop_from: int
 ) -> None:
-    """Layer by layer in a loop or all at once: every layer moves as optax moves a weight of its own, to 1e-6."""
+    """Layer by layer in a loop or all at once: every layer is updated as optax updates a weight of its own, to 1e-6."""
     monkeypatch.setattr(optimizer_module, "LOOP_FROM", loop_from)
     args = make_args(optimizer=optimizer, weight_decay=0.1, max_grad_norm=clip, adam_b2=0.95)
     ours, _ = _train_ours(args)
@@ -130,7 +130,7 @@ def test_it_is_optax_on_unstacked_weights(
 
 
 def test_adamw_is_optax_adamw(make_args: Callable[..., Any]) -> None:
-    """And as the ready-made optax.adamw does on the stacked tree: AdamW knows no layers."""
+    """Equal to optax.adamw on the stacked tree: AdamW does not depend on layers."""
     args = make_args(weight_decay=0.1, max_grad_norm=None)
     ours, _ = _train_ours(args)
     chain = optax.adamw(schedule_of(args), b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
@@ -188,7 +188,7 @@ def test_decay_is_times_the_rate_for_both(make_args: Callable[..., Any]) -> None
 
 
 def test_metrics_are_the_norm_before_the_clip_and_the_rate(make_args: Callable[..., Any]) -> None:
-    """grad_norm is that of the gradients as they came, added up in float32 even where they are bfloat16."""
+    """grad_norm is that of the unclipped gradients, summed in float32 even where they are bfloat16."""
     grads = _stacked_tree(1, jnp.bfloat16)
     args = make_args(max_grad_norm=0.1, learning_rate=0.5, lr_schedule="constant", warmup_steps=0)
     params = _stacked_tree(0)
@@ -200,7 +200,7 @@ def test_metrics_are_the_norm_before_the_clip_and_the_rate(make_args: Callable[.
 
 @pytest.mark.parametrize(("optimizer", "master"), [("adamw", True), ("adafactor", False)])
 def test_not_ok_changes_no_bit(make_args: Callable[..., Any], optimizer: str, master: bool) -> None:
-    """With ok False, and gradients that are no numbers, weights, masters, statistics and count stay to the bit."""
+    """With ok False and non-finite gradients, weights, masters, statistics and count are bit for bit unchanged."""
     args = make_args(optimizer=optimizer)
     params = _stacked_tree(0, jnp.bfloat16)
     state = init_opt_state(params, args, master_weights=master)
@@ -211,8 +211,8 @@ def test_not_ok_changes_no_bit(make_args: Callable[..., Any], optimizer: str, ma
         assert left.tobytes() == right.tobytes()
 
 
-def test_master_weights_are_the_float32_training(make_args: Callable[..., Any]) -> None:
-    """With masters a bfloat16 training moves as the float32 one, and the weights are the masters' plain casts."""
+def test_master_weights_follow_float32_training(make_args: Callable[..., Any]) -> None:
+    """With masters, training in bfloat16 gives the float32 updates, and the weights are the masters' plain casts."""
     args = make_args(max_grad_norm=None)
     params = _stacked_tree(0, jnp.bfloat16)
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
@@ -229,10 +229,10 @@ def test_master_weights_are_the_float32_training(make_args: Callable[..., Any]) 
 
 
 @pytest.mark.parametrize(("optimizer", "statistics"), [("adamw", 8), ("adafactor", 0)])
-def test_a_stack_is_updated_in_the_room_of_a_layer(
+def test_a_stack_is_updated_in_the_memory_of_a_layer(
     make_args: Callable[..., Any], optimizer: str, statistics: int
 ) -> None:
-    """16 donated layers are updated in place, in less room than three of them need.
+    """16 donated layers are updated in place, in less memory than three of them need.
 
     In float32, because the CPU's compiler widens whole bfloat16 arrays; the TPU's needs 4 MiB for all of Gemma 2B
     in bfloat16, the T4's 63.
@@ -253,7 +253,7 @@ def test_a_stack_is_updated_in_the_room_of_a_layer(
 def test_bfloat16_with_random_rounding_keeps_up_where_plain_rounding_stalls(
     make_args: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """500 steps of a regression: the loss is within 2 % of float32's; rounded to the nearest it stays over ten times that."""
+    """500 steps of a regression: the loss is within 2 % of float32's; with rounding to nearest it stays above ten times that."""
     draw = np.random.default_rng(0)
     step_inputs = jnp.asarray(draw.normal(size=(256, 32)), jnp.float32)
     wanted = 1.0 + jnp.asarray(draw.uniform(0.3, 0.6, size=(32, 8)), jnp.float32)

@@ -1,4 +1,4 @@
-"""Rounding at random: right on average, a function of key and place only, harmless to what is not finite."""
+"""Stochastic rounding: right on average, a function of key and index only, leaving non-finite values unchanged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_it_is_right_on_average() -> None:
 
 
 def test_what_bfloat16_can_hold_stays() -> None:
-    """Exact values, infinities and NaN of either sign come out as they went in."""
+    """Exact values, infinities and NaN of either sign are unchanged."""
     kept = jnp.asarray([0.0, -0.0, -2.5, 1.0078125, np.inf, -np.inf], jnp.float32)
     for seed in range(20):
         np.testing.assert_array_equal(round_stochastically(kept, jax.random.key(seed)).astype(jnp.float32), kept)
@@ -36,8 +36,8 @@ def test_what_bfloat16_can_hold_stays() -> None:
         assert jnp.isnan(round_stochastically(nans, jax.random.key(seed))).all()
 
 
-def test_a_block_of_rows_rounds_as_within_the_whole() -> None:
-    """The bits belong to the place: rows 40 to 60 alone give what they give in the matrix."""
+def test_a_block_of_rows_rounds_as_within_the_matrix() -> None:
+    """The bits depend on the index: rows 40 to 60 alone are rounded as within the matrix."""
     values = jax.random.normal(jax.random.key(1), (100, 30))
     whole = round_stochastically(values, jax.random.key(0))
     block = round_stochastically(values[40:60], jax.random.key(0), rows=jnp.arange(40, 60, dtype=jnp.int32))

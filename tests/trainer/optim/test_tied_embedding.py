@@ -23,7 +23,7 @@ def _problem(vocab: int = VOCAB, width: int = WIDTH, dtype: Any = jnp.float32, h
     draw = np.random.default_rng(0)
     table = jnp.asarray(draw.normal(size=(vocab, width)), dtype)
     tokens, labels = (jnp.asarray(draw.integers(0, vocab, TOKENS), jnp.int32) for _ in range(2))
-    tokens = tokens.at[:5].set(tokens[5])  # a token that comes often
+    tokens = tokens.at[:5].set(tokens[5])  # a frequent token
     mixing = jnp.asarray(draw.normal(size=(width, width)) / width, dtype)
     weights = jnp.asarray(draw.uniform(size=TOKENS), jnp.float32)
 
@@ -81,7 +81,7 @@ def _close(left: Any, right: Any) -> None:
 
 
 def test_the_two_shares_are_autodiffs_gradient() -> None:
-    """The head's blocks plus the inputs' scatter is what differentiating through both uses of the table gives."""
+    """The head's blocks plus the inputs' scatter equals the gradient through both uses of the table."""
     tied, table, loss = _problem()
     np.testing.assert_allclose(tied_gradient(tied, table, RAGGED), jax.grad(loss)(table), rtol=1e-5, atol=1e-5)
 
@@ -92,17 +92,17 @@ def test_the_two_shares_are_autodiffs_gradient() -> None:
     [("adamw", WIDTH), ("adafactor", WIDTH), ("adafactor", 16)],
     ids=["adamw", "factored", "small"],
 )
-def test_block_by_block_is_the_whole_update(
+def test_block_by_block_is_the_full_update(
     make_args: Callable[..., Any], optimizer: str, width: int, head: Head
 ) -> None:
-    """Weights and statistics, decay and clip included, equal the update of the whole gradient to 1e-6 in float32."""
+    """Weights and statistics, decay and clip included, equal the update from the full gradient to 1e-6 in float32."""
     rule = Rule.of(make_args(optimizer=optimizer, weight_decay=0.1))
     tied, table, _ = _problem(width=width, head=head)
     _close(*_both(rule, _now(), tied, table, None, head))
 
 
-def test_the_clip_is_that_of_the_whole_table(make_args: Callable[..., Any]) -> None:
-    """Where the update's root mean square is over 1 it is divided by it: in the first update it is over."""
+def test_the_clip_is_that_of_the_full_table(make_args: Callable[..., Any]) -> None:
+    """An update with a root mean square above 1 is divided by it, as the first update is."""
     rule, head = Rule.of(make_args(optimizer="adafactor", weight_decay=0.0)), RAGGED
     tied, table, _ = _problem()
     step_inputs = _now(updates=jnp.int32(0), rate=jnp.float32(1.0))
@@ -120,7 +120,7 @@ def test_bfloat16_tables(make_args: Callable[..., Any], with_master: bool) -> No
     master = table.astype(jnp.float32) if with_master else None
     (blocks, _, moved), (whole, _, expected) = _both(rule, _now(), tied, table, master, head)
     assert blocks.dtype == jnp.bfloat16
-    # float32 sums of another order may fall on the other side of a random threshold, seldom
+    # float32 sums in another order may, rarely, fall on the other side of a random threshold
     assert np.mean(np.asarray(blocks != whole)) < 1e-3
     if with_master:
         np.testing.assert_allclose(moved, expected, rtol=1e-6, atol=1e-6)
@@ -129,7 +129,7 @@ def test_bfloat16_tables(make_args: Callable[..., Any], with_master: bool) -> No
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 def test_not_ok_changes_no_bit(make_args: Callable[..., Any], optimizer: str) -> None:
-    """With ok False, and gradients that are no numbers, table, master and statistics stay to the bit."""
+    """With ok False and non-finite gradients, table, master and statistics are bit for bit unchanged."""
     rule, head = Rule.of(make_args(optimizer=optimizer)), RAGGED
     tied, table, _ = _problem()
     broken = tied._replace(by_inputs=tied.by_inputs * jnp.nan)
@@ -141,8 +141,8 @@ def test_not_ok_changes_no_bit(make_args: Callable[..., Any], optimizer: str) ->
         assert left.tobytes() == right.tobytes()
 
 
-def test_no_gradient_of_the_whole_table(make_args: Callable[..., Any]) -> None:
-    """Donated, the update runs in place in the room of some blocks: less than half of the table's gradient.
+def test_no_gradient_of_the_full_table(make_args: Callable[..., Any]) -> None:
+    """Donated, the update runs in place in the memory of some blocks: less than half of the table's gradient.
 
     (AdamW too, for the TPU's compiler: 0.2 GiB beside Gemma 2B's table and statistics. The CPU's copies the latter.)
     """

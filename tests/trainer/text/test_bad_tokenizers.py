@@ -19,11 +19,11 @@ AGAIN = [*HI, {"role": "user", "content": "more"}, {"role": "assistant", "conten
 SYSTEM = [{"role": "system", "content": "Be brief."}, *HI]
 EACH = "{% for m in messages %}{{ m.content }}{% endfor %}"
 BROKEN = "error[M305]: the model's chat template cannot be used: "
-MEND = "= help: mend the template, or take it out of the model folder: then gemma_chat@v1 is used"
+CORRECT = "= help: correct the template, or remove it from the model folder: gemma_chat@v1 is used then"
 
 
 def said(error: InputInvalid) -> str:
-    """Without the spaces that only lay the text out."""
+    """The text without the spaces of its layout."""
     return " ".join(str(error).split())
 
 
@@ -49,35 +49,35 @@ def test_a_tokenizer_without_bos(gemma_files: dict[str, bytes]) -> None:
         (
             "{{ strftime_now('%d') }}",
             HI,
-            "TemplateRuntimeError: it asks for today's date (strftime_now), so that a row would not be the question "
-            "asked tomorrow; write a date into it",
+            "TemplateRuntimeError: it uses today's date (strftime_now), so that a training row would differ from "
+            "tomorrow's prompt; write a fixed date into it",
         ),
     ],
 )  # fmt: skip
 def test_a_template_that_cannot_be_used(
     with_template: Make, template: str, messages: list[dict[str, str]], reason: str
 ) -> None:
-    """M305 with Jinja's own words."""
+    """M305 with Jinja's own message."""
     with pytest.raises(InputInvalid) as caught:
         row_segments([], messages, with_template(template))
     assert said(caught.value).startswith(BROKEN + reason)
-    assert said(caught.value).endswith(MEND)
+    assert said(caught.value).endswith(CORRECT)
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         ([{"name": "rag", "template": "x"}, {"name": "tool_use", "template": "y"}], "none of rag, tool_use is called default"),
-        (7, "it is no text"),
+        (7, "it is not a string"),
     ],
 )  # fmt: skip
 def test_an_inline_template_of_another_kind(gemma_files: dict[str, bytes], value: object, reason: str) -> None:
-    """M305 names what was found."""
+    """M305 names what is wrong with it."""
     files = {name: data for name, data in gemma_files.items() if name != "chat_template.jinja"}
     settings = json.loads(files["tokenizer_config.json"]) | {"chat_template": value}
     with pytest.raises(InputInvalid) as caught:
         Tokenizer(files | {"tokenizer_config.json": json.dumps(settings).encode()})
-    assert said(caught.value) == f"{BROKEN}{reason} --> tokenizer.json {MEND}"
+    assert said(caught.value) == f"{BROKEN}{reason} --> tokenizer.json {CORRECT}"
 
 
 def test_of_several_templates_the_default_is_used(gemma_files: dict[str, bytes]) -> None:
@@ -96,19 +96,19 @@ def test_a_template_that_is_not_utf8(gemma_files: dict[str, bytes]) -> None:
 
 
 def test_a_refused_system_turn(maker: object, with_template: Make) -> None:
-    """M306: the template's own words, and what to do."""
+    """M306: the template's own message, and a hint."""
     chat = with_template(maker.STRICT_TEMPLATE).chat  # type: ignore[attr-defined]
     assert chat is not None
     with pytest.raises(InputInvalid) as caught:
         chat.segments(SYSTEM)
     assert said(caught.value) == (
         "error[M306]: the model's chat template refuses the conversation: there is no system turn "
-        "= help: put the system text in front of the first question"
+        "= help: put the system text at the beginning of the first question"
     )
 
 
 def test_turns_out_of_order_are_refused(tokenizers_by_name: dict[str, Tokenizer]) -> None:
-    """M306: the fixture's template wants user and assistant in turn."""
+    """M306: the fixture's template requires user and assistant in turn."""
     chat = tokenizers_by_name["gemma"].chat
     assert chat is not None
     with pytest.raises(InputInvalid, match=r"M306.*must take turns"):
@@ -127,30 +127,30 @@ LATE = (
 
 
 @pytest.mark.parametrize(("template", "messages", "number"), [(FORGETS, AGAIN, 2), (THINKS, HI, 2), (LATE, HI, 2)])
-def test_a_template_that_asks_otherwise_than_it_trains(
+def test_a_template_that_differs_between_training_and_generation(
     with_template: Make, template: str, messages: list[dict[str, str]], number: int
 ) -> None:
-    """M307: it drops earlier answers, opens an answer in another way, or begins a generation block too late."""
+    """M307: it drops earlier answers, begins an answer differently, or begins a generation block too late."""
     chat = with_template(template).chat
     assert chat is not None
     with pytest.raises(InputInvalid) as caught:
         chat.segments(messages)
     assert said(caught.value) == (
-        f"error[M307]: the model's chat template writes message {number} of a conversation in another way than it asks "
-        "for it --> tokenizer.json = help: the model would be asked in a text it was never trained after; shorten the "
-        "conversation to one question and one answer, or give the template generation blocks"
+        f"error[M307]: the model's chat template renders the conversation up to message {number} differently for "
+        "training and for generation --> tokenizer.json = help: generation would start from a text that training never "
+        "used; shorten the conversation to one question and one answer, or give the template generation blocks"
     )
 
 
 def test_a_template_that_writes_bos_twice(with_template: Make) -> None:
-    """M308: BOS is put in front by the engine, once."""
+    """M308: the engine adds BOS at the beginning, once."""
     chat = with_template("{% for m in messages %}{{ bos_token + m.content }}{% endfor %}").chat
     assert chat is not None
     with pytest.raises(InputInvalid) as caught:
         chat.segments(HI)
     assert said(caught.value) == (
-        "error[M308]: the model's chat template writes <bos> inside a conversation, and not only in front of it "
-        "--> tokenizer.json = help: take it out of the template: the engine puts it in front, once"
+        "error[M308]: the model's chat template writes <bos> inside a conversation, and not only at its beginning "
+        "--> tokenizer.json = help: remove it from the template: the engine adds it at the beginning, once"
     )
 
 
@@ -161,7 +161,7 @@ def test_private_characters_of_all_kinds(tokenizers_by_name: dict[str, Tokenizer
     every = "".join(map(chr, range(0x10FF00, 0x10FFF0)))
     some = every[:20]
     assert chat.segments([{"role": "user", "content": f"{some}<bos>"}, HI[1]])[0].text.endswith(some)
-    with pytest.raises(InputInvalid, match=r"M306.*private use"):
+    with pytest.raises(InputInvalid, match=r"M306.*private-use"):
         chat.segments([{"role": "user", "content": every}, HI[1]])
 
 

@@ -23,7 +23,7 @@ def test_it_has_gemmas_traps(tokenizers_by_name: dict[str, Tokenizer]) -> None:
 
 
 def test_the_merging_one_merges_over_line_breaks(tokenizers_by_name: dict[str, Tokenizer]) -> None:
-    """One of its tokens holds a line break and what stands around it."""
+    """One of its tokens holds a line break and the characters around it."""
     merging = tokenizers_by_name["merging"]
     spanning = [one for one in range(merging.vocab_size) if "\n" in merging.decode([one]).strip("\n")]
     assert len(spanning) > 0

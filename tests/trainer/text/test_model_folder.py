@@ -1,4 +1,4 @@
-"""A model folder with a Gemma-like tokenizer and a chat template: loaded, trained on a chat, asked, saved."""
+"""A model folder with a Gemma-like tokenizer and a chat template: loaded, trained on a chat, generated from, saved."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding(folder: Any, tokenizers
 
 
 def test_a_tokenizer_with_far_fewer(folder: Any) -> None:
-    """M207: no padding is that long, so it is the tokenizer of another model."""
+    """M207: more rows than padding explains, so the tokenizer is another model's."""
     path = folder(build_chars(), 260 + 1025)
     with pytest.raises(InputInvalid) as caught:
         load_folder(path)
@@ -81,15 +81,15 @@ def test_a_tokenizer_with_far_fewer(folder: Any) -> None:
 
 @pytest.mark.parametrize("rows", [768, 832])
 def test_what_fits(folder: Any, tokenizers_by_name: dict[str, Tokenizer], rows: int) -> None:
-    """The same size, though the tokenizer has one more token that no text becomes (as Gemma 3's), and a padded one."""
+    """The same size, though the tokenizer has one more token that no text produces (as Gemma 3's), and a padded one."""
     _, config, tokenizer = load_folder(folder(tokenizers_by_name["gemma"], rows))
     assert (config.vocab_size, tokenizer.vocab_size) == (rows, 768)
 
 
-def test_a_chat_is_trained_and_asked_by_the_models_own_template(
+def test_a_chat_is_trained_and_generated_by_the_models_own_template(
     folder: Any, tokenizers_by_name: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
-    """Started event and report say which template and how many merges; the saved model stops at the end of a turn."""
+    """Started event and report name the template and the number of merges; the saved model stops at the end of a turn."""
     gemma = tokenizers_by_name["gemma"]
     model = folder(gemma, 768)
     says = [Conversation((Message("user", f"{one} "), Message("assistant", f"yes {one}"))) for one in ("a", "b", "c")]
@@ -142,10 +142,10 @@ def test_generation_stops_at_every_end(folder: Any, tokenizers_by_name: dict[str
     assert (answer()["new_tokens"], answer()["finish_reason"], answer()["text"]) == (1, "eos", "")
 
 
-def test_a_bases_generation_config_goes_on_into_the_export(
+def test_a_bases_generation_config_is_exported(
     folder: Any, tokenizers_by_name: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
-    """Its ends beside the model's own, its defaults of sampling as they are; who wrote it is left out."""
+    """Its ends beside the model's own, its sampling defaults unchanged; the program that wrote it is left out."""
     path = folder(tokenizers_by_name["gemma"], 768)
     theirs = {"eos_token_id": [1, 20], "temperature": 0.7, "transformers_version": "4.1", "_from_model_config": True}
     (path / "generation_config.json").write_text(json.dumps(theirs))
@@ -159,7 +159,7 @@ def test_a_bases_generation_config_goes_on_into_the_export(
     ).read_bytes()
 
 
-def test_an_end_outside_the_vocabulary_is_said_before_training(
+def test_an_end_outside_the_vocabulary_is_refused_before_training(
     folder: Any, tokenizers_by_name: dict[str, Tokenizer]
 ) -> None:
     """M309 names the base's own file."""
@@ -170,7 +170,7 @@ def test_an_end_outside_the_vocabulary_is_said_before_training(
 
 
 def test_special_ids_that_differ_are_told(folder: Any, tokenizers_by_name: dict[str, Tokenizer]) -> None:
-    """A tuned model's tokenizer may well name another EOS than its config.json: said, not refused."""
+    """A tuned model's tokenizer may name another EOS than its config.json: a note, not an error."""
     path = folder(tokenizers_by_name["gemma"], 768)
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {"bos_token_id": 5, "eos_token_id": 77}))

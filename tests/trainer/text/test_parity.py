@@ -33,7 +33,7 @@ def texts(*more: str) -> st.SearchStrategy[str]:
 
 @pytest.fixture(scope="module")
 def load() -> Callable[[Path], Reference]:
-    """transformers' AutoTokenizer; its import says things that are none of ours."""
+    """transformers' AutoTokenizer; its import emits warnings of its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from transformers import AutoTokenizer
@@ -47,7 +47,7 @@ def theirs(load: Callable[[Path], Reference]) -> Reference:
 
 @pytest.mark.parametrize("text", ["", *PIECES, "".join(PIECES), "A man has 3 boxes.  Each holds 12.\n\n\tHow many?\n"])
 def test_plain_text(theirs: Reference, text: str) -> None:
-    """Equal ids, one BOS in front of theirs, and the text comes back."""
+    """Equal ids, after one leading BOS of theirs, and decoding gives the text."""
     assert theirs(text)["input_ids"] == [OURS.bos_id, *OURS.encode(text)]
     assert OURS.decode(OURS.encode(text)) == theirs.decode(theirs(text)["input_ids"], skip_special_tokens=True)
 
@@ -55,14 +55,14 @@ def test_plain_text(theirs: Reference, text: str) -> None:
 @settings(deadline=None)
 @given(text=texts())
 def test_any_text(theirs: Reference, text: str) -> None:
-    """Equal ids for whatever comes."""
+    """Equal ids for any text."""
     assert theirs(text)["input_ids"] == [OURS.bos_id, *OURS.encode(text)]
 
 
 @settings(deadline=None)
 @given(text=texts(*CONTROLS))
 def test_text_is_text(theirs: Reference, text: str) -> None:
-    """A control token's name is letters to us: equal to theirs when told so. Told nothing, theirs makes the token."""
+    """A control token's name is letters here: equal to transformers with that option. By default it makes the token."""
     assert theirs(text, split_special_tokens=True)["input_ids"] == [OURS.bos_id, *OURS.encode(text)]
 
 
@@ -77,7 +77,7 @@ def test_where_the_house_differs_on_purpose(theirs: Reference, name: str) -> Non
 @settings(deadline=None)
 @given(ids=st.lists(st.integers(0, 767)))
 def test_any_ids_decode_to_the_same_text(theirs: Reference, ids: list[int]) -> None:
-    """Whatever a model writes, broken bytes included."""
+    """Equal text for any ids, invalid bytes included."""
     assert OURS.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
 
 
@@ -126,7 +126,7 @@ def ids_of(tokenizer: Tokenizer, messages: list[dict[str, str]], *, ask: bool = 
 @pytest.mark.parametrize("ask", [False, True])
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 def test_conversations(theirs: Reference, messages: list[dict[str, str]], ask: bool) -> None:
-    """Equal ids to apply_chat_template, with and without what opens the next answer; BOS stands in it once."""
+    """Equal ids to apply_chat_template, with and without the generation prompt; it has BOS once."""
     wanted = theirs.apply_chat_template(messages, tokenize=True, return_dict=False, add_generation_prompt=ask)
     assert ids_of(OURS, messages, ask=ask) == wanted
     assert wanted.count(OURS.bos_id) == 1
@@ -135,7 +135,7 @@ def test_conversations(theirs: Reference, messages: list[dict[str, str]], ask: b
 @pytest.mark.parametrize("ask", [False, True])
 @pytest.mark.parametrize("messages", FORGED)
 def test_a_message_cannot_forge_a_turn(theirs: Reference, messages: list[dict[str, str]], ask: bool) -> None:
-    """Names of control tokens in a message stay letters: theirs does that when asked to, and makes tokens by default."""
+    """Names of control tokens in a message stay letters: transformers does that by an option, and makes tokens by default."""
     options = {"tokenize": True, "return_dict": False, "add_generation_prompt": ask}
     plain = theirs.apply_chat_template(messages, **options)
     assert ids_of(OURS, messages, ask=ask) == theirs.apply_chat_template(
@@ -153,7 +153,7 @@ def test_any_conversation(theirs: Reference, contents: list[str], system: str | 
     assert ids_of(OURS, messages) == wanted
 
 
-# Templates that use what Jinja in transformers has, on the Gemma-like vocabulary.
+# Templates that use the features of Jinja in transformers, on the Gemma-like vocabulary.
 FEATURES = {
     "other turn tokens": "{{ bos_token }}{% for m in messages %}{{ '<unused0>' + m.role + '\n' + m.content + '<unused1>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<unused0>assistant\n' }}{% endif %}",
@@ -180,7 +180,7 @@ FEATURES = {
 def test_what_templates_use(
     theirs: Reference, with_template: Callable[[str], Tokenizer], name: str, messages: list[dict[str, str]]
 ) -> None:
-    """Equal ids for templates of another make."""
+    """Equal ids for templates of other styles."""
     wanted = theirs.apply_chat_template(
         messages, chat_template=FEATURES[name], tokenize=True, return_dict=False, sanitize_control_tokens=True
     )
@@ -191,7 +191,7 @@ def test_what_templates_use(
 def test_generation_blocks_are_the_mask(
     theirs: Reference, with_template: Callable[[str], Tokenizer], messages: list[dict[str, str]]
 ) -> None:
-    """Where a template says what is generated, the loss counts exactly that, as return_assistant_tokens_mask does."""
+    """Where a template has generation blocks, exactly these are trained, as return_assistant_tokens_mask does."""
     template = FEATURES["generation blocks"]
     wanted = theirs.apply_chat_template(
         messages, chat_template=template, return_dict=True, return_assistant_tokens_mask=True
@@ -204,7 +204,7 @@ def test_generation_blocks_are_the_mask(
 
 
 def test_a_template_without_bos_gets_it(theirs: Reference, with_template: Callable[[str], Tokenizer]) -> None:
-    """The house differs on purpose: BOS stands in front once, also where the template forgot it."""
+    """A deliberate difference: one leading BOS, also where the template lacks it."""
     template = "{% for m in messages %}{{ m.content }};{% endfor %}"
     wanted = theirs.apply_chat_template(turns("a", "b"), chat_template=template, tokenize=True, return_dict=False)
     assert ids_of(with_template(template), turns("a", "b")) == [OURS.bos_id, *wanted]

@@ -1,4 +1,4 @@
-"""The law of prompts: what is asked has exactly the ids that stood, untrained, before the answer in a training row."""
+"""The law of prompts: a prompt has exactly the ids of the untrained part before the answer in a training row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from engine.errors import InputInvalid
 from engine.trainer.generation.prompts import read_prompts
 from engine.trainer.input_pipeline import rows as rows_module
 from engine.trainer.input_pipeline.rows import RowFindings, TokenRow
-from engine.trainer.text.encoding import Segment, encode_segments, merged_boundaries, prompt_ids
+from engine.trainer.text.encoding import encode_segments, merged_boundaries, prompt_ids
+from engine.trainer.text.segment import Segment
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer_process.jobs import write_prompts
 
@@ -46,7 +47,7 @@ def row_of(render: str, prompt: str, answer: str) -> DatasetRow:
 
 @pytest.fixture
 def token_rows() -> Callable[[Sequence[DatasetRow], Tokenizer], list[TokenRow]]:
-    """Rows through rows.jsonl, as the pipeline hands them on."""
+    """Rows through rows.jsonl, as in the pipeline."""
 
     def make(rows: Sequence[DatasetRow], tokenizer: Tokenizer) -> list[TokenRow]:
         text, findings = "\n".join(json.dumps(render_row(row).as_json()) for row in rows), RowFindings("rows.jsonl")
@@ -59,7 +60,7 @@ def token_rows() -> Callable[[Sequence[DatasetRow], Tokenizer], list[TokenRow]]:
 
 @pytest.fixture
 def asked(tmp_path: Path) -> Callable[[str, str, Tokenizer], list[int]]:
-    """The ids that a model is asked with, through the prompt file."""
+    """The ids of a prompt, through the prompt file."""
 
     def ask(render: str, prompt: str, tokenizer: Tokenizer) -> list[int]:
         path = tmp_path / "prompts.jsonl"
@@ -74,7 +75,7 @@ def asked(tmp_path: Path) -> Callable[[str, str, Tokenizer], list[int]]:
 @pytest.mark.parametrize("render", RENDERS)
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=TEXT, answer=TEXT)
-def test_what_is_asked_is_what_stood_before_the_answer(
+def test_a_prompt_is_what_precedes_the_answer(
     tokenizers_by_name: dict[str, Tokenizer],
     token_rows: Any,
     asked: Any,
@@ -83,7 +84,7 @@ def test_what_is_asked_is_what_stood_before_the_answer(
     prompt: str,
     answer: str,
 ) -> None:
-    """For every render and tokenizer, whatever the texts; BOS once, in front; the row ends in a trained end."""
+    """For every rendering, tokenizer and text; one leading BOS; the row ends in a trained end token."""
     tokenizer = tokenizers_by_name[name]
     (row,) = token_rows([row_of(render, prompt, answer)], tokenizer)
     given_ids = list(row.tokens[: row.loss_mask.index(1)])
@@ -97,7 +98,7 @@ def test_what_is_asked_is_what_stood_before_the_answer(
 @settings(deadline=None, max_examples=40)
 @given(contents=st.lists(TEXT, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0))
 def test_every_turn_of_a_conversation_obeys_it(tokenizers_by_name: dict[str, Tokenizer], contents: list[str]) -> None:
-    """Asking after k turns gives the ids that stand before the k-th answer of the whole conversation."""
+    """The prompt after k turns has the ids before the k-th answer of the full conversation."""
     tokenizer = tokenizers_by_name["gemma"]
     assert tokenizer.chat is not None
     roles = ("user", "assistant")
@@ -116,7 +117,7 @@ def test_every_turn_of_a_conversation_obeys_it(tokenizers_by_name: dict[str, Tok
 def test_every_answer_of_a_chat_ends_in_a_trained_end(
     tokenizers_by_name: dict[str, Tokenizer], token_rows: Any, name: str, ends: int
 ) -> None:
-    """<end_of_turn> where the vocabulary has it, and no EOS after it; EOS after each answer where it has not."""
+    """<end_of_turn> where the vocabulary has it, and no EOS after it; EOS after each answer where it does not."""
     body = Conversation(
         (Message("user", "a"), Message("assistant", "b"), Message("user", "c"), Message("assistant", "d"))
     )
@@ -129,7 +130,7 @@ def test_every_answer_of_a_chat_ends_in_a_trained_end(
 
 
 def test_gemma_chat_is_gemmas_template(tokenizers_by_name: dict[str, Tokenizer], token_rows: Any) -> None:
-    """Our own render gives the template's very rows, system text included, where no message has space around it."""
+    """Our own rendering gives the template's rows, system text included, where no message has space around it."""
     says = (Message("system", "Be brief."), Message("user", "2 + 2?"), Message("assistant", "4"))
     rows = [
         DatasetRow("one", Conversation(says)),
@@ -143,7 +144,7 @@ def test_gemma_chat_is_gemmas_template(tokenizers_by_name: dict[str, Tokenizer],
 
 
 def test_a_template_trims_what_our_render_keeps(tokenizers_by_name: dict[str, Tokenizer], token_rows: Any) -> None:
-    """The checkpoint's own template is what counts: Gemma's takes the white space around a message away."""
+    """The checkpoint's own template decides: Gemma's strips the white space around a message."""
     rows = [DatasetRow("r", Conversation((Message("user", " a"), Message("assistant", "b\n"))))]
     trimmed = [DatasetRow("r", Conversation((Message("user", "a"), Message("assistant", "b"))))]
     gemma = tokenizers_by_name["gemma"]
@@ -160,7 +161,7 @@ def test_a_template_trims_what_our_render_keeps(tokenizers_by_name: dict[str, To
 def test_a_merge_that_was_prevented_is_counted(
     tokenizers_by_name: dict[str, Tokenizer], name: str, prompt: str, answer: str, merges: int
 ) -> None:
-    """One where the text as a whole has a token across the boundary; none where it has not."""
+    """One where the joined text has a token across the boundary; none where it has not."""
     row = (Segment(prompt, train=False), Segment(answer, train=True))
     assert merged_boundaries([row, row[:1]], tokenizers_by_name[name]) == [merges, 0]
 
@@ -171,7 +172,7 @@ def test_a_merge_that_was_prevented_is_counted(
 def test_the_count_is_that_of_the_plain_definition(
     tokenizers_by_name: dict[str, Tokenizer], name: str, rows: list[list[str]]
 ) -> None:
-    """Looking at pairs of characters first leaves out no merge."""
+    """The check of character pairs misses no merge."""
     tokenizer = tokenizers_by_name[name]
     segments = [[Segment(text, train=bool(at % 2)) for at, text in enumerate(row)] for row in rows]
     plain = [
@@ -182,13 +183,13 @@ def test_the_count_is_that_of_the_plain_definition(
 
 
 def test_rows_carry_their_count(tokenizers_by_name: dict[str, Tokenizer], token_rows: Any) -> None:
-    """Each row says how many merges its boundaries prevented."""
+    """Each row has the number of merges that its boundaries prevented."""
     rows = [DatasetRow("a", PromptCompletion("Go:", "\nx")), DatasetRow("b", PromptCompletion("Go:", "x"))]
     assert [row.boundary_merges for row in token_rows(rows, tokenizers_by_name["gemma"])] == [1, 0]
 
 
 def test_a_refused_conversation_is_named(with_template: Callable[[str], Tokenizer], token_rows: Any) -> None:
-    """Every row that the template refuses, with its line, and the rows around it are still looked at."""
+    """Every row that the template refuses, with its line, and the rows around it are still checked."""
     tokenizer = with_template("{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
                               "{% for m in messages %}{{ m.content }};{% endfor %}")  # fmt: skip
     system, user, answer = Message("system", "s"), Message("user", "u"), Message("assistant", "a")

@@ -1,4 +1,4 @@
-"""The tokenizer: text comes back, specials are by id only, folders are Hugging Face's."""
+"""The tokenizer: lossless decoding, special tokens by id only, Hugging Face's folders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_ids_are_bytes_plus_four(text: str) -> None:
 
 @given(st.lists(st.integers(0, 300)))
 def test_any_ids_decode(ids: list[int]) -> None:
-    """Whatever a model generates decodes to some text, specials and unknown ids left out."""
+    """Any ids decode to a text, without special and unknown ids."""
     assert isinstance(TOKENIZER.decode(ids), str)
     assert TOKENIZER.decode([1, *ids, 0]) == TOKENIZER.decode([one for one in ids if one > 3 or one == 3])
 
@@ -46,7 +46,7 @@ def test_encoding_has_no_memory_of_neighbours(first: str, second: str) -> None:
 
 
 def test_many_equals_one_by_one() -> None:
-    """Encoding in bulk gives what encoding singly gives."""
+    """Encoding in bulk equals encoding one by one."""
     texts = ["Hi", "", "naïve <bos>", "\n"]
     assert TOKENIZER.encode_many(texts) == [TOKENIZER.encode(text) for text in texts]
 
@@ -57,12 +57,12 @@ def test_control_ids_are_gemmas() -> None:
 
 
 def test_specials_are_left_out_of_decoded_text() -> None:
-    """BOS, EOS and padding around an answer do not show."""
+    """BOS, EOS and padding around an answer are not decoded."""
     assert TOKENIZER.decode([2, *TOKENIZER.encode("42"), 1, 0, 0]) == "42"
 
 
 def test_folder_round_trip_is_byte_equal(tmp_path: Path) -> None:
-    """save, load, save writes the same bytes, and two builds are one."""
+    """save, load, save writes the same bytes, and two builds are equal."""
     TOKENIZER.save(tmp_path / "a")
     Tokenizer.load(tmp_path / "a").save(tmp_path / "b")
     build_chars().save(tmp_path / "c")
@@ -74,7 +74,7 @@ def test_folder_round_trip_is_byte_equal(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_reads_the_folder(tmp_path: Path) -> None:
-    """AutoTokenizer gives the same ids with one BOS in front, the same text back, the same special ids."""
+    """AutoTokenizer gives the same ids after one leading BOS, the same decoded text, the same special ids."""
     from transformers import AutoTokenizer
 
     TOKENIZER.save(tmp_path)
@@ -101,7 +101,7 @@ def chat_folder(folder: Path, *, special: bool) -> Path:
 
 @pytest.mark.parametrize("special", [False, True])
 def test_turn_markers_become_their_tokens(tmp_path: Path, special: bool) -> None:
-    """<start_of_turn> and <end_of_turn> are what the chat rendering writes, however the vocabulary marks them."""
+    """<start_of_turn> and <end_of_turn> are tokens, whether or not the vocabulary marks them special."""
     tokenizer = Tokenizer.load(chat_folder(tmp_path / "t", special=special))
     assert tokenizer.encode("<start_of_turn>hello<end_of_turn>") == [4, 6, 5]
 
@@ -115,7 +115,7 @@ def test_a_control_token_spelled_by_a_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_special_names_come_from_the_folder(tmp_path: Path) -> None:
-    """A tokenizer_config.json that names another end token is believed, in both of its notations."""
+    """An end token in tokenizer_config.json is used, in both of its notations."""
     folder = chat_folder(tmp_path / "t", special=True)
     for value in ("<end_of_turn>", {"content": "<end_of_turn>", "special": True}):
         (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": value}))
@@ -130,7 +130,7 @@ def test_missing_tokenizer_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"model": {"type": "Nope"}}'])
 def test_broken_tokenizer_is_named(tmp_path: Path, content: bytes) -> None:
-    """Whatever is wrong inside tokenizer.json, the error is M302 and names the file."""
+    """Any error inside tokenizer.json is M302 and names the file."""
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(InputInvalid, match=r"M302.*[\s\S]*tokenizer\.json"):
         Tokenizer.load(tmp_path)
@@ -145,7 +145,7 @@ def test_a_special_token_outside_the_vocabulary_is_named(tmp_path: Path) -> None
 
 
 def test_companion_files_travel(tmp_path: Path) -> None:
-    """Files that other programs need are carried from folder to folder."""
+    """Files for other programs are copied from folder to folder."""
     folder: Any = chat_folder(tmp_path / "t", special=True)
     (folder / "tokenizer.model").write_bytes(b"sentencepiece")
     Tokenizer.load(folder).save(tmp_path / "u")

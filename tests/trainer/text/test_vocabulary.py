@@ -1,4 +1,4 @@
-"""The price of a plan counts the same vocabulary that the tokenizer has."""
+"""The price of a plan has the tokenizer's vocabulary size."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from engine.trainer.text.tokenizer import build_chars
 
 
 def test_the_plan_knows_the_size_of_the_built_tokenizer() -> None:
-    """Without importing it."""
+    """It is the same number, without an import of the tokenizer."""
     assert TOKENIZER_VOCABULARY["chars"] == build_chars().vocab_size

@@ -1,4 +1,4 @@
-"""What streaming promises: the host's memory, each device's share, and equal values wherever a leaf lies.
+"""Bounds of streaming: the host's memory, each device's shard, and equal values on any sharding.
 
 In processes of their own: one for each format, with eight virtual devices and some 290 MB of generated weights.
 Measured is the peak of the resident set (VmHWM, reset before the load by /proc/self/clear_refs), less what was resident
@@ -26,7 +26,7 @@ from engine.trainer.weights.table import flax_name, slots
 
 REPOSITORY = Path(__file__).parents[3]
 MB = 1 << 20
-# Some room for the workers' pieces and the interpreter; the bar allows 1 GB.
+# For the workers' pieces and the interpreter; the bar allows 1 GB.
 SLACK = 40 * MB
 
 CHILD = """
@@ -56,7 +56,7 @@ put = filling._put
 def watched(*arguments, **options):
     array = put(*arguments, **options)
     shards = [shard for live in jax.live_arrays() for shard in live.addressable_shards]
-    # By place in memory: an array over devices and the arrays it is made of are the same bytes.
+    # By memory address: a sharded array and the arrays it consists of are the same bytes.
     buffers = {(shard.device.id, shard.data.unsafe_buffer_pointer()): shard.data.nbytes for shard in shards}
     for device in {device for device, _ in buffers}:
         held = sum(size for (owner, _), size in buffers.items() if owner == device)
@@ -152,7 +152,7 @@ def run(code: str, *words: object) -> str:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel does not say the peak")
 @pytest.mark.parametrize("form", ["safetensors", "flax_msgpack"])
 def test_memory_of_host_and_devices(tmp_path: Path, form: str) -> None:
-    """Host: the model and at most two leaves. A device: never more than its share. Saving: not even one leaf more."""
+    """Host: the model and at most two leaves. A device: never more than its shard. Saving: less than one leaf more."""
     small = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
     large = {
         "vocab_size": 1280, "hidden_size": 1024, "intermediate_size": 8192, "num_hidden_layers": 5, "head_dim": 128,
@@ -180,6 +180,6 @@ def test_memory_of_host_and_devices(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["safetensors", "flax_msgpack"])
 def test_every_way_to_cut_a_leaf(tmp_path: Path, form: str) -> None:
-    """Layers, rows, columns, over one axis of a mesh or both, replicated: each sharding asked for, equal values."""
+    """Layers, rows, columns, over one axis of a mesh or both, replicated: the requested sharding, equal values."""
     sizes = {"vocab_size": 264, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 8, "head_dim": 8}
     assert int(run(SHARDINGS, generate(tmp_path / "model", form, sizes, "float32"))) >= 15

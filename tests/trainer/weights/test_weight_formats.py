@@ -1,4 +1,4 @@
-"""The two formats of weights, held to the libraries that own them: every byte, every kind of damage, every family."""
+"""The two formats of weights, compared with their own libraries: every byte, every kind of damage, every family."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_export_import_export(tmp_path: Path, family: str, form: str, dtype: str
 
 
 def test_arrays_to_donate_are_taken_over(tmp_path: Path) -> None:
-    """Asked for, each array lies in memory that a compiled step takes over: the sum is where the weight was."""
+    """With may_donate each array is in memory that a compiled step takes over: the sum is where the weight was."""
     save(tmp_path, model_of("gemma"))
     loaded, _, _ = load_folder(tmp_path, may_donate=True)
     step = jax.jit(lambda array: array + jnp.ones((), array.dtype), donate_argnums=0)
@@ -120,8 +120,8 @@ def test_fetching_from_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("form", ["safetensors", "flax_msgpack"])
-def test_shards_are_equal_to_the_whole(tmp_path: Path, form: str) -> None:
-    """Export into shards, import, export whole: as if it never was cut. And into shards again: byte-equal."""
+def test_shards_are_equal_to_one_file(tmp_path: Path, form: str) -> None:
+    """Export into shards, import, export as one file: byte-equal to a direct export. And into shards again: byte-equal."""
     model = model_of("gemma3_text")
     whole = save(tmp_path / "whole", model, formats=[form])
     cut = save(tmp_path / "cut", model, formats=[form], max_shard_bytes=20_000)
@@ -155,7 +155,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_the_files_are_the_libraries_own(tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte what safetensors and flax write, leaves cut into chunks included."""
+    """Byte for byte what safetensors and flax write, leaves split into chunks included."""
     model = model_of("gemma", dtype)
     both = save(tmp_path / "a", model, dtype, formats=["safetensors", "flax_msgpack"])
     tensors = index_of(tmp_path / "a" / "model.safetensors")
@@ -194,7 +194,7 @@ def test_arrays_of_every_length_of_header(tmp_path: Path, size: int) -> None:
 
 
 def test_an_export_replaces_the_one_before(tmp_path: Path) -> None:
-    """No weights of an earlier export stay for a reader to prefer; other files of the folder do."""
+    """No weights of an earlier export stay, which a reader might prefer; other files of the folder do."""
     model, fresh = model_of("gemma"), model_of("gemma2")
     save(tmp_path, model, formats=["safetensors", "flax_msgpack"])
     save(tmp_path, model, max_shard_bytes=8_000)
@@ -216,7 +216,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".msgpack"])
 def test_a_cut_at_every_byte(files: dict[str, bytes], tmp_path: Path, suffix: str) -> None:
-    """Whatever is kept, it is M205; and nothing may follow the last tensor."""
+    """Truncated at any byte, it is M205; and nothing may follow the last tensor."""
     path = tmp_path / f"x{suffix}"
     whole = files[suffix]
     assert len(index_of_bytes(path, whole)) == 3
@@ -234,7 +234,7 @@ def index_of_bytes(path: Path, data: bytes) -> Tensors:
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_damage_is_an_error_or_harmless(files: dict[str, bytes], tmp_path_factory: Any, data: st.DataObject) -> None:
-    """Some bytes changed: M205 or readable, never a traceback; and what the safetensors library refuses, so do we.
+    """Some bytes changed: M205 or readable, never a traceback; and we refuse what the safetensors library refuses.
 
     A dtype that nobody knows is left to the matching, which knows the weight it belongs to (M204).
     """
@@ -276,7 +276,7 @@ def test_headers_that_make_no_sense(tmp_path: Path, header: str) -> None:
     data = len(header).to_bytes(8, "little") + header.encode() + bytes(12)
     with pytest.raises(safetensors.SafetensorError):
         safetensors.deserialize(data)
-    with pytest.raises(InputInvalid, match="damaged or cut short") as caught:
+    with pytest.raises(InputInvalid, match="damaged or truncated") as caught:
         index_of_bytes(tmp_path / "x.safetensors", data)
     assert caught.value.code == "M205"
 
@@ -294,7 +294,7 @@ def test_headers_that_make_no_sense(tmp_path: Path, header: str) -> None:
     ],
 )
 def test_trees_that_hold_no_weights(tmp_path: Path, tree: dict[str, Any]) -> None:
-    """Sound msgpack that is no tree of arrays is M205, and says which leaf."""
+    """Valid msgpack that is not a tree of arrays is M205, and names the leaf."""
     with pytest.raises(InputInvalid) as caught:
         index_of_bytes(tmp_path / "x.msgpack", serialization.msgpack_serialize(tree))
     assert caught.value.code == "M205"
@@ -303,7 +303,7 @@ def test_trees_that_hold_no_weights(tmp_path: Path, tree: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_every_number_of_16_bits_is_judged(dtype: str) -> None:
-    """is_finite says of each of the 65,536 what numpy says."""
+    """is_finite agrees with numpy on each of the 65,536."""
     every = np.arange(1 << 16, dtype=np.uint16).view(FLOATS[dtype])
     expected = np.isfinite(every.astype(np.float32))
     assert is_finite(every[expected])
@@ -312,7 +312,7 @@ def test_every_number_of_16_bits_is_judged(dtype: str) -> None:
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40))
 def test_finite_float32(patterns: list[int]) -> None:
-    """is_finite says of any bits what numpy says."""
+    """is_finite agrees with numpy on any bits."""
     array = np.array(patterns, np.uint32).view(np.float32)
     assert is_finite(array) == bool(np.isfinite(array).all())
 
@@ -326,7 +326,7 @@ def test_widening_is_exact() -> None:
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([np.uint16, np.uint32]))
 @settings(max_examples=30, deadline=None)
 def test_transposing_in_tiles(rows: int, columns: int, kind: Any) -> None:
-    """Equal to numpy's, whatever remains at the edges, into a part of a larger array."""
+    """Equal to numpy's, with any remainder at the edges, into a part of a larger array."""
     source = np.random.default_rng(rows).integers(0, 60_000, (rows, columns)).astype(kind)
     target = np.zeros((columns + 2, rows + 3), kind)
     transpose_into(target[1:-1, 2:-1], source)
@@ -337,7 +337,7 @@ def test_transposing_in_tiles(rows: int, columns: int, kind: Any) -> None:
 
 @pytest.mark.parametrize("style", ["language_model.model.", "model.language_model."])
 def test_the_text_part_of_a_larger_model(tmp_path: Path, style: str) -> None:
-    """Gemma 3 4B's files: prefixes are understood, the vision part is left out and said, all else is an error."""
+    """Gemma 3 4B's files: prefixes are replaced, the vision part is left out with a note, all else is an error."""
     sizes = FAMILY["gemma3_text"]
     saved = save(tmp_path / "text", model_of("gemma3_text"))
     folder = Path(shutil.copytree(tmp_path / "text", tmp_path / "larger"))
@@ -353,7 +353,7 @@ def test_the_text_part_of_a_larger_model(tmp_path: Path, style: str) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": sizes | {"head_dim": 6}}))
     told: list[str] = []
     loaded, _, _ = load_folder(folder, tell=told.append)
-    assert told == ["not read: 2 weights of parts this family does without (multi_modal_projector, vision_tower)"]
+    assert told == ["not read: 2 weights of parts that this family does not use (multi_modal_projector, vision_tower)"]
     reference, _, _ = load_folder(tmp_path / "text", tell=told.append)
     assert len(told) == 1
     for name, array in reference.weights().items():

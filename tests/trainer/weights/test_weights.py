@@ -131,7 +131,7 @@ def test_names_and_layout_are_pytorchs(golden: SimpleNamespace, tmp_path: Path) 
 
 
 def test_casting_while_reading(saved: Path) -> None:
-    """Dtypes asked for win over the stored ones."""
+    """Requested dtypes override the stored ones."""
     model, _, _ = load_folder(saved, param_dtype=jnp.bfloat16, compute_dtype=jnp.float32)
     assert model.embed[...].dtype == jnp.bfloat16
     assert model.compute_dtype == jnp.float32
@@ -149,7 +149,7 @@ def shard(folder: Path, stem: str, suffix: str, parts: list[Tensors], write: Cal
 
 
 def halves(tensors: Tensors) -> list[Tensors]:
-    """Two parts that cut through a layer."""
+    """Two parts that split a layer."""
     names = sorted(tensors)
     return [{name: tensors[name] for name in part} for part in (names[:7], names[7:])]
 
@@ -243,12 +243,12 @@ def test_a_wrong_shape_names_leaf_and_both_shapes(copy: Path) -> None:
     tensors["model.layers.1.mlp.up_proj.weight"] = np.zeros((25, 16), np.float32)
     write_tensors(copy, tensors)
     assert errors_of(copy) == [
-        "M203 model.layers.1.mlp.up_proj.weight has shape [25, 16], the configuration asks for [24, 16]"
+        "M203 model.layers.1.mlp.up_proj.weight has shape [25, 16], the configuration needs [24, 16]"
     ]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_named(copy: Path, value: float) -> None:
+def test_non_finite_weights_are_named(copy: Path, value: float) -> None:
     """A single NaN or infinity names its tensor."""
     tensors = tensors_of(copy)
     tensors["model.layers.1.mlp.up_proj.weight"][3, 2] = value
@@ -267,7 +267,7 @@ def test_integer_weights_are_refused(copy: Path) -> None:
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 @pytest.mark.parametrize("kind", ["model.safetensors", "flax_model.msgpack"])
 def test_a_truncated_file_is_named(copy: Path, kind: str, keep: int) -> None:
-    """Cut at any place, a weights file is M205."""
+    """Truncated anywhere, a weights file is M205."""
     data = (copy / "model.safetensors").read_bytes()
     if kind == "flax_model.msgpack":
         data = serialization.to_bytes(flax_tree(tensors_of(copy)))
@@ -275,18 +275,18 @@ def test_a_truncated_file_is_named(copy: Path, kind: str, keep: int) -> None:
     (copy / kind).write_bytes(data[:keep])
     found = errors_of(copy)
     assert len(found) == 1
-    assert found[0].startswith("M205 the weights file is damaged or cut short")
+    assert found[0].startswith("M205 the weights file is damaged or truncated")
 
 
 def test_garbage_is_named(copy: Path) -> None:
-    """A file that is no safetensors at all is M205."""
+    """A file that is not safetensors is M205."""
     (copy / "model.safetensors").write_bytes(b"<html>not found</html>" * 100)
     assert errors_of(copy)[0].startswith("M205")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
 def test_a_git_lfs_pointer_is_called_that(copy: Path, name: str) -> None:
-    """A clone without git-lfs has a hundred bytes where a large file should be."""
+    """A clone without git-lfs has a hundred bytes instead of a large file."""
     (copy / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:9fa1\nsize 4969626832\n")
     (found,) = findings_of(copy)
     assert found.message == "this is a Git LFS pointer, not the file itself"
@@ -297,7 +297,7 @@ def test_a_git_lfs_pointer_is_called_that(copy: Path, name: str) -> None:
     ("lost", "code"), [("model.safetensors", "M201"), ("config.json", "M106"), ("tokenizer.json", "M301")]
 )
 def test_what_is_not_there_is_named(copy: Path, lost: str, code: str) -> None:
-    """Each has its code; and what the run-spec's validation calls whole is what is read here."""
+    """Each has its code; and a folder that the run-spec's validation accepts is read here."""
     assert missing_parts(copy) == []
     (copy / lost).unlink()
     assert errors_of(copy)[0].startswith(code)
@@ -305,7 +305,7 @@ def test_what_is_not_there_is_named(copy: Path, lost: str, code: str) -> None:
 
 
 def test_the_nearest_name_is_of_the_same_layer(copy: Path) -> None:
-    """Of a layer that the configuration does not have, it is the number of layers that is said."""
+    """For a layer beyond the configuration's, the hint is the number of layers."""
     tensors = tensors_of(copy)
     name = "model.layers.0.self_attn.q_proj.weight"
     tensors["model.layers.0.self_attn.q_prj.weight"] = tensors[name.replace(".0.", ".7.")] = tensors.pop(name)
@@ -329,14 +329,14 @@ def test_the_nearest_name_is_of_the_same_layer(copy: Path) -> None:
     ],
 )
 def test_a_broken_index_is_named(copy: Path, index: str) -> None:
-    """An index that is no index, leads outside the folder or names an absent file is M206."""
+    """A file that is not an index, or an index that leads outside the folder or names an absent file, is M206."""
     (copy / "model.safetensors").rename(copy / "x.safetensors")
     (copy / "model.safetensors.index.json").write_text(index)
     assert errors_of(copy)[0].startswith("M206")
 
 
 def test_an_index_must_agree_with_its_files(copy: Path) -> None:
-    """A name the index promises and the file lacks is M206."""
+    """A name that the index has and the file lacks is M206."""
     shard(
         copy,
         "model",
@@ -348,22 +348,22 @@ def test_an_index_must_agree_with_its_files(copy: Path) -> None:
     stored = json.loads(index.read_text())
     stored["weight_map"]["model.extra"] = "model-00001-of-00002.safetensors"
     index.write_text(json.dumps(stored))
-    assert errors_of(copy) == ["M206 the index promises model.extra, the file lacks it"]
+    assert errors_of(copy) == ["M206 the index names model.extra, the file lacks it"]
 
 
 def said(folder: Path, **options: Any) -> str:
-    """The whole text as a person reads it, the folder's name left out."""
+    """The full text as a person reads it, without the folder's name."""
     with pytest.raises(InputInvalid) as caught:
         load_folder(folder, **options)
     return "\n".join(render(one) for one in caught.value.diagnostics).replace(str(folder), "FOLDER")
 
 
 def test_what_a_person_reads_of_a_cut_file(copy: Path) -> None:
-    """Which file, which weight, from where on, what to do."""
+    """Which file, which weight, the byte, the hint."""
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-40])
     assert said(copy) == (
-        "error[M205]: the weights file is damaged or cut short (in model.norm.weight): "
+        "error[M205]: the weights file is damaged or truncated (in model.norm.weight): "
         "its bytes end at 37416, the file has 37376 bytes\n"
         "  --> FOLDER/model.safetensors\n"
         "   = help: fetch or copy the file again"
@@ -371,18 +371,18 @@ def test_what_a_person_reads_of_a_cut_file(copy: Path) -> None:
 
 
 def test_what_a_person_reads_of_another_vocabulary(copy: Path) -> None:
-    """Both shapes, and both numbers in words."""
+    """Both shapes, and a hint with both sizes."""
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"vocab_size": 264}))
     assert said(copy) == (
-        "error[M203]: model.embed_tokens.weight has shape [260, 16], the configuration asks for [264, 16]\n"
+        "error[M203]: model.embed_tokens.weight has shape [260, 16], the configuration needs [264, 16]\n"
         "  --> FOLDER/model.safetensors\n"
         "   = help: config.json says vocab_size 264, the embedding has 260 rows"
     )
 
 
 def test_what_a_person_reads_of_a_missing_shard(copy: Path) -> None:
-    """The index, the file it names, what to do."""
+    """The index, the file it names, the hint."""
     (copy / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -394,20 +394,20 @@ def test_what_a_person_reads_of_a_missing_shard(copy: Path) -> None:
 
 
 def test_a_dtype_that_is_too_small(copy: Path) -> None:
-    """A value that the dtype asked for cannot hold is named, not turned into infinity."""
+    """A value that the requested dtype cannot represent is an error, not an infinity."""
     tensors = tensors_of(copy)
     tensors["model.layers.1.mlp.down_proj.weight"][2, 3] = -1e6
     write_tensors(copy, tensors)
     assert said(copy, param_dtype="float16") == (
-        "error[M204]: model.layers.1.mlp.down_proj.weight holds a value that float16 cannot hold\n"
+        "error[M204]: model.layers.1.mlp.down_proj.weight holds a value that float16 cannot represent\n"
         "  --> FOLDER/model.safetensors\n"
-        "   = help: ask for a wider dtype"
+        "   = help: choose a dtype with a larger range"
     )
     assert load_folder(copy, param_dtype="bfloat16")
 
 
 def test_every_tensor_with_nan_is_named(copy: Path) -> None:
-    """Not the first alone, and in the order of the model."""
+    """All of them, in the order of the model."""
     tensors = tensors_of(copy)
     for name in ("model.norm.weight", "model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"):
         tensors[name][-1] = np.nan
@@ -420,7 +420,7 @@ def test_every_tensor_with_nan_is_named(copy: Path) -> None:
 
 
 def test_a_file_that_shrinks_while_it_is_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the header and the data: an error with a name, where a memory map would be a signal."""
+    """Truncated after the header was read: an error with a code, where a memory map would give a signal."""
     fill = load.fill_leaves
 
     def shrink(*arguments: Any, **options: Any) -> Any:
@@ -429,13 +429,13 @@ def test_a_file_that_shrinks_while_it_is_read(copy: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(load, "fill_leaves", shrink)
     (message,) = errors_of(copy)
-    assert message.startswith("M205 the weights file is damaged or cut short (in model.")
+    assert message.startswith("M205 the weights file is damaged or truncated (in model.")
     assert message.endswith("while it is read")
 
 
 @pytest.mark.parametrize("content", [None, "folder", "", "[]", "\x00", "[" * 100_000])
 def test_a_broken_config_is_named(copy: Path, content: str | None) -> None:
-    """No file config.json, or none that is a JSON object (a deeply nested one is not read at all), is M106."""
+    """No file config.json, or one that is not a JSON object (a deeply nested one is not read at all), is M106."""
     (copy / "config.json").unlink()
     if content == "folder":
         (copy / "config.json").mkdir()
@@ -445,7 +445,7 @@ def test_a_broken_config_is_named(copy: Path, content: str | None) -> None:
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(copy: Path) -> None:
-    """Ids that the embedding has no row for are M207 before anything is read."""
+    """Ids without a row in the embedding are M207 before anything is read."""
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"vocab_size": 200}))
     assert errors_of(copy) == ["M207 the tokenizer has 260 tokens, the model's vocab_size is 200"]
@@ -465,7 +465,7 @@ def test_stored_dtype_in_both_styles() -> None:
 def test_a_failed_save_leaves_the_old_weights(
     make_model: Make, saved: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, formats: list[str]
 ) -> None:
-    """Disk full at the end of the last file: the error is passed on, the old files are whole, no debris stays."""
+    """Disk full at the end of the last file: the error is passed on, the old files are unchanged, no temporary file stays."""
     form = formats[-1]
     whole, write = FORMATS[form]
 
