@@ -20,7 +20,8 @@ SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
 
 COMMANDS: tuple[Command, ...] = (
     Command("init", "writes a run-spec to begin with, its eval set and your editor's schema", "start:init",
-            (Argument("PRESET", "which preset (default: quickstart)", count="optional"),
+            (Argument("NAME", "a preset or an example; `runspec presets` lists them (default: quickstart)",
+                      count="optional"),
              Argument("--dir", "the project folder (default: here)", "DIR"),
              Argument("--force", "overwrite files that are there")), group=_START),
     Command("presets", "lists the run-specs that `init` can write", "start:presets", group=_START),

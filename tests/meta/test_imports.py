@@ -64,6 +64,8 @@ LAW: Mapping[str, set[str]] = {
     # spec to job file: a pure function of the two
     "launch": ISLAND | {"assets", "spec", "log"},
     "cluster": ISLAND,
+    # what `init` can write: shipped files alone
+    "gallery": {"assets"},
     "child": ISLAND | {"steps", "log"},
     "recording": ISLAND | {"plan", "record", "spec", "store"},
     "runner": ISLAND
