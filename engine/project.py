@@ -1,10 +1,11 @@
-"""Begin a project: a preset, the eval set it names, the schema for the editor, a marker, a .gitignore.
+"""Begin a project: a shipped run-spec, the files it refers to, the schema for the editor, a marker, a .gitignore.
 
-What goes in: the name of a shipped preset and a folder. What comes out: files that ``runspec validate`` and
-``runspec plan`` take as they are. Nothing that is there is overwritten unless asked; each file arrives whole.
+What goes in: a preset or an example of :mod:`engine.gallery`, and a folder. What comes out: files that ``runspec validate``
+and ``runspec plan`` take as they are. Nothing that is there is overwritten unless asked; each file arrives whole.
 
-    presets()["quickstart"]             # the first comment line of runspecs/quickstart.yaml
-    init("quickstart", Path("."), kinds=handlers())
+    made = init(shipped()["chat"].path, Path("."), kinds=handlers())
+    made.written     # ("runspecs/chat.yaml", "evalsets/library.jsonl", "data/chat.jsonl", …)
+    made.first       # what has to be typed before the run-spec is complete: here nothing
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.assets import asset
+from engine import gallery
 from engine.canonical import JsonMapping, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, RunFailed
 
 MARKER = ".runspec"
-SCHEMA_PATH = "schemas/runspec.schema.json"  # where the modeline of every preset looks for it
 GITIGNORE = (
     "# heavy artifacts, caches and journals of runspec; evidence is meant to be committed\n/.runspec/\n/submission/\n"
 )
@@ -25,55 +25,28 @@ GITIGNORE = (
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What ``init`` made. ``written`` and ``kept`` (equal already) are paths relative to ``root``."""
+    """What ``init`` made. ``written`` and ``kept`` (equal already) are paths relative to ``root``.
+
+    ``first``: commands for what cannot be shipped, a model of one's own and the installation of a plug-in.
+    """
 
     root: Path
     spec: str
     written: tuple[str, ...]
     kept: tuple[str, ...]
+    first: tuple[str, ...]
 
 
-def preset_paths() -> dict[str, Path]:
-    """Preset -> its file."""
-    return {path.stem: path for path in sorted(asset("runspecs").glob("*.yaml"))}
-
-
-def presets() -> dict[str, str]:
-    """Preset -> its first comment line (the editor's modeline does not count)."""
-    return {name: _first_comment(path.read_text(encoding="utf-8")) for name, path in preset_paths().items()}
-
-
-def _first_comment(text: str) -> str:
-    for line in text.splitlines():
-        words = line.lstrip("#").strip()
-        if line.startswith("#") and words and not words.startswith("yaml-language-server"):
-            return words
-    return ""
-
-
-def _named_files(preset: Path) -> dict[str, str]:
-    """Shipped files that the preset refers to by path: project path -> content."""
-    from ruamel.yaml import YAML
-
-    value: JsonMapping = YAML(typ="safe").load(preset.read_text(encoding="utf-8"))
-    named = Path(str(value["eval_set"]))
-    return {named.as_posix(): asset("evalsets", named.name).read_text(encoding="utf-8")}
-
-
-def project_files(preset: Path, kinds: JsonMapping) -> dict[str, str]:
+def project_files(spec: Path, kinds: JsonMapping) -> dict[str, str]:
     """Everything ``init`` writes, by path relative to the project."""
     from engine.runspec import schema_document
 
-    return {
-        f"runspecs/{preset.name}": preset.read_text(encoding="utf-8"),
-        **_named_files(preset),
-        SCHEMA_PATH: pretty_json(schema_document(kinds)),
-    }
+    return {**gallery.project_files(spec), gallery.SCHEMA_PATH: pretty_json(schema_document(kinds))}
 
 
-def init(preset: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -> Project:
+def init(spec: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -> Project:
     """Write the project. Raises InputInvalid (U111) listing every file that is there and differs."""
-    files = project_files(preset, kinds)
+    files = project_files(spec, kinds)
     if root.exists() and not root.is_dir():
         raise InputInvalid("U111", f"{root} is a file, not a folder")
     kept = tuple(name for name, text in files.items() if _holds(root / name, text))
@@ -92,7 +65,8 @@ def init(preset: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -
     except OSError as error:
         raise RunFailed("U115", f"cannot write {error.filename or root}: {error.strerror or error}",
                         hint="choose a folder where this user may write: --dir DIR") from error  # fmt: skip
-    return Project(root, f"runspecs/{preset.name}", written + ((".gitignore",) * ignores), kept)
+    first = tuple(gallery.commands_before(spec))
+    return Project(root, f"runspecs/{spec.name}", written + ((".gitignore",) * ignores), kept, first)
 
 
 def _holds(path: Path, text: str) -> bool:

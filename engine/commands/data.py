@@ -56,7 +56,8 @@ def dataset_check(arguments: Namespace) -> Reply:
     }
     text = f"{report.text()}\n\n{_unit_line(reader, n_merges)}"
     if eval_set is not None and report.ok:
-        text += f"\n\nrows whose prompt is in {eval_set}: {len(overlaps)}"
+        near = eval_set.relative_to(Path.cwd()) if eval_set.is_relative_to(Path.cwd()) else eval_set
+        text += f"\n\nrows whose prompt is in {near}: {len(overlaps)}"
     return Reply(document, text, 2 if findings else 0, tuple(findings))
 
 

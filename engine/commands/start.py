@@ -13,12 +13,13 @@ from engine.commands.loading import plugin_warnings, project_root
 def init(arguments: Namespace) -> Reply:
     """Write a project to begin with."""
     from engine import project
+    from engine.gallery import shipped
     from engine.steps.registry import handlers
 
-    paths = project.preset_paths()
-    name = pick("preset", arguments.preset or "quickstart", paths)
-    made = project.init(paths[name], Path(arguments.dir or "."), kinds=handlers(), force=arguments.force)
-    steps = [f"runspec {verb} {made.spec}" for verb in ("validate", "plan", "run")]
+    found = shipped()
+    name = pick("preset or example", arguments.name or "quickstart", found)
+    made = project.init(found[name].path, Path(arguments.dir or "."), kinds=handlers(), force=arguments.force)
+    steps = [*made.first, *(f"runspec {verb} {made.spec}" for verb in ("validate", "plan", "run"))]
     if arguments.dir:
         steps.insert(0, f"cd {arguments.dir}")
     lines = [f"wrote {made.root / name}" for name in made.written]
@@ -29,12 +30,18 @@ def init(arguments: Namespace) -> Reply:
 
 
 def presets(_: Namespace) -> Reply:
-    """The shipped run-specs."""
-    from engine import project
+    """The shipped run-specs, by group."""
+    from engine.gallery import GROUPS, shipped
 
-    found = project.presets()
-    text = columns(found.items()) + "\n\nrunspec init PRESET writes one here"
-    return Reply({"ok": True, "presets": [{"name": name, "about": about} for name, about in found.items()]}, text)
+    found = list(shipped().values())
+    width = max(len(spec.name) for spec in found)
+    blocks = []
+    for group in GROUPS:
+        lines = [f"  {spec.name:<{width}}  {spec.about}" for spec in found if spec.group == group]
+        blocks.append("\n".join([group, *lines]))
+    text = "\n\n".join([*blocks, "runspec init NAME writes one here, with the files that it names"])
+    rows = [{"name": spec.name, "group": spec.group, "about": spec.about} for spec in found]
+    return Reply({"ok": True, "presets": rows}, text)
 
 
 def steps(_: Namespace) -> Reply:

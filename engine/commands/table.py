@@ -20,7 +20,8 @@ SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
 
 COMMANDS: tuple[Command, ...] = (
     Command("init", "writes a run-spec to start with, its eval set and the schema for your editor", "start:init",
-            (Argument("PRESET", "which preset (default: quickstart)", count="optional"),
+            (Argument("NAME", "a preset or an example; `runspec presets` lists them (default: quickstart)",
+                      count="optional"),
              Argument("--dir", "the project folder (default: here)", "DIR"),
              Argument("--force", "overwrite files that are there")),
             more="""

@@ -123,6 +123,8 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
         around = [entry.name for entry in target.parent.iterdir()] if target.parent.is_dir() else []
         near = did_you_mean(target.name, around)
         hint = f'did you mean "{PurePosixPath(text).with_name(near)}"?' if near else ""
+        if not hint and name == "model.path":
+            hint = f"put the model's folder there, or link it: mkdir -p {PurePosixPath(text).parent} && ln -s FOLDER {text}"
         yield "S303", f"{name}: there is no such {role}", hint or f"paths start at the project folder, {root.name}/"
     elif name == "model.path" and (lacking := missing_parts(target)):
         yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(target)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import project as projects
 from engine.assets import asset
+from engine.gallery import shipped
 
 
 def _files(root: Path) -> list[str]:
@@ -31,7 +31,7 @@ def test_init_in_an_empty_folder_gives_a_project_that_validates_and_plans(runspe
     assert all(step["action"] == "run" for step in planned.document["steps"])
 
 
-@pytest.mark.parametrize("name", sorted(projects.preset_paths()))
+@pytest.mark.parametrize("name", sorted(name for name, spec in shipped().items() if spec.group == "presets"))
 def test_every_preset_can_be_begun_with(runspec, tmp_path, monkeypatch, name):
     """init PRESET --dir writes it, and validate accepts it there."""
     monkeypatch.chdir(tmp_path)
@@ -82,11 +82,12 @@ def test_an_own_gitignore_is_extended_once(runspec, tmp_path, monkeypatch):
 
 
 def test_an_unknown_preset_is_suggested(runspec, tmp_path, monkeypatch):
-    """A typo gives the near name."""
+    """A typo gives the near name, of a preset or of an example, and nothing is written."""
     monkeypatch.chdir(tmp_path)
-    done = runspec("init", "quickstrat", "--json")
-    assert done.code == 2
-    assert done.document["diagnostics"][0]["hint"] == 'did you mean "quickstart"?'
+    for typed, meant in (("quickstrat", "quickstart"), ("locl-folder", "local-folder")):
+        done = runspec("init", typed, "--json")
+        assert done.code == 2
+        assert done.document["diagnostics"][0]["hint"] == f'did you mean "{meant}"?'
     assert list(tmp_path.iterdir()) == []
 
 
@@ -97,11 +98,20 @@ def test_init_into_a_file_is_refused(runspec, tmp_path, monkeypatch):
     assert runspec("init", "--dir", "taken").code == 2
 
 
-def test_presets_are_listed_with_their_first_comment(runspec):
-    """Each preset says in one line what it is."""
-    rows = runspec("presets", "--json").document["presets"]
-    assert {"quickstart", "m36"} <= {row["name"] for row in rows}
+def test_presets_and_examples_are_listed_with_their_first_comment(runspec):
+    """Each says in one line what it is, in its group; a person and a program are told the same."""
+    done = runspec("presets", "--json")
+    rows = done.document["presets"]
+    assert {"quickstart", "m36"} == {row["name"] for row in rows if row["group"] == "presets"}
     assert all(row["about"] and not row["about"].startswith("yaml-language-server") for row in rows)
+    text = runspec("presets").out
+    presets, examples, last = text.split("\n\n")
+    assert [line.split()[0] for line in presets.split("\n")] == ["presets", "m36", "quickstart"]
+    assert [line.split()[0] for line in examples.split("\n")[1:]] == [
+        row["name"] for row in rows if row["group"] == "examples"
+    ]
+    assert all(row["about"] in text for row in rows)
+    assert last == "runspec init NAME writes one here, with the files that it names\n"
 
 
 def test_steps_and_schemas(runspec):

@@ -39,8 +39,7 @@ def _fault(page: Any, link: str, pages: Mapping[str, Any], repository: Path) -> 
     target = Path(os.path.normpath(page.path.parent / unquote(address))) if address else page.path
     docs = repository / "docs"
     if not target.exists():
-        # the two tutorials are written beside these pages
-        return None if target.parent == docs / "tutorials" and not target.parent.exists() else "leads nowhere"
+        return "leads nowhere"
     if page.path.is_relative_to(docs) and not target.is_relative_to(docs):
         return "leaves docs/, which the site and the wheel do not"
     if not anchor:

@@ -16,9 +16,12 @@ import pytest
 from engine.cli import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PRESETS = sorted((REPOSITORY / "runspecs").rglob("*.yaml"))
+PRESETS = sorted((REPOSITORY / "runspecs").glob("*.yaml"))
+EXAMPLES = sorted((REPOSITORY / "runspecs" / "examples").glob("*.yaml"))  # tests/gallery has their laws
 SCHEMAS = sorted((REPOSITORY / "schemas").rglob("*.json"))
-EVAL_SETS = sorted((REPOSITORY / "evalsets").rglob("*.jsonl"))
+EVAL_SETS = sorted(
+    [*(REPOSITORY / "evalsets").rglob("*.jsonl"), *REPOSITORY.glob("runspecs/examples/evalsets/*.jsonl")]
+)
 MODELINE = re.compile(r"# yaml-language-server: \$schema=(\S+)")
 
 
@@ -58,8 +61,8 @@ def test_every_preset_can_be_planned(path: Path) -> None:
     assert all(step["reason"] for step in document["steps"])
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=_name)
-def test_every_preset_carries_the_modeline(path: Path) -> None:
+@pytest.mark.parametrize("path", [*PRESETS, *EXAMPLES], ids=_name)
+def test_every_preset_and_example_carries_the_modeline(path: Path) -> None:
     """The first line points editors to the schema, by a path that leads there."""
     found = MODELINE.fullmatch(path.read_text(encoding="utf-8").split("\n")[0])
     assert found

@@ -55,6 +55,8 @@ LAW: Mapping[str, set[str]] = {
     "preflight": ISLAND | {"data", "runspec", "steps", "trainer_process"},
     # spec to job file: a pure function of the two
     "launch": ISLAND | {"assets", "redact", "runspec"},
+    # what `init` can write: shipped files alone
+    "gallery": {"assets"},
     # data: V10 renders the eval items' prompts again, by the very function that rendered them
     "evidence": ISLAND | {"artifacts", "assets", "data", "scoring"},
     "pipeline": ISLAND | {"artifacts", "assets", "data", "display", "engine", "evidence", "extras", "runspec", "steps"},

@@ -198,6 +198,7 @@ CHANGES: dict[str, list[Change]] = {
     "path_outside": [("evalsets/items.jsonl", "../items.jsonl")],
     "path_absolute": [("evalsets/items.jsonl", "/srv/items.jsonl")],
     "path_no_whole_model": [(GOOD[GOOD.index("  init:") : GOOD.index("dataset:")], "  path: evalsets\n")],
+    "path_no_model": [(GOOD[GOOD.index("  init:") : GOOD.index("dataset:")], "  path: models/mine\n")],
     "path_missing": [("evalsets/items.jsonl", "evalsets/itmes.jsonl")],
     "path_folder": [("evalsets/items.jsonl", "evalsets")],
     "evidence_is_the_project": [("dir: submission_runs/good_v1", "dir: .")],

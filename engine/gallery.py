@@ -1,0 +1,100 @@
+"""What ``runspec init`` can write: the presets, the examples, and the shipped files that each of them refers to.
+
+What goes in: the folder ``runspecs/`` that ships with the engine. What comes out: a :class:`Shipped` for each name, and
+the files of one as they will lie in a project. ``runspecs/examples/`` is laid out like a project: what an example calls
+``data/chat.jsonl`` is shipped as ``runspecs/examples/data/chat.jsonl``.
+
+>>> shipped()["quickstart"].group
+'presets'
+>>> sorted(project_files(shipped()["chat"].path))
+['data/chat.jsonl', 'evalsets/library.jsonl', 'runspecs/chat.yaml']
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from engine.assets import asset
+
+SCHEMA_PATH = "schemas/runspec.schema.json"  # where the modeline of a written run-spec looks for it
+GROUPS = ("presets", "examples")
+_MODELINE = re.compile(r"(# yaml-language-server: \$schema=)\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A run-spec that ships with the engine. ``about`` is its first comment line (the editor's modeline does not count)."""
+
+    name: str
+    group: str  # one of GROUPS
+    path: Path
+    about: str
+
+
+def shipped() -> dict[str, Shipped]:
+    """Name -> run-spec: the presets, then the examples. No two have one name (tests/gallery)."""
+    folders = {"presets": asset("runspecs"), "examples": asset("runspecs", "examples")}
+    return {
+        path.stem: Shipped(path.stem, group, path, _first_comment(path.read_text(encoding="utf-8")))
+        for group in GROUPS
+        for path in sorted(folders[group].glob("*.yaml"))
+    }
+
+
+def _first_comment(text: str) -> str:
+    for line in text.splitlines():
+        words = line.lstrip("#").strip()
+        if line.startswith("#") and words and not words.startswith("yaml-language-server"):
+            return words
+    return ""
+
+
+def project_files(spec: Path) -> dict[str, str]:
+    """The run-spec and the shipped files it refers to: path in the project -> content."""
+    text = spec.read_text(encoding="utf-8")
+    files = {f"runspecs/{spec.name}": _MODELINE.sub(rf"\g<1>../{SCHEMA_PATH}", text, count=1)}
+    value = _read(spec)
+    for path, source in (*_named_files(value), *_plugin_files(value)):
+        files[path] = source.read_text(encoding="utf-8")
+    return files
+
+
+def commands_before(spec: Path) -> Iterator[str]:
+    """What a person types before ``runspec validate`` finds nothing: what the run-spec needs and nobody can ship."""
+    value = _read(spec)
+    if path := value["model"].get("path"):
+        yield f"mkdir -p {PurePosixPath(path).parent} && ln -s YOUR_MODEL_FOLDER {path}"
+    for folder in dict.fromkeys(str(PurePosixPath(path).parent) for path, _ in _plugin_files(value)):
+        yield f"pip install ./{folder}"
+
+
+def _read(spec: Path) -> Mapping[str, Any]:
+    from ruamel.yaml import YAML
+
+    value: Mapping[str, Any] = YAML(typ="safe").load(spec.read_text(encoding="utf-8"))
+    return value
+
+
+def _named_files(value: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Eval set, dataset and templates: (path in the project, shipped file). What is not shipped is left out."""
+    dataset = value["dataset"]
+    named = [value["eval_set"]]
+    if isinstance(dataset, Mapping) and "hub" not in dataset:  # there the path is one inside the repository
+        named.append(dataset["path"])
+    named += [f"templates/{file}.j2" for file in value.get("evidence", {}).get("files", ())]
+    for path in map(PurePosixPath, named):
+        for source in (asset("runspecs", "examples", *path.parts), asset("evalsets", path.name)):
+            if source.is_file():
+                yield path.as_posix(), source
+                break
+
+
+def _plugin_files(value: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """A plug-in is a package of one module, in a folder called after the kind of step that it brings."""
+    for kind in dict.fromkeys(str(step["uses"]) for step in value["steps"]):
+        for source in sorted(asset("runspecs", "examples", "plugins", kind).glob("*.*")):  # no __pycache__
+            yield f"plugins/{kind}/{source.name}", source
