@@ -91,12 +91,14 @@ class ProcessGroup:
         if self._client is None:
             return value()
         number = self._counts[about] = self._counts.get(about, -1) + 1
-        key = f"runspec/agreed/{about}/{number}"
+        key = (
+            f"runspec/said/{about}/{number}"  # a process of another engine version must find it, to be refused by T174
+        )
         if self.is_writer:
             text = json.dumps(value())
             self._client.key_value_set(key, text)
             if number >= KEPT_AGREEMENTS:
-                self._client.key_value_delete(f"runspec/agreed/{about}/{number - KEPT_AGREEMENTS}")
+                self._client.key_value_delete(f"runspec/said/{about}/{number - KEPT_AGREEMENTS}")
             return cast(Value, json.loads(text))
         return cast(Value, json.loads(self._client.blocking_key_value_get(key, AGREE_SECONDS * 1000)))
 
