@@ -91,9 +91,8 @@ class ProcessGroup:
         if self._client is None:
             return value()
         number = self._counts[about] = self._counts.get(about, -1) + 1
-        key = (
-            f"runspec/said/{about}/{number}"  # a process of another engine version must find it, to be refused by T174
-        )
+        # Under this key a process of another engine version finds the job too, and is then refused by T174.
+        key = f"runspec/said/{about}/{number}"
         if self.is_writer:
             text = json.dumps(value())
             self._client.key_value_set(key, text)
