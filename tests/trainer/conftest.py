@@ -108,7 +108,7 @@ def make_rows() -> Callable[..., list[TokenRow]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def jax_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One compilation cache for these tests and their children: each program is compiled once."""
+    """One compilation cache for these tests and their children: nothing is compiled twice."""
     folder = tmp_path_factory.mktemp("jax_cache")
     jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
@@ -161,7 +161,7 @@ class Child:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.endswith(b"\n"):
-                self.events.append(json.loads(line))  # anything that is no JSON fails the test
+                self.events.append(json.loads(line))  # a line that is not JSON fails the test
                 yield self.events[-1]
 
     def until(self, name: str) -> Event:
@@ -204,7 +204,7 @@ def child() -> Iterator[Callable[..., Child]]:
 
 @pytest.fixture
 def train_here() -> Callable[..., list[Event]]:
-    """Train in this process; returns the events. ``stop_after``: ask to stop once this train step was reported."""
+    """Train in this process; returns the events. ``stop_after``: request a stop once this train step was reported."""
     from engine.trainer.train import run_train
 
     def run(job: Job, stop_after: int | None = None) -> list[Event]:
@@ -243,7 +243,7 @@ def same_training() -> Callable[[Job, Job], None]:
 
 
 def metrics(job: Job) -> list[dict[str, Any]]:
-    """Rows without measurements of a clock or an allocator."""
+    """Rows without figures of a clock or an allocator."""
     lines = (Path(job["out"]) / "metrics.jsonl").read_text().splitlines()
     return [without_measurements(json.loads(line)) for line in lines]
 
@@ -269,5 +269,5 @@ def deadline() -> Callable[[float], Any]:
 
 @pytest.fixture(scope="session")
 def is_root() -> bool:
-    """Permissions do not apply to root."""
+    """Permissions do not restrict root."""
     return os.geteuid() == 0

@@ -43,7 +43,7 @@ def test_packed_loss_is_unpacked_loss(micro_model: Callable[..., Any], make_rows
 
 
 def test_loss_is_the_textbooks(micro_model: Callable[..., Any], make_rows: Callable[..., Any]) -> None:
-    """Selecting hidden states before the head gives log_softmax of all logits at the trained tokens."""
+    """Gathering hidden states before the head gives the log_softmax of all logits at the trained tokens."""
     model, rows = micro_model(), make_rows(3)
     packed = pack_rows(rows, 48, packing=False)
     batch = {name: jnp.asarray(array) for name, array in packed.take(range(len(rows))).items()}
@@ -70,7 +70,7 @@ def test_chunked_loss_is_plain_loss(
     plain = jax.jit(jax.value_and_grad(value))(state["params"])
     monkeypatch.setattr(loss_module, "MAX_LOGITS", 7 * 260)
     assert (batch["target_ids"].size) % 7 != 0
-    jax.clear_caches()  # the limit is read while tracing
+    jax.clear_caches()  # the limit is read at trace time
     chunked = jax.jit(jax.value_and_grad(value))(state["params"])
     for expected, actual in zip(jax.tree.leaves(plain), jax.tree.leaves(chunked), strict=True):
         np.testing.assert_allclose(expected, actual, rtol=1e-5, atol=1e-7)
