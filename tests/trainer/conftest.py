@@ -110,7 +110,7 @@ def make_rows() -> Callable[..., list[TokenRow]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def jax_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One compilation cache for these tests and their children: each program is compiled once."""
+    """One compilation cache for these tests and their children: nothing is compiled twice."""
     folder = tmp_path_factory.mktemp("jax_cache")
     jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
@@ -245,7 +245,7 @@ def same_training() -> Callable[[Job, Job], None]:
 
 
 def metrics(job: Job) -> list[dict[str, Any]]:
-    """Rows without measurements of a clock or an allocator."""
+    """Rows without figures of a clock or an allocator."""
     lines = (Path(job["out"]) / "metrics.jsonl").read_text().splitlines()
     return [without_measurements(json.loads(line)) for line in lines]
 
@@ -271,5 +271,5 @@ def deadline() -> Callable[[float], Any]:
 
 @pytest.fixture(scope="session")
 def is_root() -> bool:
-    """Permissions do not apply to root."""
+    """Permissions do not restrict root."""
     return os.geteuid() == 0

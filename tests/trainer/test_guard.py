@@ -1,4 +1,4 @@
-"""Non-finite steps: detected, without effect on the state, counted, and an error that names the batch."""
+"""Steps that are no numbers: found, changing nothing, counted, and stopped with the batch that caused it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from engine.trainer.optim.optimizer import apply_updates, global_norm, init_opt_
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_one_non_finite_number_anywhere_is_detected(bad: float) -> None:
-    """In the loss, or in one element of one gradient."""
+def test_one_bad_number_anywhere_is_found(bad: float) -> None:
+    """In the loss, or at one place of one gradient."""
     grads = {"a": jnp.ones((3, 4)), "b": jnp.ones(5, jnp.bfloat16)}
     assert is_finite(jnp.float32(1.0), global_norm(grads))
     assert not is_finite(jnp.float32(bad), global_norm(grads))
@@ -27,7 +27,7 @@ def test_one_non_finite_number_anywhere_is_detected(bad: float) -> None:
 
 
 def test_a_bad_step_in_between_leaves_no_trace(make_args: Callable[..., Any]) -> None:
-    """Good, bad, good: weights, statistics and count end as without the bad one (at the same rates)."""
+    """Good, bad, good: weights, statistics and count end where they end without the bad one (at the same rates)."""
     args = make_args(lr_schedule="constant", warmup_steps=0)
     params = {"layers": {"q": jnp.ones((2, 3, 4), jnp.bfloat16)}, "norm": jnp.ones(3)}
 

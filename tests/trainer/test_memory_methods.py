@@ -1,4 +1,4 @@
-"""Remat policies, attention and loss in blocks, the update inside the backward pass: other memory, same numbers."""
+"""Remat policies, attention and loss in blocks, the update inside the backward pass: less memory, the same numbers."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_unknown_policy_is_an_error(gradients: Callable[..., Any]) -> None:
 def test_the_update_inside_the_backward_pass_is_the_same(
     model_type: str, optimizer: str, make_args: Callable[..., Any], few_logits: None
 ) -> None:
-    """Three steps of either method end in the same weights and statistics, with the same loss."""
+    """Three steps of either method end in the same weights, statistics and loss."""
     args = make_args(optimizer=optimizer, max_grad_norm=None, weight_decay=0.1)
     graphdef, state = init_state(model_of(model_type), args)
     ends = []
@@ -120,8 +120,8 @@ def test_the_update_inside_the_backward_pass_is_the_same(
 
 
 @pytest.mark.slow
-def test_masters_are_updated_inside_the_backward_pass_too(make_args: Callable[..., Any], few_logits: None) -> None:
-    """bfloat16 weights are the casts of their float32 masters, all of which are updated."""
+def test_masters_move_inside_the_backward_pass_too(make_args: Callable[..., Any], few_logits: None) -> None:
+    """bfloat16 weights are the casts of their float32 masters, which are updated as with the other method."""
     args = make_args(optimizer="adafactor", max_grad_norm=None, dtype="bfloat16", master_weights=True)
     graphdef, state = init_state(model_of("gemma", "bfloat16"), args)
     after, _ = jax.jit(make_train_step(graphdef, replace(args, update="in_backward")))(state, batch_of())
@@ -135,7 +135,7 @@ def test_masters_are_updated_inside_the_backward_pass_too(make_args: Callable[..
 def test_a_non_finite_step_is_counted_and_changes_nothing(
     update: str, make_args: Callable[..., Any], few_logits: None
 ) -> None:
-    """An infinite final gain makes loss and all gradients non-finite: weights and statistics stay, the step is counted."""
+    """An infinite final gain makes loss and all gradients non-finite: weights and statistics stay, the step counts."""
     args = make_args(optimizer="adafactor", max_grad_norm=None, update=update)
     graphdef, state = init_state(model_of("gemma"), args)
     state["params"]["norm"].set_value(jnp.full_like(state["params"]["norm"][...], jnp.inf))
@@ -165,7 +165,7 @@ def test_inside_the_backward_pass_there_is_no_full_gradient(make_args: Callable[
 
 
 @pytest.mark.parametrize("blocks", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_float16_matmuls_work_for_a_model_beyond_float16(
+def test_float16_matmuls_serve_a_model_beyond_float16s_range(
     blocks: bool, make_args: Callable[..., Any], request: pytest.FixtureRequest
 ) -> None:
     """Activations of the MLP beyond 65504 and gradients below 1e-7: as near to float32 matmuls as bfloat16 allows."""

@@ -43,7 +43,7 @@ def test_packed_loss_is_unpacked_loss(micro_model: Callable[..., Any], make_rows
 
 
 def test_loss_is_the_textbooks(micro_model: Callable[..., Any], make_rows: Callable[..., Any]) -> None:
-    """Selecting hidden states before the head gives log_softmax of all logits at the trained tokens."""
+    """Gathering hidden states before the head gives the log_softmax of all logits at the trained tokens."""
     model, rows = micro_model(), make_rows(3)
     packed = pack_rows(rows, 48, packing=False)
     batch = {name: jnp.asarray(array) for name, array in packed.take(range(len(rows))).items()}

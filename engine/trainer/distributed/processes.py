@@ -91,12 +91,13 @@ class ProcessGroup:
         if self._client is None:
             return value()
         number = self._counts[about] = self._counts.get(about, -1) + 1
-        key = f"runspec/agreed/{about}/{number}"
+        # Under this key a process of another engine version finds the job too, and is then refused by T174.
+        key = f"runspec/said/{about}/{number}"
         if self.is_writer:
             text = json.dumps(value())
             self._client.key_value_set(key, text)
             if number >= KEPT_AGREEMENTS:
-                self._client.key_value_delete(f"runspec/agreed/{about}/{number - KEPT_AGREEMENTS}")
+                self._client.key_value_delete(f"runspec/said/{about}/{number - KEPT_AGREEMENTS}")
             return cast(Value, json.loads(text))
         return cast(Value, json.loads(self._client.blocking_key_value_get(key, AGREE_SECONDS * 1000)))
 
