@@ -1,7 +1,7 @@
 """Begin a project: a preset, the eval set it names, the schema for the editor, a marker, a .gitignore.
 
-What goes in: the name of a shipped preset and a folder. What comes out: files that ``runspec validate`` and
-``runspec plan`` take as they are. Nothing that is there is overwritten unless asked; each file arrives whole.
+In: the name of a shipped preset and a folder. Out: files that ``runspec validate`` and
+``runspec plan`` take as they are. No existing file is overwritten without ``force``; each file is written atomically.
 
     presets()["quickstart"]             # the first comment line of runspecs/quickstart.yaml
     init("quickstart", Path("."), kinds=handlers())
