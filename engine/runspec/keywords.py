@@ -60,7 +60,8 @@ def only_tracked(argument: Schema) -> bool:
 
 def effects_problem(schema: Schema) -> str | None:
     """The first effect that does not exist, as a sentence; a misspelt "state" would let a run resume wrongly."""
-    for key, argument in properties(schema).items():
+    arguments: Mapping[str, object] = properties(schema)
+    for key, argument in arguments.items():
         effects = argument.get("x-affects", ()) if isinstance(argument, Mapping) else ()
         unknown = [str(effect) for effect in effects if effect not in EFFECTS]
         if unknown:
