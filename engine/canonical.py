@@ -1,6 +1,6 @@
 """Canonical bytes of values, their digests, and atomic writes.
 
-What goes in: JSON values, files, folders. What comes out: bytes that are equal whenever the values
+In: JSON values, files, folders. Out: bytes that are equal whenever the values
 are (RFC 8785 in spirit: sorted keys, no spaces, UTF-8, no NaN), SHA-256 digests in hex, and files
 that are complete or absent.
 

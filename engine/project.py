@@ -1,7 +1,7 @@
 """Begin a project: a shipped run-spec, the files it refers to, the schema for the editor, a marker, a .gitignore.
 
-What goes in: a preset or an example of :mod:`engine.gallery`, and a folder. What comes out: files that ``runspec validate``
-and ``runspec plan`` take as they are. Nothing that is there is overwritten unless asked; each file arrives whole.
+In: a preset or an example of :mod:`engine.gallery`, and a folder. Out: files that ``runspec validate`` and
+``runspec plan`` take as they are. No existing file is overwritten without ``force``; each file is written atomically.
 
     made = init(shipped()["chat"].path, Path("."), kinds=handlers())
     made.written     # ("runspecs/chat.yaml", "evalsets/library.jsonl", "data/chat.jsonl", …)

@@ -29,7 +29,7 @@ def _record(arguments: Namespace) -> tuple[Spec, RunRecord]:
             f"these steps have not run yet: {', '.join(missing)}",
             hint=f"runspec run {' '.join([arguments.spec, *(arguments.overrides or ())])}",
         )
-    made = {entry.step.id: entry.artifact for entry in planned if entry.artifact is not None}
+    artifacts = {entry.step.id: entry.artifact for entry in planned if entry.artifact is not None}
     journal = Journal(journal_path(store.root, spec.run_version))
     if not any(event["event"] == "run_started" for event in journal.events):
         raise EvidenceIncomplete(
@@ -37,7 +37,7 @@ def _record(arguments: Namespace) -> tuple[Spec, RunRecord]:
             f"the steps are done, but under another run_version than {spec.run_version}",
             hint=f"runspec run {arguments.spec} reuses them; nothing is computed again",
         )
-    return spec, make_record(spec, made, journal)
+    return spec, make_record(spec, artifacts, journal)
 
 
 def evidence(arguments: Namespace) -> Reply:

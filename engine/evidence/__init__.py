@@ -1,4 +1,4 @@
-"""Run record -> evidence files -> package -> verification: the one door.
+"""Run record -> evidence files -> package -> verification: the public functions.
 
     render_evidence(record, spec.evidence.files, folder, template_dirs=[…])
     archive = package(folder, package_dir, name)

@@ -35,8 +35,8 @@ def render_evidence(
     check_owner(record.run_version, out_dir)
     view = make_view(record)
     contents = {name: render_text(name, view, template_dirs).encode() for name in files}
-    again = {name: render_text(name, make_view(record), template_dirs).encode() for name in files}
-    changing = sorted(name for name in files if contents[name] != again[name])
+    second = {name: render_text(name, make_view(record), template_dirs).encode() for name in files}
+    changing = sorted(name for name in files if contents[name] != second[name])
     if changing:
         raise InputInvalid(
             "E109",

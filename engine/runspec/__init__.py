@@ -1,8 +1,8 @@
-"""YAML text -> :class:`Spec`: the one door.
+"""YAML text -> :class:`Spec`: the public functions.
 
     spec = load_spec(Path("runspecs/quickstart.yaml"), ["train.num_train_steps=50"], kinds=handlers())
 
-What goes in: a run-spec's path, overrides from the command line, and the kinds of steps there are. What comes out:
+In: a run-spec's path, overrides from the command line, and the kinds of steps there are. Out:
 one immutable value with every default filled in; or all errors at once, each with its position, the person's own line,
 a stable code and a fix. No framework is imported, and jsonschema only for plug-ins whose schema needs it.
 """

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.canonical import JsonMapping, JsonObject
-
-Schema = JsonMapping
+from engine.canonical import JsonObject
+from engine.runspec.kinds import Schema, properties
 
 # What x-affects can list. An argument without it can affect everything.
 EFFECTS = frozenset({"state", "program", "packing_plan", "batch_shape", "files", "tracking"})
@@ -57,6 +56,17 @@ def changes_state(argument: Schema) -> bool:
 def only_tracked(argument: Schema) -> bool:
     """Whether the argument affects what is observed and nothing else: it is no part of the fingerprint."""
     return list(argument.get("x-affects", ())) == ["tracking"]
+
+
+def effects_problem(schema: Schema) -> str | None:
+    """The first effect that does not exist, as a sentence; a misspelt "state" would let a run resume wrongly."""
+    arguments: Mapping[str, object] = properties(schema)
+    for key, argument in arguments.items():
+        effects = argument.get("x-affects", ()) if isinstance(argument, Mapping) else ()
+        unknown = [str(effect) for effect in effects if effect not in EFFECTS]
+        if unknown:
+            return f'x-affects of "{key}" lists {", ".join(unknown)}; it can list {", ".join(sorted(EFFECTS))}'
+    return None
 
 
 def renamed(schema: Schema) -> tuple[Schema, dict[str, str]]:

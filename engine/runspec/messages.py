@@ -72,40 +72,40 @@ def limits(schema: Schema) -> str:
     return " and ".join(words) + unit
 
 
-def type_hint(node: Node, wanted: Sequence[str], schema: Schema) -> str | None:
+def type_hint(node: Node, types: Sequence[str], schema: Schema) -> str | None:
     """How to write what was probably meant, else the schema's description of the key."""
-    hint = _scalar_hint(node, wanted) if isinstance(node, Scalar) else _structure_hint(node, wanted)
+    hint = _scalar_hint(node, types) if isinstance(node, Scalar) else _structure_hint(node, types)
     return hint or schema.get("description")
 
 
-def _scalar_hint(node: Scalar, wanted: Sequence[str]) -> str | None:
+def _scalar_hint(node: Scalar, types: Sequence[str]) -> str | None:
     text, value = node.text.strip(), node.value
-    if "boolean" in wanted and text.casefold() in MEANT_AS_BOOL:
+    if "boolean" in types and text.casefold() in MEANT_AS_BOOL:
         quotes = ", without quotes" if node.quoted else ""
         return f"write {MEANT_AS_BOOL[text.casefold()]}{quotes} (in YAML 1.2, yes, no, on and off are text)"
-    if isinstance(value, str) and {"integer", "number"} & set(wanted):
+    if isinstance(value, str) and {"integer", "number"} & set(types):
         number = as_number(text)
         if number == text and node.quoted:
             return f"remove the quotes: {number}"
         if number:
             return f"write {number}" + (", without quotes" if node.quoted else "")
         return None
-    if isinstance(value, float) and "integer" in wanted:
+    if isinstance(value, float) and "integer" in types:
         return "round it: this counts whole things"
-    if "string" in wanted and value is not None and not isinstance(value, str):
+    if "string" in types and value is not None and not isinstance(value, str):
         return f'put it in quotes: "{text}"'
-    if "array" in wanted and isinstance(value, str):
+    if "array" in types and isinstance(value, str):
         return f"write a list: [{text}]"
     return None
 
 
-def _structure_hint(node: Node, wanted: Sequence[str]) -> str | None:
-    if isinstance(node, Mapping) and "array" in wanted:
+def _structure_hint(node: Node, types: Sequence[str]) -> str | None:
+    if isinstance(node, Mapping) and "array" in types:
         return "begin each entry with a dash: - {id: …, uses: …}" if node.entries else "a list is written [a, b]"
-    if isinstance(node, Items) and "object" in wanted:
+    if isinstance(node, Items) and "object" in types:
         return "remove the brackets or dashes: a mapping is written key: value"
     if isinstance(node, Items) and len(node.items) == 1:
         return "remove the brackets or the dash: it takes one value"
-    if isinstance(node, Mapping) and "string" in wanted and any(key.startswith("{") for key in node.entries):
+    if isinstance(node, Mapping) and "string" in types and any(key.startswith("{") for key in node.entries):
         return "put text with braces in quotes"
     return None

@@ -138,8 +138,8 @@ def _inside(path: Path, schema: Schema, keys: Sequence[str]) -> _Target:
 
 def _value(text: str, position: SourcePosition, schema: Schema | None) -> Node:
     """Text as typed where the key takes text; anything else as YAML reads it."""
-    wanted = (schema or {}).get("type", [])
-    types = {wanted} if isinstance(wanted, str) else set(wanted)
+    declared = (schema or {}).get("type", [])
+    types = {declared} if isinstance(declared, str) else set(declared)
     bare = text.strip()
     quoted = len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\""
     if "string" in types and not quoted and not (bare.startswith("{") and "object" in types):

@@ -205,9 +205,9 @@ def _requires(key: str, node: Node, entry: Schema, path: Path, case: Case) -> No
     chosen = node.value if isinstance(node, Scalar) else None
     for other, allowed, value in _conditions(entry["x-requires"].get(chosen, {}), path, case):
         if value not in allowed:
-            wanted = listing([f"{other}: {described(choice)}" for choice in allowed])
-            message = f"{key}: {chosen} works only with {wanted}; here it is {described(value)}"
-            case.findings.error("S317", message, path, node.position, f"write {wanted}, or leave {key} out")
+            choices = listing([f"{other}: {described(choice)}" for choice in allowed])
+            message = f"{key}: {chosen} works only with {choices}; here it is {described(value)}"
+            case.findings.error("S317", message, path, node.position, f"write {choices}, or leave {key} out")
 
 
 def _only_above(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -222,8 +222,8 @@ def _only_above(key: str, node: Node, entry: Schema, path: Path, case: Case) -> 
 
 
 def _needed(key: str, entry: Schema, path: Path, case: Case) -> None:
-    for other, wanted, value in _conditions(entry.get("x-needed-with", {}), path, case):
-        if value in wanted:
+    for other, values, value in _conditions(entry.get("x-needed-with", {}), path, case):
+        if value in values:
             message = f"{other}: {described(value)} needs {key}"
             position = case.key_position(*path[:-1], other)
             case.findings.error("S308", message, path, position, f"add `{example_line(key, entry)}`")

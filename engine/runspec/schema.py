@@ -105,25 +105,25 @@ def is_of(node: Node, type_: str) -> bool:
 
 
 def _types(schema: Schema) -> list[str]:
-    wanted = schema.get("type", [])
-    return [wanted] if isinstance(wanted, str) else list(wanted)
+    types = schema.get("type", [])
+    return [types] if isinstance(types, str) else list(types)
 
 
 def _check_type(node: Node, schema: Schema, path: Path, case: Case) -> bool:
-    wanted = _types(schema)
-    if not wanted or any(is_of(node, type_) for type_ in wanted):
+    types = _types(schema)
+    if not types or any(is_of(node, type_) for type_ in types):
         return True
     if isinstance(node, Scalar) and node.value is None and not node.text:
         default = f" (default {described(schema['default'])})" if "default" in schema else ""
         hint = f"write one, as in `{example_line(label(path), schema)}`, or remove the key{default}"
         case.findings.error("S106", f"{label(path)} has no value", path, case.key_position(*path), hint)
         return False
-    words = " or ".join(dict.fromkeys(TYPE_WORDS[type_] for type_ in wanted))
+    words = " or ".join(dict.fromkeys(TYPE_WORDS[type_] for type_ in types))
     what = (
         f"the text {scalar_text(node)}" if isinstance(node, Scalar) and isinstance(node.value, str) else node_text(node)
     )
     message = f"{label(path)} must be {words}, not {what}"
-    case.findings.error("S103", message, path, node.position, type_hint(node, wanted, schema))
+    case.findings.error("S103", message, path, node.position, type_hint(node, types, schema))
     return False
 
 

@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import Any, cast
 
 from engine.errors import Diagnostic
-from engine.runspec.keywords import named, renamed
+from engine.runspec.keywords import effects_problem, named, renamed
 from engine.steps import Handler, build_dataset, generate, result_summary, score, smoke_run, train_sft
 
 ENTRY_POINT_GROUP = "runspec.steps"
@@ -92,7 +92,7 @@ def _shape_problem(name: str, handler: Any) -> str | None:
 def _schema_problem(schema: Mapping[str, Any]) -> str | None:
     if schema.get("type") != "object" or schema.get("additionalProperties") is not False:
         return "its schema is not an object schema with additionalProperties: false"
-    return None
+    return effects_problem(schema)
 
 
 class _OtherSchema:

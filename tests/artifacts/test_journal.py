@@ -1,4 +1,4 @@
-"""Laws of the journal: append-only, torn lines passed over, facts kept."""
+"""Laws of the journal: append-only, torn lines skipped, facts kept."""
 
 from __future__ import annotations
 

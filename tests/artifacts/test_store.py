@@ -1,4 +1,4 @@
-"""Laws of the store: whole or absent, found by fingerprint, damage noticed, locks that die with their process."""
+"""Laws of the store: complete or absent, found by fingerprint, damage noticed, locks released with their process."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 
 def test_publish_killed_at_any_system_call_leaves_whole_or_nothing(tmp_path: Path) -> None:
-    """A process is killed at each os.* call that publishing makes; what can be found afterwards is complete."""
+    """A process is killed at each os.* call of publishing; every artifact found afterwards is complete."""
     script = textwrap.dedent("""
         import os, sys
         from pathlib import Path

@@ -1,4 +1,4 @@
-"""The whole run in two processes, as a person starts it on two machines that share a disk."""
+"""A complete run in two processes, as a person starts it on two machines that share a disk."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_two_machines_run_one_spec(machines: Start, project: Path):
     assert "process 1: waits for process 0, then trains along (train)" in noted
     assert (project / "submission_runs" / "two_v1" / "run_manifest.json").is_file()
 
-    first, second = machines(3)  # begun again, as schedulers do: nobody waits for a training that is done
+    first, second = machines(3)  # restarted, as schedulers do: no process waits for a finished training run
     (out, err), (along, noted) = first.communicate(timeout=60), second.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0), err + noted
     assert "nothing to do" in err

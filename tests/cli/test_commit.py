@@ -59,14 +59,14 @@ def test_only_the_evidence_is_committed(spec, checkout, has_a_commit):
 
 
 def test_the_printed_commands_do_the_same(spec, checkout):
-    """What a person is told to type works as it is."""
+    """The printed commands work exactly as printed."""
     for command in git_commands(spec):
         subprocess.run(shlex.split(command), cwd=checkout, check=True, capture_output=True)
     assert "run_manifest.json" in _git(checkout, "show", "--name-only", "HEAD")
 
 
 def test_no_checkout(spec, monkeypatch):
-    """A folder that is no git checkout is refused with U122."""
+    """A folder that is not a git checkout is refused with U122."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(spec.root.parent))
     assert _refused(spec, InputInvalid).code == "U122"
 

@@ -1,4 +1,4 @@
-"""The builders: composition, different prompts, answers found twice, nothing of the eval sets."""
+"""The builders: composition, different prompts, answers derived twice, nothing from the eval sets."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_seed_decides_and_nothing_else(name):
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_a_wrong_answer_anywhere_fails_the_build(name):
-    """Every trace of the build is spoilt in turn: the second derivation catches each one."""
+    """Every trace of the build is corrupted in turn: the second derivation finds each one."""
     for trace in build(name, seed=42)[:550]:
         spoilt = dataclasses.replace(trace, final_answer=trace.final_answer + "1")
         assert recheck_trace(spoilt) is not None, trace.prompt
@@ -95,7 +95,7 @@ def test_a_builder_that_repeats_itself_is_caught():
 
 
 def test_most_steps_that_compute_are_statements_the_recheck_can_read():
-    """The law on equations would mean little if it found none to evaluate."""
+    """The check of equations would prove nothing if it evaluated none."""
     steps = [step for trace in build("dev-reasoning-v2", seed=42) for step in trace.steps]
     stated = [step for step in steps if "=" in step.content]
     broken = [false_statement(step.content.replace("= ", "= 9", 1)) for step in stated]

@@ -1,4 +1,4 @@
-"""``dataset check``: the trained part is shown, and rows that teach nothing are refused."""
+"""``dataset check``: the trained part is shown, and rows without trained tokens are refused."""
 
 from __future__ import annotations
 

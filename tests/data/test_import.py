@@ -1,4 +1,4 @@
-"""The door is light: no framework, no builder, no recheck until somebody builds."""
+"""Importing engine.data is light: no framework, no builder, no recheck until a dataset is built."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def test_the_same_evidence_gives_the_same_zip(record: RunRecord, render: Any, tm
     "secret", ["hf_" + "a1" * 17, "KGAT_" + "b" * 32, "AKI" + "A" + "C" * 16, "-----BEGIN " + "PRIVATE KEY-----"]
 )
 def test_a_secret_is_never_packed_and_never_shown(record: RunRecord, render: Any, tmp_path: Path, secret: str) -> None:
-    """P101 names the place and the kind, not the secret."""
+    """P101 names the position and the kind, not the secret."""
     folder = render(record, notes=f"my {secret} here")
     with pytest.raises(RunFailed) as caught:
         package(folder, tmp_path / "out", "toy")

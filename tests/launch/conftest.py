@@ -14,7 +14,7 @@ from engine.steps.registry import handlers
 
 REPOSITORY = Path(__file__).parent.parent.parent
 STEPS = "      num_train_steps: 400\n"
-# A training that may be one of several processes.
+# A training run that may be one of several processes.
 QUICKSTART = (
     (REPOSITORY / "runspecs" / "quickstart.yaml")
     .read_text(encoding="utf-8")

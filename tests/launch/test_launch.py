@@ -94,7 +94,7 @@ def test_the_time_limit_is_slurm_s(make_spec: MakeSpec) -> None:
 
 @pytest.fixture
 def run_script(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
-    """Run a script with stand-ins for the programs it calls: (exit code, what they were called with, what is said)."""
+    """Run a script with stand-ins for the programs it calls: (exit code, their arguments, the output)."""
 
     def run(script: str, *, status: int = 0, **environment: str) -> tuple[int, list[str], str]:
         tools, calls = tmp_path / "tools", tmp_path / "calls"
@@ -134,7 +134,7 @@ SECRETS = {"HF_TOKEN": "x", "WANDB_API_KEY": "y"}
 def test_slurm_begins_again_what_can_be_resumed(
     make_spec: MakeSpec, run_script: Callable[..., Any], status: int, restarts: str | None, requeued: bool
 ) -> None:
-    """Deadline and interruption requeue the job, so often and no oftener; failures do not; the exit code passes on."""
+    """The time limit and a stop signal requeue the job, max_restarts times; failures do not; the exit code is passed on."""
     count = {} if restarts is None else {"SLURM_RESTART_COUNT": restarts}
     code, calls, _ = run_script(text_of(make_spec, "slurm"), status=status, **SECRETS, **count)
     assert code == status
@@ -157,7 +157,7 @@ def test_slurm_asks_for_secrets_that_are_not_there(make_spec: MakeSpec, run_scri
 
 
 def test_slurm_stops_where_setup_fails(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
-    """A broken environment is no environment to train in."""
+    """A run never starts in a broken environment."""
     spec = make_spec('{scheduler: slurm, devices_per_machine: 1, setup: ["false"]}')
     code, calls, _ = run_script(job_file(spec).text)
     assert (code, calls) == (1, ["srun --kill-on-bad-exit=1"])
@@ -232,7 +232,7 @@ def parsed(text: str) -> Any:
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("slurm")])
 def test_the_yaml_is_what_its_reader_takes(make_spec: MakeSpec, case: str) -> None:
-    """Every field is one of the API's, of its type; nothing is made up."""
+    """Every field exists in the API and has its type."""
     jsonschema.validate(parsed(text_of(make_spec, case)), SKYPILOT if case.startswith("skypilot") else JOBSET)
 
 
@@ -251,14 +251,14 @@ def test_skypilot_finds_the_first_machine(make_spec: MakeSpec, run_script: Calla
 
 
 def test_skypilot_stops_where_setup_fails(make_spec: MakeSpec, run_script: Callable[..., Any]) -> None:
-    """The run is not begun in an environment that is not there."""
+    """The run does not start in an environment that does not exist."""
     spec = make_spec('{scheduler: skypilot, devices_per_machine: 1, accelerator: T4, setup: ["false"]}')
     code, calls, _ = run_script(parsed(job_file(spec).text)["run"])
     assert (code, calls) == (1, [])
 
 
 def expanded(text: str) -> str:
-    """What Kubernetes makes of a pod's text: $(NAME) is a variable, here none is meant; $$ stands for $."""
+    """What Kubernetes makes of a pod's text: $(NAME) is a variable, and the job file uses none; $$ is $."""
     assert "$(" not in text.replace("$$", "")
     return text.replace("$$", "$")
 
@@ -277,7 +277,7 @@ def test_dollars_reach_a_pod_as_they_were_written(make_spec: MakeSpec) -> None:
 
 
 def test_one_spec_serves_all_schedulers(make_spec: MakeSpec) -> None:
-    """Each one's own keys may stand in it; those that are missing are asked for by name."""
+    """It can have the keys of each; missing ones are named."""
     own = ", ".join(OWN.values())
     spec = make_spec(f"{{scheduler: slurm, {COMMON}, {own}}}")
     for name in TEMPLATES:
@@ -306,7 +306,7 @@ def test_a_jobset_finds_its_first_machine(make_spec: MakeSpec, run_script: Calla
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.endswith(("_tpu", "_least"))])
 def test_no_coordinator_where_none_is_needed(make_spec: MakeSpec, case: str) -> None:
-    """TPUs know each other, and one machine is alone."""
+    """TPUs find each other, and a single machine needs no coordinator."""
     assert "RUNSPEC_" not in text_of(make_spec, case)
     assert "JAX_LOCAL_DEVICE_IDS" not in text_of(make_spec, case)
 
@@ -383,7 +383,7 @@ def test_a_training_that_declares_itself_alone_is_refused_on_many(
 
 
 def test_overrides_go_along(make_spec: MakeSpec) -> None:
-    """What was typed for the run is typed in the job; what was typed for the job is in it already."""
+    """Overrides of the run are in the job's command; overrides of the launch section are in the job file already."""
     spec = make_spec(SECTIONS["slurm"], "train.num_train_steps=50", "launch.machines=3", "notes=a b")
     text = job_file(spec).text
     assert "exec runspec run runspecs/cluster.yaml train.num_train_steps=50 '\"'\"'notes=a b'\"'\"'' ||" in text
@@ -393,7 +393,7 @@ def test_overrides_go_along(make_spec: MakeSpec) -> None:
 def test_the_command_prints_the_file_and_nothing_else(
     make_spec: MakeSpec, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Standard output is the job file, byte for byte; without --print it is said that nothing is submitted."""
+    """Standard output is the job file, byte for byte; without --print an error says that nothing is submitted."""
     spec = make_spec(SECTIONS["slurm"])
     monkeypatch.chdir(spec.root)
     assert main(["launch", "runspecs/cluster.yaml", "--print"]) == 0
@@ -420,7 +420,7 @@ def test_no_framework_is_loaded(make_spec: MakeSpec) -> None:
 
 
 def test_what_a_launch_section_says_is_no_part_of_a_result(make_spec: MakeSpec) -> None:
-    """The same run on another machine is the same run: nothing a step is known by has the section in it."""
+    """The launch section is no part of any fingerprint: the same run on another machine is the same run."""
     from engine.artifacts.store import Store
     from engine.pipeline.plan import step_ingredients
     from engine.steps.registry import handlers

@@ -114,7 +114,7 @@ def test_no_large_file(project_files: list[Path]) -> None:
 
 
 def test_the_readme_shows_every_folder(repository: Path, project_files: list[Path]) -> None:
-    """The tree in the README has a line for every top-level folder, and names no ghosts."""
+    """The tree in the README has a line for every top-level folder, and for no other."""
     folders = {path.relative_to(repository).parts[0] for path in project_files if path.parent != repository}
     # submission_runs is born with the first run
     folders |= {"submission_runs"}
@@ -124,7 +124,7 @@ def test_the_readme_shows_every_folder(repository: Path, project_files: list[Pat
 
 
 def test_every_folder_of_the_engine_is_a_package(repository: Path) -> None:
-    """A folder with modules has an `__init__` that says what its one door is."""
+    """A folder with modules has an `__init__` that lists its public names."""
     folders = {path.parent for path in (repository / "engine").rglob("*.py") if "_assets" not in path.parts}
     assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
 

@@ -1,4 +1,4 @@
-"""The law of imports (CONTRIBUTING, "The house"): who may know whom, lazy imports included."""
+"""The law of imports (CONTRIBUTING, "The house"): which part may import which, lazy imports included."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def _engine_imports(module: Any) -> Iterable[Any]:
 
 
 def test_every_part_has_a_row_in_the_law(modules: Mapping[str, Any]) -> None:
-    """A new part of the engine says whom it may know before it is merged, and the table names no ghosts."""
+    """A new part of the engine has a row in the table before it is merged, and no row is left over."""
     parts = {module.part for module in modules.values()}
     assert parts - set(LAW) - ABOVE_ALL == set()
     assert set(LAW) - parts == set()
 
 
-def test_parts_import_only_whom_the_law_allows(modules: Mapping[str, Any]) -> None:
+def test_parts_import_only_what_the_law_allows(modules: Mapping[str, Any]) -> None:
     """No module imports a part of the engine that its row does not name."""
     broken = []
     for module in modules.values():

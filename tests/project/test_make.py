@@ -1,4 +1,4 @@
-"""The Makefile and the packaging files: what can be known of them without installing anything."""
+"""The Makefile and the packaging files: everything that can be tested without installing."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_running_installs_no_test_tools(checkout: Path) -> None:
 
 
 def test_a_python_that_is_too_old_is_refused_in_one_sentence(checkout: Path) -> None:
-    """A Python that cannot do it is named, with what is needed instead, and nothing is made."""
+    """An unusable Python is named, with what is needed instead, and nothing is created."""
     old = checkout / "old-python"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)

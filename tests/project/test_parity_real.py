@@ -32,7 +32,7 @@ def test_without_weights_it_says_how_to_have_them(repository: Path) -> None:
 
 @pytest.mark.parametrize("model", ["google/gemma-2b", "."])
 def test_weights_that_cannot_be_read_are_no_success(repository: Path, tmp_path: Path, model: str) -> None:
-    """A hub that cannot be reached, a folder that is no model: the finding, and the same advice."""
+    """A hub that cannot be reached, a folder that is not a model: the finding, and the same advice."""
     done = run(repository, MODEL=str(tmp_path) if model == "." else model)
     assert done.returncode == 2
     assert done.stderr.startswith("error[M")

@@ -25,7 +25,7 @@ def project(light: Any, tmp_path: Path) -> Path:
 
 
 def test_the_wheel_carries_every_schema_template_preset_eval_set_and_page(light: Any, repository: Path) -> None:
-    """What lies in the five folders lies in the wheel, byte for byte."""
+    """The wheel has the files of the five folders, byte for byte."""
     with zipfile.ZipFile(light.wheel) as wheel:
         inside = {name: wheel.read(name) for name in wheel.namelist() if name.startswith("engine/_assets/")}
     here = {

@@ -24,7 +24,7 @@ def rendered(cases: ModuleType) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", sorted(recorded()))
 def test_the_message_is_the_recorded_one(name: str, rendered: dict[str, str]) -> None:
-    """Every finding of the case: place, own line, caret, code, fix."""
+    """Every finding of the case: position, own line, caret, code, fix."""
     assert rendered[name] == recorded()[name]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.runspec.keywords import EFFECTS, changes_state, only_tracked, renamed
+from engine.runspec.keywords import EFFECTS, changes_state, effects_problem, only_tracked, renamed
 from engine.steps.registry import HANDLERS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -59,8 +59,16 @@ def test_what_a_list_of_effects_means(effects: list[str], changes: bool, tracks:
     assert (changes_state(entry), only_tracked(entry)) == (changes, tracks)
 
 
+def test_an_effect_that_does_not_exist_is_named() -> None:
+    """A typing error in the list must not pass for "changes no state"."""
+    assert effects_problem({"properties": {"most": {"x-affects": ["state", "files"]}, "more": {}}}) is None
+    assert effects_problem({"properties": {"most": {"x-affects": ["sate"]}}}) == (
+        'x-affects of "most" lists sate; it can list batch_shape, files, packing_plan, program, state, tracking'
+    )
+
+
 def test_old_keywords_are_translated_at_every_depth() -> None:
-    """Keywords only: a property that is called like one stays what it is."""
+    """Keywords only: a property with the name of a keyword is left alone."""
     old = {
         "properties": {
             "unit": {"type": "integer", "unit": "rows", "atMost": "below"},
@@ -83,7 +91,7 @@ def test_old_keywords_are_translated_at_every_depth() -> None:
 
 @pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.stem)
 def test_every_keyword_of_ours_is_documented(path: Path, repository: Path) -> None:
-    """What begins with x- has a row in the list for authors of step schemas."""
+    """Every x- keyword has a row in the list for authors of step schemas."""
     documented = (repository / "docs" / "spec.md").read_text(encoding="utf-8")
     ours = {
         word for entry in entries(json.loads(path.read_text(encoding="utf-8"))) for word in entry if word[:2] == "x-"

@@ -1,4 +1,4 @@
-"""Laws of the reader: exact places, jsonschema's verdict, number words, plug-in schemas, rules between keys."""
+"""Laws of the reader: exact source positions, jsonschema's verdict, number words, plug-in schemas, rules between keys."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def scalars(node: Node) -> list[Scalar]:
 
 
 def test_every_key_and_value_of_the_presets_stands_where_its_place_says(repository: Path) -> None:
-    """The text at each place begins with the word that was read there."""
+    """The text at each position begins with the word that was read there."""
 
     def keys(node: Node) -> list[tuple[str, Any]]:
         if isinstance(node, Tree):
@@ -160,7 +160,7 @@ def test_the_same_override_twice_is_refused(project: Path) -> None:
 
 
 def test_one_mistake_is_one_message(project: Path, cases: ModuleType) -> None:
-    """A misspelt key is not also missing, and what builds on it is not also wrong."""
+    """A misspelt key is not reported as missing too, nor are the rules that depend on it."""
     for old, new in [("init: random", "initt: random"), ("head_dim: 8", "head_dimm: 8"), ("uses: train_sft", "uses: train_stf"),
                      ("num_train_steps: 10", "num_train_step: 10"), ("evidence:", "evidance:")]:  # fmt: skip
         assert len(findings(project, cases.GOOD.replace(old, new))) == 1, new
@@ -197,7 +197,7 @@ def test_anchors_within_the_limits_are_read(project: Path, cases: ModuleType) ->
 def test_a_file_without_permission_a_pipe_and_an_odd_name_are_findings(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the operating system says, a person reads a sentence."""
+    """Every error of the operating system becomes a sentence."""
     os.mkfifo(project / "pipe.yaml")
     assert [row.code for row in check_spec(project / "pipe.yaml", kinds=HANDLERS)] == ["Y003"]
     assert [row.code for row in check_spec(Path("x" * 5000), kinds=HANDLERS)] == ["Y003"]
@@ -324,7 +324,7 @@ def test_a_path_that_cannot_serve_is_refused(project: Path, key: str, value: str
     ],
 )  # fmt: skip
 def test_a_folder_that_is_no_model_folder(project: Path, name: str | None, hint: str) -> None:
-    """S319 goes by what lies there instead."""
+    """The advice of S319 depends on the files that are there instead."""
     (project / "models").mkdir()
     if name:
         (project / "models" / name).touch()
@@ -349,7 +349,7 @@ def test_arguments_of_adam_are_refused_beside_adafactor(project: Path) -> None:
 
 
 def test_reading_a_spec_imports_neither_jsonschema_nor_a_framework(repository: Path) -> None:
-    """A tenth of a second that every command would pay."""
+    """It would cost every command a tenth of a second."""
     import subprocess
     import sys
 

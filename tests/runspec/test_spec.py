@@ -78,7 +78,7 @@ def test_overrides_are_typed_and_recorded_and_leave_declared_alone(project: Path
 
 
 def test_an_allocator_reaches_the_jobs_whole(project: Path, cases: ModuleType) -> None:
-    """What is left out of the section has JAX's own values; without the section nothing is said to JAX."""
+    """Keys left out have JAX's own values; without the section JAX gets no settings."""
     path, places = project / "runspecs" / "spec.yaml", dict.fromkeys(("dataset", "work", "out", "cache"), project)
 
     def said() -> Any:
@@ -197,7 +197,7 @@ def test_any_value_anywhere_gives_findings_or_a_spec(project: Path, cases: Modul
 def test_a_path_through_a_link_that_leaves_the_project_is_refused(
     project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A link counts as where it leads."""
+    """A link counts as its target."""
     outside = tmp_path_factory.mktemp("outside")
     (outside / "items.jsonl").write_text("{}\n")
     (project / "evalsets" / "items.jsonl").unlink()

@@ -1,4 +1,4 @@
-"""Scorecards: who counts, what a mean is over, and what is refused."""
+"""Scorecards: which items count, what a mean is over, and what is refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_missing_prediction_counts_zero_in_the_mean() -> None:
 
 
 def test_an_empty_text_is_scored_and_a_null_text_is_skipped() -> None:
-    """Saying nothing is an answer; having said nothing is none. Both count 0."""
+    """An empty text is a prediction, null is none. Both count 0."""
     _, card = score(ITEMS, [Prediction("a", ""), Prediction("b", None)], METRIC)
     assert (card.n_scored, card.n_skipped, card.primary_score) == (1, 2, 0.0)
 

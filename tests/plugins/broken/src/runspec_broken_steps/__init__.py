@@ -1,4 +1,4 @@
-"""Objects that are no step handlers, and one that takes a built-in's name."""
+"""An object that is not a step handler, and one that has a built-in's name."""
 
 from engine.steps import FunctionHandler, StepResult
 
