@@ -31,7 +31,7 @@ USABLE_SHARE = 0.96  # of the device's memory: the rest is the runtime's own and
 
 def compute_policy(args: TrainArgs, placement: Placement, remat: str = "none") -> ComputePolicy:
     """How this job computes on these devices, with a remat policy."""
-    return ComputePolicy(remat=remat, blocked=args.blocked, shards=placement.devices, replicated=placement.whole)
+    return ComputePolicy(remat=remat, blocked=args.blocked, shards=placement.devices, replicated=placement.replicated)
 
 
 def compile_within_limit(

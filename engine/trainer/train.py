@@ -120,7 +120,7 @@ def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mappin
     best = state.saver.best(trained(state.state)) if state.args.export == "best" else None
     arrays = state.state | (best.state if best else {})
     exported = {"params": arrays["params"]} | ({"frozen": arrays["frozen"]} if state.args.lora_merge else {})
-    weights = gathered(exported, run.placement.whole, run.processes)
+    weights = gathered(exported, run.placement.replicated, run.processes)
     if weights is None:
         return {"process": run.processes.process_id}
     arrays |= weights

@@ -80,7 +80,7 @@ class TrainLoop:
             packed, order = self._run.data.packed, self._state.order
             return batch_at(packed, order, train_step, micro_batches, rows=rows, columns=columns)
 
-        return self._run.placement.dealt(rows, make)
+        return self._run.placement.sharded_batch(rows, make)
 
     def _stops(self, train_step: int) -> bool:
         """Does the run end after this train step, on request? All processes get the same answer."""

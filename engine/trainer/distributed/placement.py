@@ -48,11 +48,11 @@ class Placement:
         return {} if self._mesh is None else self.size._asdict()
 
     @property
-    def whole(self) -> jax.NamedSharding | None:
+    def replicated(self) -> jax.NamedSharding | None:
         """The sharding of what is replicated on every device; None with one device, where nothing is placed."""
         return None if self._mesh is None or self.devices == 1 else self._sharding(())
 
-    def of_model(self, config: DecoderConfig) -> Callable[[str, tuple[int, ...]], jax.NamedSharding] | None:
+    def weight_shardings(self, config: DecoderConfig) -> Callable[[str, tuple[int, ...]], jax.NamedSharding] | None:
         """(dotted name, shape) of a weight -> its sharding; None with one device."""
         if self._mesh is None:
             return None
@@ -79,7 +79,7 @@ class Placement:
         sharding = self._sharding(((),) * axis + (("fsdp",),))
         return {name: _put(array, sharding) for name, array in arrays.items()}
 
-    def dealt(self, rows: int, make: Callable[[slice], Arrays]) -> Arrays:
+    def sharded_batch(self, rows: int, make: Callable[[slice], Arrays]) -> Arrays:
         """A sharded batch [A, rows, …] of which each process makes only its own devices' columns: ``make(columns)``."""
         if self._mesh is None or self._sharding(()).is_fully_addressable:
             return self.batch(make(slice(None)), axis=1)

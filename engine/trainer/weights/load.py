@@ -1,6 +1,6 @@
 """In: a model folder. Out: the model, its configuration, its tokenizer; or one error with every finding.
 
-model, config, tokenizer = load_folder(folder, param_dtype="bfloat16", place=placement.of_model(config))
+model, config, tokenizer = load_folder(folder, param_dtype="bfloat16", place=placement.weight_shardings(config))
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def watched(*arguments, **options):
     return array
 
 filling._put = watched
-spots = Placement().of_model(config_from_hf(read_config(large)))
+spots = Placement().weight_shardings(config_from_hf(read_config(large)))
 warmed, config, tokenizer = load_folder(small, place=spots)
 save_folder(out / "small", warmed, config, tokenizer, dtype="bfloat16", formats=[form.name])
 del warmed
