@@ -22,7 +22,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
     "islands": frozenset({"data", "scoring", "runspec"}),
     "machinery": frozenset({"artifacts", "trainer_process", "trainer"}),
     "steps": frozenset({"steps"}),
-    "pipeline": frozenset({"pipeline", "evidence", "preflight", "launch", "doctor", "project", "display"}),
+    "pipeline": frozenset({"pipeline", "evidence", "preflight", "launch", "doctor", "gallery", "project", "display"}),
     "commands": frozenset({"commands"}),
     "command line": frozenset({"cli", "__main__"}),
 }

@@ -29,40 +29,10 @@ CORE_LIBRARIES = {"jinja2", "jsonschema", "referencing", "rich", "ruamel", "stru
 # The named lazy doors out of the light core: a module, and what it may reach for inside a function.
 DOORS: Mapping[str, set[str]] = {}
 
-ISLAND = {"errors", "canonical", "protocol"}
-# part -> the other parts it may import. Every part has a row; a new one is a decision, written down here.
-LAW: Mapping[str, set[str]] = {
-    "engine": set(),
-    "errors": set(),
-    "canonical": set(),
-    "assets": set(),
-    "protocol": {"errors"},
-    "redact": set(),
-    "extras": ISLAND,
-    # islands: worth publishing alone
-    "data": ISLAND,
-    "scoring": ISLAND,
-    "trainer": ISLAND,
-    # text to spec
-    "runspec": ISLAND | {"assets"},
-    # what is said and kept
-    "artifacts": ISLAND,
-    "display": ISLAND | {"redact"},
-    # the trainer's process fetches: the hub's client and its token stay there
-    "trainer_process": ISLAND | {"data", "redact", "runspec"},
-    "steps": ISLAND | {"artifacts", "assets", "data", "extras", "runspec", "scoring", "trainer_process"},
-    # preflight: the exact price is compiled in a process of its own
-    "preflight": ISLAND | {"data", "runspec", "steps", "trainer_process"},
-    # spec to job file: a pure function of the two
-    "launch": ISLAND | {"assets", "redact", "runspec"},
-    # what `init` can write: shipped files alone
-    "gallery": {"assets"},
-    # data: V10 renders the eval items' prompts again, by the very function that rendered them
-    "evidence": ISLAND | {"artifacts", "assets", "data", "scoring"},
-    "pipeline": ISLAND | {"artifacts", "assets", "data", "display", "engine", "evidence", "extras", "runspec", "steps"},
-}
-# The command line is the one place that knows everybody, but for the trainer.
-ABOVE_ALL = {"cli", "commands", "doctor", "project", "__main__"}
+# Beside the floors of benchmarks/parts/structure.py: these parts know the ground, the protocol, and nothing beside them.
+COMMAND_LINE = {"cli", "commands", "doctor", "project", "__main__"}
+GROUND = {"engine", "errors", "canonical", "assets", "redact", "extras"}
+ISLANDS = {"data", "scoring", "runspec", "artifacts", "trainer"}
 
 
 def _root(target: str) -> str:
@@ -77,35 +47,25 @@ def _engine_imports(module: Any) -> Iterable[Any]:
     return (found for found in module.imports if _root(found.target) == "engine")
 
 
-def test_every_part_has_a_row_in_the_law(modules: Mapping[str, Any]) -> None:
-    """A new part of the engine has a row in the table before it is merged, and no row is left over."""
-    parts = {module.part for module in modules.values()}
-    assert parts - set(LAW) - ABOVE_ALL == set()
-    assert set(LAW) - parts == set()
-
-
-def test_parts_import_only_what_the_law_allows(modules: Mapping[str, Any]) -> None:
-    """No module imports a part of the engine that its row does not name."""
-    broken = []
-    for module in modules.values():
-        if module.part in ABOVE_ALL:
-            continue
-        allowed = LAW[module.part] | {module.part}
-        broken += [
-            f"{module.name}:{found.line} imports {found.target}"
-            for found in _engine_imports(module)
-            if _part(found.target) not in allowed
-        ]
+def test_islands_know_nothing_beside_them(modules: Mapping[str, Any]) -> None:
+    """Data, scoring, run-specs, artifacts and the trainer import of the engine only ground and protocol: each could be published alone."""
+    broken = [
+        f"{module.name}:{found.line} imports {found.target}"
+        for module in modules.values()
+        if module.part in ISLANDS
+        for found in _engine_imports(module)
+        if _part(found.target) not in GROUND | {"protocol", module.part}
+    ]
     assert broken == []
 
 
 def test_only_the_trainer_knows_the_trainer(modules: Mapping[str, Any]) -> None:
-    """The trainer is started as a process; only a step might import it, and none needs to."""
+    """The trainer is started as a process: nobody imports it."""
     broken = [
         f"{module.name}:{found.line}"
         for module in modules.values()
         for found in _engine_imports(module)
-        if _part(found.target) == "trainer" and module.part not in ("trainer", "steps")
+        if _part(found.target) == "trainer" and module.part != "trainer"
     ]
     assert broken == []
 
@@ -131,7 +91,7 @@ def test_the_runner_and_the_plan_know_no_step(modules: Mapping[str, Any]) -> Non
         if module.part != "steps"
         for found in module.imports
         if found.target.startswith("engine.steps.")
-        and not (module.part in ABOVE_ALL and found.target == "engine.steps.registry")
+        and not (module.part in COMMAND_LINE and found.target == "engine.steps.registry")
     ]
     assert broken == []
 
@@ -149,47 +109,6 @@ def test_the_light_core_imports_light_libraries_only(modules: Mapping[str, Any])
             if _root(found.target) not in allowed
         ]
     assert broken == []
-
-
-def _cycle(graph: Mapping[str, set[str]]) -> list[str]:
-    """One cycle of the graph, or an empty list."""
-    state: dict[str, int] = {}
-    trail: list[str] = []
-
-    def visit(name: str) -> list[str]:
-        state[name] = 1
-        trail.append(name)
-        for other in sorted(graph[name]):
-            if state.get(other) == 1:
-                return [*trail[trail.index(other) :], other]
-            if other not in state and (found := visit(other)):
-                return found
-        state[name] = 2
-        trail.pop()
-        return []
-
-    for name in sorted(graph):
-        if name not in state and (found := visit(name)):
-            return found
-    return []
-
-
-def test_a_cycle_would_be_found() -> None:
-    """The search for cycles finds one through three nodes and none in a tree."""
-    assert _cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
-    assert _cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
-
-
-def test_no_import_cycle(modules: Mapping[str, Any]) -> None:
-    """No two modules import each other, directly or not, not even from inside a function."""
-    graph = {
-        name: {
-            found.target for found in module.imports
-            if not found.typing_only and found.target in modules and found.target != name
-        }
-        for name, module in modules.items()
-    }  # fmt: skip
-    assert _cycle(graph) == []
 
 
 IMPORT_ALL = """
