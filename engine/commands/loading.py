@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.canonical import JsonObject
 from engine.commands import pick
-from engine.errors import Diagnostic, InputInvalid
+from engine.errors import Diagnostic, InputInvalid, render
 
 if TYPE_CHECKING:
     from engine.runspec.model import Spec
@@ -29,7 +30,12 @@ def load(path: str, overrides: Sequence[str] | None = None) -> tuple[Spec, Mappi
     from engine.runspec import load_spec
     from engine.steps.registry import handlers
 
-    return load_spec(Path(path), list(overrides or ()), **known_kinds()), handlers()
+    spec = load_spec(Path(path), list(overrides or ()), **known_kinds(), on_former_name=_warn)
+    return spec, handlers()
+
+
+def _warn(warning: Diagnostic) -> None:
+    sys.stderr.write(f"{render(warning)}\n")
 
 
 def plugin_warnings() -> list[Diagnostic]:

@@ -26,6 +26,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
+from engine.errors import did_you_mean
+
 T = TypeVar("T")
 
 NAMES_OF_TYPES = {str: "text", int: "an integer", float: "a number", bool: "true or false", type(None): "null"}
@@ -54,7 +56,9 @@ def from_json(cls: type[T], values: object, path: str = "") -> T:
     prefix = f"{path}." if path else ""
     for name in values:
         if name not in types_of_fields:
-            raise FieldError(f'unknown field "{prefix}{name}"; there are: {", ".join(types_of_fields)}')
+            near = did_you_mean(str(name), types_of_fields)
+            hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(types_of_fields)}"
+            raise FieldError(f'unknown field "{prefix}{name}"; {hint}')
     for field in fields(cls):  # type: ignore[arg-type]  # every caller names a dataclass
         is_required = field.default is MISSING and field.default_factory is MISSING
         if is_required and field.name not in values:

@@ -10,7 +10,7 @@ a stable code and a fix. No framework is imported, and jsonschema only for plug-
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from engine.errors import Diagnostic, InputInvalid
 from engine.runspec.build import make_spec
 from engine.runspec.document import parse_mapping
 from engine.runspec.findings import Case, SpecFindings
+from engine.runspec.former_names import FORMER_NAME, warn_of_former_names, with_present_names
 from engine.runspec.kinds import Kinds, StepKind, schema_document
 from engine.runspec.model import Override, Spec
 from engine.runspec.nodes import Mapping
@@ -40,15 +41,20 @@ def load_spec(
     kinds: Kinds,
     builders: Collection[str] | None = None,
     metrics: Collection[str] | None = None,
+    on_former_name: Callable[[Diagnostic], None] = lambda _: None,
 ) -> Spec:
     """Read, check and complete a run-spec. Raises InputInvalid with every error in it.
 
-    ``builders`` and ``metrics`` are the names that exist; None lets any name pass.
+    ``builders`` and ``metrics`` are the names that exist; None lets any name pass. ``on_former_name`` hears of each key
+    that is read although it has another name now.
     """
     read = _examine(path, overrides, kinds, builders, metrics)
     errors = [finding for finding in read.findings if finding.severity == "error"]
     if errors or read.case is None or read.written is None:
         raise InputInvalid.of(errors)
+    for finding in read.findings:
+        if finding.code == FORMER_NAME:
+            on_former_name(finding)
     return make_spec(
         path=read.case.spec_path, root=read.case.root, text=read.text, written=read.written, tree=read.case.tree,
         overrides=read.overrides, kinds=kinds,
@@ -109,8 +115,11 @@ def _examine(
         written = parse_mapping(text, source)
     except InputInvalid as error:
         return _Read(text, None, None, [], list(error.diagnostics))
+    written, renamed = with_present_names(written, kinds)
     tree, applied, refused = apply_overrides(written, overrides, kinds)
+    tree, renamed_overrides = with_present_names(tree, kinds)
     case = Case(tree, kinds, find_root(path), _absolute(path), SpecFindings(tree), builders, metrics)
+    warn_of_former_names(renamed + renamed_overrides, case)
     check_tree(case)
     check_steps(case)
     check_dataset(case)

@@ -21,7 +21,7 @@ def hint_for(key: str, here: Path, schema: Schema, case: Case) -> tuple[str | No
     """(the key of this section that was meant, or None; the hint: that key, the right section, or the known keys)."""
     known = properties(schema)
     for name, entry in known.items():
-        if key.casefold().replace("-", "_") in (name.casefold(), *map(str.casefold, entry.get("x-aliases", ()))):
+        if key.casefold().replace("-", "_") in _names(name, entry):
             return name, f'here it is called "{name}"'
     if ":" in key:
         return None, f"a space follows the colon: {key.replace(':', ': ', 1)}"
@@ -37,6 +37,11 @@ def hint_for(key: str, here: Path, schema: Schema, case: Case) -> tuple[str | No
     if elsewhere:
         return None, elsewhere
     return None, f"known here: {', '.join(known)}" if known else "nothing is known here: remove it"
+
+
+def _names(name: str, entry: Schema) -> set[str]:
+    """The names by which people know a key: its own, those of other tools, those it had before."""
+    return {name.casefold(), *map(str.casefold, (*entry.get("x-aliases", ()), *entry.get("x-former-names", ())))}
 
 
 def _is_close(word: str, near: str) -> bool:

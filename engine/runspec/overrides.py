@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from engine.errors import Diagnostic, InputInvalid, did_you_mean
 from engine.runspec.document import parse
+from engine.runspec.former_names import present_name
 from engine.runspec.kinds import Kinds, Schema, base_schema, properties
 from engine.runspec.model import Override
 from engine.runspec.nodes import (
@@ -132,7 +133,7 @@ def _in_step(tree: Mapping, index: int, keys: list[str], position: SourcePositio
 def _inside(path: Path, schema: Schema, keys: Sequence[str]) -> _Target:
     inner: Schema | None = schema
     for key in keys:
-        inner = properties(inner).get(key) if inner is not None else None
+        inner = properties(inner).get(present_name(key, inner)) if inner is not None else None
     return _Target(path, inner)
 
 

@@ -107,7 +107,7 @@ def _by_id(items: Sequence[ScoringItem], predictions: Iterable[Prediction]) -> d
         elif prediction.id not in known:
             near = did_you_mean(prediction.id, known) if len(findings) < 3 else None
             hint = f'did you mean "{near}"?' if near else "is this the right eval set?"
-            message = f'a prediction for "{prediction.id}", which is the id of no item'
+            message = f'a prediction for "{prediction.id}", which no item has'
             findings.append(Diagnostic("K106", message, hint=hint))
         by_id[prediction.id] = prediction
     if findings:

@@ -422,11 +422,15 @@ def test_no_framework_is_loaded(make_spec: MakeSpec) -> None:
 def test_what_a_launch_section_says_is_no_part_of_a_result(make_spec: MakeSpec) -> None:
     """The launch section is no part of any fingerprint: the same run on another machine is the same run."""
     from engine.artifacts.store import Store
-    from engine.pipeline.plan import step_ingredients
+    from engine.pipeline.plan import make_plan, step_ingredients
     from engine.steps.registry import handlers
 
     def ingredients(section: str | None) -> dict[str, Any]:
         spec = make_spec(section)
-        return {step.id: step_ingredients(spec, step, handlers(), {}, Store(spec.root)) for step in spec.steps}
+        plan = make_plan(spec, handlers(), Store(spec.root))
+        return {
+            entry.step.id: step_ingredients(spec, entry.step, entry.handler, {}, entry.ahead, Store(spec.root))
+            for entry in plan.steps
+        }
 
     assert ingredients(None) == ingredients(SECTIONS["slurm"])

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputInvalid
+from engine.protocol.jobs import Allocator
 from engine.runspec import check_spec, find_root, load_spec, schema_document
 from engine.runspec.document import parse
 from engine.runspec.kinds import base_schema
@@ -83,11 +84,11 @@ def test_an_allocator_reaches_the_jobs_whole(project: Path, cases: ModuleType) -
 
     def said() -> Any:
         spec = load(project)
-        return train_job(spec, spec.step("train").args, render="reasoning@v1", **places)["allocator"]
+        return train_job(spec, spec.step("train").args, render="reasoning@v1", **places).allocator
 
     assert said() is None
     path.write_text(cases.GOOD.replace("version: 1\n", "version: 1\nallocator: {fraction: 0.9}\n", 1))
-    assert said() == {"kind": "bfc", "preallocate": True, "fraction": 0.9}
+    assert said() == Allocator("bfc", preallocate=True, fraction=0.9)
 
 
 def test_comments_and_key_order_do_not_change_the_arguments(project: Path, cases: ModuleType) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from engine.errors import InputInvalid, RunFailed, render
 from engine.preflight import analytic
+from engine.protocol.train_args import TrainArgs
 from engine.trainer.checkpoint import disk_space
 from engine.trainer.checkpoint.checkpoints import Checkpoints
 from engine.trainer.checkpoint.manifest import IdentityCheck, Manifest
@@ -23,7 +24,6 @@ from engine.trainer.checkpoint.retention import Retention, best_steps
 from engine.trainer.checkpoint.saver import Saver
 from engine.trainer.code_digest import ROOTS, code_text, modules
 from engine.trainer.code_digest import code_digest as code_digest_of
-from engine.trainer.config.train_args import RESUMABLE, TrainArgs
 from engine.trainer.distributed.topology import Topology
 from tests.fixtures.events import log_into
 
@@ -86,16 +86,6 @@ def test_never_more_exist_at_once_than_counted(
         for deleted in retention.to_delete(existing):
             del existing[deleted]
     assert most <= retention.most_at_once(len(steps), last) <= len(steps)
-
-
-def test_the_schema_says_what_may_change_between_two_attempts() -> None:
-    """The arguments that change no state are those whose x-affects in the schema has no "state"."""
-    from engine.runspec.keywords import changes_state
-    from engine.steps.train_sft import HANDLER
-
-    known = HANDLER.schema["properties"]
-    assert {name for name, entry in known.items() if not changes_state(entry)} == set(RESUMABLE)
-    assert known.keys() == set(TrainArgs.__dataclass_fields__)
 
 
 # -- another training run, another machine -----------------------------------------------------------------------------------

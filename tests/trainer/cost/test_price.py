@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputInvalid
+from engine.protocol.jobs import PriceJob
 from engine.trainer.cost import machines
 from engine.trainer.cost.price import abstract_batch, abstract_state, compile_abstract, needed_bytes, price_step
 from engine.trainer.distributed.placement import Placement
@@ -18,8 +19,7 @@ from engine.trainer.input_pipeline.batches import DataOrder, batch_at
 from engine.trainer.input_pipeline.packing import pack_rows
 from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.models import config_from_hf
-from engine.trainer.train import with_method
-from engine.trainer.train_step import compile_train_step, init_state
+from engine.trainer.train_step import compile_train_step, init_state, with_method
 
 CPU = jax.devices("cpu")[0]
 CONFIG = {
@@ -119,7 +119,7 @@ def priced(request, make_args) -> Priced:
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        report = price_step({"machine": "cpu", "config": CONFIG, "args": asdict(args)})
+        report = price_step(PriceJob("cpu", CONFIG, args))
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     return Priced(args, report, len(compiled), len(jax.live_arrays()) - before)
@@ -174,7 +174,7 @@ def test_the_compiler_s_error_says_how_much_it_would_take(message, needed):
 def test_an_unknown_machine_is_named(make_args):
     """T150, word for word."""
     with pytest.raises(InputInvalid) as caught:
-        price_step({"machine": "v5e-9", "config": CONFIG, "args": asdict(make_args())})
+        price_step(PriceJob("v5e-9", CONFIG, make_args()))
     (found,) = caught.value.diagnostics
     assert (found.code, found.message, found.hint) == (
         "T150", 'no compiler is known for a machine "v5e-9"', 'did you mean "v5e-8"?',

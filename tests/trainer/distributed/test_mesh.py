@@ -21,13 +21,12 @@ from engine.protocol.jobs import train_args as train_args_of
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.input_pipeline.batches import DataOrder, batch_at
 from engine.trainer.remat_policy import compile_within_limit, compute_policy
-from engine.trainer.config.mesh import MeshArgs
+from engine.protocol.train_args import MeshArgs
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.input_pipeline.packing import pack_rows
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.input_pipeline.rows import TokenRow
-from engine.trainer.train import with_method
-from engine.trainer.train_step import init_state, make_eval_loss
+from engine.trainer.train_step import init_state, make_eval_loss, with_method
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 job = json.load(sys.stdin)

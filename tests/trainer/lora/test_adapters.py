@@ -22,6 +22,7 @@ from engine.trainer.lora.adapter_files import load_adapter, save_adapter
 from engine.trainer.lora.adapters import TARGETS, Lora, LoraArgs, LoraParam, adapter_shapes, attach, merged
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.models.decoder import Decoder
+from tests.fixtures.events import model_source
 
 BASE = {"id": "acme/tiny", "revision": "a" * 40, "weights": "w", "init": "pretrained", "dtype": "float32", "seed": 0}
 SIZES = {
@@ -274,8 +275,8 @@ def test_adapters_find_their_base_again(make_job: Any, train_here: Any) -> None:
     train_here(job)
     out = Path(job["out"])
     assert [path.suffix for path in (out / "merged").glob("*model.*")] == [".msgpack"]
-    model, config, _ = load_trained(out / "model", job, print, bool)
-    whole, _, _ = load_trained(out / "merged", job, print, bool)
+    model, config, _ = load_trained(out / "model", model_source(job["model"]), print, bool)
+    whole, _, _ = load_trained(out / "merged", None, print, bool)
     for name, array in model.weights().items():
         assert jnp.array_equal(array, whole.weights()[name]), name
     fresh = create(config, seed=42).weights()
@@ -292,10 +293,10 @@ def test_adapters_without_their_base_are_refused(make_job: Any, train_here: Any)
     found = json.loads((folder / "runspec_base.json").read_text())
     (folder / "runspec_base.json").write_text(json.dumps({**found, "seed": 7}))
     with pytest.raises(InputInvalid, match=r"M605.*random, seed 42.*random, seed 7"):
-        load_trained(folder, job, print, bool)
+        load_trained(folder, model_source(job["model"]), print, bool)
     (folder / "runspec_base.json").write_text("{}")
     with pytest.raises(InputInvalid, match=r"M602.*lacks revision, dtype, seed"):
-        load_trained(folder, job, print, bool)
+        load_trained(folder, model_source(job["model"]), print, bool)
 
 
 def test_micro_batches_are_one_batch_for_adapters(make_args: Any, micro_model: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import InputInvalid
 from engine.preflight import analytic
-from engine.trainer.config import train_args
+from engine.protocol import train_args
 from engine.trainer.models import FAMILIES, config_from_hf, gemma3, param_count
 from engine.trainer.ops.cross_entropy import even_block
 

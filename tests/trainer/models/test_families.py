@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.protocol.codec import to_json
 from engine.runspec import load_spec
 from engine.steps.registry import HANDLERS
 from engine.trainer.weights import load_folder
-from engine.trainer_process.jobs import model_job
+from engine.trainer_process.jobs import model_source
 
 # Every key that a family adds to `model.config`, and one layer of each kind.
 MORE = {
@@ -49,7 +50,9 @@ def test_a_run_spec_trains_a_later_family(
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC.format(family=family, more=MORE[family]))
     spec = load_spec(path, kinds=HANDLERS)
-    job = make_job(num_train_steps=2, save_every_steps=2, warmup_steps=0) | {"model": model_job(spec.model, tmp_path)}
+    job = make_job(num_train_steps=2, save_every_steps=2, warmup_steps=0) | {
+        "model": to_json(model_source(spec.model, tmp_path))
+    }
     run = child(job)
     assert run.finish() == 0
     losses = [event["loss"] for event in run.events if event["event"] == "train_step"]
