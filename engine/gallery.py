@@ -1,6 +1,6 @@
 """What ``runspec init`` can write: the presets, the examples, and the shipped files that each of them refers to.
 
-What goes in: the folder ``runspecs/`` that ships with the engine. What comes out: a :class:`Shipped` for each name, and
+In: the folder ``runspecs/`` that ships with the engine. Out: a :class:`Shipped` for each name, and
 the files of one as they will lie in a project. ``runspecs/examples/`` is laid out like a project: what an example calls
 ``data/chat.jsonl`` is shipped as ``runspecs/examples/data/chat.jsonl``.
 

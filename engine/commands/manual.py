@@ -1,6 +1,6 @@
 """``docs``: the documents in the terminal, by topic or by error code.
 
-What goes in: the Markdown pages that ship with the engine. What comes out: the list of topics, one page, or the row of
+In: the Markdown pages that ship with the engine. Out: the list of topics, one page, or the row of
 one error code; on a terminal drawn by rich, in a pipe as plain Markdown.
 
 A topic is a page's file name: ``own-data`` is ``docs/how-to/own-data.md``. The pages beside ``index.md`` are the

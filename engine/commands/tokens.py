@@ -1,6 +1,6 @@
 """Rows as the model's tokenizer makes them, for ``dataset check``: asked of the trainer's process, which has the library.
 
-What goes in: rendered rows and a model folder, or none for the tiny model. What comes out: what
+In: rendered rows and a model folder, or none for the tiny model. Out: what
 :func:`engine.data.check_dataset` takes as ``tokenize``, reading one row after the other from a file.
 
     with tokens_of(rows, folder) as (tokenize, report):

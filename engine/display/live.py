@@ -1,6 +1,6 @@
 """The live display of a run on a terminal: a bar for the pipeline, one for the running step, lines above.
 
-What goes in: the calls of :class:`engine.display.plain.Console`. What comes out: rich's repainting on standard
+In: the calls of :class:`engine.display.plain.Console`. Out: rich's repainting on standard
 error. NO_COLOR and COLUMNS are honoured by rich itself.
 
     console = LiveConsole(sys.stderr)   # engine.display.plain.make_console does this on a terminal

@@ -1,7 +1,7 @@
 """What a person watches while a run goes on: a live display on a terminal, plain lines elsewhere.
 
-What goes in: the calls of :class:`Console`, made by the runner (steps) and by handlers (live events of the
-trainer: ``train_step``, ``generated``, ``eval``, ``checkpoint``, …). What comes out: text on standard error;
+In: the calls of :class:`Console`, made by the runner (steps) and by handlers (live events of the
+trainer: ``train_step``, ``generated``, ``eval``, ``checkpoint``, …). Out: text on standard error;
 standard output belongs to the command's answer.
 
     console = make_console()        # live on a terminal, plain lines in a pipe

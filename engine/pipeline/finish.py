@@ -1,6 +1,6 @@
 """The last three phases of a run: evidence, package, verification.
 
-What goes in: the run record. What comes out: a :class:`Finish` that names the evidence files, the zip and the
+In: the run record. Out: a :class:`Finish` that names the evidence files, the zip and the
 checks. Where the journal says that this very record was rendered, packaged and verified, and the files on disk
 still are those, nothing is written.
 """

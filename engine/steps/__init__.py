@@ -4,7 +4,7 @@ A handler is one object (a module-level ``HANDLER``) with the attributes of :cla
 adapter: it reads its inputs, calls one island (``data``, ``scoring``, ``trainer``), writes into ``ctx.out``
 and returns facts. It never publishes, locks, journals or prints: the runner does that for all of them.
 
-Who adds a step writes one module here, one schema under ``schemas/steps/`` and one line in
+A new step is one module here, one schema under ``schemas/steps/`` and one line in
 :data:`engine.steps.registry.HANDLERS`; who ships one in another package names it under the entry point
 group ``runspec.steps``. docs/how-to/extend has the playbook.
 """

@@ -1,6 +1,6 @@
 """One file of a dataset repository on the hub: ``dataset: {hub: owner/name, revision: …, path: …}``.
 
-What comes out: the local path of the file and the commit its revision stands for, which is what gets recorded.
+Out: the local path of the file and the commit its revision stands for, which is what gets recorded.
 It is fetched by the trainer's process (verb ``fetch``), which has the hub's client: the same cache, resume, checks and
 messages as for a model, and no token in this process.
 """

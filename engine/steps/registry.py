@@ -1,6 +1,6 @@
 """Which handlers there are: the built-in ones in a literal dict, and those of installed packages.
 
-What comes out: ``kind -> Handler``. A broken plug-in is reported by :func:`broken_plugins` (and by
+Out: ``kind -> Handler``. A broken plug-in is reported by :func:`broken_plugins` (and by
 ``runspec steps`` and ``doctor``) and is otherwise as if it were not installed: it cannot break the
 ``validate`` of a spec that does not use it.
 """
@@ -77,7 +77,7 @@ def _discover() -> tuple[Mapping[str, Handler], tuple[Diagnostic, ...]]:
 
 
 def _shape_problem(name: str, handler: Any) -> str | None:
-    """Why this object is no handler of that name, or None where it is one."""
+    """Why this object is not a handler of that name, or None where it is one."""
     for attribute, kind in _ATTRIBUTES.items():
         if not isinstance(getattr(handler, attribute, None), kind):
             return f"its {attribute} is missing or not a {kind.__name__.lower()}"

@@ -101,7 +101,7 @@ def load_model(
         folder,
         param_dtype=dtype,
         compute_dtype=dtype,
-        place=placement.weight_shardings(_config(folder)) if placement else None,
+        sharding_of=placement.weight_shardings(_config(folder)) if placement else None,
         may_donate=placement is not None,
         tell=lambda text: emit(Note(text)),
     )

@@ -25,7 +25,7 @@ from engine.trainer.input_pipeline.packing import Packed
 from engine.trainer.inputs import TrainRun, identity
 from engine.trainer.metrics import MetricsFile
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.train_step import State, init_state, trained, with_method
+from engine.trainer.train_step import State, init_state, with_method, without_frozen
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ def restore(run: TrainRun, metrics_folder: Path) -> RunState:
     )
     graphdef, fresh = init_state(with_method(run.model.module, args, jax.local_devices()[0]), args)
     fresh = run.placement.state(fresh, run.model.config)
-    origin = saver.restore(trained(fresh))
+    origin = saver.restore(without_frozen(fresh))
     shape = batch_of(origin.args, size.fsdp)
     metrics = MetricsFile(metrics_folder / "metrics.jsonl", origin.notes if run.processes.is_writer else None)
     if metrics.recovered:

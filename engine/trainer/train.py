@@ -38,7 +38,7 @@ from engine.trainer.report import export
 from engine.trainer.restore import RunState, restore
 from engine.trainer.tracking.tracker import Tracker, check_tracking
 from engine.trainer.train_loop import TrainLoop
-from engine.trainer.train_step import merge, trained
+from engine.trainer.train_step import merge, without_frozen
 
 
 def run_train(
@@ -117,7 +117,7 @@ def _started(run: TrainRun, machine: Mapping[str, Any]) -> TrainStarted:
 
 def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Write the results of the finished run, with its last or its best weights; returns the report."""
-    best = state.saver.best(trained(state.state)) if state.args.export == "best" else None
+    best = state.saver.best(without_frozen(state.state)) if state.args.export == "best" else None
     arrays = state.state | (best.state if best else {})
     exported = {"params": arrays["params"]} | ({"frozen": arrays["frozen"]} if state.args.lora_merge else {})
     weights = gathered(exported, run.placement.replicated, run.processes)

@@ -26,7 +26,7 @@ from engine.trainer.metrics import MetricsRow
 from engine.trainer.remat_policy import compile_within_limit, effective, limit_bytes
 from engine.trainer.restore import RunState, last_train_step
 from engine.trainer.tracking.tracker import Tracker
-from engine.trainer.train_step import trained
+from engine.trainer.train_step import without_frozen
 
 
 class TrainLoop:
@@ -125,13 +125,13 @@ class TrainLoop:
         """Count a skipped train step and write its batch down. Raises RunFailed T131 for one too many in a row."""
         skips = self._state.skips
         if not was_skipped:
-            skips.take(train_step, False)
+            skips.record(train_step, False)
             return
         rows = self._run.data.packed.row_ids(self._state.order.indices(train_step))
         path = Path(self._run.job.work) / "skipped_batch.json"
         if self._run.processes.is_writer:
             write_atomic(path, pretty_json({"train_step": train_step, "rows": rows}))
-        skips.take(train_step, True, rows=rows, listed_in=path)
+        skips.record(train_step, True, rows=rows, listed_in=path)
         if skips.in_a_row == 1 or train_step % self._state.args.log_every_steps == 0:
             self._run.emit(Skipped(train_step, skips.in_a_row, skips.most))
 
@@ -139,4 +139,4 @@ class TrainLoop:
         """A checkpoint of the present train step, unless it has one."""
         state = self._state
         notes = {**state.metrics.sync(), "eval_loss": state.metrics.rows[-1].get("eval_loss")}
-        state.saver.save(trained(state.state), state.train_step, notes, self._run.stopping)
+        state.saver.save(without_frozen(state.state), state.train_step, notes, self._run.stopping)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from engine.errors import InputInvalid, RunFailed, render
 from engine.preflight import analytic
+from engine.protocol.train_args import TrainArgs, names_affecting
 from engine.trainer.checkpoint import disk_space
 from engine.trainer.checkpoint.checkpoints import Checkpoints
 from engine.trainer.checkpoint.manifest import IdentityCheck, Manifest
@@ -23,7 +24,6 @@ from engine.trainer.checkpoint.retention import Retention, best_steps
 from engine.trainer.checkpoint.saver import Saver
 from engine.trainer.code_digest import ROOTS, code_text, modules
 from engine.trainer.code_digest import code_digest as code_digest_of
-from engine.trainer.config.train_args import RESUMABLE, TrainArgs
 from engine.trainer.distributed.topology import Topology
 from tests.fixtures.events import log_into
 
@@ -89,12 +89,12 @@ def test_never_more_exist_at_once_than_counted(
 
 
 def test_the_schema_says_what_may_change_between_two_attempts() -> None:
-    """The arguments that change no state are those whose x-affects in the schema has no "state"."""
+    """The arguments that change the state are those whose x-affects in the schema has "state"."""
     from engine.runspec.keywords import changes_state
     from engine.steps.train_sft import HANDLER
 
     known = HANDLER.schema["properties"]
-    assert {name for name, entry in known.items() if not changes_state(entry)} == set(RESUMABLE)
+    assert {name for name, entry in known.items() if changes_state(entry)} == set(names_affecting("state"))
     assert known.keys() == set(TrainArgs.__dataclass_fields__)
 
 
@@ -140,7 +140,7 @@ def test_more_devices_than_sequences_are_refused() -> None:
     many = replace(EIGHT, devices=32, mesh={"fsdp": 32, "tp": 1})
     assert refusal(IdentityCheck(IDENTITY, many, 64, reshard=True), manifest()) == (
         "error[T123]: the checkpoint's train steps take 16 sequences, which 32 x TPU v5 lite (mesh fsdp=32, tp=1) cannot: "
-        "global_batch_size is 16, and fsdp has 32 places: 16 would never see a sequence\n"
+        "global_batch_size is 16, and fsdp is 32: 16 of its ranks would never see a sequence\n"
         "  --> work/checkpoints\n"
         "   = help: global_batch_size: 32 would do, or fsdp: 16 in the mesh and the other devices on tp; "
         "it was saved on 8 x TPU v5 lite (mesh fsdp=8, tp=1)"
