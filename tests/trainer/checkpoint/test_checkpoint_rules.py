@@ -153,7 +153,7 @@ def test_the_update_inside_the_backward_pass_has_one_micro_batch() -> None:
     """It can only resume on devices that take all sequences at once."""
     changed = {**IDENTITY, "argument update": "in_backward"}
     text = refusal(IdentityCheck(changed, FOUR, 8, reshard=True), manifest(identity=changed))
-    assert "takes 2 micro-batches of 2 x 4 sequences, and update: in_backward knows 1" in text
+    assert "takes 2 micro-batches of 2 x 4 sequences, and update: in_backward takes at most 1" in text
     assert "per_device_batch_size: 4 would do" in text
     IdentityCheck(changed, EIGHT, 16, reshard=True).check(manifest(identity=changed), Path("work/checkpoints"))
 
