@@ -1,6 +1,6 @@
 """Loss and attention in blocks beside the plain ones: time and compiled memory, forward and backward, float32 on CPU.
 
-What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; ``peer`` is the
+In: nothing. Out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; ``peer`` is the
 plain form, measured in the same run.
 
     $ python benchmarks/blocks.py [--json]

@@ -1,6 +1,6 @@
 """The input pipeline at the size of a million traces: tokenised once, started warm, started in the middle of an epoch.
 
-What goes in: nothing, or a number of rows. What comes out: a table, or with ``--json`` rows {name, value, unit, bar,
+In: nothing, or a number of rows. Out: a table, or with ``--json`` rows {name, value, unit, bar,
 peer}; exit code 1 if a bar is missed.
 
     $ python benchmarks/data_feeding.py [--rows 1000000] [--folder DIR] [--json]

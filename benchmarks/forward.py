@@ -1,6 +1,6 @@
 """The network alone, beside `transformers` in PyTorch: forward, and forward with backward. Same weights, same machine.
 
-What goes in: sizes on the command line; the 34.6 M-parameter model unless told. What comes out: a table, or with
+In: sizes on the command line; the 34.6 M-parameter model unless told. Out: a table, or with
 ``--json`` rows {name, value, unit, bar, peer}; ``value`` is ours and ``peer`` theirs, tokens/s, medians of rounds in which
 the two take turns, so that a busy machine slows both. ``ratio`` is the median of the rounds' own ratios.
 

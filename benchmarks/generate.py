@@ -1,6 +1,6 @@
 """Generation beside transformers' generate: the same weights, prompts and number of tokens, greedy, f32, in one run.
 
-What goes in: nothing, or which cases and how often. What comes out: a table, or with ``--json`` rows
+In: nothing, or which cases and how often. Out: a table, or with ``--json`` rows
 {name, value, unit, bar, peer}.
 
     $ python benchmarks/generate.py [--cases 1 25 100 ragged] [--repeats 5] [--json]

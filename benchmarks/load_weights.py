@@ -1,6 +1,6 @@
 """Loading a model folder against reading its file once.
 
-What goes in: a size. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}.
+In: a size. Out: a table, or with ``--json`` rows {name, value, unit, bar, peer}.
 
     $ python benchmarks/load_weights.py [--gigabytes 1.0] [--rounds 5] [--dtype bfloat16] [--json]
 

@@ -1,6 +1,6 @@
 """Compiled memory of the train step: Gemma 2B, full fine-tuning, by the TPU and GPU compilers without the device.
 
-What goes in: the compilers (``make compilers``, or a folder of them in RUNSPEC_COMPILERS). What comes out: a table of
+In: the compilers (``make compilers``, or a folder of them in RUNSPEC_COMPILERS). Out: a table of
 peak GiB per device, or with ``--json`` rows {name, value, unit, bar, peer}; ``peer`` is a plain functional train step
 (layers stacked under a scan, each recomputed, cross-entropy in chunks, donated state), compiled by the same compilers.
 
@@ -25,7 +25,7 @@ from typing import Any
 
 from engine.errors import RunspecError
 from engine.preflight.analytic import KNOWN_CONFIGS
-from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
+from engine.preflight.exact import ask, cached_answer, compilers_folder, job_for
 from engine.steps.schemas import step_schema
 from engine.trainer_process.process import Host, run_trainer
 
@@ -115,7 +115,7 @@ def row(step: Step, folder: Path | None, *, fresh: bool) -> dict[str, Any]:
     # The bars are for the least memory; remat: auto would take the quickest policy that fits.
     args = DEFAULTS | {"per_device_batch_size": step.rows, "seq_len": step.seq_len, "remat": "block"} | dict(step.args)
     job = job_for(step.machine, GEMMA_2B, args, folder)
-    report = (None if fresh else kept_answer(ROOT, job)) or ask(ROOT, job)
+    report = (None if fresh else cached_answer(ROOT, job)) or ask(ROOT, job)
     value = round(report["needed_bytes"] / GIB, 3)
     says = "" if report["fits"] else "does not fit"
     print(f"  {step.name}: {value:.3f} GiB {says} ({report['compile_seconds']:.0f} s)", file=sys.stderr)

@@ -1,6 +1,6 @@
 """One train step of a 34.6 M-parameter Gemma beside `transformers` in eager PyTorch on the CPU: float32, same weights, same batch.
 
-What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 if
+In: nothing. Out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 if
 a bar is missed.
 
     $ .venv-parity/bin/python benchmarks/raw_speed.py [--rounds 3] [--small-pages] [--json]

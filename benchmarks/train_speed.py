@@ -1,6 +1,6 @@
 """The trainer on dev-reasoning-v2 beside `transformers.Trainer` with dynamic padding, a 34.6 M-parameter Gemma on the CPU.
 
-What goes in: nothing. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 if
+In: nothing. Out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 if
 a bar is missed.
 
     $ .venv-parity/bin/python benchmarks/train_speed.py [--rounds 3] [--steps 10] [--json]

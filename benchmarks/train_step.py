@@ -1,6 +1,6 @@
 """The train step and the checkpoint at the size of the quickstart (985 k weights, 16 sequences of 128 tokens).
 
-What goes in: nothing, or a device. What comes out: a table, or with ``--json`` rows {name, value, unit, bar, peer}.
+In: nothing, or a device. Out: a table, or with ``--json`` rows {name, value, unit, bar, peer}.
 
     $ python benchmarks/train_step.py [--device cpu] [--steps 30] [--json]
 

@@ -1,6 +1,6 @@
 """Training of a 34.6 M-parameter Gemma on dev-reasoning-v2 beside google-tunix's trainer, in its own environment, on the CPU.
 
-What goes in: the Python of an environment with google-tunix. What comes out: a table, or with ``--json`` rows
+In: the Python of an environment with google-tunix. Out: a table, or with ``--json`` rows
 {name, value, unit, bar, peer}; exit code 1 if a bar is missed.
 
     $ python -m venv .venv-tunix && .venv-tunix/bin/pip install google-tunix

@@ -1,8 +1,8 @@
 """What ``runspec init`` can write: the presets, the examples, and the shipped files that each of them refers to.
 
-What goes in: the folder ``runspecs/`` that ships with the engine. What comes out: a :class:`Shipped` for each name, and
-the files of one as they will lie in a project. ``runspecs/examples/`` is laid out like a project: what an example calls
-``data/chat.jsonl`` is shipped as ``runspecs/examples/data/chat.jsonl``.
+In: the folder ``runspecs/`` that ships with the engine. Out: a :class:`Shipped` for each name, and
+the files of one with their paths in a project. ``runspecs/examples/`` is laid out like a project: the ``data/chat.jsonl``
+of an example is shipped as ``runspecs/examples/data/chat.jsonl``.
 
 >>> shipped()["quickstart"].group
 'presets'
@@ -36,7 +36,7 @@ class Shipped:
 
 
 def shipped() -> dict[str, Shipped]:
-    """Name -> run-spec: the presets, then the examples. No two have one name (tests/gallery)."""
+    """Name -> run-spec: the presets, then the examples. Names are unique (tests/gallery)."""
     folders = {"presets": asset("runspecs"), "examples": asset("runspecs", "examples")}
     return {
         path.stem: Shipped(path.stem, group, path, _first_comment(path.read_text(encoding="utf-8")))
@@ -64,7 +64,7 @@ def project_files(spec: Path) -> dict[str, str]:
 
 
 def commands_before(spec: Path) -> Iterator[str]:
-    """What a person types before ``runspec validate`` finds nothing: what the run-spec needs and nobody can ship."""
+    """The commands to type before ``runspec validate`` passes, for what the run-spec needs and the engine cannot ship."""
     value = _read(spec)
     if path := value["model"].get("path"):
         yield f"mkdir -p {PurePosixPath(path).parent} && ln -s YOUR_MODEL_FOLDER {path}"
@@ -80,10 +80,10 @@ def _read(spec: Path) -> Mapping[str, Any]:
 
 
 def _named_files(value: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Eval set, dataset and templates: (path in the project, shipped file). What is not shipped is left out."""
+    """Eval set, dataset and templates: (path in the project, shipped file). Files that are not shipped are left out."""
     dataset = value["dataset"]
     named = [value["eval_set"]]
-    if isinstance(dataset, Mapping) and "hub" not in dataset:  # there the path is one inside the repository
+    if isinstance(dataset, Mapping) and "hub" not in dataset:  # with hub, path is inside the repository
         named.append(dataset["path"])
     named += [f"templates/{file}.j2" for file in value.get("evidence", {}).get("files", ())]
     for path in map(PurePosixPath, named):
@@ -94,7 +94,7 @@ def _named_files(value: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
 
 
 def _plugin_files(value: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """A plug-in is a package of one module, in a folder called after the kind of step that it brings."""
+    """A plug-in is a package of one module, in a folder with the name of the kind of step that it adds."""
     for kind in dict.fromkeys(str(step["uses"]) for step in value["steps"]):
         for source in sorted(asset("runspecs", "examples", "plugins", kind).glob("*.*")):  # no __pycache__
             yield f"plugins/{kind}/{source.name}", source

@@ -1,6 +1,6 @@
 """The 34.6 M-parameter Gemma that the training benchmarks share, and the upper limit of its speed on a machine.
 
-What goes in: a folder to write to. What comes out: that folder, in Hugging Face's layout: config, safetensors, tokenizer.
+In: a folder to write to. Out: that folder, in Hugging Face's layout: config, safetensors, tokenizer.
 
     model = write_model(Path(folder) / "model")
     matmul_rate() / token_flops([256])     # upper limit of tokens/s here, for rows of 256 tokens

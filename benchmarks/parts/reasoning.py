@@ -1,6 +1,6 @@
 """dev-reasoning-v2 as training reads it: its rows, the rows of each train step, our trainer's process on them.
 
-What goes in: a model's folder and arguments of train_sft. What comes out: rows.jsonl, the examples of every train step for a
+In: a model's folder and arguments of train_sft. Out: rows.jsonl, the examples of every train step for a
 trainer that packs nothing, and rows of metrics.
 
     share = write_batches(model, rows, args, batches)

@@ -15,7 +15,7 @@ from pathlib import Path
 from parts.source import Module
 
 # From the ground up. A part imports from its own floor and from those below, never from one above; imports inside
-# functions and for types alone count. Who knows whom in particular is the law in tests/meta/test_imports.py.
+# functions and for types alone count. tests/meta/test_imports.py has the law for single parts.
 FLOORS: Mapping[str, frozenset[str]] = {
     "ground": frozenset({"engine", "errors", "canonical", "assets", "redact", "extras"}),
     "protocol": frozenset({"protocol"}),

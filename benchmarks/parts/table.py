@@ -1,6 +1,6 @@
 """The table of a benchmark: figures beside a peer's and beside their bar.
 
-What goes in: facts. What comes out: lines of text, or one list of rows {name, value, unit, bar, peer} as JSON, and the
+In: facts. Out: lines of text, or one list of rows {name, value, unit, bar, peer} as JSON, and the
 exit code that says whether every bar holds.
 
     facts = [Fact("decode", 1_590.0, "tokens/s", peer=1_145.5), Fact("ratio", 1.39, "x", least=2.0)]

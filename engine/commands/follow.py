@@ -1,6 +1,6 @@
 """What ``runspec run`` does in a process that is not the first of a cluster: it trains along, and nothing else.
 
-In: the run-spec, this process's place. Out: a reply when the trainings of the run are over. Process 0 makes datasets,
+In: the run-spec, this process's number. Out: a reply when the run's training steps are over. Process 0 makes datasets,
 smoke runs, checkpoints, evidence; its trainer tells the others what to do (engine.trainer.distributed.processes).
 """
 
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
     from engine.steps import Handler
 
 
-def place_in_cluster(spec: Spec) -> tuple[Cluster, int] | None:
-    """(the trainer's ``cluster``, this process's number) where it is not the first. Raises InputInvalid R205."""
+def follower_of(spec: Spec) -> tuple[Cluster, int] | None:
+    """(the trainer's ``cluster``, this process's number) where this process is not the first, else None. Raises InputInvalid R205."""
     declared = {str(step.args["cluster"]) for step in spec.steps if "cluster" in step.args}
     cluster = cluster_of("auto" if "auto" in declared else "none", os.environ) if declared else None
     process = process_of(cluster, os.environ)
     return (cluster, process) if cluster is not None and process else None
 
 
-def trainings_ahead(spec: Spec, handlers: Mapping[str, Handler], selection: Selection) -> list[str]:
-    """The trainings that process 0 will come to, by the plan it makes too: the artifacts lie on a disk that all share.
+def training_steps_ahead(spec: Spec, handlers: Mapping[str, Handler], selection: Selection) -> list[str]:
+    """Ids of the training steps that process 0 will run, by the same plan as its own: all processes share the artifacts' disk.
 
-    Those that are done are not waited for: nobody would come.
+    Steps that are done are left out: process 0 would never start them.
     """
     plan = make_plan(spec, handlers, Store(spec.root), selection)
     return [entry.step.id for entry in plan.steps if "cluster" in entry.step.args and entry.action == "run"]
 
 
-def follow(spec: Spec, cluster: Cluster, process: int, trainings: list[str], note: Callable[[str], None]) -> Reply:
-    """Train along, once for each of ``trainings``."""
-    # Asked to stop, it waits for process 0, which was asked too: who left at once would kill the common train step.
+def follow(spec: Spec, cluster: Cluster, process: int, step_ids: list[str], note: Callable[[str], None]) -> Reply:
+    """Train along, once for each of these steps."""
+    # After a stop request it waits for process 0, which got one too: leaving at once would kill the common train step.
     with stop_on_signals(note) as stop:
-        for step_id in trainings:
+        for step_id in step_ids:
             note(f"process {process}: waits for process 0, then trains along ({step_id})")
             with tempfile.TemporaryDirectory(prefix="runspec-follow-") as folder:
                 job = FollowJob(f"{folder}/work", spec.device, cluster, allocator_of(spec))
                 run_trainer(job, Host(Path(folder), spec.root, stopping=stop))
-    document = {"ok": True, "run_version": spec.run_version, "process": process, "trainings": trainings}
-    if not trainings:
-        return Reply(document, f"process {process}: nothing to do, no training is left")
-    return Reply(document, f"process {process}: trained along ({', '.join(trainings)}); process 0 has the results")
+    document = {"ok": True, "run_version": spec.run_version, "process": process, "training_steps": step_ids}
+    if not step_ids:
+        return Reply(document, f"process {process}: nothing to do, every training step is done")
+    return Reply(document, f"process {process}: trained along ({', '.join(step_ids)}); process 0 has the results")

@@ -1,10 +1,10 @@
-"""``docs``: the documents in the terminal, by topic or by error code.
+"""``docs``: the documentation in the terminal, by topic or by error code.
 
-What goes in: the Markdown pages that ship with the engine. What comes out: the list of topics, one page, or the row of
-one error code; on a terminal drawn by rich, in a pipe as plain Markdown.
+In: the Markdown pages that ship with the engine. Out: the list of topics, one page, or the row of
+one error code; on a terminal rendered by rich, in a pipe as plain Markdown.
 
-A topic is a page's file name: ``own-data`` is ``docs/how-to/own-data.md``. The pages beside ``index.md`` are the
-addresses of former days; they can be named and are not listed.
+A topic is a page's file name: ``own-data`` is ``docs/how-to/own-data.md``. The pages beside ``index.md`` redirect
+from old addresses: they can be named and are not listed.
 
     >>> find("own-data").title
     'Train on your own data'
@@ -23,13 +23,13 @@ from engine.commands import Reply, pick
 from engine.commands.parsing import aligned
 from engine.errors import Diagnostic
 
-# folder -> what the list calls it, in this order
+# folder -> its heading in the list, in this order
 PARTS = {
     "tutorials": "tutorials: learn by doing",
     "how-to": "how-to guides: one page a task",
     "how-to/extend": "how-to guides: extend the engine",
     "reference": "reference: complete and dry",
-    "explanation": "explanation: why it is made so",
+    "explanation": "explanation: how it works and why",
 }
 ERRORS = "errors"
 _CODE = re.compile(r"[A-Z]\d{2,3}")
@@ -47,7 +47,7 @@ class Topic:
     path: Path
 
     def as_json(self) -> dict[str, str]:
-        """The row that ``--json`` prints; ``path`` is relative to the documents."""
+        """The row that ``--json`` prints; ``path`` is relative to ``docs/``."""
         return {"topic": self.name, "part": self.part, "title": self.title, "about": self.about, "path": self.address}
 
     @property
@@ -67,7 +67,7 @@ def _topic(path: Path) -> Topic:
 
 
 def topics() -> list[Topic]:
-    """All pages but those of former addresses: part by part, in the order of ``index.md``."""
+    """All pages but the redirects: part by part, in the order of ``index.md``."""
     index = (asset("docs") / "index.md").read_text(encoding="utf-8")
     pages = [_topic(path) for part in PARTS for path in sorted((asset("docs") / part).glob("*.md"))]
     order = {part: number for number, part in enumerate(PARTS)}
@@ -83,7 +83,7 @@ def find(name: str) -> Topic:
 
 
 def error_rows() -> dict[str, tuple[str, str]]:
-    """Error code -> its meaning and what to do, as the reference has them.
+    """Error code -> (meaning, remedy), from the reference page.
 
     >>> error_rows()["Y004"][0]
     'the run-spec is empty'
@@ -94,17 +94,17 @@ def error_rows() -> dict[str, tuple[str, str]]:
 
 
 def explained(diagnostics: tuple[Diagnostic, ...]) -> str | None:
-    """The first code among the findings that the reference explains; a plug-in's own has no row.
+    """The first of the codes that the reference explains; a plug-in's own codes have no row.
 
     >>> explained((Diagnostic("Z999", "a plug-in's"), Diagnostic("Y004", "empty")))
     'Y004'
     """
     rows = error_rows()
-    return next((finding.code for finding in diagnostics if finding.code in rows), None)
+    return next((diagnostic.code for diagnostic in diagnostics if diagnostic.code in rows), None)
 
 
 def _error(code: str) -> str:
-    """The row of one error code, as Markdown; its links name topics."""
+    """The row of one error code, as Markdown; links become topics."""
     rows = error_rows()
     meaning, remedy = rows[pick("error code", code, rows, or_else=f"`runspec docs {ERRORS}` lists them")]
     row = f"# {code}\n\n{meaning[0].upper()}{meaning[1:]}.\n\n"
@@ -113,7 +113,7 @@ def _error(code: str) -> str:
 
 
 def _typeable(markdown: str) -> str:
-    """Links to pages as what to type.
+    """Links to pages become commands to type.
 
     >>> _typeable("see [Memory](../explanation/memory.md#remat)")
     'see Memory (`runspec docs memory`)'
@@ -124,14 +124,14 @@ def _typeable(markdown: str) -> str:
 def _listing(pages: list[Topic]) -> str:
     left = max(len(page.name) for page in pages)
     lines = []
-    for part, words in PARTS.items():
+    for part, heading in PARTS.items():
         rows = [(page.name.ljust(left), page.about) for page in pages if page.part == part]
-        lines += [f"{words}\n{aligned(rows)}\n"] if rows else []
+        lines += [f"{heading}\n{aligned(rows)}\n"] if rows else []
     return "\n".join([*lines, "`runspec docs TOPIC` prints a page, `runspec docs T114` explains an error code."])
 
 
-def drawn(markdown: str, width: int) -> str:
-    """Markdown as a terminal shows it; a link to a page becomes what to type. NO_COLOR is honoured."""
+def rendered(markdown: str, width: int) -> str:
+    """Markdown rendered for a terminal; a link to a page becomes a command. NO_COLOR is respected."""
     import io
 
     from rich.console import Console
@@ -144,13 +144,13 @@ def drawn(markdown: str, width: int) -> str:
 
 
 def _for_reader(markdown: str) -> str:
-    """Drawn where standard output is a terminal, plain everywhere else."""
+    """Rendered where standard output is a terminal, plain elsewhere."""
     import os
     import shutil
 
     if sys.stdout is None or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return markdown
-    return drawn(markdown, min(shutil.get_terminal_size().columns, 120))
+    return rendered(markdown, min(shutil.get_terminal_size().columns, 120))
 
 
 def docs(arguments: Namespace) -> Reply:
@@ -164,5 +164,5 @@ def docs(arguments: Namespace) -> Reply:
     else:
         page = find(arguments.topic)
         name, text = page.name, page.text()
-    shown = text if arguments.json else _for_reader(text)
-    return Reply({"ok": True, "topic": name, "path": page.address, "text": text}, shown)
+    printed = text if arguments.json else _for_reader(text)
+    return Reply({"ok": True, "topic": name, "path": page.address, "text": text}, printed)

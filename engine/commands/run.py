@@ -11,7 +11,7 @@ from engine.artifacts.store import Store
 from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply
 from engine.commands.commit import commit_evidence, git_commands
-from engine.commands.follow import follow, place_in_cluster, trainings_ahead
+from engine.commands.follow import follow, follower_of, training_steps_ahead
 from engine.commands.loading import load
 from engine.display.log import RunLog
 from engine.display.plain import Console, Tee, make_console
@@ -28,10 +28,10 @@ def run(arguments: Namespace) -> Reply:
     spec, handlers = load(arguments.spec, arguments.overrides)
     force = frozenset(arguments.force or ())
     selection = Selection(arguments.start, arguments.to, arguments.only, force)
-    follower = place_in_cluster(spec)
+    follower = follower_of(spec)
     if follower is not None:
         console = make_console(quiet=arguments.quiet, plain=arguments.json)
-        return follow(spec, *follower, trainings_ahead(spec, handlers, selection), console.note)
+        return follow(spec, *follower, training_steps_ahead(spec, handlers, selection), console.note)
     _require_extras(spec, handlers, selection)
     started = time.monotonic()
     with _console(arguments, spec) as console:

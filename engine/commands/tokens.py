@@ -1,7 +1,7 @@
-"""Rows as the model's tokenizer makes them, for ``dataset check``: asked of the trainer's process, which has the library.
+"""Rows as tokens of the model's tokenizer, for ``dataset check``, from the trainer's process, which has the library.
 
-What goes in: rendered rows and a model folder, or none for the tiny model. What comes out: what
-:func:`engine.data.check_dataset` takes as ``tokenize``, reading one row after the other from a file.
+In: rendered rows and a model folder, or none for the tiny model. Out: the
+``tokenize`` of :func:`engine.data.check_dataset`, which reads row after row from a file.
 
     with tokens_of(rows, folder) as (tokenize, report):
         check_dataset(path, tokenize=tokenize)
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def tokens_of(rows: Iterable[RenderedRow], folder: Path | None) -> Iterator[tuple[Tokenize, Mapping[str, Any]]]:
-    """The rows' tokens, each row asked for once and in order; and the report of :mod:`engine.trainer.input_pipeline.inspect`.
+    """``tokenize``, to be called once for each row, in order; and the report of :mod:`engine.trainer.input_pipeline.inspect`.
 
-    Raises InputInvalid X101 (the extra is missing), U120 (no such folder), and what a broken tokenizer is refused with.
+    Raises InputInvalid X101 (the extra is missing), U120 (no such folder), and the codes of a broken tokenizer.
     """
     require("train", "showing a row by the model's tokenizer")
     if folder is not None and not folder.is_dir():
@@ -40,19 +40,19 @@ def tokens_of(rows: Iterable[RenderedRow], folder: Path | None) -> Iterator[tupl
     from engine.data import Tokenized
 
     with tempfile.TemporaryDirectory(prefix="runspec-tokens-") as work:
-        given, made = Path(work) / "rows.jsonl", Path(work) / "tokens.jsonl"
-        with given.open("wb") as stream:
+        rows_path, tokens_path = Path(work) / "rows.jsonl", Path(work) / "tokens.jsonl"
+        with rows_path.open("wb") as stream:
             for row in rows:
                 stream.write(jsonl_bytes([row.as_json()]))
-        job = TokensJob(rows=str(given), out=str(made), tokenizer=str(folder) if folder else None)
+        job = TokensJob(rows=str(rows_path), out=str(tokens_path), tokenizer=str(folder) if folder else None)
         report = run_trainer(job, Host(Path(work), Path.cwd()))
-        with made.open(encoding="utf-8") as lines:
+        with tokens_path.open(encoding="utf-8") as lines:
 
             def tokenize(_: RenderedRow) -> Tokenized:
-                found = json.loads(next(lines))
-                if "refused" in found:
-                    raise InputInvalid.of([Diagnostic(**found["refused"])])
+                tokens = json.loads(next(lines))
+                if "refused" in tokens:
+                    raise InputInvalid.of([Diagnostic(**tokens["refused"])])
                 names = {name: report[name] for name in ("bos", "eos", "end_of_turn")}
-                return Tokenized(tuple(found["tokens"]), tuple(found["loss_mask"]), **names)
+                return Tokenized(tuple(tokens["tokens"]), tuple(tokens["loss_mask"]), **names)
 
             yield tokenize, report

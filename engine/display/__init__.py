@@ -1,7 +1,7 @@
-"""What a person watches while a run goes on, and the log that stays.
+"""What a run shows while it works, and its log.
 
-``plain``       one line an event, for pipes and notebooks; chooses between itself and ``live``
+``plain``       one line per event, for pipes and notebooks; ``make_console`` chooses between it and ``live``
 ``live``        the display of a terminal
-``event_text``  events and figures in a person's words, shared by both
-``log``         the log of a run, JSONL, without secrets
+``event_text``  events and facts as text, shared by both
+``log``         the log of a run, JSONL, redacted
 """

@@ -1,7 +1,7 @@
 """The live display of a run on a terminal: a bar for the pipeline, one for the running step, lines above.
 
-What goes in: the calls of :class:`engine.display.plain.Console`. What comes out: rich's repainting on standard
-error. NO_COLOR and COLUMNS are honoured by rich itself.
+In: the calls of :class:`engine.display.plain.Console`. Out: rich's live display on standard
+error. rich itself respects NO_COLOR and COLUMNS.
 
     console = LiveConsole(sys.stderr)   # engine.display.plain.make_console does this on a terminal
 """
@@ -9,12 +9,12 @@ error. NO_COLOR and COLUMNS are honoured by rich itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from engine.display.event_text import describe, shown_facts
+from engine.display.event_text import describe, facts_text
 from engine.protocol.events import event_of
 from engine.protocol.events.base import Event
 from engine.protocol.events.generation import Generated
@@ -23,9 +23,12 @@ from engine.protocol.events.training import TrainStep
 from engine.protocol.figures import duration, number, size
 from engine.redact import redact
 
+if TYPE_CHECKING:
+    from engine.pipeline.plan import PlannedStep
+
 
 class LiveConsole:
-    """Two bars that repaint, and lines that stay. The display starts with the first step that runs."""
+    """Two bars that are redrawn, and lines that stay. The display starts with the first step that runs."""
 
     def __init__(self, stream: TextIO) -> None:
         self._screen = Screen(file=stream, stderr=False, highlight=False, soft_wrap=True)
@@ -40,33 +43,33 @@ class LiveConsole:
         )
         self._pipeline: TaskID | None = None
         self._work: TaskID | None = None
-        self._place = ""
+        self._label = ""
 
-    def _say(self, text: str) -> None:
-        # markup=False: a person's "[train]" is text, not a colour.
+    def _print(self, text: str) -> None:
+        # markup=False: a "[train]" in the text is text, not a colour.
         self._progress.console.print(redact(text), markup=False)
 
-    def step_started(self, planned: Any, index: int, total: int) -> None:
+    def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
         """Move the pipeline's bar to this step."""
-        self._place = f"[{index}/{total}] "
+        self._label = f"[{index}/{total}] "
         if self._pipeline is None:
             self._pipeline = self._progress.add_task("pipeline", total=total, facts="")
             self._progress.start()
         step = planned.step
         self._progress.update(self._pipeline, completed=index - 1, facts=f"{step.id} ({step.uses})")
-        self._say(f"{self._place}{step.id} · {step.uses}: {getattr(planned.handler, 'title', '')}")
+        self._print(f"{self._label}{step.id} · {step.uses}: {getattr(planned.handler, 'title', '')}")
 
-    def event(self, event: Event | Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, object]) -> None:
         """Progress moves the second bar; anything else is a line that stays."""
         event = event_of(event)
         if event.bar is not None:
             self._advance(event, event.bar.label)
         elif (line := describe(event)) is not None:
-            self._say(f"      {line}")
+            self._print(f"      {line}")
 
     def _advance(self, event: Event, label: str) -> None:
         done, total = event.progress()
-        if isinstance(event, Download):  # the bar counts bytes, the words say them in a unit for people
+        if isinstance(event, Download):  # the bar counts bytes, the label has them in readable units
             label = f"{label} {size(done)} of {size(total)}"
         facts = _facts_beside_the_bar(event)
         if self._work is None:
@@ -79,7 +82,7 @@ class LiveConsole:
             facts=" · ".join(facts),
         )
 
-    def _end_of_work(self) -> None:
+    def _remove_work_bar(self) -> None:
         if self._work is not None:
             self._progress.remove_task(self._work)
             self._work = None
@@ -87,35 +90,35 @@ class LiveConsole:
     def note(self, text: str) -> None:
         """Lines that stay."""
         for line in text.splitlines():
-            self._say(f"      {line}")
+            self._print(f"      {line}")
 
-    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, Any]) -> None:
+    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, object]) -> None:
         """Remove the step's bar, leave one line."""
-        self._end_of_work()
+        self._remove_work_bar()
         if self._pipeline is not None:
             self._progress.advance(self._pipeline)
-        self._say(f"{self._place}{step_id} done in {duration(seconds)}{shown_facts(facts)}")
+        self._print(f"{self._label}{step_id} done in {duration(seconds)}{facts_text(facts)}")
 
     def step_skipped(self, step_id: str, reason: str) -> None:
         """One line."""
-        self._say(f"      {step_id} skipped: {reason}")
+        self._print(f"      {step_id} skipped: {reason}")
 
     def finished(self, ran: Sequence[str], skipped: Sequence[str], seconds: float) -> None:
-        """Take the bars away and sum up."""
+        """Remove the bars and sum up."""
         self.close()
         if not ran:
-            self._say(f"nothing to do: all {len(skipped)} steps are done already")
+            self._print(f"nothing to do: all {len(skipped)} steps are done already")
             return
-        self._say(f"{len(ran)} steps ran, {len(skipped)} skipped, in {duration(seconds)}")
+        self._print(f"{len(ran)} steps ran, {len(skipped)} skipped, in {duration(seconds)}")
 
     def close(self) -> None:
-        """Give the terminal back."""
-        self._end_of_work()
+        """Restore the terminal."""
+        self._remove_work_bar()
         self._progress.stop()
 
 
 def _facts_beside_the_bar(event: Event) -> list[str]:
-    """The file, the loss, the pace, the time left: what the event has of them."""
+    """The file, the loss, the pace, the time left, as far as the event has them."""
     facts: list[str] = []
     if isinstance(event, Download):
         facts.append(event.file)

@@ -1,9 +1,9 @@
 """The log of a run, and the file of a traceback. Both are redacted.
 
-In: the calls that a console gets too. Out: ``.runspec/logs/<run_version>.jsonl``, one JSON object a line.
+In: the calls of a console. Out: ``.runspec/logs/<run_version>.jsonl``, one JSON object a line.
 
-structlog takes 0.2 s to import, so the first line that is written loads it: a run with nothing to do writes no log
-and does not pay for it.
+structlog takes 0.2 s to import, so it is imported with the first line: a run with nothing to do writes no log and does
+not spend the time.
 """
 
 from __future__ import annotations
@@ -17,28 +17,31 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.canonical import write_atomic
 from engine.protocol.events import event_json, event_of
 from engine.protocol.events.base import Event
 from engine.redact import redact, redact_value
 
+if TYPE_CHECKING:
+    from engine.pipeline.plan import PlannedStep
+
 
 def _redacting(_logger: Any, _method: str, event: Any) -> Any:
-    """The structlog processor: it stands last before the JSON is written."""
+    """The structlog processor: the last one before the JSON is written."""
     return redact_value(event)
 
 
-def _plain(value: Any) -> str:
-    """What JSON has no form for (a path, say) is written as text."""
+def _as_text(value: object) -> str:
+    """Values without a JSON form (a path, say) are written as text."""
     return str(value)
 
 
 def _structlog() -> Any:
-    """The module. Signals wait meanwhile: their handlers write lines too, and would find it half imported."""
-    waiting = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
+    """The module. Signals are blocked meanwhile: their handlers write lines too, and would see it half imported."""
+    blocked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         import structlog
     finally:
@@ -55,70 +58,70 @@ def jsonl_logger(stream: TextIO, **bound: Any) -> Any:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%SZ", utc=True, key="time"),
             _redacting,
-            structlog.processors.JSONRenderer(default=_plain, ensure_ascii=False),
+            structlog.processors.JSONRenderer(default=_as_text, ensure_ascii=False),
         ],
         **bound,
     )
 
 
 class RunLog:
-    """The log of one run: the same calls as a console, each one line of JSONL.
+    """The log of one run: a console whose calls each write one line of JSONL.
 
-    Skipped steps wait until something runs, so that a run with nothing to do leaves the log alone.
+    Skipped steps are written once a step runs, so that a run with nothing to do does not touch the log.
     """
 
     def __init__(self, path: Path, *, run_version: str, command: str) -> None:
         self.path = path
         self._bound = {"run_version": run_version}
-        self._waiting: list[tuple[str, dict[str, Any]]] = [("run_started", {"command": command})]
+        self._pending: list[tuple[str, dict[str, Any]]] = [("run_started", {"command": command})]
         self._logger: Any = None
         self._stream: TextIO | None = None
-        self._is_refused = False
+        self._has_failed = False
 
     def _write(self, event: str, **facts: Any) -> None:
-        """One line. A disk that refuses costs the log, not the run; the person is told once."""
-        if self._is_refused:
+        """One line. If it cannot be written, the run continues without a log, after one warning."""
+        if self._has_failed:
             return
         try:
             self._write_line(event, facts)
         except OSError as error:
-            self._is_refused = True
+            self._has_failed = True
             sys.stderr.write(f"warning: no log is kept: {self.path}: {error.strerror or error}\n")
 
-    def _write_line(self, event: str, facts: Mapping[str, Any]) -> None:
+    def _write_line(self, event: str, facts: Mapping[str, object]) -> None:
         if self._logger is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("a", encoding="utf-8", errors="backslashreplace")
             self._logger = jsonl_logger(self._stream).bind(**self._bound)
-            for name, details in self._waiting:
+            for name, details in self._pending:
                 self._logger.info(name, **details)
-            self._waiting.clear()
+            self._pending.clear()
         self._logger.info(event, **facts)
 
-    def step_started(self, planned: Any, index: int, total: int) -> None:
+    def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
         """A step begins."""
         step = planned.step
         facts = {"step": step.id, "uses": step.uses, "reason": planned.reason}
         self._write("step_started", index=index, total=total, **facts)
 
-    def event(self, event: Event | Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, object]) -> None:
         """A live event of a step; its own name becomes ``event``."""
         values = event_json(event_of(event))
         facts = {key: value for key, value in values.items() if key not in ("event", "level", "time")}
         self._write(values["event"] or "event", **facts)
 
     def note(self, text: str) -> None:
-        """One line for people."""
+        """One line of text."""
         self._write("note", text=text)
 
-    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, Any]) -> None:
+    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, object]) -> None:
         """A step has published its artifact."""
         self._write("step_finished", step=step_id, seconds=round(seconds, 3), facts=dict(facts))
 
     def step_skipped(self, step_id: str, reason: str) -> None:
-        """A step had nothing to do."""
+        """A step does not run."""
         if self._logger is None:
-            self._waiting.append(("step_skipped", {"step": step_id, "reason": reason}))
+            self._pending.append(("step_skipped", {"step": step_id, "reason": reason}))
         else:
             self._write("step_skipped", step=step_id, reason=reason)
 
@@ -129,17 +132,17 @@ class RunLog:
             self._write("run_finished", ran=ran, skipped=list(skipped), seconds=round(seconds, 3))
 
     def close(self) -> None:
-        """Let go of the file. The next call would open it again."""
+        """Close the file. The next call would open it again."""
         if self._stream is not None:
-            with contextlib.suppress(OSError):  # a full disk has been reported by the line that met it
+            with contextlib.suppress(OSError):  # a full disk was reported when the line was written
                 self._stream.close()
         self._stream = self._logger = None
 
 
 def write_traceback(error: BaseException, command: str, folder: Path) -> Path:
-    """Keep a redacted traceback (never local variables) and say where: ``folder`` or the system's temp.
+    """Write a redacted traceback (never local variables), for bug reports; returns its path.
 
-    A bug report needs it, and a read-only project must not hide it.
+    It goes into ``folder``, or into the system's temporary folder where the project is read-only.
     """
     lines = [f"command: {command}", "", *traceback.format_exception(error)]
     text = redact("\n".join(line.rstrip("\n") for line in lines) + "\n")

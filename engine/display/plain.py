@@ -1,12 +1,12 @@
-"""What a person watches while a run goes on: a live display on a terminal, plain lines elsewhere.
+"""What a run shows while it works: a live display on a terminal, plain lines elsewhere.
 
-What goes in: the calls of :class:`Console`, made by the runner (steps) and by handlers (live events of the
-trainer: ``train_step``, ``generated``, ``eval``, ``checkpoint``, …). What comes out: text on standard error;
-standard output belongs to the command's answer.
+In: the calls of :class:`Console`, made by the runner (steps) and by handlers (live events of the
+trainer: ``train_step``, ``generated``, ``eval``, ``checkpoint``, …). Out: text on standard error;
+standard output is for the command's answer.
 
     console = make_console()        # live on a terminal, plain lines in a pipe
 
-``rich`` is imported by the live display alone; a pipe, a notebook or ``--json`` never pays for it.
+Only the live display imports ``rich``: a pipe, a notebook or ``--json`` does not spend the time.
 """
 
 from __future__ import annotations
@@ -15,41 +15,44 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from engine.display.event_text import describe, shown_facts
+from engine.display.event_text import describe, facts_text
 from engine.protocol.events import event_of
 from engine.protocol.events.base import Event
 from engine.protocol.figures import duration
 from engine.redact import redact
 
-LINE_EVERY_SECONDS = 2.0  # a notebook or a CI log should stay readable: one line of progress in 2 s
+if TYPE_CHECKING:
+    from engine.pipeline.plan import PlannedStep
+
+LINE_EVERY_SECONDS = 2.0  # one line of progress in 2 s keeps a notebook or a CI log readable
 INDENT = "      "
 
 
 class Console(Protocol):
-    """The calls that a run makes. ``planned`` is a PlannedStep; ``index`` counts from 1."""
+    """The calls that a run makes. ``index`` counts from 1."""
 
-    def step_started(self, planned: Any, index: int, total: int) -> None:
+    def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
         """A step begins."""
 
-    def event(self, event: Event | Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, object]) -> None:
         """Something happened inside the running step; a step from another package sends a mapping."""
 
     def note(self, text: str) -> None:
-        """One line for the person."""
+        """One line to print."""
 
-    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, Any]) -> None:
+    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, object]) -> None:
         """The step has published its artifact."""
 
     def step_skipped(self, step_id: str, reason: str) -> None:
-        """The step had nothing to do."""
+        """The step does not run."""
 
     def finished(self, ran: Sequence[str], skipped: Sequence[str], seconds: float) -> None:
-        """No step is left. Also called after a failure, with what ran until then."""
+        """The run is over. Also called after a failure, with the steps that ran until then."""
 
     def close(self) -> None:
-        """Give the terminal back, whatever happened. May be called twice."""
+        """Restore the terminal, also after a failure. May be called twice."""
 
 
 class PlainConsole:
@@ -65,16 +68,16 @@ class PlainConsole:
         # sys.stderr is read at the time of the call: a notebook or a test may have replaced it.
         print(redact(text), file=self._stream or sys.stderr, flush=True)
 
-    def step_started(self, planned: Any, index: int, total: int) -> None:
+    def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
         """``[3/6] train · train_sft: trains the model``."""
         self._label = f"[{index}/{total}] "
         self._last.clear()
         title = getattr(planned.handler, "title", "")
-        words = f"{planned.step.uses}: {title}" if title else planned.step.uses
-        self._print(f"{self._label}{planned.step.id} · {words}")
+        text = f"{planned.step.uses}: {title}" if title else planned.step.uses
+        self._print(f"{self._label}{planned.step.id} · {text}")
 
     def _is_due(self, event: Event) -> bool:
-        """Progress is shown at most every LINE_EVERY_SECONDS, but the first and the last always."""
+        """Progress is printed at most every LINE_EVERY_SECONDS; the first and the last always."""
         if event.bar is None:
             return True
         now, name = self._clock(), event.name
@@ -84,8 +87,8 @@ class PlainConsole:
             return True
         return False
 
-    def event(self, event: Event | Mapping[str, Any]) -> None:
-        """One line, unless the last one of its kind is too recent."""
+    def event(self, event: Event | Mapping[str, object]) -> None:
+        """One line, unless the last one of this kind is too recent."""
         event = event_of(event)
         if self._is_due(event) and (line := describe(event)) is not None:
             self._print(f"{INDENT}{line}")
@@ -95,9 +98,9 @@ class PlainConsole:
         for line in text.splitlines():
             self._print(f"{INDENT}{line}")
 
-    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, Any]) -> None:
+    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, object]) -> None:
         """``[3/6] train done in 1m 53s · final_loss 0.0123``."""
-        self._print(f"{self._label}{step_id} done in {duration(seconds)}{shown_facts(facts)}")
+        self._print(f"{self._label}{step_id} done in {duration(seconds)}{facts_text(facts)}")
 
     def step_skipped(self, step_id: str, reason: str) -> None:
         """``      dataset skipped: nothing changed``."""
@@ -111,14 +114,14 @@ class PlainConsole:
         self._print(f"{len(ran)} steps ran, {len(skipped)} skipped, in {duration(seconds)}")
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to restore."""
 
 
 class Tee:
-    """Several consoles as one: the display and the log of the run. Of none at all it is the silent one.
+    """Several consoles as one: the display and the log of the run. Without any it is silent.
 
-    One that cannot be written any more (the terminal was closed, the disk is full) is told nothing further: that costs
-    the display, not the run.
+    A console that can no longer be written to (the terminal was closed, the disk is full) is dropped, and the run
+    continues.
     """
 
     def __init__(self, *consoles: Console) -> None:
@@ -131,11 +134,11 @@ class Tee:
             except OSError:
                 self.consoles.remove(console)
 
-    def step_started(self, planned: Any, index: int, total: int) -> None:
+    def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
         """Pass on."""
         self._each(lambda console: console.step_started(planned, index, total))
 
-    def event(self, event: Event | Mapping[str, Any]) -> None:
+    def event(self, event: Event | Mapping[str, object]) -> None:
         """Pass on."""
         self._each(lambda console: console.event(event))
 
@@ -143,7 +146,7 @@ class Tee:
         """Pass on."""
         self._each(lambda console: console.note(text))
 
-    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, Any]) -> None:
+    def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, object]) -> None:
         """Pass on."""
         self._each(lambda console: console.step_finished(step_id, seconds, facts))
 
@@ -161,7 +164,7 @@ class Tee:
 
 
 def make_console(*, quiet: bool = False, plain: bool = False, stream: TextIO | None = None) -> Console:
-    """The console for this output: live on a terminal, plain lines elsewhere, nothing with ``quiet``."""
+    """The console for this output: live on a terminal, plain lines elsewhere, none with ``quiet``."""
     if quiet:
         return Tee()
     target = stream or sys.stderr

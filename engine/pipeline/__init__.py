@@ -2,8 +2,8 @@
 
 ``plan``             each step to run or to skip, and why, by fingerprint
 ``runner``           the one function that does the whole job
-``record``           journal and artifacts to the run record
-``finish``           the record to evidence, package, verification
-``section_digests``  the sections of a spec as a step depends on them
+``record``           journal and artifacts become the run record
+``finish``           the record becomes evidence, package, verification
+``section_digests``  digests of the spec's sections that a step reads
 ``provenance``       the machine, the code and the libraries of a run
 """

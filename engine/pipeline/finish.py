@@ -1,8 +1,8 @@
 """The last three phases of a run: evidence, package, verification.
 
-What goes in: the run record. What comes out: a :class:`Finish` that names the evidence files, the zip and the
-checks. Where the journal says that this very record was rendered, packaged and verified, and the files on disk
-still are those, nothing is written.
+In: the run record. Out: a :class:`Finish` that names the evidence files, the zip and the
+checks. Nothing is written where the journal says that this very record was rendered, packaged and verified, and the
+files on disk have not changed since.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class Finish:
 
 
 def template_dirs(root: Path) -> tuple[Path, ...]:
-    """Where templates are looked for: the project's own first, then the shipped ones."""
+    """The folders with templates: the project's own first, then the shipped one."""
     return (root / "templates", asset("templates"))
 
 
 def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[str], None]) -> Finish:
-    """Render, package and verify, or find that all this was done. Raises exit 4 and exit 5 errors."""
+    """Render, package and verify, unless all this is done already. Raises exit 4 and exit 5 errors."""
     identity = evidence_identity(spec, record)
     done = _already_done(spec, journal, identity)
     if done is not None:
-        _stands_again(journal)
+        _confirm_verified(journal)
         return done
     evidence_dir = write_evidence(spec, record)
     note(f"evidence in {relative(evidence_dir, spec.root)}/")
@@ -65,7 +65,7 @@ def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[
 
 
 def check_targets(spec: Spec) -> None:
-    """Before the first step: the evidence folder must not be another run's (E108). Hours later would be too late."""
+    """Before the first step: the evidence folder must not be another run's (E108), which hours later would be too late."""
     check_owner(spec.run_version, spec.resolve(spec.evidence.dir))
 
 
@@ -113,8 +113,8 @@ def evidence_identity(spec: Spec, record: RunRecord) -> str:
     return digest_json({"record": record_dump(record), "templates": templates, "targets": targets})
 
 
-def _stands_again(journal: Journal) -> None:
-    """After an attempt that failed or was stopped, the journal's last word is that the evidence is verified still."""
+def _confirm_verified(journal: Journal) -> None:
+    """Repeat the event ``verified`` where a failed or stopped attempt came after it: the evidence is still verified."""
     verified = journal.last("verified")
     if verified is not None and journal.events[-1] is not verified:
         journal.append("verified", **{key: verified[key] for key in verified.keys() - {"seq", "time", "event"}})

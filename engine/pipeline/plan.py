@@ -2,7 +2,7 @@
 
 The fingerprint of a step is the digest of its *ingredients*: kind, version of the kind, effective arguments,
 fingerprints and content digests of its inputs, the sections of the spec it reads, the arguments of later steps
-it looks ahead to, and what of the machine can change its result. Comments, key order, file times and output
+it looks ahead to, and library versions that can change its result. Comments, key order, file times and output
 paths are not among them.
 
     plan = make_plan(spec, handlers(), Store(spec.root))
@@ -29,13 +29,13 @@ Action = Literal["run", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One step of the plan, with everything that is decided about it.
+    """One step of the plan, with all decisions about it.
 
     ``sources``      artifact type -> the earlier step whose artifact it takes
-    ``inputs``       artifact type -> that artifact; empty, and ``fingerprint`` None, while one of them has yet to be made
+    ``inputs``       artifact type -> that artifact; empty, and ``fingerprint`` None, while one of them is not made yet
     ``ahead``        kind -> arguments of the later steps that the handler must know
     ``ingredients``  what the fingerprint is made of
-    ``artifact``     what was published under the fingerprint, if anything was
+    ``artifact``     the artifact published under the fingerprint, if there is one
     """
 
     step: StepSpec
@@ -51,10 +51,10 @@ class PlannedStep:
 
     @property
     def work_key(self) -> str:
-        """What an interrupted attempt's ``work`` is found by: the fingerprint, deaf to arguments that change no state."""
+        """The key of an interrupted attempt's ``work``: the fingerprint without the arguments that change no state."""
         known: Mapping[str, Mapping[str, Any]] = self.handler.schema.get("properties", {})
-        said = self.ingredients["with"].items()
-        binding = {name: value for name, value in said if changes_state(known.get(name, {}))}
+        args = self.ingredients["with"].items()
+        binding = {name: value for name, value in args if changes_state(known.get(name, {}))}
         return digest_json({**self.ingredients, "with": binding})
 
 
@@ -67,7 +67,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the command line asked for: only these, from this one on, up to this one, these again."""
+    """The steps that the command line selects: ``--only``, ``--from``, ``--to``, ``--force``."""
 
     start: str | None = None
     stop: str | None = None
@@ -77,17 +77,17 @@ class Selection:
     def check(self, spec: Spec) -> None:
         """Raises InputInvalid (U301) listing every id that the spec does not have."""
         ids = [step.id for step in spec.steps]
-        asked = {self.start, self.stop, self.only, *self.force} - {None, "all"}
-        unknown = sorted(str(name) for name in asked if name not in ids)
+        named = {self.start, self.stop, self.only, *self.force} - {None, "all"}
+        unknown = sorted(str(name) for name in named if name not in ids)
         if unknown:
             raise InputInvalid.of([_unknown_step(name, ids) for name in unknown])
 
     def forced(self, step_id: str) -> bool:
-        """True where ``--force`` (or ``--only``: it means "do this again") names the step."""
+        """True where ``--force`` names the step."""
         return step_id in self.force or "all" in self.force
 
     def covers(self, spec: Spec, step_id: str) -> bool:
-        """True where the step is one of those asked for."""
+        """True where the step is selected."""
         ids = [step.id for step in spec.steps]
         if self.only is not None:
             return step_id == self.only
@@ -97,7 +97,7 @@ class Selection:
 
     @property
     def partial(self) -> bool:
-        """True where the run will not reach the spec's end."""
+        """True where the run ends before the spec's last step."""
         return self.only is not None or self.stop is not None
 
 
@@ -124,14 +124,14 @@ def sources(spec: Spec, step: StepSpec, handlers: Mapping[str, Handler]) -> dict
 def arguments_ahead(spec: Spec, step: StepSpec, handlers: Mapping[str, Handler]) -> dict[str, Mapping[str, Any]]:
     """Kind -> effective arguments of the first later step of each kind the handler looks ahead to.
 
-    What only watches is left out: nothing is proved by it.
+    Arguments that only affect tracking are left out: they prove nothing.
     """
     ids = [candidate.id for candidate in spec.steps]
     later = spec.steps[ids.index(step.id) + 1 :]
     ahead: dict[str, Mapping[str, Any]] = {}
     for candidate in later:
         if candidate.uses in handlers[step.uses].looks_ahead:
-            ahead.setdefault(candidate.uses, without_watching(candidate.args, handlers[candidate.uses].schema))
+            ahead.setdefault(candidate.uses, without_tracking(candidate.args, handlers[candidate.uses].schema))
     return ahead
 
 
@@ -147,7 +147,7 @@ def step_ingredients(
     return {
         "kind": handler.kind,
         "version": handler.version,
-        "with": without_watching(step.args, handler.schema),
+        "with": without_tracking(step.args, handler.schema),
         "inputs": {
             type_: {"fingerprint": artifact.fingerprint, "content": artifact.digest}
             for type_, artifact in sorted(inputs.items())
@@ -158,14 +158,14 @@ def step_ingredients(
     }
 
 
-def without_watching(args: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that can change a result: without those that the schema says only watch."""
+def without_tracking(args: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that can change a result: those that only affect tracking, says the schema, are left out."""
     known = schema.get("properties", {})
     return {name: value for name, value in args.items() if not only_tracked(known.get(name, {}))}
 
 
 def make_plan(spec: Spec, handlers: Mapping[str, Handler], store: Store, selection: Selection | None = None) -> Plan:
-    """Decide for every step. Reads marks and digests only; nothing is written."""
+    """Decide for every step. Reads manifests and digests only; writes nothing."""
     selection = selection or Selection()
     selection.check(spec)
     made: dict[str, Artifact] = {}
@@ -192,7 +192,7 @@ def plan_step(
     missing = [source.id for source in takes.values() if source.id not in made]
     covered = selection.covers(spec, step.id)
     if missing:
-        reason = f"{_listed(missing)} will be made first" if covered else "not asked for"
+        reason = f"{_listed(missing)} will be made first" if covered else "not selected"
         return PlannedStep(step, handler, "run" if covered else "skip", reason, takes, ahead)
     inputs = {type_: made[source.id] for type_, source in takes.items()}
     ingredients = step_ingredients(spec, step, handler, inputs, ahead, store)
@@ -207,7 +207,7 @@ def plan_step(
 
 def _decide(covered: bool, forced: bool, artifact: Artifact | None) -> tuple[Action, str]:
     if not covered:
-        return "skip", "not asked for" + ("" if artifact else " (and not made yet)")
+        return "skip", "not selected" + ("" if artifact else " (and not made yet)")
     if forced:
         return "run", "forced"
     if artifact is None:
@@ -219,32 +219,32 @@ def _listed(ids: Collection[str]) -> str:
     return ", ".join(f'"{name}"' for name in ids)
 
 
-def differences(before: Any, after: Any, path: str = "") -> list[str]:
-    """The dotted places at which two ingredient values differ, each with both values.
+def differences(before: object, after: object, path: str = "") -> list[str]:
+    """The dotted paths at which two ingredient values differ, each with both values.
 
     >>> differences({"with": {"seed": 42}}, {"with": {"seed": 43}})
     ['with.seed: 42 -> 43']
     """
     if isinstance(before, Mapping) and isinstance(after, Mapping):
-        found = []
+        changes = []
         for key in sorted({*before, *after}):
-            place = f"{path}.{key}" if path else str(key)
+            key_path = f"{path}.{key}" if path else str(key)
             if key not in before:
-                found.append(f"{place}: added, {_short(after[key])}")
+                changes.append(f"{key_path}: added, {_short(after[key])}")
             elif key not in after:
-                found.append(f"{place}: removed, was {_short(before[key])}")
+                changes.append(f"{key_path}: removed, was {_short(before[key])}")
             else:
-                found += differences(before[key], after[key], place)
-        return found
+                changes += differences(before[key], after[key], key_path)
+        return changes
     return [] if before == after else [f"{path}: {_short(before)} -> {_short(after)}"]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text  # a SHA-256 says nothing to a reader
+    return f"{text[:12]}…" if len(text) == 64 else text  # a SHA-256 is too long to read
 
 
-def explain(planned: PlannedStep, previous: Mapping[str, Any] | None) -> list[str]:
+def explain(planned: PlannedStep, previous: Mapping[str, object] | None) -> list[str]:
     """Why the step runs or is skipped: one line each, naming every ingredient that changed.
 
     ``previous`` are the ingredients of the step's last finished run (from the journal), or None.
@@ -253,9 +253,9 @@ def explain(planned: PlannedStep, previous: Mapping[str, Any] | None) -> list[st
     if planned.action == "skip" or planned.fingerprint is None:
         return lines
     if previous is None:
-        return [*lines, "  it has not been run before under this run_version"]
+        return [*lines, "  it has not run before under this run_version"]
     changed = differences(previous, planned.ingredients)
-    return lines + [f"  changed: {change}" for change in changed or ["nothing; its artifact is gone or damaged"]]
+    return lines + [f"  changed: {change}" for change in changed or ["nothing; its artifact is missing or damaged"]]
 
 
 def relative(path: Path, root: Path) -> str:

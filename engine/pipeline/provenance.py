@@ -1,7 +1,7 @@
-"""What of this machine and this checkout a stranger needs to know: gathered once, when a run starts.
+"""Facts about the machine and the checkout that somebody else needs to judge a run: gathered once, when it starts.
 
-Comes out as the ``environment`` of the run record: engine, python, platform, libraries, commit_sha,
-commit_dirty, diff_sha256, kaggle. Never the environment variables themselves: some of them are secrets.
+Out: the ``environment`` of the run record: engine, python, platform, libraries, commit_sha,
+commit_dirty, diff_sha256, kaggle. Never the environment variables themselves: some hold secrets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GIT_SECONDS = 30
 
 
 def environment(root: Path, libraries: Iterable[str], generated: Sequence[str]) -> dict[str, Any]:
-    """The facts. ``generated`` are project paths that runs write: they do not make a checkout dirty."""
+    """The facts. ``generated`` are project paths that runs write: changes in them do not make a checkout dirty."""
     names = sorted({*CORE_LIBRARIES, *libraries})
     return {
         "engine": engine.__version__,
@@ -39,7 +39,7 @@ def environment(root: Path, libraries: Iterable[str], generated: Sequence[str]) 
 
 
 def commit_facts(root: Path, generated: Sequence[str]) -> dict[str, Any]:
-    """commit_sha, commit_dirty and diff_sha256; all None where the project is no git checkout."""
+    """commit_sha, commit_dirty and diff_sha256; all None where the project is not a git checkout."""
     nothing = {"commit_sha": None, "commit_dirty": None, "diff_sha256": None}
     sha = _git(root, "rev-parse", "--verify", "HEAD")
     if sha is None:
@@ -60,9 +60,9 @@ def commit_facts(root: Path, generated: Sequence[str]) -> dict[str, Any]:
 
 
 def kaggle_facts() -> dict[str, Any] | None:
-    """What Kaggle's kernel and our notebook say of themselves; None elsewhere.
+    """What Kaggle's kernel and our notebook report of themselves; None elsewhere.
 
-    A kernel cannot learn its own address or version: the notebook that was pushed brings them along as
+    A kernel cannot learn its own address or version: the pushed notebook sets them as
     RUNSPEC_KAGGLE_NOTEBOOK_URL, RUNSPEC_KAGGLE_NOTEBOOK_VERSION and RUNSPEC_KAGGLE_RUN_ID.
     """
     run_type = os.environ.get("KAGGLE_KERNEL_RUN_TYPE")

@@ -1,7 +1,7 @@
 """Spec + artifacts + journal -> :class:`engine.artifacts.journal.RunRecord`.
 
-The record is the same whenever the same steps stand published: a later run that does nothing adds nothing to
-it. Times are those of the artifacts; command and environment are those of the session that published last.
+The same published steps always give the same record: a later run that does nothing adds nothing to it. Times are
+those of the artifacts; command and environment are those of the session that published last.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def make_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> R
 
 
 def _session_of_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> Mapping[str, Any]:
-    """The ``run_started`` event of the session that published (or took over) one of these artifacts last."""
-    wanted = {made[step.id].fingerprint for step in spec.steps}
+    """The ``run_started`` event of the session that was the last to publish (or reuse) one of these artifacts."""
+    fingerprints = {made[step.id].fingerprint for step in spec.steps}
     for event in reversed(journal.events):
-        if event["event"] in ("step_finished", "step_reused") and event["fingerprint"] in wanted:
+        if event["event"] in ("step_finished", "step_reused") and event["fingerprint"] in fingerprints:
             started = journal.last("run_started", session=event["session"])
             if started is not None:
                 return started
@@ -55,7 +55,7 @@ def _session_of_record(spec: Spec, made: Mapping[str, Artifact], journal: Journa
 
 
 def _model_revision(spec: Spec, steps: tuple[StepRecord, ...]) -> str | None:
-    """The commit that the trainer resolved the revision to; what was declared, where there was none."""
+    """The commit that the trainer resolved the revision to; without one, the declared revision."""
     for step in reversed(steps):
         commit = step.artifact.facts.get("model_commit")
         if commit:

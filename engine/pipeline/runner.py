@@ -1,8 +1,8 @@
 """Plan + handlers -> run record, and the one function that does the whole job.
 
 :func:`execute` is what ``runspec run`` is: lock, run the steps, make the record, render the evidence, package,
-verify. Each of them is found done and left alone when the run before did it: a run with nothing to do writes
-nothing, not even to the journal.
+verify. What an earlier run has done is not done again: a run with nothing to do writes nothing, not even to
+the journal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REPEATED_SIGNAL_SECONDS = 1.0
 
 
 class Console(Protocol):
-    """Who shows the run to a person. See engine.display.plain for the two of them."""
+    """Shows the run to a person. engine.display.plain has the implementations."""
 
     def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
         """A step begins."""
@@ -47,12 +47,12 @@ class Console(Protocol):
         """A step is done and published."""
 
     def step_skipped(self, step_id: str, reason: str) -> None:
-        """A step needs no running."""
+        """A step does not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did. ``finish`` is None where the command asked for a part of the steps only."""
+    """What a run did. ``finish`` is None where the command selected only some of the steps."""
 
     ran: tuple[str, ...]
     skipped: tuple[str, ...]
@@ -61,39 +61,39 @@ class Outcome:
 
 
 class Stop:
-    """Set by the first Ctrl-C, SIGTERM or SIGHUP; a later one raises KeyboardInterrupt at once.
+    """The stop request: set by the first Ctrl-C, SIGTERM or SIGHUP; a later one raises KeyboardInterrupt at once.
 
-    Who stops a process may say it twice: ``timeout`` signals its child and then the child's group. Within
-    REPEATED_SIGNAL_SECONDS that is one wish, and the checkpoint is saved.
+    Some senders signal twice: ``timeout`` signals its child and then the child's group. Within REPEATED_SIGNAL_SECONDS
+    that counts as one request, and the checkpoint is saved.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
-        self._asked, self._note, self._since = threading.Event(), note, 0.0
+        self._requested, self._note, self._since = threading.Event(), note, 0.0
 
     def __call__(self) -> bool:
-        """True once somebody asked."""
-        return self._asked.is_set()
+        """True after a stop request."""
+        return self._requested.is_set()
 
     def ask(self, *_: object) -> None:
         """The signal handler."""
-        if self._asked.is_set():
+        if self._requested.is_set():
             if time.monotonic() - self._since < REPEATED_SIGNAL_SECONDS:
                 return
             raise KeyboardInterrupt
         self._since = time.monotonic()
-        self._asked.set()
-        self._note("stopping: the step saves what it has (once more to stop at once)")
+        self._requested.set()
+        self._note("stopping: the step saves its work (a second signal stops at once)")
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Those that ask to stop. A terminal that closes asks nothing of a run that was begun with ``nohup``."""
+    """The signals that request a stop. SIGHUP (the terminal closes) is ignored in a run that was started with ``nohup``."""
     is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM, *(() if is_nohup else (signal.SIGHUP,)))
 
 
 @contextmanager
 def stop_on_signals(note: Callable[[str], None]) -> Iterator[Stop]:
-    """Listen to SIGINT, SIGTERM and SIGHUP while a run goes on (in the main thread; elsewhere only a flag)."""
+    """Handle SIGINT, SIGTERM and SIGHUP during a run (in the main thread; elsewhere only a flag)."""
     stop = Stop(note)
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -132,7 +132,7 @@ def execute(
 
 @dataclass(slots=True)
 class _Run:
-    """The state of one ``execute``: which artifacts there are by now."""
+    """The state of one ``execute``: the artifacts made so far."""
 
     spec: Spec
     handlers: Mapping[str, Handler]
@@ -167,18 +167,18 @@ class _Run:
             self.ran.append(step.id)
 
     def _refuse_impossible(self, plan: Plan) -> None:
-        """R108: ``--only`` and ``--from`` need what the steps before them have made."""
-        asked = {entry.step.id for entry in plan.steps if self.selection.covers(self.spec, entry.step.id)}
-        have = {entry.step.id for entry in plan.steps if entry.artifact is not None}
+        """R108: ``--only`` and ``--from`` need the artifacts of the steps before them."""
+        selected = {entry.step.id for entry in plan.steps if self.selection.covers(self.spec, entry.step.id)}
+        made = {entry.step.id for entry in plan.steps if entry.artifact is not None}
         for entry in plan.steps:
-            if entry.step.id not in asked:
+            if entry.step.id not in selected:
                 continue
             for source in entry.sources.values():
-                if source.id not in asked | have:
+                if source.id not in selected | made:
                     raise RunFailed(
                         "R108",
                         f'step "{entry.step.id}" needs "{source.id}", which has not been made yet',
-                        hint=f"run the whole spec, or begin with --from {source.id}",
+                        hint=f"run the whole spec, or start with --from {source.id}",
                     )
 
     def _skip(self, planned: PlannedStep) -> None:
@@ -186,13 +186,13 @@ class _Run:
             self.made[planned.step.id] = planned.artifact
             last = self.journal.last("step_finished", id=planned.step.id)
             if last is None or last["fingerprint"] != planned.fingerprint:
-                self._start_session()  # made under another spec or run_version: the journal says from where
+                self._start_session()  # made under another spec or run_version: the journal records the reuse
                 self._journal_finished("step_reused", planned, planned.artifact)
         self.skipped.append(planned.step.id)
         self.console.step_skipped(planned.step.id, planned.reason)
 
     def _start_session(self) -> None:
-        """The first thing a run writes; a run with nothing to do never gets here."""
+        """The first write of a run; a run with nothing to do does not start a session."""
         if self.session is not None:
             return
         self.session = uuid.uuid4().hex
@@ -208,7 +208,7 @@ class _Run:
         )
 
     def _attempt(self, planned: PlannedStep) -> Artifact:
-        """One step from staging to publication; whatever goes wrong is journaled and explained."""
+        """One step from staging to publication; a failure is journaled and explained."""
         step = planned.step
         assert planned.fingerprint is not None  # make_plan ran everything before it
         self._check_inputs(planned)
@@ -250,9 +250,9 @@ class _Run:
             raise RunFailed(
                 "R109",
                 f'step "{step.id}" ({step.uses}) did not write {", ".join(missing)}',
-                hint=f"a fault of the handler of {step.uses}",
+                hint=f"this is a bug in the handler of {step.uses}",
             )
-        mark = {
+        manifest = {
             "type": handler.makes,
             "kind": handler.kind,
             "fingerprint": planned.fingerprint,
@@ -261,10 +261,10 @@ class _Run:
             "started_at": started_at,
             "finished_at": now(),
         }
-        return self.store.publish(staging, mark, handler.measured)
+        return self.store.publish(staging, manifest, handler.measured)
 
     def _check_inputs(self, planned: PlannedStep) -> None:
-        """R105: what a step is about to read must still be what was published."""
+        """R105: a step's inputs must not have changed since they were published."""
         for type_, artifact in planned.inputs.items():
             damaged = self.store.damage(artifact)
             if damaged:
@@ -286,9 +286,9 @@ class _Run:
         )
         return error
 
-    def _interrupted(self, place: str, error: BaseException | None = None) -> Interrupted:
-        said = f": {error.args[0]}" if isinstance(error, Interrupted) else ""
-        return Interrupted("R110", f"stopped {place}{said}", hint=f"nothing is lost; go on with: {self.command}")
+    def _interrupted(self, when: str, error: BaseException | None = None) -> Interrupted:
+        details = f": {error.args[0]}" if isinstance(error, Interrupted) else ""
+        return Interrupted("R110", f"stopped {when}{details}", hint=f"nothing is lost; to resume: {self.command}")
 
     def _journal_finished(self, event: str, planned: PlannedStep, artifact: Artifact) -> None:
         self.journal.append(

@@ -1,7 +1,7 @@
 """The sections of a spec that a step reads, as digests: ``model``, ``dataset``, ``eval_set``, ``device``.
 
-A section that names a file counts with the file's content, so that an edited eval set is noticed and a touched
-one is not. Digests of big files are remembered by (size, time of change, inode) in the project's cache.
+A section that names a file is digested with the file's content, so that an edited eval set changes it and a touched
+one does not. Digests of large files are cached by (size, time of change, inode).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from engine.data import BUILDERS
 from engine.errors import InputInvalid
 from engine.runspec.model import Spec
 
-REMEMBER_FROM_BYTES = 8 << 20
+CACHE_FROM_BYTES = 8 << 20
 
 
 def section_digest(spec: Spec, section: str, store: Store) -> Any:
-    """A JSON value that changes whenever what the section stands for changes."""
+    """A JSON value that changes with the section, and with the content of its files."""
     if section == "model":
         config = dict(spec.model.config) if spec.model.config is not None else None
         model = {**asdict(replace(spec.model, config=None)), "config": config}
@@ -30,12 +30,11 @@ def section_digest(spec: Spec, section: str, store: Store) -> Any:
     if section == "dataset":
         own_file = spec.dataset.path if spec.dataset.hub is None else None
         content = path_digest(spec.resolve(own_file), store) if own_file else None
-        maker = BUILDERS.get(spec.dataset.name or "")
-        builder = maker.version if maker else None
+        builder = BUILDERS.get(spec.dataset.name or "")
         return {
             "declared": {**asdict(replace(spec.dataset, fields={})), "fields": dict(spec.dataset.fields)},
             "content": content,
-            "builder": builder,
+            "builder": builder.version if builder else None,
         }
     if section == "eval_set":
         return path_digest(spec.resolve(spec.eval_set), store)
@@ -59,15 +58,15 @@ def path_digest(path: Path, store: Store) -> str:
 
 def _file(path: Path, store: Store) -> str:
     facts = path.stat()
-    if facts.st_size < REMEMBER_FROM_BYTES:
+    if facts.st_size < CACHE_FROM_BYTES:
         return digest_file(path)
-    memory_path = store.cache / "digests.json"
+    cache_path = store.cache / "digests.json"
     try:
-        memory = json.loads(memory_path.read_text(encoding="utf-8"))
+        cached = json.loads(cache_path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        memory = {}
+        cached = {}
     key = f"{path}|{facts.st_size}|{facts.st_mtime_ns}|{facts.st_ino}"
-    if key not in memory:
-        memory[key] = digest_file(path)
-        write_atomic(memory_path, json.dumps(memory))
-    return str(memory[key])
+    if key not in cached:
+        cached[key] = digest_file(path)
+        write_atomic(cache_path, json.dumps(cached))
+    return str(cached[key])

@@ -1,13 +1,13 @@
-"""The price of a run before it is begun: memory, time and disk on a given machine.
+"""The price of a run before it starts: memory, time and disk on a given machine.
 
-What goes in: the Spec, the handlers, the name of a target. What comes out: the ``memory``, ``time`` and
+In: the Spec, the handlers, the name of a target. Out: the ``memory``, ``time`` and
 ``disk`` parts of ``plan --json``. ``source`` of the memory is ``tpu-compiler``, ``gpu-compiler`` or ``cpu-compiler``
-where the target's compiler was asked, now (``exact``) or before; else ``analytic``: arithmetic on shapes, an
-estimate. What cannot be known is null with a reason; nothing is invented.
+where the target's compiler compiled the train step, now (``exact``) or before; else ``analytic``: an estimate from the
+shapes. What cannot be known is null with a reason; nothing is invented.
 
     cost = price(spec, handlers, "kaggle-t4x2")
     cost["memory"]["fits"]
-    price(spec, handlers, "kaggle-v5e-8", exact=print)      # asks the compiler; print is told what takes the time
+    price(spec, handlers, "kaggle-v5e-8", exact=print)      # runs the compiler; print is called with what takes the time
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from engine.preflight.analytic import (
     text_part,
     training_bytes,
 )
-from engine.preflight.exact import ask, compilers_folder, job_for, kept_answer
+from engine.preflight.exact import ask, cached_answer, compilers_folder, job_for
 from engine.preflight.shardings import ask_shardings
 from engine.preflight.targets import TARGETS, PlanTarget, machine_memory_bytes
 from engine.runspec.model import Spec
@@ -37,10 +37,10 @@ from engine.runspec.model import Spec
 __all__ = ["TARGETS", "price", "shardings", "target_named"]
 
 TIME_UNKNOWN = "not estimated: the speed of the target has not been measured"
-ASSUMES_FULL_ROWS = "every row is full and all of it but the first token is trained: the most a step can take"
+ASSUMES_FULL_ROWS = "every row is full and every token but its first is trained: the most memory a step can take"
 ASSUMES = (
-    "weights, gradients and statistics are cut over the devices, each place of fsdp has per_device_batch_size rows, and "
-    "layers are recomputed in the backward pass"
+    "weights, gradients and statistics are sharded over the devices, each device along fsdp has per_device_batch_size rows, "
+    "and layers are recomputed in the backward pass"
 )
 
 
@@ -64,16 +64,16 @@ def price(
 ) -> dict[str, Any]:
     """``{"memory": …, "time": …, "disk": …}`` of the most expensive training step of the spec.
 
-    Raises InputInvalid U116 for an unknown target, U134 for a mesh that a named one has no devices for.
-    With ``exact`` the target's compiler is asked, unless it was before; ``exact`` is called with a line for the
-    person while it works. Without, an answer that was kept serves, and otherwise the estimate.
+    Raises InputInvalid U116 for an unknown target, U134 for a mesh that does not match the devices of a named one.
+    With ``exact`` the target's compiler compiles the train step, unless its answer is cached; ``exact`` is called with a
+    line for the person meanwhile. Without it a cached answer is used, else the estimate.
     """
     machine = target_named(target)
     config, reason = _config(spec)
-    trainings = [dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"]
-    known = [args for args in trainings if _is_priceable(args)]
+    declared = [dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"]
+    known = [args for args in declared if _is_priceable(args)]
     if not known:
-        reason = "no step trains a model" if not trainings else "the training step is not one of the built-in kind"
+        reason = "no step trains a model" if not declared else "the training step is not one of the built-in kind"
     if config is None or not known:
         return {
             "memory": _memory(machine, None, None, reason),
@@ -84,10 +84,10 @@ def price(
         for args in known:
             _check_mesh(args.get("mesh") or {}, machine)
     terms = max(
-        (training_bytes(config, args, machine.devices) for args in known), key=lambda found: sum(found.values())
+        (training_bytes(config, args, machine.devices) for args in known), key=lambda terms: sum(terms.values())
     )
-    kept = [disk_bytes(config, args) for args in known]
-    needed = {name: sum(entry[name] for entry in kept) for name in kept[0]}
+    on_disk = [disk_bytes(config, args) for args in known]
+    needed = {name: sum(entry[name] for entry in on_disk) for name in on_disk[0]}
     memory = _memory(machine, terms, param_count(config), None)
     answers = [_answer(spec.root, machine, {"model_type": "gemma", **config}, args, exact) for args in known]
     if all(answers):
@@ -101,26 +101,28 @@ def price(
 
 
 def _check_mesh(mesh: Mapping[str, Any], machine: PlanTarget) -> None:
-    """Raises InputInvalid U134, as the trainer would T164 there. This machine's devices are not asked for: that needs JAX."""
+    """Raises InputInvalid U134, where the trainer would raise T164 on the target. This machine's devices are not checked: that needs JAX."""
     tp, fsdp = mesh.get("tp") or 1, mesh.get("fsdp")
-    places = tp if fsdp is None else fsdp * tp
-    if machine.devices % places == 0 if fsdp is None else machine.devices == places:
+    size = tp if fsdp is None else fsdp * tp
+    if machine.devices % size == 0 if fsdp is None else machine.devices == size:
         return
-    asked = f"takes devices by {tp}" if fsdp is None else f"has {places} places"
-    shown = ", ".join(f"{axis}: {size}" for axis, size in (("fsdp", fsdp), ("tp", tp)) if size is not None)
+    needs = f"a multiple of {tp}" if fsdp is None else str(size)
+    declared = ", ".join(f"{axis}: {size}" for axis, size in (("fsdp", fsdp), ("tp", tp)) if size is not None)
     has = f"{machine.devices} device{'s' * (machine.devices != 1)}"
     hint = f"tp: a divisor of {machine.devices}; without fsdp it is all that tp leaves"
-    raise InputInvalid("U134", f"the mesh {{{shown}}} {asked}, and {machine.name} has {has}", hint=hint)
+    raise InputInvalid(
+        "U134", f"the mesh {{{declared}}} needs {needs} devices, and {machine.name} has {has}", hint=hint
+    )
 
 
 def shardings(spec: Spec, handlers: Mapping[str, Any], target: str | None = None) -> dict[str, dict[str, Any]]:
-    """Id of each training step -> how its weights lie on the target's devices (see engine.preflight.shardings).
+    """Id of each training step -> how its weights are sharded over the target's devices (see engine.preflight.shardings).
 
-    Raises InputInvalid T164 to T166 where mesh or batch do not go with the devices, U132 where the shapes are not known.
+    Raises InputInvalid T164 to T166 where mesh or batch do not match the devices, U132 where the shapes are not known.
     """
     machine, (config, reason) = target_named(target), _config(spec)
-    trainings = {step.id: dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"}
-    known = {name: args for name, args in trainings.items() if _is_priceable(args)}
+    declared = {step.id: dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"}
+    known = {name: args for name, args in declared.items() if _is_priceable(args)}
     if config is None or not known:
         raise InputInvalid("U132", f"there are no shardings to show: {reason or 'no step trains a model'}")
     full = {"model_type": "gemma", **config}
@@ -144,17 +146,17 @@ def _answer(
     args: Mapping[str, Any],
     exact: Callable[[str], None] | None,
 ) -> dict[str, Any] | None:
-    """The compiler's report: kept, or made now where ``exact`` says so."""
+    """The compiler's report: cached, or made now if ``exact`` is given."""
     try:
         job = job_for(machine.machine, config, args, compilers_folder(root))
-    except InputInvalid:  # a training step of another package, with arguments of its own: arithmetic still serves
+    except InputInvalid:  # a training step of another package, with arguments of its own: the estimate still works
         if exact is None:
             return None
         raise
-    kept = kept_answer(root, job)
-    if kept is not None or exact is None:
-        return kept
-    exact(f"compiling the train step for {machine.name}: up to a minute or two; the answer is kept")
+    cached = cached_answer(root, job)
+    if cached is not None or exact is None:
+        return cached
+    exact(f"compiling the train step for {machine.name}: up to a minute or two; the answer is cached")
     return ask(root, job)
 
 
@@ -176,10 +178,10 @@ def _is_priceable(args: Mapping[str, Any]) -> bool:
 
 
 def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
-    """The model's configuration and None, or None and why it is not known without the network."""
+    """The model's configuration and None, or None and why it is unknown without the network."""
     model = spec.model
     if model.config is not None:
-        # The tokenizer decides the vocabulary, and we build the tokenizer (tests/trainer holds the two together).
+        # The tokenizer decides the vocabulary, and the engine builds the tokenizer (tests/trainer compares the two).
         config: Mapping[str, Any] | None = {
             "vocab_size": TOKENIZER_VOCABULARY[model.tokenizer or "chars"],
             **model.config,

@@ -1,28 +1,28 @@
-"""How much memory and disk training takes, by arithmetic on the model's shapes. An estimate, and called one.
+"""How much memory and disk training takes, by arithmetic on the model's shapes: an estimate.
 
-What goes in: a configuration with Hugging Face's keys, and the arguments of ``train_sft``. What comes out:
-bytes, term by term. No JAX; the compilers will give exact answers later.
+In: a configuration with Hugging Face's keys, and the arguments of ``train_sft``. Out:
+bytes, term by term. No JAX; engine.preflight.exact has the compilers' answers.
 
     >>> param_count(KNOWN_CONFIGS["google/gemma-2b"])
     2506172416
 
 The terms of the peak on one of n devices, in bytes (w = bytes of the dtype, P parameters, B rows of one micro-batch on
-one place, M = B*T tokens of it; tp cuts N, K and F):
+one device along fsdp, M = B*T of their tokens; tp divides N, K and F):
 
     weights       P w / n
     optimizer     AdamW 8 P / n; Adafactor 4 (rows + columns) of each matrix, 4 n of each vector, over n; master_weights
                   4 P / n more
     accumulated   P w / n where gradients of several micro-batches are summed, else 0
-    layer_inputs  L M D w: what is kept for the backward pass, in which each layer is recomputed
+    layer_inputs  L M D w: what is saved for the backward pass, in which each layer is recomputed
     backward      the larger of its two ends:
                   at the head    V D w / n + 8 r M + 8 2^24 + 8 M D: the table's gradient; logits of a block of r rows
                                  of the table, its gradient, the input's
                   at the layers  P w / n + 2 M (n D + 2 N H + 2 K H + 3 F) w + 4 B N T T 4: all gradients, a layer's
                                  activations and theirs (scores in blocks do not count); over several devices 2 D F w:
-                                 the largest matrix put together, and its gradient before it is dealt out
+                                 the largest matrix gathered, and its gradient before it is scattered
 
-With ``update: in_backward`` only one layer's gradient is there. For Gemma 2B the compilers of TPUs and GPUs answered within
-13 % of this on the nine steps of full training of `benchmarks/memory.py` (tests/preflight/test_price.py holds both).
+With ``update: in_backward`` only one layer's gradient exists at a time. For Gemma 2B the compilers of TPUs and GPUs
+answered within 13 % of this on the nine steps of full training of `benchmarks/memory.py` (tests/preflight/test_price.py compares them).
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 MOST_LOGITS, MOST_GRADIENTS = 1 << 26, 1 << 24  # numbers in a block of the head (engine.trainer.ops.cross_entropy)
-PLAIN_ATTENTION_TOKENS = (
-    1024  # beyond it `attention: auto` computes scores in blocks (engine.trainer.config.train_args)
-)
+PLAIN_ATTENTION_TOKENS = 1024  # beyond it `attention: auto` computes scores in blocks (engine.protocol.train_args)
 CHECKPOINT_SHARE, CHECKPOINT_FIXED_BYTES = 0.02, 1 << 20  # (engine.trainer.checkpoint.disk_space)
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -56,7 +54,7 @@ class Norms(NamedTuple):
     head: int = 0
 
 
-# What tells the families' shapes apart (tests/trainer holds them and the trainer's own tables together).
+# What tells the families' shapes apart (tests/trainer compares them with the trainer's own tables).
 FAMILY_NORMS: Mapping[str, Norms] = {
     "gemma": Norms(2), "gemma2": Norms(4), "gemma3_text": Norms(4, 2), "gemma3": Norms(4, 2),
 }  # fmt: skip
@@ -127,7 +125,7 @@ def param_count(config: Mapping[str, Any]) -> int:
 
 
 def optimizer_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> int:
-    """The optimizer's state of full training, and the float32 masters of narrower weights where they are kept."""
+    """The optimizer's state of full training, and the float32 master weights of narrower ones where there are any."""
     masters = 4 * param_count(config) * bool(args.get("master_weights") and args["dtype"] != "float32")
     if args["optimizer"] == "adamw":
         return masters + 2 * 4 * param_count(config)  # float32, whatever the weights are
@@ -156,12 +154,12 @@ def accumulates(args: Mapping[str, Any], devices: int) -> bool:
     declared = args.get("global_batch_size")
     if declared is None:
         return int(args["grad_accum_steps"]) > 1
-    places = max(1, devices // _tp(args))
-    return int(declared) > int(args["per_device_batch_size"]) * places
+    data_parallel_size = max(1, devices // _tp(args))
+    return int(declared) > int(args["per_device_batch_size"]) * data_parallel_size
 
 
 def _working_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: int) -> tuple[int, int]:
-    """What is computed with at both ends of the backward pass, without gradients that stay: at the head, at a layer."""
+    """Temporaries at both ends of the backward pass, without the gradients: (at the head, at a layer)."""
     bytes_each, tp = DTYPE_BYTES[str(args["dtype"])], _tp(args)
     batch, length = int(args["per_device_batch_size"]), int(args["seq_len"])
     _, width, ffn, _, heads, kv_heads, head_dim = (int(config[key]) for key in NEEDED)
@@ -172,8 +170,8 @@ def _working_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: 
     attention = str(args.get("attention", "auto"))
     is_plain = attention == "plain" or (attention == "auto" and length <= PLAIN_ATTENTION_TOKENS)
     scores = 4 * batch * heads // tp * length * length * 4 * is_plain
-    whole = 2 * width * ffn * bytes_each if devices > 1 else 0
-    return head, 2 * tokens * (norms(config).width * width + inner) * bytes_each + scores + whole
+    gathered = 2 * width * ffn * bytes_each if devices > 1 else 0
+    return head, 2 * tokens * (norms(config).width * width + inner) * bytes_each + scores + gathered
 
 
 def _tp(args: Mapping[str, Any]) -> int:
@@ -181,7 +179,7 @@ def _tp(args: Mapping[str, Any]) -> int:
 
 
 def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: int = 1) -> dict[str, int]:
-    """The terms of the peak on one of ``devices``, over which weights, gradients and statistics are cut.
+    """The terms of the peak on one of ``devices``, over which weights, gradients and statistics are sharded.
 
     With adapters the weights have no gradients and no statistics; the adapters' own are float32.
     """
@@ -190,7 +188,7 @@ def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: 
     vocab, width, _, depth, *_ = (int(config[key]) for key in NEEDED)
     weights, table = param_count(config) * bytes_each // devices, vocab * width * bytes_each // devices
     at_head, at_layer = _working_bytes(config, args, devices)
-    kept = depth * tokens * width * bytes_each
+    layer_inputs = depth * tokens * width * bytes_each
     if args.get("method") == "lora":
         adapters = adapter_params(config, args)
         statistics = 8 if args["optimizer"] == "adamw" else 4
@@ -198,7 +196,7 @@ def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: 
             "weights": weights + 4 * adapters // devices,
             "optimizer": statistics * adapters // devices,
             "accumulated": 4 * adapters * accumulates(args, devices) // devices,
-            "layer_inputs": kept,
+            "layer_inputs": layer_inputs,
             "backward": max(at_head, 4 * adapters // devices + at_layer),
         }
     one_layer = (weights - table) // depth
@@ -207,13 +205,13 @@ def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: 
         "weights": weights,
         "optimizer": optimizer_bytes(config, args) // devices,
         "accumulated": weights * accumulates(args, devices),
-        "layer_inputs": kept,
+        "layer_inputs": layer_inputs,
         "backward": max(gradients[0] + at_head, gradients[1] + at_layer),
     }
 
 
 def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, int]:
-    """What stays on disk: the checkpoints that are kept, one more while it is written, the exported model."""
+    """Disk space: the kept checkpoints, one more while it is written, the exported model."""
     bytes_each = DTYPE_BYTES[str(args["dtype"])]
     weights = param_count(config) * bytes_each
     checkpoint = weights + optimizer_bytes(config, args)
@@ -228,5 +226,5 @@ def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, 
 
 
 def checkpoint_size(numbers: int) -> int:
-    """A checkpoint's files, of which so many bytes are numbers: as the trainer counts them (engine.trainer.checkpoint.disk_space)."""
+    """Bytes of a checkpoint's files that hold so many bytes of arrays, as the trainer counts them (engine.trainer.checkpoint.disk_space)."""
     return int(numbers * (1 + CHECKPOINT_SHARE)) + CHECKPOINT_FIXED_BYTES

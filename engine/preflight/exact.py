@@ -1,11 +1,11 @@
-"""The exact price of a train step: the target's own compiler, asked in a child process; its answers are kept.
+"""The exact price of a train step, from the target's own compiler in a child process; its answers are cached.
 
     job = job_for(target.machine, config, args, compilers_folder(root))
-    kept_answer(root, job)              # the report of engine.trainer.cost.price, or None: costs a millisecond
-    ask(root, job)                      # compiles (seconds to a minute) and keeps the answer
+    cached_answer(root, job)            # the report of engine.trainer.cost.price, or None: costs a millisecond
+    ask(root, job)                      # compiles (seconds to a minute) and caches the answer
 
-An answer is kept under everything that can change it: the model's configuration, the arguments, the machine, the
-trainer's code, and the versions of the libraries and of the compiler. No JAX here: the child has it.
+The cache key is everything that can change an answer: the model's configuration, the arguments, the machine, the
+trainer's code, and the versions of the libraries and of the compiler. No JAX here: only the child imports it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 
 
 def compilers_folder(root: Path) -> Path | None:
-    """The folder of plug-ins that the environment names, or the project's own; None where there is neither."""
+    """The folder of plug-ins that the environment names, or the project's own; None without either."""
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named).absolute()
@@ -42,26 +42,26 @@ def job_for(machine: str, config: Mapping[str, Any], args: Mapping[str, Any], co
     return PriceJob(machine=machine, config=dict(config), args=train_args(args), compilers=folder)
 
 
-def kept_answer(root: Path, job: PriceJob) -> dict[str, Any] | None:
-    """What the compiler said about this very job before, or None."""
+def cached_answer(root: Path, job: PriceJob) -> dict[str, Any] | None:
+    """What the compiler answered for this very job before, or None."""
     try:
-        found = json.loads(_place(root, job).read_bytes())
-    except (OSError, ValueError):  # never asked, or a cache that somebody damaged: it can be asked again
+        report = json.loads(_cache_path(root, job).read_bytes())
+    except (OSError, ValueError):  # never compiled, or the cache is damaged: it can be compiled again
         return None
-    return found if isinstance(found, dict) and "needed_bytes" in found else None
+    return report if isinstance(report, dict) and "needed_bytes" in report else None
 
 
 def ask(root: Path, job: PriceJob) -> dict[str, Any]:
-    """Compile in a child process and keep the answer. Raises what the child reports (T150, T151, T115, M codes)."""
+    """Compile in a child process and cache the answer. Raises what the child reports (T150, T151, T115, M codes)."""
     with tempfile.TemporaryDirectory(prefix="runspec-price-") as work:
         report = dict(run_trainer(job, Host(Path(work), root)))
-    place = _place(root, job)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(place, pretty_json(report))
+    path = _cache_path(root, job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, pretty_json(report))
     return report
 
 
-def _place(root: Path, job: PriceJob) -> Path:
+def _cache_path(root: Path, job: PriceJob) -> Path:
     return root / ".runspec" / "cache" / "price" / f"{_key(job)}.json"
 
 

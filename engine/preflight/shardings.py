@@ -1,4 +1,4 @@
-"""How the weights of a training lie on the devices of a target: asked of the trainer, in a child process.
+"""How the weights of a training step are sharded over the devices of a target: computed by the trainer, in a child process.
 
 In: a model's configuration, the arguments of train_sft, the number of devices. Out: {mesh, batch, rows} as
 engine.trainer.cost.shardings makes them, and the same as a table for people.
@@ -28,7 +28,7 @@ def ask_shardings(root: Path, config: Mapping[str, Any], args: Mapping[str, Any]
 
 
 def shardings_text(step: str, report: Mapping[str, Any]) -> str:
-    """The mesh, the batch, and a line for each weight: how each axis is cut, and what one device holds of it."""
+    """The mesh, the batch, and a line for each weight: how each axis is sharded, and what one device holds of it."""
     mesh, batch = report["mesh"], report["batch"]
     empty = f", {batch['empty']} of them empty" if batch["empty"] else ""
     head = (
@@ -36,11 +36,11 @@ def shardings_text(step: str, report: Mapping[str, Any]) -> str:
         f"{batch['micro_batches']} x {batch['rows']} rows{empty}"
     )
     lines = [("weight", "cut", "MiB per device", "optimizer", "")]
-    weights = kept = 0
+    weights = statistics = 0
     for row in report["rows"]:
         lines.append((row["leaf"], row["words"], *_sizes(row), row["note"]))
-        weights, kept = weights + row["bytes_per_device"], kept + row["optimizer_bytes_per_device"]
-    together = {"bytes_per_device": weights, "optimizer_bytes_per_device": kept}
+        weights, statistics = weights + row["bytes_per_device"], statistics + row["optimizer_bytes_per_device"]
+    together = {"bytes_per_device": weights, "optimizer_bytes_per_device": statistics}
     lines.append(("together", "", *_sizes(together), ""))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     table = "\n".join(
@@ -51,5 +51,5 @@ def shardings_text(step: str, report: Mapping[str, Any]) -> str:
 
 
 def _sizes(row: Mapping[str, Any]) -> tuple[str, str]:
-    """MiB of one device: of the weight, and of what the optimizer keeps for it."""
+    """MiB on one device: of the weight, and of the optimizer's state for it."""
     return f"{row['bytes_per_device'] / MIB:.2f}", f"{row['optimizer_bytes_per_device'] / MIB:.2f}"

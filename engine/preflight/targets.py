@@ -17,9 +17,9 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 @dataclass(frozen=True, slots=True)
 class PlanTarget:
-    """``limit_bytes_per_device`` is what a program may use; None on ``cpu``: asked of this machine.
+    """``limit_bytes_per_device`` is what a program may use; None on ``cpu``: this machine's memory.
 
-    ``machine`` is the name that the trainer's compilers know it by (engine.trainer.cost.machines).
+    ``machine`` is its name for the trainer's compilers (engine.trainer.cost.machines).
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Dataclasses to JSON values and back, strictly.
 
 In: a frozen dataclass whose fields are JSON values, tuples, mappings, literals or such dataclasses. Out: a mapping, and
-from a mapping the same value again. A field that is unknown, missing or of another type is a :class:`FieldError` that
-names it; nothing is converted silently, but an integer where a float is declared.
+from the mapping an equal value. A field that is unknown, missing or of another type is a :class:`FieldError` that
+names it; nothing is converted but an integer where a float is declared.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -34,11 +34,11 @@ NAMES_OF_TYPES = {str: "text", int: "an integer", float: "a number", bool: "true
 
 
 class FieldError(ValueError):
-    """A value that is not of the declared form; the message names the field by its dotted path."""
+    """A value that does not match its declared type; the message names the field by its dotted path."""
 
 
 def to_json(value: Any) -> Any:
-    """The JSON value of a dataclass (all of its fields), of what a field holds, or of a mapping of them."""
+    """The JSON value of a dataclass (all of its fields), of a field's value, or of a mapping."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -51,7 +51,7 @@ def to_json(value: Any) -> Any:
 def from_json(cls: type[T], values: object, path: str = "") -> T:
     """The dataclass of these values. Raises FieldError. A field with a default may be left out."""
     if not isinstance(values, Mapping):
-        raise FieldError(f"{path or cls.__name__} must be a mapping, and is {_shown(values)}")
+        raise FieldError(f"{path or cls.__name__} must be a mapping, and is {_as_text(values)}")
     types_of_fields: dict[str, Any] = field_types(cls)  # type: ignore[arg-type]  # mypy: a class is hashable
     prefix = f"{path}." if path else ""
     for name in values:
@@ -95,17 +95,17 @@ def _read_choice(choices: tuple[Any, ...], value: Any, path: str) -> Any:
     """A literal. True is not 1."""
     if any(value == choice and type(value) is type(choice) for choice in choices):
         return value
-    raise FieldError(f"{path} must be one of {', '.join(map(_shown, choices))}, and is {_shown(value)}")
+    raise FieldError(f"{path} must be one of {', '.join(map(_as_text, choices))}, and is {_as_text(value)}")
 
 
 def _read_mapping(parameters: tuple[Any, ...], value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise FieldError(f"{path} must be a mapping, and is {_shown(value)}")
+        raise FieldError(f"{path} must be a mapping, and is {_as_text(value)}")
     return {str(key): _read(parameters[1], item, f"{path}.{key}") for key, item in value.items()}
 
 
 def _read_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
-    """``X | None`` and the like: null where it may be, else the first choice that takes the value."""
+    """``X | None`` and the like: null if allowed, else the first choice that accepts the value."""
     if value is None and type(None) in choices:
         return None
     others = [choice for choice in choices if choice is not type(None)]
@@ -120,20 +120,20 @@ def _read_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
 def _read_tuple(items: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     """``tuple[X, ...]`` from a JSON list."""
     if not isinstance(value, list | tuple):
-        raise FieldError(f"{path} must be a list, and is {_shown(value)}")
+        raise FieldError(f"{path} must be a list, and is {_as_text(value)}")
     return tuple(_read(items[0], item, f"{path}[{index}]") for index, item in enumerate(value))
 
 
 def _read_scalar(type_: type, value: Any, path: str) -> Any:
     if type_ is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    is_right = isinstance(value, type_) and (type_ is bool or not isinstance(value, bool))
-    if not is_right:
-        raise FieldError(f"{path} must be {NAMES_OF_TYPES.get(type_, type_.__name__)}, and is {_shown(value)}")
+    is_valid = isinstance(value, type_) and (type_ is bool or not isinstance(value, bool))
+    if not is_valid:
+        raise FieldError(f"{path} must be {NAMES_OF_TYPES.get(type_, type_.__name__)}, and is {_as_text(value)}")
     return value
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, bool) or value is None:

@@ -11,12 +11,12 @@ def duration(seconds: float) -> str:
     """
     if seconds < 10:
         return f"{seconds:.1f}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02}s"
-    return f"{whole // 3600}h {whole % 3600 // 60:02}m"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded}s"
+    if rounded < 3600:
+        return f"{rounded // 60}m {rounded % 60:02}s"
+    return f"{rounded // 3600}h {rounded % 3600 // 60:02}m"
 
 
 def number(value: object) -> str:
@@ -33,7 +33,7 @@ def number(value: object) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for people, in the powers of ten that downloads and disks are sold in.
+    """Bytes for people, in powers of ten as for downloads and disks.
 
     >>> size(512), size(15_300_000), size(5_012_345_678)
     ('512 B', '15.3 MB', '5.01 GB')

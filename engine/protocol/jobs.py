@@ -1,6 +1,6 @@
-"""What the trainer is asked to do: one frozen dataclass for each verb of ``python -m engine.trainer VERB JOB.json``.
+"""The trainer's jobs: one frozen dataclass for each verb of ``python -m engine.trainer VERB JOB.json``.
 
-In: paths, arguments, a device; never a run-spec. Out: the JSON of the job file, and from it the same value again. A field
+In: paths, arguments, a device; never a run-spec. Out: the JSON of the job file, and from it an equal value. A field
 that is unknown, missing or mistyped is InputInvalid T115, which names it.
 
     >>> job_json(ProbeJob(device="cpu"))
@@ -36,7 +36,7 @@ class ModelSource:
     id: str
     revision: str | None
     path: str | None
-    config: Mapping[str, Any] | None  # in Hugging Face's words
+    config: Mapping[str, Any] | None  # with Hugging Face's keys
     tokenizer: str | None
 
 
@@ -63,7 +63,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What the trained model will be asked: prompts that cannot fit are refused before the first train step."""
+    """The prompts for the trained model: those that are too long are refused before the first train step."""
 
     prompts: str
     max_new_tokens: int
@@ -71,7 +71,7 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The base of all jobs. ``verb``: its word on the command line."""
+    """The base of all jobs. ``verb``: its name on the command line."""
 
     verb: ClassVar[str] = ""
 
@@ -84,9 +84,9 @@ class TrainJob(Job):
     ``work``     checkpoints and metrics that survive a kill
     ``out``      an empty folder for ``model/``, ``metrics.jsonl`` and ``train_report.json``
     ``cache``    shared by runs: tokenized rows, compiled programs; null: a folder in ``work``
-    ``reports``  where loggers keep their files; null: a folder in ``work``. ``run_name``: what they call the run
-    ``stop_at``  the train step to end at; the schedule stays that of all. ``stop_after_saves``: after so many
-                 checkpoints the trainer says ``ready_for_kill`` and waits for it
+    ``reports``  where loggers keep their files; null: a folder in ``work``. ``run_name``: the run's name there
+    ``stop_at``  the train step to end at; the schedule stays that of the full run. ``stop_after_saves``: after so many
+                 checkpoints the trainer emits ``ready_for_kill`` and waits for the kill
     """
 
     verb: ClassVar[str] = "train"
@@ -109,7 +109,7 @@ class TrainJob(Job):
 
 @dataclass(frozen=True, slots=True)
 class FollowJob(Job):
-    """Train along with process 0 of a cluster, which says what is trained. ``work``: for this process alone."""
+    """Train along with process 0 of a cluster, which sends the job. ``work``: for this process alone."""
 
     verb: ClassVar[str] = "follow"
     work: str
@@ -138,7 +138,7 @@ class GenerateJob(Job):
 
 @dataclass(frozen=True, slots=True)
 class FetchJob(Job):
-    """Have the first of these files of a dataset repository in the hub's cache. Report: {path, commit}."""
+    """Fetch the first of these files of a dataset repository into the hub's cache. Report: {path, commit}."""
 
     verb: ClassVar[str] = "fetch"
     hub: str
@@ -148,13 +148,13 @@ class FetchJob(Job):
 
 @dataclass(frozen=True, slots=True)
 class PriceJob(Job):
-    """Compile the train step for a machine that need not be there, and report its memory.
+    """Compile the train step for a machine that need not be present, and report its memory.
 
     ``machine``          a name of engine.trainer.cost.machines
     ``compilers``        the folder of the TPU's and GPU's compilers, or null
-    ``config``           the model's configuration, in Hugging Face's words
+    ``config``           the model's configuration, with Hugging Face's keys
     ``targets_per_row``  trained tokens of a row; null: all but the first
-    ``dump``             an empty folder: the report then names the buffers that live at the peak
+    ``dump``             an empty folder: the report then names the buffers that are live at the peak
     """
 
     verb: ClassVar[str] = "price"
@@ -227,9 +227,10 @@ def read_job_file(verb: str, path: Path) -> Job:
 
 def bad_job(verb: str, what: str, file: str | None = None) -> InputInvalid:
     """T115: ``what`` is wrong with a job."""
-    told = what if what.startswith(("has ", "is ")) else f": {what}"
-    sentence = f'the job of "{verb}"' + (told if told.startswith(":") else f" {told}")
-    return InputInvalid("T115", sentence, where=None if file is None else Where(file=file))
+    separator = " " if what.startswith(("has ", "is ")) else ": "
+    return InputInvalid(
+        "T115", f'the job of "{verb}"{separator}{what}', where=None if file is None else Where(file=file)
+    )
 
 
 def train_args(values: object) -> TrainArgs:

@@ -1,13 +1,13 @@
 """The arguments of a training run. The run-spec's schema has their descriptions and ranges.
 
-Each argument says beside its definition what it affects; everything that has to tell arguments apart asks here:
+Each argument's definition says what it affects; whatever depends on that reads it here:
 
-``state``         weights and metrics: with another value it is another training run, and no checkpoint is resumed
-``program``       the compiled train step and the memory it needs: with another value ``plan`` asks the compiler again
+``state``         weights and metrics: with another value it is another training run, which resumes no checkpoint
+``program``       the compiled train step and the memory it needs: with another value ``plan --exact`` compiles again
 ``packing_plan``  which rows share which sequence: with another value the cached plan is made again
-``batch_shape``   how the global batch is cut: may differ where a run resumes on other devices
-``files``         which files are written or kept: no number depends on it
-``tracking``      what is measured or reported beside: no part of what is trained, nor of what it is called
+``batch_shape``   how the global batch is split: may differ where a run resumes on other devices
+``files``         which files are written or kept: no weight or metric depends on it
+``tracking``      what is measured or reported besides: no part of the fingerprint
 
     >>> names_affecting("packing_plan")
     ('seq_len', 'packing', 'on_long_row', 'eval_rows', 'seed')
@@ -98,11 +98,11 @@ class TrainArgs:
     profile: ProfileArgs | None = _arg("tracking", default=None)
     global_batch_size: int | None = _arg("state", "program", "batch_shape", default=None)
     mesh: MeshArgs = _arg("state", "program", "batch_shape", default=MeshArgs())
-    cluster: Literal["none", "auto"] = _arg("files", default="none")  # read by those who start the processes
+    cluster: Literal["none", "auto"] = _arg("files", default="none")  # read by the side that starts the processes
 
     @property
     def blocked(self) -> bool:
-        """Attention in blocks: above this length its scores are the largest thing in memory."""
+        """Attention in blocks: above this length the scores would need the most memory."""
         return self.attention == "blocked" or (self.attention == "auto" and self.seq_len > PLAIN_ATTENTION_TOKENS)
 
     def identity(self) -> dict[str, Any]:

@@ -4,8 +4,8 @@ A handler is one object (a module-level ``HANDLER``) with the attributes of :cla
 adapter: it reads its inputs, calls one island (``data``, ``scoring``, ``trainer``), writes into ``ctx.out``
 and returns facts. It never publishes, locks, journals or prints: the runner does that for all of them.
 
-Who adds a step writes one module here, one schema under ``schemas/steps/`` and one line in
-:data:`engine.steps.registry.HANDLERS`; who ships one in another package names it under the entry point
+A new step is one module here, one schema under ``schemas/steps/`` and one line in
+:data:`engine.steps.registry.HANDLERS`; one in another package is named under the entry point
 group ``runspec.steps``. docs/how-to/extend has the playbook.
 """
 
@@ -26,17 +26,17 @@ from engine.trainer_process.process import Host
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What a handler is given.
+    """The input of a handler.
 
     ``inputs``  artifact type -> published artifact, for every type in ``takes``
     ``ahead``   kind -> effective arguments of the later steps named in ``looks_ahead``
-    ``out``     an empty folder; what lies in it when ``run`` returns becomes the artifact
-    ``work``    a folder that survives a kill and is given back to the next attempt of the same fingerprint
-    ``cache``   a folder shared by all runs of the project; losing it costs time only
+    ``out``     an empty folder; its content becomes the artifact when ``run`` returns
+    ``work``    a folder that survives a kill: the next attempt of the same fingerprint gets it again
+    ``cache``   a folder shared by all runs of the project; losing it costs only time
     ``emit``    live events for the display: those of engine.protocol.events, or a mapping ``{"event": "my_event", ...}`` of
-                your own; nothing is kept of them
+                your own; they are not recorded
     ``note``    one line for the log (and the console)
-    ``stopping`` true once Ctrl-C or SIGTERM has been seen: finish cleanly and raise ``Interrupted``
+    ``stopping`` true after a stop request (Ctrl-C, SIGTERM): finish cleanly and raise ``Interrupted``
     """
 
     spec: Spec
@@ -73,11 +73,11 @@ class Handler(Protocol):
 
     @property
     def kind(self) -> str:
-        """What ``uses:`` names it by."""
+        """Its name under ``uses:``."""
 
     @property
     def version(self) -> int:
-        """Raise it when the same inputs would give another result: it is part of the fingerprint."""
+        """Part of the fingerprint: raise it when the same inputs would give another result."""
 
     @property
     def title(self) -> str:
@@ -93,7 +93,7 @@ class Handler(Protocol):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Files that must lie in ``out`` when ``run`` returns."""
+        """Files that must be in ``out`` when ``run`` returns."""
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class Handler(Protocol):
         """Draft-07 schema of ``with``: an object with ``additionalProperties: false``."""
 
     def environment(self) -> Mapping[str, str]:
-        """What of the machine can change its result: library versions, say. Must be cheap: no imports."""
+        """What can change its result besides the inputs, such as library versions. Must be cheap: no imports."""
 
     def run(self, ctx: StepContext) -> StepResult:
         """Do the work. Raises a RunspecError; anything else counts as an internal error of the step."""
@@ -131,7 +131,7 @@ class FunctionHandler:
     >>> handler = FunctionHandler(
     ...     kind="greet", version=1, title="says hello", makes="greeting", files=("greeting.txt",),
     ...     schema={"type": "object", "additionalProperties": False, "properties": {}},
-    ...     function=lambda ctx: StepResult({"said": "hello"}),
+    ...     function=lambda ctx: StepResult({"greeting": "hello"}),
     ... )
     >>> handler.environment()
     {}

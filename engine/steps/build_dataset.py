@@ -1,8 +1,8 @@
 """``build_dataset``: a named builder, a person's own file, or a file from the hub, as one dataset artifact.
 
 In: the spec's dataset and eval set. Out: a dataset artifact (``dataset.jsonl``, ``rows.jsonl`` and
-``manifest.json``). Duplicates, overlap with the eval set and dropped rows are counted, said and recorded; overlap
-fails the step unless the spec declares what to do about it.
+``manifest.json``). Duplicates, overlap with the eval set and dropped rows are counted, reported and recorded;
+overlap fails the step unless the spec declares what to do about it.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ def _from_file(dataset: DatasetSpec, path: Path) -> tuple[list[DatasetRow], Data
 
 
 def _counts(prepared: Prepared) -> list[str]:
-    kept = len(prepared.rows)
-    lines = [f"{kept} rows"]
+    lines = [f"{len(prepared.rows)} rows"]
     if prepared.n_duplicates:
         verb = "dropped" if prepared.on_duplicate == "drop" else "kept"
         lines.append(f"{prepared.n_duplicates} rows repeat the prompt of an earlier row ({verb})")

@@ -1,8 +1,8 @@
 """One file of a dataset repository on the hub: ``dataset: {hub: owner/name, revision: …, path: …}``.
 
-What comes out: the local path of the file and the commit its revision stands for, which is what gets recorded.
-It is fetched by the trainer's process (verb ``fetch``), which has the hub's client: the same cache, resume, checks and
-messages as for a model, and no token in this process.
+Out: the local path of the file and the commit that its revision resolves to, which is recorded. The trainer's process
+fetches it (verb ``fetch``), because it has the hub's client: the same cache, resume, checks and messages as for a model,
+and no token in this process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEFAULT_FILES = ("{split}.jsonl", "data/{split}.jsonl")
 
 
 def fetch_dataset_file(ctx: StepContext) -> tuple[Path, str]:
-    """Have the dataset's file in the hub's cache. Raises M401 to M409 of engine.trainer.hub, InputInvalid X101."""
+    """Fetch the dataset's file into the hub's cache. Raises M401 to M409 of engine.trainer.hub, InputInvalid X101."""
     require("train", "a dataset from the hub")
     dataset = ctx.spec.dataset
     split = dataset.split or "train"

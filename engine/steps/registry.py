@@ -1,8 +1,8 @@
-"""Which handlers there are: the built-in ones in a literal dict, and those of installed packages.
+"""The handlers: the built-in ones in a literal dict, and those of installed packages.
 
-What comes out: ``kind -> Handler``. A broken plug-in is reported by :func:`broken_plugins` (and by
-``runspec steps`` and ``doctor``) and is otherwise as if it were not installed: it cannot break the
-``validate`` of a spec that does not use it.
+Out: ``kind -> Handler``. A broken plug-in is reported by :func:`broken_plugins` (and by
+``runspec steps`` and ``doctor``) and otherwise ignored, so that it cannot break the ``validate`` of a
+spec that does not use it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def broken_plugins() -> list[Diagnostic]:
 
 @functools.cache
 def _discover() -> tuple[Mapping[str, Handler], tuple[Diagnostic, ...]]:
-    found: dict[str, Handler] = dict(HANDLERS)
+    by_kind: dict[str, Handler] = dict(HANDLERS)
     broken: list[Diagnostic] = []
     for entry in sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
         package = entry.dist.name if entry.dist else "an unknown package"
@@ -66,18 +66,18 @@ def _discover() -> tuple[Mapping[str, Handler], tuple[Diagnostic, ...]]:
         problem = _shape_problem(entry.name, handler)
         if problem:
             broken.append(_warning("X202", f"{label} is not a step handler: {problem}"))
-        elif entry.name in found:
-            broken.append(_warning("X203", f"{label} has the name of a kind that is there already"))
+        elif entry.name in by_kind:
+            broken.append(_warning("X203", f"{label} has the name of a kind that exists already"))
         else:
             schema, old = renamed(handler.schema)
-            found[entry.name] = cast(Handler, _OtherSchema(handler, schema)) if old else handler
+            by_kind[entry.name] = cast(Handler, _RenamedSchema(handler, schema)) if old else handler
             if old:
                 broken.append(_outdated(label, old))
-    return found, tuple(broken)
+    return by_kind, tuple(broken)
 
 
 def _shape_problem(name: str, handler: Any) -> str | None:
-    """Why this object is no handler of that name, or None where it is one."""
+    """Why this object is not a handler of that name, or None where it is one."""
     for attribute, kind in _ATTRIBUTES.items():
         if not isinstance(getattr(handler, attribute, None), kind):
             return f"its {attribute} is missing or not a {kind.__name__.lower()}"
@@ -95,8 +95,8 @@ def _schema_problem(schema: Mapping[str, Any]) -> str | None:
     return effects_problem(schema)
 
 
-class _OtherSchema:
-    """A handler as its package made it, but for the schema: its keywords have today's names."""
+class _RenamedSchema:
+    """A plug-in's handler with today's keywords in its schema."""
 
     def __init__(self, handler: Handler, schema: Mapping[str, Any]) -> None:
         self._handler = handler

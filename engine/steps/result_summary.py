@@ -31,7 +31,7 @@ def run(ctx: StepContext) -> StepResult:
 HANDLER = FunctionHandler(
     kind="result_summary",
     version=1,
-    title="sum the run up",
+    title="sum up the run",
     takes=("checkpoint", "scorecard"),
     makes="summary",
     files=("summary.json", "summary.txt"),

@@ -1,11 +1,11 @@
-"""``smoke_run``: a few steps of the very job that comes later, killed and resumed, before hours are spent on it.
+"""``smoke_run``: a few train steps of the very job that comes later, killed and resumed, before it takes hours.
 
 In: a dataset artifact, the spec's model and eval set, and the arguments of the later ``train_sft``, ``generate``
 and ``score`` steps. Out: a smoke_report artifact that says what was proved, and what was not.
 
-The life of it: train until the first checkpoint; SIGKILL the training process; train again, which must restore
-that checkpoint; export; generate for the items with the longest prompts; score them. ``reduce`` may shrink the
-job as the runbook does (bfloat16, batch 1, length 128, Adafactor, on the CPU): then the report says for each
+It trains until the first checkpoint; kills the training process (SIGKILL); trains again, which must resume from that
+checkpoint; exports; generates for the items with the longest prompts; scores them. ``reduce`` may shrink the job as the
+runbook does (bfloat16, batch 1, length 128, Adafactor, on the CPU): then the report says for each
 reduction what it no longer proves.
 """
 
@@ -60,7 +60,7 @@ def run(ctx: StepContext) -> StepResult:
 
 
 def effective_job(ctx: StepContext) -> tuple[Spec, dict[str, Any]]:
-    """The later training step's own arguments, cut to a few steps, with the declared reductions applied."""
+    """The later training step's own arguments, with fewer train steps and the declared reductions."""
     if "train_sft" not in ctx.ahead:
         raise InputInvalid(
             "S401",
@@ -71,9 +71,9 @@ def effective_job(ctx: StepContext) -> tuple[Spec, dict[str, Any]]:
     reduce = dict(ctx.args["reduce"])
     device = reduce.pop("device", None)
     spec = replace(ctx.spec, device=device) if device else ctx.spec
-    if "seq_len" in reduce:  # rows that no longer fit are cut: the report says that longer ones are not proved
+    if "seq_len" in reduce:  # rows that no longer fit are truncated: the report says that longer ones are not proved
         reduce["on_long_row"] = "truncate"
-    # The schedule and every other shape stay those of the full job; only the number of steps is cut.
+    # The schedule and every other shape stay those of the full job; only the number of train steps is smaller.
     train = dict(ctx.ahead["train_sft"])
     if _in_cluster(ctx):  # this machine's devices are not the cluster's
         train["mesh"] = {}
@@ -85,9 +85,9 @@ def _in_cluster(ctx: StepContext) -> bool:
 
 
 def _fresh_work(work: Path) -> Path:
-    """An empty folder: what a killed smoke run left would be gone on with, and then nothing here is killed and resumed.
+    """A new empty folder: a checkpoint of an interrupted smoke run would be resumed, and this one would then not kill its own.
 
-    A name of its own, since the killed attempt's trainer may still be writing for a moment.
+    The name is new too, since the interrupted attempt's trainer may still write for a moment.
     """
     for old in work.glob("attempt-*"):
         shutil.rmtree(old, ignore_errors=True)
@@ -141,9 +141,9 @@ def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
     """Answer the items with the longest prompts, as many as asked for; returns their number and score."""
     render = ctx.inputs["dataset"].facts["render"]
     items = read_eval_set(spec.resolve(spec.eval_set))
-    chosen = _longest(items, render, ctx.args["num_items"])
+    longest = _longest(items, render, ctx.args["num_items"])
     prompts = ctx.work / "prompts.jsonl"
-    write_prompts(prompts, chosen, render)
+    write_prompts(prompts, longest, render)
     out = ctx.work / "generated"
     out.mkdir(exist_ok=True)
     args = dict(ctx.ahead.get("generate", {}))
@@ -159,7 +159,7 @@ def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
         cache=ctx.cache,
     )
     run_trainer(job, ctx.host)
-    subset = _eval_subset(ctx.work / "eval_subset.jsonl", chosen)
+    subset = _eval_subset(ctx.work / "eval_subset.jsonl", longest)
     metric = ctx.ahead.get("score", {}).get("metric", "answer_correctness@v1")
     _, scorecard = score_files(out / "predictions_raw.jsonl", subset, metric)
     return scorecard.n_items, scorecard.primary_score
@@ -186,7 +186,7 @@ def _report(ctx: StepContext, observed: _Observed, killed_at: int | None, n_item
         "so early it says nothing about quality)",
     ]
     not_proved = [
-        f"that {_named(key)} {_declared(ctx, key, train)} works: this run used {value}"
+        f"that {_argument_name(key)} {_declared(ctx, key, train)} works: this run used {value}"
         for key, value in sorted(reduce.items())
     ]
     if killed_at is not None:
@@ -214,7 +214,7 @@ def _report(ctx: StepContext, observed: _Observed, killed_at: int | None, n_item
     }
 
 
-def _named(key: str) -> str:
+def _argument_name(key: str) -> str:
     return {"per_device_batch_size": "a batch of"}.get(key, key)
 
 

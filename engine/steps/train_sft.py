@@ -2,8 +2,8 @@
 
 In: a dataset artifact, the spec's model. Out: a checkpoint artifact (``model/`` in Hugging Face's layout,
 ``metrics.jsonl``, ``train_report.json``). Its ``work`` folder keeps the trainer's own checkpoints, so that a
-killed run goes on where it was. What other tools keep of it (``report_to``) and the profiler's trace are no part of the
-artifact: they lie in ``.runspec/reports/<run_version>/<step>/<training>/``.
+killed run resumes. The files of other tools (``report_to``) and the profiler's trace are not part of the artifact: they
+are in ``.runspec/reports/<run_version>/<step>/<training>/``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run(ctx: StepContext) -> StepResult:
     if "process" in report:
         raise RunFailed(
             "R206",
-            f"this is process {report['process']} of the cluster, and it was run as if it were the first",
+            f"this is process {report['process']} of the cluster, but it was started as process 0",
             hint="set RUNSPEC_COORDINATOR, RUNSPEC_NUM_PROCESSES and RUNSPEC_PROCESS_ID for each process",
         )
     return StepResult(report)

@@ -1,8 +1,8 @@
 """``python -m engine.trainer VERB JOB.json``: the trainer in a process of its own.
 
 Verbs and their jobs stand in :mod:`engine.protocol.jobs`: ``train``, ``follow`` (train along with process 0 of a cluster),
-``generate``, ``probe`` (which devices there are), ``fetch`` (a data file from the hub), ``price`` (what a train step costs
-on a machine that need not be there), ``tokens`` (rows as they will be fed), ``shardings`` (how the weights would be sharded
+``generate``, ``probe`` (which devices there are), ``fetch`` (a data file from the hub), ``price`` (the memory of a train step
+on a machine that need not be present), ``tokens`` (rows as the model will see them), ``shardings`` (how the weights would be sharded
 over a mesh). Events (:mod:`engine.protocol.events`) go to standard output, one JSON object a line; the process ends when
 its standard input does.
 """
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         traceback.print_exc()
         return _give_up(processes, emit, 1, _os_error(error))
-    except Exception as error:  # noqa: BLE001 - the one place where a child's last words are put into an event
+    except Exception as error:  # noqa: BLE001 - the one place where a child's last error is put into an event
         traceback.print_exc()
         return _give_up(processes, emit, *_unforeseen(error))
     return 0
@@ -68,7 +68,7 @@ def _give_up(processes: ProcessGroup, emit: Emit, exit_code: int, *diagnostics: 
     """Tell the other processes, and the parent.
 
     With a dead process, collectives and the common checkpoint fail somewhere inside JAX and orbax: then the dead process is
-    what is reported. Bad input is nobody's death.
+    what is reported. Bad input is not a dead process.
     """
     gone = None if exit_code == InputInvalid.exit_code else processes.gone()
     if gone is not None:
@@ -94,7 +94,7 @@ def _prepare_jax(job: Job) -> None:
 
 
 def _do(job: Job, emit: Emit, stopping: Stopping, processes: ProcessGroup) -> None:
-    """One job to its end. Reports of jobs that only ask are the whole answer."""
+    """One job to its end. A job that only computes a report ends with it."""
     if isinstance(job, TrainJob | FollowJob):
         _train(job, emit, stopping, processes)
     elif isinstance(job, GenerateJob):
@@ -108,19 +108,19 @@ def _do(job: Job, emit: Emit, stopping: Stopping, processes: ProcessGroup) -> No
 
 
 def _train(job: TrainJob | FollowJob, emit: Emit, stopping: Stopping, processes: ProcessGroup) -> None:
-    """Process 0 writes, under the lock of the work folder; the others train along and speak only at their end."""
+    """Process 0 writes, under the lock of the work folder; the others train along and emit only their last event."""
     from engine.trainer.train import follow_job, run_train
 
-    given = job if isinstance(job, TrainJob) else None
+    own_job = job if isinstance(job, TrainJob) else None
     if not processes.is_writer:
-        run_train(follow_job(processes, given), process.silent(emit), stopping, processes)
+        run_train(follow_job(processes, own_job), process.silent(emit), stopping, processes)
         return
     with process.only_writer(Path(job.work)):
-        run_train(follow_job(processes, given), emit, stopping, processes)
+        run_train(follow_job(processes, own_job), emit, stopping, processes)
 
 
 def _answer(job: Job, emit: Emit, stopping: Stopping) -> dict[str, Any]:
-    """The report of a job that computes nothing that lasts."""
+    """The report of a job that leaves no result on disk."""
     match job:
         case FetchJob():
             repository = hub.Repository(job.hub, job.revision, "dataset")
@@ -154,10 +154,10 @@ def _fail(emit: Emit, exit_code: int, *diagnostics: Diagnostic) -> int:
 
 def _os_error(error: OSError) -> Diagnostic:
     if isinstance(error, FileNotFoundError):
-        return Diagnostic("T140", f"{error.filename} is not there", hint="run again: what is missing is made again")
-    hint = "free some room or give this user the right to write there, then run again: it goes on where it stopped"
+        return Diagnostic("T140", f"{error.filename} is not there", hint="run again: missing files are made again")
+    hint = "free some disk space or give this user the right to write there, then run again: it resumes"
     if isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
-        hint = "something else lies there: move it away, then run again"
+        hint = "something else is at that path: move it away, then run again"
     return Diagnostic("T141", f"cannot use {error.filename or 'the disk'}: {error.strerror or error}", hint=hint)
 
 
@@ -167,10 +167,10 @@ def _unforeseen(error: Exception) -> tuple[int, Diagnostic]:
         return 1, Diagnostic(
             "T142",
             f"the device's memory is too small: {message.splitlines()[0][:300] if message else 'no memory'}",
-            hint="halve per_device_batch_size and double grad_accum_steps (the same training), or lower seq_len",
+            hint="halve per_device_batch_size and double grad_accum_steps (the same global batch), or lower seq_len",
         )
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = Where(file=Path(place.filename).name, line=place.lineno or 0)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = Where(file=Path(frame.filename).name, line=frame.lineno or 0)
     return INTERNAL_ERROR_EXIT_CODE, Diagnostic("T140", f"{type(error).__name__}: {message[:300]}", where)
 
 

@@ -7,8 +7,6 @@ if evaluator.is_due(train_step, last):
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from flax import nnx
 
@@ -21,7 +19,7 @@ from engine.trainer.train_step import State, make_eval_loss
 
 
 class Evaluator:
-    """For one training run; ``withheld`` None: nothing is withheld, and no eval is ever due."""
+    """For one training run; without ``withheld`` rows no eval is ever due."""
 
     def __init__(
         self,
@@ -48,12 +46,12 @@ class Evaluator:
         total = tokens = 0.0
         for start in range(0, self._withheld.n_sequences, self._rows):
             batch = self._withheld.take(range(start, min(start + self._rows, self._withheld.n_sequences)))
-            full = {name: _filled(array, self._rows) for name, array in batch.items()}
+            full = {name: _padded(array, self._rows) for name, array in batch.items()}
             loss, count = self._loss(state, self._placement.batch(full, axis=0))
             total, tokens = total + float(loss), tokens + float(count)
         return total / tokens
 
 
-def _filled(array: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-    """The last batch filled up with empty sequences, so that one compilation serves all."""
+def _padded(array: np.ndarray, size: int) -> np.ndarray:
+    """The last batch padded with empty sequences, so that one compiled program serves all batches."""
     return np.pad(array, ((0, size - array.shape[0]), (0, 0)))

@@ -14,7 +14,7 @@ On the host, where metrics arrive:
 
     skips = Skips(most=10)
     skips.recall(rows_of_the_resumed_run)
-    skips.take(train_step, was_skipped, rows=[...])   # raises RunFailed T131 at the 11th in a row
+    skips.record(train_step, was_skipped, rows=[...])   # raises RunFailed T131 at the 11th in a row
 
 With the update inside the backward pass the norm is not known beforehand: pass ``is_finite(loss, norm of this layer)``
 for each layer. A layer with a non-finite gradient is not updated, nor is any layer below it (a non-finite cotangent
@@ -55,7 +55,7 @@ class Skips:
     in_a_row: int = 0
     train_steps: list[int] = field(default_factory=list)
 
-    def take(
+    def record(
         self, train_step: int, was_skipped: bool, *, rows: Sequence[str] = (), listed_in: Path | None = None
     ) -> None:
         """Count this step. ``rows``: ids of the rows in its batch, all of which are listed in the file ``listed_in``.

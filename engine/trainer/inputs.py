@@ -1,6 +1,6 @@
-"""What a training run starts from: the job's model, loaded, and model and data named by digests.
+"""The inputs of a training run: the loaded model, and the identity of model and data.
 
-In: parts of the job. Out: :class:`Model`, :class:`TrainRun`, and the identity that binds a checkpoint to it and to the data.
+In: parts of the job. Out: :class:`Model`, :class:`TrainRun`, and the identity that a checkpoint is checked against.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ SIMULATED_DEVICES = "--xla_force_host_platform_device_count"  # the topology say
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the job's ``model`` stands for.
+    """The job's ``model``, loaded.
 
     ``commit`` is the hub's, None elsewhere; ``origin`` names the weights; ``generation`` is the folder's generation
-    config, which the export carries on.
+    config, which is exported again.
     """
 
     module: Decoder
@@ -56,7 +56,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class TrainRun:
-    """What one training run is made of; nothing of it changes while it runs."""
+    """The parts of one training run that do not change while it runs."""
 
     job: TrainJob
     model: Model
@@ -83,7 +83,7 @@ def load_model(
 ) -> Model:
     """Fresh weights, a local folder, or the hub's.
 
-    With a ``placement`` each leaf of a folder goes to its own share of the devices, for a train step to take over.
+    With a ``placement`` each leaf of a folder is sharded over the devices, to be donated to a train step.
     Emits note{text} about weights that are not read. Raises InputInvalid (M codes, T116), what hub.fetch raises.
     """
     dtype = jnp.dtype(dtype_name)
@@ -101,7 +101,7 @@ def load_model(
         folder,
         param_dtype=dtype,
         compute_dtype=dtype,
-        place=placement.weight_shardings(_config(folder)) if placement else None,
+        sharding_of=placement.weight_shardings(_config(folder)) if placement else None,
         may_donate=placement is not None,
         tell=lambda text: emit(Note(text)),
     )
@@ -114,7 +114,7 @@ def _config(folder: Path) -> DecoderConfig:
 
 
 def _folder_digest(folder: Path) -> str:
-    """Of the files a model folder is made of; what lies in folders below it is not read."""
+    """Digest of the files in a model folder, its subfolders left out."""
     hasher = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
@@ -123,22 +123,24 @@ def _folder_digest(folder: Path) -> str:
 
 
 def _tokenizer_keys(config: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, int]:
-    """What the tokenizer decides of the configuration. Raises InputInvalid T116 where the spec says otherwise."""
-    ours = {
+    """The configuration's keys that the tokenizer decides. Raises InputInvalid T116 where the spec contradicts it."""
+    keys = {
         "vocab_size": tokenizer.vocab_size,
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.eos_id,
         "pad_token_id": tokenizer.pad_id,
     }
-    wrong = {key: value for key, value in ours.items() if config.get(key, value) != value}
+    wrong = {key: value for key, value in keys.items() if config.get(key, value) != value}
     if wrong:
-        said = ", ".join(f"{key} {config[key]} (the tokenizer has {value})" for key, value in wrong.items())
-        raise InputInvalid("T116", f"model.config contradicts the tokenizer: {said}", hint="leave these keys out")
-    return ours
+        contradictions = ", ".join(f"{key} {config[key]} (the tokenizer has {value})" for key, value in wrong.items())
+        raise InputInvalid(
+            "T116", f"model.config contradicts the tokenizer: {contradictions}", hint="leave these keys out"
+        )
+    return keys
 
 
 def identity(args: TrainArgs, model: Model, data: Data) -> dict[str, Any]:
-    """Everything a checkpoint depends on but the devices, by name, so that a refusal can say what differs."""
+    """Everything that a checkpoint depends on except the devices, by name, so that a refusal can name what differs."""
     flags = os.environ.get("XLA_FLAGS", "")
     return {
         "rows": data.rows_digest,

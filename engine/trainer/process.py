@@ -1,7 +1,7 @@
-"""The trainer as a process: events out, end-of-parent in, SIGTERM as a wish to stop, one writer a work folder.
+"""The trainer as a process: events out, exit with the parent, SIGTERM as the stop signal, one writer per work folder.
 
-Everything a library prints to standard output goes to standard error instead, so that standard output carries
-events and nothing else: one JSON object a line.
+Whatever a library prints to standard output goes to standard error instead, so that standard output carries only
+events, one JSON object a line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine.protocol.events.base import Event
 Emit = Callable[[Event], None]
 Stopping = Callable[[], bool]
 
-LOCK_WAIT_SECONDS = 30.0  # an orphan notices within a moment that its parent is gone
+LOCK_WAIT_SECONDS = 30.0  # an orphan notices within a moment that its parent has died
 ORPHANED_EXIT_CODE = 9
 
 
@@ -39,23 +39,23 @@ def open_events() -> Emit:
             with lock:
                 stream.write(line + "\n")
                 stream.flush()
-        except BrokenPipeError:  # nobody listens any more
+        except BrokenPipeError:  # the parent no longer reads
             os._exit(ORPHANED_EXIT_CODE)
 
     return emit
 
 
 def silent(emit: Emit) -> Emit:
-    """Of several processes one speaks; the others say how they ended."""
+    """For processes other than the first: only the last event is emitted."""
     return lambda event: emit(event) if isinstance(event, LAST_EVENTS) else None
 
 
 def die_with_parent() -> None:
-    """Exit at once when standard input ends: whoever started us is gone (even by SIGKILL)."""
+    """Exit at once when standard input ends: the parent process has died (even by SIGKILL)."""
 
     def watch() -> None:
         # The raw descriptor: a thread that waits inside sys.stdin would hold its lock at interpreter exit.
-        with suppress(OSError):  # no standard input at all is the end of it, too
+        with suppress(OSError):  # without a standard input it has ended, too
             while os.read(0, 4096):
                 pass
         os._exit(ORPHANED_EXIT_CODE)
@@ -64,16 +64,16 @@ def die_with_parent() -> None:
 
 
 def stop_on_sigterm() -> Stopping:
-    """A flag that SIGTERM sets; Ctrl-C is the parent's business."""
-    asked = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    """A flag that SIGTERM sets; the parent handles Ctrl-C."""
+    requested = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: requested.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return asked.is_set
+    return requested.is_set
 
 
 @contextmanager
 def only_writer(work: Path) -> Iterator[None]:
-    """Hold the work folder's kernel lock. Raises LockBusy T102 where another trainer keeps it."""
+    """Hold the work folder's kernel lock. Raises LockBusy T102 where another trainer holds it."""
     work.mkdir(parents=True, exist_ok=True)
     with (work / "trainer.lock").open("a+") as stream:
         deadline = time.monotonic() + LOCK_WAIT_SECONDS
@@ -91,7 +91,7 @@ def only_writer(work: Path) -> Iterator[None]:
 
 
 def leave(code: int) -> None:
-    """Exit without waiting for library threads, once everything of ours is on disk."""
+    """Exit without waiting for library threads, once all results are on disk."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,7 +1,6 @@
 """The train step, compiled to fit: ``remat: auto`` chooses the first policy whose program fits the device's memory.
 
-What goes in: what :func:`~engine.trainer.train_step.compile_train_step` takes, and the bytes one device has. What comes
-out: the compiled step and how it computes (:class:`~engine.trainer.loss.ComputePolicy`), for the report.
+In: what :func:`~engine.trainer.train_step.compile_train_step` takes, and the bytes one device has. Out: the compiled step and how it computes (:class:`~engine.trainer.loss.ComputePolicy`), for the report.
 
     step, policy = compile_within_limit(graphdef, args, state, batch, placement, limit=limit_bytes(device))
 

@@ -1,7 +1,7 @@
-"""Where a training run begins: at its newest good checkpoint, or at train step 0.
+"""Where a training run starts: at its newest valid checkpoint, or at train step 0.
 
-In: what the run is made of. Out: its state before the next train step (:class:`RunState`), with the two files that grow
-with it: checkpoints and metrics. On other devices the arguments may differ from here on (``on_other_devices: reshard``).
+In: a :class:`TrainRun`. Out: its state before the next train step (:class:`RunState`), with its
+checkpoints and metrics. On other devices the arguments in effect may differ from the job's (``on_other_devices: reshard``).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from engine.trainer.input_pipeline.packing import Packed
 from engine.trainer.inputs import TrainRun, identity
 from engine.trainer.metrics import MetricsFile
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.train_step import State, init_state, trained, with_method
+from engine.trainer.train_step import State, init_state, with_method, without_frozen
 
 
 @dataclass(slots=True)
 class RunState:
     """A training run between two train steps.
 
-    ``state``       parameters, optimizer, keys; empty while a train step has them
-    ``args``        the arguments in effect; ``shape``: the batch that they give on these devices
+    ``state``       parameters, optimizer, keys; empty while a train step owns them
+    ``args``        the arguments in effect; ``shape``: the batch they give on these devices
     ``moves``       resumes on other devices, for the report
-    ``order``       which sequences each train step takes
+    ``order``       the sequences of each train step
     """
 
     graphdef: nnx.GraphDef[Decoder]
@@ -56,12 +56,12 @@ class RunState:
 
 
 def last_train_step(run: TrainRun) -> int:
-    """The train step to end at; ``stop_at`` of the job ends earlier."""
+    """The last train step: ``num_train_steps``, or the job's earlier ``stop_at``."""
     return min(run.args.num_train_steps, run.job.stop_at or run.args.num_train_steps)
 
 
 def restore(run: TrainRun, metrics_folder: Path) -> RunState:
-    """The state to begin with. Raises InputInvalid T120, T122, T123, T174; RunFailed T143."""
+    """The state to start with. Raises InputInvalid T120, T122, T123, T174; RunFailed T143."""
     args, size = run.args, run.placement.size
     topology = Topology.of(run.placement)
     made_from = identity(args, run.model, run.data)
@@ -79,7 +79,7 @@ def restore(run: TrainRun, metrics_folder: Path) -> RunState:
     )
     graphdef, fresh = init_state(with_method(run.model.module, args, jax.local_devices()[0]), args)
     fresh = run.placement.state(fresh, run.model.config)
-    origin = saver.restore(trained(fresh))
+    origin = saver.restore(without_frozen(fresh))
     shape = batch_of(origin.args, size.fsdp)
     metrics = MetricsFile(metrics_folder / "metrics.jsonl", origin.notes if run.processes.is_writer else None)
     if metrics.recovered:

@@ -1,11 +1,11 @@
-"""The body of the train job: load, pack, restore, loop, export. The one place where training meets the disk.
+"""The train job: load, pack, restore, loop, export. Only here and in the modules below does training read and write files.
 
 In: a :class:`engine.protocol.jobs.TrainJob`. Out: ``out/model/`` in Hugging Face's layout, ``out/metrics.jsonl``,
 ``out/train_report.json``; in ``work``: checkpoints and metrics that survive a kill; in ``cache``: the tokenized rows.
 Events: those of :mod:`engine.protocol.events`, up to ``stopped`` or ``finished``.
 
     load_run(job)          model and data, checked against each other      (engine.trainer.inputs)
-    restore(run, …)        the newest good checkpoint, or the beginning    (engine.trainer.restore)
+    restore(run, …)        the newest valid checkpoint, or train step 0    (engine.trainer.restore)
     TrainLoop(…).run()     train steps, eval, checkpoints, rows            (engine.trainer.train_loop)
     export_run(…)          the model folder and the report                 (engine.trainer.report)
 """
@@ -38,15 +38,15 @@ from engine.trainer.report import export
 from engine.trainer.restore import RunState, restore
 from engine.trainer.tracking.tracker import Tracker, check_tracking
 from engine.trainer.train_loop import TrainLoop
-from engine.trainer.train_step import merge, trained
+from engine.trainer.train_step import merge, without_frozen
 
 
 def run_train(
     job: TrainJob, emit: Emit, stopping: Stopping, processes: ProcessGroup = SINGLE_PROCESS
 ) -> dict[str, Any]:
-    """Do the job; returns the report, or {"stopped": True, "train_step": N} where ``stopping`` said so.
+    """Do the job; returns the report, or {"stopped": True, "train_step": N} after a stop request.
 
-    Of several processes each trains; process 0 alone writes, and has the report.
+    With several processes each trains; only process 0 writes and has the report.
     """
     args, machine = job.args, device.describe(job.device)
     machine["matmul_dtype"] = resolve_matmul_dtype(args.matmul_dtype, args.dtype, jax.local_devices()[0]) or args.dtype
@@ -58,7 +58,7 @@ def run_train(
     try:
         data = _load_data(job, model, emit, stopping)
     except Stopped:
-        processes.failed("it was asked to stop before the first train step")
+        processes.failed("it was stopped before the first train step")
         return _stopped(0, emit)
     run = TrainRun(job, model, data, placement, processes, emit, stopping)
     emit(_started(run, machine))
@@ -74,7 +74,7 @@ def run_train(
 
 
 def follow_job(processes: ProcessGroup, job: TrainJob | None = None) -> TrainJob:
-    """The job of process 0, which alone was given it, in every process."""
+    """The job of process 0, the only one that reads a job file, in every process."""
     from engine.protocol.jobs import read_job
 
     values = processes.agree("job", lambda: None if job is None else job_json(job))
@@ -117,7 +117,7 @@ def _started(run: TrainRun, machine: Mapping[str, Any]) -> TrainStarted:
 
 def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Write the results of the finished run, with its last or its best weights; returns the report."""
-    best = state.saver.best(trained(state.state)) if state.args.export == "best" else None
+    best = state.saver.best(without_frozen(state.state)) if state.args.export == "best" else None
     arrays = state.state | (best.state if best else {})
     exported = {"params": arrays["params"]} | ({"frozen": arrays["frozen"]} if state.args.lora_merge else {})
     weights = gathered(exported, run.placement.replicated, run.processes)
@@ -148,7 +148,7 @@ def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mappin
 
 
 def _base(run: TrainRun) -> dict[str, Any]:
-    """What adapters are trained over: enough to find the same weights again."""
+    """The base of the adapters: enough to load the same weights again."""
     return {
         "id": run.job.model.id,
         "revision": run.model.commit,

@@ -1,7 +1,7 @@
-"""The train steps of one run, and what is due after each of them: a row of metrics, an eval, a checkpoint, a stop.
+"""The train steps of one run, and what is due after each: a row of metrics, an eval, a checkpoint, a stop.
 
-:mod:`engine.trainer.loop` yields the steps; here they are written down. The loop hands out its state only where something
-is due, since otherwise the next train step already has it.
+:mod:`engine.trainer.loop` yields the steps; this module writes their results. The loop yields its state only where something
+is due: otherwise the state is already donated to the next train step.
 
     finished = TrainLoop(run, state, tracker).run()      # False: a stop request came, and a checkpoint is saved
 """
@@ -26,7 +26,7 @@ from engine.trainer.metrics import MetricsRow
 from engine.trainer.remat_policy import compile_within_limit, effective, limit_bytes
 from engine.trainer.restore import RunState, last_train_step
 from engine.trainer.tracking.tracker import Tracker
-from engine.trainer.train_step import trained
+from engine.trainer.train_step import without_frozen
 
 
 class TrainLoop:
@@ -50,7 +50,7 @@ class TrainLoop:
         self._tracker.begins(state.metrics.rows, self._first)
         with Prefetch(self._batch, first=self._first, last=self._last) as batches:
             steps = train(step, arrays, batches, first=self._first, last=self._last, pause_after=self._pauses)
-            del arrays  # donated: nobody else may hold it
+            del arrays  # donated: no other reference may exist
             for done in steps:
                 self._write(done)
                 if done.state is not None and self._stops(done.train_step) and done.train_step < self._last:
@@ -61,9 +61,9 @@ class TrainLoop:
         return True
 
     def _compile(self) -> Any:
-        """The train step; says what ``auto`` became."""
+        """The compiled train step; emits what ``auto`` was resolved to."""
         started, state = time.perf_counter(), self._state
-        # Agreed on: another limit might be another policy, and another program.
+        # Agreed among the processes: another limit could mean another remat policy, and so another program.
         limit = self._run.processes.agree("limit", lambda: limit_bytes(jax.local_devices()[0]))
         batch = self._batch(self._first)
         step, policy = compile_within_limit(
@@ -91,7 +91,7 @@ class TrainLoop:
         return self._stop_answer[1]
 
     def _pauses(self, train_step: int) -> bool:
-        stops = self._stops(train_step)  # asked at every train step, so that all processes ask alike
+        stops = self._stops(train_step)  # called at every train step, so that all processes take part in the agreement
         due = self._state.saver.due(train_step) or self._evaluator.is_due(train_step, self._last) or stops
         return due or self._tracker.pauses_after(train_step)
 
@@ -106,13 +106,13 @@ class TrainLoop:
                 row = {**row, "eval_loss": self._evaluator.loss(state.state)}
                 self._run.emit(Evaluated(done.train_step, row["eval_loss"]))
         state.metrics.append(row)
-        self._tell(row)
+        self._emit(row)
         state.saver.step()
         if done.state is not None and state.saver.due(done.train_step):
             self._save()
         self._tracker.written(row)
 
-    def _tell(self, row: MetricsRow) -> None:
+    def _emit(self, row: MetricsRow) -> None:
         """The event of this train step, where one is due."""
         train_step = row["train_step"]
         if train_step not in (self._first, self._last) and train_step % self._state.args.log_every_steps:
@@ -122,21 +122,21 @@ class TrainLoop:
         self._run.emit(from_json(TrainStep, {**row, "num_train_steps": self._last, "seconds_left": left}))
 
     def _count_skip(self, train_step: int, was_skipped: bool) -> None:
-        """Count a skipped train step and write its batch down. Raises RunFailed T131 for one too many in a row."""
+        """Count a skipped train step and list its batch's rows in a file. Raises RunFailed T131 for one too many in a row."""
         skips = self._state.skips
         if not was_skipped:
-            skips.take(train_step, False)
+            skips.record(train_step, False)
             return
         rows = self._run.data.packed.row_ids(self._state.order.indices(train_step))
         path = Path(self._run.job.work) / "skipped_batch.json"
         if self._run.processes.is_writer:
             write_atomic(path, pretty_json({"train_step": train_step, "rows": rows}))
-        skips.take(train_step, True, rows=rows, listed_in=path)
+        skips.record(train_step, True, rows=rows, listed_in=path)
         if skips.in_a_row == 1 or train_step % self._state.args.log_every_steps == 0:
             self._run.emit(Skipped(train_step, skips.in_a_row, skips.most))
 
     def _save(self) -> None:
-        """A checkpoint of the present train step, unless it has one."""
+        """Save a checkpoint of the current train step, unless there is one."""
         state = self._state
         notes = {**state.metrics.sync(), "eval_loss": state.metrics.rows[-1].get("eval_loss")}
-        state.saver.save(trained(state.state), state.train_step, notes, self._run.stopping)
+        state.saver.save(without_frozen(state.state), state.train_step, notes, self._run.stopping)

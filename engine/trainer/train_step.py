@@ -45,7 +45,7 @@ def init_state(model: Decoder, args: TrainArgs) -> tuple[GraphDef, State]:
     return graphdef, state | {"opt_state": init_opt_state(state["params"], args, master_weights=args.master_weights)}
 
 
-def trained(state: State) -> State:
+def without_frozen(state: State) -> State:
     """The state without the frozen weights: what a checkpoint holds."""
     return {name: part for name, part in state.items() if name != "frozen"}
 

@@ -1,6 +1,6 @@
-"""The trainer as a process of its own, seen from outside: started, fed, watched, stopped.
+"""The trainer as a process of its own, from the engine's side: start it, read its events, stop it.
 
-``process``  starts it, passes its events on, explains its end
-``jobs``     what it is asked to do, made from a spec
+``process``  starts it, passes its events on, explains how it ended
+``jobs``     its jobs, made from a spec
 ``cluster``  which processes of several machines belong together
 """

@@ -1,4 +1,4 @@
-"""Which processes train together: what the run-spec declares and what the environment says of this one.
+"""Which processes train together: the run-spec's declaration and this process's environment variables.
 
 In: ``cluster`` of a train_sft step and the environment. Out: the ``cluster`` of the trainer's job (see
 engine.trainer.distributed.processes), and whether this process is the first, which does the whole run, or one that only trains along.
@@ -9,7 +9,7 @@ engine.trainer.distributed.processes), and whether this process is the first, wh
     >>> cluster_of("auto", {"SLURM_PROCID": "3"}).how, process_of(Cluster(how="auto"), {"SLURM_PROCID": "3"})
     ('auto', 3)
 
-The variables go before what is declared: they are set for this very run.
+The variables override the declaration: they are set for this very run.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from engine.protocol.jobs import Cluster
 
 COORDINATOR, COUNT, PROCESS = "RUNSPEC_COORDINATOR", "RUNSPEC_NUM_PROCESSES", "RUNSPEC_PROCESS_ID"
 JOIN_SECONDS = "RUNSPEC_JOIN_SECONDS"
-# Who waits for the first process waits while that one makes the dataset and runs the smoke run.
+# The other processes wait while process 0 makes the dataset and does the smoke run.
 LONGEST_WAIT = 3600
-# The number of a process as clusters tell it: SLURM, Open MPI, a Kubernetes indexed job (JobSet), Cloud TPU.
+# The variable with a process's number: SLURM, Open MPI, a Kubernetes indexed job (JobSet), Cloud TPU.
 NUMBERS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "JOB_COMPLETION_INDEX", "TPU_WORKER_ID")
 
 
 def cluster_of(declared: str, environment: Mapping[str, str]) -> Cluster | None:
-    """The job's ``cluster``; None for one process alone. Raises InputInvalid R205 for variables that do not fit."""
+    """The job's ``cluster``; None for one process alone. Raises InputInvalid R205 for contradictory variables."""
     names = (COORDINATOR, COUNT, PROCESS)
-    there = [name for name in names if environment.get(name)]
-    if not there:
+    present = [name for name in names if environment.get(name)]
+    if not present:
         return Cluster(how="auto") if declared == "auto" else None
-    missing = [name for name in names if name not in there]
+    missing = [name for name in names if name not in present]
     if missing:
-        raise _wrong(f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} set, {' and '.join(missing)} not")
+        raise _wrong(f"{' and '.join(present)} {'is' if len(present) == 1 else 'are'} set, {' and '.join(missing)} not")
     address = environment[COORDINATOR]
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
-        raise _wrong(f'{COORDINATOR} is "{address}", which is no host:port')
+        raise _wrong(f'{COORDINATOR} is "{address}", which is not host:port')
     count, process = (_number(name, environment) for name in (COUNT, PROCESS))
     if not 0 <= process < count:
         raise _wrong(f"{PROCESS} is {process}, and there are {count} processes: 0 to {count - 1}")
@@ -50,7 +50,7 @@ def cluster_of(declared: str, environment: Mapping[str, str]) -> Cluster | None:
 
 
 def process_of(cluster: Cluster | None, environment: Mapping[str, str]) -> int:
-    """The number of this process; 0, the first, does the run."""
+    """The number of this process; process 0 does the run."""
     if cluster is None:
         return 0
     if cluster.process_id is not None:
@@ -61,7 +61,7 @@ def process_of(cluster: Cluster | None, environment: Mapping[str, str]) -> int:
 def _number(name: str, environment: Mapping[str, str]) -> int:
     text = environment[name]
     if not text.isdigit():
-        raise _wrong(f'{name} is "{text}", which is no number')
+        raise _wrong(f'{name} is "{text}", which is not a number')
     return int(text)
 
 

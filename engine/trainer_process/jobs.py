@@ -1,7 +1,7 @@
-"""What the steps hand to the trainer's process: jobs (engine.protocol.jobs), made from the spec.
+"""The jobs of the trainer's process (engine.protocol.jobs), made from the spec.
 
 The trainer never sees the spec; a job has paths, hyper-parameters and a device, nothing else. Used by
-``train_sft``, ``generate`` and ``smoke_run``, so that the smoke run proves the very job of the full one.
+``train_sft``, ``generate`` and ``smoke_run``, so that the smoke run proves the full run's own job.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def train_job(
 ) -> TrainJob:
     """The job of training by this spec. Raises InputInvalid T115 for arguments that the trainer does not know.
 
-    ``questions``: of :func:`questions_after`. ``reports``: where loggers keep their files, beyond the run. ``cluster``: of
-    engine.trainer_process.cluster; None: this process alone.
+    ``questions``: from :func:`questions_after`. ``reports``: where loggers keep their files, outside the artifact. ``cluster``: of
+    engine.trainer_process.cluster; None: a single process.
     """
     return TrainJob(
         model=model_source(spec.model, spec.root),
@@ -92,18 +92,18 @@ def train_job(
 
 
 def questions_after(spec: Spec, step: StepSpec, *, render: str, work: Path) -> Questions | None:
-    """What the first ``generate`` step after ``step`` will ask of the trained model, written into ``work``.
+    """The prompts that the first ``generate`` step after ``step`` will give to the trained model, written into ``work``.
 
-    The trainer refuses before its first train step what could not be asked after the last (M501). It does nothing else
-    with it, so that another ``max_new_tokens`` is no other training.
+    The trainer refuses prompts that are too long (M501) before its first train step instead of after the last. It uses
+    them for nothing else, so that another ``max_new_tokens`` does not make another training run.
     """
     later = spec.steps[spec.steps.index(step) + 1 :]
-    asking = next((one for one in later if one.uses == "generate"), None)
-    if asking is None:
+    generate = next((candidate for candidate in later if candidate.uses == "generate"), None)
+    if generate is None:
         return None
     prompts = work / "questions.jsonl"
     write_prompts(prompts, read_eval_set(spec.resolve(spec.eval_set)), render)
-    return Questions(str(prompts), asking.args["max_new_tokens"])
+    return Questions(str(prompts), generate.args["max_new_tokens"])
 
 
 def fetch_job(spec: Spec, any_of: Sequence[str]) -> FetchJob:

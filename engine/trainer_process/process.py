@@ -1,4 +1,4 @@
-"""The trainer in a process of its own: started, listened to, stopped, and explained when it dies.
+"""Starts the trainer in a process of its own, passes its events on, stops it, and explains how it ended.
 
 The engine itself never imports JAX. It hands a job to ``python -m engine.trainer VERB JOB.json``; the child prints one
 event a line and dies with its parent (its standard input reaches the end of file).
@@ -8,7 +8,7 @@ event a line and dies with its parent (its standard input reaches the end of fil
     event = kill_trainer_at(ReadyForKill, job, host)
 
 Raises what the child reported (its diagnostics, its exit code), RunFailed R201 where it was killed, R202 where it ended
-without a word, R207 where it sent an event that this engine does not know, and Interrupted where the person asked to stop.
+without a last event, R207 where it sent an event that this engine does not know, and Interrupted after a stop request.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ E = TypeVar("E", bound=Event)
 
 POLL_SECONDS = 0.1
 STDERR_TAIL_LINES = 12
-CPP_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # an address in JAX's own code, which tells nobody here anything
-# Asked to stop, the child finishes its train step and saves; past this it is killed (nothing published is lost).
+CPP_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # a stack frame inside JAX: of no use to a user
+# After a stop request the child finishes its train step and saves; past this time it is killed (no artifact is lost).
 STOP_GRACE_SECONDS = 60.0
 HUGE_PAGES = "glibc.malloc.hugetlb"  # a tunable of glibc 2.35 and later
 
-# What a process was at when it was killed -> what becomes of it, and what would need less memory.
+# What a killed process was doing -> what the next attempt resumes from, and what would need less memory.
 RESUMES = {
     "train": "it resumes from the last checkpoint",
     "generate": "the answers so far are kept",
@@ -82,12 +82,12 @@ _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Who starts the trainer.
+    """The starting side of the trainer.
 
     ``work``      a folder for the job file and standard error
     ``cwd``       the trainer's working folder
-    ``emit``      hears its events, as they come
-    ``stopping``  true once it shall stop; after ``grace_seconds`` more it is killed
+    ``emit``      is called with each of its events, as they arrive
+    ``stopping``  true after a stop request; ``grace_seconds`` later the trainer is killed
     """
 
     work: Path
@@ -127,21 +127,21 @@ def _run(job: Job, host: Host, kill_at: type[Event] | None) -> Event:
     if child.returncode == -signal.SIGABRT and in_cluster:
         raise RunFailed(
             "R204",
-            "the train process was ended by JAX: another process of the cluster is gone, or never joined",
-            hint="look at the other machines; then run the same command on all of them again: it resumes from the last "
+            "JAX ended the train process: another process of the cluster has died, or never joined",
+            hint="look at the other machines; then run the same command again on all of them: it resumes from the last "
             f"checkpoint{_tail(stderr_path)}",
         )
-    if child.returncode == -signal.SIGTERM and host.stopping():  # asked before it had learnt to listen
+    if child.returncode == -signal.SIGTERM and host.stopping():  # stopped before its signal handler was installed
         raise Interrupted("R203", f"stopped before the {job.verb} process had begun")
     return _conclude(job.verb, child.returncode, last, stderr_path)
 
 
 def trainer_environment() -> dict[str, str]:
-    """The environment of a trainer's process: ours, the package where it can be found, and huge pages for its arrays.
+    """The environment of a trainer's process: this process's, the path of the package, and huge pages for its arrays.
 
     glibc gives each large array back to the kernel and takes new pages for the next one, 380,000 page faults a train step of
     the benchmarks' model on a CPU; with pages of 2 MiB they are 1,300, and the step is shorter by an eighth
-    (docs/explanation/memory.md). What the person has set goes before; other C libraries do not read the variable.
+    (docs/explanation/memory.md). A value that the user has set wins; other C libraries do not read the variable.
     """
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     tunables = os.environ.get("GLIBC_TUNABLES", "")
@@ -156,29 +156,29 @@ def trainer_environment() -> dict[str, str]:
 
 
 def trainer_command(verb: str, job: Path) -> list[str]:
-    """What is started."""
+    """The command line of the child."""
     return [sys.executable, "-m", "engine.trainer", verb, str(job)]
 
 
 def _spawn(verb: str, job: Path, cwd: Path, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         trainer_command(verb, job),
-        stdin=subprocess.PIPE,  # never written to: its end of file tells the child that we are gone
+        stdin=subprocess.PIPE,  # never written to: its end of file tells the child that this process has died
         stdout=subprocess.PIPE,
         stderr=stderr,
         cwd=cwd,
         env=trainer_environment(),
-        start_new_session=True,  # a Ctrl-C in the terminal reaches us alone; we ask the child to stop
+        start_new_session=True,  # a Ctrl-C in the terminal reaches this process alone, which then stops the child
     )
 
 
 def _listen(child: subprocess.Popen[bytes], host: Host, kill_at: type[Event] | None) -> Event | None:
-    """Pass events on until the child ends. Returns its last word (LAST_EVENTS), else its last event."""
+    """Pass events on until the child ends. Returns its final event (LAST_EVENTS), else the last one."""
     last: Event | None = None
     stop_asked_at: float | None = None
     assert child.stdout is not None
     for event in _events(child.stdout):
-        if event is None:  # nothing new within POLL_SECONDS
+        if event is None:  # no event within POLL_SECONDS
             stop_asked_at = _ask_to_stop(child, host, stop_asked_at)
             continue
         if not isinstance(last, LAST_EVENTS):
@@ -194,7 +194,7 @@ def _listen(child: subprocess.Popen[bytes], host: Host, kill_at: type[Event] | N
 
 
 def _ask_to_stop(child: subprocess.Popen[bytes], host: Host, asked_at: float | None) -> float | None:
-    """SIGTERM at a stop request, SIGKILL after the grace. Returns when it was asked."""
+    """SIGTERM at a stop request, SIGKILL after the grace time. Returns the time of the SIGTERM."""
     if not host.stopping():
         return None
     if asked_at is None:
@@ -226,7 +226,7 @@ def _events(stream: IO[bytes]) -> Iterator[Event | None]:
         try:
             values = json.loads(line)
         except ValueError:
-            continue  # the torn last line of a killed child
+            continue  # the incomplete last line of a killed child
         yield _event(values)
 
 
@@ -239,8 +239,8 @@ def _event(values: object) -> Event:
     except FieldError as error:
         raise RunFailed(
             "R207",
-            f"the trainer sent what this engine does not understand: {error}",
-            hint="engine and trainer are of different versions: install runspec-engine again",
+            f"the trainer sent an event that this engine does not understand: {error}",
+            hint="engine and trainer have different versions: reinstall runspec-engine",
         ) from error
 
 
@@ -264,7 +264,7 @@ def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> F
         raise RunFailed("R201", f"the {verb} process was killed by {name}", hint=again + tail)
     raise RunFailed(
         "R202",
-        f"the {verb} process ended with exit status {returncode} and no word why",
+        f"the {verb} process ended with exit status {returncode} and no error report",
         hint=again + tail,
     )
 
@@ -284,4 +284,4 @@ def _diagnostic(row: Mapping[str, Any]) -> Diagnostic:
 def _tail(stderr: Path) -> str:
     text = stderr.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if not CPP_FRAME.match(line)][-STDERR_TAIL_LINES:]
-    return "\nits last words:\n" + "\n".join(f"  {redact(line)}" for line in lines) if lines else ""
+    return "\nthe end of its standard error:\n" + "\n".join(f"  {redact(line)}" for line in lines) if lines else ""

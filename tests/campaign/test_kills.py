@@ -56,7 +56,7 @@ def test_a_run_killed_at_random_instants_ends_in_the_same_evidence(new_project: 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_smoke_run_killed_after_its_own_kill_proves_it_again(new_project: Any, small: Any) -> None:
-    """The next run does not go on from what the killed smoke run had resumed: it kills and resumes for itself."""
+    """The next run does not resume what the killed smoke run left: it kills and resumes a training run of its own."""
     whole, _ = small
     project = new_project("killed-in-smoke", QUICKSTART, whole.overrides)
     project.kill_at("checkpoint at train step 2", times=1)

@@ -103,7 +103,7 @@ def test_a_killed_trainer_ends_both(machines: Start, project: Path, victim: int)
     assert [process.returncode for process in processes] == [1, 1], said
     assert "error[R201]" in said[victim]
     other = said[1 - victim]
-    assert ("error[T171]: process 1 on" if victim else "error[R204]: the train process was ended by JAX") in other
+    assert ("error[T171]: process 1 on" if victim else "error[R204]: JAX ended the train process") in other
     assert "from the last checkpoint" in other
 
 

@@ -66,7 +66,7 @@ def test_a_page_is_drawn_on_a_terminal(runspec, monkeypatch):
 
 def test_the_marks_of_generated_parts_are_not_drawn():
     """What `make reference` leaves in a page is nothing for a reader."""
-    assert "made" not in manual.drawn("# A\n\n<!-- made: x -->\n\ntext\n\n<!-- end of x -->\n", 80)
+    assert "made" not in manual.rendered("# A\n\n<!-- made: x -->\n\ntext\n\n<!-- end of x -->\n", 80)
 
 
 def test_an_old_address_leads_to_the_new_pages(runspec):

@@ -1,4 +1,4 @@
-"""The log of a run is JSONL without secrets; it never costs a run."""
+"""The log of a run is JSONL without secrets; a log that cannot be written never stops a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_run_log_is_jsonl_without_secrets(tmp_path, monkeypatch):
     assert SECRET not in path.read_text()
 
 
-def test_a_run_with_nothing_to_do_leaves_no_log(tmp_path):
+def test_a_run_with_nothing_to_do_writes_no_log(tmp_path):
     """Skipped steps alone neither create nor extend the log."""
     log = RunLog(tmp_path / "v1.jsonl", run_version="v1", command="c")
     log.step_skipped("a", "nothing changed")
@@ -49,7 +49,7 @@ def test_a_run_with_nothing_to_do_leaves_no_log(tmp_path):
 
 
 def test_a_second_run_appends(tmp_path):
-    """The log of a resumed run goes on in the same file."""
+    """The log of a resumed run continues in the same file."""
     for _ in range(2):
         log = RunLog(tmp_path / "v1.jsonl", run_version="v1", command="c")
         log.note("hello")
@@ -57,8 +57,8 @@ def test_a_second_run_appends(tmp_path):
     assert len((tmp_path / "v1.jsonl").read_text().splitlines()) == 4
 
 
-def test_a_log_that_cannot_be_written_costs_no_run(tmp_path, capsys):
-    """One warning, then silence: the run goes on."""
+def test_a_log_that_cannot_be_written_stops_no_run(tmp_path, capsys):
+    """One warning, and the run continues."""
     (tmp_path / "logs").write_text("a file where a folder should be")
     log = RunLog(tmp_path / "logs" / "v1.jsonl", run_version="v1", command="c")
     log.note("one")
@@ -68,8 +68,8 @@ def test_a_log_that_cannot_be_written_costs_no_run(tmp_path, capsys):
 
 
 @pytest.mark.skipif("not __import__('os').path.exists('/dev/full')", reason="needs /dev/full")
-def test_a_full_disk_costs_no_run(capsys):
-    """Where the disk is full the log is given up with one warning."""
+def test_a_full_disk_stops_no_run(capsys):
+    """When the disk is full, the log ends with one warning."""
     from pathlib import Path
 
     log = RunLog(Path("/dev/full"), run_version="v1", command="c")
@@ -96,7 +96,7 @@ def test_exceptions_are_logged_without_local_variables(tmp_path):
 
 
 def test_unknown_objects_are_written_as_text(tmp_path):
-    """A value JSON has no form for cannot break the log."""
+    """A value without a JSON form cannot break the log."""
     with (tmp_path / "x.jsonl").open("w") as stream:
         jsonl_logger(stream).info("event", path=tmp_path)
     assert json.loads((tmp_path / "x.jsonl").read_text())["path"] == str(tmp_path)

@@ -1,4 +1,4 @@
-"""What a person sees of a run, from a scripted list of events."""
+"""The displays of a run, from a scripted list of events."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def test_plain_lines_are_golden():
     assert stream.getvalue() == GOLDEN
 
 
-def test_a_run_with_nothing_to_do_says_so():
-    """One line for each skipped step and one for the whole."""
+def test_a_run_with_nothing_to_do_has_its_own_last_line():
+    """One line for each skipped step and one for the run."""
     stream = io.StringIO()
     console = PlainConsole(stream)
     console.step_skipped("a", "nothing changed")
@@ -97,8 +97,8 @@ def test_a_run_with_nothing_to_do_says_so():
     assert stream.getvalue() == "      a skipped: nothing changed\nnothing to do: all 1 steps are done already\n"
 
 
-def test_progress_is_written_to_standard_error_alone(capsys):
-    """Standard output belongs to the command's answer."""
+def test_progress_is_written_to_standard_error_only(capsys):
+    """Standard output is for the command's answer."""
     play(make_console(), Clock())
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -113,8 +113,8 @@ def test_secrets_are_masked_on_the_screen(monkeypatch):
     assert stream.getvalue() == "      token ***\n"
 
 
-def test_quiet_says_nothing(capsys):
-    """--quiet is a console without listeners."""
+def test_quiet_prints_nothing(capsys):
+    """With --quiet neither stream gets a byte."""
     play(make_console(quiet=True), Clock())
     assert capsys.readouterr() == ("", "")
 
@@ -125,7 +125,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_gets_the_live_display(monkeypatch):
-    """On a terminal the same events give bars and the same lasting lines."""
+    """On a terminal the same events give bars and the same lines that stay."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
@@ -143,22 +143,22 @@ def test_a_terminal_gets_the_live_display(monkeypatch):
 
 
 def test_the_live_display_has_a_bar_for_tokenising(monkeypatch):
-    """Tokenising moves a bar of its own name, and training takes it over."""
+    """Tokenising moves a bar with its own label, and the train steps then use the same bar."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
     console = make_console(stream=stream)
     console.step_started(_planned("train", "train_sft", "trains the model"), 1, 1)
-    for event, words in ((Tokenizing(7, 9), "tokenized"),
+    for event, label in ((Tokenizing(7, 9), "tokenized"),
                          (_train_step(6, 2.5, 7312.4, 113.0), "train step")):  # fmt: skip
         console.event(event)
         console._progress.refresh()
-        assert words in stream.getvalue()
+        assert label in stream.getvalue()
     assert "7/9" in stream.getvalue()
     console.close()
 
 
-def test_no_color_is_honoured(monkeypatch):
+def test_no_color_is_respected(monkeypatch):
     """With NO_COLOR the live display has no colours."""
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
@@ -169,7 +169,7 @@ def test_no_color_is_honoured(monkeypatch):
 
 
 def test_the_live_display_prints_brackets_as_they_are(monkeypatch):
-    """A person's text in brackets is text, not markup."""
+    """Text in brackets is text, not markup."""
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
     console = make_console(stream=stream)
@@ -181,13 +181,13 @@ def test_the_live_display_prints_brackets_as_they_are(monkeypatch):
 
 @pytest.mark.parametrize("arguments", [{"plain": True}, {}])
 def test_a_dumb_terminal_or_json_gets_plain_lines(monkeypatch, arguments):
-    """--json never repaints, and neither does TERM=dumb."""
+    """Neither --json nor TERM=dumb gets the live display."""
     monkeypatch.setenv("TERM", "xterm" if arguments else "dumb")
     assert isinstance(make_console(stream=Terminal(), **arguments), PlainConsole)
 
 
 def test_plain_lines_do_not_import_rich():
-    """A pipe or a notebook never pays for the live display."""
+    """A pipe or a notebook does not spend the time that importing rich takes."""
     import subprocess
 
     script = "import sys, engine.display.plain as c; c.make_console(); print('rich' in sys.modules)"
@@ -195,15 +195,15 @@ def test_plain_lines_do_not_import_rich():
     assert done.stdout == "False\n"
 
 
-def test_tee_passes_everything_on():
-    """Both listeners hear the same run."""
+def test_tee_calls_every_console():
+    """Both consoles show the same run."""
     first, second, clock = io.StringIO(), io.StringIO(), Clock()
     play(Tee(PlainConsole(first, clock), PlainConsole(second, clock)), clock)
     assert first.getvalue() == second.getvalue() == GOLDEN
 
 
-def test_a_display_that_cannot_be_written_costs_the_display_only():
-    """A terminal that was closed: the log beside it hears everything, and nothing is raised."""
+def test_a_display_that_cannot_be_written_is_dropped():
+    """When the terminal is closed, the log still gets everything, and nothing is raised."""
 
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
@@ -228,22 +228,22 @@ def test_a_display_that_cannot_be_written_costs_the_display_only():
         ({}, None),
     ],
 )  # fmt: skip
-def test_each_event_has_its_words(event, line):
-    """Known events read as sentences; those of other packages, and malformed ones, are shown as they are, never raised."""
+def test_each_event_has_its_line(event, line):
+    """Known events are sentences; those of other packages, and malformed ones, are their name and fields, never an error."""
     assert describe(event) == line
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [(0.04, "0.0s"), (9.94, "9.9s"), (59.6, "1m 00s"), (10, "10s"), (3599.6, "1h 00m"), (7500, "2h 05m")],
 )
-def test_durations_read_well(seconds, words):
+def test_durations_are_readable(seconds, text):
     """No `60s`, no `60m`."""
-    assert duration(seconds) == words
+    assert duration(seconds) == text
 
 
-def test_numbers_read_well():
-    """Small fractions have four decimals, large figures separators, booleans stay words."""
+def test_numbers_are_readable():
+    """Small fractions have four decimals, large numbers have separators, booleans stay words."""
     assert [number(value) for value in (True, 5, 1234567, 0.5, 12345.6, "x")] == [
         "True", "5", "1,234,567", "0.5000", "12,346", "x",
     ]  # fmt: skip

@@ -19,7 +19,7 @@ from engine.gallery import Shipped, project_files, shipped
 EXAMPLES = {name: spec for name, spec in shipped().items() if spec.group == "examples"}
 # What a gallery has to show; an example of each is there, whatever else is.
 SHOWS = {
-    "full", "lora", "chat", "local-folder", "hub", "several-devices", "tiny-smoke", "two-trainings", "own-template",
+    "full", "lora", "chat", "local-folder", "hub", "several-devices", "tiny-smoke", "two-training-runs", "own-template",
     "own-step", "own-data", "trackers", "cluster",
 }  # fmt: skip
 MOST_CHARACTERS_OF_AN_ABOUT = 120

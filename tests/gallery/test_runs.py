@@ -18,7 +18,7 @@ LEAVES = {
     "own-data": [],
     "local-folder": ["submission_runs/local_folder_v1/smoke_report.json"],
     "trackers": [".runspec/reports/trackers_v1/train/*/tensorboard/*", ".runspec/reports/trackers_v1/train/*/profile"],
-    "two-trainings": [],
+    "two-training-runs": [],
 }
 QUICK = ("own-template",)
 
@@ -38,13 +38,13 @@ def test_an_example_runs_to_verified_evidence(
     assert {check["status"] for check in document["checks"]} <= {"pass", "n/a"}
     for pattern in LEAVES[name]:
         assert list(tmp_path.glob(pattern)), pattern
-    if name == "two-trainings":
-        _check_two_trainings(tmp_path)
+    if name == "two-training-runs":
+        _check_two_training_runs(tmp_path)
 
 
-def _check_two_trainings(root: Path) -> None:
+def _check_two_training_runs(root: Path) -> None:
     """Both are in the record, with different models; the evidence's loss is the second one's."""
-    folder = root / "submission_runs" / "two_trainings_v1"
+    folder = root / "submission_runs" / "two_training_runs_v1"
     steps = {step["id"]: step for step in json.loads((folder / "run_record.json").read_text("utf-8"))["steps"]}
     slow, fast = steps["train_slow"]["facts"], steps["train_fast"]["facts"]
     assert slow["model_sha256"] != fast["model_sha256"]

@@ -1,7 +1,7 @@
 """`make parity-real`: the two greedy texts that transformers' own tests expect of google/gemma-2b, in f32 and in bf16.
 
-What goes in: MODEL, a folder or a name on the hub (google/gemma-2b unless told), with REVISION and HF_TOKEN as the hub
-needs them. What comes out: each text beside the expected one; exit code 0 where all agree, 1 where one differs, 2 where
+In: MODEL, a folder or a name on the hub (google/gemma-2b unless told), with REVISION and HF_TOKEN as the hub
+needs them. Out: each text beside the expected one; exit code 0 where all agree, 1 where one differs, 2 where
 the weights cannot be had. The expected texts are facts of the reference (its test of the Flax Gemma, 20 new tokens).
 """
 

@@ -18,7 +18,7 @@ EMPTY_SCHEMA = {"type": "object", "additionalProperties": False, "properties": {
 
 
 class RecordingConsole:
-    """A console that remembers what it was told."""
+    """A console that records its calls."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

@@ -1,4 +1,4 @@
-"""What only watches a step is no part of what the step is known by."""
+"""Arguments that only affect tracking do not enter a step's fingerprint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.artifacts.store import Store
-from engine.pipeline.plan import arguments_ahead, step_ingredients, without_watching
+from engine.pipeline.plan import arguments_ahead, step_ingredients, without_tracking
 from engine.runspec import load_spec
 from engine.steps.registry import handlers
 
@@ -29,15 +29,15 @@ def ingredients(root: Path, *overrides: str) -> dict[str, Any]:
 
 
 def test_reports_and_profiles_change_no_fingerprint(tmp_path: Path) -> None:
-    """Neither the training's nor the smoke run's, which proves the training's arguments; a learning rate changes both."""
+    """Neither that of the training step nor that of the smoke run, which proves its arguments; a learning rate changes both."""
     plain = ingredients(tmp_path)
-    watched = ingredients(tmp_path, "train.report_to=[tensorboard]", "train.profile={start: 3, steps: 2}")
+    tracked = ingredients(tmp_path, "train.report_to=[tensorboard]", "train.profile={start: 3, steps: 2}")
     other = ingredients(tmp_path, "train.learning_rate=1e-4")
-    assert watched == plain
+    assert tracked == plain
     assert {name for name in plain if other[name] != plain[name]} == {"smoke", "train"}
 
 
 def test_only_what_the_schema_says_is_left_out() -> None:
-    """A key without the word stays, and so does one that the schema does not know."""
+    """An argument without x-affects stays, and so does one that the schema does not know."""
     schema = {"properties": {"rate": {}, "report_to": {"x-affects": ["tracking"]}}}
-    assert without_watching({"rate": 1, "report_to": ["x"], "more": 2}, schema) == {"rate": 1, "more": 2}
+    assert without_tracking({"rate": 1, "report_to": ["x"], "more": 2}, schema) == {"rate": 1, "more": 2}

@@ -33,7 +33,7 @@ def events(spec: Spec) -> list[str]:
     return [row["event"] for row in read_journal(journal_path(spec.root / ".runspec", spec.run_version))]
 
 
-def test_a_failed_step_is_journaled_and_the_next_run_goes_on_behind_the_finished_ones(
+def test_a_failed_step_is_journaled_and_the_next_run_skips_the_finished_ones(
     make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
 ) -> None:
     def fail(ctx: StepContext) -> None:
@@ -46,16 +46,16 @@ def test_a_failed_step_is_journaled_and_the_next_run_goes_on_behind_the_finished
     assert run(spec, kinds, console) == ["press"]
 
 
-def test_work_is_gone_on_with_after_a_change_that_makes_no_difference(
+def test_work_is_resumed_after_a_change_that_affects_no_state(
     make_spec: Callable[..., Spec], make_handler: Any, console: Any
 ) -> None:
-    """An argument that changes no state may change between two attempts: the fingerprint moves, the work stays."""
-    found: list[list[str]] = []
+    """An argument that affects no state may change between two attempts: the fingerprint changes, the work folder stays."""
+    work_files: list[list[str]] = []
 
     def attempt(ctx: StepContext) -> None:
-        found.append(sorted(path.name for path in ctx.work.iterdir()))
+        work_files.append(sorted(path.name for path in ctx.work.iterdir()))
         (ctx.work / "checkpoint").write_text("")
-        if len(found) < 4:
+        if len(work_files) < 4:
             raise RunFailed("R999", "killed")
 
     keys = {"keep": {"type": "integer", "x-affects": ["files"]}, "seed": {"type": "integer"}}
@@ -64,13 +64,13 @@ def test_work_is_gone_on_with_after_a_change_that_makes_no_difference(
     for args in ({"keep": 1, "seed": 1}, {"keep": 2, "seed": 1}, {"keep": 2, "seed": 2}):
         with pytest.raises(RunFailed, match="killed"):
             run(make_spec(("grow", "grow", args)), kinds, console)
-    assert found == [[], ["checkpoint"], []]
+    assert work_files == [[], ["checkpoint"], []]
     assert run(make_spec(("grow", "grow", {"keep": 3, "seed": 2})), kinds, console) == ["grow"]
     assert run(make_spec(("grow", "grow", {"keep": 3, "seed": 2})), kinds, console) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
+def test_an_interrupt_stops_cleanly_and_says_how_to_resume(
     make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any, number: int
 ) -> None:
     def interrupted(ctx: StepContext) -> None:
@@ -85,17 +85,17 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
             run(spec, {**kinds, "press": make_handler("press", ("apple",), "juice", hook=interrupted)}, console)
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert "go on with: runspec run toy.yaml" in str(caught.value)
+    assert "to resume: runspec run toy.yaml" in str(caught.value)
     assert "train step 7" in str(caught.value)
     assert caught.value.exit_code == 130
     assert events(spec)[-1] == "run_interrupted"
     assert run(spec, kinds, console) == ["press"]
 
 
-def test_a_wish_that_is_said_twice_is_one(
+def test_a_repeated_signal_is_one_stop_request(
     make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`timeout` signals its child and then its group; a second wish, later, stops at once."""
+    """`timeout` signals its child and then its group; a second request, later, stops at once."""
 
     def interrupted(ctx: StepContext) -> None:
         for _ in range(3):
@@ -115,7 +115,7 @@ def test_a_wish_that_is_said_twice_is_one(
 def test_what_nohup_ignores_stays_ignored(
     make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
 ) -> None:
-    """A terminal that is closed stops a run, but not one that was begun with nohup."""
+    """A terminal that is closed stops a run, but not one that was started with nohup."""
     spec = make_spec(GROW, PRESS)
     hung_up = make_handler("grow", (), "apple", hook=lambda ctx: os.kill(os.getpid(), signal.SIGHUP))
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -128,7 +128,7 @@ def test_what_nohup_ignores_stays_ignored(
 def test_a_missing_template_is_found_before_the_first_step(
     make_spec: Callable[..., Spec], kinds: Any, console: Any
 ) -> None:
-    """E106 at once, not after the training."""
+    """E106 at once, not after the training step."""
     spec = make_spec(GROW, PRESS)
     files = (*spec.evidence.files, "notes.txt")
     spec = dataclasses.replace(spec, evidence=dataclasses.replace(spec.evidence, files=files))
@@ -141,9 +141,9 @@ def test_a_step_that_does_not_notice_is_stopped_before_the_next_one(
     make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
 ) -> None:
     spec = make_spec(GROW, PRESS)
-    deaf = make_handler("grow", (), "apple", hook=lambda ctx: os.kill(os.getpid(), signal.SIGINT))
+    unaware = make_handler("grow", (), "apple", hook=lambda ctx: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted, match="between two steps"):
-        run(spec, {**kinds, "grow": deaf}, console)
+        run(spec, {**kinds, "grow": unaware}, console)
     assert run(spec, kinds, console) == ["press"]
 
 
@@ -219,9 +219,7 @@ def test_a_run_with_nothing_to_do_adds_nothing_to_the_journal(
     assert events(spec) == before
 
 
-def test_work_done_under_another_run_version_is_taken_over(
-    make_spec: Callable[..., Spec], kinds: Any, console: Any
-) -> None:
+def test_artifacts_of_another_run_version_are_reused(make_spec: Callable[..., Spec], kinds: Any, console: Any) -> None:
     run(make_spec(GROW, PRESS), kinds, console)
     other = make_spec(GROW, PRESS, run_version="toy_v2")
     assert run(other, kinds, console) == []

@@ -1,4 +1,4 @@
-"""The exact price: the compiler is asked in a child, its answers are kept, and an estimate is called one."""
+"""The exact price: the compiler runs in a child, its answers are cached, and an estimate is called an estimate."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
 
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch) -> list[PriceJob]:
-    """A compiler that answers REPORT at once; the jobs it was asked."""
+    """A compiler that answers REPORT at once; the jobs that it got."""
     asked: list[PriceJob] = []
 
     def answer(job: PriceJob, host: Host) -> dict[str, Any]:
@@ -66,29 +66,29 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> list[PriceJob]:
 
 
 def test_every_target_is_a_machine_of_the_trainer():
-    """Both sides have the same devices and the same limits; who adds a target adds its machine."""
+    """Both sides have the same devices and the same limits, so a new target needs its machine."""
     for target in TARGETS.values():
         machine = MACHINES[target.machine]
         assert (machine.devices, machine.limit_bytes) == (target.devices, target.limit_bytes_per_device)
 
 
-def test_the_compiler_of_this_machine_is_asked_for_real(tmp_path):
-    """A child compiles for the CPU; what it says is kept, and names the buffers that live at the peak."""
+def test_the_compiler_of_this_machine_runs_for_real(tmp_path):
+    """A child compiles for the CPU; its report is cached, and names the buffers that live at the peak."""
     (tmp_path / "dump").mkdir()
     # Long enough that the gaps between buffers, some 20 kB whatever the size, are small beside it.
     job = replace(exact.job_for("cpu", TINY, ARGS | {"seq_len": 64}, None), dump=str(tmp_path / "dump"))
-    assert exact.kept_answer(tmp_path, job) is None
+    assert exact.cached_answer(tmp_path, job) is None
     report = exact.ask(tmp_path, job)
-    assert exact.kept_answer(tmp_path, job) == report
+    assert exact.cached_answer(tmp_path, job) == report
     assert report["source"] == "cpu-compiler"
-    # The account adds up to the allocator's peak, but for the gaps between buffers (they are padded to 64 bytes).
+    # The sum is the allocator's peak, but for the gaps between buffers (they are padded to 64 bytes).
     assert report["live_bytes"] == pytest.approx(report["peak_bytes"], rel=0.1)
     embedding = next(buffer for buffer in report["live"] if buffer["op"].startswith("state['params']['embed']"))
     assert (embedding["size"], embedding["shape"], embedding["kind"]) == (260 * 16 * 4, "f32[260,16]", "argument")
 
 
-def test_the_answer_is_asked_once_and_kept(spec, compiler):
-    """Without exact: the estimate. With it: the compiler, with a word first. From then on: what was kept."""
+def test_the_compiler_runs_once_and_its_answer_is_cached(spec, compiler):
+    """Without exact: the estimate. With it: the compiler, after a note. From then on: the cached answer."""
     said: list[str] = []
     assert price(spec, HANDLERS, "kaggle-v5e-8")["memory"]["source"] == "analytic"
     assert compiler == []
@@ -97,15 +97,15 @@ def test_the_answer_is_asked_once_and_kept(spec, compiler):
     plain = price(spec, HANDLERS, "kaggle-v5e-8")["memory"]
     assert first == again == plain
     assert len(compiler) == 1
-    assert said == ["compiling the train step for kaggle-v5e-8: up to a minute or two; the answer is kept"]
+    assert said == ["compiling the train step for kaggle-v5e-8: up to a minute or two; the answer is cached"]
     assert (first["source"], first["fits"], first["peak_bytes_per_device"]) == ("tpu-compiler", True, 4 * GIB)
     assert first["limit_bytes_per_device"] == TARGETS["kaggle-v5e-8"].limit_bytes_per_device
     assert first["terms"]["temp_bytes"] == 3 * GIB
     assert price(spec, HANDLERS, "kaggle-t4")["memory"]["source"] == "analytic"  # another machine, another answer
 
 
-def test_the_dearest_of_two_trainings_is_told(spec, monkeypatch):
-    """Two training steps are two questions; the memory is that of the larger answer."""
+def test_the_more_expensive_of_two_training_steps_counts(spec, monkeypatch):
+    """Two training steps are compiled separately; the memory is that of the larger one."""
     small = {**ARGS, "seq_len": 8}
     steps = (spec.steps[0], dataclasses.replace(spec.steps[0], id="more", args=small, declared=small))
 
@@ -118,7 +118,7 @@ def test_the_dearest_of_two_trainings_is_told(spec, monkeypatch):
 
 
 def test_what_does_not_compile_does_not_fit(spec, monkeypatch):
-    """The TPU's compiler refuses: what it would take is the peak, and there are no terms."""
+    """The TPU's compiler refuses the program: the bytes it would need are the peak, and there are no terms."""
     refusal = {**REPORT, "peak_bytes": None, "needed_bytes": 28 * GIB, "fits": False}
     monkeypatch.setattr(exact, "run_trainer", lambda *_: refusal)
     memory = price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)["memory"]
@@ -126,7 +126,7 @@ def test_what_does_not_compile_does_not_fit(spec, monkeypatch):
 
 
 def test_what_a_person_reads(spec, compiler):
-    """An estimate is called one and says how to do better; a compiler's answer names the compiler."""
+    """An estimate is called an estimate and says how to get the exact figure; a compiler's answer names the compiler."""
     estimate = price_text(price(spec, HANDLERS, "kaggle-v5e-8")).splitlines()[0]
     answer = price_text(price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)).splitlines()[0]
     assert estimate.startswith("memory  fits: about ")
@@ -137,17 +137,17 @@ def test_what_a_person_reads(spec, compiler):
 
 
 def test_without_the_compiler_exact_is_an_error_that_says_what_to_type(spec):
-    """Asked for the exact answer, an estimate would be a silent replacement: T151 it is."""
+    """--exact without the compiler is T151: an estimate would be a silent replacement."""
     with pytest.raises(InputInvalid) as caught:
         price(spec, HANDLERS, "kaggle-t4", exact=lambda _: None)
-    (found,) = caught.value.diagnostics
-    assert found.code == "T151"
-    assert found.message == "the gpu compiler is missing: no folder of compilers is named"
-    assert found.hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "T151"
+    assert diagnostic.message == "the gpu compiler is missing: no folder of compilers is named"
+    assert diagnostic.hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
 
 
-def test_a_half_installed_compiler_is_told_by_what_it_lacks(spec, monkeypatch, tmp_path):
-    """The folder that RUNSPEC_COMPILERS names is looked into."""
+def test_a_half_installed_compiler_is_refused_with_what_it_lacks(spec, monkeypatch, tmp_path):
+    """The message names the file that the folder of RUNSPEC_COMPILERS lacks."""
     monkeypatch.setenv(exact.VARIABLE, str(tmp_path))
     with pytest.raises(InputInvalid) as caught:
         price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)
@@ -178,8 +178,8 @@ def test_where_the_compilers_are_looked_for(monkeypatch, tmp_path):
         ({"args": train_args({**ARGS, "num_train_steps": 999, "learning_rate": 1.0, "seed": 7})}, True),
     ],
 )
-def test_an_answer_is_kept_under_what_can_change_it(tmp_path, monkeypatch, change, same):
-    """Another length, optimizer, model, machine or compiler is another question; another seed is not."""
+def test_the_cache_key_is_what_can_change_the_answer(tmp_path, monkeypatch, change, same):
+    """Another length, optimizer, model, machine or compiler is another key; another seed is not."""
     monkeypatch.chdir(tmp_path)
     for folder, version in (("a", "1.0"), ("b", "2.0"), ("c", "1.0")):
         (tmp_path / folder / f"libtpu-{version}.dist-info").mkdir(parents=True)
@@ -188,16 +188,16 @@ def test_an_answer_is_kept_under_what_can_change_it(tmp_path, monkeypatch, chang
     assert exact._key(job) == exact._key(replace(job, compilers="c"))  # the same compiler elsewhere
 
 
-def test_an_answer_of_other_code_is_not_taken(tmp_path, monkeypatch):
-    """The trainer's source is part of the question: its digests are those of every Python file."""
+def test_an_answer_of_other_code_is_not_used(tmp_path, monkeypatch):
+    """The trainer's source is part of the key: the digests of all its Python files."""
     job = exact.job_for("cpu", TINY, ARGS, None)
     before = exact._key(job)
     monkeypatch.setattr(exact, "digest_tree", lambda _: {"train_step.py": "changed", "notes.txt": "not code"})
     assert exact._key(job) != before
 
 
-def test_a_training_step_of_another_package_is_estimated_and_not_asked(spec):
-    """Arguments that our trainer does not know: the estimate stands, the exact answer is refused by the field's name."""
+def test_a_training_step_of_another_package_is_estimated_and_not_compiled(spec):
+    """With arguments that the trainer does not know the estimate works, and --exact is refused with the field's name."""
     strange = _with(spec, {"warmth": 3})
     assert price(strange, HANDLERS, "kaggle-v5e-8")["memory"]["source"] == "analytic"
     with pytest.raises(InputInvalid, match='unknown field "warmth"'):
@@ -205,13 +205,13 @@ def test_a_training_step_of_another_package_is_estimated_and_not_asked(spec):
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"needed_bytes"', "{}"])
-def test_a_damaged_answer_is_asked_again(tmp_path, text):
-    """A cache that cannot be read is no answer."""
+def test_a_damaged_answer_is_compiled_again(tmp_path, text):
+    """A cache file that cannot be read counts as absent."""
     job = exact.job_for("cpu", TINY, ARGS, None)
-    place = exact._place(tmp_path, job)
-    place.parent.mkdir(parents=True)
-    place.write_text(text)
-    assert exact.kept_answer(tmp_path, job) is None
+    path = exact._cache_path(tmp_path, job)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert exact.cached_answer(tmp_path, job) is None
 
 
 MESH = {"mesh": {"fsdp": 4, "tp": 2}, "global_batch_size": 10}
@@ -222,8 +222,8 @@ def _with(spec: Spec, changes: dict[str, Any]) -> Spec:
     return dataclasses.replace(spec, steps=(dataclasses.replace(spec.steps[0], args=args, declared=args),))
 
 
-def test_a_person_sees_how_every_weight_lies(spec):
-    """The golden table of a micro Gemma with two heads and one kv head, ten sequences over four places."""
+def test_the_table_shows_how_every_weight_is_sharded(spec):
+    """The golden table of a micro Gemma with two heads and one kv head, ten sequences over fsdp 4."""
     assert (
         shardings_text("train", shardings(_with(spec, MESH), HANDLERS, "kaggle-v5e-8")["train"])
         == """\
@@ -245,7 +245,7 @@ train: mesh {fsdp: 4, tp: 2}; a train step takes 10 sequences, in 2 x 8 rows, 6 
 
 
 def test_a_mesh_of_another_size_is_an_error_of_the_plan(spec):
-    """Two devices have no room for four by two: T164, before anything runs."""
-    with pytest.raises(InputInvalid, match=r"the mesh {fsdp: 4, tp: 2} has 8 places, and there are 2 devices") as error:
+    """A mesh of four by two on two devices is T164, before anything runs."""
+    with pytest.raises(InputInvalid, match=r"the mesh {fsdp: 4, tp: 2} needs 8 devices, and there are 2") as error:
         shardings(_with(spec, MESH), HANDLERS, "kaggle-t4x2")
     assert error.value.code == "T164"

@@ -1,4 +1,4 @@
-"""The price: arithmetic that is right, estimates that are called so, nothing invented."""
+"""The price: correct arithmetic, estimates that are called estimates, nothing invented."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_gemma_2b_has_2_506_172_416_parameters():
 
 
 def test_gemma_7b_has_8_537_680_896_parameters():
-    """The same for the one with as many key heads as heads."""
+    """The same for the model with as many key heads as query heads."""
     assert param_count(KNOWN_CONFIGS["google/gemma-7b"]) == 8_537_680_896
 
 
 def test_weights_and_optimizer_of_gemma_2b():
-    """bf16 weights are 4.67 GiB, f32 9.34; AdamW doubles them, Adafactor needs hardly anything."""
+    """bf16 weights are 4.67 GiB, f32 9.34; AdamW doubles them, Adafactor adds next to nothing."""
     config = KNOWN_CONFIGS["google/gemma-2b"]
     assert training_bytes(config, {**ARGS, "dtype": "bfloat16"})["weights"] / GIB == pytest.approx(4.67, abs=0.005)
     assert training_bytes(config, ARGS)["weights"] / GIB == pytest.approx(9.34, abs=0.005)
@@ -59,7 +59,9 @@ def test_weights_and_optimizer_of_gemma_2b():
     assert optimizer_bytes(config, {**ARGS, "optimizer": "adafactor"}) < 20 << 20
     masters = {**ARGS, "dtype": "bfloat16", "master_weights": True}
     assert optimizer_bytes(config, masters) == 3 * 4 * 2_506_172_416
-    assert optimizer_bytes(config, {**masters, "dtype": "float32"}) == 2 * 4 * 2_506_172_416, "they are the masters"
+    assert optimizer_bytes(config, {**masters, "dtype": "float32"}) == 2 * 4 * 2_506_172_416, (
+        "float32 weights are their own master weights"
+    )
 
 
 BF16 = {"dtype": "bfloat16", "optimizer": "adafactor", "per_device_batch_size": 1}
@@ -80,7 +82,7 @@ COMPILED = {
 
 @pytest.mark.parametrize("step", COMPILED)
 def test_the_estimate_is_near_what_the_compilers_say(step):
-    """Within 15 % for full training of Gemma 2B, cut over the devices or not."""
+    """Within 15 % for full training of Gemma 2B, sharded or not."""
     devices, args, measured = COMPILED[step]
     terms = training_bytes(KNOWN_CONFIGS["google/gemma-2b"], {**ARGS, **args}, devices)
     assert sum(terms.values()) / GIB == pytest.approx(measured, rel=0.15)
@@ -99,7 +101,7 @@ LORA = {"method": "lora", "lora_rank": 16, "lora_merge": False, "lora_targets": 
 
 
 def test_adapters_of_gemma_2b():
-    """Rank 16 on all projections: 19.6 M numbers, less than half the memory of full training, checkpoints of megabytes."""
+    """Rank 16 on all projections: 19.6 M parameters, less than half the memory of full training, checkpoints of megabytes."""
     config = KNOWN_CONFIGS["google/gemma-2b"]
     assert adapter_params(config, {**ARGS, **LORA}) == 19_611_648
     assert sum(training_bytes(config, {**ARGS, **LORA}).values()) < sum(training_bytes(config, ARGS).values()) / 2
@@ -123,7 +125,7 @@ def test_disk_counts_the_checkpoint_being_written():
     [("kaggle-t4", False), ("kaggle-t4x2", False), ("kaggle-p100", False), ("kaggle-v5e-8", True)],
 )
 def test_full_precision_adamw_fits_eight_16_gb_devices_only(spec, target, fits):
-    """f32 AdamW is 37 GiB and more, cut over the devices there are."""
+    """f32 AdamW takes 37 GiB and more, sharded over the target's devices."""
     cost = price(spec, HANDLERS, target)
     assert cost["memory"]["fits"] is fits
     assert cost["memory"]["limit_bytes_per_device"] == TARGETS[target].limit_bytes_per_device
@@ -132,7 +134,7 @@ def test_full_precision_adamw_fits_eight_16_gb_devices_only(spec, target, fits):
 
 @pytest.mark.parametrize(("mesh", "fits"), [({}, True), ({"fsdp": 2}, True), ({"tp": 2}, True), ({"fsdp": 4}, False),
                                             ({"fsdp": 2, "tp": 2}, False), ({"tp": 3}, False)])  # fmt: skip
-def test_a_mesh_that_a_named_target_has_no_devices_for(spec, mesh, fits):
+def test_a_mesh_that_does_not_match_the_devices_of_a_named_target(spec, mesh, fits):
     """U134, where the trainer would say T164; this machine's devices are not known without JAX."""
     args = {**ARGS, "mesh": mesh}
     train = dataclasses.replace(spec.steps[0], args=args)
@@ -186,8 +188,8 @@ def test_a_local_model_is_priced_by_its_config(spec, tmp_path):
     assert cost["memory"]["params"] == 2_506_172_416
 
 
-def test_a_spec_that_trains_nothing_costs_no_memory_figure(spec):
-    """Scoring alone has no training to price."""
+def test_a_spec_that_trains_nothing_has_no_memory_figure(spec):
+    """A spec that only scores has no training step to price."""
     step = dataclasses.replace(spec.steps[0], uses="score")
     assert price(dataclasses.replace(spec, steps=(step,)), HANDLERS)["memory"]["reason"] == "no step trains a model"
 
@@ -200,8 +202,8 @@ def test_an_unknown_target_is_an_error_with_a_suggestion(spec):
     assert caught.value.hint == 'did you mean "kaggle-t4x2"?'
 
 
-def test_a_container_limit_is_respected(monkeypatch, tmp_path):
-    """Memory is the smaller one of the machine's and the container's; `max` means no limit."""
+def test_a_container_limit_counts(monkeypatch, tmp_path):
+    """Memory is the smaller of the machine's and the container's; `max` means no limit."""
     limit = tmp_path / "memory.max"
     monkeypatch.setattr("engine.preflight.targets.CGROUP_LIMIT", limit)
     total = machine_memory_bytes()

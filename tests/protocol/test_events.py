@@ -1,4 +1,4 @@
-"""Laws of the events: what the trainer writes is what the engine reads, and a person has a line for it."""
+"""Laws of the events: the engine reads what the trainer writes, and each event has a line for people."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ weights that are not read: vision_tower.*
 
 
 def test_every_event_has_a_sample() -> None:
-    """The samples are one of each, in the order of the table."""
+    """There is one sample of each event, in the order of the table."""
     assert [type(event) for event in SAMPLES] == list(EVENTS.values())
 
 
-def test_what_a_person_reads_is_golden() -> None:
-    """One line an event; the runner itself tells how a job ended."""
-    said = [event.describe() for event in SAMPLES if not isinstance(event, Finished | Failed)]
-    assert said == LINES.splitlines()
+def test_the_lines_for_people_are_golden() -> None:
+    """One line per event; the runner prints how a job ended."""
+    lines = [event.describe() for event in SAMPLES if not isinstance(event, Finished | Failed)]
+    assert lines == LINES.splitlines()
     assert [event.describe() for event in SAMPLES if isinstance(event, Finished | Failed)] == [None, None]
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.name)
 def test_a_line_is_read_as_it_was_written(event: Event) -> None:
-    """JSON and back gives the same value, for every event."""
+    """JSON and back gives an equal value, for every event."""
     assert parse_event(json.loads(to_line(event))) == event
     assert event_of(event_json(event)) == event
 
@@ -72,21 +72,21 @@ def test_an_unknown_or_missing_field_is_named(event: Event) -> None:
         parse_event({name: value for name, value in values.items() if name != first})
 
 
-def test_an_unknown_event_is_refused_from_the_trainer_and_shown_from_others() -> None:
-    """The trainer's events are strict; a step of another package may send what it likes."""
+def test_an_unknown_event_is_refused_from_the_trainer_and_allowed_from_plug_ins() -> None:
+    """The trainer's events are strict; a step of another package may send any event."""
     with pytest.raises(FieldError, match='unknown event "melted"'):
         parse_event({"event": "melted", "grams": 3})
     assert event_of({"event": "melted", "grams": 3}) == OtherEvent("melted", {"grams": 3})
 
 
-def test_bars_name_fields_that_there_are() -> None:
+def test_bars_name_existing_fields() -> None:
     """(done, total) of each event that moves a bar are numbers."""
-    moving = [event for event in SAMPLES if event.bar is not None]
-    assert [event.name for event in moving] == ["train_step", "generated", "tokenizing", "download"]
-    assert all(0 <= done <= total for done, total in (event.progress() for event in moving))
+    with_bar = [event for event in SAMPLES if event.bar is not None]
+    assert [event.name for event in with_bar] == ["train_step", "generated", "tokenizing", "download"]
+    assert all(0 <= done <= total for done, total in (event.progress() for event in with_bar))
 
 
-def test_no_event_may_hold_what_json_does_not_have() -> None:
-    """A NaN stops the trainer where it is written, not the reader."""
+def test_no_event_may_hold_a_nan() -> None:
+    """A NaN is an error where it is written, not where it is read."""
     with pytest.raises(ValueError, match="JSON compliant"):
         to_line(Finished({"loss": float("nan")}))

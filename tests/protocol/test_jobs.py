@@ -1,4 +1,4 @@
-"""Laws of the jobs: a job file says everything its verb needs and nothing else."""
+"""Laws of the jobs: a job file has every field that its verb needs and no other."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from tests.fixtures.job_samples import ARGS, SAMPLES
 
 @pytest.mark.parametrize("job", SAMPLES, ids=lambda job: job.verb)
 def test_a_job_file_is_read_as_it_was_written(job: Job) -> None:
-    """JSON and back gives the same value, for every verb."""
+    """JSON and back gives an equal value, for every verb."""
     assert read_job(job.verb, json.loads(json.dumps(job_json(job)))) == job
 
 
 def test_every_verb_has_a_sample() -> None:
-    """None is left out of the laws here."""
+    """The laws here cover every verb."""
     assert [type(job) for job in SAMPLES] == list(JOBS.values())
 
 
 @pytest.mark.parametrize("job", SAMPLES, ids=lambda job: job.verb)
 def test_an_unknown_or_missing_field_is_named(job: Job) -> None:
-    """T115 says the verb and the field."""
+    """T115 names the verb and the field."""
     values = job_json(job)
     with pytest.raises(InputInvalid, match=f'job of "{job.verb}" has an unknown field "gpu"'):
         read_job(job.verb, {**values, "gpu": 1})
@@ -46,7 +46,7 @@ def test_an_unknown_or_missing_field_is_named(job: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"args": {"seq_len": "512"}}, 'args.seq_len must be an integer, and is "512"'),
         ({"args": {"seq_len": True}}, "args.seq_len must be an integer, and is true"),
@@ -59,19 +59,19 @@ def test_an_unknown_or_missing_field_is_named(job: Job) -> None:
         ({"rows": 3}, "rows must be text, and is 3"),
     ],
 )  # fmt: skip
-def test_a_mistyped_field_is_named_with_what_it_is(change: dict[str, Any], told: str) -> None:
-    """The dotted path of the field, what it must be, what it is."""
+def test_a_mistyped_field_is_named_with_its_value(change: dict[str, Any], expected: str) -> None:
+    """The message has the dotted path of the field, its type and its value."""
     values = job_json(SAMPLES[0])
     values |= {name: {**values[name], **value} if isinstance(value, dict) else value for name, value in change.items()}
     with pytest.raises(InputInvalid) as caught:
         read_job("train", values, file="job.json")
     text = render(*caught.value.diagnostics)
     assert text.startswith('error[T115]: the job of "train"')
-    assert told in text
+    assert expected in text
     assert "--> job.json" in text
 
 
-def test_an_integer_serves_where_a_number_is_declared() -> None:
+def test_an_integer_is_accepted_where_a_number_is_declared() -> None:
     """``learning_rate: 1`` is 1.0; nothing else is converted."""
     assert from_json(GenerateArgs, {"max_new_tokens": 1, "batch_size": 1, "temperature": 1}).temperature == 1.0
     with pytest.raises(FieldError, match=r"batch_size must be an integer, and is 1\.0"):
@@ -83,7 +83,7 @@ def test_an_integer_serves_where_a_number_is_declared() -> None:
 
 @pytest.mark.parametrize(("kind", "cls"), [("train_sft", TrainArgs), ("generate", GenerateArgs)])
 def test_a_step_of_a_spec_fits_its_job(kind: str, cls: type) -> None:
-    """Every argument of the schema is a field, and the other way round; defaults of the schema are valid arguments."""
+    """Every argument of the schema is a field and every field an argument; defaults of the schema are valid arguments."""
     properties = handlers()[kind].schema["properties"]
     assert properties.keys() == {field.name for field in fields(cls)}
     defaults = {name: entry.get("default", 8) for name, entry in properties.items()}
@@ -91,7 +91,7 @@ def test_a_step_of_a_spec_fits_its_job(kind: str, cls: type) -> None:
 
 
 def test_every_argument_says_what_it_affects() -> None:
-    """None is forgotten, and what only watches affects nothing else."""
+    """Every argument has an effect, and those that affect tracking affect nothing else."""
     assert all(effects().values())
     assert names_affecting("tracking") == ("report_to", "profile")
     assert {affected for affected in effects().values() if "tracking" in affected} == {frozenset({"tracking"})}
@@ -99,13 +99,13 @@ def test_every_argument_says_what_it_affects() -> None:
 
 
 def test_the_schema_says_the_same() -> None:
-    """``x-affects`` of the step's schema, which the plan reads, and the field's own metadata are one."""
+    """``x-affects`` of the step's schema, which the plan reads, and the field's own metadata agree."""
     properties = handlers()["train_sft"].schema["properties"]
     assert {name: frozenset(entry["x-affects"]) for name, entry in properties.items()} == effects()
 
 
 def test_the_identity_is_what_affects_the_state() -> None:
-    """A checkpoint is bound to exactly these, in a form that JSON keeps."""
+    """A checkpoint's identity has exactly these, in a form that survives JSON."""
     assert tuple(ARGS.identity()) == names_affecting("state")
     assert ARGS.identity()["mesh"] == (4, 2)
     assert json.loads(json.dumps(ARGS.identity()))["seq_len"] == 512

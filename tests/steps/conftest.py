@@ -51,7 +51,7 @@ steps:
 
 
 class Quiet:
-    """A console that keeps notes and events."""
+    """A console that records notes and events."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -72,7 +72,7 @@ class Quiet:
 
 @pytest.fixture(scope="session")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Quiet]:
-    """A project in which every built-in kind has run once, for real: the chain with a model of 3000 weights."""
+    """A project in which every built-in kind has really run once, with a model of 3000 weights."""
     root = tmp_path_factory.mktemp("life")
     for folder in (".runspec", "runspecs", "evalsets"):
         (root / folder).mkdir()
@@ -94,7 +94,7 @@ class Life:
         self.store = Store(spec.root)
 
     def check_description(self) -> None:
-        """The schema is draft-07, closed, and says of every key what it is; declared arguments satisfy it."""
+        """The schema is draft-07 and closed, every key has title and description, and the declared arguments satisfy it."""
         schema = self.handler.schema
         jsonschema.Draft7Validator.check_schema(dict(schema))
         assert schema["additionalProperties"] is False
@@ -110,7 +110,7 @@ class Life:
         return next(entry for entry in plan.steps if entry.step.id == self.step.id)
 
     def check_published(self) -> None:
-        """It published what it promised, whole, with facts that are JSON; and now it is skipped."""
+        """It published all declared files, undamaged, with facts that are JSON; and now it is skipped."""
         entry = self.planned()
         assert entry.action == "skip"
         assert entry.artifact.type == self.handler.makes
@@ -121,7 +121,7 @@ class Life:
         assert any(row["event"] == "step_finished" and row["id"] == self.step.id for row in events)
 
     def check_repeats(self) -> None:
-        """Run again by force it makes the same content, so that nothing behind it needs running."""
+        """Forced to run again, it makes the same content, so that no later step has to run."""
         before = self.planned().artifact
         selection = Selection(only=self.step.id, force=frozenset({self.step.id}))
         execute(self.spec, self.kinds, console=Quiet(), command="again", selection=selection)
@@ -136,7 +136,7 @@ class Life:
         assert self.planned(kinds=newer).fingerprint != self.planned().fingerprint
 
     def check_failure(self) -> None:
-        """A handler that dies half-way leaves nothing visible, and what was published before stays."""
+        """A handler that fails half-way publishes nothing, and the earlier artifact stays."""
         for error in (RunspecErrorOfTest("R998", "died"), Interrupted("R997", "stopped")):
             dying = {**self.kinds, self.step.uses: _Changed(self.handler, dies=error)}
             selection = Selection(only=self.step.id, force=frozenset({self.step.id}))
@@ -147,11 +147,11 @@ class Life:
 
 
 class RunspecErrorOfTest(RunspecError):
-    """A failure that the test makes."""
+    """A failure that a test raises."""
 
 
 class _Changed:
-    """A handler like another one, with another version or an early death."""
+    """A handler with another version, or one that fails."""
 
     def __init__(self, inner: Handler, *, version: int | None = None, dies: RunspecError | None = None) -> None:
         self._inner, self._dies = inner, dies

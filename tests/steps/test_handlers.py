@@ -1,4 +1,4 @@
-"""Every built-in kind, through the same life: described, published, repeatable, noticed, safe when it dies."""
+"""The same laws for every built-in kind: described, published, repeatable, fingerprinted, safe when it fails."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_it_describes_its_arguments(life: Any, step_id: str) -> None:
 
 
 @pytest.mark.parametrize("step_id", STEPS)
-def test_it_publishes_what_it_promises(life: Any, step_id: str) -> None:
-    """Files, facts and journal are there, and the step is skipped from then on."""
+def test_it_publishes_the_files_that_it_declares(life: Any, step_id: str) -> None:
+    """Files, facts and journal entry exist, and the step is skipped from then on."""
     life(step_id).check_published()
 
 
 @pytest.mark.parametrize("step_id", STEPS)
 def test_it_makes_the_same_content_again(life: Any, step_id: str) -> None:
-    """Forced, it publishes the same digest; nothing behind it has to run."""
+    """Forced, it publishes the same digest; no later step has to run."""
     life(step_id).check_repeats()
 
 
@@ -43,12 +43,12 @@ def test_its_version_is_part_of_its_fingerprint(life: Any, step_id: str) -> None
 
 
 @pytest.mark.parametrize("step_id", STEPS)
-def test_it_leaves_nothing_when_it_dies(life: Any, step_id: str) -> None:
+def test_it_publishes_nothing_when_it_fails(life: Any, step_id: str) -> None:
     """A failure and an interrupt leave the published artifact as it was."""
     life(step_id).check_failure()
 
 
-def test_the_smoke_run_says_what_it_proved_and_what_not(lived: Any) -> None:
+def test_the_smoke_run_lists_what_it_proved_and_what_not(lived: Any) -> None:
     """It killed the training process for real and resumed from the checkpoint it had written."""
     spec, console = lived
     report = json.loads(next((spec.root / ".runspec/store/smoke_report").rglob("smoke_report.json")).read_text())
@@ -58,8 +58,8 @@ def test_the_smoke_run_says_what_it_proved_and_what_not(lived: Any) -> None:
     assert any(note.startswith("proved: ") for note in console.notes)
 
 
-def test_the_whole_chain_ends_in_a_verified_package(lived: Any) -> None:
-    """Evidence folder, zip, and the summary block are there."""
+def test_the_run_ends_in_a_verified_package(lived: Any) -> None:
+    """Evidence folder and zip exist, and a note names the zip."""
     spec, console = lived
     assert (spec.root / "submission_runs/life_v1/run_manifest.json").is_file()
     assert len(list((spec.root / "submission").glob("life_v1_*.zip"))) == 1
@@ -84,7 +84,7 @@ def test_a_reduced_smoke_run_says_what_it_no_longer_proves(lived: Any) -> None:
 
 @pytest.mark.parametrize("step_id", ["smoke", "train"])
 def test_a_question_that_will_not_fit_is_refused_before_the_first_train_step(lived: Any, step_id: str) -> None:
-    """M501 names the item; and what will be asked is no part of a training: with another limit it is not done again."""
+    """M501 names the item. The questions are not in the training step's fingerprint: with another limit it is still skipped."""
     spec, console = lived
     longer = load_spec(spec.path, ["predict.max_new_tokens=250"], kinds=handlers())
     entries = {entry.step.id: entry for entry in make_plan(longer, handlers(), Store(spec.root)).steps}

@@ -222,7 +222,7 @@ def train_here() -> Callable[..., list[Event]]:
     return run
 
 
-def final_state(job: Job) -> dict[str, np.ndarray[Any, Any]]:
+def final_state(job: Job) -> dict[str, np.ndarray]:
     """The arrays of a job's newest checkpoint: weights, statistics, step."""
     newest = sorted((Path(job["work"]) / "checkpoints").iterdir())[-1]
     arrays = ocp.StandardCheckpointer().restore(newest / "state")

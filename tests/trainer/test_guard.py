@@ -1,4 +1,4 @@
-"""Steps that are no numbers: found, changing nothing, counted, and stopped with the batch that caused it."""
+"""Train steps with a non-finite loss or gradient: state unchanged, counted, and T131 with the batch that caused it."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_the_message_names_the_batch() -> None:
     """Two in a row are tolerated, a finite step in between resets the count, the third in a row names the rows to check."""
     skips = Skips(most=2)
     for train_step, bad in enumerate([True, True, False, True, True], start=1):
-        skips.take(train_step, bad)
+        skips.record(train_step, bad)
     assert (skips.total, skips.in_a_row, skips.train_steps) == (4, 2, [1, 2, 4, 5])
     with pytest.raises(RunFailed) as failure:
-        skips.take(6, True, rows=[f"r{index}" for index in range(7)])
+        skips.record(6, True, rows=[f"r{index}" for index in range(7)])
     diagnostic = failure.value.diagnostics[0]
     assert (diagnostic.code, diagnostic.message) == (
         "T131",
@@ -76,4 +76,4 @@ def test_the_message_names_the_batch() -> None:
 def test_none_is_tolerated_at_zero() -> None:
     """most=0 stops at the first."""
     with pytest.raises(RunFailed, match=r"the loss or a gradient is NaN or infinite, once; 0 are tolerated\n"):
-        Skips(most=0).take(1, True)
+        Skips(most=0).record(1, True)

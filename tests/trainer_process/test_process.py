@@ -1,4 +1,4 @@
-"""The environment that a trainer's process is given, and how its end is told."""
+"""The environment of a trainer's process, and the message for each way it can end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from engine.trainer_process.process import Host, run_trainer, trainer_environmen
 from tests.fixtures.event_samples import TRAIN_STEP
 from tests.fixtures.job_samples import JOB_SAMPLES
 
-# It stands for the trainer's process: says what it was told to say, and ends as it was told.
-SAYS_AND_ENDS = """
+# Stands for the trainer's process: prints its first argument, and ends as the second one says.
+PRINTS_AND_ENDS = """
 import os, signal, sys
 print(sys.argv[1], flush=True)
 os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "killed" else sys.exit(int(sys.argv[2]))
@@ -27,7 +27,7 @@ os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "killed" else sys.exit(in
 
 
 @pytest.mark.parametrize(
-    ("theirs", "given"),
+    ("set_before", "passed_on"),
     [
         (None, "glibc.malloc.hugetlb=1"),
         ("", "glibc.malloc.hugetlb=1"),
@@ -35,18 +35,18 @@ os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "killed" else sys.exit(in
         ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
     ],
 )
-def test_huge_pages_unless_the_person_says_otherwise(
-    theirs: str | None, given: str, monkeypatch: pytest.MonkeyPatch
+def test_huge_pages_unless_the_user_sets_them(
+    set_before: str | None, passed_on: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One variable holds all tunables of the C library: ours joins what is there, and goes after it."""
+    """One variable holds all tunables of the C library: the engine's is added after those that are set."""
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    if theirs is not None:
-        monkeypatch.setenv("GLIBC_TUNABLES", theirs)
-    assert trainer_environment()["GLIBC_TUNABLES"] == given
+    if set_before is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", set_before)
+    assert trainer_environment()["GLIBC_TUNABLES"] == passed_on
 
 
 @pytest.mark.parametrize(
-    ("verb", "event", "end", "told"),
+    ("verb", "event", "end", "expected"),
     [
         (
             "train", TRAIN_STEP, "killed",
@@ -75,25 +75,25 @@ def test_huge_pages_unless_the_person_says_otherwise(
         ),
         (
             "tokens", Note("a note"), "3",
-            """error[R202]: the tokens process ended with exit status 3 and no word why
+            """error[R202]: the tokens process ended with exit status 3 and no error report
    = help: run the same command again""",
         ),
     ],
 )  # fmt: skip
-def test_how_an_end_is_told(
-    verb: str, event: Event, end: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_message_for_each_end(
+    verb: str, event: Event, end: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was lost, and what would help, are said of the work that was being done."""
+    """The message names what resumes and what would help, for the work that was under way."""
     script = tmp_path / "child.py"
-    script.write_text(SAYS_AND_ENDS)
+    script.write_text(PRINTS_AND_ENDS)
     monkeypatch.setattr(process, "trainer_command", lambda *_: [sys.executable, str(script), to_line(event), end])
     with pytest.raises(RunspecError) as caught:
         run_trainer(JOB_SAMPLES[verb], Host(tmp_path, tmp_path))
-    assert render(*caught.value.diagnostics) == told
+    assert render(*caught.value.diagnostics) == expected
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         ('{"event": "restored", "train_step": 3, "grams": 1}', 'event "restored": unknown field "grams"'),
         ('{"event": "restored"}', 'event "restored": missing field "train_step"'),
@@ -101,15 +101,13 @@ def test_how_an_end_is_told(
         ("[1]", "an event must be a mapping"),
     ],
 )
-def test_what_the_engine_does_not_understand_is_named(
-    line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An event of another version of the trainer ends the step with R207; nothing is guessed, and the child is gone."""
+def test_an_unknown_event_is_named(line: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event of another version of the trainer ends the step with R207, and the child is killed."""
     script = tmp_path / "child.py"
-    script.write_text(SAYS_AND_ENDS)
+    script.write_text(PRINTS_AND_ENDS)
     monkeypatch.setattr(process, "trainer_command", lambda *_: [sys.executable, str(script), line, "0"])
     with pytest.raises(RunspecError) as caught:
         run_trainer(JOB_SAMPLES["probe"], Host(tmp_path, tmp_path))
     text = render(*caught.value.diagnostics)
-    assert text.startswith(f"error[R207]: the trainer sent what this engine does not understand: {told}")
-    assert "install runspec-engine again" in text
+    assert text.startswith(f"error[R207]: the trainer sent an event that this engine does not understand: {expected}")
+    assert "reinstall runspec-engine" in text

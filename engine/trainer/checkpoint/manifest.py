@@ -147,7 +147,7 @@ class IdentityCheck:
                 manifest.sequences_per_step,
                 int(self.identity["argument per_device_batch_size"]),
                 1,
-                places=self.topology.mesh.get("fsdp", 1),
+                data_parallel_size=self.topology.mesh.get("fsdp", 1),
                 most_micro_batches=1 if single_micro_batch else None,
             )
         except InputInvalid as error:

@@ -1,6 +1,5 @@
-"""The arguments of a training run as typed values.
+"""Values derived from a training run's arguments (engine.protocol.train_args).
 
-``train_args``   all of them
-``mesh``         how many devices share the rows and the weights
-``batch_shape``  how a global batch is cut into micro-batches and rows a device
+``mesh``         the sizes of the mesh axes for a number of devices
+``batch_shape``  how a global batch is split into micro-batches and rows per device
 """

@@ -1,14 +1,14 @@
-"""The mesh that a job declares, and the one it gets: how many devices lie along ``fsdp`` and along ``tp``.
+"""The mesh that a job declares, and the one it gets: the sizes of the axes ``fsdp`` and ``tp``.
 
 In: ``mesh: {fsdp: N, tp: M}`` of the job and the number of devices. Out: both sizes, or an error that says which would
-do. Nothing here knows a device or JAX.
+fit. No JAX here.
 
     >>> mesh_size(MeshArgs(tp=2), 8)
     MeshSize(fsdp=4, tp=2)
 
-Along ``fsdp`` the sequences of a batch are dealt out, and weights are cut for storage: each is put together again
-where it is used. Along ``tp`` the heads and the width of the MLP are cut, and the devices of one group work on the same
-sequences (Shoeybi et al. 2019, arXiv 1909.08053).
+Along ``fsdp`` the sequences of a batch are sharded, and weights are sharded for storage: each is gathered where it is
+used. Along ``tp`` the heads and the width of the MLP are sharded, and the devices of one group work on the same sequences
+ (Shoeybi et al. 2019, arXiv 1909.08053).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ALL_ON_FSDP = MeshArgs()
 
 
 class MeshSize(NamedTuple):
-    """How many devices lie along each axis."""
+    """The size of each axis."""
 
     fsdp: int
     tp: int
@@ -37,23 +37,22 @@ class MeshSize(NamedTuple):
 
 
 def mesh_size(declared: MeshArgs, devices: int) -> MeshSize:
-    """The mesh over this many devices. Raises InputInvalid T164 where it does not have just as many places."""
+    """The mesh over this many devices. Raises InputInvalid T164 where its sizes do not multiply to that number."""
     fsdp, tp = declared.fsdp, declared.tp
     size = MeshSize(max(1, devices // tp) if fsdp is None else fsdp, tp)
     if size.devices == devices:
         return size
-    would = [f"{{fsdp: {devices // width}, tp: {width}}}" for width in range(1, devices + 1) if devices % width == 0]
-    # The ones nearest to what was asked for come first.
-    would.sort(key=lambda text: (f"tp: {tp}}}" not in text, f"fsdp: {fsdp}," not in text))
-    some = ", ".join(would[:MOST_NAMED]) + (", …" if len(would) > MOST_NAMED else "")
-    there = f"there {'is 1 device' if devices == 1 else f'are {devices} devices'}"
-    asked = (
-        f"mesh {{tp: {tp}}} takes devices by {tp}" if fsdp is None else f"mesh {_said(size)} has {size.devices} places"
-    )
+    fitting = [f"{{fsdp: {devices // width}, tp: {width}}}" for width in range(1, devices + 1) if devices % width == 0]
+    # The ones nearest to the declared mesh come first.
+    fitting.sort(key=lambda text: (f"tp: {tp}}}" not in text, f"fsdp: {fsdp}," not in text))
+    some = ", ".join(fitting[:MOST_NAMED]) + (", …" if len(fitting) > MOST_NAMED else "")
+    needs = f"{{tp: {tp}}} needs a multiple of {tp}" if fsdp is None else f"{_as_yaml(size)} needs {size.devices}"
     raise InputInvalid(
-        "T164", f"the {asked}, and {there}", hint=f"what would do: {some}; without fsdp it is all that tp leaves"
+        "T164",
+        f"the mesh {needs} devices, and there {'is' if devices == 1 else 'are'} {devices}",
+        hint=f"what would do: {some}; without fsdp it is all that tp leaves",
     )
 
 
-def _said(size: MeshSize) -> str:
+def _as_yaml(size: MeshSize) -> str:
     return f"{{fsdp: {size.fsdp}, tp: {size.tp}}}"

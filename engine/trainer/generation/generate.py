@@ -1,11 +1,11 @@
-"""The body of the generate job: prompts in, predictions out, nothing lost when it is killed.
+"""The generate job: prompts in, predictions out; a killed job resumes.
 
-In: a :class:`engine.protocol.jobs.GenerateJob`; ``stopping`` is asked whenever rows have ended. Out:
+In: a :class:`engine.protocol.jobs.GenerateJob`; ``stopping`` is called whenever rows have ended. Out:
 predictions_raw.jsonl in the order of the prompt file, generate_report.json, and the report as the returned mapping.
 
-Finished rows are appended to work/generated.jsonl and fsynced as they end. Its first line names what
-they were made from (digests of model, prompts and arguments); a later call goes on after them if that
-still holds, and starts afresh if not. A row does not depend on the others, and its draws are keyed by its id (see
+Finished rows are appended to work/generated.jsonl and fsynced as they end. Its first line has the digest of
+their inputs (model, prompts, arguments); a later call resumes after them if the inputs are the same, and starts over if
+not. A row does not depend on the others, and its random draws are keyed by its id (see
 :mod:`engine.trainer.generation.sampler`), so a resumed run's output equals an uninterrupted one's except for
 milliseconds, sampled or not.
 """
@@ -56,18 +56,18 @@ Row = dict[str, Any]
 
 
 def run_generate(job: GenerateJob, emit: Emit, stopping: Stopping) -> dict[str, Any]:
-    """Do the job; returns the report, or {"stopped": True, "done", "total"} where ``stopping`` said so."""
+    """Do the job; returns the report, or {"stopped": True, "done", "total"} after a stop request."""
     prompts = read_prompts(Path(job.prompts))
     model_dir = Path(job.model_dir)
     model, config, tokenizer = load_trained(model_dir, job.model, emit, stopping)
     model_sha256 = digest_json(digest_tree(model_dir))
-    made_from = [model_sha256, digest_file(Path(job.prompts)), to_json(job.args), jax.default_backend()]
-    progress = GenerationProgress(Path(job.work) / PROGRESS_FILE, digest_json(made_from))
+    inputs = [model_sha256, digest_file(Path(job.prompts)), to_json(job.args), jax.default_backend()]
+    progress = GenerationProgress(Path(job.work) / PROGRESS_FILE, digest_json(inputs))
     encoded = encode_prompts(prompts, tokenizer)
-    named = stop_ids(tokenizer, read_generation_config(model_dir), str(model_dir / GENERATION_FILE))
-    ends = end_reasons(config, named, tokenizer)
+    stops = stop_ids(tokenizer, read_generation_config(model_dir), str(model_dir / GENERATION_FILE))
+    ends = end_reasons(config, stops, tokenizer)
     sampler = make_sampler(model, config, job.args, ends, StopStrings(job.args.stop, tokenizer.decode), encoded)
-    del model  # the sampler has its weights layer by layer; the stacked ones need not stay
+    del model  # the sampler has its own copy layer by layer; this frees the stacked weights
     check_context_length(encoded, [prompt.id for prompt in prompts], sampler.max_new_tokens, sampler.context)
     devices = tuple(str(device) for device in jax.devices())
     emit(GenerationStarted(devices, jax.default_backend(), jax.__version__, len(prompts), len(progress.rows)))
@@ -90,15 +90,15 @@ def run_generate(job: GenerateJob, emit: Emit, stopping: Stopping) -> dict[str, 
 def load_trained(
     folder: Path, source: ModelSource | None, emit: Emit, stopping: Stopping
 ) -> tuple[Decoder, DecoderConfig, Tokenizer]:
-    """The trained model: its own weights, or its adapters merged into the base that they were trained over.
+    """The trained model: its own weights, or its adapters merged into their base.
 
-    The base is found as training found it (``source``), at the commit that the adapters name.
+    The base comes from the same ``source`` as in training, at the commit that the adapters name.
     """
     if not is_adapter(folder):
         return load_folder(folder, tell=lambda text: emit(Note(text)))
     base = read_base(folder)
     if source is None:
-        raise bad_job("generate", 'has adapters only: missing field "model", their base', str(folder))
+        raise bad_job("generate", 'has only adapters: missing field "model", their base', str(folder))
     if base["revision"]:
         source = replace(source, revision=base["revision"])
     model = load_model(source, base["dtype"], base["seed"], emit, stopping)
@@ -114,7 +114,7 @@ def make_sampler(
     stops: StopStrings,
     prompts: Sequence[Sequence[int]],
 ) -> Sampler:
-    """The sampler that a generate job's arguments ask for; ``prompts``: all of the run, those done already as well."""
+    """The sampler for a generate job's arguments; ``prompts``: all of the run, also those that are done."""
     return Sampler(
         model,
         max_new_tokens=args.max_new_tokens,
@@ -131,11 +131,11 @@ def make_sampler(
 def end_reasons(config: DecoderConfig, stops: Iterable[int], tokenizer: Tokenizer) -> dict[int, str]:
     """Every token id that ends an answer -> its finish reason.
 
-    A model of chats names the end of a turn among its EOS ids ("eos_token_id": [1, 106]); here it is told apart.
+    A chat model lists the end of a turn among its EOS ids ("eos_token_id": [1, 106]); here the two are distinguished.
     """
     ids = {config.eos_token_id, *config.more_eos_ids, *stops}
     turns = tokenizer.turn_end_ids - {config.eos_token_id, tokenizer.eos_id}
-    return {one: "end_of_turn" if one in turns else "eos" for one in ids}
+    return {token: "end_of_turn" if token in turns else "eos" for token in ids}
 
 
 class GenerationProgress:
@@ -149,10 +149,10 @@ class GenerationProgress:
         if not data.startswith(header):
             write_atomic(path, header)
             return
-        whole = data[: data.rfind(b"\n") + 1]  # a kill in the middle of a write leaves half a line
-        if len(whole) < len(data):
-            write_atomic(path, whole)
-        for line in whole[len(header) :].splitlines():
+        complete = data[: data.rfind(b"\n") + 1]  # a kill in the middle of a write leaves half a line
+        if len(complete) < len(data):
+            write_atomic(path, complete)
+        for line in complete[len(header) :].splitlines():
             row = json.loads(line)
             self.rows[row["id"]] = row
 
@@ -172,12 +172,12 @@ def _generate_rest(
     encoded: Sequence[Sequence[int]],
     progress: GenerationProgress,
 ) -> Iterator[Generated]:
-    """Generate what is not there yet; an event whenever rows have ended and are safe on disk."""
+    """Generate the missing rows; yields an event whenever rows have ended and are safe on disk."""
     rest = [index for index, prompt in enumerate(prompts) if prompt.id not in progress.rows]
     started, new_tokens = time.perf_counter(), 0
     names = [prompts[index].id for index in rest]
-    for places, generations in sampler.batches([encoded[index] for index in rest], names):
-        done = zip((prompts[rest[place]] for place in places), generations, strict=True)
+    for indices, generations in sampler.batches([encoded[index] for index in rest], names):
+        done = zip((prompts[rest[index]] for index in indices), generations, strict=True)
         progress.append([_row(prompt, generation, tokenizer) for prompt, generation in done])
         new_tokens += sum(generation.new_tokens for generation in generations)
         pace = round(new_tokens / (time.perf_counter() - started), 1)
@@ -197,7 +197,7 @@ def _row(prompt: Prompt, generation: GeneratedSequence, tokenizer: Tokenizer) ->
 
 
 def _report(rows: Sequence[Row], model_sha256: str, *, chats: bool, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The facts of the artifact; the speed is over the rows' own time, so that a resumed run's is right too."""
+    """The facts of the artifact; the speed is over the rows' own time, so that it is right for a resumed run too."""
     new_tokens = sum(row["new_tokens"] for row in rows)
     seconds = sum(row["milliseconds"] for row in rows) / 1000
     reasons = Counter(row["finish_reason"] for row in rows)

@@ -1,6 +1,6 @@
 """Generation in a fixed number of slots with a key-value cache.
 
-What goes in: a model and prompts as token ids (BOS included by the caller). What comes out: one
+In: a model and prompts as token ids (BOS included by the caller). Out: one
 :class:`GeneratedSequence` per prompt, as they finish.
 
     sampler = Sampler(model, max_new_tokens=64, batch_size=32, ends={1: "eos"}, pad_id=0)

@@ -1,6 +1,6 @@
 """Which token comes next: the most probable one, or a draw.
 
-What goes in: logits f32[B, V], how to choose, and for each row a key and the number of its tokens. What comes out:
+In: logits f32[B, V], how to choose, and for each row a key and the number of its tokens. Out:
 i32[B]. A row's draw depends only on (seed, the row's name, the number of its tokens): not on the other rows, nor on its
 slot, so that a resumed run draws the same.
 

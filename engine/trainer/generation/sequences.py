@@ -1,6 +1,6 @@
 """A sequence during generation and when finished: where an answer ends, and why.
 
-What goes in: tokens as the device gives them, in pieces of any size. What comes out: :class:`GeneratedSequence`. Where
+In: tokens as the device gives them, in pieces of any size. Out: :class:`GeneratedSequence`. Where
 an answer ends does not depend on the pieces: it is checked token by token.
 
     >>> stops = StopStrings(["\\n\\n"], decode=lambda ids: "".join(map(chr, ids)))

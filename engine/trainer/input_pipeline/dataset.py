@@ -55,7 +55,7 @@ class Data:
     rows_digest: str
     tokens_digest: str
     plan_digest: str
-    was_tokenized: bool
+    was_cached: bool
 
 
 def load_data(
@@ -95,7 +95,7 @@ def load_data(
         rows_digest=store.rows_digest,
         tokens_digest=store.digest,
         plan_digest=digest_json([plan.digest, facts, targets, eval_targets]),
-        was_tokenized=store.was_cached,
+        was_cached=store.was_cached,
         **facts,
     )
 

@@ -1,7 +1,6 @@
 """Adapters in PEFT's format: written and read.
 
-What goes in: a model with adapters, or a folder with ``adapter_config.json`` and ``adapter_model.safetensors``. What
-comes out: such a folder, which ``peft`` loads over the same base with equal logits, byte-identical for equal
+In: a model with adapters, or a folder with ``adapter_config.json`` and ``adapter_model.safetensors``. Out: such a folder, which ``peft`` loads over the same base with equal logits, byte-identical for equal
 adapters; or the model with the folder's adapters. ``runspec_base.json`` beside them identifies the base they were made
 for: its configuration and the origin of its weights; PEFT does not read it.
 

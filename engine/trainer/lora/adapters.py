@@ -1,6 +1,6 @@
 """Low-rank adapters: small float32 matrices beside a frozen base; only they are trained.
 
-What goes in: a model and :class:`LoraArgs`. What comes out: the model with adapters attached, which
+In: a model and :class:`LoraArgs`. Out: the model with adapters attached, which
 ``nnx.split(model, LoraParam, ...)`` splits into the trained and the frozen part; or the model with its adapters merged
 into its weights.
 

@@ -1,6 +1,6 @@
 """Model families by Hugging Face ``model_type``: a literal dict, one line each.
 
-What goes in: a configuration mapping, a seed. What comes out: a typed configuration, a module, a parameter count.
+In: a configuration mapping, a seed. Out: a typed configuration, a module, a parameter count.
 A family is a Python module with CONFIG (like ``GemmaConfig``), MODEL, ``weight_shapes``, ``init_weights`` and the table
 of the names in its files (``HF_NAMES``); docs/how-to/extend has the playbook.
 

@@ -1,7 +1,7 @@
 """What the configurations of all families share: reading Hugging Face's ``config.json`` strictly, and writing it.
 
-What goes in: the mapping of a ``config.json`` as transformers 4 or 5 writes it, or the ``model.config`` of a
-run-spec. What comes out: a frozen dataclass of the family, or one error naming every key that is unknown, missing,
+In: the mapping of a ``config.json`` as transformers 4 or 5 writes it, or the ``model.config`` of a
+run-spec. Out: a frozen dataclass of the family, or one error naming every key that is unknown, missing,
 of the wrong type, or has a value that the family's network does not implement.
 
     config = GemmaConfig.from_hf(json.loads(path.read_text()), source=str(path))

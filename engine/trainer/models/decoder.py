@@ -1,6 +1,6 @@
 """The walk through the layers that all families share; what one layer does is the family's :meth:`Decoder.block`.
 
-What goes in: token ids, positions, segment ids. What comes out: logits, or hidden states for the positions whose
+In: token ids, positions, segment ids. Out: logits, or hidden states for the positions whose
 logits count, or hidden states and a filled key-value cache.
 
     model = create(config, seed=0)

@@ -1,6 +1,6 @@
 """A family's weights as one table: our name, the shape in words, the name in Hugging Face's files.
 
-What goes in: rows. What comes out: shapes for a configuration, the number of parameters, fresh weights, and the
+In: rows. Out: shapes for a configuration, the number of parameters, fresh weights, and the
 names by which :mod:`engine.trainer.weights` reads and writes them.
 
     >>> table = WeightTable(WeightLeaf("embed", "V D", "model.embed_tokens.weight"), WeightLeaf("norm", "D", "model.norm.weight"))

@@ -1,6 +1,6 @@
 """Text to token ids and back, on the ``tokenizers`` library (transformers alone takes 2.3 s to import).
 
-What goes in: a Hugging Face tokenizer folder, or nothing for the tiny model's characters. What comes out:
+In: a Hugging Face tokenizer folder, or nothing for the tiny model's characters. Out:
 :class:`Tokenizer`, which encodes plain text without adding any special token.
 
     >>> tokenizer = build_chars()

@@ -1,7 +1,7 @@
 """A model folder in Hugging Face's format: read and written, streamed, one canonical layout on disk.
 
-What goes in: a folder with config.json, tokenizer files and weights as ``model.safetensors`` or ``flax_model.msgpack``,
-in one file or in shards with an index; or a model to save. What comes out: a model, its configuration and tokenizer; or
+In: a folder with config.json, tokenizer files and weights as ``model.safetensors`` or ``flax_model.msgpack``,
+in one file or in shards with an index; or a model to save. Out: a model, its configuration and tokenizer; or
 a folder that transformers loads with equal logits, byte-identical for equal weights.
 
     save_folder(folder, model, config, tokenizer, dtype="float32")

@@ -1,6 +1,6 @@
 """Leaves, filled from pieces of files and put on their devices one by one.
 
-What goes in: leaves matched with stored tensors, a dtype, and the sharding of each leaf. What comes out: the arrays, or
+In: leaves matched with stored tensors, a dtype, and the sharding of each leaf. Out: the arrays, or
 one error naming every tensor with NaN, infinity, or values that the new dtype cannot represent.
 
     arrays = fill_leaves(matched.leaves, jnp.dtype("bfloat16"), sharding_of=None, may_donate=False)

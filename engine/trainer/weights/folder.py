@@ -1,6 +1,6 @@
 """The weight files of a model folder, in either format, in one file or in shards; only headers are read.
 
-What goes in: a folder, and which prefixes a family's files may have. What comes out: every stored tensor, by Hugging
+In: a folder, and which prefixes a family's files may have. Out: every stored tensor, by Hugging
 Face's safetensors names. Order of preference: model.safetensors, its index, flax_model.msgpack, its index.
 
     with open_weights(folder, family) as contents:

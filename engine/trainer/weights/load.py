@@ -1,6 +1,6 @@
 """In: a model folder. Out: the model, its configuration, its tokenizer; or one error with every finding.
 
-model, config, tokenizer = load_folder(folder, param_dtype="bfloat16", place=placement.weight_shardings(config))
+model, config, tokenizer = load_folder(folder, param_dtype="bfloat16", sharding_of=placement.weight_shardings(config))
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def load_folder(
     *,
     param_dtype: DTypeLike | None = None,
     compute_dtype: DTypeLike | None = None,
-    place: ShardingOf | None = None,
+    sharding_of: ShardingOf | None = None,
     may_donate: bool = False,
     tell: Callable[[str], None] = _log.warning,
 ) -> tuple[Decoder, DecoderConfig, Tokenizer]:
     """Read a model folder; a dtype left out is the one config.json names (float32 if it names none).
 
-    ``place(leaf name, shape)`` gives a leaf's sharding (None: on the default device); each leaf is filled from the files
+    ``sharding_of(leaf name, shape)`` gives a leaf's sharding (None: on the default device); each leaf is filled from the files
     and put on its devices before the one after the next is begun. ``may_donate``: the arrays will be donated to a
     compiled step. On CPU they otherwise use the memory they were read into, which XLA borrows and would have to copy
     entirely to take it over. ``tell`` is called with a sentence about weights that are not read, and about special
@@ -62,7 +62,7 @@ def load_folder(
         matched = match(family, config, contents.tensors, folder)
         if matched.alias is not None:
             check_alias(matched.alias, matched.source, dtype)
-        arrays = fill_leaves(matched.leaves, dtype, place, may_donate=may_donate)
+        arrays = fill_leaves(matched.leaves, dtype, sharding_of, may_donate=may_donate)
     if contents.not_read:
         parts = ", ".join(sorted({name.removeprefix("model.").split(".")[0] for name in contents.not_read}))
         tell(f"not read: {len(contents.not_read)} weights of parts that this family does not use ({parts})")

@@ -1,6 +1,6 @@
 """The Flax msgpack format: a tree of maps whose leaves are arrays, as flax.serialization writes it.
 
-What goes in: an open file; or names, shapes and a source of arrays. What comes out: the offsets of each array; or the
+In: an open file; or names, shapes and a source of arrays. Out: the offsets of each array; or the
 file, byte for byte what ``flax.serialization.to_bytes`` writes for the sorted tree.
 
     index(file)   # [Stored("model/norm/weight", …, "bfloat16", (2048,), ((61, 4096),)), …]

@@ -1,6 +1,6 @@
 """A file of weights, open for random access, and one tensor in it. Nothing is read until it is requested.
 
-What goes in: a path. What comes out: bytes at an offset, and :class:`Stored` tensors (made by the formats' ``index``)
+In: a path. Out: bytes at an offset, and :class:`Stored` tensors (made by the formats' ``index``)
 that are read row by row.
 
     with WeightsFile(path) as file:

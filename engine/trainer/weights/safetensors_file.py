@@ -1,6 +1,6 @@
 """The safetensors format: 8 bytes of length, a JSON header, the tensors one after the other.
 
-What goes in: an open file; or names, shapes and a source of arrays. What comes out: the offsets of each tensor; or the
+In: an open file; or names, shapes and a source of arrays. Out: the offsets of each tensor; or the
 file, byte for byte what the safetensors library writes.
 
     index(file)   # [Stored("model.norm.weight", …, "float32", (2048,), ((8192, 8192),)), …]

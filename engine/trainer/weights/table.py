@@ -1,6 +1,6 @@
 """Matches the per-layer tensors of files with our stacked leaves, by the family's table, in both directions.
 
-What goes in: a family (its HF_NAMES and weight_shapes), a configuration, the tensors in the files. What comes out: the
+In: a family (its HF_NAMES and weight_shapes), a configuration, the tensors in the files. Out: the
 tensors of each leaf; or, in the other direction, the tensors that a leaf is stored as.
 
     layers.q [L, D, N*H]  <->  model.layers.{i}.self_attn.q_proj.weight [N*H, D]  for i in 0..L-1

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from engine.errors import InputInvalid, RunFailed, render
 from engine.preflight import analytic
-from engine.protocol.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs, names_affecting
 from engine.trainer.checkpoint import disk_space
 from engine.trainer.checkpoint.checkpoints import Checkpoints
 from engine.trainer.checkpoint.manifest import IdentityCheck, Manifest
@@ -88,6 +88,16 @@ def test_never_more_exist_at_once_than_counted(
     assert most <= retention.most_at_once(len(steps), last) <= len(steps)
 
 
+def test_the_schema_says_what_may_change_between_two_attempts() -> None:
+    """The arguments that change the state are those whose x-affects in the schema has "state"."""
+    from engine.runspec.keywords import changes_state
+    from engine.steps.train_sft import HANDLER
+
+    known = HANDLER.schema["properties"]
+    assert {name for name, entry in known.items() if changes_state(entry)} == set(names_affecting("state"))
+    assert known.keys() == set(TrainArgs.__dataclass_fields__)
+
+
 # -- another training run, another machine -----------------------------------------------------------------------------------
 
 
@@ -130,7 +140,7 @@ def test_more_devices_than_sequences_are_refused() -> None:
     many = replace(EIGHT, devices=32, mesh={"fsdp": 32, "tp": 1})
     assert refusal(IdentityCheck(IDENTITY, many, 64, reshard=True), manifest()) == (
         "error[T123]: the checkpoint's train steps take 16 sequences, which 32 x TPU v5 lite (mesh fsdp=32, tp=1) cannot: "
-        "global_batch_size is 16, and fsdp has 32 places: 16 would never see a sequence\n"
+        "global_batch_size is 16, and fsdp is 32: 16 of its ranks would never see a sequence\n"
         "  --> work/checkpoints\n"
         "   = help: global_batch_size: 32 would do, or fsdp: 16 in the mesh and the other devices on tp; "
         "it was saved on 8 x TPU v5 lite (mesh fsdp=8, tp=1)"
@@ -143,7 +153,7 @@ def test_the_update_inside_the_backward_pass_has_one_micro_batch() -> None:
     """It can only resume on devices that take all sequences at once."""
     changed = {**IDENTITY, "argument update": "in_backward"}
     text = refusal(IdentityCheck(changed, FOUR, 8, reshard=True), manifest(identity=changed))
-    assert "takes 2 micro-batches of 2 x 4 sequences, and update: in_backward knows 1" in text
+    assert "takes 2 micro-batches of 2 x 4 sequences, and update: in_backward takes at most 1" in text
     assert "per_device_batch_size: 4 would do" in text
     IdentityCheck(changed, EIGHT, 16, reshard=True).check(manifest(identity=changed), Path("work/checkpoints"))
 

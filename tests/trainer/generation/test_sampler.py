@@ -117,7 +117,7 @@ def test_a_longer_row_beside_it_changes_nothing_of_a_row(make_model: Make) -> No
     tokens = jax.random.randint(jax.random.key(0), (2, 300), 4, 260, dtype=jnp.int32)
     extend = jax.jit(model.extend)
 
-    def last(size: int, other: int) -> np.ndarray[Any, Any]:
+    def last(size: int, other: int) -> np.ndarray:
         cache = model.init_cache(2, size)
         for start in range(0, 300, 50):
             at = jnp.arange(start, start + 50, dtype=jnp.int32)[None, :]

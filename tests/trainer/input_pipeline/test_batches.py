@@ -1,4 +1,4 @@
-"""Which sequences a train step sees, and how they are dealt out: a pure function of its number."""
+"""Which sequences a train step sees, and how they are split: a pure function of its number."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_real_tokens_are_those_of_the_batches(per_step: int, train_steps: int) -
 
 
 def test_a_batch_that_does_not_divide_is_refused(make_rows: Callable[..., Any]) -> None:
-    """Sequences that cannot be dealt out to the micro-batches are an error that says how many could be."""
+    """Sequences that do not divide into the micro-batches are an error that says how many would."""
     packed = pack_rows(make_rows(20), 48, packing=True, seed=0)
     with pytest.raises(InputInvalid) as caught:
         batch_at(packed, DataOrder(packed.n_sequences, 7, 0), 1, 3)
@@ -65,16 +65,16 @@ def test_epochs_and_seeds_differ() -> None:
     assert one.epoch(0).tolist() != DataOrder(50, 5, 2).epoch(0).tolist()
 
 
-@pytest.mark.parametrize(("per_device", "places"), [(1, 1), (2, 1), (3, 2), (2, 4), (10, 1), (1, 8)])
-def test_the_same_sequences_in_the_same_order_however_they_are_dealt(make_rows: Any, per_device: int, places: int):
-    """The rows that count are those of the plain batch, in its order; what fills up has no segment and no weight."""
+@pytest.mark.parametrize(("per_device", "size"), [(1, 1), (2, 1), (3, 2), (2, 4), (10, 1), (1, 8)])
+def test_the_same_sequences_in_the_same_order_however_they_are_split(make_rows: Any, per_device: int, size: int):
+    """The real rows are those of the plain batch, in its order; the filling rows have no segment and no weight."""
     packed = pack_rows(make_rows(30), 24, packing=True, seed=0)
-    shape = batch_shape(10, per_device, 1, places=places)
+    shape = batch_shape(10, per_device, 1, data_parallel_size=size)
     order = DataOrder(packed.n_sequences, 10, 7)
     for train_step in (1, 2, 5):
         plain = packed.take(order.indices(train_step))
-        dealt = batch_at(packed, order, train_step, shape.micro_batches, rows=shape.rows)
-        for name, array in dealt.items():
+        split = batch_at(packed, order, train_step, shape.micro_batches, rows=shape.rows)
+        for name, array in split.items():
             assert array.shape[:2] == shape[1:]
             flat = array.reshape(-1, array.shape[-1])
             np.testing.assert_array_equal(flat[:10], plain[name])
@@ -84,7 +84,7 @@ def test_the_same_sequences_in_the_same_order_however_they_are_dealt(make_rows: 
 def test_a_process_makes_its_own_columns(make_rows: Any):
     """A part of the columns is that part of the whole batch."""
     packed = pack_rows(make_rows(30), 24, packing=True, seed=0)
-    order, shape = DataOrder(packed.n_sequences, 10, 7), batch_shape(10, 2, 1, places=4)
+    order, shape = DataOrder(packed.n_sequences, 10, 7), batch_shape(10, 2, 1, data_parallel_size=4)
     whole = batch_at(packed, order, 3, shape.micro_batches, rows=shape.rows)
     for first in range(0, shape.rows, 2):
         part = batch_at(packed, order, 3, shape.micro_batches, rows=shape.rows, columns=slice(first, first + 2))

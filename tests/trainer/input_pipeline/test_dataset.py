@@ -66,7 +66,7 @@ def test_the_plan_is_found_again(load: Load, monkeypatch: pytest.MonkeyPatch) ->
     first = load(eval_rows=5)
     monkeypatch.setattr(dataset, "handle_long_rows", lambda *_: pytest.fail("planned again"))
     again = load(eval_rows=5, learning_rate=0.5, per_device_batch_size=8)
-    assert again.was_tokenized
+    assert again.was_cached
     assert (again.tokens_digest, again.plan_digest) == (first.tokens_digest, first.plan_digest)
     assert rows_of(again, again.packed) == rows_of(first, first.packed)
 

@@ -65,7 +65,7 @@ def watched(*arguments, **options):
 
 filling._put = watched
 spots = Placement().weight_shardings(config_from_hf(read_config(large)))
-warmed, config, tokenizer = load_folder(small, place=spots)
+warmed, config, tokenizer = load_folder(small, sharding_of=spots)
 save_folder(out / "small", warmed, config, tokenizer, dtype="bfloat16", formats=[form.name])
 del warmed
 gc.collect()
@@ -73,7 +73,7 @@ most.clear()
 found = {}
 for may_donate in (False, True):
     before = reset()
-    model, config, tokenizer = load_folder(large, place=spots, may_donate=may_donate)
+    model, config, tokenizer = load_folder(large, sharding_of=spots, may_donate=may_donate)
     jax.block_until_ready(list(model.weights().values()))
     found[f"load, may_donate={may_donate}"] = resident("VmHWM") - before
     if not may_donate:
@@ -110,7 +110,7 @@ for spec in itertools.product([None, "a", "b", ("a", "b")], repeat=3):
     if len(set(names)) < len(names):
         continue
     sharding = lambda name, shape: jax.NamedSharding(mesh, jax.P(*spec[3 - len(shape):]))
-    model, _, _ = load_folder(folder, place=sharding, may_donate=seen % 2 == 0)
+    model, _, _ = load_folder(folder, sharding_of=sharding, may_donate=seen % 2 == 0)
     for name, array in model.weights().items():
         assert array.sharding == sharding(name, array.shape), (spec, name)
         np.testing.assert_array_equal(np.asarray(array), plain[name], err_msg=f"{spec} {name}")
