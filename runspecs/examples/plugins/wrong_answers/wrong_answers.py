@@ -25,7 +25,7 @@ SCHEMA = {
             "type": "integer",
             "minimum": 1,
             "default": 20,
-            "unit": "items",
+            "x-unit": "items",
         }
     },
 }
