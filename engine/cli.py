@@ -54,12 +54,13 @@ def _typed(words: Sequence[str]) -> str:
 
 
 def _print_reply(reply: Reply, as_json: bool) -> int:
-    if reply.problems and not as_json:
-        _print_problems(reply.problems)
-        if reply.exit_code:
-            _print_more(reply.problems)
-    text = pretty_json(reply.document) if as_json else f"{reply.text}\n" if reply.text else ""
-    _write(text)
+    if as_json:
+        _write(pretty_json(reply.document))
+        return reply.exit_code
+    _print_problems(reply.problems)
+    _write(f"{reply.text}\n" if reply.text else "")
+    if reply.exit_code:
+        _print_more(reply.problems)
     return reply.exit_code
 
 
@@ -83,7 +84,7 @@ class _Unwritable(Exception):
 def _print_problems(diagnostics: Sequence[Diagnostic]) -> None:
     """Errors and warnings as text on standard error; a person's own line can contain a secret."""
     text = "\n\n".join(render(_relative_to_here(diagnostic)) for diagnostic in diagnostics)
-    sys.stderr.write(redact(text) + "\n")
+    sys.stderr.write(f"{redact(text)}\n" if text else "")
 
 
 def _print_more(diagnostics: Sequence[Diagnostic]) -> None:

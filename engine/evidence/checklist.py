@@ -120,7 +120,7 @@ def spec_is_the_one(evidence: Evidence) -> Answer:
             )
             if not changed and value != step["with"].get(key):
                 problems.append(f"{step['id']}.{key} was declared {value!r} and was {step['with'].get(key)!r}")
-    return _answer(problems, f"declared = effective, {len(overrides)} overrides listed")
+    return _answer(problems, f"overrides listed: {len(overrides)}")
 
 
 def commit_is_named(evidence: Evidence) -> Answer:

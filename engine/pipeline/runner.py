@@ -82,7 +82,7 @@ class Stop:
             raise KeyboardInterrupt
         self._since = time.monotonic()
         self._requested.set()
-        self._note("stopping: the step saves its work (a second signal stops at once)")
+        self._note("stopping: the step saves its work first (a second signal or Ctrl-C stops at once)")
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -288,7 +288,7 @@ class _Run:
 
     def _interrupted(self, when: str, error: BaseException | None = None) -> Interrupted:
         details = f": {error.args[0]}" if isinstance(error, Interrupted) else ""
-        return Interrupted("R110", f"stopped {when}{details}", hint=f"nothing is lost; to resume: {self.command}")
+        return Interrupted("R110", f"stopped {when}{details}", hint=f"nothing is lost; resume with: {self.command}")
 
     def _journal_finished(self, event: str, planned: PlannedStep, artifact: Artifact) -> None:
         self.journal.append(

@@ -1,1 +1,1 @@
-"""The Flax library that trains and samples; publishable alone (imports engine.errors and engine.canonical only)."""
+"""The Flax library that trains and samples; publishable alone (imports ground and engine.protocol only)."""

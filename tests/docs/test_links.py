@@ -85,13 +85,8 @@ def _real(pages: Mapping[str, Any]) -> set[str]:
 
 
 def test_the_navigation_has_every_page_once(pages: Mapping[str, Any], site: Mapping[str, Any]) -> None:
-    """mkdocs.yml names each page, no page twice, and nothing that is not there (but the tutorials to come)."""
-    named = list(_leaves(site["nav"]))
-    assert sorted(set(named)) == sorted(named)
-    assert {name for name in named if not name.startswith("tutorials/")} == {
-        name for name in _real(pages) if not name.startswith("tutorials/")
-    }
-    assert _real(pages) <= set(named)
+    """mkdocs.yml names each page, no page twice, and nothing that is not there."""
+    assert sorted(_leaves(site["nav"])) == sorted(_real(pages))
 
 
 def test_the_index_lists_every_page_in_the_order_of_the_navigation(
@@ -135,7 +130,6 @@ def test_every_page_that_the_project_names_is_there(pages: Mapping[str, Any], re
         (path.relative_to(repository).as_posix(), name)
         for path in files
         for name in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8"))
-        if not name.startswith("docs/tutorials/")
     }
     assert len(named) > len(folders)
     assert sorted((where, name) for where, name in named if name not in real) == []

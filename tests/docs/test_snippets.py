@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,28 @@ from engine.runspec import check_spec
 from engine.steps.registry import HANDLERS
 
 TYPED = re.compile(r"^\s*(?:[A-Z_]+=\S+ +|srun |\$ |python -m engine\.cli )*runspec (?P<words>.*)$", re.MULTILINE)
+CONSOLE_BLOCK = re.compile(r"^```console\n.*?^```$", re.MULTILINE | re.DOTALL)
+PRINTED = re.compile(r"^(?!\$ |```).*\n", re.MULTILINE)
 YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL = set(";&|>")
 NO_COMMAND = {"--help", "--version", "COMMAND", "help"}
 
 
 def _typed(text: str) -> Iterator[list[str]]:
-    """The words of every command in a page's blocks of code; a comment after it is none of them."""
-    for found in TYPED.finditer(text):
-        words = shlex.split(found["words"].partition(" > ")[0].partition(" && ")[0], comments=True)
+    """The words of every command in a page's blocks of code; what a command printed, and a comment after it, are none.
+
+    Words end where the shell takes over: at ``;``, ``&``, ``|``, ``>``.
+    """
+    for found in TYPED.finditer(CONSOLE_BLOCK.sub(lambda block: PRINTED.sub("", block[0]), text)):
+        words = list(takewhile(lambda word: not set(word) <= SHELL, _lexed(found["words"])))
         if words and words[0] not in NO_COMMAND:
             yield words
+
+
+def _lexed(line: str) -> Iterator[str]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    return iter(lexer)
 
 
 def _refused(words: list[str]) -> str | None:
@@ -60,6 +73,12 @@ def test_a_command_that_does_not_exist_would_be_found() -> None:
     """A wrong command, a wrong option and a missing argument are found in a page; a comment is no argument."""
     page = "    runspec rnu x.yaml\n    runspec run x.yaml --fource a\n    runspec verify\n    runspec docs T114   # a row\n"
     assert [_refused(words) is None for words in _typed(page)] == [False, False, False, True]
+
+
+def test_of_a_console_block_the_commands_count_and_not_what_they_print() -> None:
+    """Lines after `$ ` are typed, up to where the shell takes over; output that begins with the same word is none."""
+    page = "```console\n$ runspec --version\nrunspec 1.2\n$ runspec rnu x; echo $?\n$ runspec presets & wait\n```\n"
+    assert list(_typed(page)) == [["rnu", "x"], ["presets"]]
 
 
 def _laid_over(preset: str, block: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_resume(
             run(spec, {**kinds, "press": make_handler("press", ("apple",), "juice", hook=interrupted)}, console)
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert "to resume: runspec run toy.yaml" in str(caught.value)
+    assert "resume with: runspec run toy.yaml" in str(caught.value)
     assert "train step 7" in str(caught.value)
     assert caught.value.exit_code == 130
     assert events(spec)[-1] == "run_interrupted"
