@@ -27,7 +27,8 @@ from engine.errors import RunspecError
 from engine.preflight.analytic import KNOWN_CONFIGS
 from engine.preflight.exact import ask, cached_answer, compilers_folder, job_for
 from engine.steps.schemas import step_schema
-from engine.trainer_process.process import Host, run_trainer
+from engine.trainer_process.host import Host
+from engine.trainer_process.process import run_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 1 << 30

@@ -24,7 +24,8 @@ from engine.extras import EXTRAS, install_command, missing_modules, versions
 from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.preflight.targets import machine_memory_bytes
 from engine.protocol.jobs import ProbeJob
-from engine.trainer_process.process import Host, run_trainer
+from engine.trainer_process.host import Host
+from engine.trainer_process.process import run_trainer
 
 PROBE_SECONDS = 60.0
 LOW_DISK_BYTES = 2 << 30

@@ -16,12 +16,10 @@ from engine.artifacts.store import Store
 from engine.commands import Reply
 from engine.pipeline.plan import Selection, make_plan
 from engine.pipeline.runner import stop_on_signals
-from engine.protocol.jobs import Cluster, FollowJob
 from engine.trainer_process.cluster import cluster_of, process_of
-from engine.trainer_process.jobs import allocator_of
-from engine.trainer_process.process import Host, run_trainer
 
 if TYPE_CHECKING:
+    from engine.protocol.jobs import Cluster
     from engine.runspec.model import Spec
     from engine.steps import Handler
 
@@ -45,14 +43,18 @@ def training_steps_ahead(spec: Spec, handlers: Mapping[str, Handler], selection:
 
 def follow(spec: Spec, cluster: Cluster, process: int, step_ids: list[str], note: Callable[[str], None]) -> Reply:
     """Train along, once for each of these steps."""
+    from engine.protocol.jobs import FollowJob  # a run that is not of a cluster never pays for the trainer's side
+    from engine.trainer_process import host, jobs
+    from engine.trainer_process import process as trainer
+
     # After a stop request it waits for process 0, which got one too: leaving at once would kill the common train step.
     with stop_on_signals(note) as stop:
         for step_id in step_ids:
             note(f"process {process}: waits for process 0, then trains along ({step_id})")
             with tempfile.TemporaryDirectory(prefix="runspec-follow-") as folder:
-                job = FollowJob(f"{folder}/work", spec.device, cluster, allocator_of(spec))
-                run_trainer(job, Host(Path(folder), spec.root, stopping=stop))
-    document = {"ok": True, "run_version": spec.run_version, "process": process, "training_steps": step_ids}
+                job = FollowJob(f"{folder}/work", spec.device, cluster, jobs.allocator_of(spec))
+                trainer.run_trainer(job, host.Host(Path(folder), spec.root, stopping=stop))
+    document = {"ok": True, "run_version": spec.run_version, "process": process, "trainings": step_ids}
     if not step_ids:
         return Reply(document, f"process {process}: nothing to do, every training step is done")
     return Reply(document, f"process {process}: trained along ({', '.join(step_ids)}); process 0 has the results")

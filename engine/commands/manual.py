@@ -12,7 +12,10 @@ from old addresses: they can be named and are not listed.
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import shutil
 import sys
 from argparse import Namespace
 from dataclasses import dataclass
@@ -132,7 +135,6 @@ def _listing(pages: list[Topic]) -> str:
 
 def rendered(markdown: str, width: int) -> str:
     """Markdown rendered for a terminal; a link to a page becomes a command. NO_COLOR is respected."""
-    import io
 
     from rich.console import Console
     from rich.markdown import Markdown
@@ -145,8 +147,6 @@ def rendered(markdown: str, width: int) -> str:
 
 def _for_reader(markdown: str) -> str:
     """Rendered where standard output is a terminal, plain elsewhere."""
-    import os
-    import shutil
 
     if sys.stdout is None or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return markdown

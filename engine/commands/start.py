@@ -5,15 +5,15 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from engine import project
 from engine.canonical import JsonObject, pretty_json
 from engine.commands import Reply, columns, pick
 from engine.commands.loading import plugin_warnings, project_root
+from engine.gallery import GROUPS, shipped
 
 
 def init(arguments: Namespace) -> Reply:
     """Write a project to begin with."""
-    from engine import project
-    from engine.gallery import shipped
     from engine.steps.registry import handlers
 
     found = shipped()
@@ -31,7 +31,6 @@ def init(arguments: Namespace) -> Reply:
 
 def presets(_: Namespace) -> Reply:
     """The shipped run-specs, by group."""
-    from engine.gallery import GROUPS, shipped
 
     found = list(shipped().values())
     width = max(len(spec.name) for spec in found)

@@ -20,7 +20,8 @@ from engine.canonical import jsonl_bytes
 from engine.errors import Diagnostic, InputInvalid
 from engine.extras import require
 from engine.protocol.jobs import TokensJob
-from engine.trainer_process.process import Host, run_trainer
+from engine.trainer_process.host import Host
+from engine.trainer_process.process import run_trainer
 
 if TYPE_CHECKING:
     from engine.data import RenderedRow

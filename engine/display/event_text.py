@@ -11,10 +11,12 @@ The text of a trainer's event is defined beside its fields, in :mod:`engine.prot
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from engine.protocol.events import event_of
-from engine.protocol.events.base import Event
 from engine.protocol.figures import number
+
+if TYPE_CHECKING:
+    from engine.protocol.events.base import Event
 
 # The facts of a finished step that are printed, in this order.
 PRINTED_FACTS = (
@@ -35,9 +37,16 @@ PRINTED_FACTS = (
 )
 
 
+def typed(event: Event | Mapping[str, object]) -> Event:
+    """The event itself; a mapping from a step of another package as the event that it names."""
+    from engine.protocol.events.table import event_of  # 30 classes, which a run with nothing to do never pays for
+
+    return event_of(event)
+
+
 def describe(event: Event | Mapping[str, object]) -> str | None:
     """The line for a live event, or None where the runner prints its own."""
-    return event_of(event).describe()
+    return typed(event).describe()
 
 
 def facts_text(facts: Mapping[str, object]) -> str:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from engine.display.event_text import describe, facts_text
-from engine.protocol.events import event_of
+from engine.display.event_text import describe, facts_text, typed
 from engine.protocol.events.base import Event
 from engine.protocol.events.generation import Generated
 from engine.protocol.events.inputs import Download
@@ -61,7 +60,7 @@ class LiveConsole:
 
     def event(self, event: Event | Mapping[str, object]) -> None:
         """Progress moves the second bar; anything else is a line that stays."""
-        event = event_of(event)
+        event = typed(event)
         if event.bar is not None:
             self._advance(event, event.bar.label)
         elif (line := describe(event)) is not None:

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.canonical import write_atomic
-from engine.protocol.events import event_json, event_of
-from engine.protocol.events.base import Event
+from engine.display.event_text import typed
 from engine.redact import redact, redact_value
+
+if TYPE_CHECKING:
+    from engine.protocol.events.base import Event
 
 if TYPE_CHECKING:
     from engine.pipeline.plan import PlannedStep
@@ -106,7 +108,7 @@ class RunLog:
 
     def event(self, event: Event | Mapping[str, object]) -> None:
         """A live event of a step; its own name becomes ``event``."""
-        values = event_json(event_of(event))
+        values = typed(event).as_json()
         facts = {key: value for key, value in values.items() if key not in ("event", "level", "time")}
         self._write(values["event"] or "event", **facts)
 

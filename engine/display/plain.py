@@ -17,14 +17,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from engine.display.event_text import describe, facts_text
-from engine.protocol.events import event_of
-from engine.protocol.events.base import Event
+from engine.display.event_text import describe, facts_text, typed
 from engine.protocol.figures import duration
 from engine.redact import redact
 
 if TYPE_CHECKING:
     from engine.pipeline.plan import PlannedStep
+    from engine.protocol.events.base import Event
 
 LINE_EVERY_SECONDS = 2.0  # one line of progress in 2 s keeps a notebook or a CI log readable
 INDENT = "      "
@@ -89,7 +88,7 @@ class PlainConsole:
 
     def event(self, event: Event | Mapping[str, object]) -> None:
         """One line, unless the last one of this kind is too recent."""
-        event = event_of(event)
+        event = typed(event)
         if self._is_due(event) and (line := describe(event)) is not None:
             self._print(f"{INDENT}{line}")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.artifacts.journal import Journal, RunRecord, journal_path, now
 from engine.artifacts.store import Artifact, Store, explain_os_error
@@ -24,9 +24,11 @@ from engine.pipeline.finish import Finish, check_targets, check_templates_of, fi
 from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step, relative
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
-from engine.protocol.events.base import Event
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
+
+if TYPE_CHECKING:
+    from engine.protocol.events.base import Event
 
 REPEATED_SIGNAL_SECONDS = 1.0
 

@@ -21,7 +21,8 @@ from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
 from engine.protocol.jobs import PriceJob, job_json, train_args
 from engine.protocol.train_args import names_affecting
 from engine.steps import installed_version
-from engine.trainer_process.process import Host, run_trainer
+from engine.trainer_process.host import Host
+from engine.trainer_process.process import run_trainer
 
 VARIABLE, FOLDER = "RUNSPEC_COMPILERS", ".compilers"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.protocol.jobs import ShardingsJob, train_args
-from engine.trainer_process.process import Host, run_trainer
+from engine.trainer_process.host import Host
+from engine.trainer_process.process import run_trainer
 
 MIB = 1 << 20
 

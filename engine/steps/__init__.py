@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.artifacts.store import Artifact
-from engine.protocol.events.base import Event
 from engine.runspec.model import Spec, StepSpec
-from engine.trainer_process.process import Host
+from engine.trainer_process.host import Host
+
+if TYPE_CHECKING:
+    from engine.protocol.events.base import Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,18 @@ from __future__ import annotations
 from engine.data import read_eval_set
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
-from engine.trainer_process.jobs import TRAINER_LIBRARIES, generate_job, write_prompts
-from engine.trainer_process.process import run_trainer
+from engine.trainer_process.libraries import TRAINER_LIBRARIES
 
 
 def run(ctx: StepContext) -> StepResult:
     """Render the prompts as the training rows were rendered, then generate."""
+    from engine.trainer_process import jobs, process  # not for those who only read the handler
+
     checkpoint = ctx.inputs["checkpoint"]
     items = read_eval_set(ctx.spec.resolve(ctx.spec.eval_set))
     prompts = ctx.work / "prompts.jsonl"
-    write_prompts(prompts, items, checkpoint.facts["render"])
-    job = generate_job(
+    jobs.write_prompts(prompts, items, checkpoint.facts["render"])
+    job = jobs.generate_job(
         ctx.spec,
         ctx.args,
         model_dir=checkpoint.path / "model",
@@ -28,7 +29,7 @@ def run(ctx: StepContext) -> StepResult:
         work=ctx.work,
         cache=ctx.cache,
     )
-    return StepResult(run_trainer(job, ctx.host))
+    return StepResult(process.run_trainer(job, ctx.host))
 
 
 HANDLER = FunctionHandler(

@@ -14,15 +14,19 @@ from engine.errors import RunFailed
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
 from engine.trainer_process.cluster import cluster_of
-from engine.trainer_process.jobs import TRAINER_LIBRARIES, questions_after, train_job
-from engine.trainer_process.process import run_trainer
+from engine.trainer_process.libraries import TRAINER_LIBRARIES
 
 
 def run(ctx: StepContext) -> StepResult:
     """Train, and pass the trainer's report on as the facts."""
+    from engine.trainer_process import (  # `validate` loads every step, and never pays for the trainer's side
+        jobs,
+        process,
+    )
+
     dataset = ctx.inputs["dataset"]
     render = dataset.facts["render"]
-    job = train_job(
+    job = jobs.train_job(
         ctx.spec,
         ctx.args,
         dataset=dataset.path,
@@ -30,11 +34,11 @@ def run(ctx: StepContext) -> StepResult:
         work=ctx.work,
         out=ctx.out,
         cache=ctx.cache,
-        questions=questions_after(ctx.spec, ctx.step, render=render, work=ctx.work),
+        questions=jobs.questions_after(ctx.spec, ctx.step, render=render, work=ctx.work),
         reports=ctx.cache.parent / "reports" / ctx.spec.run_version / ctx.step.id,
         cluster=cluster_of(ctx.args["cluster"], os.environ),
     )
-    report = run_trainer(job, ctx.host)
+    report = process.run_trainer(job, ctx.host)
     if "process" in report:
         raise RunFailed(
             "R206",

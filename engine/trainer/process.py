@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import LockBusy
-from engine.protocol.events import LAST_EVENTS, to_line
 from engine.protocol.events.base import Event
+from engine.protocol.events.table import LAST_EVENTS, to_line
 
 Emit = Callable[[Event], None]
 Stopping = Callable[[], bool]

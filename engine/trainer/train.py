@@ -21,7 +21,7 @@ import jax
 
 from engine.protocol.events.base import Finished
 from engine.protocol.events.training import TrainStarted, TrainStopped
-from engine.protocol.jobs import TrainJob, job_json
+from engine.protocol.jobs import TrainJob, job_json, read_job
 from engine.trainer import device
 from engine.trainer.config.batch_shape import batch_of
 from engine.trainer.distributed.gather import gathered, metrics_folder
@@ -75,8 +75,6 @@ def run_train(
 
 def follow_job(processes: ProcessGroup, job: TrainJob | None = None) -> TrainJob:
     """The job of process 0, the only one that reads a job file, in every process."""
-    from engine.protocol.jobs import read_job
-
     values = processes.agree("job", lambda: None if job is None else job_json(job))
     agreed = read_job("train", values)
     assert isinstance(agreed, TrainJob)

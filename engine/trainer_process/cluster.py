@@ -6,6 +6,7 @@ engine.trainer.distributed.processes), and whether this process is the first, wh
     RUNSPEC_COORDINATOR=10.0.0.1:8476 RUNSPEC_NUM_PROCESSES=4 RUNSPEC_PROCESS_ID=2    # on each machine its own number
 
     >>> cluster_of("none", {})
+    >>> from engine.protocol.jobs import Cluster
     >>> cluster_of("auto", {"SLURM_PROCID": "3"}).how, process_of(Cluster(how="auto"), {"SLURM_PROCID": "3"})
     ('auto', 3)
 
@@ -15,9 +16,12 @@ The variables override the declaration: they are set for this very run.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from engine.errors import InputInvalid
-from engine.protocol.jobs import Cluster
+
+if TYPE_CHECKING:
+    from engine.protocol.jobs import Cluster
 
 COORDINATOR, COUNT, PROCESS = "RUNSPEC_COORDINATOR", "RUNSPEC_NUM_PROCESSES", "RUNSPEC_PROCESS_ID"
 JOIN_SECONDS = "RUNSPEC_JOIN_SECONDS"
@@ -31,8 +35,12 @@ def cluster_of(declared: str, environment: Mapping[str, str]) -> Cluster | None:
     """The job's ``cluster``; None for one process alone. Raises InputInvalid R205 for contradictory variables."""
     names = (COORDINATOR, COUNT, PROCESS)
     present = [name for name in names if environment.get(name)]
+    if not present and declared != "auto":
+        return None
+    from engine.protocol.jobs import Cluster  # most runs are of one process, and never pay for it
+
     if not present:
-        return Cluster(how="auto") if declared == "auto" else None
+        return Cluster(how="auto")
     missing = [name for name in names if name not in present]
     if missing:
         raise _wrong(f"{' and '.join(present)} {'is' if len(present) == 1 else 'are'} set, {' and '.join(missing)} not")

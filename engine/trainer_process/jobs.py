@@ -25,19 +25,6 @@ from engine.protocol.jobs import (
 )
 from engine.runspec.model import ModelSpec, Spec, StepSpec
 
-# What can change a trained weight or a generated token.
-TRAINER_LIBRARIES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "ml-dtypes",
-)
-
 
 def model_source(model: ModelSpec, root: Path) -> ModelSource:
     """Where the weights come from, or what to initialise."""

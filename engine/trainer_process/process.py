@@ -22,8 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -40,21 +39,20 @@ from engine.errors import (
     Where,
 )
 from engine.protocol.codec import FieldError
-from engine.protocol.events import LAST_EVENTS, parse_event
 from engine.protocol.events.base import Event, Failed, Finished
 from engine.protocol.events.generation import GenerationStopped
 from engine.protocol.events.inputs import Download
+from engine.protocol.events.table import LAST_EVENTS, parse_event
 from engine.protocol.events.training import TrainStopped
 from engine.protocol.jobs import FollowJob, Job, TrainJob, job_json
 from engine.redact import redact
+from engine.trainer_process.host import Host
 
 E = TypeVar("E", bound=Event)
 
 POLL_SECONDS = 0.1
 STDERR_TAIL_LINES = 12
 CPP_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # a stack frame inside JAX: of no use to a user
-# After a stop request the child finishes its train step and saves; past this time it is killed (no artifact is lost).
-STOP_GRACE_SECONDS = 60.0
 HUGE_PAGES = "glibc.malloc.hugetlb"  # a tunable of glibc 2.35 and later
 
 # What a killed process was doing -> what the next attempt resumes from, and what would need less memory.
@@ -78,23 +76,6 @@ _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
     8: RemoteRefused,
     130: Interrupted,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """The starting side of the trainer.
-
-    ``work``      a folder for the job file and standard error
-    ``cwd``       the trainer's working folder
-    ``emit``      is called with each of its events, as they arrive
-    ``stopping``  true after a stop request; ``grace_seconds`` later the trainer is killed
-    """
-
-    work: Path
-    cwd: Path
-    emit: Callable[[Event], None] = lambda _: None
-    stopping: Callable[[], bool] = lambda: False
-    grace_seconds: float = STOP_GRACE_SECONDS
 
 
 def run_trainer(job: Job, host: Host) -> Mapping[str, Any]:

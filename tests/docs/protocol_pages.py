@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # `make reference` runs this as a script
 
-from engine.protocol.events import EVENTS
+from engine.protocol.events.table import EVENTS
 from engine.protocol.jobs import JOBS
 from engine.protocol.train_args import effects
 from tests.fixtures.event_samples import SAMPLES

@@ -17,7 +17,7 @@ from engine.preflight.shardings import shardings_text
 from engine.protocol.jobs import PriceJob, train_args
 from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
 from engine.trainer.cost.machines import MACHINES, PLUGIN_FILES
-from engine.trainer_process.process import Host
+from engine.trainer_process.host import Host
 
 GIB = 1 << 30
 TINY = {

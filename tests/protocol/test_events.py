@@ -8,8 +8,8 @@ from dataclasses import fields
 import pytest
 
 from engine.protocol.codec import FieldError
-from engine.protocol.events import EVENTS, event_json, event_of, parse_event, to_line
 from engine.protocol.events.base import Event, Failed, Finished, OtherEvent
+from engine.protocol.events.table import EVENTS, event_of, parse_event, to_line
 from tests.fixtures.event_samples import SAMPLES
 
 LINES = """\
@@ -58,13 +58,13 @@ def test_the_lines_for_people_are_golden() -> None:
 def test_a_line_is_read_as_it_was_written(event: Event) -> None:
     """JSON and back gives an equal value, for every event."""
     assert parse_event(json.loads(to_line(event))) == event
-    assert event_of(event_json(event)) == event
+    assert event_of(event.as_json()) == event
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.name)
 def test_an_unknown_or_missing_field_is_named(event: Event) -> None:
     """A renamed field on one side of the protocol is an error that names it, never a silent gap."""
-    values = event_json(event)
+    values = event.as_json()
     with pytest.raises(FieldError, match=f'event "{event.name}": unknown field "grams"'):
         parse_event({**values, "grams": 3})
     first = fields(event)[0].name

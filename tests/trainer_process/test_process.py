@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from engine.errors import RunspecError, render
-from engine.protocol.events import to_line
 from engine.protocol.events.base import Event, Note
 from engine.protocol.events.generation import Generated, GenerationStopped
 from engine.protocol.events.inputs import Download
+from engine.protocol.events.table import to_line
 from engine.protocol.events.training import TrainStopped
 from engine.trainer_process import process
-from engine.trainer_process.process import Host, run_trainer, trainer_environment
+from engine.trainer_process.host import Host
+from engine.trainer_process.process import run_trainer, trainer_environment
 from tests.fixtures.event_samples import TRAIN_STEP
 from tests.fixtures.job_samples import JOB_SAMPLES
 

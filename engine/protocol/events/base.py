@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from engine.protocol.codec import to_json
 from engine.protocol.figures import number
 
 
@@ -35,6 +36,11 @@ class Event:
         """(done, total) of an event that moves a bar."""
         assert self.bar is not None
         return getattr(self, self.bar.done), getattr(self, self.bar.total)
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"event": name, …}`` with every field."""
+        values: dict[str, Any] = to_json(self)
+        return {"event": self.name, **values}
 
     def _line(self) -> str | None:
         return None
@@ -74,6 +80,10 @@ class OtherEvent(Event):
 
     kind: str
     facts: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """As it came."""
+        return {"event": self.kind, **self.facts}
 
     def _line(self) -> str | None:
         facts = (f"{key} {number(value)}" for key, value in self.facts.items())
