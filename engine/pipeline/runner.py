@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 REPEATED_SIGNAL_SECONDS = 1.0
 
 
-class Console(Protocol):
+class RunDisplay(Protocol):
     """Shows the run to a person. engine.display.plain has the implementations."""
 
     def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
@@ -112,7 +112,7 @@ def execute(
     spec: Spec,
     handlers: Mapping[str, Handler],
     *,
-    console: Console,
+    console: RunDisplay,
     command: str,
     selection: Selection | None = None,
 ) -> Outcome:
@@ -140,7 +140,7 @@ class _Run:
     handlers: Mapping[str, Handler]
     store: Store
     journal: Journal
-    console: Console
+    console: RunDisplay
     command: str
     selection: Selection
     stop: Stop

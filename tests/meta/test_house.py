@@ -133,3 +133,13 @@ def test_tests_are_no_packages(repository: Path) -> None:
     """Tests are imported by path (importmode=importlib): only a plug-in's own `src/` holds packages."""
     found = (repository / "tests").rglob("__init__.py")
     assert [path for path in found if "src" not in path.parts] == []
+
+
+def test_no_two_classes_have_one_name(modules: Mapping[str, Any]) -> None:
+    """A public class is found by its name: two of one name would be two meanings of one word."""
+    homes: dict[str, list[str]] = {}
+    for module in modules.values():
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module.name)
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

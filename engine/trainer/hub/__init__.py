@@ -31,7 +31,7 @@ from engine.protocol.events.inputs import HubBadFile, HubOffline, HubResolved
 from engine.trainer.hub.cache import HubCache, is_path_outside
 from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_weights, small_files
 from engine.trainer.hub.client import Client, Listing, RemoteFile, Repository
-from engine.trainer.hub.download import Download
+from engine.trainer.hub.download import FileDownload
 from engine.trainer.hub.errors import (
     branches,
     damaged_in_cache,
@@ -214,7 +214,7 @@ class _Fetch:
             )
         self.cache.check_space(missing)
         for file in missing:
-            Download(self.repository, self.client, self.cache, self.retry, progress, listing.commit).run(file)
+            FileDownload(self.repository, self.client, self.cache, self.retry, progress, listing.commit).run(file)
         self.cache.note_revision(self.repository.revision, listing.commit)
         return self.cache.snapshot(listing.commit)
 

@@ -25,7 +25,7 @@ UNSATISFIABLE_RANGE = 416
 
 
 @dataclass(frozen=True, slots=True)
-class Download:
+class FileDownload:
     """Fetches files of one commit."""
 
     repository: Repository
