@@ -76,7 +76,7 @@ class Failed(Event):
 
 @dataclass(frozen=True, slots=True)
 class OtherEvent(Event):
-    """An event of a step from another package: shown as it is."""
+    """An event of a step from another package: printed with its name and fields."""
 
     kind: str
     facts: Mapping[str, Any]
