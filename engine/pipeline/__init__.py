@@ -1,7 +1,7 @@
 """From a spec to a finished run: decide, execute, record, finish.
 
 ``plan``             each step to run or to skip, and why, by fingerprint
-``runner``           the one function that does the whole job
+``runner``           the one function that does a complete run
 ``record``           journal and artifacts become the run record
 ``finish``           the record becomes evidence, package, verification
 ``section_digests``  digests of the spec's sections that a step reads

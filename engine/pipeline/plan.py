@@ -259,5 +259,5 @@ def explain(planned: PlannedStep, previous: Mapping[str, object] | None) -> list
 
 
 def relative(path: Path, root: Path) -> str:
-    """A path as people read it: relative to the project where it lies inside."""
+    """A path for messages: relative to the project if it is inside it."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,4 +1,4 @@
-"""Plan + handlers -> run record, and the one function that does the whole job.
+"""Plan + handlers -> run record, and the one function that does a complete run.
 
 :func:`execute` is what ``runspec run`` is: lock, run the steps, make the record, render the evidence, package,
 verify. What an earlier run has done is not done again: a run with nothing to do writes nothing, not even to
@@ -180,7 +180,7 @@ class _Run:
                     raise RunFailed(
                         "R108",
                         f'step "{entry.step.id}" needs "{source.id}", which has not been made yet',
-                        hint=f"run the whole spec, or start with --from {source.id}",
+                        hint=f"run the complete spec, or start with --from {source.id}",
                     )
 
     def _skip(self, planned: PlannedStep) -> None:

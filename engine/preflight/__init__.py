@@ -33,6 +33,7 @@ from engine.preflight.exact import ask, cached_answer, compilers_folder, job_for
 from engine.preflight.shardings import ask_shardings
 from engine.preflight.targets import TARGETS, PlanTarget, machine_memory_bytes
 from engine.runspec.model import Spec
+from engine.steps import Handler
 
 __all__ = ["TARGETS", "price", "shardings", "target_named"]
 
@@ -57,7 +58,7 @@ def target_named(name: str | None) -> PlanTarget:
 
 def price(
     spec: Spec,
-    handlers: Mapping[str, Any],
+    handlers: Mapping[str, Handler],
     target: str | None = None,
     *,
     exact: Callable[[str], None] | None = None,
@@ -115,7 +116,7 @@ def _check_mesh(mesh: Mapping[str, Any], machine: PlanTarget) -> None:
     )
 
 
-def shardings(spec: Spec, handlers: Mapping[str, Any], target: str | None = None) -> dict[str, dict[str, Any]]:
+def shardings(spec: Spec, handlers: Mapping[str, Handler], target: str | None = None) -> dict[str, dict[str, Any]]:
     """Id of each training step -> how its weights are sharded over the target's devices (see engine.preflight.shardings).
 
     Raises InputInvalid T164 to T166 where mesh or batch do not match the devices, U132 where the shapes are not known.

@@ -71,7 +71,7 @@ class StepResult:
 
 
 class Handler(Protocol):
-    """The whole interface of a step."""
+    """The complete interface of a step."""
 
     @property
     def kind(self) -> str:

@@ -137,7 +137,7 @@ def _train_and_kill(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any])
 
 
 def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
-    """Answer the items with the longest prompts, as many as asked for; returns their number and score."""
+    """Answer the ``num_items`` items with the longest prompts; returns their number and score."""
     render = ctx.inputs["dataset"].facts["render"]
     items = read_eval_set(spec.resolve(spec.eval_set))
     longest = _longest(items, render, ctx.args["num_items"])

@@ -1,6 +1,6 @@
 """``python -m engine.trainer VERB JOB.json``: the trainer in a process of its own.
 
-Verbs and their jobs stand in :mod:`engine.protocol.jobs`: ``train``, ``follow`` (train along with process 0 of a cluster),
+Verbs and their jobs are in :mod:`engine.protocol.jobs`: ``train``, ``follow`` (train along with process 0 of a cluster),
 ``generate``, ``probe`` (which devices there are), ``fetch`` (a data file from the hub), ``price`` (the memory of a train step
 on a machine that need not be present), ``tokens`` (rows as the model will see them), ``shardings`` (how the weights would be sharded
 over a mesh). Events (:mod:`engine.protocol.events`) go to standard output, one JSON object a line; the process ends when

@@ -1,7 +1,7 @@
 """Which processes train together: the run-spec's declaration and this process's environment variables.
 
 In: ``cluster`` of a train_sft step and the environment. Out: the ``cluster`` of the trainer's job (see
-engine.trainer.distributed.processes), and whether this process is the first, which does the whole run, or one that only trains along.
+engine.trainer.distributed.processes), and whether this process is the first, which does the run, or one that only trains along.
 
     RUNSPEC_COORDINATOR=10.0.0.1:8476 RUNSPEC_NUM_PROCESSES=4 RUNSPEC_PROCESS_ID=2    # on each machine its own number
 

@@ -1,7 +1,7 @@
-"""What the trainer reports while it works: one dataclass an event, and beside it what a person reads.
+"""What the trainer reports while it works: one dataclass per event, with the line that a person reads.
 
-``base``         the base of all events; notes, the last words of a job, events of other packages
-``training``     a training run, in the order in which they come
+``base``         the base of all events; notes, the final events of a job, events of other packages
+``training``     a training run, in their usual order
 ``checkpoints``  saved, restored, refused
 ``generation``   answers
 ``inputs``       rows that are tokenized, files from the hub

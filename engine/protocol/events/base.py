@@ -1,6 +1,6 @@
 """The base of all events, and those that any job may send.
 
-Every event is a frozen dataclass; beside its fields stands what a person reads of it.
+Every event is a frozen dataclass; beside its fields is the line that a person reads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from engine.protocol.figures import number
 
 
 class Bar(NamedTuple):
-    """How an event that comes often moves a progress bar: the bar's label, and the fields that say how far it is."""
+    """The progress bar of a frequent event: the bar's label, and the fields with done and total."""
 
     label: str
     done: str
@@ -23,13 +23,13 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The base of all events. ``name`` is what stands under ``event`` in JSON."""
+    """The base of all events. ``name`` is the value of ``event`` in JSON."""
 
     name: ClassVar[str] = ""
     bar: ClassVar[Bar | None] = None
 
     def describe(self) -> str | None:
-        """The line that a person reads; None where the runner tells it in its own words."""
+        """The line that a person reads; None where the runner prints its own."""
         return self._line()
 
     def progress(self) -> tuple[int, int]:
@@ -82,7 +82,7 @@ class OtherEvent(Event):
     facts: Mapping[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """As it came."""
+        """The mapping as it arrived."""
         return {"event": self.kind, **self.facts}
 
     def _line(self) -> str | None:
@@ -91,7 +91,7 @@ class OtherEvent(Event):
 
 
 def joined(*parts: str | None) -> str:
-    """The parts that there are, with dots between them.
+    """The parts that are not empty, with dots between them.
 
     >>> joined("train step 1/3", None, "loss 2.5000")
     'train step 1/3 · loss 2.5000'

@@ -10,7 +10,7 @@ from engine.protocol.events.base import Bar, Event
 
 @dataclass(frozen=True, slots=True)
 class GenerationStarted(Event):
-    """The model is loaded; answers are generated next. ``n_done`` of ``n_items`` are there from an earlier attempt."""
+    """The model is loaded; answers are generated next. ``n_done`` of ``n_items`` are done by an earlier attempt."""
 
     name: ClassVar[str] = "generation_started"
     devices: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Events of what a job reads: rows that are tokenized, files that come from the hub."""
+"""Events of a job's inputs: rows being tokenized, files from the hub."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TokensDamaged(Event):
 
 @dataclass(frozen=True, slots=True)
 class HubResolved(Event):
-    """A revision on the hub stands for this commit; how much of it is yet to be fetched."""
+    """A revision on the hub is resolved to this commit; with the size of what is still to download."""
 
     name: ClassVar[str] = "resolved"
     id: str
@@ -53,7 +53,7 @@ class HubResolved(Event):
 
 @dataclass(frozen=True, slots=True)
 class Download(Event):
-    """Bytes of all files arrived; ``file`` is the present one. No pace before the first second."""
+    """Bytes received of all files; ``file`` is the current one. No pace in the first second."""
 
     name: ClassVar[str] = "download"
     bar: ClassVar[Bar | None] = Bar("fetching", "done_bytes", "total_bytes")
@@ -71,7 +71,7 @@ class Download(Event):
 
 @dataclass(frozen=True, slots=True)
 class HubRetry(Event):
-    """A request to the hub failed in a way that may pass; it is repeated."""
+    """A request to the hub failed for what may be a temporary reason; it is repeated."""
 
     name: ClassVar[str] = "hub_retry"
     reason: str
@@ -83,7 +83,7 @@ class HubRetry(Event):
 
 @dataclass(frozen=True, slots=True)
 class HubOffline(Event):
-    """The hub cannot be reached; an earlier download serves."""
+    """The hub cannot be reached; an earlier download is used."""
 
     name: ClassVar[str] = "hub_offline"
     id: str

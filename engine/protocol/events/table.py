@@ -1,4 +1,4 @@
-"""What the trainer tells while it works: one dataclass an event, and beside it what a person reads.
+"""The trainer's events by name, and to JSON and back: one dataclass per event, with the line that a person reads.
 
 In: fields. Out: one JSON object a line, ``{"event": "train_step", "train_step": 10, …}``, and one line of text. The live
 display, the plain lines, the log and docs/reference/events.md are all derived from here; nothing else knows a field.
@@ -10,7 +10,7 @@ display, the plain lines, the log and docs/reference/events.md are all derived f
     '{"event": "restored", "train_step": 25}'
 
 An event that is not here, or has an unknown or missing field, is a :class:`engine.protocol.codec.FieldError`. Events of
-steps from other packages come as mappings (:func:`event_of`): one that is not known is shown as it is.
+steps from other packages come as mappings (:func:`event_of`): an unknown one is printed with its name and fields.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def to_line(event: Event) -> str:
 
 
 def parse_event(values: Mapping[str, Any]) -> Event:
-    """The event of a JSON object. Raises FieldError naming an event or a field that is not known, or missing."""
+    """The event of a JSON object. Raises FieldError naming an event or a field that is unknown or missing."""
     name = values.get("event")
     if name not in EVENTS:
         raise FieldError(f'unknown event "{name}"')
@@ -74,7 +74,7 @@ def parse_event(values: Mapping[str, Any]) -> Event:
 
 
 def event_of(event: Event | Mapping[str, Any]) -> Event:
-    """An event as it is, a mapping as the event it names; one that is not known, or lacks a field, as :class:`OtherEvent`."""
+    """An event itself, or the event that a mapping names; an unknown one, or one that lacks a field, becomes :class:`OtherEvent`."""
     if isinstance(event, Event):
         return event
     try:

@@ -1,4 +1,4 @@
-"""Events of a training run, in the order in which they come."""
+"""Events of a training run, in their usual order."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Compiled(Event):
-    """The train step is compiled; what ``auto`` became."""
+    """The train step is compiled, with what ``auto`` was resolved to."""
 
     name: ClassVar[str] = "compiled"
     seconds: float
@@ -124,7 +124,7 @@ class Profiled(Event):
 
 @dataclass(frozen=True, slots=True)
 class Reporting(Event):
-    """A logger of ``report_to`` is open; ``where`` is what a person opens or types to look."""
+    """A logger of ``report_to`` is open; ``where`` is an address to open or a command to type."""
 
     name: ClassVar[str] = "reporting"
     logger: str
