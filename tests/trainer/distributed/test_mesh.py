@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from engine.protocol.codec import to_json
+
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = """
 import json, sys
@@ -80,8 +82,7 @@ def train(make_args: Any, make_rows: Any) -> Any:
     """Losses and gradient norms of a few steps, for each mesh (None: one device), all in one process."""
 
     def run(config: Any, meshes: Sequence[Any], *, with_eval: bool = True, **changes: Any) -> list[dict[str, Any]]:
-        args = make_args(**BATCH | changes)
-        values = {name: getattr(args, name) for name in args.__dataclass_fields__}
+        values = to_json(make_args(**BATCH | changes))
         cases = [{"config": config, "args": values, "mesh": mesh, "eval": with_eval} for mesh in meshes]
         rows = [(row.tokens, sum(row.loss_mask)) for row in make_rows(40)]
         flags = "--xla_force_host_platform_device_count=8"
