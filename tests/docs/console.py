@@ -132,6 +132,8 @@ class Shell:
         process = subprocess.Popen(
             ["bash", "-c", script], env=self._environment, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            # A shell that begins its jobs in the background has them ignore Ctrl-C; a reader's terminal has not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread is running
         )  # fmt: skip
         lines = _read(process, command.before_interrupt)
         ended = process.wait()
