@@ -21,11 +21,19 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import ndiff
 from pathlib import Path
 
+# A shell that begins its jobs in the background has them ignore Ctrl-C; a reader's terminal does not. Not a preexec_fn:
+# that would fork this process, and JAX's threads with it.
+A_READERS_SHELL = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp("bash", ["bash", "-c", sys.argv[1]])
+"""
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INTERRUPT = "^C"
 ANY = "…"
@@ -130,10 +138,8 @@ class Shell:
     def _run(self, command: Command) -> tuple[int, list[str]]:
         script = f"cd '{self._folder}' || exit\n{command.text}\nstatus=$?\npwd > '{self._place}'\nexit $status"
         process = subprocess.Popen(
-            ["bash", "-c", script], env=self._environment, text=True, start_new_session=True,
+            [sys.executable, "-c", A_READERS_SHELL, script], env=self._environment, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            # A shell that begins its jobs in the background has them ignore Ctrl-C; a reader's terminal has not.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread is running
         )  # fmt: skip
         lines = _read(process, command.before_interrupt)
         ended = process.wait()
