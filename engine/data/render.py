@@ -98,7 +98,7 @@ def _chat_segments(body: Conversation) -> tuple[RenderedSegment, ...]:
     for user, answer in zip(messages[::2], messages[1::2], strict=True):
         between = "\n" if segments else ""
         segments.append(RenderedSegment(between + _chat_turn(system + user.content), False))
-        segments.append(RenderedSegment(answer.content + "<end_of_turn>", True))
+        segments.append(RenderedSegment(answer.content + "<end_of_turn>", answer.train))
         system = ""
     return tuple(segments)
 

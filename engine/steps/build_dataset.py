@@ -83,7 +83,7 @@ def _counts(prepared: Prepared) -> list[str]:
 
 HANDLER = FunctionHandler(
     kind="build_dataset",
-    version=2,
+    version=3,
     title="build the dataset",
     makes="dataset",
     files=("dataset.jsonl", "rows.jsonl", "manifest.json"),

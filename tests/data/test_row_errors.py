@@ -196,13 +196,40 @@ GOLDEN = [
    = help: a trace without reasoning is a prompt_completion row""",
     ),
     (
-        "answer_lines", "trace", [r'{"prompt": "a", "steps": ["s"], "final_answer": "1\n2"}'],
-        r"""error[D127]: "final_answer" has more than one line
+        "answer_twice", "trace", ['{"prompt": "a", "steps": ["s"], "final_answer": "Answer: 2"}'],
+        """error[D127]: "final_answer" begins with "Answer:"
   --> mine.jsonl:1:33
    |
- 1 | {"prompt": "a", "steps": ["s"], "final_answer": "1\n2"}
+ 1 | {"prompt": "a", "steps": ["s"], "final_answer": "Answer: 2"}
    |                                 ^^^^^^^^^^^^^^
-   = help: put the reasoning into the steps""",
+   = help: write the answer alone; the engine adds "Answer:\"""",
+    ),
+    (
+        "weight", "chat", ['{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0.5}]}'],
+        """error[D132]: "messages[1].weight" is 0.5, expected 0 or 1
+  --> mine.jsonl:1:2
+   |
+ 1 | {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0.5}]}
+   |  ^^^^^^^^^^
+   = help: an answer is trained or it is not: write 0 or 1""",
+    ),
+    (
+        "tool_calls", "chat", ['{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [{}]}]}'],
+        """error[D133]: "messages[1].tool_calls" has a call that the answer consists of: it cannot be left out
+  --> mine.jsonl:1:2
+   |
+ 1 | {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [{}]}]}
+   |  ^^^^^^^^^^
+   = help: write what the model shall answer as text, or delete the row""",
+    ),
+    (
+        "parts", "chat", ['{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]}'],
+        """error[D121]: "messages[0].content" is a list of parts (text, image), not one text
+  --> mine.jsonl:1:2
+   |
+ 1 | {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]}
+   |  ^^^^^^^^^^
+   = help: write the message as one text: "…\"""",
     ),
     (
         "unknown_role", "chat", ['{"messages": [{"role": "human", "content": "a"}]}'],
