@@ -235,7 +235,8 @@ def log_is_the_summary(evidence: Evidence) -> Answer:
         if expected in log and log.count("RESULT SUMMARY") == 1
         else ["the RESULT SUMMARY in the log differs from eval_summary.json"]
     )
-    losses = {f"{row['train_step']}": f"{row['loss']:.4f}" for row in evidence.metrics}
+    finite = [row for row in evidence.metrics if row["loss"] is not None]  # a skipped train step has none
+    losses = {f"{row['train_step']}": f"{row['loss']:.4f}" for row in finite}
     samples = re.findall(r"train step (\d+)/\d+\s+loss ([0-9.]+)", log)
     problems += [
         f"the log's loss of train step {step} is not in metrics.jsonl"

@@ -11,6 +11,7 @@ a blank line, a duplicate key or a NaN is an error. Keys that a scorer does not 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,13 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large for a number")
+    return number
+
+
 def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
     row = dict(pairs)
     if len(row) < len(pairs):
@@ -130,9 +138,9 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
 
 
 def strict_json(text: str) -> Any:
-    """A JSON value; ValueError for NaN, infinities, duplicate keys, and nesting too deep to read."""
+    """A JSON value; ValueError for NaN, infinities (1e999 too), duplicate keys, and nesting too deep to read."""
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicates)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

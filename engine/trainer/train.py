@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-from engine.protocol.events.base import Finished
+from engine.protocol.events.base import Finished, Note
 from engine.protocol.events.training import TrainStarted, TrainStopped
 from engine.protocol.jobs import TrainJob, job_json, read_job
 from engine.trainer import device
@@ -116,6 +116,8 @@ def _started(run: TrainRun, machine: Mapping[str, Any]) -> TrainStarted:
 def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Write the results of the finished run, with its last or its best weights; returns the report."""
     best = state.saver.best(without_frozen(state.state)) if state.args.export == "best" else None
+    if state.args.export == "best" and best is None:
+        run.emit(Note("no checkpoint has a finite eval loss: the last weights are exported, not the best"))
     arrays = state.state | (best.state if best else {})
     exported = {"params": arrays["params"]} | ({"frozen": arrays["frozen"]} if state.args.lora_merge else {})
     weights = gathered(exported, run.placement.replicated, run.processes)

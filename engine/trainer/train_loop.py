@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from engine.canonical import pretty_json, write_atomic
+from engine.canonical import finite_or_null, pretty_json, write_atomic
 from engine.protocol.codec import from_json
 from engine.protocol.events.training import Compiled, Evaluated, Skipped, TrainStep
 from engine.trainer.evaluate import Evaluator
@@ -103,8 +103,8 @@ class TrainLoop:
         if done.state is not None:
             state.state, state.train_step = done.state, done.train_step
             if self._evaluator.is_due(done.train_step, self._last):
-                row = {**row, "eval_loss": self._evaluator.loss(state.state)}
-                self._run.emit(Evaluated(done.train_step, row["eval_loss"]))
+                row = finite_or_null({**row, "eval_loss": self._evaluator.loss(state.state)})
+                self._run.emit(Evaluated(done.train_step, row["eval_loss"], row.get("non_finite", {}).get("eval_loss")))
         state.metrics.append(row)
         self._emit(row)
         state.saver.step()

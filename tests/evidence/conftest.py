@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,18 +64,18 @@ class Factory:
         self.steps.append(StepRecord(step_id, uses, args, dict(args), artifact))
 
 
-def build(root: Path) -> RunRecord:
-    """The whole run: five items, one wrong answer, four train steps."""
+def build(root: Path, changed_rows: Mapping[int, Mapping[str, Any]] | None = None, **report_changes: Any) -> RunRecord:
+    """The whole run: five items, one wrong answer, four train steps. ``changed_rows``: train step -> columns of its metrics."""
     factory = Factory(root)
     manifest = pretty_json({"lineage": {"n_dropped": 0}})
     factory.publish("dataset", "build_dataset", "dataset", {"manifest.json": manifest, "rows.jsonl": "{}\n"},
                     {"dataset": "toy", "n_rows": 9, "n_duplicates": 1, "n_overlap": 0, "n_dropped": 0, "render": "plain@v1",
                      "manifest_sha256": digest_text(manifest)})  # fmt: skip
     metrics = [{"train_step": n, "loss": 1.0 / n, "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 9, "tokens_per_second": 90.0,
-                "seconds": 0.1} for n in range(1, 5)]  # fmt: skip
+                "seconds": 0.1, **(changed_rows or {}).get(n, {})} for n in range(1, 5)]  # fmt: skip
     report = {"final_loss": 0.25, "num_train_steps": 4, "model_sha256": MODEL, "render": "plain@v1", "devices": ["cpu:0"], "platform": "cpu",
               "device_kind": "cpu", "libraries": LIBRARIES, "params": 3, "param_dtype": "float32", "n_rows": 9, "seq_len": 8,
-              "real_token_share": 0.5, "tokens_trained": 36, "tokens_per_second": 90.0, "n_dropped": 0, "n_truncated": 0}  # fmt: skip
+              "real_token_share": 0.5, "tokens_trained": 36, "tokens_per_second": 90.0, "n_dropped": 0, "n_truncated": 0, **report_changes}  # fmt: skip
     factory.publish("train", "train_sft", "checkpoint",
                     {"metrics.jsonl": jsonl_bytes(metrics).decode(), "train_report.json": pretty_json(report)}, report, ("dataset",))  # fmt: skip
     raw = [{"id": item["id"], "prompt_sha256": digest_text(render_prompt("plain@v1", str(item["prompt"]))),
@@ -109,6 +109,12 @@ def build(root: Path) -> RunRecord:
         eval_set="items.jsonl", eval_set_text=factory.eval_text, device="auto", environment=environment,
         started_at=factory.steps[0].artifact.started_at, finished_at=factory.steps[-1].artifact.finished_at, steps=tuple(factory.steps),
     )  # fmt: skip
+
+
+@pytest.fixture
+def make_record(tmp_path: Path) -> Callable[..., RunRecord]:
+    """:func:`build` in the test's folder."""
+    return lambda **changes: build(tmp_path, **changes)
 
 
 @pytest.fixture

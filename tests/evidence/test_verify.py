@@ -252,3 +252,21 @@ def test_any_json_in_any_file_never_crashes(folder: Path, reseal: Any, name: str
     assert not verify(folder).ok
     (folder / name).write_bytes(before)
     reseal(folder)
+
+
+SKIPPED = {"loss": None, "grad_norm": None, "skipped": True, "non_finite": {"loss": "NaN", "grad_norm": "NaN"}}
+NO_EVAL = {"eval_loss": None, "non_finite": {"eval_loss": "Infinity"}}
+
+
+def test_evidence_of_non_finite_numbers_renders_and_passes(make_record: Any, render: Any) -> None:
+    """A skipped train step and an eval loss that is not finite are said in the log, and every check still holds."""
+    record = make_record(changed_rows={1: SKIPPED, 2: SKIPPED, 3: NO_EVAL, 4: {"eval_loss": 0.5}},
+                         n_skipped_steps=2, n_non_finite_evals=1)  # fmt: skip
+    folder = render(record)
+    log = (folder / "kaggle_output_log.txt").read_text()
+    assert "train step 1/4  loss not finite, skipped  learning rate 0.001\n" in log
+    assert "train step 3/4  loss 0.3333  learning rate 0.001  eval loss not finite\n" in log
+    assert "train step 4/4  loss 0.2500  learning rate 0.001  eval loss 0.5000\n" in log
+    assert "2 train steps had a non-finite loss or gradient and changed nothing" in log
+    assert "1 eval losses were not finite; none of them counts as best" in log
+    assert failed(verify(folder)) == set()

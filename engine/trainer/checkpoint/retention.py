@@ -10,6 +10,7 @@ train steps of those to delete.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -39,6 +40,10 @@ class Retention:
 
 
 def best_steps(losses: Mapping[int, float | None]) -> list[int]:
-    """Train steps that have an eval loss, the lowest first, the earlier of equals first."""
-    known = {step: loss for step, loss in losses.items() if loss is not None}
+    """Train steps that have a finite eval loss, the lowest first, the earlier of equals first.
+
+    >>> best_steps({10: 0.9, 20: float("nan"), 30: 0.7, 40: None, 50: float("-inf")})
+    [30, 10]
+    """
+    known = {step: loss for step, loss in losses.items() if loss is not None and math.isfinite(loss)}
     return sorted(known, key=lambda step: (known[step], step))

@@ -52,6 +52,7 @@ from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
 
 PROGRESS_FILE = "generated.jsonl"
+LEAST_SECONDS = 1e-6  # a clock that stood still
 Row = dict[str, Any]
 
 
@@ -180,7 +181,7 @@ def _generate_rest(
         done = zip((prompts[rest[index]] for index in indices), generations, strict=True)
         progress.append([_row(prompt, generation, tokenizer) for prompt, generation in done])
         new_tokens += sum(generation.new_tokens for generation in generations)
-        pace = round(new_tokens / (time.perf_counter() - started), 1)
+        pace = round(new_tokens / max(time.perf_counter() - started, LEAST_SECONDS), 1)
         yield Generated(len(progress.rows), len(prompts), pace)
 
 
