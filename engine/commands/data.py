@@ -15,6 +15,7 @@ from engine.data import (
     DatasetReport,
     DatasetRow,
     Match,
+    Policy,
     build,
     builder_source,
     check_dataset,
@@ -32,11 +33,16 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed, RunspecError
 from engine.extras import missing_modules
 from engine.runspec.model import Spec
 
+POLICIES: Mapping[str, Policy] = {"fail": "fail", "keep": "keep", "drop": "drop"}
+
 
 def dataset_check(arguments: Namespace) -> Reply:
     """Check a file, or the dataset of a run-spec; exit code 2 where there is a finding."""
+    policy: Policy = "fail"
     if Path(arguments.file).suffix in (".yaml", ".yml"):
-        report, rows, eval_set, reader = _of_spec(arguments)
+        spec, _ = load(arguments.file)
+        report, rows, eval_set, reader = _of_spec(arguments, spec)
+        policy = spec.on_duplicate_item
     else:
         report, rows = _of_file(Path(arguments.file), arguments.format or "trace", _fields(arguments.field))
         eval_set = Path(arguments.eval_set) if arguments.eval_set else None
@@ -44,7 +50,7 @@ def dataset_check(arguments: Namespace) -> Reply:
     n_merges = None
     if report.ok and reader.is_available:
         report, n_merges = _as_tokens(report, rows, reader.model)
-    overlaps, problems = _overlaps(rows, eval_set) if report.ok else ([], [])
+    overlaps, problems = _overlaps(rows, eval_set, policy) if report.ok else ([], [])
     findings = [*report.diagnostics, *problems]
     document = {
         **report.as_json(),
@@ -124,11 +130,10 @@ def _of_file(path: Path, format_: str, fields: Mapping[str, str]) -> tuple[Datas
     return report, list(read_rows(path, report.format, fields)) if report.ok else []
 
 
-def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[DatasetRow], Path | None, _Reader]:
+def _of_spec(arguments: Namespace, spec: Spec) -> tuple[DatasetReport, list[DatasetRow], Path | None, _Reader]:
     """The dataset that a run-spec names, as its build_dataset step would make it."""
     if arguments.format or arguments.field or arguments.eval_set:
         raise InputInvalid("U118", "--format, --field and --eval-set are for a JSONL file; a run-spec has its own")
-    spec, _ = load(arguments.file)
     eval_set, reader = spec.resolve(spec.eval_set), _reader_of(spec, arguments.model)
     if spec.dataset.path is not None:
         return *_of_file(spec.resolve(spec.dataset.path), spec.dataset.format, spec.dataset.fields), eval_set, reader
@@ -140,11 +145,13 @@ def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[DatasetRow], Pat
     return check_dataset(render_rows(rows, "trace")[1]), rows, eval_set, reader
 
 
-def _overlaps(rows: Sequence[DatasetRow], eval_set: Path | None) -> tuple[list[Match], list[Diagnostic]]:
+def _overlaps(
+    rows: Sequence[DatasetRow], eval_set: Path | None, on_duplicate: Policy
+) -> tuple[list[Match], list[Diagnostic]]:
     """Rows that overlap with the eval set, and the findings that would stop a run."""
     if eval_set is None:
         return [], []
-    items = read_eval_set(eval_set)
+    items = read_eval_set(eval_set, on_duplicate=on_duplicate)
     overlaps = find_overlaps(rows, items)
     if not overlaps:
         return [], []
@@ -174,5 +181,6 @@ def dataset_build(arguments: Namespace) -> Reply:
 
 def evalset_check(arguments: Namespace) -> Reply:
     """Check an eval set and show its composition."""
-    report = check_eval_set(Path(arguments.file))
+    policy = POLICIES[pick("policy", arguments.on_duplicate or "fail", POLICIES)]
+    report = check_eval_set(Path(arguments.file), on_duplicate=policy)
     return Reply(report.as_json(), report.text(), 0 if report.ok else 2, report.diagnostics)

@@ -96,5 +96,7 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--seed", "default: 42", "N", number=True),
              Argument("--num-rows", "default: the builder's own number", "N", number=True)), group=_DATA, page="builders"),
     Command("evalset check", "checks an eval set: rows, ids, composition", "data:evalset_check",
-            (Argument("FILE", "JSONL"),), group=_DATA, page="data-formats"),
+            (Argument("FILE", "JSONL"),
+             Argument("--on-duplicate", "of items that repeat a question: fail (default), keep or drop", "POLICY")),
+            group=_DATA, page="data-formats"),
 )  # fmt: skip

@@ -19,6 +19,7 @@ TRACE_VERSION = "1.0"
 
 RowFormat = Literal["trace", "prompt_completion", "chat"]
 Difficulty = Literal["easy", "medium", "hard"]
+Policy = Literal["keep", "drop", "fail"]  # of duplicates and overlaps
 
 ROW_FORMATS: tuple[RowFormat, ...] = ("trace", "prompt_completion", "chat")
 DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")

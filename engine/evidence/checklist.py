@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from engine.canonical import digest_bytes, digest_json, digest_text
-from engine.data import render_prompt
+from engine.data import render_prompt, without_repeats
 from engine.errors import RunspecError
 from engine.evidence.contents import Broken, Evidence, equal_values, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
-from engine.scoring import parse_eval_set, parse_predictions, result_summary_text, score
+from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, result_summary_text, score
 
 Status = Literal["pass", "fail", "n/a"]
 Answer = tuple[Status, str]
@@ -28,6 +28,12 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
+
+
+def _asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
+    """The items of the eval set, without those that the recorded policy leaves out."""
+    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    return without_repeats(items) if evidence.drops_repeated_items else items
 
 
 def names_are_safe(evidence: Evidence) -> Answer:
@@ -146,7 +152,7 @@ def times_are_in_order(evidence: Evidence) -> Answer:
 
 
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
-    items = [item.id for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")]
+    items = [item.id for item in _asked_items(evidence)]
     rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
     return _answer(
         [] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items"
@@ -157,7 +163,7 @@ def prompts_are_the_items(evidence: Evidence) -> Answer:
     render = str(evidence.step("train_sft")["facts"]["render"])
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
-    for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl"):
+    for item in _asked_items(evidence):
         recorded = rows[item.id].get("prompt_sha256")
         if recorded is not None and recorded != digest_text(render_prompt(render, item.prompt)):
             problems.append(f"{item.id} was generated from another prompt")
@@ -165,7 +171,7 @@ def prompts_are_the_items(evidence: Evidence) -> Answer:
 
 
 def score_is_recomputed(evidence: Evidence) -> Answer:
-    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    items = _asked_items(evidence)
     predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
     rows, card = score(items, [row for row in predictions if row.text is not None], str(evidence.manifest["metric"]))
     summary, problems = evidence.summary, []
@@ -271,8 +277,7 @@ def data_is_the_recorded(evidence: Evidence) -> Answer:
     dataset, problems = evidence.step("build_dataset"), []
     if digest_bytes(evidence.data("dataset_manifest.json")) != dataset["facts"]["manifest_sha256"]:
         problems.append("dataset_manifest.json is not the one that the build wrote")
-    scored_on = evidence.step("score")["ingredients"]["spec"]["eval_set"]
-    if digest_bytes(evidence.data("eval_set.jsonl")) != scored_on:
+    if digest_bytes(evidence.data("eval_set.jsonl")) != evidence.eval_set_sha256:
         problems.append("eval_set.jsonl is not the one that was scored on")
     overlap = dataset["facts"]["n_overlap"]
     if (

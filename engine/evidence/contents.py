@@ -80,6 +80,22 @@ class Evidence:
         step: JsonObject = steps[-1]
         return step
 
+    @property
+    def _eval_set(self) -> str | JsonObject:
+        """What the score step recorded of the eval set: its digest, or {content, on_duplicate} (pipeline.section_digests)."""
+        recorded: str | JsonObject = self.step("score")["ingredients"]["spec"]["eval_set"]
+        return recorded
+
+    @property
+    def eval_set_sha256(self) -> object:
+        """Digest of the file that was scored on."""
+        return self._eval_set if isinstance(self._eval_set, str) else self._eval_set["content"]
+
+    @property
+    def drops_repeated_items(self) -> bool:
+        """Whether items that repeat an earlier item's question were left out."""
+        return not isinstance(self._eval_set, str) and self._eval_set["on_duplicate"] == "drop"
+
 
 class Broken(Exception):
     """A file that a check needs is missing or cannot be read; the check fails with this message."""

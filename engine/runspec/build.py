@@ -52,7 +52,7 @@ def make_spec(
 ) -> Spec:
     """``written`` is the file's tree, ``tree`` the same after the overrides; both have passed every check."""
     data = fill(base_schema(), plain(tree))
-    run_version = data["run_version"]
+    run_version, eval_set = data["run_version"], data["eval_set"]
     return Spec(
         version=data["version"],
         run_version=run_version,
@@ -61,7 +61,8 @@ def make_spec(
         allocator=data.get("allocator"),
         model=_model(plain(tree)["model"], data["model"]),
         dataset=_dataset(data["dataset"]),
-        eval_set=data["eval_set"],
+        eval_set=eval_set if isinstance(eval_set, str) else eval_set["path"],
+        on_duplicate_item="fail" if isinstance(eval_set, str) else eval_set["on_duplicate"],
         steps=tuple(_step(index, written, tree, kinds) for index in range(len(data["steps"]))),
         evidence=EvidenceSpec(
             data["evidence"].get("dir", f"submission_runs/{run_version}"), tuple(data["evidence"]["files"])

@@ -16,7 +16,7 @@ from engine.assets import asset
 from engine.canonical import digest_bytes, digest_json, digest_text, jsonl_bytes, pretty_json
 from engine.data import render_prompt
 from engine.evidence import render_evidence
-from engine.scoring import result_summary_text, score_files
+from engine.scoring import read_eval_set, read_predictions, result_summary_text, score
 
 FILES = ("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt")
 ITEMS = [
@@ -31,9 +31,13 @@ SPEC = "version: 1\nrun_version: toy_v1\n"
 class Factory:
     """Publishes one artifact after the other and keeps what later ones need."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, on_duplicate: str) -> None:
         self.store, self.steps, self.made = Store(root), [], {}
-        self.eval_text = jsonl_bytes(ITEMS).decode()
+        repeated = [] if on_duplicate == "fail" else [{**ITEMS[0], "id": "again"}]
+        self.eval_text = jsonl_bytes([*ITEMS, *repeated]).decode()
+        content = digest_text(self.eval_text)
+        self.section = {"content": content, "on_duplicate": "drop"} if on_duplicate == "drop" else content
+        self.asked = [*ITEMS, *(repeated if on_duplicate == "keep" else [])]
 
     def publish(
         self,
@@ -47,7 +51,7 @@ class Factory:
         ingredients = {
             "kind": uses, "version": 1, "with": {},
             "inputs": {name: {"fingerprint": self.made[name].fingerprint, "content": self.made[name].digest} for name in takes},
-            "spec": {"eval_set": digest_text(self.eval_text)} if uses in ("score", "generate") else {},
+            "spec": {"eval_set": self.section} if uses in ("score", "generate") else {},
         }  # fmt: skip
         fingerprint = digest_json(ingredients)
         staging = self.store.stage(fingerprint)
@@ -64,9 +68,17 @@ class Factory:
         self.steps.append(StepRecord(step_id, uses, args, dict(args), artifact))
 
 
-def build(root: Path, changed_rows: Mapping[int, Mapping[str, Any]] | None = None, **report_changes: Any) -> RunRecord:
-    """The whole run: five items, one wrong answer, four train steps. ``changed_rows``: train step -> columns of its metrics."""
-    factory = Factory(root)
+def build(
+    root: Path,
+    changed_rows: Mapping[int, Mapping[str, Any]] | None = None,
+    on_duplicate: str = "fail",
+    **report_changes: Any,
+) -> RunRecord:
+    """The whole run: five items, one wrong answer, four train steps. ``changed_rows``: train step -> columns of its metrics.
+
+    ``on_duplicate`` keep or drop: a sixth item repeats the first one's question.
+    """
+    factory = Factory(root, on_duplicate)
     manifest = pretty_json({"lineage": {"n_dropped": 0}})
     factory.publish("dataset", "build_dataset", "dataset", {"manifest.json": manifest, "rows.jsonl": "{}\n"},
                     {"dataset": "toy", "n_rows": 9, "n_duplicates": 1, "n_overlap": 0, "n_dropped": 0, "render": "plain@v1",
@@ -80,7 +92,7 @@ def build(root: Path, changed_rows: Mapping[int, Mapping[str, Any]] | None = Non
                     {"metrics.jsonl": jsonl_bytes(metrics).decode(), "train_report.json": pretty_json(report)}, report, ("dataset",))  # fmt: skip
     raw = [{"id": item["id"], "prompt_sha256": digest_text(render_prompt("plain@v1", str(item["prompt"]))),
             "text": f"so\nAnswer: {item['expected_answer'] if item['id'] != 'q4' else 'no'}", "prompt_tokens": 5, "new_tokens": 4,
-            "finish_reason": "eos", "milliseconds": 2.0} for item in ITEMS]  # fmt: skip
+            "finish_reason": "eos", "milliseconds": 2.0} for item in factory.asked]  # fmt: skip
     generated = {"n_items": 5, "new_tokens": 20, "tokens_per_second": 9.0, "model_sha256": MODEL, "platform": "cpu"}
     factory.publish(
         "predict",
@@ -92,13 +104,16 @@ def build(root: Path, changed_rows: Mapping[int, Mapping[str, Any]] | None = Non
     )
     eval_set = root / "items.jsonl"
     eval_set.write_text(factory.eval_text, encoding="utf-8")
-    rows, card = score_files(factory.made["predictions"].file("predictions_raw.jsonl"), eval_set)
+    asked = {item["id"] for item in factory.asked}
+    rows, card = score([item for item in read_eval_set(eval_set) if item.id in asked],
+                       read_predictions(factory.made["predictions"].file("predictions_raw.jsonl")), "answer_correctness@v1")  # fmt: skip
     facts = {name: card.as_json()[name] for name in ("metric", "primary_score", "n_items", "n_scored", "n_skipped")}
+    facts |= {} if on_duplicate == "fail" else {"n_repeated_items": 1, "on_duplicate_item": on_duplicate}
     factory.publish("score", "score", "scorecard",
                     {"predictions.jsonl": jsonl_bytes(row.as_json() for row in rows).decode(), "scorecard.json": pretty_json(card.as_json())},
                     facts, ("predictions",))  # fmt: skip
     summary = {"model_id": "toy/model", "dataset": "toy", "eval_set": "items.jsonl", "primary_score": card.primary_score,
-               "final_loss": 0.25, "n_items": 5, "n_scored": 5}  # fmt: skip
+               "final_loss": 0.25, "n_items": len(factory.asked), "n_scored": len(factory.asked)}  # fmt: skip
     factory.publish("summary", "result_summary", "summary",
                     {"summary.json": pretty_json(summary), "summary.txt": result_summary_text(summary)}, summary, ("checkpoint", "scorecard"))  # fmt: skip
     environment = {"engine": "0.1.0", "python": "3.11.7", "implementation": "cpython", "platform": "Linux x86_64", "cpu_count": 2,

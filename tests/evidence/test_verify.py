@@ -270,3 +270,30 @@ def test_evidence_of_non_finite_numbers_renders_and_passes(make_record: Any, ren
     assert "2 train steps had a non-finite loss or gradient and changed nothing" in log
     assert "1 eval losses were not finite; none of them counts as best" in log
     assert failed(verify(folder)) == set()
+
+
+@pytest.mark.parametrize(
+    ("policy", "score", "n_items", "verb"),
+    [("keep", 5 / 6, 6, "which counts each time"), ("drop", 4 / 5, 5, "which is not asked again")],
+)
+def test_a_question_that_stands_twice_is_counted(
+    make_record: Any, render: Any, policy: str, score: float, n_items: int, verb: str
+) -> None:
+    """Kept: both items are scored; dropped: the first alone. The log counts it, and every check follows the policy."""
+    folder = render(make_record(on_duplicate=policy))
+    summary = json.loads((folder / "eval_summary.json").read_text())
+    assert (summary["primary_score"], summary["scorecard"]["n_items"]) == (score, n_items)
+    assert (
+        f"1 items of the eval set repeat an earlier question, {verb}" in (folder / "kaggle_output_log.txt").read_text()
+    )
+    assert failed(verify(folder)) == set()
+
+
+def test_a_prediction_that_the_policy_leaves_out_is_found(make_record: Any, render: Any, reseal: Any) -> None:
+    """Under drop, an answer to the repeated item is one too many."""
+    folder = render(make_record(on_duplicate="drop"))
+    path = folder / "predictions.jsonl"
+    first = json.loads(path.read_text().split("\n")[0])
+    path.write_text(path.read_text() + json.dumps({**first, "id": "again"}) + "\n")
+    reseal(folder)
+    assert "V09" in failed(verify(folder))
