@@ -24,7 +24,7 @@ from engine.data.manifest import length_stats
 from engine.data.model import CONTROL_LITERALS, TURN_LITERALS, DatasetRow, RenderedRow
 from engine.data.render import RENDER_OF, render_row
 from engine.data.rows import check_mapping, collect_rows
-from engine.data.text import normalise_prompt, printable
+from engine.data.text import normalise_prompt, spelled
 from engine.errors import Diagnostic, InputInvalid
 
 BOS, EOS = "<bos>", "<eos>"
@@ -248,5 +248,5 @@ def marked(row: Tokenized, *, color: bool = False) -> str:
         if bool(counts) != inside:
             parts.append(closing if inside else opening)
             inside = not inside
-        parts.append("\n".join(printable(part) for part in token.split("\n")))
+        parts.append("\n".join(spelled(part) for part in token.split("\n")))
     return "".join([*parts, closing] if inside else parts)

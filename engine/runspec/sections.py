@@ -134,7 +134,10 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
 def _check_outputs(case: Case) -> None:
     """Neither output folder may contain an input of the run, nor the evidence folder its own zip."""
     folders = {key: _target(case, key, "dir") for key in ("evidence", "package")}
-    inputs = [case.spec_path, *filter(None, (_target(case, *path) for path, role in _PATHS if role == "file"))]
+    inputs = [
+        case.spec_path,
+        *filter(None, (_target(case, *map(str, path)) for path, role in _PATHS if role == "file")),
+    ]
     for key, folder in folders.items():
         node = case.at(key, "dir")
         inside = next((path for path in inputs if folder and path.is_relative_to(folder)), None)

@@ -118,9 +118,34 @@ GOLDEN = [
     ),
     (
         "binary", "prompt_completion", [b"PK\x03\x04\x00\x00"],
-        """error[D116]: mine.jsonl is a binary file
+        """error[D116]: mine.jsonl is a zip archive or a spreadsheet
   --> mine.jsonl
-   = help: JSONL is text: one JSON object a line, UTF-8""",
+   = help: unpack it: unzip mine.jsonl""",
+    ),
+    (
+        "appended", "prompt_completion", [PAIR, b"\xef\xbb\xbf" + PAIR.encode()],
+        """error[D105]: a byte order mark inside the file: another file was appended here
+  --> mine.jsonl:2:1
+   = help: remove the three bytes EF BB BF at this line's beginning""",
+    ),
+    (
+        "csv", "prompt_completion", ["prompt,completion", *["a,b"] * 60],
+        """error[D116]: mine.jsonl is CSV, not JSONL (columns: prompt, completion)
+  --> mine.jsonl
+   = help: convert it with pandas: python -c 'import pandas; pandas.read_csv('"'"'mine.jsonl'"'"')."""
+        """to_json('"'"'mine.rows.jsonl'"'"', orient='"'"'records'"'"', lines=True, force_ascii=False)'""",
+    ),
+    (
+        "pretty", "prompt_completion", ["{", '  "prompt": "a",', '  "completion": "b"', "}"] * 30,
+        """error[D116]: mine.jsonl is JSON whose objects are spread over several lines, not JSONL
+  --> mine.jsonl
+   = help: write each object on one line: jq -c . mine.jsonl > mine.rows.jsonl""",
+    ),
+    (
+        "list_over_lines", "prompt_completion", ["[", f"  {PAIR},", f"  {PAIR}", "]"],
+        """error[D116]: mine.jsonl is one JSON list over several lines, not JSONL
+  --> mine.jsonl
+   = help: write each element on a line of its own: jq -c '.[]' mine.jsonl > mine.rows.jsonl""",
     ),
     (
         "missing_near", "prompt_completion", ['{"promt": "a", "completion": "b"}'],
