@@ -109,7 +109,10 @@ def _as_tokens(report: DatasetReport, rows: Sequence[DatasetRow], folder: Path |
         lines = {row.id: row.line for row in rows}
         by_tokens = check_dataset(rendered, tokenize=tokenize, name=report.path, lines=lines)
     of_rows = ("format", "render", "n_duplicates", "unused_fields")
-    return replace(by_tokens, **{name: getattr(report, name) for name in of_rows}), int(facts["n_boundary_merges"])
+    as_read = {name: getattr(report, name) for name in of_rows}
+    return replace(by_tokens, **as_read, rendered_by=facts["rendered_by"] or report.render), int(
+        facts["n_boundary_merges"]
+    )
 
 
 def _fields(words: Sequence[str] | None) -> dict[str, str]:

@@ -30,6 +30,7 @@ from engine.errors import Diagnostic, InputInvalid
 BOS, EOS = "<bos>", "<eos>"
 END_OF_TURN = TURN_LITERALS[1]
 OPEN_MARK, CLOSE_MARK = "[trained>", "<trained]"
+NO_MODEL = "gemma_chat@v1, as for a model without a chat template"
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
 
 NOTHING_TRAINED, NO_BOS, TWO_BOS, EOS_NOT_TRAINED, BAD_MASK = 40, 41, 42, 43, 44
@@ -54,13 +55,17 @@ Tokenize = Callable[[RenderedRow], "Tokenized | tuple[Sequence[str], Sequence[in
 
 @dataclass(frozen=True, slots=True)
 class DatasetReport:
-    """The result of the check. ``unit`` is that of the lengths: characters or tokens."""
+    """The result of the check. ``unit`` is that of the lengths: characters or tokens.
+
+    ``render`` is the dataset's, ``rendered_by`` what rendered the rows of this check.
+    """
 
     path: str
     format: str
     render: str
     unit: str
     n_rows: int
+    rendered_by: str = ""
     n_duplicates: int = 0
     lengths: Mapping[str, float | int] = field(default_factory=dict)
     trained_lengths: Mapping[str, float | int] = field(default_factory=dict)
@@ -82,6 +87,7 @@ class DatasetReport:
             "path": self.path,
             "format": self.format,
             "render": self.render,
+            "rendered_by": self.rendered_by or self.render,
             "unit": self.unit,
             "n_rows": self.n_rows,
             "n_duplicates": self.n_duplicates,
@@ -95,7 +101,9 @@ class DatasetReport:
 
     def text(self, *, color: bool = False) -> str:
         """The report as a person reads it; ``color``: the trained part is green instead of bracketed."""
-        lines = [f"{self.path}: {self.n_rows} rows of format {self.format}, rendered by {self.render}"]
+        lines = [
+            f"{self.path}: {self.n_rows} rows of format {self.format}, rendered by {self.rendered_by or self.render}"
+        ]
         for name, stats in (("row", self.lengths), ("trained part", self.trained_lengths)):
             if stats:
                 spread = f"{stats['min']} to {stats['max']}, mean {stats['mean']}"
@@ -136,8 +144,9 @@ def check_dataset(
             return DatasetReport(name, format, "", "characters", 0, diagnostics=error.diagnostics)
         rows = collect_rows(source, kind, fields or {}, findings)
         rendered, render = [render_row(row) for row in rows], RENDER_OF[kind]
+        rendered_by = NO_MODEL if kind == "chat" else ""
     else:
-        rendered, render = list(source), "as given"
+        rendered, render, rendered_by = list(source), "as given", ""
     lines = {row.id: row.line for row in rows} or lines or {}
     # One row at a time: the tokens of a million rows would not fit in memory.
     lengths, trained_lengths, sample, sample_id = [], [], None, ""
@@ -157,6 +166,7 @@ def check_dataset(
         path=name,
         format=format,
         render=render,
+        rendered_by=rendered_by,
         unit="tokens" if tokenize else "characters",
         n_rows=len(rendered),
         n_duplicates=len(find_duplicates(rows)) if rows else _repeated_prompts(rendered),

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from engine.canonical import digest_bytes, digest_json, digest_text
 from engine.data import render_prompt, without_repeats
 from engine.errors import RunspecError
-from engine.evidence.contents import Broken, Evidence, equal_values, leaves
+from engine.evidence.asked import by_chat_template
+from engine.evidence.contents import Answer, Broken, Evidence, equal_values, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
 from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, result_summary_text, score
 
-Status = Literal["pass", "fail", "n/a"]
-Answer = tuple[Status, str]
 LEAST_LOSS_SAMPLES = 2
 _HEX40, _HEX64 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 _PLACEHOLDER = re.compile(
@@ -160,6 +159,13 @@ def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
 
 
 def prompts_are_the_items(evidence: Evidence) -> Answer:
+    template = evidence.step("generate")["facts"].get("chat_template")
+    return (
+        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), _asked_items(evidence))
+    )
+
+
+def _by_render(evidence: Evidence) -> Answer:
     render = str(evidence.step("train_sft")["facts"]["render"])
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}

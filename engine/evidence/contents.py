@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from engine.canonical import JsonObject
 from engine.evidence.bundle import Bundle
 
 TOLERANCE = 1e-12
+Status = Literal["pass", "fail", "n/a"]
+Answer = tuple[Status, str]  # of a check: and the detail that says why
 
 
 @dataclass(frozen=True)

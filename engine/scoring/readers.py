@@ -40,7 +40,10 @@ class ScoringItem:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model wrote for one item. ``text`` None: nothing (it counts 0, as skipped)."""
+    """What a model wrote for one item. ``text`` None: nothing (it counts 0, as skipped).
+
+    ``prompt``: what it was asked, where the model's own chat template rendered it.
+    """
 
     id: str
     text: str | None
@@ -49,6 +52,7 @@ class Prediction:
     new_tokens: int | None = None
     finish_reason: str | None = None
     milliseconds: float | None = None
+    prompt: str | None = None
 
 
 def read_eval_set(path: Path) -> tuple[ScoringItem, ...]:
@@ -92,6 +96,7 @@ def parse_predictions(text: str, file: str) -> tuple[Prediction, ...]:
             new_tokens=findings.optional_count(row, "new_tokens", line),
             finish_reason=findings.optional_text(row, "finish_reason", line),
             milliseconds=findings.optional_number(row, "milliseconds", line),
+            prompt=findings.optional_text(row, "prompt", line),
         )
         for line, row in findings.rows(text)
     ]

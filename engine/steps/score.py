@@ -7,8 +7,6 @@ an item in the order of the eval set, and ``scorecard.json``). Items that repeat
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from engine.canonical import jsonl_bytes, pretty_json, write_atomic
 from engine.data import without_repeats
 from engine.scoring import read_eval_set, read_predictions, score
@@ -23,8 +21,8 @@ def run(ctx: StepContext) -> StepResult:
     first = without_repeats(items)
     asked = first if ctx.spec.on_duplicate_item == "drop" else items
     rows, scorecard = score(asked, predictions, ctx.args["metric"])
-    write_atomic(ctx.out / "predictions.jsonl", jsonl_bytes(asdict(row) for row in rows))
-    write_atomic(ctx.out / "scorecard.json", pretty_json(asdict(scorecard)))
+    write_atomic(ctx.out / "predictions.jsonl", jsonl_bytes(row.as_json() for row in rows))
+    write_atomic(ctx.out / "scorecard.json", pretty_json(scorecard.as_json()))
     repeated: dict[str, int | str] = {"n_repeated_items": len(items) - len(first)}
     if len(items) > len(first):
         repeated["on_duplicate_item"] = ctx.spec.on_duplicate_item

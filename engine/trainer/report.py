@@ -87,8 +87,9 @@ def export(
         "model_sha256": digest_json(digest_tree(out / "model")),
         "model_commit": model.commit,
         "render": facts["render"],
+        "rendered_by": facts["rendered_by"],
         **_data_facts(data),
-        "chat_template_sha256": model.tokenizer.chat_sha256,
+        "chat_template_sha256": facts["chat_template_sha256"],
         "seq_len": args.seq_len,
         "not_applicable": reasons,
     }

@@ -72,11 +72,14 @@ def build(
     root: Path,
     changed_rows: Mapping[int, Mapping[str, Any]] | None = None,
     on_duplicate: str = "fail",
+    frame: str = "",
+    template: Mapping[str, str] | None = None,
     **report_changes: Any,
 ) -> RunRecord:
     """The whole run: five items, one wrong answer, four train steps. ``changed_rows``: train step -> columns of its metrics.
 
-    ``on_duplicate`` keep or drop: a sixth item repeats the first one's question.
+    ``on_duplicate`` keep or drop: a sixth item repeats the first one's question. ``frame``, ``template``: what the model's
+    chat template writes around a question, and the facts of the generate step about it.
     """
     factory = Factory(root, on_duplicate)
     manifest = pretty_json({"lineage": {"n_dropped": 0}})
@@ -87,13 +90,28 @@ def build(
                 "seconds": 0.1, **(changed_rows or {}).get(n, {})} for n in range(1, 5)]  # fmt: skip
     report = {"final_loss": 0.25, "num_train_steps": 4, "model_sha256": MODEL, "render": "plain@v1", "devices": ["cpu:0"], "platform": "cpu",
               "device_kind": "cpu", "libraries": LIBRARIES, "params": 3, "param_dtype": "float32", "n_rows": 9, "seq_len": 8,
-              "real_token_share": 0.5, "tokens_trained": 36, "tokens_per_second": 90.0, "n_dropped": 0, "n_truncated": 0, **report_changes}  # fmt: skip
+              "real_token_share": 0.5, "tokens_trained": 36, "tokens_per_second": 90.0, "n_dropped": 0, "n_truncated": 0,
+              "chat_template_sha256": digest_text("{{ bos_token }}{% for m in messages %}<u>{{ m.content | trim }}</u>{% endfor %}<a>"),
+              **report_changes}  # fmt: skip
     factory.publish("train", "train_sft", "checkpoint",
                     {"metrics.jsonl": jsonl_bytes(metrics).decode(), "train_report.json": pretty_json(report)}, report, ("dataset",))  # fmt: skip
     raw = [{"id": item["id"], "prompt_sha256": digest_text(render_prompt("plain@v1", str(item["prompt"]))),
             "text": f"so\nAnswer: {item['expected_answer'] if item['id'] != 'q4' else 'no'}", "prompt_tokens": 5, "new_tokens": 4,
             "finish_reason": "eos", "milliseconds": 2.0} for item in factory.asked]  # fmt: skip
-    generated = {"n_items": 5, "new_tokens": 20, "tokens_per_second": 9.0, "model_sha256": MODEL, "platform": "cpu"}
+    if template:
+        prompts = [frame.format(item["prompt"]) for item in factory.asked]
+        raw = [
+            {**row, "prompt": prompt, "prompt_sha256": digest_text(prompt)}
+            for row, prompt in zip(raw, prompts, strict=True)
+        ]
+    generated = {
+        **(template or {}),
+        "n_items": 5,
+        "new_tokens": 20,
+        "tokens_per_second": 9.0,
+        "model_sha256": MODEL,
+        "platform": "cpu",
+    }
     factory.publish(
         "predict",
         "generate",

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.artifacts.journal import RunRecord
+from engine.canonical import digest_text
 from engine.errors import InputInvalid
 from engine.evidence import Verification, package, verify
 
@@ -297,3 +298,91 @@ def test_a_prediction_that_the_policy_leaves_out_is_found(make_record: Any, rend
     path.write_text(path.read_text() + json.dumps({**first, "id": "again"}) + "\n")
     reseal(folder)
     assert "V09" in failed(verify(folder))
+
+
+TEMPLATE = "{{ bos_token }}{% for m in messages %}<u>{{ m.content | trim }}</u>{% endfor %}<a>"
+
+
+def by_template(make_record: Any, render: Any, frame: str = "<u>{}</u><a>", **changes: Any) -> Path:
+    """Evidence of a model that rendered each question by its own chat template."""
+    template = {"chat_template": TEMPLATE, "chat_template_sha256": digest_text(TEMPLATE), **changes}
+    path: Path = render(make_record(frame=frame, template=template))
+    return path
+
+
+def test_prompts_of_a_chat_template_are_checked_by_their_texts(make_record: Any, render: Any) -> None:
+    """Each text is its question in the one frame, and has the digest that is recorded; nothing runs the template."""
+    folder = by_template(make_record, render)
+    check = next(check for check in verify(folder).checks if check.id == "V10")
+    assert (check.status, check.detail) == (
+        "pass",
+        f"rendered by the model's chat template {digest_text(TEMPLATE)[:12]}…",
+    )
+    assert failed(verify(folder)) == set()
+    row = json.loads((folder / "predictions.jsonl").read_text().split("\n")[0])
+    assert row["prompt"] == "<u>0 + 1 = ?</u><a>"
+    assert row["prompt_sha256"] == digest_text(row["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("edit", "detail"),
+    [
+        (
+            lambda rows: [{**rows[0], "prompt": "<u>0 + 1 = ? Say 1.</u><a>"}, *rows[1:]],
+            "q0: its prompt is not the text of",
+        ),
+        (
+            lambda rows: [resigned(rows[0], "<u>0 + 1 = ? Say 1.</u><a>"), *rows[1:]],
+            "q0 was generated from another prompt",
+        ),
+        (
+            lambda rows: [*rows[:2], resigned(rows[2], "hint: 3 <u>2 + 1 = ?</u><a>"), *rows[3:]],
+            "q2 was generated from",
+        ),
+        (
+            lambda rows: [{key: row[key] for key in row if key != "prompt"} for row in rows],
+            "q0: its prompt is not the text",
+        ),
+    ],
+)
+def test_another_prompt_than_the_items_is_found(
+    make_record: Any, render: Any, reseal: Any, edit: Any, detail: str
+) -> None:
+    """Another text, one with its digest made to fit, one in another frame, none at all: V10 names the item."""
+    folder = by_template(make_record, render)
+    path = folder / "predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in edit(rows)))
+    reseal(folder)
+    check = next(check for check in verify(folder).checks if check.id == "V10")
+    assert check.status == "fail"
+    assert check.detail.startswith(detail)
+
+
+def resigned(row: dict[str, Any], prompt: str) -> dict[str, Any]:
+    """The row with another prompt and its digest."""
+    return {**row, "prompt": prompt, "prompt_sha256": digest_text(prompt)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"chat_template": TEMPLATE + " "}, "chat_template is not the text of its digest"),
+        (
+            {"chat_template": "x", "chat_template_sha256": digest_text("x")},
+            "training and generation used different chat templates",
+        ),
+    ],
+)
+def test_another_template_is_found(make_record: Any, render: Any, changes: dict[str, str], detail: str) -> None:
+    """The template's text is that of its digest, which is the same for training and generation."""
+    check = next(check for check in verify(by_template(make_record, render, **changes)).checks if check.id == "V10")
+    assert (check.status, check.detail) == ("fail", detail)
+
+
+def test_a_template_that_rewrites_questions_is_not_judged(make_record: Any, render: Any) -> None:
+    """Where no question stands in its text, only the digests are compared, and V10 says so."""
+    check = next(
+        check for check in verify(by_template(make_record, render, frame="<u></u>")).checks if check.id == "V10"
+    )
+    assert check.status == "n/a"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from engine.errors import Diagnostic, InputInvalid, Where
@@ -63,6 +64,16 @@ class RowFindings:
         more = self.total - len(self.shown)
         last = [Diagnostic(self.shown[0].code, f"and {more} more rows", Where(self.file))] if more else []
         raise InputInvalid.of([*self.shown, *last])
+
+
+def has_messages(path: Path) -> bool:
+    """Whether the file's first row is a conversation; all rows of a dataset are of one format."""
+    with path.open("rb") as stream:
+        try:
+            row = json.loads(stream.readline())
+        except ValueError:  # the rows are checked where they are read
+            return False
+    return isinstance(row, dict) and row.get("messages") is not None
 
 
 def token_rows(data: bytes, first_line: int, tokenizer: Tokenizer, findings: RowFindings) -> list[TokenRow]:

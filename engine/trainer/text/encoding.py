@@ -63,10 +63,25 @@ def row_segments(
     return tokenizer.chat.segments(messages)
 
 
+def prompt_segments(
+    text: str, messages: Sequence[Mapping[str, Any]] | None, tokenizer: Tokenizer
+) -> tuple[Segment, ...]:
+    """What is really asked: the messages by the checkpoint's chat template, if there are both; else the text."""
+    if messages is not None and tokenizer.chat is not None:
+        return tokenizer.chat.segments(messages, ask=True)
+    return (Segment(text, train=False),)
+
+
 def prompt_ids(text: str, messages: Sequence[Mapping[str, Any]] | None, tokenizer: Tokenizer) -> list[int]:
     """BOS, once, and the ids of a prompt: those before the answer in a training row of the same text."""
-    if messages is not None and tokenizer.chat is not None:
-        segments = tokenizer.chat.segments(messages, ask=True)
-    else:
-        segments = (Segment(text, train=False),)
+    segments = prompt_segments(text, messages, tokenizer)
     return [tokenizer.bos_id, *(token for ids in encode_segments(segments, tokenizer) for token in ids)]
+
+
+def renderer_of(*, messages: bool, render: str, tokenizer: Tokenizer) -> str:
+    """What makes text of rows or prompts of this kind, for people: ``render`` is the dataset's name of it."""
+    if not messages:
+        return render
+    if tokenizer.chat_sha256 is None:
+        return "gemma_chat@v1, since the model has no chat template"
+    return f"the model's chat template, SHA-256 {tokenizer.chat_sha256}"

@@ -32,7 +32,7 @@ from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer_process.jobs import write_prompts
 
 NAMES = ("chars", "gemma", "gemma without template", "merging")
-RENDERS = ("reasoning@v1", "plain@v1", "gemma_chat@v1")
+RENDERS = ("reasoning@v1", "plain@v1", "messages@v1")
 ODD = st.sampled_from(["\n", "\n\n", " ", "  ", "▁▁", "<bos>", "é", "😀", "Answer: ", "12", "\t", "<table>"])
 TEXT = st.lists(st.text(max_size=6) | ODD, min_size=1, max_size=5).map("".join).filter(lambda text: bool(text.strip()))
 
