@@ -214,12 +214,12 @@ def _report(rows: Sequence[Row], model_sha256: str, chat_template: str | None) -
 
     The speed is over the rows' own time, so that it is right for a resumed run too."""
     new_tokens = sum(row["new_tokens"] for row in rows)
-    seconds = sum(row["milliseconds"] for row in rows) / 1000
+    seconds = max(sum(row["milliseconds"] for row in rows) / 1000, LEAST_SECONDS)
     reasons = Counter(row["finish_reason"] for row in rows)
     return {
         "n_items": len(rows),
         "new_tokens": new_tokens,
-        "tokens_per_second": round(new_tokens / seconds, 1) if seconds else None,
+        "tokens_per_second": round(new_tokens / seconds, 1),
         "finish_reasons": {reason: reasons[reason] for reason in FINISH_REASONS if reasons[reason]},
         "model_sha256": model_sha256,
         "chat_template_sha256": None if chat_template is None else digest_text(chat_template),
