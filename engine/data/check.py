@@ -194,7 +194,7 @@ def _tokenize(row: RenderedRow, tokenize: Tokenize | None) -> Tokenized:
 
 
 def tokenize_characters(row: RenderedRow) -> Tokenized:
-    """The row as characters and control tokens, by the trainer's rule.
+    """The row as characters and control tokens, by the trainer's rule: up to its last trained segment.
 
     >>> from engine.data.model import RenderedRow, RenderedSegment
     >>> row = RenderedRow("r", (RenderedSegment("a", False), RenderedSegment("b", True)))
@@ -203,9 +203,10 @@ def tokenize_characters(row: RenderedRow) -> Tokenized:
     """
     tokens, mask = [BOS], [0]
     trained = [index for index, segment in enumerate(row.segments) if segment.train]
-    for index, segment in enumerate(row.segments):
+    last = trained[-1] if trained else len(row.segments)
+    for index, segment in enumerate(row.segments[: last + 1]):
         symbols = _SYMBOLS.findall(segment.text)
-        if trained and index == trained[-1] and symbols[-1:] != [END_OF_TURN]:
+        if index == last and symbols[-1:] != [END_OF_TURN]:
             symbols.append(EOS)
         tokens += symbols
         mask += [int(segment.train)] * len(symbols)
