@@ -22,7 +22,8 @@ from engine.scoring import parse_eval_set, parse_predictions, result_summary_tex
 Status = Literal["pass", "fail", "n/a"]
 Answer = tuple[Status, str]
 LEAST_LOSS_SAMPLES = 2
-_HEX40, _HEX64 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
 _PLACEHOLDER = re.compile(
     r"<[^<>]*(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
     re.IGNORECASE,
@@ -124,13 +125,22 @@ def spec_is_the_one(evidence: Evidence) -> Answer:
 
 
 def commit_is_named(evidence: Evidence) -> Answer:
-    commit, dirty = evidence.manifest["commit_sha"], evidence.manifest.get("commit_dirty")
+    manifest, recorded = evidence.manifest, evidence.record["environment"]
+    commit, dirty, reasons = manifest["commit_sha"], manifest.get("commit_dirty"), manifest["not_applicable"]
+    problems = [
+        f"{key} is {manifest.get(key)!r} in run_manifest.json, {recorded.get(key)!r} in run_record.json"
+        for key in ("commit_sha", "commit_dirty", "diff_sha256")
+        if manifest.get(key) != recorded.get(key)
+    ]
     if commit is None:
-        return "n/a", str(evidence.manifest["not_applicable"].get("commit_sha", "no commit"))
-    problems = [] if _HEX40.fullmatch(str(commit)) else [f"{commit!r} is not a commit id"]
-    if dirty and not _HEX64.fullmatch(str(evidence.manifest.get("diff_sha256"))):
+        return _answer(problems, "") if problems else ("n/a", str(reasons.get("commit_sha", "no commit")))
+    problems += [] if _COMMIT.fullmatch(str(commit)) else [f"{commit!r} is not a commit id"]
+    if dirty and not _HEX64.fullmatch(str(manifest.get("diff_sha256"))):
         problems.append("the checkout had uncommitted changes, but their digest is missing")
-    return _answer(problems, f"{str(commit)[:12]}, {'with uncommitted changes, digest recorded' if dirty else 'clean'}")
+    changes = "with uncommitted changes, digest recorded" if dirty else "clean"
+    if dirty is None:
+        changes = f"whether files were changed since is unknown: {reasons.get('commit_dirty', 'no reason')}"
+    return _answer(problems, f"{str(commit)[:12]}, {changes}")
 
 
 def times_are_in_order(evidence: Evidence) -> Answer:

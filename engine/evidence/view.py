@@ -20,6 +20,7 @@ NO_TUNING = "no tuning job: the run-spec declares every hyper-parameter"
 NOT_ON_KAGGLE = "not run on Kaggle"
 UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot read this itself, and it was not passed on when the kernel was pushed"
 NO_CHECKOUT = "the project is not a git checkout"
+UNKNOWN_CHANGES = "git could not say whether files were changed"
 NO_REVISION = "the weights do not come from a hub"
 
 
@@ -30,9 +31,11 @@ def make_view(record: RunRecord) -> JsonObject:
     train, score_step = needed.step("train_sft", "final_loss"), needed.step("score", "primary_score")
     reasons: dict[str, str] = dict.fromkeys(("tuning_job_id", "trial_id"), NO_TUNING)
     kaggle = _kaggle(record, reasons)
-    commit = record.environment.get("commit_sha")
+    commit, dirty = record.environment.get("commit_sha"), record.environment.get("commit_dirty")
     if commit is None:
-        reasons["commit_sha"] = NO_CHECKOUT
+        reasons["commit_sha"] = record.environment.get("commit_unknown", NO_CHECKOUT)
+    elif dirty is None:
+        reasons["commit_dirty"] = record.environment.get("commit_unknown", UNKNOWN_CHANGES)
     if record.model_revision is None:
         reasons["model_revision"] = NO_REVISION
     metric = str(card["metric"])
@@ -50,7 +53,7 @@ def make_view(record: RunRecord) -> JsonObject:
         "overrides": dict(record.overrides),
         "command": record.command,
         "commit_sha": commit,
-        "commit_dirty": record.environment.get("commit_dirty"),
+        "commit_dirty": dirty,
         "diff_sha256": record.environment.get("diff_sha256"),
         "timestamp": record.started_at,
         "finished_at": record.finished_at,

@@ -206,7 +206,7 @@ class _Run:
             command=self.command,
             spec_digest=self.spec.digest,
             overrides={override.path: override.value for override in self.spec.overrides},
-            environment=environment(self.spec.root, libraries, generated),
+            environment=environment(self.spec.root, libraries, generated, self.console.note),
         )
 
     def _attempt(self, planned: PlannedStep) -> Artifact:
