@@ -48,7 +48,7 @@ class RunRecord:
     run_version: str
     notes: str
     spec_path: str  # relative to the project, POSIX
-    spec_text: str
+    spec_bytes: bytes  # the file as it is, line ends and byte order mark included
     spec_digest: str
     overrides: JsonMapping
     command: str
@@ -56,7 +56,7 @@ class RunRecord:
     model_revision: str | None
     dataset: str
     eval_set: str  # relative path as declared
-    eval_set_text: str
+    eval_set_bytes: bytes
     device: str
     environment: JsonMapping
     started_at: str

@@ -44,6 +44,7 @@ def commit_evidence(spec: Spec) -> str:
         if git.run(root, "check-ignore", "-q", "--", folder).returncode == 0:
             raise InputInvalid("U123", f"--commit: git ignores {folder}/",
                                hint="remove it from .gitignore: evidence is meant to be committed")  # fmt: skip
+        _refuse_other_bytes(root, folder)
         _require(git.run(root, "add", *exactly), "git add")
         # 0: what is staged equals HEAD. 1: it differs. 128: there is no HEAD yet, so this is the first commit.
         staged = git.run(root, "diff", "--cached", "--quiet", "--no-ext-diff", "HEAD", *exactly)
@@ -68,8 +69,23 @@ def _require_checkout(root: Path) -> None:
         raise
 
 
-def _require(done: subprocess.CompletedProcess[bytes], what: str) -> None:
+def _refuse_other_bytes(root: Path, folder: str) -> None:
+    """X313: git would store other bytes than the evidence has (core.autocrlf, an attribute), so that no clone could verify it."""
+    names = sorted(f"{folder}/{path.name}" for path in (root / folder).iterdir() if path.is_file())
+    as_stored, as_written = (
+        _require(git.run(root, "hash-object", *options, "--", *names), "git hash-object").split()
+        for options in ((), ("--no-filters",))
+    )
+    changed = [name for name, *blobs in zip(names, as_stored, as_written, strict=True) if len(set(blobs)) > 1]
+    if changed:
+        raise InputInvalid("X313", f"--commit: git would change the line ends of {', '.join(changed[:3])}",
+                           hint=f"write `/{folder.split('/', maxsplit=1)[0]}/** -text` into .gitattributes, then add and commit it")  # fmt: skip
+
+
+def _require(done: subprocess.CompletedProcess[bytes], what: str) -> bytes:
+    """Its standard output. Raises U125 where it failed."""
     if done.returncode != 0:
         output = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace")[-2000:]
         raise RunFailed("U125", f"{what} refused (exit status {done.returncode})",
                         hint=f"the evidence is complete and unchanged; the output of git:\n{output}")  # fmt: skip
+    return done.stdout

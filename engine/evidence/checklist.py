@@ -15,6 +15,7 @@ from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.contents import Broken, Evidence, equal_values, leaves
 from engine.evidence.folder import MANIFEST
+from engine.evidence.line_ends import changed_line_ends
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
 from engine.scoring import parse_eval_set, parse_predictions, result_summary_text, score
@@ -22,6 +23,9 @@ from engine.scoring import parse_eval_set, parse_predictions, result_summary_tex
 Status = Literal["pass", "fail", "n/a"]
 Answer = tuple[Status, str]
 LEAST_LOSS_SAMPLES = 2
+LINE_ENDS_CURE = (
+    "write `/submission_runs/** -text` into .gitattributes, and get these files again from where they are unchanged"
+)
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
 _PLACEHOLDER = re.compile(
@@ -37,8 +41,12 @@ def names_are_safe(evidence: Evidence) -> Answer:
 
 
 def manifest_covers_all(evidence: Evidence) -> Answer:
-    lines = [line for line in evidence.text(MANIFEST).split("\n") if line]
+    turned = changed_line_ends(evidence.bundle.files, MANIFEST)
+    lines = [line.removesuffix("\r" * bool(turned)) for line in evidence.text(MANIFEST).split("\n") if line]
     listed, problems = {}, []
+    if turned:
+        more = f" and {len(turned) - 3} more" if len(turned) > 3 else ""
+        problems.append(f"line ends were changed in {', '.join(turned[:3])}{more}: {LINE_ENDS_CURE}")
     for line in lines:
         digest, gap, name = line[:64], line[64:66], line[66:]
         if not _HEX64.fullmatch(digest) or gap != "  " or name in listed:
@@ -50,7 +58,7 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
     problems += [
         f"{name} has been changed"
         for name in sorted(present & set(listed))
-        if digest_bytes(evidence.data(name)) != listed[name]
+        if name not in turned and digest_bytes(evidence.data(name)) != listed[name]
     ]
     return _answer(problems, f"{len(listed)} files, every SHA-256 as listed")
 
@@ -102,7 +110,7 @@ def names_agree(evidence: Evidence) -> Answer:
 
 
 def spec_is_the_one(evidence: Evidence) -> Answer:
-    digest = digest_text(evidence.text("runspec.yaml"))
+    digest = digest_bytes(evidence.data("runspec.yaml"))
     problems = [
         f"runspec.yaml has SHA-256 {digest[:12]}…, {name} says {str(recorded)[:12]}…"
         for name, recorded in (

@@ -57,8 +57,8 @@ def render_evidence(
 
 def _attachments(record: RunRecord) -> dict[str, bytes]:
     contents = {
-        "runspec.yaml": record.spec_text.encode(),
-        "eval_set.jsonl": record.eval_set_text.encode(),
+        "runspec.yaml": record.spec_bytes,
+        "eval_set.jsonl": record.eval_set_bytes,
         "run_record.json": pretty_json(record_dump(record)).encode(),
     }
     for name, (kind, source) in ATTACHMENTS.items():

@@ -56,7 +56,7 @@ def load_spec(
         if finding.code == FORMER_NAME:
             on_former_name(finding)
     return make_spec(
-        path=read.case.spec_path, root=read.case.root, text=read.text, written=read.written, tree=read.case.tree,
+        path=read.case.spec_path, root=read.case.root, data=read.data, written=read.written, tree=read.case.tree,
         overrides=read.overrides, kinds=kinds,
     )  # fmt: skip
 
@@ -95,6 +95,7 @@ def _absolute(path: Path) -> Path:
 class _Read:
     """One spec as far as it could be read."""
 
+    data: bytes
     text: str
     written: Mapping | None
     case: Case | None
@@ -109,12 +110,12 @@ def _examine(
     builders: Collection[str] | None,
     metrics: Collection[str] | None,
 ) -> _Read:
-    text, source, written = "", None, None
+    data, text, source, written = b"", "", None, None
     try:
-        text, source = read_source(path)
+        data, text, source = read_source(path)
         written = parse_mapping(text, source)
     except InputInvalid as error:
-        return _Read(text, None, None, [], list(error.diagnostics))
+        return _Read(data, text, None, None, [], list(error.diagnostics))
     written, renamed = with_present_names(written, kinds)
     tree, applied, refused = apply_overrides(written, overrides, kinds)
     tree, renamed_overrides = with_present_names(tree, kinds)
@@ -126,4 +127,4 @@ def _examine(
     check_rules(case)
     check_paths(case)
     check_modeline(case, text)
-    return _Read(text, written, case, applied, case.findings.sorted() + refused)
+    return _Read(data, text, written, case, applied, case.findings.sorted() + refused)

@@ -127,3 +127,19 @@ def test_a_name_with_glob_characters_is_a_name(spec, checkout):
     spec.evidence.dir = "submission_runs/v[1]"
     sha = commit_evidence(spec)
     assert _git(checkout, "show", "--name-only", "--format=", sha).split() == ["submission_runs/v[1]/run_manifest.json"]
+
+
+def test_bytes_that_git_would_change_are_not_committed(spec, checkout):
+    """core.autocrlf would store an evidence file with CRLF as another one (X313); with the attribute that `init` writes it is kept."""
+    (checkout / "submission_runs" / "v1" / "runspec.yaml").write_bytes(b"version: 1\r\n")
+    _git(checkout, "config", "core.autocrlf", "true")
+    diagnostic = _refused(spec, InputInvalid)
+    assert diagnostic.code == "X313"
+    assert diagnostic.message == "--commit: git would change the line ends of submission_runs/v1/runspec.yaml"
+    assert "/submission_runs/** -text" in diagnostic.hint
+    (checkout / ".gitattributes").write_text("/submission_runs/** -text\n")
+    sha = commit_evidence(spec)
+    committed = subprocess.run(
+        ["git", "show", f"{sha}:submission_runs/v1/runspec.yaml"], cwd=checkout, check=True, capture_output=True
+    )
+    assert committed.stdout == b"version: 1\r\n"
