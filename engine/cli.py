@@ -11,6 +11,7 @@ one JSON document with ``--json``), everything else on standard error, and the e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -113,25 +114,34 @@ def _print_failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:
     _write(pretty_json(redact_value({"ok": False, "diagnostics": rows})))
 
 
-def _log_folder() -> Path:
-    """``.runspec/logs`` of the nearest project above, or here."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / ".runspec").is_dir():
-            return folder / ".runspec" / "logs"
-    return here / ".runspec" / "logs"
+def _project(words: Sequence[str]) -> Path | None:
+    """The project that the command is about: that of the run-spec it names, else the one around this folder."""
+    from engine.runspec import marked_root
+
+    named = [Path(word) for word in words if word.endswith((".yaml", ".yml"))]
+    return marked_root(named[0].parent if named else Path())
 
 
 def _internal(error: Exception, words: Sequence[str]) -> Diagnostic:
     """A fault of the engine: one sentence on the screen, the redacted traceback in a file."""
-    from engine.display.log import write_traceback
-
-    path = write_traceback(error, _typed(words), _log_folder())
     return Diagnostic(
         "X301",
         f"internal error: {type(error).__name__}; this is a fault in runspec, not in your input",
-        hint=f"the details are in {path}\nplease report it with that file: secrets are masked in it",
+        hint=_where_logged(error, words),
     )
+
+
+def _where_logged(error: Exception, words: Sequence[str]) -> str:
+    project, path = None, None
+    with contextlib.suppress(Exception):  # whatever is broken, the one sentence comes
+        project = _project(words)
+    with contextlib.suppress(Exception):
+        from engine.display.log import write_traceback
+
+        path = write_traceback(error, _typed(words), project)
+    if path is None:
+        return "no log could be written, neither in the project nor in the temporary folder: free some disk space and run it again"
+    return f"the details are in {path}\nplease report it with that file: secrets are masked in it"
 
 
 def _interrupted(words: Sequence[str]) -> Diagnostic:

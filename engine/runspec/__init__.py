@@ -29,7 +29,7 @@ from engine.runspec.sections import check_dataset, check_modeline, check_paths
 from engine.runspec.source import read_source
 from engine.runspec.wiring import check_steps
 
-__all__ = ["Kinds", "Spec", "StepKind", "check_spec", "find_root", "load_spec", "schema_document"]
+__all__ = ["Kinds", "Spec", "StepKind", "check_spec", "find_root", "load_spec", "marked_root", "schema_document"]
 
 MARKERS = (".runspec", ".git", "pyproject.toml")
 
@@ -80,10 +80,14 @@ def find_root(spec_path: Path) -> Path:
     """
     start = _absolute(spec_path)
     folder = start if start.is_dir() else start.parent
-    for candidate in (folder, *folder.parents):
-        if any((candidate / marker).exists() for marker in MARKERS):
-            return candidate
-    return folder.parent if folder.name == "runspecs" else folder
+    return marked_root(folder) or (folder.parent if folder.name == "runspecs" else folder)
+
+
+def marked_root(path: Path) -> Path | None:
+    """The nearest folder, from this path up, that a marker makes a project; None where there is none."""
+    start = _absolute(path)
+    marked = (folder for folder in (start, *start.parents) if any((folder / marker).exists() for marker in MARKERS))
+    return next(marked, None)
 
 
 def _absolute(path: Path) -> Path:
