@@ -153,8 +153,10 @@ class _Run:
         """Every step in order: skipped, or run and published."""
         plan = make_plan(self.spec, self.handlers, self.store, self.selection)
         self._refuse_impossible(plan)
-        if not self.selection.partial and any(entry.action == "run" for entry in plan.steps):
+        due = [entry for entry in plan.steps if entry.action == "run"]
+        if due and not self.selection.partial:
             check_templates_of(self.spec)
+        self.store.check_publication({entry.handler.makes for entry in due})
         total = len(self.spec.steps)
         for index, step in enumerate(self.spec.steps, start=1):
             planned = plan_step(self.spec, step, self.handlers, self.store, self.made, self.selection)
