@@ -11,7 +11,6 @@ one JSON document with ``--json``), everything else on standard error, and the e
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import signal
@@ -119,7 +118,10 @@ def _project(words: Sequence[str]) -> Path | None:
     from engine.runspec import marked_root
 
     named = [Path(word) for word in words if word.endswith((".yaml", ".yml"))]
-    return marked_root(named[0].parent if named else Path())
+    try:
+        return marked_root(named[0].parent if named else Path())
+    except OSError:  # the working folder was deleted
+        return None
 
 
 def _internal(error: Exception, words: Sequence[str]) -> Diagnostic:
@@ -132,13 +134,13 @@ def _internal(error: Exception, words: Sequence[str]) -> Diagnostic:
 
 
 def _where_logged(error: Exception, words: Sequence[str]) -> str:
-    project, path = None, None
-    with contextlib.suppress(Exception):  # whatever is broken, the one sentence comes
-        project = _project(words)
-    with contextlib.suppress(Exception):
+    """What to do with the log. Whatever else is broken, the one sentence comes."""
+    try:
         from engine.display.log import write_traceback
 
-        path = write_traceback(error, _typed(words), project)
+        path = write_traceback(error, _typed(words), _project(words))
+    except Exception as another:  # noqa: BLE001 - the last resort met an unforeseen exception, too
+        return f"no log could be written: {type(another).__name__}"
     if path is None:
         return "no log could be written, neither in the project nor in the temporary folder: free some disk space and run it again"
     return f"the details are in {path}\nplease report it with that file: secrets are masked in it"
