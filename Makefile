@@ -155,7 +155,12 @@ FIND_PYTHON = found=; \
 	  exit 2; \
 	fi
 
+# What a link points to is somebody else's: making it anew would empty that folder.
 $(VENV)/.path:
+	@if test -L $(VENV); then \
+	  echo '$(VENV) is a link, and make would empty the folder that it points to. Remove the link: rm $(VENV)' >&2; \
+	  exit 2; \
+	fi
 	@$(FIND_PYTHON); \
 	echo "making $(VENV) with $$("$$found" --version)"; \
 	"$$found" -m venv --clear $(VENV)
