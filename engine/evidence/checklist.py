@@ -15,17 +15,15 @@ from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.contents import Broken, Evidence, equal_values, leaves
 from engine.evidence.folder import MANIFEST
-from engine.evidence.line_ends import changed_line_ends
+from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
+from engine.evidence.view import clock_warnings
 from engine.scoring import parse_eval_set, parse_predictions, result_summary_text, score
 
 Status = Literal["pass", "fail", "n/a"]
 Answer = tuple[Status, str]
 LEAST_LOSS_SAMPLES = 2
-LINE_ENDS_CURE = (
-    "write `/submission_runs/** -text` into .gitattributes, and get these files again from where they are unchanged"
-)
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
 _PLACEHOLDER = re.compile(
@@ -45,8 +43,7 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
     lines = [line.removesuffix("\r" * bool(turned)) for line in evidence.text(MANIFEST).split("\n") if line]
     listed, problems = {}, []
     if turned:
-        more = f" and {len(turned) - 3} more" if len(turned) > 3 else ""
-        problems.append(f"line ends were changed in {', '.join(turned[:3])}{more}: {LINE_ENDS_CURE}")
+        problems.append(sentence(turned))
     for line in lines:
         digest, gap, name = line[:64], line[64:66], line[66:]
         if not _HEX64.fullmatch(digest) or gap != "  " or name in listed:
@@ -160,7 +157,8 @@ def times_are_in_order(evidence: Evidence) -> Answer:
         problems.append("evaluated_at is not when the score step finished")
     if evidence.manifest["timestamp"] != record["started_at"]:
         problems.append("timestamp is not when the run started")
-    return _answer(problems, f"{record['started_at']} to {record['finished_at']}")
+    remarks = clock_warnings(record["environment"], {step["id"]: step["facts"] for step in record["steps"]})
+    return _answer(problems, "; ".join([f"{record['started_at']} to {record['finished_at']}", *remarks]))
 
 
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:

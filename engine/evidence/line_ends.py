@@ -5,7 +5,7 @@ In: the files of a bundle. Out: the names of those that are what the manifest li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from engine.canonical import digest_bytes
 
@@ -32,3 +32,12 @@ def changed_line_ends(files: Mapping[str, bytes], manifest: str) -> list[str]:
 def _turned_back(data: bytes) -> tuple[bytes, bytes]:
     unix = data.replace(b"\r\n", b"\n")
     return unix, unix.replace(b"\n", b"\r\n")
+
+
+def sentence(names: Sequence[str]) -> str:
+    """The one finding about these files."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f"line ends were changed in {', '.join(names[:3])}{more}: write `/submission_runs/** -text` into .gitattributes, "
+        "and get these files again from where they are unchanged"
+    )

@@ -8,6 +8,7 @@ names the step that should have made it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from engine.artifacts.journal import RunRecord, StepRecord
@@ -171,7 +172,13 @@ def _log(record: RunRecord, train: StepRecord) -> JsonObject:
         kind: dict(step.artifact.facts) if (step := record.step_of(kind)) else None
         for kind in ("build_dataset", "smoke_run", "generate", "score")
     }
-    return {**facts, "num_train_steps": last, "samples": samples, "warnings": _warnings(facts, train.artifact.facts)}
+    return {
+        **facts,
+        "num_train_steps": last,
+        "samples": samples,
+        "warnings": _warnings(facts, train.artifact.facts)
+        + clock_warnings(record.environment, {step.id: step.artifact.facts for step in record.steps}),
+    }
 
 
 def _warnings(facts: JsonMapping, train: JsonMapping) -> list[str]:
@@ -188,6 +195,14 @@ def _warnings(facts: JsonMapping, train: JsonMapping) -> list[str]:
     if (facts["score"] or {}).get("n_skipped"):
         warnings.append(f"{facts['score']['n_skipped']} items have no prediction and count 0")
     return warnings
+
+
+def clock_warnings(environment: JsonMapping, facts: Mapping[str, JsonMapping]) -> list[str]:
+    """What is known against the times in the record: of the session that published last, and of each step (id -> its facts)."""
+    remarks = [environment.get("clock")] + [
+        step.get("clock") and f"step {id_}: {step['clock']}" for id_, step in facts.items()
+    ]
+    return [str(remark) for remark in remarks if remark]
 
 
 def record_dump(record: RunRecord) -> JsonObject:

@@ -137,6 +137,22 @@ def test_a_commit_that_git_could_not_name_has_gits_own_reason(record: RunRecord,
     assert "commit: git is not installed\n" in (folder / "kaggle_output_log.txt").read_text()
 
 
+def test_evidence_says_what_is_known_against_its_times(record: RunRecord, render: Any) -> None:
+    """A clock that was set back during a step, and one that was never set: evidence comes, and log and verify say it."""
+    facts = {**record.steps[1].artifact.facts, "clock": "the clock was set back by 3600 s during this step"}
+    train = replace(record.steps[1], artifact=replace(record.steps[1].artifact, facts=facts))
+    session = "the last session began at 1970-01-01T00:00:09Z, before an event of an earlier one (2026-01-02T03:04:09Z)"
+    folder = render(
+        record, steps=(record.steps[0], train, *record.steps[2:]), environment={**record.environment, "clock": session}
+    )
+    said = f"{session}\nstep train: the clock was set back by 3600 s during this step\n"
+    assert said in (folder / "kaggle_output_log.txt").read_text()
+    verification = verify(folder)
+    assert verification.failed == []
+    [check] = [check for check in verification.checks if check.id == "V08"]
+    assert check.detail == f"{record.started_at} to {record.finished_at}; {said.strip().replace(chr(10), '; ')}"
+
+
 TEMPLATES = {
     "undefined": ("{{ primry_score }}", EvidenceIncomplete, "E102", 'did you mean "primary_score"?'),
     "undefined_inside": ("{{ scorecard.nothing }}", EvidenceIncomplete, "E102", "notes.txt.j2:1"),

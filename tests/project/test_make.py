@@ -166,7 +166,9 @@ def test_a_link_is_refused_and_left_alone(checkout: Path, target: str, to: str) 
     before = sorted(other.rglob("*"))
     done = _make(checkout, target, f"PYTHON={fake}")
     assert done.returncode == 2
-    assert ".venv is a link, and make would empty the folder that it points to. Remove the link: rm .venv\n" in done.stderr
+    assert (
+        ".venv is a link, and make would empty the folder that it points to. Remove the link: rm .venv\n" in done.stderr
+    )
     assert (sorted(other.rglob("*")), (checkout / ".venv").is_symlink()) == (before, True)
     assert not (checkout / "asked").exists()
 
