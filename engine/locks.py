@@ -37,7 +37,7 @@ def take(file: IO[bytes] | int, path: Path, *, wait: bool = False) -> bool:
         raise RunFailed(
             "X310",
             f"the file system of {path.parent} has no locks ({error.strerror or error.errno}), so that two runs could write there at once",
-            hint="move the project (or the cache that is named) to a local disk; on NFS start its lock service, or mount it "
-            "with local_lock=flock where only this machine writes",
+            hint="put the project (the hub's cache: HF_HOME) on a local disk; on NFS start its lock service, or mount it with "
+            "local_lock=flock where only this machine writes",
         ) from None
     return True
