@@ -25,6 +25,7 @@ from engine.canonical import CHUNK_BYTES
 from engine.evidence import evidence_names
 from engine.pipeline import git
 
+OVERLOOKED = "the git checkout around the project has none of its files and ignores them"
 STORE = ":(exclude,literal).runspec"  # git need not look into it
 KINDS = {
     stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -59,6 +60,8 @@ def read_checkout(root: Path, generated: Collection[str]) -> Checkout:
     try:
         commit = git.commit_of(root)
         changed = sorted(_changed(root, generated))
+        if not changed and _is_overlooked(root):
+            return Checkout(unknown=OVERLOOKED, cure="git init && git add . && git commit -m 'first commit'")
     except git.NoAnswer as error:
         return Checkout(commit, unknown=error.reason, cure=error.cure)
     if not changed:
@@ -126,6 +129,12 @@ def _changed(root: Path, generated: Collection[str]) -> Iterator[str]:
         path = PurePosixPath(name)
         if not any(path.is_relative_to(folder) for folder in ours) and not is_evidence(path):
             yield name.rstrip("/")
+
+
+def _is_overlooked(root: Path) -> bool:
+    """Whether the repository around has none of the project's files and ignores them all: its commit is not the project's."""
+    is_there = any(entry.name not in (".git", ".runspec") for entry in root.iterdir())
+    return is_there and not git.ask(root, "ls-files", "-z", "--", ".")
 
 
 def _tracked(root: Path) -> Iterator[bytes]:

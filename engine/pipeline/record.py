@@ -54,7 +54,9 @@ def _eval_set(spec: Spec, steps: tuple[StepRecord, ...]) -> bytes:
     except OSError as error:
         raise unreadable(path, error) from error
     for step in steps:
-        if step.artifact.ingredients["spec"].get("eval_set", digest_bytes(data)) != digest_bytes(data):
+        recorded = step.artifact.ingredients["spec"].get("eval_set", digest_bytes(data))
+        # engine.pipeline.section_digests: the file's digest, or a mapping that has it as its content
+        if (recorded if isinstance(recorded, str) else recorded["content"]) != digest_bytes(data):
             raise RunFailed(
                 "X312",
                 f'{spec.eval_set} was changed after step "{step.id}" ({step.uses}) had read it',

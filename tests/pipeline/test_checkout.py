@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.pipeline.checkout import Checkout, read_checkout
+from engine.pipeline.checkout import OVERLOOKED, Checkout, read_checkout
 from engine.pipeline.git import FOREIGN, NO_COMMIT, NOT_A_CHECKOUT, NOT_INSTALLED
 
 OWN = ("submission_runs/toy_v1", "submission")
@@ -199,6 +199,21 @@ def test_a_project_below_the_top_is_judged_by_its_own_files(root: Path) -> None:
     assert read_checkout(root / "below", generated).dirty is False
     (root / "below" / "spec").write_text("2")
     assert read_checkout(root / "below", generated).dirty is True
+
+
+def test_a_repository_around_that_ignores_the_project_is_not_its_checkout(root: Path) -> None:
+    """A home folder kept in git, say: the commit there says nothing about the project. A tracked file makes it one."""
+    (root / ".gitignore").write_text("*\n")
+    _git(root, "add", "-f", ".gitignore")
+    _git(root, "commit", "-qm", "dotfiles")
+    project = root / "project"
+    project.mkdir()
+    (project / "spec").write_text("1")
+    checkout = read_checkout(project, OWN)
+    assert (checkout.commit, checkout.dirty, checkout.unknown) == (None, None, OVERLOOKED)
+    _git(root, "add", "-f", "project/spec")
+    _git(root, "commit", "-qm", "project")
+    assert read_checkout(project, OWN) == Checkout(_git(root, "rev-parse", "HEAD"), dirty=False)
 
 
 def _fake_git(folder: Path, script: str) -> None:
