@@ -55,7 +55,7 @@ test: $(DEV_STAMP) ## all tests but the slow ones
 	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
 
 test-all: $(DEV_STAMP) ## all tests
-	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile -m 'not parity' $(ARGS)
+	@TEST_XLA_FLAGS= $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile -m 'not parity' $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff and mypy
 	@$(PY) -m ruff check .
