@@ -51,9 +51,12 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def pretty_json(value: object) -> str:
-    """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def pretty_json(value: object, *, ascii_only: bool = False) -> str:
+    """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN.
+
+    ``ascii_only`` writes the same values with escapes (``\\u00e9``).
+    """
+    return json.dumps(value, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
 
 
 def digest_bytes(data: bytes) -> str:
