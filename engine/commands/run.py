@@ -30,7 +30,7 @@ def run(arguments: Namespace) -> Reply:
     selection = Selection(arguments.start, arguments.to, arguments.only, force)
     follower = follower_of(spec)
     if follower is not None:
-        console = make_console(quiet=arguments.quiet, plain=arguments.json)
+        console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
         return follow(spec, *follower, training_steps_ahead(spec, handlers, selection), console.note)
     _require_extras(spec, handlers, selection)
     started = time.monotonic()
@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> Reply:
 @contextlib.contextmanager
 def _console(arguments: Namespace, spec: Spec) -> Iterator[Console]:
     """The display and the log of this run; both are closed however the run ends."""
-    display = make_console(quiet=arguments.quiet, plain=arguments.json)
+    display = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
     path = spec.root / ".runspec" / "logs" / f"{spec.run_version}.jsonl"
     log = RunLog(path, run_version=spec.run_version, command=arguments.typed)
     console = Tee(display, log)
