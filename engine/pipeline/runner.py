@@ -25,6 +25,7 @@ from engine.pipeline.finish import Finish, check_targets, check_templates_of, fi
 from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step, relative
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
+from engine.pipeline.replaced import will_replace
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
 
@@ -55,12 +56,16 @@ class RunDisplay(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did. ``finish`` is None where the command selected only some of the steps."""
+    """What a run did. ``finish`` is None where the command selected only some of the steps.
+
+    ``made``: the artifact of each step, in the spec's order, where there is one.
+    """
 
     ran: tuple[str, ...]
     skipped: tuple[str, ...]
     record: RunRecord | None
     finish: Finish | None
+    made: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 class Stop:
@@ -127,10 +132,10 @@ def execute(
             check_targets(spec)
         run.run_steps()
         if selection.partial:
-            return Outcome(tuple(run.ran), tuple(run.skipped), None, None)
+            return Outcome(tuple(run.ran), tuple(run.skipped), None, None, run.made)
         record = make_record(spec, run.made, journal)
         finish = finish_run(spec, record, journal, console.note)
-    return Outcome(tuple(run.ran), tuple(run.skipped), record, finish)
+    return Outcome(tuple(run.ran), tuple(run.skipped), record, finish, run.made)
 
 
 @dataclass(slots=True)
@@ -158,6 +163,8 @@ class _Run:
         due = [entry for entry in plan.steps if entry.action == "run"]
         if due and not self.selection.partial:
             check_templates_of(self.spec)
+            if replaces := will_replace(self.spec):
+                self.console.note(replaces)
         self.store.check_publication({entry.handler.makes for entry in due})
         total = len(self.spec.steps)
         for index, step in enumerate(self.spec.steps, start=1):
@@ -211,6 +218,7 @@ class _Run:
             command=self.command,
             spec_digest=self.spec.digest,
             overrides={override.path: override.value for override in self.spec.overrides},
+            steps={step.id: step.uses for step in self.spec.steps},
             environment=environment(self.spec.root, libraries, generated, self.console.note)
             | clock_facts(before, began),
         )
