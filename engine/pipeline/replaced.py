@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.artifacts.journal import Journal, RunRecord, journal_path
+from engine.artifacts.journal import Journal, RunRecord
 from engine.artifacts.store import explain_os_error
 from engine.canonical import JsonMapping, JsonObject, digest_file
 from engine.evidence import record_dump
+from engine.pipeline.attempts import replaced_folder
 from engine.pipeline.plan import differences, relative
 from engine.runspec.model import Spec
 
@@ -52,11 +53,6 @@ def listed(differs: tuple[str, ...]) -> str:
     shown = [f"differs: {line}" for line in differs[:MOST_DIFFERENCES] or (SAME,)]
     beyond = len(differs) - MOST_DIFFERENCES
     return "\n".join([*shown, f"and {beyond} more differences"] if beyond > 0 else shown)
-
-
-def replaced_folder(spec_root: Path, run_version: str) -> Path:
-    """Where the earlier evidence of a run is kept."""
-    return journal_path(spec_root / ".runspec", run_version).parent / "replaced"
 
 
 def earlier_record(spec: Spec) -> JsonObject | None:

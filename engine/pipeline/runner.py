@@ -197,12 +197,16 @@ class _Run:
     def _skip(self, planned: PlannedStep) -> None:
         if planned.artifact is not None:
             self.made[planned.step.id] = planned.artifact
-            last = self.journal.last("step_finished", id=planned.step.id)
-            if last is None or last["fingerprint"] != planned.fingerprint:
+            if self._last_published(planned.step.id) != planned.fingerprint:
                 self._start_session()  # made under another spec or run_version: the journal records the reuse
                 self._journal_finished("step_reused", planned, planned.artifact)
         self.skipped.append(planned.step.id)
         self.console.step_skipped(planned.step.id, planned.reason)
+
+    def _last_published(self, step_id: str) -> str | None:
+        """The fingerprint of the artifact that the journal names last for a step."""
+        events = [event for event in self.journal.events if event.get("id") == step_id and "type" in event]
+        return str(events[-1]["fingerprint"]) if events else None
 
     def _start_session(self) -> None:
         """The first write of a run; a run with nothing to do does not start a session."""

@@ -249,22 +249,6 @@ def test_status_show_explain_and_logs_of_a_run(runspec, toy):
     assert "growing" in runspec("logs", "toy_v1", "--tail", "6").out
 
 
-def test_status_after_a_failed_attempt_says_what_holds(runspec, toy):
-    """Steps of verified evidence are finished, whatever failed before; a later failure is said."""
-    from engine.commands.look import _steps_of
-
-    def row(event: str, time: int, **facts: str) -> dict[str, Any]:
-        return {"event": event, "time": time, **facts}
-
-    made = {"uses": "grow", "fingerprint": "f", "type": "apple", "path": "p"}
-    story = [
-        row("step_finished", 1, id="grow", **made), row("verified", 2),
-        row("step_started", 3, id="grow", uses="grow"), row("step_failed", 4, id="grow"),
-    ]  # fmt: skip
-    assert [(step["state"], step["time"]) for step in _steps_of(story)] == [("failed", 4)]
-    assert [(step["state"], step["time"]) for step in _steps_of([*story, row("verified", 5)])] == [("finished", 1)]
-
-
 def test_looking_before_the_first_run(runspec, toy):
     """status answers, the others say that there is no run yet and how to begin one."""
     assert runspec("status").code == 0
