@@ -182,6 +182,22 @@ class Interrupted(RunspecError):
     exit_code = 130
 
 
+MOST_LISTED = 12  # as many as a person reads
+
+
+def listed(words: Iterable[str], where: str = "") -> str:
+    """The words; of many the first ones, how many more there are, and ``where`` all of them stand.
+
+    >>> listed(["b", "a"]), listed(map(str, range(40)), "`runspec docs spec`")
+    ('b, a', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 28 more: `runspec docs spec`')
+    """
+    names = list(words)
+    beyond = len(names) - MOST_LISTED
+    if beyond <= 0:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_LISTED])} and {beyond} more" + (f": {where}" if where else "")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The known word most similar to what the person wrote, or None where no word is similar.
 

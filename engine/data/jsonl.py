@@ -14,7 +14,7 @@ means the same thing in both. See docs/reference/errors.md for the list.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal, NoReturn
@@ -88,6 +88,13 @@ class JsonlFindings:
         """Raise InputInvalid with all of them."""
         if self.total:
             raise InputInvalid.of(self.diagnostics())
+
+
+def errors_line(path: str, findings: Sequence[Diagnostic], rest: str) -> str:
+    """``rows.jsonl: 2 errors; no row can be read``: the first line of the report of a file with findings."""
+    beyond = bool(findings) and findings[-1].code.endswith(str(MORE))
+    count = f"more than {len(findings) - 1}" if beyond else str(len(findings))
+    return f"{path}: {count} error{'s' * (beyond or len(findings) != 1)}; {rest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,13 @@ def earlier_record(spec: Spec) -> JsonObject | None:
     except (OSError, ValueError):
         return None
     is_own = isinstance(record, dict) and record.get("run_version") == spec.run_version
-    return record if is_own and isinstance(record.get("steps"), list) else None
+    steps = record.get("steps") if is_own else None
+    is_whole = isinstance(steps, list) and steps and all(map(_is_step, steps))
+    return record if is_whole else None
+
+
+def _is_step(step: object) -> bool:
+    return isinstance(step, dict) and all(isinstance(step.get(key, {}), dict) for key in ("with", "ingredients"))
 
 
 def will_replace(spec: Spec) -> str | None:
@@ -123,7 +128,7 @@ def _causes(record: JsonMapping) -> dict[str, Any]:
     """Step id -> its ingredients, without those that follow from other steps' (inputs, arguments ahead)."""
     causes: dict[str, Any] = {}
     for step in record["steps"]:
-        ingredients = step.get("ingredients", {}) if isinstance(step, Mapping) else {}
+        ingredients = step.get("ingredients", {})
         causes[str(step.get("id"))] = {key: ingredients[key] for key in ingredients if key not in ("inputs", "ahead")}
     return causes
 
