@@ -2,9 +2,8 @@
 
 The journal is ``.runspec/runs/<run_version>/journal.jsonl``, one JSON object a line: ``seq``, ``time``,
 ``event`` and the event's own keys. It is append-only; the reader skips a line torn by a
-kill. Events: ``run_started`` (session, command, spec digest, overrides, environment), ``step_started``,
-``step_finished``, ``step_reused``, ``step_failed``, ``run_interrupted``, ``evidence_rendered``, ``packaged``,
-``verified``, ``run_finished``.
+kill. Events: ``run_started`` (session, command, spec digest, overrides, steps, environment), ``step_started``,
+``step_finished``, ``step_reused``, ``step_failed``, ``run_interrupted``, ``evidence_rendered``, ``verified``.
 
     >>> RunRecord.__dataclass_fields__["run_version"].type
     'str'

@@ -43,7 +43,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("plan", "shows what would run or be skipped and why, and the cost: memory, time, disk",
             "plan:plan",
             (SPEC, OVERRIDES, TARGET,
-             Argument("--exact", "ask the target's own compiler for the memory (see `make compilers`)"),
+             Argument("--exact", "ask the target's own compiler for the memory (see `runspec docs plan-a-run`)"),
              Argument("--shardings", "show how every weight is sharded over the target's devices"), QUIET),
             group=_RUN, page="plan-a-run"),
     Command("run", "runs the steps, resumes an interrupted run, renders evidence, packages and verifies",
