@@ -35,9 +35,6 @@ INTERRUPTED_JSON = """{
 def main() -> int:
     """Run the command that was typed; returns its exit code."""
     try:
-        from engine import interrupt
-
-        interrupt.handle()
         from engine.cli import main as command
 
         code = command()
@@ -71,9 +68,8 @@ def _settle() -> None:
     CPython notes an interruption inside ``exec`` of a text (a namedtuple is made so) as one that nobody handled, and ends
     with the signal in place of the exit code; the next ``exec`` takes the note away.
     """
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if (signal := sys.modules.get("signal")) is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     exec("")  # noqa: S102
 
 

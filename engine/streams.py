@@ -18,6 +18,7 @@ import codecs
 import contextlib
 import io
 import os
+import select
 import sys
 from dataclasses import dataclass, field
 
@@ -61,8 +62,6 @@ class _Descriptor(io.RawIOBase):
 
 
 def _wait_until_writable(number: int) -> None:
-    import select  # of the few commands whose reader is slow and whose pipe does not block
-
     select.select([], [number], [])
 
 
