@@ -46,6 +46,25 @@ MEASURED_KEYS = frozenset(
 )
 
 
+# The first bytes of compressed files -> what unpacks them.
+COMPRESSED = {
+    b"\x1f\x8b": "gunzip",
+    b"BZh": "bunzip2",
+    b"\xfd7zXZ": "unxz",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+    b"PK\x03\x04": "unzip",
+}
+
+
+def unpacker_of(head: bytes) -> str | None:
+    """The program that unpacks a file with these first bytes; None where it is not compressed.
+
+    >>> unpacker_of(b"\\x1f\\x8b\\x08"), unpacker_of(b"{")
+    ('gunzip', None)
+    """
+    return next((program for magic, program in COMPRESSED.items() if head.startswith(magic)), None)
+
+
 def canonical_json(value: object) -> bytes:
     """The one byte string for this value. Raises ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

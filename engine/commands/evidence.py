@@ -56,7 +56,7 @@ def package(arguments: Namespace) -> Reply:
     """Pack the evidence folder."""
     spec, _ = load(arguments.spec, arguments.overrides)
     folder = spec.resolve(spec.evidence.dir)
-    if not folder.is_dir():
+    if not folder.is_dir() or not any(folder.iterdir()):
         raise EvidenceIncomplete("U131", f"there is no evidence folder {spec.evidence.dir}/ yet",
                                  hint=f"runspec run {arguments.spec}")  # fmt: skip
     archive = pack(folder, spec.resolve(spec.package.dir), spec.package.name)
