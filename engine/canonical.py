@@ -52,7 +52,6 @@ COMPRESSED = {
     b"BZh": "bunzip2",
     b"\xfd7zXZ": "unxz",
     b"\x28\xb5\x2f\xfd": "unzstd",
-    b"PK\x03\x04": "unzip",
 }
 
 
