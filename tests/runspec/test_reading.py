@@ -380,14 +380,3 @@ def test_reading_a_spec_imports_neither_jsonschema_nor_a_framework(repository: P
     )
     said = subprocess.run([sys.executable, "-c", code], cwd=repository, check=True, capture_output=True, text=True)
     assert said.stdout.strip() == "[]"
-
-
-def test_a_pipe_in_the_run_spec_is_refused_before_anything_waits_for_it(cases: ModuleType, tmp_path: Path) -> None:
-    """`eval_set` names a pipe: a finding of `validate`, not a run that hangs."""
-    for name in (".runspec", "runspecs", "evalsets"):
-        (tmp_path / name).mkdir()
-    os.mkfifo(tmp_path / "evalsets" / "items.jsonl")
-    path = tmp_path / "runspecs" / "spec.yaml"
-    path.write_text(cases.GOOD)
-    [finding] = check_spec(path, kinds=HANDLERS)
-    assert (finding.code, finding.message) == ("S303", "eval_set is a pipe, a socket or a device, not a file")
