@@ -12,6 +12,7 @@ that are complete or absent.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -46,14 +47,35 @@ MEASURED_KEYS = frozenset(
 )
 
 
+# The first bytes of compressed files -> what unpacks them.
+COMPRESSED = {
+    b"\x1f\x8b": "gunzip",
+    b"BZh": "bunzip2",
+    b"\xfd7zXZ": "unxz",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+}
+
+
+def unpacker_of(head: bytes) -> str | None:
+    """The program that unpacks a file with these first bytes; None where it is not compressed.
+
+    >>> unpacker_of(b"\\x1f\\x8b\\x08"), unpacker_of(b"{")
+    ('gunzip', None)
+    """
+    return next((program for magic, program in COMPRESSED.items() if head.startswith(magic)), None)
+
+
 def canonical_json(value: object) -> bytes:
     """The one byte string for this value. Raises ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def pretty_json(value: object) -> str:
-    """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def pretty_json(value: object, *, ascii_only: bool = False) -> str:
+    """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN.
+
+    ``ascii_only`` writes the same values with escapes (``\\u00e9``).
+    """
+    return json.dumps(value, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
 
 
 def finite_or_null(values: JsonMapping) -> JsonObject:
@@ -128,7 +150,7 @@ def without_measurements(value: Any) -> Any:
 
 def digest_result(path: Path) -> str:
     """SHA-256 of a JSON or JSONL file's values without its measurements. Raises ValueError if it is neither."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode()
     rows = [json.loads(text)] if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
     return digest_json(without_measurements(rows))
 
@@ -145,6 +167,13 @@ def fsync_dir(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+            errno.ENOSYS,
+        ):  # a file system that cannot do it for folders
+            raise
     finally:
         os.close(descriptor)
 

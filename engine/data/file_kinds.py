@@ -16,6 +16,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from engine.canonical import unpacker_of
+
 PROBE_BYTES = 1 << 16
 SHOWN_COLUMNS = 6
 FIRST_LINES = 5
@@ -25,10 +27,6 @@ _PANDAS = "import pandas; pandas.{}({!r}).to_json({!r}, orient='records', lines=
 _MAGIC = (
     (b"PAR1", "a Parquet file", "read_parquet"),
     (b"ARROW1", "an Arrow file", "read_feather"),
-    (b"\x1f\x8b", "compressed by gzip", "gunzip -k {}"),
-    (b"BZh", "compressed by bzip2", "bunzip2 -k {}"),
-    (b"\xfd7zXZ", "compressed by xz", "unxz -k {}"),
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unzstd -k {}"),
     (b"PK\x03\x04", "a zip archive or a spreadsheet", "unzip {}"),
     (b"SQLite format 3", "a SQLite database", ""),
 )
@@ -56,6 +54,9 @@ def kind_of(head: bytes, file: str) -> FileKind | None:
             return FileKind(
                 what, _by_pandas(command, file) if command.startswith("read_") else _by_command(command, file)
             )
+    program = unpacker_of(head)
+    if program is not None:
+        return FileKind("compressed", _by_command(f"{program} {{}}", file))
     if b"\0" in head:
         return FileKind("a binary file", _GENERAL)
     text = head.decode("utf-8", "replace").lstrip()

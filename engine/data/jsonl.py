@@ -15,7 +15,8 @@ means the same thing in both. See docs/reference/errors.md for the list.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal, NoReturn
@@ -92,6 +93,13 @@ class JsonlFindings:
             raise InputInvalid.of(self.diagnostics())
 
 
+def errors_line(path: str, findings: Sequence[Diagnostic], rest: str) -> str:
+    """``rows.jsonl: 2 errors; no row can be read``: the first line of the report of a file with findings."""
+    beyond = bool(findings) and findings[-1].code.endswith(str(MORE))
+    count = f"more than {len(findings) - 1}" if beyond else str(len(findings))
+    return f"{path}: {count} error{'s' * (beyond or len(findings) != 1)}; {rest}"
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of the file that holds a JSON object."""
@@ -116,6 +124,10 @@ class _Refused(ValueError):
 def read_objects(path: Path, findings: JsonlFindings) -> Iterator[Line]:
     """The objects of the file, line by line; every other line goes to ``findings``."""
     try:
+        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            message = f"{findings.file} is a pipe or a device, not a file"
+            findings.add(NOT_A_FILE, message, hint="save the rows into a file and name that")
+            return
         with path.open("rb") as stream:
             yield from _objects(stream, findings)
     except FileNotFoundError:

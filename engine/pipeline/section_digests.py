@@ -53,9 +53,12 @@ def path_digest(path: Path, store: Store) -> str:
             return digest_json({child.relative_to(path).as_posix(): _file(child, store) for child in files})
         return _file(path, store)
     except OSError as error:
-        raise InputInvalid(
-            "R107", f"cannot read {path}: {error.strerror or error}", hint="the run-spec names this path"
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> InputInvalid:
+    """R107: a file that the run-spec names."""
+    return InputInvalid("R107", f"cannot read {path}: {error.strerror or error}", hint="the run-spec names this path")
 
 
 def _file(path: Path, store: Store) -> str:

@@ -23,7 +23,7 @@ def text_of(path, kind):
 FILES = {
     "rows.parquet": (lambda p: p.write_bytes(b"PAR1" + bytes(300)), "a Parquet file", "read_parquet('\"'\"'{}'\"'\"')"),
     "rows.arrow": (lambda p: p.write_bytes(b"ARROW1\0\0" + bytes(300)), "an Arrow file", "read_feather"),
-    "rows.jsonl.gz": (lambda p: p.write_bytes(gzip.compress(b"{}\n")), "compressed by gzip", "gunzip -k {}"),
+    "rows.jsonl.gz": (lambda p: p.write_bytes(gzip.compress(b"{}\n")), "compressed", "gunzip {}"),
     "rows.csv": (lambda p: text_of(p, "prompt,completion\n" + "a,b\n" * 60), "CSV, not JSONL", "to_json"),
     "rows.tsv": (lambda p: text_of(p, "prompt\tcompletion\n" + "a\tb\n" * 60), "TSV, not JSONL", "sep="),
     "quoted.csv": (lambda p: text_of(p, '"prompt","completion"\n' + '"a","b"\n' * 60), "CSV, not JSONL", "read_csv"),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -31,8 +32,8 @@ SPEC = "version: 1\nrun_version: toy_v1\n"
 class Factory:
     """Publishes one artifact after the other and keeps what later ones need."""
 
-    def __init__(self, root: Path, on_duplicate: str) -> None:
-        self.store, self.steps, self.made = Store(root), [], {}
+    def __init__(self, root: Path, args: Mapping[str, Any], on_duplicate: str) -> None:
+        self.store, self.steps, self.made, self.args = Store(root), [], {}, args
         repeated = [] if on_duplicate == "fail" else [{**ITEMS[0], "id": "again"}]
         self.eval_text = jsonl_bytes([*ITEMS, *repeated]).decode()
         content = digest_text(self.eval_text)
@@ -49,7 +50,7 @@ class Factory:
         takes: tuple[str, ...] = (),
     ) -> None:
         ingredients = {
-            "kind": uses, "version": 1, "with": {},
+            "kind": uses, "version": 1, "with": dict(self.args.get(step_id, {})),
             "inputs": {name: {"fingerprint": self.made[name].fingerprint, "content": self.made[name].digest} for name in takes},
             "spec": {"eval_set": self.section} if uses in ("score", "generate") else {},
         }  # fmt: skip
@@ -70,18 +71,20 @@ class Factory:
 
 def build(
     root: Path,
+    args: Mapping[str, Any] = MappingProxyType({}),
     changed_rows: Mapping[int, Mapping[str, Any]] | None = None,
     on_duplicate: str = "fail",
     frame: str = "",
     template: Mapping[str, str] | None = None,
     **report_changes: Any,
 ) -> RunRecord:
-    """The whole run: five items, one wrong answer, four train steps. ``changed_rows``: train step -> columns of its metrics.
+    """The whole run: five items, one wrong answer, four train steps. ``args``: step id -> arguments of its ingredients.
 
-    ``on_duplicate`` keep or drop: a sixth item repeats the first one's question. ``frame``, ``template``: what the model's
-    chat template writes around a question, and the facts of the generate step about it.
+    ``changed_rows``: train step -> columns of its metrics. ``on_duplicate`` keep or drop: a sixth item repeats the first
+    one's question. ``frame``, ``template``: what the model's chat template writes around a question, and the facts of
+    the generate step about it.
     """
-    factory = Factory(root, on_duplicate)
+    factory = Factory(root, args, on_duplicate)
     manifest = pretty_json({"lineage": {"n_dropped": 0}})
     factory.publish("dataset", "build_dataset", "dataset", {"manifest.json": manifest, "rows.jsonl": "{}\n"},
                     {"dataset": "toy", "n_rows": 9, "n_duplicates": 1, "n_overlap": 0, "n_dropped": 0, "render": "plain@v1",
@@ -137,9 +140,9 @@ def build(
     environment = {"engine": "0.1.0", "python": "3.11.7", "implementation": "cpython", "platform": "Linux x86_64", "cpu_count": 2,
                    "libraries": {}, "commit_sha": "1" * 40, "commit_dirty": False, "diff_sha256": None, "kaggle": None}  # fmt: skip
     return RunRecord(
-        run_version="toy_v1", notes="a note", spec_path="runspecs/toy.yaml", spec_text=SPEC, spec_digest=digest_bytes(SPEC.encode()),
+        run_version="toy_v1", notes="a note", spec_path="runspecs/toy.yaml", spec_bytes=SPEC.encode(), spec_digest=digest_bytes(SPEC.encode()),
         overrides={}, command="runspec run runspecs/toy.yaml", model_id="toy/model", model_revision=None, dataset="toy",
-        eval_set="items.jsonl", eval_set_text=factory.eval_text, device="auto", environment=environment,
+        eval_set="items.jsonl", eval_set_bytes=factory.eval_text.encode(), device="auto", environment=environment,
         started_at=factory.steps[0].artifact.started_at, finished_at=factory.steps[-1].artifact.finished_at, steps=tuple(factory.steps),
     )  # fmt: skip
 
