@@ -166,7 +166,7 @@ def _probe() -> JsonObject:
     """The trainer's report of the devices. Raises RunspecError where it fails or takes too long."""
     until = time.monotonic() + PROBE_SECONDS
     with tempfile.TemporaryDirectory(prefix="runspec-probe-") as folder:
-        host = Host(Path(folder), Path.cwd(), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
+        host = Host(Path(folder), Path(folder), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
         return dict(run_trainer(ProbeJob("auto"), host))
 
 

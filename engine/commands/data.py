@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -62,9 +63,15 @@ def dataset_check(arguments: Namespace) -> Reply:
     }
     text = report.text() + (f"\n\n{_unit_line(reader, n_merges)}" if report.n_rows else "")
     if eval_set is not None and report.ok:
-        near = eval_set.relative_to(Path.cwd()) if eval_set.is_relative_to(Path.cwd()) else eval_set
-        text += f"\n\nrows whose prompt is in {near}: {len(overlaps)}"
+        text += f"\n\nrows whose prompt is in {_near(eval_set)}: {len(overlaps)}"
     return Reply(document, text, 2 if findings else 0, tuple(findings))
+
+
+def _near(path: Path) -> Path:
+    """The path as seen from the current folder, where it is below it (and still exists)."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.relative_to(Path.cwd())
+    return path
 
 
 class _Reader(NamedTuple):
