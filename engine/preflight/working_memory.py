@@ -9,7 +9,8 @@ Which arrays a policy saves is what differentiation of a layer keeps (``jax.vjp`
     dots      the input and the outputs of the matmuls with weights: q, k, v, o, gate, up, and down where a norm follows it;
               with adapters also their outputs, in float32. Nothing more than the input where operands are float16
     none      every operand of every product: of the MLP 8 M F; of a norm three float32 of its input; of attention the
-              queries, the mixed values and the probabilities, the latter twice and once as a mask
+              queries, the mixed values and the probabilities, the latter twice and once as a mask. With adapters 7 M F, two
+              float32 of a norm, and each adapter's input in float32
 
 Legend: M tokens of one device's rows, D width, F ffn, N heads, T length; all but D after tp.
 """
@@ -25,7 +26,8 @@ from engine.protocol.machines import Machine
 from engine.protocol.train_args import PLAIN_ATTENTION_TOKENS
 
 MOST_LOGITS, MOST_GRADIENTS = 1 << 26, 1 << 24  # numbers in a block of the head (engine.trainer.ops.cross_entropy)
-SCORED = 10 / 16  # of all scores are computed: queries in four pieces, each with the keys up to its own last
+PIECE, MOST_PIECES = 64, 4  # attention takes the queries in pieces (engine.trainer.models.layers)
+MAX_UNROLLED_LAYERS = 8  # (engine.trainer.models.decoder)
 
 
 class Sizes(NamedTuple):
@@ -52,6 +54,7 @@ class Sizes(NamedTuple):
     in_backward: bool
     lora_rank: int  # 0 without adapters
     lora_targets: tuple[str, ...]
+    lora_dropout: bool
 
 
 def sizes_of(config: Mapping[str, Any], args: Mapping[str, Any], machine: Machine, mesh: Mesh) -> Sizes:
@@ -89,6 +92,7 @@ def sizes_of(config: Mapping[str, Any], args: Mapping[str, Any], machine: Machin
         in_backward=args.get("update") == "in_backward",
         lora_rank=int(args["lora_rank"]) if is_lora else 0,
         lora_targets=tuple(args["lora_targets"]) if is_lora else (),
+        lora_dropout=is_lora and bool(args.get("lora_dropout")),
     )
 
 
@@ -102,6 +106,8 @@ def accumulates(args: Mapping[str, Any], mesh: Mesh) -> bool:
 
 def saved_bytes(sizes: Sizes, remat: str) -> int:
     """Of all layers."""
+    if sizes.depth <= MAX_UNROLLED_LAYERS:  # the compiler sees all layers at once and saves what it wants
+        return int(sizes.depth * sizes.tokens * _unrolled(sizes))
     if remat == "offload":
         return 0
     each = {"none": _everything, "dots": _matmuls, "block": _input}[remat](sizes)
@@ -131,19 +137,43 @@ def _adapters(sizes: Sizes) -> float:
 
 
 def _everything(sizes: Sizes) -> float:
+    """Of a frozen matrix the input is not needed; that of its adapter is, in float32."""
     item = sizes.item
-    mlp = 8 * sizes.ffn * item
-    norms_ = 12 * sizes.norms * sizes.width + 2 * sizes.width * item
-    attention = sizes.queries * (2 * item + 4) + 5 * sizes.keys * item
-    attention += 12 * (sizes.queries + sizes.keys) * sizes.head_norms
-    scores = SCORED * sizes.heads * sizes.length * (4 + item + (sizes.norms > 2) + 8 * sizes.softcap)
-    return mlp + norms_ + attention + scores * sizes.has_scores
+    attention: float = sizes.queries * (2 * item + 4) + 5 * sizes.keys * item
+    attention += (8 if sizes.lora_rank else 12) * (sizes.queries + sizes.keys) * sizes.head_norms
+    attention += _scores(sizes) * (4 + item + (sizes.norms > 2) + 8 * sizes.softcap)
+    if not sizes.lora_rank:
+        return 8 * sizes.ffn * item + (12 * sizes.norms + 2 * item) * sizes.width + attention
+    adapters = _adapter_inputs(sizes) + 8 * sizes.lora_rank * len(sizes.lora_targets)
+    return 7 * sizes.ffn * item + 8 * sizes.norms * sizes.width + attention + adapters
+
+
+def _adapter_inputs(sizes: Sizes) -> float:
+    """float32; of q, k and v one array, of gate and up another. With dropout each target has its own, and a mask."""
+    widths = {"o_proj": sizes.queries, "down_proj": sizes.ffn}
+    if sizes.lora_dropout:
+        return 5 * sum(widths.get(name, sizes.width) for name in sizes.lora_targets)
+    shared = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "mlp", "up_proj": "mlp"}
+    return 4 * sum(widths.get(name, sizes.width) for name in {shared.get(name, name) for name in sizes.lora_targets})
+
+
+def _unrolled(sizes: Sizes) -> float:
+    numbers = 5 * sizes.ffn + 3 * sizes.norms * sizes.width + 2 * sizes.queries + sizes.keys
+    return numbers * sizes.item + 4 * _scores(sizes)
+
+
+def _scores(sizes: Sizes) -> float:
+    """Scores a token: of all heads with the keys up to the last of the token's piece; none where attention is in blocks."""
+    pieces = -(-sizes.length // (PIECE * -(-sizes.length // (PIECE * MOST_PIECES))))
+    return sizes.has_scores * sizes.heads * sizes.length * (pieces + 1) / (2 * pieces)
 
 
 def working_bytes(sizes: Sizes, trained: Sequence[Leaf]) -> int:
     """The larger of the two ends of the backward pass, with the gradients that exist there."""
     gradients = sum(leaf.on_device for leaf in trained) * (4 if sizes.lora_rank else sizes.item)
     table = 0 if sizes.lora_rank else sizes.vocab * sizes.width * sizes.item
+    if sizes.platform == "cpu":  # its compiler copies the table's gradient
+        gradients, table = gradients + table, 2 * table
     if sizes.in_backward:
         gradients, table = (gradients - table) // sizes.depth, 0
     return max(table + _at_head(sizes), gradients + _at_layer(sizes))
@@ -156,7 +186,12 @@ def _at_head(sizes: Sizes) -> int:
 
 
 def _at_layer(sizes: Sizes) -> int:
+    if sizes.depth <= MAX_UNROLLED_LAYERS:
+        return 2 * sizes.tokens * sizes.ffn * sizes.item
+    scores = 16 * sizes.tokens * _scores(sizes)
+    if sizes.matmul_dtype == "float16":  # operands are scaled in float32, and a copy of the matrices is made
+        numbers = (8 if sizes.lora_rank else 5) * sizes.ffn + 4 * sizes.width + 2 * sizes.queries
+        return int(4 * sizes.tokens * numbers + scores + 4 * sizes.width * sizes.ffn)
     inner = 2 * sizes.queries + 2 * sizes.keys + 3 * sizes.ffn
-    scores = 16 * sizes.tokens * sizes.heads * sizes.length * sizes.has_scores
     gathered = 2 * sizes.width * sizes.ffn * sizes.item if sizes.devices > 1 else 0
-    return 2 * sizes.tokens * (sizes.norms * sizes.width + inner) * sizes.item + scores + gathered
+    return int(2 * sizes.tokens * (sizes.norms * sizes.width + inner) * sizes.item + scores + gathered)

@@ -150,8 +150,13 @@ def prepare(name: str, folder: Path | None, dump: Path | None = None) -> None:
     if machine.platform == "tpu":
         assert folder is not None
         os.environ["TPU_LIBRARY_PATH"] = str((folder / "libtpu" / "libtpu.so").resolve())
-        # Otherwise libtpu asks the cloud's metadata server which machine this is.
-        os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+        # Otherwise libtpu asks the cloud's metadata server which machine this is, and refuses to be loaded by two processes
+        # at once, as if each of them drove a TPU.
+        os.environ |= {
+            "TPU_SKIP_MDS_QUERY": "1",
+            "TPU_WORKER_HOSTNAMES": "localhost",
+            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        }
         os.environ["TPU_ACCELERATOR_TYPE"] = DESCRIPTIONS[name].accelerator_type
     elif machine.platform == "gpu":
         assert folder is not None
