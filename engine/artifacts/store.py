@@ -129,9 +129,13 @@ class Store:
                 damaged.append(name)
         return damaged
 
+    def staging(self, fingerprint: str) -> Staging:
+        """Where an artifact of this fingerprint is in progress, or would be; nothing is made."""
+        return Staging(self.root / "staging" / fingerprint[:KEY_CHARS])
+
     def stage(self, fingerprint: str) -> Staging:
         """An empty ``out``, and the ``work`` of earlier attempts."""
-        staging = Staging(self.root / "staging" / fingerprint[:KEY_CHARS])
+        staging = self.staging(fingerprint)
         with _explained(staging.root):
             shutil.rmtree(staging.out, ignore_errors=True)
             staging.out.mkdir(parents=True)

@@ -14,7 +14,7 @@ _START, _RUN, _LOOK, _PROVE, _DATA = (
 
 SPEC = Argument("SPEC", "the run-spec, a YAML file")
 OVERRIDES = Argument("KEY=VALUE", "overrides, by step id: train.num_train_steps=50", count="any")
-TARGET = Argument("--target", "machine to estimate for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8", "T")
+TARGET = Argument("--target", "machine to plan for: kaggle-t4x2, h100, … (all: `runspec docs plan-a-run`)", "T")
 QUIET = Argument("--quiet", "no progress; errors are still printed")
 PLAIN = Argument("--plain", "plain lines instead of the live display of a terminal; notebooks get them by themselves")
 SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")

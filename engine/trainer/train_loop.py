@@ -62,9 +62,9 @@ class TrainLoop:
 
     def _compile(self) -> Any:
         """The compiled train step; emits what ``auto`` was resolved to."""
-        started, state = time.perf_counter(), self._state
+        started, state, allocator = time.perf_counter(), self._state, self._run.job.allocator
         # Agreed among the processes: another limit could mean another remat policy, and so another program.
-        limit = self._run.processes.agree("limit", lambda: limit_bytes(jax.local_devices()[0]))
+        limit = self._run.processes.agree("limit", lambda: limit_bytes(jax.local_devices()[0], allocator))
         batch = self._batch(self._first)
         step, policy = compile_within_limit(
             state.graphdef, state.args, state.state, batch, self._run.placement, limit=limit

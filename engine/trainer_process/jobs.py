@@ -12,8 +12,8 @@ from typing import Any
 
 from engine.canonical import digest_text, jsonl_bytes, write_atomic
 from engine.data import EvalItem, prompt_messages, read_eval_set, render_prompt
+from engine.protocol.device_memory import Allocator
 from engine.protocol.jobs import (
-    Allocator,
     Cluster,
     FetchJob,
     GenerateJob,

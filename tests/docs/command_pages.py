@@ -37,10 +37,10 @@ ANSWERS: Mapping[str, Answer] = {
     "docs": Answer("{ok, topics: [{topic, part, title, about, path}]}", when="TOPIC", other="{ok, topic, path, text}"),
     "validate": Answer("{ok, diagnostics}"),
     "plan": Answer(
-        "{steps: [{id, uses, action, reason, fingerprint}], memory, time, disk}",
+        "{steps: [{id, uses, action, reason, fingerprint}], target, memory, time, disk}",
         (1,),
         "--shardings",
-        "{steps, memory, time, disk, shardings: {id: {mesh, batch, rows}}}",
+        "{steps, target, memory, time, disk, shardings: {id: {mesh, batch, rows}}}",
     ),
     "run": Answer(
         "{ok, run_version, ran, skipped, summary, model, evidence, replaced, package, trust_level, checks, committed}",

@@ -14,6 +14,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from engine.protocol.disk_space import Kept
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
@@ -23,20 +25,17 @@ class Retention:
     every: int | None = None
     best: int | None = None
 
+    @property
+    def kept(self) -> Kept:
+        """How many that is, as the plan counts them."""
+        return Kept(self.last, self.every, self.best)
+
     def to_delete(self, losses: Mapping[int, float | None]) -> list[int]:
         """Of the checkpoints {train step: its eval loss, or None}, those not kept, oldest first."""
         steps = sorted(losses)
         kept = {*steps[-self.last :], *best_steps(losses)[: self.best or 0]}
         kept.update(step for step in steps if self.every and step % self.every == 0)
         return [step for step in steps if step not in kept]
-
-    def most_at_once(self, saves: int, last: int) -> int:
-        """How many exist at the same time at most, of ``saves`` up to train step ``last``: those kept, one being written.
-
-        >>> Retention(last=2, every=100).most_at_once(20, 1000), Retention(last=2).most_at_once(1, 30)
-        (13, 1)
-        """
-        return min(saves, self.last + (self.best or 0) + (last // self.every if self.every else 0) + 1)
 
 
 def best_steps(losses: Mapping[int, float | None]) -> list[int]:
