@@ -56,7 +56,7 @@ def _print_reply(reply: Reply, as_json: bool, output: Output) -> None:
     else:
         _print_problems(reply.problems)
         output.write(f"{reply.text}\n" if reply.text else "")
-        if reply.exit_code not in (0, INTERRUPTED_EXIT_CODE):
+        if reply.exit_code not in (0, INTERNAL_ERROR_EXIT_CODE, INTERRUPTED_EXIT_CODE):
             _print_more(reply.problems)
     if output.error is not None:
         reason = output.error.strerror or output.error
