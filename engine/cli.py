@@ -45,7 +45,15 @@ def answer(words: Sequence[str]) -> Reply:
     if arguments.help:
         return Reply({"ok": True, "help": command_help(command)}, command_help(command))
     arguments.typed = _typed(words)
-    return command.function()(arguments)
+    try:
+        return command.function()(arguments)
+    except OSError as error:
+        from engine.artifacts.refusals import unforeseen_refusal
+
+        refusal = unforeseen_refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 def _typed(words: Sequence[str]) -> str:

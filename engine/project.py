@@ -10,12 +10,14 @@ In: a preset or an example of :mod:`engine.gallery`, and a folder. Out: files th
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine import gallery
 from engine.canonical import JsonMapping, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, RunFailed
+from engine.temporary import remove_leftovers
 
 MARKER = ".runspec"
 GITIGNORE = (
@@ -50,7 +52,7 @@ def init(spec: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -> 
     if root.exists() and not root.is_dir():
         raise InputInvalid("U111", f"{root} is a file, not a folder")
     kept = tuple(name for name, text in files.items() if _holds(root / name, text))
-    different = [name for name in files if name not in kept and (root / name).exists()]
+    different = [name for name in files if name not in kept and os.path.lexists(root / name)]
     if different and not force:
         raise InputInvalid.of(
             [Diagnostic("U111", f"{root / name} is there already and differs", hint="--force overwrites it, "
@@ -59,6 +61,8 @@ def init(spec: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -> 
     written = tuple(name for name in files if name not in kept)
     try:
         (root / MARKER).mkdir(parents=True, exist_ok=True)
+        for name in (*files, ".gitignore"):
+            remove_leftovers((root / name).parent, Path(name).name.__eq__)
         for name in written:
             write_atomic(root / name, files[name])
         ignores = _extend_gitignore(root / ".gitignore")

@@ -77,7 +77,7 @@ def run_of(name: str | None) -> tuple[Path, str]:
 
 
 def run_versions(root: Path) -> list[str]:
-    """Every run of the project, the newest first."""
-    journals = (root / ".runspec" / "runs").glob("*/journal.jsonl")
-    ordered = sorted(journals, key=lambda path: (-path.stat().st_mtime_ns, path.parent.name))
-    return [path.parent.name for path in ordered]
+    """Every run of the project, the newest first. Raises RunFailed R112."""
+    from engine.artifacts import journal  # `validate` reads no run
+
+    return journal.run_versions(root / ".runspec")

@@ -101,7 +101,7 @@ def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
         "trust_level": finish.trust_level,
         "checks": [dict(check) for check in finish.checks],
     }
-    block = summary.artifact.file("summary.txt").read_text(encoding="utf-8").rstrip("\n") if summary else ""
+    block = outcome.record.read(summary, "summary.txt").decode("utf-8").rstrip("\n") if summary else ""
     lines = [block] * bool(block) + [
         f"evidence  {document['evidence']}/",
         f"package   {document['package']}",
