@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import gallery
+from engine.artifacts.refusals import hint_for
 from engine.canonical import JsonMapping, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, RunFailed
 from engine.temporary import remove_leftovers
@@ -68,7 +69,7 @@ def init(spec: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -> 
         ignores = _extend_gitignore(root / ".gitignore")
     except OSError as error:
         raise RunFailed("U115", f"cannot write {error.filename or root}: {error.strerror or error}",
-                        hint="choose a folder where this user may write: --dir DIR") from error  # fmt: skip
+                        hint=hint_for(error.errno) or "choose a folder where this user may write: --dir DIR") from error  # fmt: skip
     first = tuple(gallery.commands_before(spec))
     return Project(root, f"runspecs/{spec.name}", written + ((".gitignore",) * ignores), kept, first)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.artifacts.refusals import hint_for
 from engine.commands import Reply, pick
 from engine.commands.loading import load
 from engine.data import (
@@ -166,7 +167,7 @@ def dataset_build(arguments: Namespace) -> Reply:
         written = write_dataset(out, prepared, source=builder_source(name, seed=seed))
     except OSError as error:
         raise RunFailed("U115", f"cannot write {error.filename or out}: {error.strerror or error}",
-                        hint="choose a folder where this user may write: --out DIR") from error  # fmt: skip
+                        hint=hint_for(error.errno) or "choose a folder where this user may write: --out DIR") from error  # fmt: skip
     facts = dict(written.facts)
     text = f"{out}/: {facts['n_rows']} rows, rows.jsonl has SHA-256 {facts['rows_sha256']}"
     return Reply({"ok": True, "out": str(out), "facts": facts}, text)

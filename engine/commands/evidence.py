@@ -24,7 +24,11 @@ def _record(arguments: Namespace, spec: Spec, handlers: Mapping[str, Handler]) -
     """The record of a run whose steps are all done, and what a person should know of it. Raises EvidenceIncomplete (U131)."""
     store = Store(spec.root)
     planned = make_plan(spec, handlers, store).steps
-    missing = [entry.step.id for entry in planned if entry.action == "run"]
+    missing = [
+        f"{entry.step.id} ({entry.reason})" if entry.flaw else entry.step.id
+        for entry in planned
+        if entry.action == "run"
+    ]
     if missing:
         raise EvidenceIncomplete(
             "U131",

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.artifacts.refusals import explained_reading
+from engine.artifacts.refusals import explained_reading, hint_for
 from engine.canonical import write_atomic
 from engine.errors import Diagnostic, EvidenceIncomplete, RunFailed
 from engine.evidence.bundle import Bundle, read_bundle
@@ -56,7 +56,8 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
         raise RunFailed(
             "P103",
             f"the package cannot be written: {error.filename or path}: {error.strerror}",
-            hint="free some disk space or give this user write permission there, then: runspec package SPEC",
+            hint=f"{hint_for(error.errno) or 'free some disk space or give this user write permission there'}\n"
+            "then: runspec package SPEC",
         ) from error
     return path
 

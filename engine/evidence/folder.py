@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.artifacts.journal import RunRecord
-from engine.artifacts.refusals import explained_reading, read_state
+from engine.artifacts.refusals import explained_reading, hint_for, read_state
 from engine.canonical import digest_bytes, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
 from engine.evidence.render import render_text
@@ -54,7 +54,8 @@ def render_evidence(
         raise RunFailed(
             "E110",
             f"the evidence cannot be written: {error.filename or out_dir}: {error.strerror}",
-            hint="free some disk space or give this user write permission there, then: runspec evidence SPEC",
+            hint=f"{hint_for(error.errno) or 'free some disk space or give this user write permission there'}\n"
+            "then: runspec evidence SPEC",
         ) from error
 
 

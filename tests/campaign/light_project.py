@@ -104,8 +104,8 @@ class LightProject:
         return process.returncode == -signal.SIGKILL
 
     def hit(self, draw: random.Random, calls: int, seconds: float, *words: str) -> bool:
-        """Kill the command at a random moment: of its calls, or (one in four) of its time."""
-        if draw.random() < 0.25:
+        """Kill the command at a random moment: of its calls, or (one in four, or without any) of its time."""
+        if not calls or draw.random() < 0.25:
             return self.kill_after(draw.uniform(0.0, seconds), *words)
         return self.kill_at(draw.randint(1, calls), *words)
 

@@ -58,7 +58,7 @@ def light_train(ctx: Any) -> Any:
     report = {
         "final_loss": rows[-1]["loss"], "num_train_steps": steps, "devices": ["cpu:0"], "platform": "cpu", "device_kind": "cpu",
         "model_sha256": digest_json(digest_tree(ctx.out / "model")), "render": ctx.inputs["dataset"].facts["render"],
-        "libraries": {name: "1.0" for name in ("python", "jax", "jaxlib", "flax", "optax")}, "params": 3,
+        "libraries": dict.fromkeys(("python", "jax", "jaxlib", "flax", "optax"), "1.0"), "params": 3,
         "param_dtype": "float32", "n_rows": 9, "seq_len": 8, "real_token_share": 0.5, "tokens_trained": 9 * steps,
         "tokens_per_second": 90.0, "n_dropped": 0, "n_truncated": 0,
     }  # fmt: skip

@@ -41,6 +41,8 @@ class Campaign:
         self.whole = self.fresh.copy(folder / "whole")
         self.calls = {"run": self.whole.calls(*RUN)}
         self.evidence = evidence_of(self.whole.root)
+        self.before: dict[str, LightProject] = {}
+        self.due: dict[str, dict[str, bytes]] = {}
         self.made = 0
 
     def project(self, of: LightProject) -> LightProject:
@@ -49,12 +51,13 @@ class Campaign:
 
     def kill(self, name: str, draw: random.Random) -> bool:
         """One kill of this command, resumed and compared; False where it had ended before."""
-        prepare: LightProject = getattr(self, f"before_{name}")()
+        if name not in self.before:
+            self.before[name] = getattr(self, f"before_{name}")()
         words = {"run": RUN, "package": ("package", RUN[1]), "verify": ("verify", EVIDENCE), "build": BUILD, "init": INIT,
                  "commit": COMMIT}[name]  # fmt: skip
         if name not in self.calls:
-            self.calls[name] = self.project(prepare).calls(*words)
-        project = self.project(prepare)
+            self.calls[name] = self.project(self.before[name]).calls(*words)
+        project = self.project(self.before[name])
         was_hit = project.hit(draw, self.calls[name], 1.0, *words)
         if was_hit:
             getattr(self, f"after_{name}")(project, words)
@@ -72,8 +75,6 @@ class Campaign:
         assert project.do("verify", EVIDENCE).code == 0
 
     def before_package(self) -> LightProject:
-        shutil.rmtree(self.whole.root / PACKAGES)
-        assert self.whole.do("package", RUN[1]).code == 0
         bare = self.project(self.whole)
         shutil.rmtree(bare.root / PACKAGES)
         return bare
@@ -103,9 +104,11 @@ class Campaign:
 
     def _made_again(self, project: LightProject, words: tuple[str, ...], folder: str) -> None:
         assert project.do(*words).code == 0
-        whole = self.project(self.fresh)
-        assert whole.do(*words).code == 0
-        assert files_of(project.root / folder) == files_of(whole.root / folder)
+        if folder not in self.due:
+            whole = self.project(self.fresh)
+            assert whole.do(*words).code == 0
+            self.due[folder] = files_of(whole.root / folder)
+        assert files_of(project.root / folder) == self.due[folder]
 
     def before_commit(self) -> LightProject:
         root = self.folder / "repository"
@@ -153,15 +156,13 @@ def check(campaign: Campaign, kills: int, draw: random.Random) -> dict[str, int]
     raise AssertionError(f"only {hits} hit")
 
 
-# The calls of a run around which something is half done: they are the same in every run.
 @pytest.mark.timeout(300)
-def test_a_kill_at_every_kind_of_moment_is_resumed_without_litter(campaign: Campaign) -> None:
-    """The short version: one kill of each command that writes, at one of its last calls, where most is half done."""
+def test_a_killed_run_and_a_killed_package_are_resumed_without_litter(campaign: Campaign) -> None:
+    """The short version: a kill of each."""
     draw = random.Random(20261129)
-    for name in ("run", "package", "build", "init"):
-        hit = False
-        while not hit:
-            hit = campaign.kill(name, draw)
+    for name in ("run", "package"):
+        while not campaign.kill(name, draw):
+            pass
 
 
 @pytest.mark.slow
