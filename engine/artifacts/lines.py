@@ -48,6 +48,7 @@ class Lines:
     is_open: bool = False
     damaged: list[int] = field(default_factory=list)
     _is_sealed: bool = False
+    _next: int = 1
     _torn: list[int] = field(default_factory=list)
 
     def add(self, number: int, line: bytes) -> None:
@@ -55,16 +56,25 @@ class Lines:
         row = unsealed(line + b"\n", SEAL)
         older = _older(line) if row is None and not self._is_sealed else None
         event = older if row is None else row
-        if event is not None and _has_shape(event) and event["seq"] == len(self.events) + 1:
-            if row is not None:
-                self.damaged += self._torn  # only the older engine went on after a torn line
-                self._is_sealed = True
-            self._torn.clear()
-            self.events.append(event)
-        elif self._is_sealed or event is not None:
-            self.damaged.append(number)
-        else:
+        if event is None or not _has_shape(event):
+            self._unreadable(number, is_torn=event is None and not self._is_sealed)
+            return
+        if row is not None or event["seq"] != self._next:
+            self.damaged += self._torn  # only the older engine went on after a torn line, which then has no number
+        if event["seq"] != self._next and not self._torn:
+            self.damaged.append(number)  # a line before it is missing
+        self._is_sealed |= row is not None
+        self._torn.clear()
+        self._next = event["seq"] + 1
+        self.events.append(event)
+
+    def _unreadable(self, number: int, *, is_torn: bool) -> None:
+        """Damaged; or torn by a kill, as it turns out if an older engine has gone on after it."""
+        if is_torn:
             self._torn.append(number)
+            return
+        self.damaged.append(number)
+        self._next += 1
 
     def close(self) -> None:
         """After the last line."""

@@ -48,14 +48,17 @@ ANSWERS: Mapping[str, Answer] = {
     ),
     "launch": Answer("{ok, scheduler, name, submit, text}"),
     "status": Answer(
-        "{ok, runs: [{run_version, state, time}], store_bytes}", when="RUN", other="{ok, run_version, state, steps}"
+        "{ok, runs: [{run_version, state, time}], store_bytes, diagnostics}",
+        (1,),
+        "RUN",
+        "{ok, run_version, state, steps}",
     ),
     "show": Answer(
-        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}]}"
+        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}]}", (1,)
     ),
-    "explain": Answer("{ok, steps: [{id, action, because}]}"),
-    "logs": Answer("{ok, run_version, file, events}"),
-    "evidence": Answer("{ok, evidence, files}", (1, 4, 5, 6)),
+    "explain": Answer("{ok, steps: [{id, action, because}]}", (1,)),
+    "logs": Answer("{ok, run_version, file, events}", (1,)),
+    "evidence": Answer("{ok, evidence, files, notes}", (1, 4, 5, 6)),
     "package": Answer("{ok, package, sha256}", (1, 4)),
     "verify": Answer("{ok, trust_level, checks: [{id, title, status, detail}]}", (5,)),
     "score": Answer("{ok, scorecard, items}"),
