@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from engine.extras import EXTRAS, install_command, missing_modules, versions
 from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.preflight.targets import machine_memory_bytes
 from engine.protocol.jobs import ProbeJob
+from engine.temporary import working_folder
 from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer
 
@@ -156,8 +156,8 @@ def _devices() -> Finding:
 def _probe() -> JsonObject:
     """The trainer's report of the devices. Raises RunspecError where it fails or takes too long."""
     until = time.monotonic() + PROBE_SECONDS
-    with tempfile.TemporaryDirectory(prefix="runspec-probe-") as folder:
-        host = Host(Path(folder), Path.cwd(), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
+    with working_folder("runspec-probe-") as folder:
+        host = Host(folder, Path.cwd(), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
         return dict(run_trainer(ProbeJob("auto"), host))
 
 

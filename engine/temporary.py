@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from typing import IO
 if sys.platform != "win32":
     import fcntl
 
+LOCK = ".lock"  # in a working folder
 NAME = re.compile(r"\.(?P<target>.+)\.[a-z0-9_]{8}\.tmp", re.DOTALL)
 
 
@@ -65,6 +67,25 @@ def remove_leftovers(folder: Path, of: Callable[[str], bool] = lambda _: True) -
             if match and of(match["target"]) and _removed_without_owner(path):
                 removed.append(path.name)
     return removed
+
+
+@contextmanager
+def working_folder(prefix: str) -> Iterator[Path]:
+    """A new folder for the time of the block, in the system's folder for temporary files; nothing of it remains.
+
+    Those of this user and prefix whose process was killed are removed first.
+    """
+    parent = Path(tempfile.gettempdir())
+    with suppress(OSError):
+        for earlier in parent.glob(f"{prefix}*/{LOCK}"):
+            _remove_folder_without_owner(earlier)
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        descriptor = os.open(Path(name, LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _is_locked(descriptor, without_locks=True)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
 
 
 def fsync_dir(path: Path) -> None:
@@ -124,6 +145,18 @@ def _removed_without_owner(path: Path) -> bool:
         finally:
             os.close(descriptor)
     return False
+
+
+def _remove_folder_without_owner(lock: Path) -> None:
+    with suppress(OSError):
+        if lock.is_symlink() or (os.name == "posix" and lock.parent.lstat().st_uid != os.getuid()):
+            return
+        descriptor = os.open(lock, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if _is_locked(descriptor, without_locks=False):
+                shutil.rmtree(lock.parent, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def _umask() -> int:

@@ -11,7 +11,6 @@ trainer's code, and the versions of the libraries and of the compiler. No JAX he
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from engine.canonical import digest_json, digest_tree, pretty_json, sealed, unse
 from engine.protocol.jobs import PriceJob, job_json, train_args
 from engine.protocol.train_args import names_affecting
 from engine.steps import installed_version
+from engine.temporary import working_folder
 from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer
 
@@ -54,8 +54,8 @@ def cached_answer(root: Path, job: PriceJob) -> dict[str, Any] | None:
 
 def ask(root: Path, job: PriceJob) -> dict[str, Any]:
     """Compile in a child process and cache the answer. Raises what the child reports (T150, T151, T115, M codes)."""
-    with tempfile.TemporaryDirectory(prefix="runspec-price-") as work:
-        report = dict(run_trainer(job, Host(Path(work), root)))
+    with working_folder("runspec-price-") as work:
+        report = dict(run_trainer(job, Host(work, root)))
     with suppress(OSError):  # read-only, full: it is compiled again next time
         write_atomic(_cache_path(root, job), pretty_json(sealed(report, SEAL)))
     return report

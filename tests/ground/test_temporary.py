@@ -14,7 +14,7 @@ import pytest
 
 from engine import temporary
 from engine.canonical import write_atomic
-from engine.temporary import remove_leftovers, replacing
+from engine.temporary import remove_leftovers, replacing, working_folder
 
 LEFT = ".card.json.0123abcd.tmp"
 
@@ -126,3 +126,31 @@ def test_a_stream_takes_its_name_when_the_block_ends(tmp_path: Path) -> None:
         assert not (tmp_path / "card.json").exists()
         stream.write(b"two")
     assert (tmp_path / "card.json").read_bytes() == b"one two"
+
+
+def test_the_working_folder_of_a_killed_process_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real process, killed inside; a folder in use, one of another prefix and one that is not ours stay."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(temporary.tempfile, "tempdir", None)
+    script = (
+        "import time\nfrom engine.temporary import working_folder\n"
+        "with working_folder('runspec-test-') as folder:\n    (folder / 'rows').write_text('x')\n"
+        "    print(folder.name, flush=True); time.sleep(60)\n"
+    )
+    (tmp_path / "runspec-other-x").mkdir()
+    (tmp_path / "runspec-other-x" / ".lock").touch()
+    (tmp_path / "runspec-test-not-ours").mkdir()
+    kept = ["runspec-other-x", "runspec-test-not-ours"]
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        name = child.stdout.readline().strip()
+        with working_folder("runspec-test-") as mine:
+            assert names(tmp_path) == sorted([*kept, mine.name, name])
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert names(tmp_path) == sorted([*kept, name])
+    with working_folder("runspec-test-") as mine:
+        assert names(tmp_path) == sorted([*kept, mine.name])
+    assert names(tmp_path) == kept
