@@ -36,11 +36,11 @@ def _is_running(root: Path, run_version: str) -> bool:
     For display only. Testing the lock itself would mean taking it, and a run that starts in that
     moment would be refused.
     """
+    path = root / ".runspec" / "locks" / f"run-{run_version}.lock"
     try:
-        holder = (root / ".runspec" / "locks" / f"run-{run_version}.lock").read_text(encoding="utf-8", errors="replace")
+        return path.is_file() and is_alive(path.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return False
-    return is_alive(holder)
 
 
 def _state(root: Path, run_version: str, events: Sequence[JsonMapping]) -> str:
