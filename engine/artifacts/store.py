@@ -18,7 +18,6 @@ import errno
 import fcntl
 import os
 import shutil
-import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ class Store:
         with _explained(root):
             root.mkdir(parents=True, exist_ok=True)
             # The new one first: a folder with work and without out was published (see sweep).
-            out = root / f"out-{uuid.uuid4().hex[:8]}"
+            out = root / f"out-{os.urandom(4).hex()}"
             out.mkdir()
             for earlier in root.glob("out*"):
                 if earlier != out:
@@ -201,7 +200,7 @@ class Store:
     def discard(self, home: Path) -> None:
         """Hide an artifact with one rename, then remove it."""
         (self.root / "staging").mkdir(parents=True, exist_ok=True)
-        discarded = self.root / "staging" / f"discarded-{home.name}-{uuid.uuid4().hex[:8]}"
+        discarded = self.root / "staging" / f"discarded-{home.name}-{os.urandom(4).hex()}"
         os.rename(home, discarded)
         shutil.rmtree(discarded, ignore_errors=True)
 
