@@ -6,6 +6,8 @@ import dataclasses
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -315,3 +317,31 @@ def test_what_a_killed_run_left_is_gone_after_the_next(
     assert run(spec, kinds, console) == []
     assert [path for path in left if path.exists()] == []
     assert list((store.root / "staging").iterdir()) == []
+
+
+def test_a_process_of_an_earlier_attempt_that_wakes_writes_into_no_artifact(
+    make_spec: Callable[..., Spec], make_handler: Any, console: Any
+) -> None:
+    """It was frozen (SIGSTOP) while it worked, its run ended; it wakes in the middle of the next attempt, and goes on writing."""
+    late = "import pathlib, sys, time\nprint(flush=True)\ntime.sleep(0.2)\npathlib.Path(sys.argv[1]).parent.mkdir(exist_ok=True)\npathlib.Path(sys.argv[1]).write_text('late')\n"
+    orphans: list[subprocess.Popen[bytes]] = []
+
+    def attempt(ctx: StepContext) -> None:
+        if not orphans:
+            orphan = subprocess.Popen([sys.executable, "-c", late, str(ctx.out / "late.txt")], stdout=subprocess.PIPE)
+            orphans.append(orphan)
+            assert orphan.stdout is not None
+            orphan.stdout.readline()
+            orphan.send_signal(signal.SIGSTOP)
+            raise RunFailed("R999", "killed")
+        orphans[0].send_signal(signal.SIGCONT)
+        assert orphans[0].wait(20) == 0
+
+    spec, kinds = make_spec(GROW), {"grow": make_handler("grow", (), "apple", hook=attempt)}
+    with pytest.raises(RunFailed, match="killed"):
+        run(spec, kinds, console)
+    assert run(spec, kinds, console) == ["grow"]
+    orphans[0].communicate()
+    home = next((spec.root / ".runspec" / "store" / "apple").iterdir())
+    assert sorted(path.name for path in home.iterdir()) == ["apple.json", "artifact.json"]
+    assert list((spec.root / ".runspec" / "staging").iterdir()) == []
