@@ -23,6 +23,7 @@ TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 WAY = "something else is at that path: look at it, move it away, then run again"
 DEVICE = "the disk or its file system has a fault: copy what you need from it, and look at the system's log (dmesg)"
 OPEN_FILES = "too many files are open: raise the limit (ulimit -n 1024), then run again"
+ANY_WRITE = "look at what is at that path, and at the disk it is on; then run again"
 MISSING = "this system does not have it: run it on another file system or machine"
 FILE_SIZE = (
     "a limit on the size of files: ulimit -f unlimited lifts that of this shell; some file systems have one of 4 GiB"

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from engine.artifacts.holder import mark_of
 from engine.artifacts.manifest import MANIFEST, SHAPE, Read, manifest_text, read_manifest
-from engine.artifacts.refusals import explained_reading, hint_for, read_state
+from engine.artifacts.refusals import ANY_WRITE, explained_reading, hint_for, read_state
 from engine.canonical import JsonMapping, digest_file, digest_json, digest_result, digest_tree, write_atomic
 from engine.errors import LockBusy, RunFailed
 from engine.temporary import fsync_dir, remove_leftovers
@@ -295,4 +295,4 @@ def explain_os_error(error: OSError, path: Path) -> RunFailed:
             f"no permission to write {file}",
             hint="give this user write permission there, or move the project",
         )
-    return RunFailed("R103", f"cannot write {file}: {error.strerror or error}", hint=hint_for(error.errno))
+    return RunFailed("R103", f"cannot write {file}: {error.strerror or error}", hint=hint_for(error.errno) or ANY_WRITE)
