@@ -140,7 +140,7 @@ def without_measurements(value: Any) -> Any:
 
 def digest_result(path: Path) -> str:
     """SHA-256 of a JSON or JSONL file's values without its measurements. Raises ValueError if it is neither."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode()
     rows = [json.loads(text)] if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
     return digest_json(without_measurements(rows))
 

@@ -25,7 +25,8 @@ from engine.canonical import pretty_json
 from engine.commands import Reply
 from engine.commands.parsing import command_help, find_command, parse, top_help
 from engine.commands.table import COMMANDS
-from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, RunspecError, render
+from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, RunFailed, RunspecError, render
+from engine.os_errors import hint_for
 from engine.redact import redact, redact_value
 
 INTERRUPTED_EXIT_CODE = 130
@@ -48,12 +49,12 @@ def answer(words: Sequence[str]) -> Reply:
     try:
         return command.function()(arguments)
     except OSError as error:
-        from engine.artifacts.refusals import unforeseen_refusal
-
-        refusal = unforeseen_refusal(error)
-        if refusal is None:
+        hint = hint_for(error.errno, unforeseen=True)
+        if hint is None:  # what may be a fault of ours
             raise
-        raise refusal from error
+        what = f"{error.filename}: " if error.filename else ""
+        message = f"the system refused what this command needs: {what}{error.strerror or error}"
+        raise RunFailed("R113", message, hint=hint) from error
 
 
 def _typed(words: Sequence[str]) -> str:
@@ -121,25 +122,37 @@ def _print_failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:
     _write(pretty_json(redact_value({"ok": False, "diagnostics": rows})))
 
 
-def _log_folder() -> Path:
-    """``.runspec/logs`` of the nearest project above, or here."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / ".runspec").is_dir():
-            return folder / ".runspec" / "logs"
-    return here / ".runspec" / "logs"
+def _project(words: Sequence[str]) -> Path | None:
+    """The project that the command is about: that of the run-spec it names, else the one around this folder."""
+    from engine.runspec import marked_root
+
+    named = [Path(word) for word in words if word.endswith((".yaml", ".yml"))]
+    try:
+        return marked_root(named[0].parent if named else Path())
+    except OSError:  # the working folder was deleted
+        return None
 
 
 def _internal(error: Exception, words: Sequence[str]) -> Diagnostic:
     """A fault of the engine: one sentence on the screen, the redacted traceback in a file."""
-    from engine.display.log import write_traceback
-
-    path = write_traceback(error, _typed(words), _log_folder())
     return Diagnostic(
         "X301",
         f"internal error: {type(error).__name__}; this is a fault in runspec, not in your input",
-        hint=f"the details are in {path}\nplease report it with that file: secrets are masked in it",
+        hint=_where_logged(error, words),
     )
+
+
+def _where_logged(error: Exception, words: Sequence[str]) -> str:
+    """What to do with the log. Whatever else is broken, the one sentence comes."""
+    try:
+        from engine.display.log import write_traceback
+
+        path = write_traceback(error, _typed(words), _project(words))
+    except Exception as another:  # noqa: BLE001 - the last resort met an unforeseen exception, too
+        return f"no log could be written: {type(another).__name__}"
+    if path is None:
+        return "no log could be written, neither in the project nor in the temporary folder: free some disk space and run it again"
+    return f"the details are in {path}\nplease report it with that file: secrets are masked in it"
 
 
 def _interrupted(words: Sequence[str]) -> Diagnostic:

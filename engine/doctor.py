@@ -20,6 +20,7 @@ from engine import __version__
 from engine.canonical import JsonObject
 from engine.errors import RunspecError
 from engine.extras import EXTRAS, install_command, missing_modules, versions
+from engine.pipeline import git
 from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.preflight.targets import machine_memory_bytes
 from engine.protocol.jobs import ProbeJob
@@ -50,7 +51,7 @@ class Finding:
 
 def examine(root: Path, *, devices: bool = True) -> list[Finding]:
     """Every finding, in the order in which they are printed."""
-    findings = [_python(), _machine(), _memory(), _disk(root), _git(), _token()]
+    findings = [_python(), _machine(), _memory(), _disk(root), _git(root), _token()]
     tools = [
         name for name in EXTRAS if name != "train" and not missing_modules(name)
     ]  # those of report_to are optional: only installed ones are listed
@@ -95,11 +96,19 @@ def _disk(root: Path) -> Finding:
     return Finding("disk", "ok", says, facts={"free_bytes": free})
 
 
-def _git() -> Finding:
-    if shutil.which("git") is None:
-        return Finding("git", "missing", "git is not installed: the evidence cannot name a commit",
-                       "install git")  # fmt: skip
-    return Finding("git", "ok", "git is installed")
+def _git(root: Path) -> Finding:
+    """Whether the evidence of a run here can name a commit."""
+    try:
+        commit = git.commit_of(root)
+    except git.NoAnswer as error:
+        if error.reason == git.NOT_INSTALLED:
+            return Finding("git", "missing", "git is not installed: the evidence cannot name a commit", error.cure)
+        if error.reason == git.NOT_A_CHECKOUT:
+            return Finding(
+                "git", "ok", "git is installed; this project is not a checkout, so evidence will name no commit"
+            )
+        return Finding("git", "warning", f"the evidence cannot name a commit: {error.reason}", error.cure)
+    return Finding("git", "ok", f"git is installed; this checkout is at commit {commit[:12]}")
 
 
 def _token() -> Finding:

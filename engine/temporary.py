@@ -16,6 +16,7 @@ a file in progress from one whose writer was killed (:func:`remove_leftovers`), 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -95,6 +96,13 @@ def fsync_dir(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+            errno.ENOSYS,
+        ):  # a file system that cannot do it for folders
+            raise
     finally:
         os.close(descriptor)
 

@@ -15,7 +15,6 @@ visible. An incomplete artifact is under ``.runspec/staging/`` and is never foun
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -23,11 +22,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.artifacts.holder import mark_of
+from engine.artifacts.holder import is_alive, mark_of
 from engine.artifacts.manifest import MANIFEST, SHAPE, Read, manifest_text, read_manifest
-from engine.artifacts.refusals import ANY_WRITE, explained_reading, hint_for, read_state
+from engine.artifacts.refusals import explained_reading, read_state
 from engine.canonical import JsonMapping, digest_file, digest_json, digest_result, digest_tree, write_atomic
 from engine.errors import LockBusy, RunFailed
+from engine.locks import take
+from engine.os_errors import ANY_WRITE, NO_PERMISSION, hint_for
 from engine.temporary import fsync_dir, remove_leftovers
 
 KEY_CHARS = 32  # of the fingerprint's 64: enough to be unique, short enough to read in a path
@@ -158,6 +159,9 @@ class Store:
         for root in _folders(self.root / "staging"):
             if root.name.startswith("discarded-"):
                 shutil.rmtree(root, ignore_errors=True)
+            elif root.name.startswith("probe-"):
+                if not is_alive(root.name.removeprefix("probe-")):
+                    shutil.rmtree(root, ignore_errors=True)
             elif not _is_resumable(root):
                 with suppress(LockBusy), self.lock(f"step-{root.name[:16]}"):
                     if not _is_resumable(root):
@@ -208,24 +212,53 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Hold the kernel lock of this name. Raises LockBusy (exit 6) where another process holds it."""
         path = self.root / "locks" / f"{name}.lock"
+        # Not buffered: what a full disk refuses is refused here, and not once more when the file is closed.
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("a+", encoding="utf-8")
+            stream = path.open("a+b", buffering=0)
         with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            with _explained(path):
+                is_ours = take(stream, path)
+                if is_ours:
+                    stream.truncate(0)
+                    stream.write(f"{os.getpid()} {mark_of(os.getpid()) or ''}\n".encode())
+            if not is_ours:
                 stream.seek(0)
-                holder = (stream.read().split() or ["unknown"])[0]
+                holder = (stream.read().decode(errors="replace").split() or ["unknown"])[0]
                 raise LockBusy(
                     "R106",
                     f"another run holds the lock of {name} (process {holder})",
                     hint="wait for it, or stop it; a lock never outlives its process, so nothing needs removing",
-                ) from None
-            stream.truncate(0)
-            stream.write(f"{os.getpid()} {mark_of(os.getpid()) or ''}\n")
-            stream.flush()
+                )
             yield
+
+    def check_publication(self, types: Collection[str]) -> None:
+        """X311 where an artifact of one of these types could not be published: before the work, not after it.
+
+        Publication is one rename, which works within one disk only, and of a link to another disk nothing shows the difference
+        but the attempt.
+        """
+        staging = self.root / "staging"
+        for type_ in sorted(types):
+            shelf = self.root / "store" / type_
+            tried, moved = staging / f"probe-{os.getpid()}", shelf / f".probe-{os.getpid()}"
+            with _explained(shelf):
+                shelf.mkdir(parents=True, exist_ok=True)
+                tried.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.rename(tried, moved)
+                    for probe in shelf.glob(".probe-*"):  # those of killed runs, too
+                        with suppress(FileNotFoundError):
+                            probe.rmdir()
+                except OSError as error:
+                    tried.rmdir()
+                    if error.errno != errno.EXDEV:
+                        raise
+                    raise RunFailed(
+                        "X311",
+                        f"{shelf} is on another disk than {staging}: what a step makes could not be published",
+                        hint=f"link the whole of {self.root.name}/ to that disk instead of a folder in it",
+                    ) from None
 
 
 def _artifact(home: Path, manifest: Read) -> Artifact:
@@ -289,7 +322,7 @@ def explain_os_error(error: OSError, path: Path) -> RunFailed:
             hint="free some disk space (`runspec status` shows the size of .runspec/), then run again: "
             "the run resumes where it stopped",
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in NO_PERMISSION:
         return RunFailed(
             "R102",
             f"no permission to write {file}",

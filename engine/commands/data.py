@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.artifacts.refusals import hint_for
 from engine.commands import Reply, pick
 from engine.commands.loading import load
 from engine.data import (
@@ -31,6 +30,7 @@ from engine.data import (
 )
 from engine.errors import Diagnostic, InputInvalid, RunFailed, RunspecError
 from engine.extras import missing_modules
+from engine.os_errors import hint_for
 from engine.runspec.model import Spec
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.artifacts import journal
 from engine.canonical import JsonObject
 from engine.commands import pick
 from engine.errors import Diagnostic, InputInvalid, render
@@ -78,6 +79,4 @@ def run_of(name: str | None) -> tuple[Path, str]:
 
 def run_versions(root: Path) -> list[str]:
     """Every run of the project, the newest first. Raises RunFailed R112."""
-    from engine.artifacts import journal  # `validate` reads no run
-
     return journal.run_versions(root / ".runspec")

@@ -26,7 +26,8 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--force", "overwrite files that are there")),
             more="""
             Where files are there and differ, it names them and writes nothing. It also makes
-            .runspec/, which marks the project, and a line in .gitignore.""", group=_START, page="spec"),
+            .runspec/, which marks the project, and adds lines to
+            .gitignore and .gitattributes.""", group=_START, page="spec"),
     Command("presets", "lists the run-specs that `init` can write", "start:presets", group=_START),
     Command("steps", "lists what `uses:` can name, installed plug-ins included", "start:steps", group=_START, page="add-a-step"),
     Command("schema", "prints the JSON schema of a run-spec, or of one step's `with`", "start:schema",

@@ -12,12 +12,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.artifacts.refusals import explained_reading, hint_for
+from engine.artifacts.refusals import explained_reading
 from engine.canonical import write_atomic
 from engine.errors import Diagnostic, EvidenceIncomplete, RunFailed
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.secrets import find_secrets
 from engine.evidence.verify import verify_bundle
+from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
 
 STAMP = (1980, 1, 1, 0, 0, 0)

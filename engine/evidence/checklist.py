@@ -15,14 +15,17 @@ from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.contents import Broken, Evidence, equal_values, leaves
 from engine.evidence.folder import MANIFEST
+from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
+from engine.evidence.view import clock_warnings
 from engine.scoring import parse_eval_set, parse_predictions, result_summary_text, score
 
 Status = Literal["pass", "fail", "n/a"]
 Answer = tuple[Status, str]
 LEAST_LOSS_SAMPLES = 2
-_HEX40, _HEX64 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
 _PLACEHOLDER = re.compile(
     r"<[^<>]*(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
     re.IGNORECASE,
@@ -36,8 +39,11 @@ def names_are_safe(evidence: Evidence) -> Answer:
 
 
 def manifest_covers_all(evidence: Evidence) -> Answer:
-    lines = [line for line in evidence.text(MANIFEST).split("\n") if line]
+    turned = changed_line_ends(evidence.bundle.files, MANIFEST)
+    lines = [line.removesuffix("\r" * bool(turned)) for line in evidence.text(MANIFEST).split("\n") if line]
     listed, problems = {}, []
+    if turned:
+        problems.append(sentence(turned))
     for line in lines:
         digest, gap, name = line[:64], line[64:66], line[66:]
         if not _HEX64.fullmatch(digest) or gap != "  " or name in listed:
@@ -49,7 +55,7 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
     problems += [
         f"{name} has been changed"
         for name in sorted(present & set(listed))
-        if digest_bytes(evidence.data(name)) != listed[name]
+        if name not in turned and digest_bytes(evidence.data(name)) != listed[name]
     ]
     return _answer(problems, f"{len(listed)} files, every SHA-256 as listed")
 
@@ -101,7 +107,7 @@ def names_agree(evidence: Evidence) -> Answer:
 
 
 def spec_is_the_one(evidence: Evidence) -> Answer:
-    digest = digest_text(evidence.text("runspec.yaml"))
+    digest = digest_bytes(evidence.data("runspec.yaml"))
     problems = [
         f"runspec.yaml has SHA-256 {digest[:12]}…, {name} says {str(recorded)[:12]}…"
         for name, recorded in (
@@ -124,13 +130,22 @@ def spec_is_the_one(evidence: Evidence) -> Answer:
 
 
 def commit_is_named(evidence: Evidence) -> Answer:
-    commit, dirty = evidence.manifest["commit_sha"], evidence.manifest.get("commit_dirty")
+    manifest, recorded = evidence.manifest, evidence.record["environment"]
+    commit, dirty, reasons = manifest["commit_sha"], manifest.get("commit_dirty"), manifest["not_applicable"]
+    problems = [
+        f"{key} is {manifest.get(key)!r} in run_manifest.json, {recorded.get(key)!r} in run_record.json"
+        for key in ("commit_sha", "commit_dirty", "diff_sha256")
+        if manifest.get(key) != recorded.get(key)
+    ]
     if commit is None:
-        return "n/a", str(evidence.manifest["not_applicable"].get("commit_sha", "no commit"))
-    problems = [] if _HEX40.fullmatch(str(commit)) else [f"{commit!r} is not a commit id"]
-    if dirty and not _HEX64.fullmatch(str(evidence.manifest.get("diff_sha256"))):
+        return _answer(problems, "") if problems else ("n/a", str(reasons.get("commit_sha", "no commit")))
+    problems += [] if _COMMIT.fullmatch(str(commit)) else [f"{commit!r} is not a commit id"]
+    if dirty and not _HEX64.fullmatch(str(manifest.get("diff_sha256"))):
         problems.append("the checkout had uncommitted changes, but their digest is missing")
-    return _answer(problems, f"{str(commit)[:12]}, {'with uncommitted changes, digest recorded' if dirty else 'clean'}")
+    changes = "with uncommitted changes, digest recorded" if dirty else "clean"
+    if dirty is None:
+        changes = f"whether files were changed since is unknown: {reasons.get('commit_dirty', 'no reason')}"
+    return _answer(problems, f"{str(commit)[:12]}, {changes}")
 
 
 def times_are_in_order(evidence: Evidence) -> Answer:
@@ -142,7 +157,8 @@ def times_are_in_order(evidence: Evidence) -> Answer:
         problems.append("evaluated_at is not when the score step finished")
     if evidence.manifest["timestamp"] != record["started_at"]:
         problems.append("timestamp is not when the run started")
-    return _answer(problems, f"{record['started_at']} to {record['finished_at']}")
+    remarks = clock_warnings(record["environment"], {step["id"]: step["facts"] for step in record["steps"]})
+    return _answer(problems, "; ".join([f"{record['started_at']} to {record['finished_at']}", *remarks]))
 
 
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.artifacts.journal import RunRecord
-from engine.artifacts.refusals import explained_reading, hint_for, read_state
+from engine.artifacts.refusals import explained_reading, read_state
 from engine.canonical import digest_bytes, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
 from engine.evidence.render import render_text
 from engine.evidence.view import make_view, record_dump
+from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
 
 MANIFEST = "manifest-sha256.txt"
@@ -61,8 +62,8 @@ def render_evidence(
 
 def _attachments(record: RunRecord) -> dict[str, bytes]:
     contents = {
-        "runspec.yaml": record.spec_text.encode(),
-        "eval_set.jsonl": record.eval_set_text.encode(),
+        "runspec.yaml": record.spec_bytes,
+        "eval_set.jsonl": record.eval_set_bytes,
         "run_record.json": pretty_json(record_dump(record)).encode(),
     }
     for name, (kind, source) in ATTACHMENTS.items():
@@ -80,6 +81,7 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
     return contents
 
 
+RENDERED = ("eval_summary.json", "kaggle_output_log.txt")
 # Each names the run that owns the folder; the second is written first.
 OWNERS = ("run_manifest.json", "run_record.json")
 MOVE_IT = "move the folder away; the next run writes it again, and computes nothing again"
@@ -128,7 +130,19 @@ def _owner_of(out_dir: Path) -> str | None:
     return next(iter(named.values())) if len(set(named.values())) == 1 else None
 
 
+def evidence_names(folder: Path) -> frozenset[str]:
+    """Names of the files of a run's evidence folder, whichever run it was; empty for any other folder."""
+    record = folder / OWNERS[1]
+    try:
+        is_evidence = record.is_file() and _run_version_in(record.read_bytes()) is not None
+    except OSError:
+        return frozenset()
+    names = (*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, MANIFEST)
+    return frozenset({*names, *_listed(folder)}) if is_evidence else frozenset()
+
+
 def _run_version_in(data: bytes) -> str | None:
+    """The run that a file of these bytes names."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -156,8 +170,13 @@ def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 def _is_listed(name: str, out_dir: Path) -> bool:
     """Whether an earlier manifest lists the file."""
-    manifest = out_dir / MANIFEST
-    if not manifest.is_file():
-        return name in ATTACHMENTS
-    lines = manifest.read_text(encoding="utf-8", errors="replace").split("\n")
-    return name in {line[66:] for line in lines}
+    return name in (_listed(out_dir) if (out_dir / MANIFEST).is_file() else ATTACHMENTS)
+
+
+def _listed(folder: Path) -> frozenset[str]:
+    """The names in the folder's manifest."""
+    try:
+        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return frozenset()
+    return frozenset(line[66:] for line in lines)

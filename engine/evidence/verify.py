@@ -16,6 +16,8 @@ from pathlib import Path
 from engine.errors import InputInvalid
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.checklist import CHECKS, Evidence, Status, run_check
+from engine.evidence.folder import MANIFEST
+from engine.evidence.line_ends import changed_line_ends
 
 TRUST_WORDS = "L0: self-consistent; unsigned, so it does not prove that the run happened"
 
@@ -58,12 +60,16 @@ def verify(path: Path) -> Verification:
 
 
 def verify_bundle(bundle: Bundle) -> Verification:
-    """All checks, in order. Where the names are not safe no other check runs."""
+    """All checks, in order. Where the names are not safe, or line ends were changed, no further check runs."""
     evidence = Evidence(bundle)
+    turned = changed_line_ends(bundle.files, MANIFEST)
     checks: list[Check] = []
     for id_, title, function in CHECKS:
         if checks and checks[0].status == "fail" and bundle.kind == "zip":
             checks.append(Check(id_, title, "n/a", "not checked: see V01"))
+            continue
+        if turned and id_ not in ("V01", "V02"):
+            checks.append(Check(id_, title, "n/a", "not checked: line ends were changed, see V02"))
             continue
         status, detail = run_check(function, evidence)
         checks.append(Check(id_, title, status, detail))

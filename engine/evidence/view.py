@@ -8,7 +8,7 @@ names the step that should have made it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.artifacts.journal import RunRecord, StepRecord
@@ -21,6 +21,7 @@ NO_TUNING = "no tuning job: the run-spec declares every hyper-parameter"
 NOT_ON_KAGGLE = "not run on Kaggle"
 UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot read this itself, and it was not passed on when the kernel was pushed"
 NO_CHECKOUT = "the project is not a git checkout"
+UNKNOWN_CHANGES = "git could not say whether files were changed"
 NO_REVISION = "the weights do not come from a hub"
 
 
@@ -31,9 +32,11 @@ def make_view(record: RunRecord) -> JsonObject:
     train, score_step = needed.step("train_sft", "final_loss"), needed.step("score", "primary_score")
     reasons: dict[str, str] = dict.fromkeys(("tuning_job_id", "trial_id"), NO_TUNING)
     kaggle = _kaggle(record, reasons)
-    commit = record.environment.get("commit_sha")
+    commit, dirty = record.environment.get("commit_sha"), record.environment.get("commit_dirty")
     if commit is None:
-        reasons["commit_sha"] = NO_CHECKOUT
+        reasons["commit_sha"] = record.environment.get("commit_unknown", NO_CHECKOUT)
+    elif dirty is None:
+        reasons["commit_dirty"] = record.environment.get("commit_unknown", UNKNOWN_CHANGES)
     if record.model_revision is None:
         reasons["model_revision"] = NO_REVISION
     metric = str(card["metric"])
@@ -51,7 +54,7 @@ def make_view(record: RunRecord) -> JsonObject:
         "overrides": dict(record.overrides),
         "command": record.command,
         "commit_sha": commit,
-        "commit_dirty": record.environment.get("commit_dirty"),
+        "commit_dirty": dirty,
         "diff_sha256": record.environment.get("diff_sha256"),
         "timestamp": record.started_at,
         "finished_at": record.finished_at,
@@ -183,7 +186,13 @@ def _log(record: RunRecord, train: StepRecord, rows: Sequence[JsonMapping]) -> J
         kind: dict(step.artifact.facts) if (step := record.step_of(kind)) else None
         for kind in ("build_dataset", "smoke_run", "generate", "score")
     }
-    return {**facts, "num_train_steps": last, "samples": samples, "warnings": _warnings(facts, train.artifact.facts)}
+    return {
+        **facts,
+        "num_train_steps": last,
+        "samples": samples,
+        "warnings": _warnings(facts, train.artifact.facts)
+        + clock_warnings(record.environment, {step.id: step.artifact.facts for step in record.steps}),
+    }
 
 
 def _warnings(facts: JsonMapping, train: JsonMapping) -> list[str]:
@@ -200,6 +209,14 @@ def _warnings(facts: JsonMapping, train: JsonMapping) -> list[str]:
     if (facts["score"] or {}).get("n_skipped"):
         warnings.append(f"{facts['score']['n_skipped']} items have no prediction and count 0")
     return warnings
+
+
+def clock_warnings(environment: JsonMapping, facts: Mapping[str, JsonMapping]) -> list[str]:
+    """What is known against the times in the record: of the session that published last, and of each step (id -> its facts)."""
+    remarks = [environment.get("clock")] + [
+        step.get("clock") and f"step {id_}: {step['clock']}" for id_, step in facts.items()
+    ]
+    return [str(remark) for remark in remarks if remark]
 
 
 def record_dump(record: RunRecord) -> JsonObject:

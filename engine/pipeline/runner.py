@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.artifacts.journal import Journal, RunRecord, journal_path, now
 from engine.artifacts.store import Artifact, Store, explain_os_error
 from engine.errors import Interrupted, RunFailed, RunspecError
+from engine.pipeline.clock import REMARK, Clock, clock_facts
 from engine.pipeline.finish import Finish, check_targets, check_templates_of, finish_run, sweep_targets
 from engine.pipeline.older_artifacts import check_artifact, take_over
 from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step
@@ -151,13 +152,16 @@ class _Run:
     ran: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     session: str | None = None
+    clock: Clock = field(default_factory=Clock)
 
     def run_steps(self) -> None:
         """Every step in order: skipped, or run and published."""
         plan = make_plan(self.spec, self.handlers, self.store, self.selection)
         self._refuse_impossible(plan)
-        if not self.selection.partial and any(entry.action == "run" for entry in plan.steps):
+        due = [entry for entry in plan.steps if entry.action == "run"]
+        if due and not self.selection.partial:
             check_templates_of(self.spec)
+        self.store.check_publication({entry.handler.makes for entry in due})
         total = len(self.spec.steps)
         for index, step in enumerate(self.spec.steps, start=1):
             planned = plan_step(self.spec, step, self.handlers, self.store, self.made, self.selection)
@@ -204,6 +208,7 @@ class _Run:
         if self.session is not None:
             return
         self.session = uuid.uuid4().hex
+        before, began = self.journal.events[-1].get("time") if self.journal.events else None, now()
         libraries = {name for handler in self.handlers.values() for name in handler.environment()}
         generated = (self.spec.evidence.dir, self.spec.package.dir)
         self.journal.append(
@@ -212,7 +217,8 @@ class _Run:
             command=self.command,
             spec_digest=self.spec.digest,
             overrides={override.path: override.value for override in self.spec.overrides},
-            environment=environment(self.spec.root, libraries, generated),
+            environment=environment(self.spec.root, libraries, generated, self.console.note)
+            | clock_facts(before, began),
         )
 
     def _attempt(self, planned: PlannedStep) -> Artifact:
@@ -238,7 +244,7 @@ class _Run:
     def _make(self, planned: PlannedStep) -> Artifact:
         step, handler = planned.step, planned.handler
         staging = self.store.stage(planned.work_key)
-        started_at = now()
+        started = self.clock.start()
         ctx = StepContext(
             spec=self.spec,
             step=step,
@@ -262,14 +268,17 @@ class _Run:
                 f'step "{step.id}" ({step.uses}) did not write {", ".join(missing)}',
                 hint=f"this is a bug in the handler of {step.uses}",
             )
+        period = self.clock.stop(started)
+        if period.remark:
+            self.console.note(f"warning: {period.remark}; the evidence will say so")
         manifest = {
             "type": handler.makes,
             "kind": handler.kind,
             "fingerprint": planned.fingerprint,
-            "facts": dict(result.facts),
+            "facts": dict(result.facts) | ({REMARK: period.remark} if period.remark else {}),
             "ingredients": dict(planned.ingredients),
-            "started_at": started_at,
-            "finished_at": now(),
+            "started_at": period.started_at,
+            "finished_at": period.finished_at,
         }
         return self.store.publish(staging, manifest, handler.measured)
 

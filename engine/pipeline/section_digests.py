@@ -49,8 +49,10 @@ def path_digest(path: Path, store: Store) -> str:
             return digest_json({name: remembered_digest(child, store.cache) for name, child in files.items()})
         return remembered_digest(path, store.cache)
     except OSError as error:
-        raise InputInvalid(
-            "R107",
-            f"cannot read {error.filename or path}: {error.strerror or error}",
-            hint="the run-spec names this path",
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> InputInvalid:
+    """R107: a file that the run-spec names."""
+    file = error.filename or path
+    return InputInvalid("R107", f"cannot read {file}: {error.strerror or error}", hint="the run-spec names this path")

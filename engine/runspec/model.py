@@ -109,7 +109,7 @@ class Override:
 class Spec:
     """A whole run-spec. ``root`` is the project folder that every path in it is relative to.
 
-    ``text`` is the file as it was read, ``digest`` its SHA-256; ``overrides`` are applied already.
+    ``data`` are the file's bytes, ``digest`` their SHA-256; ``overrides`` are applied already.
     """
 
     version: int
@@ -124,7 +124,7 @@ class Spec:
     package: PackageSpec
     path: Path
     root: Path
-    text: str
+    data: bytes
     digest: str
     overrides: tuple[Override, ...] = ()
     allocator: JsonMapping | None = None  # kind, preallocate, fraction: a GPU's memory

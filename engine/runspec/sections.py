@@ -126,6 +126,8 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
         if not hint and name == "model.path":
             hint = f"put the model's folder there, or link it: mkdir -p {PurePosixPath(text).parent} && ln -s FOLDER {text}"
         yield "S303", f"{name}: there is no such {role}", hint or f"paths start at the project folder, {root.name}/"
+    elif not target.is_dir() and not target.is_file():  # reading it could wait for ever
+        yield "S303", f"{name} is a pipe, a socket or a device, not a {role}", "save what it gives into a file"
     elif name == "model.path" and (lacking := missing_parts(target)):
         yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(target)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -119,3 +120,20 @@ def test_an_unknown_extra_of_a_plugin_is_not_our_business():
     """A plug-in may name an extra of its own package."""
     extras.require("somebody-elses", "x")
     assert extras.missing_modules("somebody-elses") == []
+
+
+def test_git_is_asked_about_this_checkout(tmp_path, monkeypatch):
+    """No checkout, no commit yet, a commit: each is said, with what to type."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    row = _rows(tmp_path, devices=False)["git"]
+    assert (row.state, row.says) == (
+        "ok",
+        "git is installed; this project is not a checkout, so evidence will name no commit",
+    )
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    row = _rows(tmp_path, devices=False)["git"]
+    assert (row.state, row.says) == ("warning", "the evidence cannot name a commit: the git checkout has no commit yet")
+    assert row.fix == "git add . && git commit -m 'first commit'"
+    subprocess.run(["git", "commit", "-qm", "first", "--allow-empty"], cwd=tmp_path, check=True)
+    row = _rows(tmp_path, devices=False)["git"]
+    assert (row.state, row.says[:39]) == ("ok", "git is installed; this checkout is at c")

@@ -58,7 +58,7 @@ def _spec(root: Path, overrides: list[str]) -> Spec:
         version=1, run_version="toy_v1", notes="", device="auto", model=ModelSpec("toy"),
         dataset=DatasetSpec(name="toy"), eval_set="eval.jsonl", steps=steps,
         evidence=EvidenceSpec("submission_runs/toy_v1"), package=PackageSpec("toy"), path=root / "toy.yaml",
-        root=root, text="toy", digest="0" * 64,
+        root=root, data=b"toy", digest="0" * 64,
     )  # fmt: skip
 
 

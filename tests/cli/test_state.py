@@ -93,7 +93,7 @@ def test_what_a_killed_init_and_a_killed_build_left_goes_with_the_next(runspec: 
 def test_a_limit_of_the_shell_is_named(project: Path, limit: str, code: str) -> None:
     """ulimit -f 0, and not one more open file than there is: a sentence each, in a process of its own."""
     script = (
-        "import resource, sys\nimport engine.artifacts.refusals, engine.commands.data, engine.commands.manual, engine.data\n"
+        "import resource, sys\nimport engine.commands.data, engine.commands.manual, engine.data\n"
         "from engine.cli import main\nnow = len(__import__('os').listdir('/proc/self/fd')) - 1\n"
         f"resource.setrlimit(resource.RLIMIT_{limit}, (now, now) if '{limit}' == 'NOFILE' else (0, 0))\n"
         "sys.exit(main(['dataset', 'build', 'quickstart-reasoning', '--out', 'built']))\n"

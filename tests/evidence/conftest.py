@@ -104,9 +104,9 @@ def build(root: Path) -> RunRecord:
     environment = {"engine": "0.1.0", "python": "3.11.7", "implementation": "cpython", "platform": "Linux x86_64", "cpu_count": 2,
                    "libraries": {}, "commit_sha": "1" * 40, "commit_dirty": False, "diff_sha256": None, "kaggle": None}  # fmt: skip
     return RunRecord(
-        run_version="toy_v1", notes="a note", spec_path="runspecs/toy.yaml", spec_text=SPEC, spec_digest=digest_bytes(SPEC.encode()),
+        run_version="toy_v1", notes="a note", spec_path="runspecs/toy.yaml", spec_bytes=SPEC.encode(), spec_digest=digest_bytes(SPEC.encode()),
         overrides={}, command="runspec run runspecs/toy.yaml", model_id="toy/model", model_revision=None, dataset="toy",
-        eval_set="items.jsonl", eval_set_text=factory.eval_text, device="auto", environment=environment,
+        eval_set="items.jsonl", eval_set_bytes=factory.eval_text.encode(), device="auto", environment=environment,
         started_at=factory.steps[0].artifact.started_at, finished_at=factory.steps[-1].artifact.finished_at, steps=tuple(factory.steps),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -310,6 +311,25 @@ def test_a_path_that_cannot_serve_is_refused(project: Path, key: str, value: str
     (project / "loop").symlink_to("loop")
     found = check_spec(project / "runspecs" / "spec.yaml", ["model.init=pretrained", f"{key}={value}"], kinds=HANDLERS)
     assert code in [row.code for row in found]
+
+
+def test_a_pipe_is_no_file(project: Path) -> None:
+    """A run would wait for ever while it takes the digest."""
+    os.mkfifo(project / "evalsets" / "pipe.jsonl")
+    [finding] = check_spec(project / "runspecs" / "spec.yaml", ["eval_set=evalsets/pipe.jsonl"], kinds=HANDLERS)
+    assert (finding.code, finding.message) == ("S303", "eval_set is a pipe, a socket or a device, not a file")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+def test_the_digest_is_that_of_the_file(project: Path, mark: bytes, newline: bytes) -> None:
+    """Line ends and a byte order mark change how a text is read, never what the file is."""
+    path = project / "runspecs" / "spec.yaml"
+    data = mark + path.read_bytes().replace(b"\n", newline)
+    path.write_bytes(data)
+    spec = load_spec(path, kinds=HANDLERS)
+    assert (spec.data, spec.digest) == (data, hashlib.sha256(data).hexdigest())
+    assert spec.run_version == "good_v1"
 
 
 @pytest.mark.parametrize(

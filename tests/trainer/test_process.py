@@ -360,7 +360,10 @@ def test_several_devices_train_as_one(
     save_folder(tmp_path / "drawn", drawn.module, drawn.config, drawn.tokenizer, dtype="float32")
     many["model"] = {**one["model"], "init": "pretrained", "path": str(tmp_path / "drawn")}
     assert child(one).finish() == 0
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
+    }
     first = child({**many, "stop_after_saves": 1}, env=environment)
     assert len(first.until("started")["devices"]) == devices
     first.until("ready_for_kill")

@@ -321,7 +321,7 @@ def test_other_devices_are_refused_or_declared(
     declared = {"on_other_devices": "reshard", "learning_rate": 1e-4, "num_train_steps": 6}
     whole, job = make_job("whole", **declared, per_device_batch_size=4), make_job("moved", **declared)
     train_here(whole)
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     assert child({**job, "stop_at": 3}, env=environment).finish() == 0
     refused = {**job, "args": {**job["args"], "on_other_devices": "refuse"}}
     with pytest.raises(InputInvalid, match=r"topology was 2 x cpu \(mesh fsdp=2, tp=1\), now it is 1 x cpu") as caught:

@@ -19,7 +19,6 @@ if every byte of it is what its last note says; otherwise it starts over.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -34,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.canonical import CHUNK_BYTES, digest_file, digest_json, pretty_json, sealed, unsealed, write_atomic
+from engine.locks import take
 from engine.temporary import fsync_dir
 
 HEADER, NOTE = "header.json", "note.json"
@@ -119,8 +119,9 @@ def open_or_build(
 def only_builder(folder: Path) -> Iterator[None]:
     """Hold the kernel lock of this folder's name; waits while another process holds it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    path = folder.with_name(f"{folder.name}.lock")
+    with path.open("ab", buffering=0) as stream:
+        take(stream, path, wait=True)
         yield
 
 
