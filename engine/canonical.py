@@ -46,14 +46,35 @@ MEASURED_KEYS = frozenset(
 )
 
 
+# The first bytes of compressed files -> what unpacks them.
+COMPRESSED = {
+    b"\x1f\x8b": "gunzip",
+    b"BZh": "bunzip2",
+    b"\xfd7zXZ": "unxz",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+}
+
+
+def unpacker_of(head: bytes) -> str | None:
+    """The program that unpacks a file with these first bytes; None where it is not compressed.
+
+    >>> unpacker_of(b"\\x1f\\x8b\\x08"), unpacker_of(b"{")
+    ('gunzip', None)
+    """
+    return next((program for magic, program in COMPRESSED.items() if head.startswith(magic)), None)
+
+
 def canonical_json(value: object) -> bytes:
     """The one byte string for this value. Raises ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def pretty_json(value: object) -> str:
-    """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def pretty_json(value: object, *, ascii_only: bool = False) -> str:
+    """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN.
+
+    ``ascii_only`` writes the same values with escapes (``\\u00e9``).
+    """
+    return json.dumps(value, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
 
 
 def digest_bytes(data: bytes) -> str:

@@ -19,7 +19,7 @@ from typing import Literal
 from engine import __version__
 from engine.canonical import JsonObject
 from engine.errors import RunspecError
-from engine.extras import EXTRAS, install_command, missing_modules, versions
+from engine.extras import EXTRAS, compilers_command, install_command, missing_modules, versions
 from engine.pipeline import git
 from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.preflight.targets import machine_memory_bytes
@@ -146,7 +146,7 @@ def _compilers(root: Path) -> Finding:
     names = compiler_versions(folder)
     if not names:
         says = "no compilers for TPUs and GPUs: plan --exact works for this machine's CPU only"
-        return Finding("compilers", "missing", says, "make compilers   (1.3 GB; training works without)")
+        return Finding("compilers", "missing", says, f"{compilers_command(root)}   (1.3 GB; training works without)")
     return Finding("compilers", "ok", f"compilers in {folder}: {', '.join(names)}", facts={"versions": names})
 
 

@@ -24,7 +24,19 @@ _REAL_ENVIRONMENT = dict(os.environ)
 _HOME = Path(tempfile.mkdtemp(prefix="runspec-tests-home-"))
 
 # What a person's shell may carry and no test may see.
-_REMOVED_PREFIXES = ("HF_", "HUGGING", "KAGGLE_", "RUNSPEC_", "TRANSFORMERS_", "GIT_", "XDG_", "WANDB_")
+_REMOVED_PREFIXES = (
+    "HF_",
+    "HUGGING",
+    "KAGGLE_",
+    "RUNSPEC_",
+    "TRANSFORMERS_",
+    "GIT_",
+    "XDG_",
+    "WANDB_",
+    "JPY_",
+    "COLAB_",
+    "DATABRICKS_",
+)
 _REMOVED = ("FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "XLA_FLAGS")
 
 _SET = {

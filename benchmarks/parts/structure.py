@@ -26,7 +26,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
     "steps": frozenset({"steps"}),
     "pipeline": frozenset({"pipeline", "evidence", "preflight", "launch", "doctor", "gallery", "project", "display"}),
     "commands": frozenset({"commands"}),
-    "command line": frozenset({"cli", "__main__"}),
+    "command line": frozenset({"cli", "__main__", "interrupt", "streams"}),
 }
 FOLDERS = ("engine", "tests", "docs")
 

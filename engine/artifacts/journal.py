@@ -2,7 +2,8 @@
 
 The journal is ``.runspec/runs/<run_version>/journal.jsonl``, one JSON object a line: ``line_sha256``, ``seq``, ``time``,
 ``event`` and the event's own keys. It is append-only; every line has the digest of itself (engine.artifacts.lines), and a last
-line that a kill has torn is no event. Events: ``run_started`` (session, command, spec digest, overrides, environment),
+line that a kill has torn is no event. Events: ``run_started`` (session, command, spec digest, overrides, steps,
+environment),
 ``step_started``, ``step_finished``, ``step_reused``, ``step_failed``, ``run_interrupted``, ``evidence_rendered``,
 ``verified``.
 

@@ -151,14 +151,18 @@ class Store:
             self.cache.mkdir(exist_ok=True)
         return staging
 
-    def sweep(self) -> None:
+    def sweep(self, run_version: str) -> None:
         """Remove what killed runs left: folders of artifacts that were published or discarded, temporary files.
 
-        The ``work`` of an attempt that can be resumed stays. Another run that is at work is left alone: its step has the lock.
+        The caller holds the lock of this run. The ``work`` of an attempt that can be resumed stays. Another run that is at
+        work is left alone: its step has the lock, and the copy of its replaced evidence has its name.
         """
         for root in _folders(self.root / "staging"):
             if root.name.startswith("discarded-"):
                 shutil.rmtree(root, ignore_errors=True)
+            elif root.name.startswith("replaced-"):
+                if root.name == f"replaced-{run_version}":
+                    shutil.rmtree(root, ignore_errors=True)
             elif root.name.startswith("probe-"):
                 if not is_alive(root.name.removeprefix("probe-")):
                     shutil.rmtree(root, ignore_errors=True)

@@ -55,7 +55,7 @@ def dataset_check(arguments: Namespace) -> Reply:
         "n_boundary_merges": n_merges,
         "diagnostics": [diagnostic.as_json() for diagnostic in findings],
     }
-    text = f"{report.text()}\n\n{_unit_line(reader, n_merges)}"
+    text = report.text() + (f"\n\n{_unit_line(reader, n_merges)}" if report.n_rows else "")
     if eval_set is not None and report.ok:
         near = eval_set.relative_to(Path.cwd()) if eval_set.is_relative_to(Path.cwd()) else eval_set
         text += f"\n\nrows whose prompt is in {near}: {len(overlaps)}"

@@ -12,7 +12,7 @@ from engine.commands import Reply, columns
 from engine.commands.loading import load
 from engine.errors import EvidenceIncomplete
 from engine.evidence import package as pack
-from engine.pipeline.finish import check_folder, write_evidence
+from engine.pipeline.finish import check_folder, replace_evidence
 from engine.pipeline.older_artifacts import take_over
 from engine.pipeline.plan import make_plan, relative
 from engine.pipeline.record import make_record
@@ -20,7 +20,7 @@ from engine.runspec.model import Spec
 from engine.steps import Handler
 
 
-def _record(arguments: Namespace, spec: Spec, handlers: Mapping[str, Handler]) -> tuple[RunRecord, list[str]]:
+def _record(arguments: Namespace, spec: Spec, handlers: Mapping[str, Handler]) -> tuple[RunRecord, Journal, list[str]]:
     """The record of a run whose steps are all done, and what a person should know of it. Raises EvidenceIncomplete (U131)."""
     store = Store(spec.root)
     planned = make_plan(spec, handlers, store).steps
@@ -44,27 +44,29 @@ def _record(arguments: Namespace, spec: Spec, handlers: Mapping[str, Handler]) -
             hint=f"runspec run {arguments.spec} reuses them; nothing is computed again",
         )
     said = [take_over(store, spec, step_id, artifact) for step_id, artifact in artifacts.items()]
-    return make_record(spec, artifacts, journal), [sentence for sentence in said if sentence is not None]
+    return make_record(spec, artifacts, journal), journal, [sentence for sentence in said if sentence is not None]
 
 
 def evidence(arguments: Namespace) -> Reply:
     """Render the evidence files again."""
     spec, handlers = load(arguments.spec, arguments.overrides)
     with Store(spec.root).lock(f"run-{spec.run_version}"):
-        record, said = _record(arguments, spec, handlers)
-        folder = write_evidence(spec, record)
+        record, journal, said = _record(arguments, spec, handlers)
+        folder, replaced = replace_evidence(spec, record, journal)
         check_folder(folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     where = relative(folder, spec.root)
-    text = "\n".join([*said, f"{where}/", columns((name,) for name in files)])
-    return Reply({"ok": True, "evidence": where, "files": files, "notes": said}, text)
+    text = "\n".join([*said, f"{where}/", columns((name,) for name in files), *([replaced.text()] if replaced else [])])
+    document = {"ok": True, "evidence": where, "files": files, "notes": said,
+                "replaced": replaced and replaced.as_json()}  # fmt: skip
+    return Reply(document, text)
 
 
 def package(arguments: Namespace) -> Reply:
     """Pack the evidence folder."""
     spec, _ = load(arguments.spec, arguments.overrides)
     folder = spec.resolve(spec.evidence.dir)
-    if not folder.is_dir():
+    if not folder.is_dir() or not any(folder.iterdir()):
         raise EvidenceIncomplete("U131", f"there is no evidence folder {spec.evidence.dir}/ yet",
                                  hint=f"runspec run {arguments.spec}")  # fmt: skip
     archive = pack(folder, spec.resolve(spec.package.dir), spec.package.name)

@@ -7,7 +7,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
-from engine.artifacts.store import Store
+from engine.artifacts.store import Artifact, Store
 from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply
 from engine.commands.commit import commit_evidence, git_commands
@@ -30,7 +30,7 @@ def run(arguments: Namespace) -> Reply:
     selection = Selection(arguments.start, arguments.to, arguments.only, force)
     follower = follower_of(spec)
     if follower is not None:
-        console = make_console(quiet=arguments.quiet, plain=arguments.json)
+        console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
         return follow(spec, *follower, training_steps_ahead(spec, handlers, selection), console.note)
     _require_extras(spec, handlers, selection)
     started = time.monotonic()
@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> Reply:
 @contextlib.contextmanager
 def _console(arguments: Namespace, spec: Spec) -> Iterator[Console]:
     """The display and the log of this run; both are closed however the run ends."""
-    display = make_console(quiet=arguments.quiet, plain=arguments.json)
+    display = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
     path = spec.root / ".runspec" / "logs" / f"{spec.run_version}.jsonl"
     log = RunLog(path, run_version=spec.run_version, command=arguments.typed)
     console = Tee(display, log)
@@ -80,7 +80,9 @@ def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
         "ran": list(outcome.ran),
         "skipped": list(outcome.skipped),
         "summary": None,
+        "model": _model_folder(outcome.made, spec),
         "evidence": None,
+        "replaced": None,
         "package": None,
         "trust_level": None,
         "checks": [],
@@ -91,28 +93,47 @@ def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
             return Reply(
                 document, "nothing is committed: --to and --only run a part of the steps, which makes no evidence"
             )
-        return Reply(document, f"ran: {', '.join(outcome.ran) or 'nothing'}; a part of the steps makes no evidence")
+        text = f"ran: {', '.join(outcome.ran) or 'nothing'}; a part of the steps makes no evidence"
+        return Reply(document, "\n".join([text, *_model_line(document)]))
     finish = outcome.finish
     summary = outcome.record.step_of("result_summary")
     document |= {
         "summary": dict(summary.artifact.facts) if summary else None,
         "evidence": relative(finish.evidence_dir, spec.root),
+        "replaced": finish.replaced and finish.replaced.as_json(),
         "package": relative(finish.package, spec.root),
         "trust_level": finish.trust_level,
         "checks": [dict(check) for check in finish.checks],
     }
     block = outcome.record.read(summary, "summary.txt").decode("utf-8").rstrip("\n") if summary else ""
-    lines = [block] * bool(block) + [
+    lines = [block] * bool(block) + _model_line(document)
+    lines += [
         f"evidence  {document['evidence']}/",
         f"package   {document['package']}",
         f"verified  {_passed(finish.checks)}; trust level {finish.trust_level}",
     ]
+    lines += finish.replaced.text().splitlines() if finish.replaced else []
     if arguments.commit:
         document["committed"] = commit_evidence(spec)
         lines.append(f"committed {document['committed']}")
     else:
         lines += ["", "commit the evidence:", *(f"  {command}" for command in git_commands(spec))]
     return Reply(document, "\n".join(lines))
+
+
+def _model_line(document: JsonMapping) -> list[str]:
+    return [f"model     {document['model']}/"] if document["model"] else []
+
+
+def _model_folder(made: Mapping[str, Artifact], spec: Spec) -> str | None:
+    """The folder that ``from_pretrained`` takes: the model that the last training step exported."""
+    exported = [
+        artifact.path / folder
+        for artifact in made.values()
+        for folder in ("model", "merged")
+        if f"{folder}/config.json" in artifact.files
+    ]
+    return relative(exported[-1], spec.root) if exported else None
 
 
 def _passed(checks: tuple[JsonMapping, ...]) -> str:

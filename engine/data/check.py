@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.canonical import JsonObject
-from engine.data.jsonl import JsonlFindings
+from engine.data.jsonl import JsonlFindings, errors_line
 from engine.data.lineage import find_duplicates
 from engine.data.manifest import length_stats
 from engine.data.model import CONTROL_LITERALS, TURN_LITERALS, DatasetRow, RenderedRow
@@ -95,7 +95,11 @@ class DatasetReport:
 
     def text(self, *, color: bool = False) -> str:
         """The report as a person reads it; ``color``: the trained part is green instead of bracketed."""
+        if self.diagnostics and not self.n_rows:
+            return errors_line(self.path, self.diagnostics, "no row can be read")
         lines = [f"{self.path}: {self.n_rows} rows of format {self.format}, rendered by {self.render}"]
+        if self.diagnostics:
+            lines.insert(0, errors_line(self.path, self.diagnostics, "the report is of the rows without one"))
         for name, stats in (("row", self.lengths), ("trained part", self.trained_lengths)):
             if stats:
                 spread = f"{stats['min']} to {stats['max']}, mean {stats['mean']}"

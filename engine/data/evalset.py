@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.canonical import JsonObject
-from engine.data.jsonl import JsonlFindings, Line, json_kind, read_objects
+from engine.data.jsonl import JsonlFindings, Line, errors_line, json_kind, read_objects
 from engine.data.model import DIFFICULTIES, EvalItem
 from engine.data.text import excerpt, normalise_prompt
 from engine.errors import Diagnostic, did_you_mean
@@ -144,9 +144,13 @@ class EvalSetReport:
 
     def text(self) -> str:
         """The composition as a table: categories down, difficulties across."""
+        if self.diagnostics and not self.n_items:
+            return errors_line(self.path, self.diagnostics, "no item can be read")
         columns = list(self.difficulties)
         width = max([8, *(len(name) for name in self.categories)])
         lines = [f"{self.path}: {self.n_items} items", ""]
+        if self.diagnostics:
+            lines.insert(0, errors_line(self.path, self.diagnostics, "the table is of the items without one"))
         lines.append("  ".join(["category".ljust(width), *(name.rjust(6) for name in columns), "   all"]))
         for category, row in self.table.items():
             cells = [str(row.get(name, 0)).rjust(max(6, len(name))) for name in columns]

@@ -14,12 +14,13 @@ means the same thing in both. See docs/reference/errors.md for the list.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal, NoReturn
 
-from engine.canonical import JsonObject
+from engine.canonical import JsonObject, unpacker_of
 from engine.data.text import near, position
 from engine.errors import Diagnostic, InputInvalid
 
@@ -90,6 +91,13 @@ class JsonlFindings:
             raise InputInvalid.of(self.diagnostics())
 
 
+def errors_line(path: str, findings: Sequence[Diagnostic], rest: str) -> str:
+    """``rows.jsonl: 2 errors; no row can be read``: the first line of the report of a file with findings."""
+    beyond = bool(findings) and findings[-1].code.endswith(str(MORE))
+    count = f"more than {len(findings) - 1}" if beyond else str(len(findings))
+    return f"{path}: {count} error{'s' * (beyond or len(findings) != 1)}; {rest}"
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of the file that holds a JSON object."""
@@ -114,6 +122,10 @@ class _Refused(ValueError):
 def read_objects(path: Path, findings: JsonlFindings) -> Iterator[Line]:
     """The objects of the file, line by line; every other line goes to ``findings``."""
     try:
+        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            message = f"{findings.file} is a pipe or a device, not a file"
+            findings.add(NOT_A_FILE, message, hint="save the rows into a file and name that")
+            return
         with path.open("rb") as stream:
             yield from _objects(stream, findings)
     except FileNotFoundError:
@@ -159,6 +171,10 @@ def _begins_as_text(stream: IO[bytes], findings: JsonlFindings) -> bool:
         if head.startswith(mark):
             findings.add(MARKED, f"the file begins with {name}", line=1, hint="save it as UTF-8 without BOM")
             return False
+    program = unpacker_of(head)
+    if program is not None:
+        findings.add(BINARY, f"{findings.file} is compressed", hint=f"unpack it: {program} {findings.file}")
+        return False
     if b"\0" in head:
         hint = "JSONL is text: one JSON object a line, UTF-8"
         findings.add(BINARY, f"{findings.file} is a binary file", hint=hint)

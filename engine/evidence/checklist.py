@@ -1,4 +1,4 @@
-"""The named checks of ``verify``, V01 to V23, in order; each is a function of the evidence.
+"""The named checks of ``verify``, V01 to V21, in order; each is a function of the evidence.
 
 A check returns (status, detail). The detail of ``n/a`` says why the check does not apply to this evidence.
 docs/reference/evidence-files.md says what each check proves.
@@ -333,11 +333,6 @@ def kaggle_is_well_formed(evidence: Evidence) -> Answer:
     )
 
 
-def not_yet(reason: str) -> Callable[[Evidence], Answer]:
-    """A check that does not apply to any evidence yet."""
-    return lambda _: ("n/a", reason)
-
-
 CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V01", "member names are safe", names_are_safe),
     ("V02", "manifest-sha256.txt covers every file and nothing else", manifest_covers_all),
@@ -355,17 +350,9 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V14", "the log agrees with the summary", log_is_the_summary),
     ("V15", "the log names versions and devices", log_names_the_machine),
     ("V16", "predictions come from the trained model", predictions_are_the_models),
-    (
-        "V17",
-        "the sessions of the run are chained",
-        not_yet("the run record is the same for resumed and uninterrupted runs"),
-    ),
-    ("V18", "the nonce of the push appears", not_yet("not pushed by runspec kaggle")),
     ("V19", "the notebook's address is well formed", kaggle_is_well_formed),
     ("V20", "data and artifacts are the recorded ones", data_is_the_recorded),
     ("V21", "no secret", no_secret_is_packed),
-    ("V22", "the provenance statement names these files", not_yet("no provenance statement is written yet")),
-    ("V23", "signatures", not_yet("unsigned")),
 )
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from engine.errors import InputInvalid
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.checklist import CHECKS, Evidence, Status, run_check
-from engine.evidence.folder import MANIFEST
+from engine.evidence.folder import MANIFEST, OWNERS
 from engine.evidence.line_ends import changed_line_ends
 
+OF_EVIDENCE = frozenset({MANIFEST, *OWNERS})
 TRUST_WORDS = "L0: self-consistent; unsigned, so it does not prove that the run happened"
 
 
@@ -56,7 +57,21 @@ def verify(path: Path) -> Verification:
             f"{error.filename or path} cannot be read: {error.strerror or error}",
             hint="name an evidence folder or a package",
         ) from error
+    _require_evidence(path, bundle)
     return verify_bundle(bundle)
+
+
+def _require_evidence(path: Path, bundle: Bundle) -> None:
+    """X322 where there is no evidence that could be checked, and where it may be."""
+    if not OF_EVIDENCE.isdisjoint(bundle.files) or (bundle.problems and bundle.kind == "zip"):
+        return
+    below = sorted({found.parent for name in OF_EVIDENCE for found in path.glob(f"*/{name}")} if path.is_dir() else ())
+    if below:
+        hint = f"it is in a folder below: runspec verify {below[0]}"
+    else:
+        hint = "name an evidence folder, a package or a run-spec; `runspec run SPEC` makes evidence"
+    what = "is empty" if not bundle.files and not bundle.problems else f"has no {MANIFEST} and no {OWNERS[0]}"
+    raise InputInvalid("X322", f"no evidence here: {path} {what}", hint=hint)
 
 
 def verify_bundle(bundle: Bundle) -> Verification:

@@ -19,7 +19,7 @@ from engine.scoring import result_summary_text
 SCHEMA_VERSION = 1
 NO_TUNING = "no tuning job: the run-spec declares every hyper-parameter"
 NOT_ON_KAGGLE = "not run on Kaggle"
-UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot read this itself, and it was not passed on when the kernel was pushed"
+UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot read this itself, and {} was not set"
 NO_CHECKOUT = "the project is not a git checkout"
 UNKNOWN_CHANGES = "git could not say whether files were changed"
 NO_REVISION = "the weights do not come from a hub"
@@ -153,7 +153,8 @@ def _kaggle(record: RunRecord, reasons: dict[str, str]) -> JsonObject:
         value = facts.get(name) if facts else None
         fields[f"kaggle_{name}"] = value
         if value is None:
-            reasons[f"kaggle_{name}"] = UNKNOWN_ON_KAGGLE if facts else NOT_ON_KAGGLE
+            variable = f"RUNSPEC_KAGGLE_{name.upper()}"
+            reasons[f"kaggle_{name}"] = UNKNOWN_ON_KAGGLE.format(variable) if facts else NOT_ON_KAGGLE
     return fields
 
 

@@ -48,9 +48,9 @@ def environment(
 
 
 def kaggle_facts() -> dict[str, Any] | None:
-    """What Kaggle's kernel and our notebook report of themselves; None elsewhere.
+    """What a Kaggle kernel can say of itself; None elsewhere.
 
-    A kernel cannot learn its own address or version: the pushed notebook sets them as
+    It cannot learn its own address or version: a person sets them in the notebook before the run, as
     RUNSPEC_KAGGLE_NOTEBOOK_URL, RUNSPEC_KAGGLE_NOTEBOOK_VERSION and RUNSPEC_KAGGLE_RUN_ID.
     """
     run_type = os.environ.get("KAGGLE_KERNEL_RUN_TYPE")
@@ -58,7 +58,7 @@ def kaggle_facts() -> dict[str, Any] | None:
         return None
     return {
         "run_type": run_type,
-        "notebook_url": os.environ.get("RUNSPEC_KAGGLE_NOTEBOOK_URL"),
-        "notebook_version": os.environ.get("RUNSPEC_KAGGLE_NOTEBOOK_VERSION"),
-        "run_id": os.environ.get("RUNSPEC_KAGGLE_RUN_ID"),
+        "notebook_url": os.environ.get("RUNSPEC_KAGGLE_NOTEBOOK_URL") or None,
+        "notebook_version": os.environ.get("RUNSPEC_KAGGLE_NOTEBOOK_VERSION") or None,
+        "run_id": os.environ.get("RUNSPEC_KAGGLE_RUN_ID") or None,
     }

@@ -26,6 +26,7 @@ from engine.pipeline.older_artifacts import check_artifact, take_over
 from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
+from engine.pipeline.replaced import will_replace
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
 
@@ -56,12 +57,16 @@ class RunDisplay(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did. ``finish`` is None where the command selected only some of the steps."""
+    """What a run did. ``finish`` is None where the command selected only some of the steps.
+
+    ``made``: the artifact of each step, in the spec's order, where there is one.
+    """
 
     ran: tuple[str, ...]
     skipped: tuple[str, ...]
     record: RunRecord | None
     finish: Finish | None
+    made: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 class Stop:
@@ -122,7 +127,7 @@ def execute(
     selection = selection or Selection()
     store = Store(spec.root)
     with store.lock(f"run-{spec.run_version}"), stop_on_signals(console.note) as stop:
-        store.sweep()
+        store.sweep(spec.run_version)
         journal = Journal(journal_path(store.root, spec.run_version))
         run = _Run(spec, handlers, store, journal, console, command, selection, stop)
         if not selection.partial:
@@ -130,10 +135,10 @@ def execute(
             check_targets(spec)
         run.run_steps()
         if selection.partial:
-            return Outcome(tuple(run.ran), tuple(run.skipped), None, None)
+            return Outcome(tuple(run.ran), tuple(run.skipped), None, None, run.made)
         record = make_record(spec, run.made, journal)
         finish = finish_run(spec, record, journal, console.note)
-    return Outcome(tuple(run.ran), tuple(run.skipped), record, finish)
+    return Outcome(tuple(run.ran), tuple(run.skipped), record, finish, run.made)
 
 
 @dataclass(slots=True)
@@ -161,6 +166,8 @@ class _Run:
         due = [entry for entry in plan.steps if entry.action == "run"]
         if due and not self.selection.partial:
             check_templates_of(self.spec)
+            if replaces := will_replace(self.spec):
+                self.console.note(replaces)
         self.store.check_publication({entry.handler.makes for entry in due})
         total = len(self.spec.steps)
         for index, step in enumerate(self.spec.steps, start=1):
@@ -196,12 +203,16 @@ class _Run:
             if said is not None:
                 self.console.note(said)
             self.made[planned.step.id] = planned.artifact
-            last = self.journal.last("step_finished", id=planned.step.id)
-            if last is None or last["fingerprint"] != planned.fingerprint:
+            if self._last_published(planned.step.id) != planned.fingerprint:
                 self._start_session()  # made under another spec or run_version: the journal records the reuse
                 self._journal_finished("step_reused", planned, planned.artifact)
         self.skipped.append(planned.step.id)
         self.console.step_skipped(planned.step.id, planned.reason)
+
+    def _last_published(self, step_id: str) -> str | None:
+        """The fingerprint of the artifact that the journal names last for a step."""
+        events = [event for event in self.journal.events if event.get("id") == step_id and "type" in event]
+        return str(events[-1]["fingerprint"]) if events else None
 
     def _start_session(self) -> None:
         """The first write of a run; a run with nothing to do does not start a session."""
@@ -217,6 +228,7 @@ class _Run:
             command=self.command,
             spec_digest=self.spec.digest,
             overrides={override.path: override.value for override in self.spec.overrides},
+            steps={step.id: step.uses for step in self.spec.steps},
             environment=environment(self.spec.root, libraries, generated, self.console.note)
             | clock_facts(before, began),
         )

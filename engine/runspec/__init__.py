@@ -27,6 +27,8 @@ from engine.runspec.rules import check_rules
 from engine.runspec.schema import check_tree
 from engine.runspec.sections import check_dataset, check_modeline, check_paths
 from engine.runspec.source import read_source
+from engine.runspec.spelling.file_names import check_file_names
+from engine.runspec.spelling.look_alikes import at_the_character
 from engine.runspec.wiring import check_steps
 
 __all__ = ["Kinds", "Spec", "StepKind", "check_spec", "find_root", "load_spec", "marked_root", "schema_document"]
@@ -130,5 +132,6 @@ def _examine(
     check_dataset(case)
     check_rules(case)
     check_paths(case)
+    check_file_names(case)
     check_modeline(case, text)
-    return _Read(data, text, written, case, applied, case.findings.sorted() + refused)
+    return _Read(data, text, written, case, applied, [*map(at_the_character, case.findings.sorted()), *refused])

@@ -302,16 +302,19 @@ def test_the_sweep_removes_what_kills_leave_and_nothing_that_can_be_resumed(tmp_
     shutil.rmtree(busy.work)
     discarded = store.root / "staging" / "discarded-x"
     discarded.mkdir()
+    for name in ("replaced-v1", "replaced-v2", f"probe-{2**22 + 1}", f"probe-{os.getpid()}"):
+        (store.root / "staging" / name).mkdir()
     for folder in (store.cache, store.root / "runs" / "v1"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".file.json.0123abcd.tmp").write_text("half")
     with store.lock(f"step-{'c' * 16}"):
-        store.sweep()
-    assert sorted(path.name for path in (store.root / "staging").iterdir()) == ["a" * 32, "c" * 32]
+        store.sweep("v1")
+    of_others = [f"probe-{os.getpid()}", "replaced-v2"]
+    assert sorted(path.name for path in (store.root / "staging").iterdir()) == ["a" * 32, "c" * 32, *of_others]
     assert (resumable.work / "checkpoint").read_text() == "x"
     assert list(store.root.rglob("*.tmp")) == []
-    store.sweep()
-    assert [path.name for path in (store.root / "staging").iterdir()] == ["a" * 32]
+    store.sweep("v1")
+    assert sorted(path.name for path in (store.root / "staging").iterdir()) == ["a" * 32, *of_others]
 
 
 def test_a_lock_names_its_holder_beyond_the_number(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from engine import doctor, extras
 from engine.errors import InputInvalid
+from engine.extras import COMPILERS, compilers_command
 from engine.trainer_process import process
 
 TOKEN = "hf_" + "q" * 30
@@ -62,10 +63,27 @@ def test_the_compilers_are_named_by_their_versions(tmp_path, monkeypatch):
     """Absent: what to type. There: what pip wrote down beside them."""
     monkeypatch.delenv("RUNSPEC_COMPILERS", raising=False)
     absent = _rows(tmp_path, devices=False)["compilers"]
-    assert (absent.state, absent.fix) == ("missing", "make compilers   (1.3 GB; training works without)")
+    assert absent.state == "missing"
+    assert absent.fix == f"{compilers_command(tmp_path)}   (1.3 GB; training works without)"
     (tmp_path / ".compilers" / "libtpu-0.0.42.1.dist-info").mkdir(parents=True)
     there = _rows(tmp_path, devices=False)["compilers"]
     assert (there.state, there.facts) == ("ok", {"versions": ["libtpu-0.0.42.1"]})
+
+
+def test_the_command_for_the_compilers_exists_where_it_is_told(repository, tmp_path):
+    """`make compilers` in a checkout, whose Makefile has it; elsewhere pip, with the versions that the installed jax wants."""
+    from importlib.metadata import requires, version
+
+    makefile = (repository / "Makefile").read_text()
+    assert compilers_command(repository) == "make compilers"
+    assert f"COMPILERS := {' '.join(COMPILERS)}\n" in makefile
+    (tmp_path / "Makefile").write_text("all:\n")
+    command = compilers_command(tmp_path)
+    jax, libtpu = version("jax"), next(need for need in requires("jax") if need.startswith("libtpu=="))
+    assert command == (
+        f"pip install --no-deps --target .compilers '{libtpu.split(';')[0].strip()}' 'jax-cuda12-plugin=={jax}' "
+        f"'jax-cuda12-pjrt=={jax}' nvidia-cuda-nvcc-cu12"
+    )
 
 
 def test_a_missing_git_is_a_finding(tmp_path, monkeypatch):

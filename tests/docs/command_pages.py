@@ -43,22 +43,23 @@ ANSWERS: Mapping[str, Answer] = {
         "{steps, memory, time, disk, shardings: {id: {mesh, batch, rows}}}",
     ),
     "run": Answer(
-        "{ok, run_version, ran, skipped, summary, evidence, package, trust_level, checks, committed}",
-        (1, 4, 5, 6, 7, 8),
+        "{ok, run_version, ran, skipped, summary, model, evidence, replaced, package, trust_level, checks, committed}",
+        (1, 4, 5, 6, 8),
     ),
     "launch": Answer("{ok, scheduler, name, submit, text}"),
     "status": Answer(
         "{ok, runs: [{run_version, state, time}], store_bytes, diagnostics}",
         (1,),
         "RUN",
-        "{ok, run_version, state, steps}",
+        "{ok, run_version, state, steps, complete, replaced}",
     ),
     "show": Answer(
-        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}]}", (1,)
+        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}], complete}",
+        (1,),
     ),
     "explain": Answer("{ok, steps: [{id, action, because}]}", (1,)),
     "logs": Answer("{ok, run_version, file, events}", (1,)),
-    "evidence": Answer("{ok, evidence, files, notes}", (1, 4, 5, 6)),
+    "evidence": Answer("{ok, evidence, files, notes, replaced}", (1, 4, 5, 6)),
     "package": Answer("{ok, package, sha256}", (1, 4)),
     "verify": Answer("{ok, trust_level, checks: [{id, title, status, detail}]}", (5,)),
     "score": Answer("{ok, scorecard, items}"),

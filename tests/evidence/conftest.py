@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -31,8 +32,8 @@ SPEC = "version: 1\nrun_version: toy_v1\n"
 class Factory:
     """Publishes one artifact after the other and keeps what later ones need."""
 
-    def __init__(self, root: Path) -> None:
-        self.store, self.steps, self.made = Store(root), [], {}
+    def __init__(self, root: Path, args: Mapping[str, Any]) -> None:
+        self.store, self.steps, self.made, self.args = Store(root), [], {}, args
         self.eval_text = jsonl_bytes(ITEMS).decode()
 
     def publish(
@@ -45,7 +46,7 @@ class Factory:
         takes: tuple[str, ...] = (),
     ) -> None:
         ingredients = {
-            "kind": uses, "version": 1, "with": {},
+            "kind": uses, "version": 1, "with": dict(self.args.get(step_id, {})),
             "inputs": {name: {"fingerprint": self.made[name].fingerprint, "content": self.made[name].digest} for name in takes},
             "spec": {"eval_set": digest_text(self.eval_text)} if uses in ("score", "generate") else {},
         }  # fmt: skip
@@ -64,9 +65,9 @@ class Factory:
         self.steps.append(StepRecord(step_id, uses, args, dict(args), artifact))
 
 
-def build(root: Path) -> RunRecord:
-    """The whole run: five items, one wrong answer, four train steps."""
-    factory = Factory(root)
+def build(root: Path, args: Mapping[str, Any] = MappingProxyType({})) -> RunRecord:
+    """The whole run: five items, one wrong answer, four train steps. ``args``: step id -> arguments of its ingredients."""
+    factory = Factory(root, args)
     manifest = pretty_json({"lineage": {"n_dropped": 0}})
     factory.publish("dataset", "build_dataset", "dataset", {"manifest.json": manifest, "rows.jsonl": "{}\n"},
                     {"dataset": "toy", "n_rows": 9, "n_duplicates": 1, "n_overlap": 0, "n_dropped": 0, "render": "plain@v1",

@@ -349,3 +349,26 @@ def test_evidence_that_cannot_be_read_is_named(record: RunRecord, render: Any, t
         render(record)
     with pytest.raises(RunFailed, match=r"E110.*items.jsonl is not a folder"):
         check_owner("toy_v1", tmp_path / "items.jsonl")
+
+
+def test_what_a_person_sets_on_kaggle_is_in_the_evidence(record: RunRecord, render: Any, monkeypatch: Any) -> None:
+    """A kernel does not know its address: the variables that the reference names, or a reason that names the missing one."""
+    from engine.evidence import verify
+    from engine.pipeline.provenance import kaggle_facts
+
+    assert kaggle_facts() is None
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setenv("RUNSPEC_KAGGLE_NOTEBOOK_URL", "https://www.kaggle.com/code/someone/notebook")
+    monkeypatch.setenv("RUNSPEC_KAGGLE_NOTEBOOK_VERSION", "3")
+    monkeypatch.setenv("RUNSPEC_KAGGLE_RUN_ID", "")
+    folder = render(record, environment={**record.environment, "kaggle": kaggle_facts()})
+    manifest = json.loads((folder / "run_manifest.json").read_text(encoding="utf-8"))
+    fields = {name: manifest[f"kaggle_{name}"] for name in ("notebook_url", "notebook_version", "run_id")}
+    assert fields == {
+        "notebook_url": "https://www.kaggle.com/code/someone/notebook",
+        "notebook_version": "3",
+        "run_id": None,
+    }
+    reason = "a Kaggle kernel cannot read this itself, and RUNSPEC_KAGGLE_RUN_ID was not set"
+    assert manifest["not_applicable"]["kaggle_run_id"] == reason
+    assert next(check for check in verify(folder).checks if check.id == "V19").status == "pass"

@@ -40,7 +40,8 @@ def test_good_evidence_passes_as_folder_and_as_zip(folder: Path, archive: Path) 
     assert two.ok
     assert [(check.id, check.status) for check in one.checks] == [(check.id, check.status) for check in two.checks]
     assert one.trust_level == "L0"
-    assert [check.id for check in one.checks] == [f"V{number:02d}" for number in range(1, 25)]
+    never_made = {17, 18, 22, 23}  # ids that are not used again
+    assert [check.id for check in one.checks] == [f"V{n:02d}" for n in range(1, 25) if n not in never_made]
 
 
 def test_any_changed_byte_of_any_file_is_found(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from engine.commands.plan import price_text
 from engine.errors import InputInvalid, Where
+from engine.extras import compilers_command
 from engine.preflight import TARGETS, exact, price, shardings
 from engine.preflight.shardings import shardings_text
 from engine.protocol.jobs import PriceJob, train_args
@@ -143,7 +144,10 @@ def test_without_the_compiler_exact_is_an_error_that_says_what_to_type(spec):
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "T151"
     assert diagnostic.message == "the gpu compiler is missing: no folder of compilers is named"
-    assert diagnostic.hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+    assert (
+        diagnostic.hint
+        == f"{compilers_command(spec.root)} (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+    )
 
 
 def test_a_half_installed_compiler_is_refused_with_what_it_lacks(spec, monkeypatch, tmp_path):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import InputInvalid, did_you_mean
+from engine.extras import compilers_command
 from engine.trainer.cost.buffers import DUMP_FLAGS
 from engine.trainer.device import DETERMINISTIC
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import jax
 
 GIB = 1 << 30
-HOW_TO_GET = "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+HOW_TO_GET = "{} (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
 
 # The determinism flag of the training process, and no autotuning: there is no device to time kernels on.
 GPU_FLAGS = f"{DETERMINISTIC} --xla_gpu_autotune_level=0"
@@ -118,7 +119,11 @@ def prepare(name: str, folder: Path | None, dump: Path | None = None) -> None:
     missing = [part for part in PLUGIN_FILES[machine.platform] if folder is None or not (folder / part).exists()]
     if missing:
         where = f"{folder} lacks {', '.join(missing)}" if folder else "no folder of compilers is named"
-        raise InputInvalid("T151", f"the {machine.platform} compiler is missing: {where}", hint=HOW_TO_GET)
+        raise InputInvalid(
+            "T151",
+            f"the {machine.platform} compiler is missing: {where}",
+            hint=HOW_TO_GET.format(compilers_command(Path.cwd())),
+        )
     os.environ["JAX_PLATFORMS"] = "cpu"  # the described devices are not a backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides XLA's notes
     if dump is not None:
