@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -75,6 +76,33 @@ def pretty_json(value: object, *, ascii_only: bool = False) -> str:
     ``ascii_only`` writes the same values with escapes (``\\u00e9``).
     """
     return json.dumps(value, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
+
+
+def finite_or_null(values: JsonMapping) -> JsonObject:
+    """The object with null for every NaN and infinity, at any depth, and under ``non_finite`` what stood there, by path.
+
+    JSON has no such numbers. Every figure that a computation can drive there goes through this before it is written.
+
+    >>> finite_or_null({"loss": float("nan"), "norms": {"q": float("-inf"), "k": 1.5}})
+    {'loss': None, 'norms': {'q': None, 'k': 1.5}, 'non_finite': {'loss': 'NaN', 'norms.q': '-Infinity'}}
+    >>> finite_or_null({"loss": 2.5})
+    {'loss': 2.5}
+    """
+    reasons: dict[str, str] = {}
+    replaced: JsonObject = _without_non_finite(values, "", reasons)
+    return replaced | {"non_finite": {**values.get("non_finite", {}), **reasons}} if reasons else replaced
+
+
+def _without_non_finite(value: Any, path: str, reasons: dict[str, str]) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        reasons[path] = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return None
+    prefix = f"{path}." if path else ""
+    if isinstance(value, Mapping):
+        return {key: _without_non_finite(child, f"{prefix}{key}", reasons) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_non_finite(child, f"{prefix}{index}", reasons) for index, child in enumerate(value)]
+    return value
 
 
 def digest_bytes(data: bytes) -> str:

@@ -22,7 +22,7 @@ from engine.errors import RunspecError
 from engine.extras import EXTRAS, compilers_command, install_command, missing_modules, versions
 from engine.pipeline import git
 from engine.preflight.exact import compiler_versions, compilers_folder
-from engine.preflight.targets import machine_memory_bytes
+from engine.protocol.device_memory import FRACTION, JAX_FRACTION, declared_fraction, machine_memory_bytes
 from engine.protocol.jobs import ProbeJob
 from engine.temporary import working_folder
 from engine.trainer_process.host import Host
@@ -56,7 +56,7 @@ def examine(root: Path, *, devices: bool = True) -> list[Finding]:
         name for name in EXTRAS if name != "train" and not missing_modules(name)
     ]  # those of report_to are optional: only installed ones are listed
     findings += [_extra(name) for name in ("train", *tools)]
-    findings.append(_compilers(root))
+    findings += [_gpu_memory(), _compilers(root)]
     if devices and not missing_modules("train"):
         findings.append(_devices())
     return findings
@@ -140,6 +140,23 @@ def _extra(name: str) -> Finding:
     return Finding(f"extra.{name}", "ok", f'extra "{name}": {listed}', facts=facts)
 
 
+def _gpu_memory() -> Finding:
+    """The share of a GPU's memory that a run takes where its run-spec does not say."""
+    declared = declared_fraction(os.environ)
+    facts: JsonObject = {"fraction": FRACTION, "jax_fraction": JAX_FRACTION, "variable": None}
+    if declared is None:
+        says = f"a run takes {FRACTION:.0%} of a GPU's memory (JAX alone would take {JAX_FRACTION:.0%})"
+        return Finding(
+            "gpu_memory", "ok", f"{says}; allocator: {{fraction: …}} in the run-spec changes it", facts=facts
+        )
+    name, value = declared
+    says = (
+        f"{name} is {value}: a run whose run-spec has no allocator takes that share of a GPU's memory, not {FRACTION}"
+    )
+    fix = f"unset {name}, or write allocator: {{fraction: {value}}} so that plan counts with it"
+    return Finding("gpu_memory", "warning", says, fix, facts | {"variable": name})
+
+
 def _compilers(root: Path) -> Finding:
     """The compilers with which `plan --exact` estimates memory for other machines."""
     folder = compilers_folder(root)
@@ -166,7 +183,7 @@ def _probe() -> JsonObject:
     """The trainer's report of the devices. Raises RunspecError where it fails or takes too long."""
     until = time.monotonic() + PROBE_SECONDS
     with working_folder("runspec-probe-") as folder:
-        host = Host(folder, Path.cwd(), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
+        host = Host(folder, folder, stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
         return dict(run_trainer(ProbeJob("auto"), host))
 
 

@@ -135,18 +135,22 @@ class Store:
             with _explained(path):
                 write_atomic(path, manifest_text(found.values))
 
+    def staging(self, fingerprint: str) -> Staging:
+        """Where an artifact of this fingerprint is in progress, or would be; nothing is made."""
+        root = self.root / "staging" / fingerprint[:KEY_CHARS]
+        return Staging(root, root / f"out-{os.urandom(4).hex()}")
+
     def stage(self, fingerprint: str) -> Staging:
         """An empty ``out`` of a name of its own, and the ``work`` of earlier attempts."""
-        root = self.root / "staging" / fingerprint[:KEY_CHARS]
+        staging = self.staging(fingerprint)
+        root, out = staging.root, staging.out
         with _explained(root):
             root.mkdir(parents=True, exist_ok=True)
             # The new one first: a folder with work and without out was published (see sweep).
-            out = root / f"out-{os.urandom(4).hex()}"
             out.mkdir()
             for earlier in root.glob("out*"):
                 if earlier != out:
                     shutil.rmtree(earlier, ignore_errors=True)
-            staging = Staging(root, out)
             staging.work.mkdir(exist_ok=True)
             self.cache.mkdir(exist_ok=True)
         return staging

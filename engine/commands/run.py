@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from engine.artifacts.store import Artifact, Store
 from engine.canonical import JsonMapping, JsonObject
@@ -37,7 +37,8 @@ def run(arguments: Namespace) -> Reply:
     with _console(arguments, spec) as console:
         outcome = execute(spec, handlers, console=console, command=arguments.typed, selection=selection)
         console.finished(outcome.ran, outcome.skipped, time.monotonic() - started)
-    return _end_of_run(arguments, spec, outcome)
+    made = [artifact for step_id, artifact in outcome.made.items() if selection.covers(spec, step_id)]
+    return _end_of_run(arguments, spec, outcome, _model_folder(made, spec))
 
 
 @contextlib.contextmanager
@@ -73,14 +74,14 @@ def _require_extras(spec: Spec, handlers: Mapping[str, Handler], selection: Sele
         raise InputInvalid.of(findings)
 
 
-def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
+def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome, model: str | None) -> Reply:
     document: JsonObject = {
         "ok": True,
         "run_version": spec.run_version,
         "ran": list(outcome.ran),
         "skipped": list(outcome.skipped),
         "summary": None,
-        "model": _model_folder(outcome.made, spec),
+        "model": model,
         "evidence": None,
         "replaced": None,
         "package": None,
@@ -125,11 +126,11 @@ def _model_line(document: JsonMapping) -> list[str]:
     return [f"model     {document['model']}/"] if document["model"] else []
 
 
-def _model_folder(made: Mapping[str, Artifact], spec: Spec) -> str | None:
+def _model_folder(made: Iterable[Artifact], spec: Spec) -> str | None:
     """The folder that ``from_pretrained`` takes: the model that the last training step exported."""
     exported = [
         artifact.path / folder
-        for artifact in made.values()
+        for artifact in made
         for folder in ("model", "merged")
         if f"{folder}/config.json" in artifact.files
     ]

@@ -14,7 +14,7 @@ _START, _RUN, _LOOK, _PROVE, _DATA = (
 
 SPEC = Argument("SPEC", "the run-spec, a YAML file")
 OVERRIDES = Argument("KEY=VALUE", "overrides, by step id: train.num_train_steps=50", count="any")
-TARGET = Argument("--target", "machine to estimate for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8", "T")
+TARGET = Argument("--target", "machine to plan for: kaggle-t4x2, h100, … (all: `runspec docs plan-a-run`)", "T")
 QUIET = Argument("--quiet", "no progress; errors are still printed")
 PLAIN = Argument("--plain", "plain lines instead of the live display of a terminal; notebooks get them by themselves")
 SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
@@ -98,5 +98,7 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--seed", "default: 42", "N", number=True),
              Argument("--num-rows", "default: the builder's own number", "N", number=True)), group=_DATA, page="builders"),
     Command("evalset check", "checks an eval set: rows, ids, composition", "data:evalset_check",
-            (Argument("FILE", "JSONL"),), group=_DATA, page="data-formats"),
+            (Argument("FILE", "JSONL"),
+             Argument("--on-duplicate", "of items that repeat a question: fail (default), keep or drop", "POLICY")),
+            group=_DATA, page="data-formats"),
 )  # fmt: skip

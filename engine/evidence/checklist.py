@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from engine.canonical import digest_bytes, digest_json, digest_text
-from engine.data import render_prompt
+from engine.data import render_prompt, without_repeats
 from engine.errors import RunspecError
-from engine.evidence.contents import Broken, Evidence, equal_values, leaves
+from engine.evidence.asked import by_chat_template
+from engine.evidence.contents import Answer, Broken, Evidence, equal_values, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
 from engine.evidence.view import clock_warnings
-from engine.scoring import parse_eval_set, parse_predictions, result_summary_text, score
+from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, result_summary_text, score
 
-Status = Literal["pass", "fail", "n/a"]
-Answer = tuple[Status, str]
 LEAST_LOSS_SAMPLES = 2
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
@@ -31,6 +30,12 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
+
+
+def _asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
+    """The items of the eval set, without those that the recorded policy leaves out."""
+    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    return without_repeats(items) if evidence.drops_repeated_items else items
 
 
 def names_are_safe(evidence: Evidence) -> Answer:
@@ -162,7 +167,7 @@ def times_are_in_order(evidence: Evidence) -> Answer:
 
 
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
-    items = [item.id for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")]
+    items = [item.id for item in _asked_items(evidence)]
     rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
     return _answer(
         [] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items"
@@ -170,10 +175,17 @@ def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
 
 
 def prompts_are_the_items(evidence: Evidence) -> Answer:
+    template = evidence.step("generate")["facts"].get("chat_template")
+    return (
+        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), _asked_items(evidence))
+    )
+
+
+def _by_render(evidence: Evidence) -> Answer:
     render = str(evidence.step("train_sft")["facts"]["render"])
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
-    for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl"):
+    for item in _asked_items(evidence):
         recorded = rows[item.id].get("prompt_sha256")
         if recorded is not None and recorded != digest_text(render_prompt(render, item.prompt)):
             problems.append(f"{item.id} was generated from another prompt")
@@ -181,7 +193,7 @@ def prompts_are_the_items(evidence: Evidence) -> Answer:
 
 
 def score_is_recomputed(evidence: Evidence) -> Answer:
-    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    items = _asked_items(evidence)
     predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
     rows, card = score(items, [row for row in predictions if row.text is not None], str(evidence.manifest["metric"]))
     summary, problems = evidence.summary, []
@@ -251,7 +263,8 @@ def log_is_the_summary(evidence: Evidence) -> Answer:
         if expected in log and log.count("RESULT SUMMARY") == 1
         else ["the RESULT SUMMARY in the log differs from eval_summary.json"]
     )
-    losses = {f"{row['train_step']}": f"{row['loss']:.4f}" for row in evidence.metrics}
+    finite = [row for row in evidence.metrics if row["loss"] is not None]  # a skipped train step has none
+    losses = {f"{row['train_step']}": f"{row['loss']:.4f}" for row in finite}
     samples = re.findall(r"train step (\d+)/\d+\s+loss ([0-9.]+)", log)
     problems += [
         f"the log's loss of train step {step} is not in metrics.jsonl"
@@ -286,8 +299,7 @@ def data_is_the_recorded(evidence: Evidence) -> Answer:
     dataset, problems = evidence.step("build_dataset"), []
     if digest_bytes(evidence.data("dataset_manifest.json")) != dataset["facts"]["manifest_sha256"]:
         problems.append("dataset_manifest.json is not the one that the build wrote")
-    scored_on = evidence.step("score")["ingredients"]["spec"]["eval_set"]
-    if digest_bytes(evidence.data("eval_set.jsonl")) != scored_on:
+    if digest_bytes(evidence.data("eval_set.jsonl")) != evidence.eval_set_sha256:
         problems.append("eval_set.jsonl is not the one that was scored on")
     overlap = dataset["facts"]["n_overlap"]
     if (

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from engine.errors import InputInvalid
 from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.checklist import CHECKS, Evidence, Status, run_check
+from engine.evidence.checklist import CHECKS, Evidence, run_check
+from engine.evidence.contents import Status
 from engine.evidence.folder import MANIFEST, OWNERS
 from engine.evidence.line_ends import changed_line_ends
 

@@ -204,9 +204,16 @@ def _warnings(facts: JsonMapping, train: JsonMapping) -> list[str]:
     for name, words in (("n_duplicates", "rows repeat an earlier prompt"), ("n_dropped", "rows were dropped")):
         if dataset.get(name):
             warnings.append(f"{dataset[name]} {words}")
+    if train.get("n_skipped_steps"):
+        warnings.append(f"{train['n_skipped_steps']} train steps had a non-finite loss or gradient and changed nothing")
+    if train.get("n_non_finite_evals"):
+        warnings.append(f"{train['n_non_finite_evals']} eval losses were not finite; none of them counts as best")
     for name, words in (("n_dropped", "dropped"), ("n_truncated", "truncated"), ("n_split", "split into pieces")):
         if train.get(name):
             warnings.append(f"{train[name]} rows longer than seq_len were {words}")
+    if repeated := (facts["score"] or {}).get("n_repeated_items"):
+        verb = "is not asked again" if facts["score"]["on_duplicate_item"] == "drop" else "counts each time"
+        warnings.append(f"{repeated} items of the eval set repeat an earlier question, which {verb}")
     if (facts["score"] or {}).get("n_skipped"):
         warnings.append(f"{facts['score']['n_skipped']} items have no prediction and count 0")
     return warnings

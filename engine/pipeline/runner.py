@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.artifacts.journal import Journal, RunRecord, journal_path, now
 from engine.artifacts.store import Artifact, Store, explain_os_error
+from engine.canonical import finite_or_null
 from engine.errors import Interrupted, RunFailed, RunspecError
 from engine.pipeline.clock import REMARK, Clock, clock_facts
 from engine.pipeline.finish import Finish, check_targets, check_templates_of, finish_run, sweep_targets
@@ -287,7 +288,7 @@ class _Run:
             "type": handler.makes,
             "kind": handler.kind,
             "fingerprint": planned.fingerprint,
-            "facts": dict(result.facts) | ({REMARK: period.remark} if period.remark else {}),
+            "facts": finite_or_null(result.facts) | ({REMARK: period.remark} if period.remark else {}),
             "ingredients": dict(planned.ingredients),
             "started_at": period.started_at,
             "finished_at": period.finished_at,

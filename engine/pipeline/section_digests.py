@@ -35,7 +35,9 @@ def section_digest(spec: Spec, section: str, store: Store) -> Any:
             "builder": builder.version if builder else None,
         }
     if section == "eval_set":
-        return path_digest(spec.resolve(spec.eval_set), store)
+        content = path_digest(spec.resolve(spec.eval_set), store)
+        # The other two policies ask all items that are in the file, or none.
+        return {"content": content, "on_duplicate": "drop"} if spec.on_duplicate_item == "drop" else content
     if section == "device":
         return spec.device
     raise ValueError(f"a handler reads an unknown section of the spec: {section}")

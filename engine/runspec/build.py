@@ -52,7 +52,7 @@ def make_spec(
 ) -> Spec:
     """``written`` is the file's tree, ``tree`` the same after the overrides; both have passed every check."""
     filled = fill(base_schema(), plain(tree))
-    run_version = filled["run_version"]
+    run_version, eval_set = filled["run_version"], filled["eval_set"]
     return Spec(
         version=filled["version"],
         run_version=run_version,
@@ -61,7 +61,8 @@ def make_spec(
         allocator=filled.get("allocator"),
         model=_model(plain(tree)["model"], filled["model"]),
         dataset=_dataset(filled["dataset"]),
-        eval_set=filled["eval_set"],
+        eval_set=eval_set if isinstance(eval_set, str) else eval_set["path"],
+        on_duplicate_item="fail" if isinstance(eval_set, str) else eval_set["on_duplicate"],
         steps=tuple(_step(index, written, tree, kinds) for index in range(len(filled["steps"]))),
         evidence=EvidenceSpec(
             filled["evidence"].get("dir", f"submission_runs/{run_version}"), tuple(filled["evidence"]["files"])

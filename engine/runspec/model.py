@@ -13,6 +13,7 @@ from typing import Any, Literal
 from engine.canonical import JsonMapping
 from engine.errors import Where
 
+OnDuplicateItem = Literal["fail", "keep", "drop"]
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
 
@@ -129,6 +130,7 @@ class Spec:
     overrides: tuple[Override, ...] = ()
     allocator: JsonMapping | None = None  # kind, preallocate, fraction: a GPU's memory
     launch: LaunchSpec | None = None
+    on_duplicate_item: OnDuplicateItem = "fail"  # of the eval set
 
     def step(self, step_id: str) -> StepSpec:
         """The step of this id. Raises KeyError."""

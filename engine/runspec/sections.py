@@ -25,6 +25,7 @@ FIELDS = {
 # (key, role): a file or folder that is read, or a folder that is written
 _PATHS: tuple[tuple[Path, str], ...] = (
     (("model", "path"), "folder"), (("dataset", "path"), "file"), (("eval_set",), "file"),
+    (("eval_set", "path"), "file"),
     (("evidence", "dir"), "output"), (("package", "dir"), "output"),
 )  # fmt: skip
 _RESERVED = (".git", ".runspec", "engine", "schemas", "templates")
@@ -135,7 +136,10 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
 def _check_outputs(case: Case) -> None:
     """Neither output folder may contain an input of the run, nor the evidence folder its own zip."""
     folders = {key: _target(case, key, "dir") for key in ("evidence", "package")}
-    inputs = [case.spec_path, *filter(None, (_target(case, "eval_set"), _target(case, "dataset", "path")))]
+    inputs = [
+        case.spec_path,
+        *filter(None, (_target(case, *map(str, path)) for path, role in _PATHS if role == "file")),
+    ]
     for key, folder in folders.items():
         node = case.at(key, "dir")
         inside = next((path for path in inputs if folder and path.is_relative_to(folder)), None)

@@ -14,6 +14,7 @@ import codecs
 import errno
 import io
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -44,7 +45,10 @@ class ScoringItem:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model wrote for one item. ``text`` None: nothing (it counts 0, as skipped)."""
+    """What a model wrote for one item. ``text`` None: nothing (it counts 0, as skipped).
+
+    ``prompt``: what it was asked, where the model's own chat template rendered it.
+    """
 
     id: str
     text: str | None
@@ -53,6 +57,7 @@ class Prediction:
     new_tokens: int | None = None
     finish_reason: str | None = None
     milliseconds: float | None = None
+    prompt: str | None = None
 
 
 def read_eval_set(path: Path) -> tuple[ScoringItem, ...]:
@@ -96,6 +101,7 @@ def parse_predictions(text: str, file: str) -> tuple[Prediction, ...]:
             new_tokens=findings.optional_count(row, "new_tokens", line),
             finish_reason=findings.optional_text(row, "finish_reason", line),
             milliseconds=findings.optional_number(row, "milliseconds", line),
+            prompt=findings.optional_text(row, "prompt", line),
         )
         for line, row in findings.rows(text)
     ]
@@ -148,6 +154,13 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large for a number")
+    return number
+
+
 def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
     row = dict(pairs)
     if len(row) < len(pairs):
@@ -158,9 +171,9 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
 
 
 def strict_json(text: str) -> Any:
-    """A JSON value; ValueError for NaN, infinities, duplicate keys, and nesting too deep to read."""
+    """A JSON value; ValueError for NaN, infinities (1e999 too), duplicate keys, and nesting too deep to read."""
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicates)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

@@ -23,7 +23,17 @@ def _rows(root: Any, **options: Any) -> dict[str, doctor.Finding]:
 def test_what_it_looks_at(tmp_path):
     """Python, machine, memory, disk, git, token and extras are always there, each with a sentence."""
     rows = _rows(tmp_path, devices=False)
-    assert list(rows) == ["python", "machine", "memory", "disk", "git", "hf_token", "extra.train", "compilers"]
+    assert list(rows) == [
+        "python",
+        "machine",
+        "memory",
+        "disk",
+        "git",
+        "hf_token",
+        "extra.train",
+        "gpu_memory",
+        "compilers",
+    ]
     assert all(row.says for row in rows.values())
     assert rows["memory"].facts["bytes"] > 0
     assert rows["disk"].facts["free_bytes"] > 0
@@ -84,6 +94,24 @@ def test_the_command_for_the_compilers_exists_where_it_is_told(repository, tmp_p
         f"pip install --no-deps --target .compilers '{libtpu.split(';')[0].strip()}' 'jax-cuda12-plugin=={jax}' "
         f"'jax-cuda12-pjrt=={jax}' nvidia-cuda-nvcc-cu12"
     )
+
+
+def test_the_share_of_a_gpu_s_memory_is_said(tmp_path, monkeypatch):
+    """What a run takes by default; a variable of JAX that changes it is a warning, since plan does not count with it."""
+    for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.delenv(name, raising=False)
+    row = _rows(tmp_path, devices=False)["gpu_memory"]
+    assert (row.state, row.says) == (
+        "ok",
+        "a run takes 90% of a GPU's memory (JAX alone would take 75%); allocator: {fraction: …} in the run-spec changes it",
+    )
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", ".5")
+    row = _rows(tmp_path, devices=False)["gpu_memory"]
+    assert (row.state, row.fix) == (
+        "warning",
+        "unset XLA_PYTHON_CLIENT_MEM_FRACTION, or write allocator: {fraction: .5} so that plan counts with it",
+    )
+    assert row.as_json()["variable"] == "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 def test_a_missing_git_is_a_finding(tmp_path, monkeypatch):

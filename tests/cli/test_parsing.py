@@ -59,7 +59,7 @@ arguments:
   [KEY=VALUE…]  overrides, by step id: train.num_train_steps=50
 
 options:
-  --target T   machine to estimate for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8
+  --target T   machine to plan for: kaggle-t4x2, h100, … (all: `runspec docs plan-a-run`)
   --exact      ask the target's own compiler for the memory (see `runspec docs plan-a-run`)
   --shardings  show how every weight is sharded over the target's devices
   --quiet      no progress; errors are still printed

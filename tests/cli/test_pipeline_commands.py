@@ -302,3 +302,49 @@ def test_ctrl_c_of_a_real_process_is_130(tmp_path, number):
         _, stderr = child.communicate(timeout=30)
     assert child.returncode == 130
     assert stderr == "error[U130]: interrupted\n"
+
+
+def test_the_end_of_a_run_names_the_folder_of_the_model(runspec, toy, monkeypatch):
+    """Of the last step that exported one, also of a part of the steps; not of a step that was not selected."""
+    import dataclasses
+
+    def train(ctx: StepContext) -> StepResult:
+        (ctx.out / "model").mkdir()
+        (ctx.out / "model" / "config.json").write_text("{}")
+        return _grow(ctx)
+
+    monkeypatch.setitem(HANDLERS, "grow", dataclasses.replace(HANDLERS["grow"], function=train))
+    done = runspec("run", "toy.yaml", "--to", "grow")
+    [folder] = (toy / ".runspec" / "store" / "apple").iterdir()
+    line = f"model     .runspec/store/apple/{folder.name}/model/\n"
+    assert done.out == f"ran: grow; a part of the steps makes no evidence\n{line}"
+    assert (
+        runspec("run", "toy.yaml", "--only", "summary").out == "ran: summary; a part of the steps makes no evidence\n"
+    )
+    done = runspec("run", "toy.yaml")
+    assert f"RESULT SUMMARY\n=====\n{line}evidence  submission_runs/toy_v1/\n" in done.out
+    document = runspec("run", "toy.yaml", "--json").document
+    assert (document["model"], document["replaced"]) == (f".runspec/store/apple/{folder.name}/model", None)
+
+
+def test_status_and_show_while_the_next_attempt_runs(runspec, toy):
+    """A second attempt that has failed stands first, the last complete run apart from it; one that is verified stands alone."""
+    from engine.artifacts.journal import Journal, journal_path
+
+    runspec("run", "toy.yaml")
+    Journal(journal_path(toy / ".runspec", "toy_v1")).append("verified", identity="x", package="p.zip", sha256="0")
+    assert runspec("status", "toy_v1", "--json").document["complete"] is None
+    assert runspec("run", "toy.yaml", "grow.mood=fails").code == 1
+    status = runspec("status", "toy_v1", "--json").document
+    assert [(step["id"], step["state"]) for step in status["steps"]] == [("grow", "failed"), ("summary", "waiting")]
+    assert [(step["id"], step["state"]) for step in status["complete"]["steps"]] == [
+        ("grow", "finished"),
+        ("summary", "finished"),
+    ]
+    shown = runspec("show", "toy_v1", "--json").document
+    assert shown["steps"] == []
+    assert next((step["id"], step["facts"]) for step in shown["complete"]["steps"]) == ("grow", {"n_rows": 3})
+    text = runspec("show", "toy_v1").out
+    assert text.startswith(
+        "the last attempt, not complete:\n  no step has finished yet\n\nthe last complete run, verified "
+    )

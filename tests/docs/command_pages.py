@@ -37,10 +37,10 @@ ANSWERS: Mapping[str, Answer] = {
     "docs": Answer("{ok, topics: [{topic, part, title, about, path}]}", when="TOPIC", other="{ok, topic, path, text}"),
     "validate": Answer("{ok, diagnostics}"),
     "plan": Answer(
-        "{steps: [{id, uses, action, reason, fingerprint}], memory, time, disk}",
+        "{steps: [{id, uses, action, reason, fingerprint}], target, memory, time, disk}",
         (1,),
         "--shardings",
-        "{steps, memory, time, disk, shardings: {id: {mesh, batch, rows}}}",
+        "{steps, target, memory, time, disk, shardings: {id: {mesh, batch, rows}}}",
     ),
     "run": Answer(
         "{ok, run_version, ran, skipped, summary, model, evidence, replaced, package, trust_level, checks, committed}",
@@ -64,12 +64,14 @@ ANSWERS: Mapping[str, Answer] = {
     "verify": Answer("{ok, trust_level, checks: [{id, title, status, detail}]}", (5,)),
     "score": Answer("{ok, scorecard, items}"),
     "dataset check": Answer(
-        "{ok, path, format, render, unit, n_rows, n_duplicates, lengths, trained_lengths, longest_id, unused_fields, "
+        "{ok, path, format, render, rendered_by, unit, n_rows, n_duplicates, lengths, trained_lengths, longest_id, unused_fields, "
         "sample, diagnostics, n_overlap, tokenizer, n_boundary_merges}",
         (1,),
     ),
     "dataset build": Answer("{ok, out, facts}", (1,)),
-    "evalset check": Answer("{ok, path, n_items, sections, categories, difficulties, table, diagnostics}"),
+    "evalset check": Answer(
+        "{ok, path, n_items, n_duplicates, sections, categories, difficulties, table, diagnostics}"
+    ),
 }
 # Of every command: done, the words or the input are wrong, a fault of ours, interrupted.
 OF_ALL = (0, 2, 3, 130)

@@ -30,7 +30,7 @@ def spec(tmp_path: Path) -> Spec:
     return Spec(
         version=1, run_version="toy_v1", notes="", device="auto", model=ModelSpec("toy/model"), dataset=DatasetSpec(name="toy"),
         eval_set="items.jsonl", steps=steps, evidence=EvidenceSpec("submission_runs/toy_v1"), package=PackageSpec("toy"),
-        path=tmp_path / "toy.yaml", root=tmp_path, text="toy", digest="0" * 64,
+        path=tmp_path / "toy.yaml", root=tmp_path, data=b"toy", digest="0" * 64,
     )  # fmt: skip
 
 

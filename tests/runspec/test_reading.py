@@ -21,6 +21,7 @@ from engine.runspec import check_spec, load_spec
 from engine.runspec.document import MAX_NODES, parse
 from engine.runspec.findings import Case, SpecFindings
 from engine.runspec.kinds import base_schema
+from engine.runspec.model import Spec
 from engine.runspec.nodes import Items, Node, Scalar, SpecSource, plain
 from engine.runspec.nodes import Mapping as Tree
 from engine.runspec.scalars import as_number
@@ -121,6 +122,30 @@ def test_whole_numbers_and_fractions_take_the_form_the_schema_names(project: Pat
     args = spec.step("train").args
     assert (args["num_train_steps"], args["learning_rate"]) == (10, 1.0)
     assert (type(args["num_train_steps"]), type(args["learning_rate"])) == (int, float)
+
+
+def test_an_eval_set_is_a_path_or_a_mapping_with_a_policy(project: Path, cases: ModuleType) -> None:
+    """The path alone refuses repeated questions; a mapping declares what they mean; its path is checked like the other."""
+    path = project / "runspecs" / "spec.yaml"
+
+    def load(value: str) -> Spec:
+        path.write_text(cases.GOOD.replace("eval_set: evalsets/items.jsonl", f"eval_set: {value}"))
+        return load_spec(path, kinds=HANDLERS)
+
+    found = [load(value) for value in (
+        "evalsets/items.jsonl", "{path: evalsets/items.jsonl}", "{path: evalsets/items.jsonl, on_duplicate: drop}",
+    )]  # fmt: skip
+    assert [(spec.eval_set, spec.on_duplicate_item) for spec in found] == [
+        ("evalsets/items.jsonl", "fail"), ("evalsets/items.jsonl", "fail"), ("evalsets/items.jsonl", "drop"),
+    ]  # fmt: skip
+    for value, code, place in (
+        ("{path: evalsets/none.jsonl}", "S303", "eval_set.path"),
+        ("{path: evalsets/items.jsonl, on_duplicate: remove}", "S104", "eval_set.on_duplicate"),
+        ("{on_duplicate: keep}", "S102", "eval_set.path"),
+    ):
+        with pytest.raises(InputInvalid) as caught:
+            load(value)
+        assert [(d.code, d.where.path) for d in caught.value.diagnostics if d.where] == [(code, place)]
 
 
 def test_a_key_that_takes_text_takes_what_was_typed(project: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine.protocol.jobs import Allocator
+from engine.protocol.device_memory import Allocator
 from engine.trainer import device
 from engine.trainer.inputs import load_model
 from engine.trainer.weights import save_folder
@@ -321,6 +321,20 @@ def test_the_allocator_is_set_before_jax_starts(monkeypatch: pytest.MonkeyPatch)
     assert {key: environment[f"XLA_PYTHON_CLIENT_{key}"] for key in expected} == expected
     assert environment["XLA_CLIENT_MEM_FRACTION"] == "0.9"
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in environment
+
+
+@pytest.mark.parametrize(
+    ("environment", "fraction"),
+    [({}, "0.9"), ({"XLA_CLIENT_MEM_FRACTION": "0.5"}, "0.5"), ({"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}, None)],
+)
+def test_without_an_allocator_a_run_takes_nine_tenths(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], fraction: str | None
+) -> None:
+    """JAX alone would take three quarters. A variable that the person has set wins, under either name."""
+    monkeypatch.setattr(os, "environ", environment)
+    device.select("gpu")
+    assert environment.get("XLA_CLIENT_MEM_FRACTION") == fraction
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in environment
 
 
 def test_an_allocator_does_nothing_on_a_cpu_and_the_report_says_so(child: Start, tmp_path: Path) -> None:

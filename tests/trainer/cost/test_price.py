@@ -220,6 +220,19 @@ def test_preparing_keeps_the_flags_that_are_set(tmp_path, monkeypatch):
     assert os.environ["JAX_PLATFORMS"] == "cpu"
 
 
+def test_two_processes_may_ask_the_tpu_s_compiler_at_once(tmp_path, monkeypatch):
+    """libtpu refuses a second process on one machine, as if it drove a TPU; here no device is driven."""
+    import os
+
+    for part in machines.PLUGIN_FILES["tpu"]:
+        (tmp_path / part).mkdir(parents=True)
+    monkeypatch.setattr("os.environ", {})
+    machines.prepare("v6e-8", tmp_path)
+    assert os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] == "1"
+    assert os.environ["TPU_ACCELERATOR_TYPE"] == "v6e-8"
+    assert os.environ["TPU_LIBRARY_PATH"] == str(tmp_path / "libtpu" / "libtpu.so")
+
+
 def test_shapes_are_sharded_as_arrays(make_args):
     """Same shardings, leaf for leaf."""
     placement = Placement(jax.devices("cpu")[:1])
