@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from engine.canonical import fsync_dir, pretty_json, write_atomic
+from engine.canonical import pretty_json, write_atomic
+from engine.temporary import fsync_dir
 from engine.trainer.models import family_of
 from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
