@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import InputInvalid, RunspecError, Where
+from engine.model_config import CONFIG_FILE, read_folder
 from engine.protocol.events.inputs import HubBadFile, HubOffline, HubResolved
 from engine.trainer.hub.cache import HubCache, is_path_outside
-from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_weights, small_files
+from engine.trainer.hub.choice import INDEX, TOKENIZERS, choose_weights, index_shards, no_weights, small_files
 from engine.trainer.hub.client import Client, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import FileDownload
 from engine.trainer.hub.errors import (
@@ -60,7 +61,7 @@ def fetch(
 ) -> tuple[Path, str]:
     """A model's folder and its commit. ``cache`` None: the hub's own.
 
-    Raises InputInvalid M402 (no such model or revision), M404 (no readable weights); RemoteRefused M401 (no access), M403
+    Raises InputInvalid M101 to M108 (its configuration), M402 (no such model or revision), M404 (no readable weights); RemoteRefused M401 (no access), M403
     (not reachable, not in the cache), M405 (failed), M406 (wrong digest of a downloaded or a cached file); RunFailed M407
     (disk full); Interrupted M408 (``stopping`` returned True).
     """
@@ -123,6 +124,8 @@ class _Fetch:
         weights = choose_weights(listing.files)
         if weights is None:
             raise no_weights(self.repository, listing.files, branches(self.repository, self.client))
+        if CONFIG_FILE in listing.files:  # gigabytes of weights that cannot be used are not fetched
+            read_folder(self._download(listing, [CONFIG_FILE], silent=True))
         wanted = [*small_files(listing.files), weights]
         if weights.endswith(INDEX):
             index = self._download(listing, [weights], silent=True) / weights
@@ -173,7 +176,8 @@ class _Fetch:
         """Whether an earlier download is complete: configuration, tokenizer, all weights."""
         names = self._names(commit)
         try:
-            return {"config.json", "tokenizer.json"} <= names and bool(self._weights(commit, names))
+            has_tokenizer = not names.isdisjoint(TOKENIZERS)
+            return "config.json" in names and has_tokenizer and bool(self._weights(commit, names))
         except InputInvalid:
             return False
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
-from engine.trainer.models.config import DecoderConfig
+from engine.model_config.decoder import DecoderConfig
 from engine.trainer.weights.reading import FLOATS, Stored
 
 # The head is tied to the embedding; some programs store the alias as well. It is compared, then dropped.
