@@ -14,7 +14,14 @@ from typing import ClassVar
 
 from engine.model_config.decoder import GELU_TANH, DecoderConfig
 from engine.model_config.keys import Finding
-from engine.model_config.values import FULL, SLIDING, ConfigMapping, layer_type_findings, width_findings, windows_by_type
+from engine.model_config.values import (
+    FULL,
+    SLIDING,
+    ConfigMapping,
+    layer_type_findings,
+    width_findings,
+    windows_by_type,
+)
 
 
 @dataclass(frozen=True, slots=True)

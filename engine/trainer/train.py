@@ -12,6 +12,7 @@ Events: those of :mod:`engine.protocol.events`, up to ``stopped`` or ``finished`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
@@ -170,10 +171,19 @@ def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mappin
     )
 
 
+def _from_here(path: str) -> str:
+    """As the run-spec has it, from the project folder, which is where the trainer works; an absolute path says too much."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
 def _base(run: TrainRun) -> dict[str, Any]:
-    """The base of the adapters: enough to load the same weights again."""
+    """The base of the adapters: enough to load the same weights again. ``name_or_path`` is what PEFT would load."""
+    source = run.job.model
+    hub = source.id if source.init == "pretrained" else None
     return {
         "id": run.job.model.id,
+        "name_or_path": hub if source.path is None else _from_here(source.path),
         "revision": run.model.commit,
         "init": run.job.model.init,
         "weights": run.model.origin,

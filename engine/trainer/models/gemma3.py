@@ -24,6 +24,8 @@ from engine.trainer.models.table import WeightLeaf, WeightTable
 
 # Weights of the 4B's files: the text part's names begin with one of these, the rest is not read.
 KEY_PREFIXES: Mapping[str, str] = {"language_model.model.": "model.", "model.language_model.": "model."}
+# Where transformers' class of the larger model has the modules that it has for the text part alone.
+NESTED_PREFIX = ("model.", "model.language_model.")
 IGNORED_PREFIXES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 
 
