@@ -103,7 +103,7 @@ def load_model(
     if source.path:
         folder, commit = Path(source.path), None
     else:
-        folder, commit = hub.fetch(source.id, source.revision, emit=emit, stopping=stopping)
+        folder, commit = hub.fetch(source.id, source.revision, emit=emit, stopping=stopping, judge=read_folder)
     generation = read_generation_config(folder)
     module, config, tokenizer = load_folder(
         folder,

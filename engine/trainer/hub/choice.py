@@ -49,7 +49,6 @@ MISTAKEN = {
         "name the model that they were trained over (its card says which), or merge them first",
     ),
     "*.gguf": ("holds a format for inference", "name the repository that it was made from"),
-    "pytorch_model*.bin": ("holds pickles, which are not read", "name a revision with safetensors"),
     "consolidated*.safetensors": ("holds its maker's own layout", "name the repository in transformers' layout"),
     "*.safetensors": (
         f"has safetensors, but not under the name {WEIGHTS[0]}",
