@@ -28,11 +28,21 @@ from engine.model_config.gemma2 import Gemma2Config
 from engine.model_config.gemma3 import Gemma3Config
 from engine.model_config.values import ConfigMapping
 
-__all__ = ["CONFIGS", "DecoderConfig", "Reading", "config_from_hf", "read_config", "read_folder", "read_mapping"]
+__all__ = [
+    "CONFIGS",
+    "DecoderConfig",
+    "Reading",
+    "config_from_hf",
+    "read_config",
+    "read_folder",
+    "read_mapping",
+    "stored_dtype",
+]
 
 CONFIG_FILE = "config.json"
 MOST_BYTES = 16 << 20  # a hundred times the largest
 MOST_NAMED = 6
+DTYPES = ("float32", "bfloat16", "float16")  # that weights are read in
 # By Hugging Face's ``model_type``.
 CONFIGS: dict[str, type[DecoderConfig]] = {
     "gemma": GemmaConfig,
@@ -64,7 +74,10 @@ class Reading(NamedTuple):
 
 def read_folder(folder: str | Path) -> Reading:
     """The configuration of a model folder. Raises InputInvalid M101 to M108."""
-    return read_mapping(read_config(folder), str(Path(folder) / CONFIG_FILE))
+    mapping, source = read_config(folder), str(Path(folder) / CONFIG_FILE)
+    reading = read_mapping(mapping, source)
+    stored_dtype(mapping, source)
+    return reading
 
 
 def config_from_hf(mapping: ConfigMapping, source: str = CONFIG_FILE) -> DecoderConfig:
@@ -86,6 +99,18 @@ def read_mapping(mapping: ConfigMapping, source: str = CONFIG_FILE) -> Reading:
             hint=f'did you mean "{near}"?' if near else f"use a model of one of these families: {known}",
         )
     return Reading(*CONFIGS[model_type].read(mapping, source))
+
+
+def stored_dtype(mapping: Mapping[str, object], source: str = CONFIG_FILE) -> str:
+    """The dtype a config.json names ("dtype" in transformers 5, "torch_dtype" in 4); float32 if none."""
+    nested = mapping.get("text_config")
+    levels = [mapping, *([nested] if isinstance(nested, Mapping) else [])]
+    name = next((level[key] for level in levels for key in ("dtype", "torch_dtype") if level.get(key)), "float32")
+    if not isinstance(name, str) or name not in DTYPES:
+        raise InputInvalid(
+            "M105", f"dtype {name!r} is not one of {', '.join(DTYPES)}", where=Where(file=source, path="dtype")
+        )
+    return name
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

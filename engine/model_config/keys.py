@@ -14,6 +14,7 @@ all other keys, and so do we. ``tests/trainer/models/test_reference.py`` compare
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
 
 Finding = tuple[str, str, str, str | None]  # key, code, sentence, hint
@@ -126,8 +127,6 @@ def wrong_with(key: str, value: object, read: Collection[str], model_type: str, 
     message = f'unknown key "{key}" in the configuration of a {model_type} model'
     if key in SETTINGS_OF_OTHERS and value not in SETTINGS_OF_OTHERS[key]:
         return key, "M102", message, f"use a model without this setting: {name} does not compute with it"
-    import difflib  # for misspellings only
-
     near = difflib.get_close_matches(key.casefold(), read, n=1, cutoff=MISSPELT)
     return (key, "M102", message, f'did you mean "{near[0]}"?') if near else None
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import InputInvalid
-from engine.model_config import CONFIGS, config_from_hf, read_folder, read_mapping
+from engine.model_config import CONFIGS, config_from_hf, read_folder, read_mapping, stored_dtype
 from engine.model_config.keys import BOOKKEEPING, OLDER_DUMPS, SETTINGS_OF_OTHERS
 
 SIZES: dict[str, Any] = {
@@ -187,3 +187,14 @@ def test_a_folder_gives_its_configuration(tmp_path: Path) -> None:
     """The same reading as of the mapping."""
     (tmp_path / "config.json").write_text(json.dumps(GEMMA_3 | UNSLOTH))
     assert read_folder(tmp_path) == read_mapping(GEMMA_3 | UNSLOTH)
+
+
+@pytest.mark.parametrize("where", ["outside", "inside"])
+def test_a_dtype_that_weights_are_not_read_in_is_refused_with_the_folder(tmp_path: Path, where: str) -> None:
+    """Before a run, as in it; of a larger model the dtype may stand with the text part."""
+    inside = NESTED["text_config"] | ({"torch_dtype": "int8"} if where == "inside" else {})
+    mapping = NESTED | {"text_config": inside} | ({"dtype": "int8"} if where == "outside" else {})
+    (tmp_path / "config.json").write_text(json.dumps(mapping))
+    with pytest.raises(InputInvalid, match=r"M105.*dtype 'int8' is not one of float32, bfloat16, float16"):
+        read_folder(tmp_path)
+    assert stored_dtype(NESTED | {"text_config": inside | {"torch_dtype": "bfloat16"}}) == "bfloat16"

@@ -47,22 +47,25 @@ def _encoding(folder: Path, probes: list[str]) -> dict[str, Any]:
         return {"tokenizer_error": sentence(error)}
 
 
+def _transformers() -> Any:
+    """Imported when it is first needed, so that an import that fails is an answer too."""
+    import transformers
+
+    return transformers
+
+
 def class_reading(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Every value that the configuration class of the mapping's ``model_type`` has, defaults included."""
-    from transformers import CONFIG_MAPPING
-
     given = {key: value for key, value in mapping.items() if key not in DTYPES}
     if isinstance(given.get("text_config"), Mapping):
         given["text_config"] = {key: value for key, value in given["text_config"].items() if key not in DTYPES}
-    full: dict[str, Any] = CONFIG_MAPPING[given["model_type"]].from_dict(given).to_dict()
+    full: dict[str, Any] = _transformers().CONFIG_MAPPING[given["model_type"]].from_dict(given).to_dict()
     return full
 
 
 def class_defaults(model_type: str) -> dict[str, Any]:
     """Every value that the class gives itself."""
-    from transformers import CONFIG_MAPPING
-
-    full: dict[str, Any] = CONFIG_MAPPING[model_type]().to_dict()
+    full: dict[str, Any] = _transformers().CONFIG_MAPPING[model_type]().to_dict()
     return full
 
 
@@ -73,9 +76,7 @@ def convert(folder: Path, answer: Path) -> None:
 
 def _tokenizer(folder: Path) -> Any:
     """By the folder's files alone: no network, no code of a stranger."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    return _transformers().AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
 def sentence(error: Exception) -> str:

@@ -6,21 +6,20 @@ model, config, tokenizer = load_folder(folder, param_dtype="bfloat16", sharding_
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from engine.errors import InputInvalid, Where
-from engine.model_config import CONFIG_FILE, read_config, read_mapping
+from engine.model_config import CONFIG_FILE, read_config, read_mapping, stored_dtype
 from engine.model_config.decoder import DecoderConfig
 from engine.trainer.models import family_of
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights.filling import ShardingOf, check_alias, fill_leaves
 from engine.trainer.weights.folder import open_weights
-from engine.trainer.weights.reading import FLOATS
 from engine.trainer.weights.table import match
 
 MOST_PADDING_ROWS = 1024  # embeddings are padded to multiples of 64 to 1024
@@ -68,18 +67,6 @@ def load_folder(
         tell(f"not read: {len(contents.not_read)} weights of parts that this family does not use ({parts})")
     model: Decoder = family.MODEL(config, arrays, compute_dtype=compute_dtype or stored)
     return model, config, tokenizer
-
-
-def stored_dtype(mapping: Mapping[str, object], source: str = CONFIG_FILE) -> str:
-    """The dtype a config.json names ("dtype" in transformers 5, "torch_dtype" in 4); float32 if none."""
-    nested = mapping.get("text_config")
-    levels = [mapping, *([nested] if isinstance(nested, Mapping) else [])]
-    name = next((level[key] for level in levels for key in ("dtype", "torch_dtype") if level.get(key)), "float32")
-    if not isinstance(name, str) or name not in FLOATS:
-        raise InputInvalid(
-            "M105", f"dtype {name!r} is not one of {', '.join(FLOATS)}", where=Where(file=source, path="dtype")
-        )
-    return name
 
 
 def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> None:
