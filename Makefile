@@ -55,7 +55,7 @@ test: $(DEV_STAMP) ## all tests but the slow ones
 	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
 
 test-all: $(DEV_STAMP) ## all tests
-	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile -m 'not parity' $(ARGS)
+	@TEST_XLA_FLAGS= $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile -m 'not parity' $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff and mypy
 	@$(PY) -m ruff check .
@@ -155,7 +155,12 @@ FIND_PYTHON = found=; \
 	  exit 2; \
 	fi
 
+# What a link points to is somebody else's: making it anew would empty that folder.
 $(VENV)/.path:
+	@if test -L $(VENV); then \
+	  echo '$(VENV) is a link, and make would empty the folder that it points to. Remove the link: rm $(VENV)' >&2; \
+	  exit 2; \
+	fi
 	@$(FIND_PYTHON); \
 	echo "making $(VENV) with $$("$$found" --version)"; \
 	"$$found" -m venv --clear $(VENV)

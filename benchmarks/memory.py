@@ -101,7 +101,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="rows, or the whole report, as JSON")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name has this text")
     parser.add_argument("--fresh", action="store_true", help="compile again even where an answer is kept")
-    parser.add_argument("--machine", help="one step of your own: cpu, t4, t4x2, p100, h100, v5e-1, v5e-8, v3-8")
+    parser.add_argument("--machine", help="one step of your own, on a machine of engine.protocol.machines")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an argument of train_sft")
     parser.add_argument("--model", type=Path, help="a config.json (default: Gemma 2B)")
     parser.add_argument("--live", type=int, default=0, metavar="N", help="name the N largest buffers at the peak")

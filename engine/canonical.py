@@ -12,8 +12,10 @@ that are complete or absent.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -45,14 +47,62 @@ MEASURED_KEYS = frozenset(
 )
 
 
+# The first bytes of compressed files -> what unpacks them.
+COMPRESSED = {
+    b"\x1f\x8b": "gunzip",
+    b"BZh": "bunzip2",
+    b"\xfd7zXZ": "unxz",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+}
+
+
+def unpacker_of(head: bytes) -> str | None:
+    """The program that unpacks a file with these first bytes; None where it is not compressed.
+
+    >>> unpacker_of(b"\\x1f\\x8b\\x08"), unpacker_of(b"{")
+    ('gunzip', None)
+    """
+    return next((program for magic, program in COMPRESSED.items() if head.startswith(magic)), None)
+
+
 def canonical_json(value: object) -> bytes:
     """The one byte string for this value. Raises ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def pretty_json(value: object) -> str:
-    """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def pretty_json(value: object, *, ascii_only: bool = False) -> str:
+    """The form people read: two spaces, the order given, a final newline. Raises ValueError for NaN.
+
+    ``ascii_only`` writes the same values with escapes (``\\u00e9``).
+    """
+    return json.dumps(value, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"
+
+
+def finite_or_null(values: JsonMapping) -> JsonObject:
+    """The object with null for every NaN and infinity, at any depth, and under ``non_finite`` what stood there, by path.
+
+    JSON has no such numbers. Every figure that a computation can drive there goes through this before it is written.
+
+    >>> finite_or_null({"loss": float("nan"), "norms": {"q": float("-inf"), "k": 1.5}})
+    {'loss': None, 'norms': {'q': None, 'k': 1.5}, 'non_finite': {'loss': 'NaN', 'norms.q': '-Infinity'}}
+    >>> finite_or_null({"loss": 2.5})
+    {'loss': 2.5}
+    """
+    reasons: dict[str, str] = {}
+    replaced: JsonObject = _without_non_finite(values, "", reasons)
+    return replaced | {"non_finite": {**values.get("non_finite", {}), **reasons}} if reasons else replaced
+
+
+def _without_non_finite(value: Any, path: str, reasons: dict[str, str]) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        reasons[path] = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return None
+    prefix = f"{path}." if path else ""
+    if isinstance(value, Mapping):
+        return {key: _without_non_finite(child, f"{prefix}{key}", reasons) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_non_finite(child, f"{prefix}{index}", reasons) for index, child in enumerate(value)]
+    return value
 
 
 def digest_bytes(data: bytes) -> str:
@@ -100,7 +150,7 @@ def without_measurements(value: Any) -> Any:
 
 def digest_result(path: Path) -> str:
     """SHA-256 of a JSON or JSONL file's values without its measurements. Raises ValueError if it is neither."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode()
     rows = [json.loads(text)] if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
     return digest_json(without_measurements(rows))
 
@@ -117,6 +167,13 @@ def fsync_dir(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+            errno.ENOSYS,
+        ):  # a file system that cannot do it for folders
+            raise
     finally:
         os.close(descriptor)
 

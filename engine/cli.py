@@ -11,25 +11,22 @@ one JSON document with ``--json``), everything else on standard error, and the e
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from engine import __version__
-from engine.canonical import pretty_json
 from engine.commands import Reply
 from engine.commands.parsing import command_help, find_command, parse, top_help
 from engine.commands.table import COMMANDS
-from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, RunspecError, render
+from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, render
+from engine.interrupt import handle, requested
 from engine.redact import redact, redact_value
+from engine.streams import Output, prepare
 
 INTERRUPTED_EXIT_CODE = 130
-BROKEN_PIPE_EXIT_CODE = 0  # `runspec … | head` has closed the pipe: not a failure
 
 
 def answer(words: Sequence[str]) -> Reply:
@@ -53,32 +50,31 @@ def _typed(words: Sequence[str]) -> str:
     return redact(shlex.join(["runspec", *words]))
 
 
-def _print_reply(reply: Reply, as_json: bool) -> int:
+def _print_reply(reply: Reply, as_json: bool, output: Output) -> None:
     if as_json:
-        _write(pretty_json(reply.document))
-        return reply.exit_code
-    _print_problems(reply.problems)
-    _write(f"{reply.text}\n" if reply.text else "")
-    if reply.exit_code:
-        _print_more(reply.problems)
-    return reply.exit_code
+        output.write_json(reply.document)
+    else:
+        _print_problems(reply.problems)
+        output.write(f"{reply.text}\n" if reply.text else "")
+        if reply.exit_code not in (0, INTERRUPTED_EXIT_CODE):
+            _print_more(reply.problems)
+    if output.error is not None:
+        reason = output.error.strerror or output.error
+        _print_problems([Diagnostic("U133", f"the answer cannot be written to standard output: {reason}",
+                                    hint="the exit code is that of the command itself", severity="warning")])  # fmt: skip
+    elif output.lacking:
+        _print_problems([_lacking(output.lacking)])
 
 
-def _write(text: str) -> None:
-    """To standard output. Raises _Unwritable where it is closed or full; BrokenPipeError where the reader has closed the pipe."""
-    try:
-        if sys.stdout is None:  # closed before the process started
-            raise OSError("it is closed")
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise _Unwritable(error.strerror or str(error)) from error
-
-
-class _Unwritable(Exception):
-    """Standard output cannot be written."""
+def _lacking(characters: Collection[str]) -> Diagnostic:
+    """The warning that the terminal's encoding has not all characters of the answer."""
+    some = " ".join(f"U+{ord(character):04X}" for character in sorted(characters)[:3])
+    return Diagnostic(
+        "X321",
+        f"standard output has the encoding {sys.stdout.encoding}, which lacks characters of the answer ({some})",
+        hint="they are written as escapes; PYTHONIOENCODING=utf-8 prints them",
+        severity="warning",
+    )
 
 
 def _print_problems(diagnostics: Sequence[Diagnostic]) -> None:
@@ -98,40 +94,44 @@ def _print_more(diagnostics: Sequence[Diagnostic]) -> None:
 
 def _relative_to_here(diagnostic: Diagnostic) -> Diagnostic:
     """With the file's path relative to this folder."""
-    where = diagnostic.where
-    if where is None or not Path(where.file).is_relative_to(Path.cwd()):
+    where, here = diagnostic.where, _here()
+    if where is None or here is None or not Path(where.file).is_relative_to(here):
         return diagnostic
-    return replace(diagnostic, where=replace(where, file=str(Path(where.file).relative_to(Path.cwd()))))
+    return replace(diagnostic, where=replace(where, file=str(Path(where.file).relative_to(here))))
 
 
-def _print_failure(diagnostics: Sequence[Diagnostic], as_json: bool) -> None:
-    """Errors as one JSON document on standard output, or as text on standard error; secrets are masked."""
-    if not as_json:
-        _print_problems(diagnostics)
-        return
-    rows = [diagnostic.as_json() for diagnostic in diagnostics]
-    _write(pretty_json(redact_value({"ok": False, "diagnostics": rows})))
+def _project(words: Sequence[str]) -> Path | None:
+    """The project that the command is about: that of the run-spec it names, else the one around this folder."""
+    from engine.runspec import marked_root
+
+    named = [Path(word) for word in words if word.endswith((".yaml", ".yml"))]
+    try:
+        return marked_root(named[0].parent if named else Path())
+    except OSError:  # the working folder was deleted
+        return None
 
 
-def _log_folder() -> Path:
-    """``.runspec/logs`` of the nearest project above, or here."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / ".runspec").is_dir():
-            return folder / ".runspec" / "logs"
-    return here / ".runspec" / "logs"
-
-
-def _internal(error: Exception, words: Sequence[str]) -> Diagnostic:
+def _internal(error: Exception, words: Sequence[str]) -> Reply:
     """A fault of the engine: one sentence on the screen, the redacted traceback in a file."""
-    from engine.display.log import write_traceback
-
-    path = write_traceback(error, _typed(words), _log_folder())
-    return Diagnostic(
+    fault = Diagnostic(
         "X301",
         f"internal error: {type(error).__name__}; this is a fault in runspec, not in your input",
-        hint=f"the details are in {path}\nplease report it with that file: secrets are masked in it",
+        hint=_where_logged(error, words),
     )
+    return _failure(INTERNAL_ERROR_EXIT_CODE, fault)
+
+
+def _where_logged(error: Exception, words: Sequence[str]) -> str:
+    """What to do with the log. Whatever else is broken, the one sentence comes."""
+    try:
+        from engine.display.log import write_traceback
+
+        path = write_traceback(error, _typed(words), _project(words))
+    except Exception as another:  # noqa: BLE001 - the last resort met an unforeseen exception, too
+        return f"no log could be written: {type(another).__name__}"
+    if path is None:
+        return "no log could be written, neither in the project nor in the temporary folder: free some disk space and run it again"
+    return f"the details are in {path}\nplease report it with that file: secrets are masked in it"
 
 
 def _interrupted(words: Sequence[str]) -> Diagnostic:
@@ -145,49 +145,66 @@ def _is_json(words: Sequence[str]) -> bool:
     return "--json" in before
 
 
-def _handle_stop_signals() -> None:
-    """SIGTERM and SIGHUP interrupt like Ctrl-C from the start, until a run installs its own handlers."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:  # a signal that nohup ignores stays ignored
-                signal.signal(number, signal.default_int_handler)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if words is None else words)
+    output = prepare()
+    handle()
+    reply = _reply(words)
+    if requested():
+        reply = _failure(INTERRUPTED_EXIT_CODE, _interrupted(words))
     try:
-        _handle_stop_signals()
-        return _run(words)
-    except _Unwritable as error:
-        if sys.stdout is not None:  # Python flushes it at exit, and would report the same error again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _print_problems([Diagnostic("U133", f"the answer cannot be written to standard output: {error}")])
-        return 1
-
-
-def _run(words: Sequence[str]) -> int:
-    """Print the answer; an exception becomes an exit code."""
-    as_json = _is_json(words)
-    try:
-        return _print_reply(answer(words), as_json)
-    except RunspecError as error:
-        _print_failure(error.diagnostics, as_json)
-        if not as_json:
-            _print_more(error.diagnostics)
-        return error.exit_code
-    except KeyboardInterrupt:
-        _print_failure([_interrupted(words)], as_json)
+        _print_reply(reply, _is_json(words), output)
+    except KeyboardInterrupt:  # while a slow reader holds up the pipe; a second document would not be JSON
         return INTERRUPTED_EXIT_CODE
-    except BrokenPipeError:
-        # Python flushes standard output at exit; a closed pipe would make it report an error again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE_EXIT_CODE
-    except _Unwritable:
-        raise
+    return reply.exit_code
+
+
+def _reply(words: Sequence[str]) -> Reply:
+    """The command's answer; an exception becomes an exit code and its diagnostics."""
+    try:
+        reply = answer(words)
+        return _with_gone_folder(reply) if reply.exit_code == InputInvalid.exit_code else reply
+    except RunspecError as error:
+        return _with_gone_folder(_failure(error.exit_code, *error.diagnostics))
+    except KeyboardInterrupt:
+        return _failure(INTERRUPTED_EXIT_CODE, _interrupted(words))
     except Exception as error:  # noqa: BLE001 - the last resort for unforeseen exceptions
-        _print_failure([_internal(error, words)], as_json)
-        return INTERNAL_ERROR_EXIT_CODE
+        if requested():  # Python has made another error of a Ctrl-C
+            return _failure(INTERRUPTED_EXIT_CODE, _interrupted(words))
+        gone = _gone_folder() if isinstance(error, FileNotFoundError) else []
+        return _failure(InputInvalid.exit_code, *gone) if gone else _internal(error, words)
+
+
+def _failure(exit_code: int, *diagnostics: Diagnostic) -> Reply:
+    """Errors as one JSON document, or as text on standard error; secrets are masked."""
+    rows = [diagnostic.as_json() for diagnostic in diagnostics]
+    return Reply(redact_value({"ok": False, "diagnostics": rows}), "", exit_code, diagnostics)
+
+
+def _gone_folder() -> list[Diagnostic]:
+    """X320 where the current folder has been deleted: a relative path then names nothing."""
+    if _here() is not None:
+        return []
+    return [Diagnostic("X320", "the folder that this command was started in has been deleted",
+                       hint="cd into a folder that exists (in a notebook: %cd), and type it again")]  # fmt: skip
+
+
+def _with_gone_folder(reply: Reply) -> Reply:
+    """The findings, and X320 where it explains them."""
+    gone = _gone_folder()
+    if not gone:
+        return reply
+    rows = [*reply.document.get("diagnostics", ()), *(row.as_json() for row in gone)]
+    return replace(reply, document={**reply.document, "diagnostics": rows}, problems=(*reply.problems, *gone))
+
+
+def _here() -> Path | None:
+    """The current folder; None where it has been deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ from typing import Literal
 from engine import __version__
 from engine.canonical import JsonObject
 from engine.errors import RunspecError
-from engine.extras import EXTRAS, install_command, missing_modules, versions
+from engine.extras import EXTRAS, compilers_command, install_command, missing_modules, versions
+from engine.pipeline import git
 from engine.preflight.exact import compiler_versions, compilers_folder
-from engine.preflight.targets import machine_memory_bytes
+from engine.protocol.device_memory import FRACTION, JAX_FRACTION, declared_fraction, machine_memory_bytes
 from engine.protocol.jobs import ProbeJob
 from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer, trainer_environment
@@ -64,12 +65,12 @@ class Finding:
 
 def examine(root: Path, *, devices: bool = True) -> list[Finding]:
     """Every finding, in the order in which they are printed."""
-    findings = [_python(), _machine(), _memory(), _disk(root), _git(), _token()]
+    findings = [_python(), _machine(), _memory(), _disk(root), _git(root), _token()]
     tools = [
         name for name in EXTRAS if name != "train" and not missing_modules(name)
     ]  # those of report_to are optional: only installed ones are listed
     findings += [_extra(name) for name in ("train", *tools)]
-    findings.append(_compilers(root))
+    findings += [_gpu_memory(), _compilers(root)]
     if devices and not missing_modules("train"):
         findings += [_imports(), _devices()]
     return findings
@@ -109,11 +110,19 @@ def _disk(root: Path) -> Finding:
     return Finding("disk", "ok", says, facts={"free_bytes": free})
 
 
-def _git() -> Finding:
-    if shutil.which("git") is None:
-        return Finding("git", "missing", "git is not installed: the evidence cannot name a commit",
-                       "install git")  # fmt: skip
-    return Finding("git", "ok", "git is installed")
+def _git(root: Path) -> Finding:
+    """Whether the evidence of a run here can name a commit."""
+    try:
+        commit = git.commit_of(root)
+    except git.NoAnswer as error:
+        if error.reason == git.NOT_INSTALLED:
+            return Finding("git", "missing", "git is not installed: the evidence cannot name a commit", error.cure)
+        if error.reason == git.NOT_A_CHECKOUT:
+            return Finding(
+                "git", "ok", "git is installed; this project is not a checkout, so evidence will name no commit"
+            )
+        return Finding("git", "warning", f"the evidence cannot name a commit: {error.reason}", error.cure)
+    return Finding("git", "ok", f"git is installed; this checkout is at commit {commit[:12]}")
 
 
 def _token() -> Finding:
@@ -145,13 +154,30 @@ def _extra(name: str) -> Finding:
     return Finding(f"extra.{name}", "ok", f'extra "{name}": {listed}', facts=facts)
 
 
+def _gpu_memory() -> Finding:
+    """The share of a GPU's memory that a run takes where its run-spec does not say."""
+    declared = declared_fraction(os.environ)
+    facts: JsonObject = {"fraction": FRACTION, "jax_fraction": JAX_FRACTION, "variable": None}
+    if declared is None:
+        says = f"a run takes {FRACTION:.0%} of a GPU's memory (JAX alone would take {JAX_FRACTION:.0%})"
+        return Finding(
+            "gpu_memory", "ok", f"{says}; allocator: {{fraction: …}} in the run-spec changes it", facts=facts
+        )
+    name, value = declared
+    says = (
+        f"{name} is {value}: a run whose run-spec has no allocator takes that share of a GPU's memory, not {FRACTION}"
+    )
+    fix = f"unset {name}, or write allocator: {{fraction: {value}}} so that plan counts with it"
+    return Finding("gpu_memory", "warning", says, fix, facts | {"variable": name})
+
+
 def _compilers(root: Path) -> Finding:
     """The compilers with which `plan --exact` estimates memory for other machines."""
     folder = compilers_folder(root)
     names = compiler_versions(folder)
     if not names:
         says = "no compilers for TPUs and GPUs: plan --exact works for this machine's CPU only"
-        return Finding("compilers", "missing", says, "make compilers   (1.3 GB; training works without)")
+        return Finding("compilers", "missing", says, f"{compilers_command(root)}   (1.3 GB; training works without)")
     return Finding("compilers", "ok", f"compilers in {folder}: {', '.join(names)}", facts={"versions": names})
 
 
@@ -194,7 +220,7 @@ def _probe() -> JsonObject:
     """The trainer's report of the devices. Raises RunspecError where it fails or takes too long."""
     until = time.monotonic() + PROBE_SECONDS
     with tempfile.TemporaryDirectory(prefix="runspec-probe-") as folder:
-        host = Host(Path(folder), Path.cwd(), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
+        host = Host(Path(folder), Path(folder), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
         return dict(run_trainer(ProbeJob("auto"), host))
 
 

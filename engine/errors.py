@@ -14,7 +14,7 @@ and turns into an exit code (:attr:`RunspecError.exit_code`).
        = help: did you mean "model"?
 
 Exit codes (machine stable, see docs/reference/exit-codes.md): 0 ok, 1 run failed, 2 input invalid, 3 internal,
-4 evidence incomplete, 5 verification failed, 6 lock busy, 7 reserved for a deadline, 8 remote refused, 130 interrupted.
+4 evidence incomplete, 5 verification failed, 6 lock busy, 8 remote refused, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -180,6 +180,22 @@ class Interrupted(RunspecError):
     """Stopped by Ctrl-C or SIGTERM; the next ``run`` resumes (exit 130)."""
 
     exit_code = 130
+
+
+MOST_LISTED = 12  # as many as a person reads
+
+
+def listed(words: Iterable[str], where: str = "") -> str:
+    """The words; of many the first ones, how many more there are, and ``where`` all of them stand.
+
+    >>> listed(["b", "a"]), listed(map(str, range(40)), "`runspec docs spec`")
+    ('b, a', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 28 more: `runspec docs spec`')
+    """
+    names = list(words)
+    beyond = len(names) - MOST_LISTED
+    if beyond <= 0:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_LISTED])} and {beyond} more" + (f": {where}" if where else "")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

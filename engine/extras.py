@@ -9,8 +9,10 @@ Nothing is imported: importlib finds the package on the path, metadata has its v
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 from engine.canonical import JsonMapping
 from engine.errors import InputInvalid
@@ -22,6 +24,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "mlflow": ("mlflow",),
     "trackio": ("trackio",),
 }
+# What `plan --exact` compiles with for machines that are not there; without what they depend on (5 GB of CUDA).
+COMPILERS = ("libtpu", "jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12")
 _DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
 
 
@@ -60,6 +64,29 @@ def versions(extra: str) -> dict[str, str | None]:
 def install_command(extra: str) -> str:
     """What to type to install it."""
     return f"pip install 'runspec-engine[{extra}]'"
+
+
+def compilers_command(root: Path) -> str:
+    """What to type in the project ``root`` to get the compilers of TPUs and GPUs into its ``.compilers/``.
+
+    In a checkout of the engine its Makefile does it; elsewhere pip does, with the versions that the installed jax asks for.
+    """
+    if (root / "Makefile").is_file() and (root / "engine" / "extras.py").is_file():
+        return "make compilers"
+    versions = {name: _version_for_jax(name) for name in COMPILERS}
+    wanted = " ".join(f"'{name}=={version}'" if version else name for name, version in versions.items())
+    return f"pip install --no-deps --target .compilers {wanted}"
+
+
+def _version_for_jax(distribution: str) -> str | None:
+    """The version that fits the installed jax: libtpu's is in jax's own requirements, the plug-ins have jax's."""
+    try:
+        needs, jax = metadata.requires("jax") or [], metadata.version("jax")
+    except metadata.PackageNotFoundError:
+        return None
+    if distribution.startswith("jax-"):
+        return jax
+    return next((match[1] for need in needs if (match := re.match(rf"{distribution}==([\d.*]+)", need))), None)
 
 
 def require(extra: str, what: str) -> None:

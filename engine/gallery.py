@@ -82,7 +82,8 @@ def _read(spec: Path) -> Mapping[str, Any]:
 def _named_files(value: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """Eval set, dataset and templates: (path in the project, shipped file). Files that are not shipped are left out."""
     dataset = value["dataset"]
-    named = [value["eval_set"]]
+    eval_set = value["eval_set"]
+    named = [eval_set["path"] if isinstance(eval_set, Mapping) else eval_set]
     if isinstance(dataset, Mapping) and "hub" not in dataset:  # with hub, path is inside the repository
         named.append(dataset["path"])
     named += [f"templates/{file}.j2" for file in value.get("evidence", {}).get("files", ())]

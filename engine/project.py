@@ -1,4 +1,4 @@
-"""Begin a project: a shipped run-spec, the files it refers to, the schema for the editor, a marker, a .gitignore.
+"""Begin a project: a shipped run-spec, the files it refers to, the schema for the editor, a marker, what git must know.
 
 In: a preset or an example of :mod:`engine.gallery`, and a folder. Out: files that ``runspec validate`` and
 ``runspec plan`` take as they are. No existing file is overwritten without ``force``; each file is written atomically.
@@ -10,6 +10,7 @@ In: a preset or an example of :mod:`engine.gallery`, and a folder. Out: files th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,15 @@ MARKER = ".runspec"
 GITIGNORE = (
     "# heavy artifacts, caches and journals of runspec; evidence is meant to be committed\n/.runspec/\n/submission/\n"
 )
+# Without it, evidence that was committed does not verify in a checkout with core.autocrlf.
+GITATTRIBUTES = "# digests are over bytes: git must not change the line ends of what runs read and write\n" + "".join(
+    f"/{folder}/** -text\n" for folder in ("submission_runs", "runspecs", "evalsets", "data", "templates")
+)
+# file -> (our lines, whether a line says that they are there)
+GIT_FILES: Mapping[str, tuple[str, Callable[[bytes], bool]]] = {
+    ".gitattributes": (GITATTRIBUTES, lambda line: line.split()[:2] == [b"/submission_runs/**", b"-text"]),
+    ".gitignore": (GITIGNORE, lambda line: line.strip().strip(b"/") == MARKER.encode()),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +71,12 @@ def init(spec: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -> 
         (root / MARKER).mkdir(parents=True, exist_ok=True)
         for name in written:
             write_atomic(root / name, files[name])
-        ignores = _extend_gitignore(root / ".gitignore")
+        extended = [name for name, (ours, is_ours) in GIT_FILES.items() if _extend(root / name, ours, is_ours)]
     except OSError as error:
         raise RunFailed("U115", f"cannot write {error.filename or root}: {error.strerror or error}",
                         hint="choose a folder where this user may write: --dir DIR") from error  # fmt: skip
     first = tuple(gallery.commands_before(spec))
-    return Project(root, f"runspecs/{spec.name}", written + ((".gitignore",) * ignores), kept, first)
+    return Project(root, f"runspecs/{spec.name}", (*written, *extended), kept, first)
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -76,11 +86,11 @@ def _holds(path: Path, text: str) -> bool:
         return False
 
 
-def _extend_gitignore(path: Path) -> bool:
-    """Add our line to the project's .gitignore, leaving the person's own lines; False where it is there."""
-    before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
-    if any(line.strip().strip("/") == MARKER for line in before.splitlines()):
+def _extend(path: Path, ours: str, is_ours: Callable[[bytes], bool]) -> bool:
+    """Add our lines to a file of the project, its own bytes left as they are; False where they are there."""
+    before = path.read_bytes() if path.is_file() else b""
+    if any(map(is_ours, before.splitlines())):
         return False
-    joint = "" if not before or before.endswith("\n") else "\n"
-    write_atomic(path, (before + joint + GITIGNORE).encode(errors="surrogateescape"))
+    joint = b"" if not before or before.endswith((b"\n", b"\r")) else b"\n"
+    write_atomic(path, before + joint + ours.encode())
     return True

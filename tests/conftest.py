@@ -24,7 +24,19 @@ _REAL_ENVIRONMENT = dict(os.environ)
 _HOME = Path(tempfile.mkdtemp(prefix="runspec-tests-home-"))
 
 # What a person's shell may carry and no test may see.
-_REMOVED_PREFIXES = ("HF_", "HUGGING", "KAGGLE_", "RUNSPEC_", "TRANSFORMERS_", "GIT_", "XDG_", "WANDB_")
+_REMOVED_PREFIXES = (
+    "HF_",
+    "HUGGING",
+    "KAGGLE_",
+    "RUNSPEC_",
+    "TRANSFORMERS_",
+    "GIT_",
+    "XDG_",
+    "WANDB_",
+    "JPY_",
+    "COLAB_",
+    "DATABRICKS_",
+)
 _REMOVED = ("FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "XLA_FLAGS")
 
 _SET = {
@@ -56,6 +68,9 @@ for _name in list(os.environ):
         del os.environ[_name]
 os.environ.update(_SET)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Half of the tests' time was LLVM's optimizer, at work on programs that run for milliseconds. XLA's own passes, which
+# decide on fusion, memory and the order of sums, are the same; `make test-all` compiles as a run does.
+os.environ["XLA_FLAGS"] = os.environ.setdefault("TEST_XLA_FLAGS", "--xla_backend_optimization_level=0")
 time.tzset()
 
 # Each test has its time limit (pyproject.toml); 200 ms for each example fails on a machine that is busy.

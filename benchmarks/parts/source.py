@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from engine.pipeline import git
 
 TEXT_SUFFIXES = {
     "", ".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".jsonl", ".j2", ".jinja", ".cfg", ".ini",
@@ -98,10 +99,7 @@ def read_modules(root: Path) -> dict[str, Module]:
 def project_files(root: Path) -> list[Path]:
     """Every file that belongs to the project: what git tracks or would track, or all of a source archive."""
     if (root / ".git").exists():
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=root, check=True, capture_output=True,
-        ).stdout  # fmt: skip
+        listed = git.ask(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         files = [root / os.fsdecode(name) for name in listed.split(b"\0") if name]
     else:
         files = [path for path in root.rglob("*") if path.is_file() and not {".venv", ".venv-parity"} & set(path.parts)]

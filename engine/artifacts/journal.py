@@ -2,9 +2,8 @@
 
 The journal is ``.runspec/runs/<run_version>/journal.jsonl``, one JSON object a line: ``seq``, ``time``,
 ``event`` and the event's own keys. It is append-only; the reader skips a line torn by a
-kill. Events: ``run_started`` (session, command, spec digest, overrides, environment), ``step_started``,
-``step_finished``, ``step_reused``, ``step_failed``, ``run_interrupted``, ``evidence_rendered``, ``packaged``,
-``verified``, ``run_finished``.
+kill. Events: ``run_started`` (session, command, spec digest, overrides, steps, environment), ``step_started``,
+``step_finished``, ``step_reused``, ``step_failed``, ``run_interrupted``, ``evidence_rendered``, ``verified``.
 
     >>> RunRecord.__dataclass_fields__["run_version"].type
     'str'
@@ -15,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class RunRecord:
     run_version: str
     notes: str
     spec_path: str  # relative to the project, POSIX
-    spec_text: str
+    spec_bytes: bytes  # the file as it is, line ends and byte order mark included
     spec_digest: str
     overrides: JsonMapping
     command: str
@@ -56,7 +56,7 @@ class RunRecord:
     model_revision: str | None
     dataset: str
     eval_set: str  # relative path as declared
-    eval_set_text: str
+    eval_set_bytes: bytes
     device: str
     environment: JsonMapping
     started_at: str
@@ -72,7 +72,16 @@ class RunRecord:
 
 def now() -> str:
     """This second, ISO 8601, UTC."""
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return iso_time(time.time())
+
+
+def iso_time(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601, UTC.
+
+    >>> iso_time(0.9)
+    '1970-01-01T00:00:00Z'
+    """
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def journal_path(runspec_dir: Path, run_version: str) -> Path:

@@ -15,12 +15,11 @@ visible. An incomplete artifact is under ``.runspec/staging/`` and is never foun
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from engine.canonical import (
     write_atomic,
 )
 from engine.errors import LockBusy, RunFailed
+from engine.locks import take
 
 MANIFEST = "artifact.json"
 KEY_CHARS = 32  # of the fingerprint's 64: enough to be unique, short enough to read in a path
@@ -129,9 +129,13 @@ class Store:
                 damaged.append(name)
         return damaged
 
+    def staging(self, fingerprint: str) -> Staging:
+        """Where an artifact of this fingerprint is in progress, or would be; nothing is made."""
+        return Staging(self.root / "staging" / fingerprint[:KEY_CHARS])
+
     def stage(self, fingerprint: str) -> Staging:
         """An empty ``out``, and the ``work`` of earlier attempts."""
-        staging = Staging(self.root / "staging" / fingerprint[:KEY_CHARS])
+        staging = self.staging(fingerprint)
         with _explained(staging.root):
             shutil.rmtree(staging.out, ignore_errors=True)
             staging.out.mkdir(parents=True)
@@ -184,24 +188,53 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Hold the kernel lock of this name. Raises LockBusy (exit 6) where another process holds it."""
         path = self.root / "locks" / f"{name}.lock"
+        # Not buffered: what a full disk refuses is refused here, and not once more when the file is closed.
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("a+", encoding="utf-8")
+            stream = path.open("a+b", buffering=0)
         with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            with _explained(path):
+                is_ours = take(stream, path)
+                if is_ours:
+                    stream.truncate(0)
+                    stream.write(f"{os.getpid()}\n".encode())
+            if not is_ours:
                 stream.seek(0)
-                holder = stream.read().strip() or "unknown"
+                holder = stream.read().decode(errors="replace").strip() or "unknown"
                 raise LockBusy(
                     "R106",
                     f"another run holds the lock of {name} (process {holder})",
                     hint="wait for it, or stop it; a lock never outlives its process, so nothing needs removing",
-                ) from None
-            stream.truncate(0)
-            stream.write(f"{os.getpid()}\n")
-            stream.flush()
+                )
             yield
+
+    def check_publication(self, types: Collection[str]) -> None:
+        """X311 where an artifact of one of these types could not be published: before the work, not after it.
+
+        Publication is one rename, which works within one disk only, and of a link to another disk nothing shows the difference
+        but the attempt.
+        """
+        staging = self.root / "staging"
+        for type_ in sorted(types):
+            shelf = self.root / "store" / type_
+            tried, moved = staging / f"probe-{os.getpid()}", shelf / f".probe-{os.getpid()}"
+            with _explained(shelf):
+                shelf.mkdir(parents=True, exist_ok=True)
+                tried.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.rename(tried, moved)
+                    for probe in shelf.glob(".probe-*"):  # those of killed runs, too
+                        with suppress(FileNotFoundError):
+                            probe.rmdir()
+                except OSError as error:
+                    tried.rmdir()
+                    if error.errno != errno.EXDEV:
+                        raise
+                    raise RunFailed(
+                        "X311",
+                        f"{shelf} is on another disk than {staging}: what a step makes could not be published",
+                        hint=f"link the whole of {self.root.name}/ to that disk instead of a folder in it",
+                    ) from None
 
 
 def _sizes_match(home: Path, files: Mapping[str, JsonMapping]) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from engine.canonical import JsonMapping
-from engine.errors import Diagnostic, InputInvalid, did_you_mean
+from engine.errors import Diagnostic, InputInvalid, did_you_mean, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def pick(kind: str, name: str, known: Iterable[str], code: str = "U110", or_else
     if name in names:
         return name
     near = did_you_mean(name, names)
-    hint = f'did you mean "{near}"?' if near else or_else or f"there are: {', '.join(names)}"
+    hint = f'did you mean "{near}"?' if near else or_else or f"there are: {listed(names)}"
     raise InputInvalid(code, f'there is no {kind} "{name}"', hint=hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from engine.data import (
     DatasetReport,
     DatasetRow,
     Match,
+    Policy,
     build,
     builder_source,
     check_dataset,
@@ -32,11 +34,16 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed, RunspecError
 from engine.extras import missing_modules
 from engine.runspec.model import Spec
 
+POLICIES: Mapping[str, Policy] = {"fail": "fail", "keep": "keep", "drop": "drop"}
+
 
 def dataset_check(arguments: Namespace) -> Reply:
     """Check a file, or the dataset of a run-spec; exit code 2 where there is a finding."""
+    policy: Policy = "fail"
     if Path(arguments.file).suffix in (".yaml", ".yml"):
-        report, rows, eval_set, reader = _of_spec(arguments)
+        spec, _ = load(arguments.file)
+        report, rows, eval_set, reader = _of_spec(arguments, spec)
+        policy = spec.on_duplicate_item
     else:
         report, rows = _of_file(Path(arguments.file), arguments.format or "trace", _fields(arguments.field))
         eval_set = Path(arguments.eval_set) if arguments.eval_set else None
@@ -44,7 +51,7 @@ def dataset_check(arguments: Namespace) -> Reply:
     n_merges = None
     if report.ok and reader.is_available:
         report, n_merges = _as_tokens(report, rows, reader.model)
-    overlaps, problems = _overlaps(rows, eval_set) if report.ok else ([], [])
+    overlaps, problems = _overlaps(rows, eval_set, policy) if report.ok else ([], [])
     findings = [*report.diagnostics, *problems]
     document = {
         **report.as_json(),
@@ -54,11 +61,17 @@ def dataset_check(arguments: Namespace) -> Reply:
         "n_boundary_merges": n_merges,
         "diagnostics": [diagnostic.as_json() for diagnostic in findings],
     }
-    text = f"{report.text()}\n\n{_unit_line(reader, n_merges)}"
+    text = report.text() + (f"\n\n{_unit_line(reader, n_merges)}" if report.n_rows else "")
     if eval_set is not None and report.ok:
-        near = eval_set.relative_to(Path.cwd()) if eval_set.is_relative_to(Path.cwd()) else eval_set
-        text += f"\n\nrows whose prompt is in {near}: {len(overlaps)}"
+        text += f"\n\nrows whose prompt is in {_near(eval_set)}: {len(overlaps)}"
     return Reply(document, text, 2 if findings else 0, tuple(findings))
+
+
+def _near(path: Path) -> Path:
+    """The path as seen from the current folder, where it is below it (and still exists)."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.relative_to(Path.cwd())
+    return path
 
 
 class _Reader(NamedTuple):
@@ -103,7 +116,10 @@ def _as_tokens(report: DatasetReport, rows: Sequence[DatasetRow], folder: Path |
         lines = {row.id: row.line for row in rows}
         by_tokens = check_dataset(rendered, tokenize=tokenize, name=report.path, lines=lines)
     of_rows = ("format", "render", "n_duplicates", "unused_fields")
-    return replace(by_tokens, **{name: getattr(report, name) for name in of_rows}), int(facts["n_boundary_merges"])
+    as_read = {name: getattr(report, name) for name in of_rows}
+    return replace(by_tokens, **as_read, rendered_by=facts["rendered_by"] or report.render), int(
+        facts["n_boundary_merges"]
+    )
 
 
 def _fields(words: Sequence[str] | None) -> dict[str, str]:
@@ -124,11 +140,10 @@ def _of_file(path: Path, format_: str, fields: Mapping[str, str]) -> tuple[Datas
     return report, list(read_rows(path, report.format, fields)) if report.ok else []
 
 
-def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[DatasetRow], Path | None, _Reader]:
+def _of_spec(arguments: Namespace, spec: Spec) -> tuple[DatasetReport, list[DatasetRow], Path | None, _Reader]:
     """The dataset that a run-spec names, as its build_dataset step would make it."""
     if arguments.format or arguments.field or arguments.eval_set:
         raise InputInvalid("U118", "--format, --field and --eval-set are for a JSONL file; a run-spec has its own")
-    spec, _ = load(arguments.file)
     eval_set, reader = spec.resolve(spec.eval_set), _reader_of(spec, arguments.model)
     if spec.dataset.path is not None:
         return *_of_file(spec.resolve(spec.dataset.path), spec.dataset.format, spec.dataset.fields), eval_set, reader
@@ -140,11 +155,13 @@ def _of_spec(arguments: Namespace) -> tuple[DatasetReport, list[DatasetRow], Pat
     return check_dataset(render_rows(rows, "trace")[1]), rows, eval_set, reader
 
 
-def _overlaps(rows: Sequence[DatasetRow], eval_set: Path | None) -> tuple[list[Match], list[Diagnostic]]:
+def _overlaps(
+    rows: Sequence[DatasetRow], eval_set: Path | None, on_duplicate: Policy
+) -> tuple[list[Match], list[Diagnostic]]:
     """Rows that overlap with the eval set, and the findings that would stop a run."""
     if eval_set is None:
         return [], []
-    items = read_eval_set(eval_set)
+    items = read_eval_set(eval_set, on_duplicate=on_duplicate)
     overlaps = find_overlaps(rows, items)
     if not overlaps:
         return [], []
@@ -174,5 +191,6 @@ def dataset_build(arguments: Namespace) -> Reply:
 
 def evalset_check(arguments: Namespace) -> Reply:
     """Check an eval set and show its composition."""
-    report = check_eval_set(Path(arguments.file))
+    policy = POLICIES[pick("policy", arguments.on_duplicate or "fail", POLICIES)]
+    report = check_eval_set(Path(arguments.file), on_duplicate=policy)
     return Reply(report.as_json(), report.text(), 0 if report.ok else 2, report.diagnostics)

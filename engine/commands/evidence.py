@@ -11,13 +11,13 @@ from engine.commands import Reply, columns
 from engine.commands.loading import load
 from engine.errors import EvidenceIncomplete
 from engine.evidence import package as pack
-from engine.pipeline.finish import check_folder, write_evidence
+from engine.pipeline.finish import check_folder, replace_evidence
 from engine.pipeline.plan import make_plan, relative
 from engine.pipeline.record import make_record
 from engine.runspec.model import Spec
 
 
-def _record(arguments: Namespace) -> tuple[Spec, RunRecord]:
+def _record(arguments: Namespace) -> tuple[Spec, RunRecord, Journal]:
     """The record of a run whose steps are all done. Raises EvidenceIncomplete (U131) otherwise."""
     spec, handlers = load(arguments.spec, arguments.overrides)
     store = Store(spec.root)
@@ -37,25 +37,26 @@ def _record(arguments: Namespace) -> tuple[Spec, RunRecord]:
             f"the steps are done, but under another run_version than {spec.run_version}",
             hint=f"runspec run {arguments.spec} reuses them; nothing is computed again",
         )
-    return spec, make_record(spec, artifacts, journal)
+    return spec, make_record(spec, artifacts, journal), journal
 
 
 def evidence(arguments: Namespace) -> Reply:
     """Render the evidence files again."""
-    spec, record = _record(arguments)
+    spec, record, journal = _record(arguments)
     with Store(spec.root).lock(f"run-{spec.run_version}"):
-        folder = write_evidence(spec, record)
+        folder, replaced = replace_evidence(spec, record, journal)
         check_folder(folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     where = relative(folder, spec.root)
-    return Reply({"ok": True, "evidence": where, "files": files}, f"{where}/\n" + columns((name,) for name in files))
+    text = f"{where}/\n" + columns((name,) for name in files) + (f"\n{replaced.text()}" if replaced else "")
+    return Reply({"ok": True, "evidence": where, "files": files, "replaced": replaced and replaced.as_json()}, text)
 
 
 def package(arguments: Namespace) -> Reply:
     """Pack the evidence folder."""
     spec, _ = load(arguments.spec, arguments.overrides)
     folder = spec.resolve(spec.evidence.dir)
-    if not folder.is_dir():
+    if not folder.is_dir() or not any(folder.iterdir()):
         raise EvidenceIncomplete("U131", f"there is no evidence folder {spec.evidence.dir}/ yet",
                                  hint=f"runspec run {arguments.spec}")  # fmt: skip
     archive = pack(folder, spec.resolve(spec.package.dir), spec.package.name)

@@ -14,6 +14,7 @@ from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply, columns, pick
 from engine.commands.loading import load, project_root, run_of, run_versions
 from engine.errors import InputInvalid
+from engine.pipeline.attempts import Story, replaced_folder, story_of
 
 _STATES = {
     "verified": "verified",
@@ -52,29 +53,6 @@ def _state(root: Path, run_version: str, events: Sequence[JsonMapping]) -> str:
     return "unfinished; the same `runspec run` resumes it"
 
 
-def _steps_of(events: Sequence[JsonMapping]) -> list[JsonObject]:
-    """The latest state of each step by the journal, in the order of their first events.
-
-    Verified evidence is based on what each step has published, so it supersedes a later failed attempt.
-    """
-    rows: dict[str, JsonObject] = {}
-    published: dict[str, JsonObject] = {}
-    for event in events:
-        name = str(event["event"])
-        if name == "verified":
-            for id_, state in published.items():
-                rows[id_] |= state
-        if not name.startswith("step_"):
-            continue
-        row = rows.setdefault(str(event["id"]), {"id": event["id"]})
-        row |= {"state": name.removeprefix("step_"), "time": event["time"]}
-        row.setdefault("uses", event.get("uses"))
-        if "type" in event:  # published or taken over: a later failure leaves that artifact as it is
-            row |= {key: event[key] for key in ("uses", "fingerprint", "type", "path")}
-            published[str(event["id"])] = {"state": row["state"], "time": row["time"]}
-    return list(rows.values())
-
-
 def status(arguments: Namespace) -> Reply:
     """All runs of the project, or the steps of one run."""
     if arguments.run is not None:
@@ -94,22 +72,59 @@ def status(arguments: Namespace) -> Reply:
 
 def _status_of(root: Path, run_version: str) -> Reply:
     events = _journal(root, run_version)
-    steps = _steps_of(events)
-    state = _state(root, run_version, events)
-    rows = [(str(row["id"]), str(row.get("uses", "")), str(row["state"]), str(row["time"])) for row in steps]
-    document = {"ok": True, "run_version": run_version, "state": state, "steps": steps}
-    return Reply(document, f"{run_version}: {state}\n{columns(rows)}".rstrip())
+    story, state = story_of(events), _state(root, run_version, events)
+    kept = [path.relative_to(root).as_posix() for path in _kept(root, run_version)]
+    text = f"{run_version}: {state}\n{_table(story.steps)}".rstrip()
+    if story.complete is not None:
+        text += f"\nthe last complete run, verified {story.verified_at}:\n{_table(story.complete)}"
+    if kept:
+        text += "\nevidence that later runs replaced:\n" + columns((f"{path}/",) for path in kept)
+    document = {"ok": True, "run_version": run_version, "state": state, "steps": list(story.steps),
+                "complete": _complete_of(story), "replaced": kept}  # fmt: skip
+    return Reply(document, text)
+
+
+def _table(rows: Sequence[JsonMapping]) -> str:
+    return columns((str(row["id"]), str(row["uses"] or ""), str(row["state"]), str(row["time"] or "")) for row in rows)
+
+
+def _complete_of(story: Story) -> JsonObject | None:
+    if story.complete is None:
+        return None
+    return {"verified_at": story.verified_at, "steps": list(story.complete)}
+
+
+def _kept(root: Path, run_version: str) -> list[Path]:
+    """The folders of evidence that a later run replaced, the oldest first."""
+    folder = replaced_folder(root, run_version)
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def show(arguments: Namespace) -> Reply:
-    """What the steps of a run published."""
-
+    """What the steps of a run published: the last attempt, and apart from it the last complete run."""
     root, run_version = run_of(arguments.run)
-    rows = [row for row in _steps_of(_journal(root, run_version)) if "type" in row]
+    story = story_of(_journal(root, run_version))
+    of_attempt = [row for row in story.steps if "type" in row]
+    of_complete = list(story.complete) if story.complete is not None else []
     if arguments.step is not None:
-        pick("finished step", arguments.step, [str(row["id"]) for row in rows])
-        rows = [row for row in rows if row["id"] == arguments.step]
-    store, steps, lines = Store(root), [], []
+        pick("finished step", arguments.step, {str(row["id"]) for row in [*of_attempt, *of_complete]})
+        of_attempt, of_complete = (
+            [row for row in rows if row["id"] == arguments.step] for rows in (of_attempt, of_complete)
+        )
+    store, with_files = Store(root), arguments.step is not None
+    steps, text = _artifacts(of_attempt, store, with_files=with_files)
+    document: JsonObject = {"ok": True, "run_version": run_version, "steps": steps, "complete": None}
+    if story.complete is not None:
+        complete, more = _artifacts(of_complete, store, with_files=with_files)
+        document["complete"] = {"verified_at": story.verified_at, "steps": complete}
+        text = (f"the last attempt, not complete:\n{text or '  no step has finished yet'}\n\n"
+                f"the last complete run, verified {story.verified_at}:\n{more}")  # fmt: skip
+    return Reply(document, text or f"{run_version}: no step has finished yet")
+
+
+def _artifacts(rows: Sequence[JsonMapping], store: Store, *, with_files: bool) -> tuple[list[JsonObject], str]:
+    """The rows with facts, files and digest of their artifacts, and as text."""
+    steps, lines = [], []
     for row in rows:
         artifact = store.find(str(row["type"]), str(row["fingerprint"]))
         facts = dict(artifact.facts) if artifact else None
@@ -119,10 +134,9 @@ def show(arguments: Namespace) -> Reply:
         if artifact is None:
             lines.append("  its artifact is missing; the next `runspec run` makes it again")
         lines.append(columns([(str(key), _short(value)) for key, value in (facts or {}).items()], "  "))
-        if arguments.step is not None and files:
+        if with_files and files:
             lines.append(columns([(digest[:12], name) for name, digest in files.items()], "  "))
-    text = "\n".join(line for line in lines if line) or f"{run_version}: no step has finished yet"
-    return Reply({"ok": True, "run_version": run_version, "steps": steps}, text)
+    return steps, "\n".join(line for line in lines if line)
 
 
 def _short(value: object, limit: int = 100) -> str:

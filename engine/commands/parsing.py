@@ -142,6 +142,7 @@ def find_command(words: Sequence[str], commands: Sequence[Command]) -> tuple[Com
 
 def parse(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, argparse.Namespace]:
     """Raises InputInvalid (U101 command, U102 option, U103 missing or malformed argument)."""
+    _refuse_carriage_returns(words)
     command, rest = find_command(words, commands)
     if "--help" in rest or "-h" in rest:
         return command, argparse.Namespace(help=True, json=False)
@@ -156,6 +157,16 @@ def parse(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, a
     arguments, words_left = _parser(command).parse_known_args(rest[:end])
     _bind(command, arguments, [*words_left, *rest[end + 1 :]])
     return command, arguments
+
+
+def _refuse_carriage_returns(words: Sequence[str]) -> None:
+    """X323: a shell hands the carriage return of a script with Windows line ends on as part of the last word."""
+    for word in words:
+        if word.endswith("\r"):
+            raise InputInvalid(
+                "X323", f'"{word.rstrip()}" is followed by a carriage return',
+                hint="the script that typed it has Windows line ends; save it with LF alone: sed -i 's/\\r$//' SCRIPT",
+            )  # fmt: skip
 
 
 def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> None:
@@ -231,6 +242,6 @@ def top_help(commands: Sequence[Command], version: str) -> str:
         "",
         "`runspec COMMAND --help` says more, `runspec docs` has the documents. Exit codes: 0 ok,",
         "1 run failed, 2 input invalid, 3 internal error, 4 evidence incomplete, 5 verification failed,",
-        "6 another run holds the lock, 7 reserved, 8 remote refused, 130 interrupted.",
+        "6 another run holds the lock, 8 remote refused, 130 interrupted.",
     ]
     return "\n".join(parts)

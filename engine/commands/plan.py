@@ -17,9 +17,12 @@ from engine.preflight.shardings import shardings_text
 def plan(arguments: Namespace) -> Reply:
     """The steps with their reasons, and the estimated cost."""
     spec, handlers = load(arguments.spec, arguments.overrides)
-    planned = make_plan(spec, handlers, Store(spec.root))
+    store = Store(spec.root)
+    planned = make_plan(spec, handlers, store)
     console = make_console(quiet=arguments.quiet, plain=True)
-    cost = price(spec, handlers, arguments.target, exact=console.note if arguments.exact else None)
+    staged = [store.staging(entry.fingerprint).root for entry in planned.steps if entry.fingerprint]
+    exact = console.note if arguments.exact else None
+    cost = price(spec, handlers, arguments.target, exact=exact, staged=staged)
     steps = [
         {
             "id": entry.step.id,
@@ -50,30 +53,53 @@ def _step_table(steps: list[JsonObject]) -> str:
 
 
 def price_text(cost: JsonMapping) -> str:
-    """The estimated cost as a person reads it: memory, time and disk, one line each."""
-    memory, time_, disk = cost["memory"], cost["time"], cost["disk"]
+    """The estimated cost as a person reads it: memory, time, disks, one line each, and a warning of a retired target."""
+    seconds = cost["time"]["seconds"]
+    time_ = f"time    {cost['time']['reason']}" if seconds is None else f"time    about {seconds:.0f} s"
+    return "\n".join([*_retired(cost["target"]), _memory(cost["memory"]), time_, *_disks(cost["disk"])])
+
+
+def _retired(target: JsonMapping) -> list[str]:
+    retired = target["retired"]
+    if retired is None:
+        return []
+    source = f"{retired['source']}, read {retired['read']}"
+    return [
+        f"target  nobody gets {target['name']} any more; plan for {retired['instead']}: {retired['says']} ({source})"
+    ]
+
+
+def _memory(memory: JsonMapping) -> str:
     where = f"{memory['target']}, {memory['devices']} device{'s' * (memory['devices'] != 1)}"
-    if memory["peak_bytes_per_device"] is None:
-        first = f"memory  unknown on {where}: {memory['reason']}"
-    else:
-        verdict = "fits" if memory["fits"] else "does NOT fit"
-        limit = _gib(memory["limit_bytes_per_device"])
-        peak = _gib(memory["peak_bytes_per_device"])
-        source = memory["source"]
-        estimate = source == "analytic"
-        how = "an estimate; runspec plan --exact asks the compiler" if estimate else f"says the {source}"
-        first = f"memory  {verdict}: {'about ' * estimate}{peak} of {limit} per device on {where} ({how})"
-    seconds = time_["seconds"]
-    second = f"time    {time_['reason']}" if seconds is None else f"time    about {seconds:.0f} s"
-    third = (
-        f"disk    unknown: {disk.get('reason')}"
-        if disk["needed_bytes"] is None
-        else (
-            f"disk    {'fits' if disk['fits'] else 'does NOT fit'}: about {_gib(disk['needed_bytes'])} of "
-            f"{_gib(disk['limit_bytes'])}"
-        )
-    )
-    return "\n".join([first, second, third])
+    peak, limit = memory["peak_bytes_per_device"], memory["limit_bytes_per_device"]
+    if peak is None:
+        return f"memory  unknown on {where}: {memory['reason']}"
+    verdict = {True: "fits", False: "does NOT fit", None: "the memory is not known"}[memory["fits"]]
+    estimate = memory["source"] == "analytic"
+    how = "an estimate; runspec plan --exact asks the compiler" if estimate else f"says the {memory['source']}"
+    share = memory["memory_fraction"]
+    of = "" if limit is None else f" of {_gib(limit)}"
+    of += "" if share is None else f" ({share:.0%} of {_gib(memory['device_bytes'])})"
+    policy = f"remat: {memory['remat']}"
+    return f"memory  {verdict}: {'about ' * estimate}{_gib(peak)}{of} per device on {where}, {policy} ({how})"
+
+
+def _disks(disk: JsonMapping) -> list[str]:
+    """One line for each disk that needs something."""
+    if disk["needed_bytes"] is None:
+        return [f"disk    unknown: {disk['reason']}"]
+    lines = []
+    for row in disk["disks"]:
+        if not row["needed_bytes"]:
+            continue
+        places = ", ".join(row["places"])
+        size = f"about {_gib(row['needed_bytes'])}"
+        if row["limit_bytes"] is None:
+            lines.append(f"disk    {size} ({places}; worst in {row['phase']}): {row['reason']}")
+            continue
+        verdict = "fits" if row["fits"] else "does NOT fit"
+        lines.append(f"disk    {verdict}: {size} of {_gib(row['limit_bytes'])} ({places}; worst in {row['phase']})")
+    return lines or ["disk    fits: nothing large is written"]
 
 
 def _gib(count: int) -> str:

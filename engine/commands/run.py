@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from engine.artifacts.store import Store
+from engine.artifacts.store import Artifact, Store
 from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply
 from engine.commands.commit import commit_evidence, git_commands
@@ -30,20 +30,21 @@ def run(arguments: Namespace) -> Reply:
     selection = Selection(arguments.start, arguments.to, arguments.only, force)
     follower = follower_of(spec)
     if follower is not None:
-        console = make_console(quiet=arguments.quiet, plain=arguments.json)
+        console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
         return follow(spec, *follower, training_steps_ahead(spec, handlers, selection), console.note)
     _require_extras(spec, handlers, selection)
     started = time.monotonic()
     with _console(arguments, spec) as console:
         outcome = execute(spec, handlers, console=console, command=arguments.typed, selection=selection)
         console.finished(outcome.ran, outcome.skipped, time.monotonic() - started)
-    return _end_of_run(arguments, spec, outcome)
+    made = [artifact for step_id, artifact in outcome.made.items() if selection.covers(spec, step_id)]
+    return _end_of_run(arguments, spec, outcome, _model_folder(made, spec))
 
 
 @contextlib.contextmanager
 def _console(arguments: Namespace, spec: Spec) -> Iterator[Console]:
     """The display and the log of this run; both are closed however the run ends."""
-    display = make_console(quiet=arguments.quiet, plain=arguments.json)
+    display = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
     path = spec.root / ".runspec" / "logs" / f"{spec.run_version}.jsonl"
     log = RunLog(path, run_version=spec.run_version, command=arguments.typed)
     console = Tee(display, log)
@@ -73,14 +74,16 @@ def _require_extras(spec: Spec, handlers: Mapping[str, Handler], selection: Sele
         raise InputInvalid.of(findings)
 
 
-def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
+def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome, model: str | None) -> Reply:
     document: JsonObject = {
         "ok": True,
         "run_version": spec.run_version,
         "ran": list(outcome.ran),
         "skipped": list(outcome.skipped),
         "summary": None,
+        "model": model,
         "evidence": None,
+        "replaced": None,
         "package": None,
         "trust_level": None,
         "checks": [],
@@ -91,28 +94,47 @@ def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome) -> Reply:
             return Reply(
                 document, "nothing is committed: --to and --only run a part of the steps, which makes no evidence"
             )
-        return Reply(document, f"ran: {', '.join(outcome.ran) or 'nothing'}; a part of the steps makes no evidence")
+        text = f"ran: {', '.join(outcome.ran) or 'nothing'}; a part of the steps makes no evidence"
+        return Reply(document, "\n".join([text, *_model_line(document)]))
     finish = outcome.finish
     summary = outcome.record.step_of("result_summary")
     document |= {
         "summary": dict(summary.artifact.facts) if summary else None,
         "evidence": relative(finish.evidence_dir, spec.root),
+        "replaced": finish.replaced and finish.replaced.as_json(),
         "package": relative(finish.package, spec.root),
         "trust_level": finish.trust_level,
         "checks": [dict(check) for check in finish.checks],
     }
     block = summary.artifact.file("summary.txt").read_text(encoding="utf-8").rstrip("\n") if summary else ""
-    lines = [block] * bool(block) + [
+    lines = [block] * bool(block) + _model_line(document)
+    lines += [
         f"evidence  {document['evidence']}/",
         f"package   {document['package']}",
         f"verified  {_passed(finish.checks)}; trust level {finish.trust_level}",
     ]
+    lines += finish.replaced.text().splitlines() if finish.replaced else []
     if arguments.commit:
         document["committed"] = commit_evidence(spec)
         lines.append(f"committed {document['committed']}")
     else:
         lines += ["", "commit the evidence:", *(f"  {command}" for command in git_commands(spec))]
     return Reply(document, "\n".join(lines))
+
+
+def _model_line(document: JsonMapping) -> list[str]:
+    return [f"model     {document['model']}/"] if document["model"] else []
+
+
+def _model_folder(made: Iterable[Artifact], spec: Spec) -> str | None:
+    """The folder that ``from_pretrained`` takes: the model that the last training step exported."""
+    exported = [
+        artifact.path / folder
+        for artifact in made
+        for folder in ("model", "merged")
+        if f"{folder}/config.json" in artifact.files
+    ]
+    return relative(exported[-1], spec.root) if exported else None
 
 
 def _passed(checks: tuple[JsonMapping, ...]) -> str:

@@ -14,8 +14,9 @@ _START, _RUN, _LOOK, _PROVE, _DATA = (
 
 SPEC = Argument("SPEC", "the run-spec, a YAML file")
 OVERRIDES = Argument("KEY=VALUE", "overrides, by step id: train.num_train_steps=50", count="any")
-TARGET = Argument("--target", "machine to estimate for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8", "T")
+TARGET = Argument("--target", "machine to plan for: kaggle-t4x2, h100, … (all: `runspec docs plan-a-run`)", "T")
 QUIET = Argument("--quiet", "no progress; errors are still printed")
+PLAIN = Argument("--plain", "plain lines instead of the live display of a terminal; notebooks get them by themselves")
 SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
 
 COMMANDS: tuple[Command, ...] = (
@@ -26,7 +27,8 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--force", "overwrite files that are there")),
             more="""
             Where files are there and differ, it names them and writes nothing. It also makes
-            .runspec/, which marks the project, and a line in .gitignore.""", group=_START, page="spec"),
+            .runspec/, which marks the project, and adds lines to
+            .gitignore and .gitattributes.""", group=_START, page="spec"),
     Command("presets", "lists the run-specs that `init` can write", "start:presets", group=_START),
     Command("steps", "lists what `uses:` can name, installed plug-ins included", "start:steps", group=_START, page="add-a-step"),
     Command("schema", "prints the JSON schema of a run-spec, or of one step's `with`", "start:schema",
@@ -41,7 +43,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("plan", "shows what would run or be skipped and why, and the cost: memory, time, disk",
             "plan:plan",
             (SPEC, OVERRIDES, TARGET,
-             Argument("--exact", "ask the target's own compiler for the memory (see `make compilers`)"),
+             Argument("--exact", "ask the target's own compiler for the memory (see `runspec docs plan-a-run`)"),
              Argument("--shardings", "show how every weight is sharded over the target's devices"), QUIET),
             group=_RUN, page="plan-a-run"),
     Command("run", "runs the steps, resumes an interrupted run, renders evidence, packages and verifies",
@@ -52,10 +54,10 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--only", "this step alone (no evidence is rendered)", "ID"),
              Argument("--force", "run this step again although nothing changed; repeatable; or: all", "ID",
                       repeat=True),
-             Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"), QUIET),
+             Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"), QUIET, PLAIN),
             more="""
             A run that was stopped or killed resumes when the same command is typed again. Progress goes to
-            standard error: a live display on a terminal, plain lines elsewhere.""", group=_RUN, page="resume"),
+            standard error: a live display on a terminal, plain lines elsewhere and in notebooks.""", group=_RUN, page="resume"),
     Command("launch", "writes a job file for a cluster: SLURM, SkyPilot or JobSet",
             "launching:launch",
             (SPEC, OVERRIDES, Argument("--print", "print the job file on standard output; nothing is submitted"),
@@ -96,5 +98,7 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--seed", "default: 42", "N", number=True),
              Argument("--num-rows", "default: the builder's own number", "N", number=True)), group=_DATA, page="builders"),
     Command("evalset check", "checks an eval set: rows, ids, composition", "data:evalset_check",
-            (Argument("FILE", "JSONL"),), group=_DATA, page="data-formats"),
+            (Argument("FILE", "JSONL"),
+             Argument("--on-duplicate", "of items that repeat a question: fail (default), keep or drop", "POLICY")),
+            group=_DATA, page="data-formats"),
 )  # fmt: skip

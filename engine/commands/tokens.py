@@ -45,8 +45,8 @@ def tokens_of(rows: Iterable[RenderedRow], folder: Path | None) -> Iterator[tupl
         with rows_path.open("wb") as stream:
             for row in rows:
                 stream.write(jsonl_bytes([row.as_json()]))
-        job = TokensJob(rows=str(rows_path), out=str(tokens_path), tokenizer=str(folder) if folder else None)
-        report = run_trainer(job, Host(Path(work), Path.cwd()))
+        job = TokensJob(str(rows_path), str(tokens_path), tokenizer=str(folder.absolute()) if folder else None)
+        report = run_trainer(job, Host(Path(work), Path(work)))
         with tokens_path.open(encoding="utf-8") as lines:
 
             def tokenize(_: RenderedRow) -> Tokenized:

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from engine.data.builders import BUILDERS, Builder, build, builder_source, trace_rows
 from engine.data.check import DatasetReport, Tokenize, Tokenized, check_dataset, marked
-from engine.data.evalset import EvalSetReport, check_eval_set, read_eval_set
-from engine.data.lineage import Match, Policy, Prepared, find_duplicates, find_overlaps, prepare
+from engine.data.evalset import EvalSetReport, check_eval_set, read_eval_set, without_repeats
+from engine.data.lineage import Match, Prepared, find_duplicates, find_overlaps, prepare
 from engine.data.manifest import DatasetSource, Written, build_id, make_manifest, write_dataset
 from engine.data.model import (
     Conversation,
     DatasetRow,
     EvalItem,
     Message,
+    Policy,
     PromptCompletion,
     RenderedRow,
     RenderedSegment,
@@ -79,5 +80,6 @@ __all__ = [
     "render_row",
     "render_rows",
     "trace_rows",
+    "without_repeats",
     "write_dataset",
 ]

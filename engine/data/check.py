@@ -18,18 +18,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.canonical import JsonObject
-from engine.data.jsonl import JsonlFindings
+from engine.data.jsonl import JsonlFindings, errors_line
 from engine.data.lineage import find_duplicates
 from engine.data.manifest import length_stats
 from engine.data.model import CONTROL_LITERALS, TURN_LITERALS, DatasetRow, RenderedRow
 from engine.data.render import RENDER_OF, render_row
 from engine.data.rows import check_mapping, collect_rows
-from engine.data.text import normalise_prompt, printable
+from engine.data.text import normalise_prompt, spelled
 from engine.errors import Diagnostic, InputInvalid
 
 BOS, EOS = "<bos>", "<eos>"
 END_OF_TURN = TURN_LITERALS[1]
 OPEN_MARK, CLOSE_MARK = "[trained>", "<trained]"
+NO_MODEL = "gemma_chat@v1, as for a model without a chat template"
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
 
 NOTHING_TRAINED, NO_BOS, TWO_BOS, EOS_NOT_TRAINED, BAD_MASK = 40, 41, 42, 43, 44
@@ -54,13 +55,17 @@ Tokenize = Callable[[RenderedRow], "Tokenized | tuple[Sequence[str], Sequence[in
 
 @dataclass(frozen=True, slots=True)
 class DatasetReport:
-    """The result of the check. ``unit`` is that of the lengths: characters or tokens."""
+    """The result of the check. ``unit`` is that of the lengths: characters or tokens.
+
+    ``render`` is the dataset's, ``rendered_by`` what rendered the rows of this check.
+    """
 
     path: str
     format: str
     render: str
     unit: str
     n_rows: int
+    rendered_by: str = ""
     n_duplicates: int = 0
     lengths: Mapping[str, float | int] = field(default_factory=dict)
     trained_lengths: Mapping[str, float | int] = field(default_factory=dict)
@@ -82,6 +87,7 @@ class DatasetReport:
             "path": self.path,
             "format": self.format,
             "render": self.render,
+            "rendered_by": self.rendered_by or self.render,
             "unit": self.unit,
             "n_rows": self.n_rows,
             "n_duplicates": self.n_duplicates,
@@ -95,7 +101,13 @@ class DatasetReport:
 
     def text(self, *, color: bool = False) -> str:
         """The report as a person reads it; ``color``: the trained part is green instead of bracketed."""
-        lines = [f"{self.path}: {self.n_rows} rows of format {self.format}, rendered by {self.render}"]
+        if self.diagnostics and not self.n_rows:
+            return errors_line(self.path, self.diagnostics, "no row can be read")
+        lines = [
+            f"{self.path}: {self.n_rows} rows of format {self.format}, rendered by {self.rendered_by or self.render}"
+        ]
+        if self.diagnostics:
+            lines.insert(0, errors_line(self.path, self.diagnostics, "the report is of the rows without one"))
         for name, stats in (("row", self.lengths), ("trained part", self.trained_lengths)):
             if stats:
                 spread = f"{stats['min']} to {stats['max']}, mean {stats['mean']}"
@@ -136,8 +148,9 @@ def check_dataset(
             return DatasetReport(name, format, "", "characters", 0, diagnostics=error.diagnostics)
         rows = collect_rows(source, kind, fields or {}, findings)
         rendered, render = [render_row(row) for row in rows], RENDER_OF[kind]
+        rendered_by = NO_MODEL if kind == "chat" else ""
     else:
-        rendered, render = list(source), "as given"
+        rendered, render, rendered_by = list(source), "as given", ""
     lines = {row.id: row.line for row in rows} or lines or {}
     # One row at a time: the tokens of a million rows would not fit in memory.
     lengths, trained_lengths, sample, sample_id = [], [], None, ""
@@ -157,6 +170,7 @@ def check_dataset(
         path=name,
         format=format,
         render=render,
+        rendered_by=rendered_by,
         unit="tokens" if tokenize else "characters",
         n_rows=len(rendered),
         n_duplicates=len(find_duplicates(rows)) if rows else _repeated_prompts(rendered),
@@ -184,7 +198,7 @@ def _tokenize(row: RenderedRow, tokenize: Tokenize | None) -> Tokenized:
 
 
 def tokenize_characters(row: RenderedRow) -> Tokenized:
-    """The row as characters and control tokens, by the trainer's rule.
+    """The row as characters and control tokens, by the trainer's rule: up to its last trained segment.
 
     >>> from engine.data.model import RenderedRow, RenderedSegment
     >>> row = RenderedRow("r", (RenderedSegment("a", False), RenderedSegment("b", True)))
@@ -193,9 +207,10 @@ def tokenize_characters(row: RenderedRow) -> Tokenized:
     """
     tokens, mask = [BOS], [0]
     trained = [index for index, segment in enumerate(row.segments) if segment.train]
-    for index, segment in enumerate(row.segments):
+    last = trained[-1] if trained else len(row.segments)
+    for index, segment in enumerate(row.segments[: last + 1]):
         symbols = _SYMBOLS.findall(segment.text)
-        if trained and index == trained[-1] and symbols[-1:] != [END_OF_TURN]:
+        if index == last and symbols[-1:] != [END_OF_TURN]:
             symbols.append(EOS)
         tokens += symbols
         mask += [int(segment.train)] * len(symbols)
@@ -248,5 +263,5 @@ def marked(row: Tokenized, *, color: bool = False) -> str:
         if bool(counts) != inside:
             parts.append(closing if inside else opening)
             inside = not inside
-        parts.append("\n".join(printable(part) for part in token.split("\n")))
+        parts.append("\n".join(spelled(part) for part in token.split("\n")))
     return "".join([*parts, closing] if inside else parts)

@@ -5,18 +5,22 @@ In: a path. Out: items in file order, or one InputInvalid with all findings.
 that people can use their own names; ``difficulty`` is easy, medium or hard. An unknown
 key is an error (a mistyped ``dificulty`` would otherwise be missing from the scorecard); people's own notes
 go under ``meta``.
+
+A question that stands twice counts twice in the score. ``on_duplicate`` says what that means: ``fail`` (D226), ``keep``
+(both are asked and counted), ``drop`` (the first alone is asked). Two prompts are the same as for training rows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from engine.canonical import JsonObject
-from engine.data.jsonl import JsonlFindings, Line, json_kind, read_objects
-from engine.data.model import DIFFICULTIES, EvalItem
+from engine.data.jsonl import JsonlFindings, Line, errors_line, json_kind, read_objects
+from engine.data.model import DIFFICULTIES, EvalItem, Policy
 from engine.data.text import excerpt, normalise_prompt
 from engine.errors import Diagnostic, did_you_mean
 
@@ -28,16 +32,38 @@ MISSING, WRONG_TYPE, BLANK_TEXT, UNKNOWN_KEY = 20, 21, 22, 23
 UNKNOWN_DIFFICULTY, SAME_ID, SAME_PROMPT, ANSWER_SHAPE = 24, 25, 26, 27
 
 
-def read_eval_set(path: Path, *, limit_errors: int = 50) -> list[EvalItem]:
-    """All items of the file. Raises InputInvalid with every finding."""
+class Asked(Protocol):
+    """Anything with a question."""
+
+    @property
+    def prompt(self) -> str:
+        """The question."""
+
+
+A = TypeVar("A", bound=Asked)
+
+
+def read_eval_set(path: Path, *, on_duplicate: Policy = "fail", limit_errors: int = 50) -> list[EvalItem]:
+    """The items of the file that are asked. Raises InputInvalid with every finding.
+
+    ``on_duplicate``: of items whose question an earlier one has.
+    """
     findings = JsonlFindings(str(path), "D2", limit_errors)
-    items = collect_items(path, findings)
+    items = collect_items(path, findings, on_duplicate)
     findings.raise_if_any()
-    return items
+    return without_repeats(items) if on_duplicate == "drop" else items
 
 
-def collect_items(path: Path, findings: JsonlFindings) -> list[EvalItem]:
-    """The valid items; errors of the others go to ``findings``."""
+def without_repeats(items: Sequence[A]) -> list[A]:
+    """The first item of each question, in order."""
+    first: dict[str, A] = {}
+    for item in items:
+        first.setdefault(normalise_prompt(item.prompt), item)
+    return list(first.values())
+
+
+def collect_items(path: Path, findings: JsonlFindings, on_duplicate: Policy = "fail") -> list[EvalItem]:
+    """The valid items; errors of the others go to ``findings``, and repeated questions only under the policy ``fail``."""
     items: list[EvalItem] = []
     ids: dict[str, int] = {}
     prompts: dict[str, int] = {}
@@ -45,7 +71,8 @@ def collect_items(path: Path, findings: JsonlFindings) -> list[EvalItem]:
         # Invalid items are checked for duplicates too: a person then fixes all errors of a line at once.
         _refuse_duplicate(line, "id", str(line.value.get("id")), ids, SAME_ID, findings)
         prompt = normalise_prompt(str(line.value.get("prompt")))
-        _refuse_duplicate(line, "prompt", prompt, prompts, SAME_PROMPT, findings)
+        if on_duplicate == "fail":
+            _refuse_duplicate(line, "prompt", prompt, prompts, SAME_PROMPT, findings)
         item = _read_item(line, findings)
         if item is not None:
             items.append(item)
@@ -62,7 +89,9 @@ def _refuse_duplicate(
         return
     column, width = line.span(key)
     message = f'line {first} has the {key} "{excerpt(value, 40)}" already'
-    hint = "give each item an id of its own" if key == "id" else "a question that counts twice distorts the score"
+    hint = "give each item an id of its own"
+    if key == "prompt":
+        hint = "delete one of them, or declare what it means: eval_set: {path: …, on_duplicate: keep} (or drop)"
     findings.add(number, message, line=line.number, text=line.text, column=column, width=width, path=key, hint=hint)
 
 
@@ -118,6 +147,7 @@ class EvalSetReport:
 
     path: str
     n_items: int
+    n_duplicates: int = 0
     sections: Mapping[str, int] = field(default_factory=dict)
     categories: Mapping[str, int] = field(default_factory=dict)
     difficulties: Mapping[str, int] = field(default_factory=dict)
@@ -135,6 +165,7 @@ class EvalSetReport:
             "ok": self.ok,
             "path": self.path,
             "n_items": self.n_items,
+            "n_duplicates": self.n_duplicates,
             "sections": dict(self.sections),
             "categories": dict(self.categories),
             "difficulties": dict(self.difficulties),
@@ -144,23 +175,31 @@ class EvalSetReport:
 
     def text(self) -> str:
         """The composition as a table: categories down, difficulties across."""
+        if self.diagnostics and not self.n_items:
+            return errors_line(self.path, self.diagnostics, "no item can be read")
         columns = list(self.difficulties)
         width = max([8, *(len(name) for name in self.categories)])
         lines = [f"{self.path}: {self.n_items} items", ""]
+        if self.diagnostics:
+            lines.insert(0, errors_line(self.path, self.diagnostics, "the table is of the items without one"))
         lines.append("  ".join(["category".ljust(width), *(name.rjust(6) for name in columns), "   all"]))
         for category, row in self.table.items():
             cells = [str(row.get(name, 0)).rjust(max(6, len(name))) for name in columns]
             lines.append("  ".join([category.ljust(width), *cells, str(self.categories[category]).rjust(6)]))
         totals = [str(count).rjust(max(6, len(name))) for name, count in self.difficulties.items()]
         lines.append("  ".join(["all".ljust(width), *totals, str(self.n_items).rjust(6)]))
+        if self.n_duplicates:
+            lines += ["", f"items whose question an earlier one has: {self.n_duplicates}"]
         lines += ["", "sections: " + ", ".join(f"{name} {count}" for name, count in self.sections.items())]
         return "\n".join(lines)
 
 
-def check_eval_set(path: Path, *, limit_errors: int = 50) -> EvalSetReport:
-    """Read the set and count its groups. Never raises for the file's content."""
+def check_eval_set(path: Path, *, on_duplicate: Policy = "fail", limit_errors: int = 50) -> EvalSetReport:
+    """Read the set and count its groups, of the items that are asked. Never raises for the file's content."""
     findings = JsonlFindings(str(path), "D2", limit_errors)
-    items = collect_items(path, findings)
+    read = collect_items(path, findings, on_duplicate)
+    first = without_repeats(read)
+    items = first if on_duplicate == "drop" else read
     table: dict[str, Counter[str]] = {}
     for item in items:
         table.setdefault(item.category, Counter())[item.difficulty] += 1
@@ -169,6 +208,7 @@ def check_eval_set(path: Path, *, limit_errors: int = 50) -> EvalSetReport:
     return EvalSetReport(
         path=str(path),
         n_items=len(items),
+        n_duplicates=len(read) - len(first),
         sections=_counts([item.section for item in items]),
         categories=_counts([item.category for item in items]),
         difficulties={name: difficulties[name] for name in order if difficulties[name]},

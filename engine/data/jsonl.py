@@ -5,7 +5,8 @@ others. No line is skipped silently; only :class:`engine.errors.InputInvalid` is
 
 This reader refuses what ``json.loads`` would accept: two equal keys in one object (one value
 would be lost), NaN and infinities (not JSON), lone surrogates (not text), a byte order mark, blank lines
-between rows (a row may be missing there). Blank lines after the last row and CRLF are tolerated.
+between rows (a row may be missing there). Blank lines after the last row and CRLF are tolerated. A file of another kind
+(Parquet, CSV, one JSON document) is one finding that says what it is.
 
 The code of a finding is the family (``D1`` rows, ``D2`` eval sets) and the number here: the same number
 means the same thing in both. See docs/reference/errors.md for the list.
@@ -14,24 +15,26 @@ means the same thing in both. See docs/reference/errors.md for the list.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal, NoReturn
 
 from engine.canonical import JsonObject
+from engine.data.file_kinds import PROBE_BYTES, kind_of
 from engine.data.text import near, position
 from engine.errors import Diagnostic, InputInvalid
 
 MAX_LINE_BYTES = 4 << 20
 MAX_DEPTH = 64
-BINARY_PROBE_BYTES = 4096
 
 NOT_FOUND, NOT_A_FILE, UNREADABLE, EMPTY = 1, 2, 3, 4
 MARKED, NOT_UTF8, BAD_JSON, NOT_OBJECT = 5, 6, 7, 8
 TWICE, NOT_FINITE, SURROGATE, LONG_LINE = 9, 10, 11, 12
-BLANK, DEEP, BIG_NUMBER, BINARY = 13, 14, 15, 16
+BLANK, DEEP, BIG_NUMBER, OTHER_KIND = 13, 14, 15, 16
 MORE = 99
+BYTE_ORDER_MARK = "\ufeff"
 
 _BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "a byte order mark (the three bytes EF BB BF)"),
@@ -90,6 +93,13 @@ class JsonlFindings:
             raise InputInvalid.of(self.diagnostics())
 
 
+def errors_line(path: str, findings: Sequence[Diagnostic], rest: str) -> str:
+    """``rows.jsonl: 2 errors; no row can be read``: the first line of the report of a file with findings."""
+    beyond = bool(findings) and findings[-1].code.endswith(str(MORE))
+    count = f"more than {len(findings) - 1}" if beyond else str(len(findings))
+    return f"{path}: {count} error{'s' * (beyond or len(findings) != 1)}; {rest}"
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of the file that holds a JSON object."""
@@ -114,6 +124,10 @@ class _Refused(ValueError):
 def read_objects(path: Path, findings: JsonlFindings) -> Iterator[Line]:
     """The objects of the file, line by line; every other line goes to ``findings``."""
     try:
+        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            message = f"{findings.file} is a pipe or a device, not a file"
+            findings.add(NOT_A_FILE, message, hint="save the rows into a file and name that")
+            return
         with path.open("rb") as stream:
             yield from _objects(stream, findings)
     except FileNotFoundError:
@@ -153,17 +167,16 @@ def _objects(stream: IO[bytes], findings: JsonlFindings) -> Iterator[Line]:
 
 
 def _begins_as_text(stream: IO[bytes], findings: JsonlFindings) -> bool:
-    head = stream.read(BINARY_PROBE_BYTES)
+    head = stream.read(PROBE_BYTES)
     stream.seek(0)
     for mark, name in _BYTE_ORDER_MARKS:
         if head.startswith(mark):
             findings.add(MARKED, f"the file begins with {name}", line=1, hint="save it as UTF-8 without BOM")
             return False
-    if b"\0" in head:
-        hint = "JSONL is text: one JSON object a line, UTF-8"
-        findings.add(BINARY, f"{findings.file} is a binary file", hint=hint)
-        return False
-    return True
+    kind = kind_of(head, findings.file)
+    if kind is not None:
+        findings.add(OTHER_KIND, f"{findings.file} is {kind.what}", hint=kind.hint)
+    return kind is None
 
 
 def _raw_lines(stream: IO[bytes], findings: JsonlFindings) -> Iterator[tuple[int, bytes | None]]:
@@ -188,6 +201,12 @@ def _parse(number: int, raw: bytes, findings: JsonlFindings) -> Line | None:
         column = len(raw[: error.start].decode()) + 1
         message = f"invalid UTF-8: byte 0x{raw[error.start]:02X} at column {column}"
         findings.add(NOT_UTF8, message, line=number, column=column, hint="save the file as UTF-8")
+        return None
+    if text.startswith(BYTE_ORDER_MARK):
+        message = "a byte order mark inside the file: another file was appended here"
+        findings.add(
+            MARKED, message, line=number, column=1, hint="remove the three bytes EF BB BF at this line's beginning"
+        )
         return None
     try:
         value = _DECODER.decode(text)

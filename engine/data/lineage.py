@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from engine.canonical import JsonObject
-from engine.data.model import DatasetRow, EvalItem
+from engine.data.model import DatasetRow, EvalItem, Policy
 from engine.data.text import excerpt, normalise_prompt
 from engine.errors import Diagnostic, InputInvalid, Where
 
-Policy = Literal["keep", "drop", "fail"]
 SAMPLES = 5
 MOST_FINDINGS = 20
 

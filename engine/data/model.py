@@ -19,6 +19,7 @@ TRACE_VERSION = "1.0"
 
 RowFormat = Literal["trace", "prompt_completion", "chat"]
 Difficulty = Literal["easy", "medium", "hard"]
+Policy = Literal["keep", "drop", "fail"]  # of duplicates and overlaps
 
 ROW_FORMATS: tuple[RowFormat, ...] = ("trace", "prompt_completion", "chat")
 DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")
@@ -100,14 +101,16 @@ class PromptCompletion:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. ``train``: whether it is trained, where it is an answer."""
 
     role: Literal["system", "user", "assistant"]
     content: str
+    train: bool = True
 
     def as_json(self) -> JsonObject:
-        """``{"role", "content"}``."""
-        return {"role": self.role, "content": self.content}
+        """``{"role", "content"}``, and ``"train": false`` for an answer that is not trained."""
+        row: JsonObject = {"role": self.role, "content": self.content}
+        return row if self.train else {**row, "train": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """One training row: its id, its body, its line in the file (0: built), and the keys that no field is mapped to."""
+    """One training row: its id, its body, its line in the file (0: built), and the paths of keys that nothing is read from."""
 
     id: str
     body: Trace | PromptCompletion | Conversation

@@ -9,12 +9,15 @@ render                    not trained                                           
 ========================  =====================================================  ============================
 ``reasoning@v1``          ``{prompt}\\n``                                         steps, one a line, ``Answer: X``
 ``plain@v1``              ``{prompt}\\n``                                         the completion
+``messages@v1``           the messages, by the model's chat template; ``gemma_chat@v1`` where it has none:
+------------------------  ------------------------------------------------------------------------------------
 ``gemma_chat@v1``         ``<start_of_turn>user\\n…<end_of_turn>\\n``              each answer and its
                           ``<start_of_turn>model\\n``                             ``<end_of_turn>``
 ========================  =====================================================  ============================
 
-A conversation keeps its messages beside the segments: a checkpoint with a chat template of its own (chat_template.jinja)
-renders them itself, and its questions too; ``gemma_chat@v1`` is for those without.
+A conversation keeps its messages beside the segments, which are ``gemma_chat@v1``'s: a checkpoint with a chat template
+of its own (chat_template.jinja) renders the messages itself, and the questions of the eval set too. Which of the two it
+was is known where the model is: the training report and ``dataset check --model`` say it (``rendered_by``).
 
     >>> render_prompt("reasoning@v1", "2 + 2 = ?")
     '2 + 2 = ?\\n'
@@ -41,8 +44,9 @@ ANSWER_PREFIX = "Answer: "
 RENDER_OF: Mapping[RowFormat, str] = {
     "trace": "reasoning@v1",
     "prompt_completion": "plain@v1",
-    "chat": "gemma_chat@v1",
+    "chat": "messages@v1",
 }
+OF_MESSAGES = ("messages@v1", "gemma_chat@v1")  # the second: datasets that an earlier version built
 
 
 def render_rows(rows: Iterable[DatasetRow], format: RowFormat) -> tuple[str, list[RenderedRow]]:
@@ -73,7 +77,7 @@ def completion_of(body: Trace | PromptCompletion) -> str:
 
 
 def render_prompt(render: str, prompt: str) -> str:
-    """The text to generate from, for one question of an eval set. Raises InputInvalid."""
+    """The text to generate from, for one question of an eval set: of a conversation by ``gemma_chat@v1``. Raises InputInvalid."""
     if render not in _PROMPTS:
         near = did_you_mean(render, _PROMPTS)
         hint = f'did you mean "{near}"?' if near else f"one of {', '.join(_PROMPTS)}"
@@ -83,7 +87,7 @@ def render_prompt(render: str, prompt: str) -> str:
 
 def prompt_messages(render: str, prompt: str) -> tuple[Message, ...]:
     """The same question as messages, for a model with a chat template of its own; empty for other renders."""
-    return (Message("user", prompt),) if render == RENDER_OF["chat"] else ()
+    return (Message("user", prompt),) if render in OF_MESSAGES else ()
 
 
 def _chat_turn(content: str) -> str:
@@ -98,7 +102,7 @@ def _chat_segments(body: Conversation) -> tuple[RenderedSegment, ...]:
     for user, answer in zip(messages[::2], messages[1::2], strict=True):
         between = "\n" if segments else ""
         segments.append(RenderedSegment(between + _chat_turn(system + user.content), False))
-        segments.append(RenderedSegment(answer.content + "<end_of_turn>", True))
+        segments.append(RenderedSegment(answer.content + "<end_of_turn>", answer.train))
         system = ""
     return tuple(segments)
 
@@ -106,5 +110,5 @@ def _chat_segments(body: Conversation) -> tuple[RenderedSegment, ...]:
 _PROMPTS: Mapping[str, Callable[[str], str]] = {
     "reasoning@v1": lambda prompt: f"{prompt}\n",
     "plain@v1": lambda prompt: f"{prompt}\n",
-    "gemma_chat@v1": _chat_turn,
+    **dict.fromkeys(OF_MESSAGES, _chat_turn),
 }

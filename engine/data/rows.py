@@ -5,31 +5,29 @@ one InputInvalid that names every invalid line and field (up to a limit, then "a
 
     read_rows(Path("mine.jsonl"), "prompt_completion", {"prompt": "question", "completion": "reply"})
 
-Keys of a row that no field is mapped to are kept in :attr:`DatasetRow.unused` and counted by ``dataset check``
-and the manifest; they are not trained on. Ids: a trace can have an ``id``, which must be unique;
-every other row is named after its line, ``line-12``.
+Keys that nothing is read from, at any depth, are kept by their path in :attr:`DatasetRow.unused` and counted by
+``dataset check`` and the manifest; they are not trained on. Ids: a trace can have an ``id``, which must be unique;
+every other row is named after its line, ``line-12``. Conversations: :mod:`engine.data.chat_rows`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from engine.data.jsonl import JsonlFindings, Line, json_kind, read_objects
+from engine.data.chat_rows import read_chat
+from engine.data.jsonl import JsonlFindings, json_kind, read_objects
 from engine.data.model import (
-    CONTROL_LITERALS,
     ROW_FORMATS,
     TRACE_VERSION,
-    TURN_LITERALS,
-    Conversation,
     DatasetRow,
-    Message,
     PromptCompletion,
     RowFormat,
     Trace,
     TraceStep,
 )
+from engine.data.row_reader import MISSING, WRONG_TYPE, RowReader
 from engine.data.text import excerpt
 from engine.errors import InputInvalid, did_you_mean
 
@@ -39,17 +37,8 @@ FIELDS: Mapping[RowFormat, tuple[str, ...]] = {
     "chat": ("messages", "role", "content"),
 }
 TRACE_EXTRAS = ("id", "trace_version", "meta")
-OTHER_ROLES = {
-    "human": "user",
-    "gpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "ai": "assistant",
-}
-
-MISSING, WRONG_TYPE, BLANK_TEXT, CONTROL = 20, 21, 22, 23
-WRONG_VERSION, BAD_STEP_NUMBER, NO_STEPS, ANSWER_SHAPE = 24, 25, 26, 27
-UNKNOWN_ROLE, ROLE_ORDER, NO_ASSISTANT, SAME_ID = 28, 29, 30, 31
+STEP_KEYS = ("i", "type", "content")
+WRONG_VERSION, BAD_STEP_NUMBER, NO_STEPS, ANSWER_SHAPE, SAME_ID = 24, 25, 26, 27, 31
 
 
 def read_rows(
@@ -69,7 +58,7 @@ def collect_rows(path: Path, format: str, fields: Mapping[str, str], findings: J
     rows: list[DatasetRow] = []
     first_line: dict[str, int] = {}
     for line in read_objects(path, findings):
-        row = _ROW_READERS[kind](_Reader(line, names, findings))
+        row = _ROW_READERS[kind](RowReader(line, names, findings))
         if row is None:
             continue
         if row.id in first_line:
@@ -111,86 +100,14 @@ def check_mapping(format: str, fields: Mapping[str, str]) -> RowFormat:
     return kind
 
 
-class _Reader:
-    """One line and the fields mapped to it; every method returns a value or reports why it cannot."""
-
-    def __init__(self, line: Line, names: Mapping[str, str], findings: JsonlFindings) -> None:
-        self.line, self.names, self.findings = line, names, findings
-        self.before = findings.total
-
-    @property
-    def is_good(self) -> bool:
-        return self.findings.total == self.before
-
-    def report(self, number: int, message: str, key: str, hint: str, *, path: str = "") -> None:
-        column, width = self.line.span(key)
-        self.findings.add(
-            number,
-            message,
-            line=self.line.number,
-            text=self.line.text,
-            column=column,
-            width=width,
-            path=path or key,
-            hint=hint,
-        )
-
-    def get(self, name: str) -> Any:
-        """The value of our field, or None after reporting that it is missing."""
-        key = self.names[name]
-        if key in self.line.value:
-            return self.line.value[key]
-        near = did_you_mean(key, self.line.value)
-        hint = f"the row has: {', '.join(excerpt(k, 30) for k in list(self.line.value)[:8]) or 'no key at all'}"
-        if near:
-            hint = f'did you mean "{near}"? Fix the row, or map it: fields: {{{name}: {near}}}'
-        self.report(MISSING, f'the row has no "{key}"', near or key, hint, path=key)
-        return None
-
-    def text(self, name: str) -> str:
-        """A text that is not blank, or "" after reporting."""
-        key = self.names[name]
-        value = self.get(name)
-        return "" if value is None and key not in self.line.value else self.check_text(value, key, key)
-
-    def check_text(self, value: object, key: str, path: str) -> str:
-        """The same for a value at ``path`` inside ``key``."""
-        if not isinstance(value, str):
-            hint = f'write it in quotes: "{value}"' if isinstance(value, int | float) else "write a text"
-            self.report(WRONG_TYPE, f'"{path}" is {json_kind(value)}, not a text', key, hint, path=path)
-            return ""
-        if not value.strip():
-            self.report(BLANK_TEXT, f'"{path}" is empty', key, "delete the row, or fill it in", path=path)
-            return ""
-        self._refuse_control(value, key, path, CONTROL_LITERALS)
-        return value
-
-    def _refuse_control(self, value: str, key: str, path: str, literals: tuple[str, ...]) -> None:
-        for literal in literals:
-            if literal in value:
-                message = f'"{path}" contains "{literal}", which a tokenizer reads as a control token'
-                hint = "remove it: the engine adds <bos>, <eos> and the turn markers itself, once"
-                self.report(CONTROL, message, key, hint, path=path)
-
-    def refuse_turns(self, value: str, key: str, path: str) -> None:
-        """Turn markers are allowed in a prompt that a person renders, never in a chat message."""
-        self._refuse_control(value, key, path, TURN_LITERALS)
-
-    def unused(self, known: tuple[str, ...] = ()) -> tuple[str, ...]:
-        used = {*self.names.values(), *known}
-        return tuple(key for key in self.line.value if key not in used)
-
-    @property
-    def default_id(self) -> str:
-        return f"line-{self.line.number}"
-
-
-def _read_pair(reader: _Reader) -> DatasetRow | None:
+def _read_pair(reader: RowReader) -> DatasetRow | None:
     body = PromptCompletion(reader.text("prompt"), reader.text("completion"))
-    return DatasetRow(reader.default_id, body, reader.line.number, reader.unused()) if reader.is_good else None
+    if not reader.is_good:
+        return None
+    return DatasetRow(reader.default_id, body, reader.line.number, reader.unused(reader.names.values()))
 
 
-def _read_trace(reader: _Reader) -> DatasetRow | None:
+def _read_trace(reader: RowReader) -> DatasetRow | None:
     prompt, steps, answer = reader.text("prompt"), _read_steps(reader), reader.text("final_answer")
     if answer:
         _check_answer(reader, answer)
@@ -207,24 +124,18 @@ def _read_trace(reader: _Reader) -> DatasetRow | None:
     if not reader.is_good:
         return None
     trace = Trace(prompt, steps, answer, meta, row_id)
-    return DatasetRow(row_id, trace, reader.line.number, reader.unused(TRACE_EXTRAS))
+    return DatasetRow(row_id, trace, reader.line.number, reader.unused((*reader.names.values(), *TRACE_EXTRAS)))
 
 
-def _check_answer(reader: _Reader, answer: str) -> None:
-    """The answer must be one line without "Answer:", since the scorer reads what follows the last "Answer:"."""
+def _check_answer(reader: RowReader, answer: str) -> None:
+    """The answer comes after an "Answer:" that the engine writes; one more would be learned as a second."""
     key = reader.names["final_answer"]
-    if len(answer.strip().splitlines()) > 1:
-        reader.report(ANSWER_SHAPE, f'"{key}" has more than one line', key, "put the reasoning into the steps")
-    elif "answer:" in answer.casefold():
-        reader.report(
-            ANSWER_SHAPE,
-            f'"{key}" contains "Answer:"',
-            key,
-            'write the answer alone; the engine adds "Answer:"',
-        )
+    if answer.strip().casefold().startswith("answer:"):
+        hint = 'write the answer alone; the engine adds "Answer:"'
+        reader.report(ANSWER_SHAPE, f'"{key}" begins with "Answer:"', key, hint)
 
 
-def _read_steps(reader: _Reader) -> tuple[TraceStep, ...]:
+def _read_steps(reader: RowReader) -> tuple[TraceStep, ...]:
     key = reader.names["steps"]
     value = reader.get("steps")
     if value is None and key not in reader.line.value:
@@ -242,7 +153,7 @@ def _read_steps(reader: _Reader) -> tuple[TraceStep, ...]:
     return tuple(_read_step(reader, key, index, step, start) for index, step in enumerate(value))
 
 
-def _read_step(reader: _Reader, key: str, index: int, step: object, start: int) -> TraceStep:
+def _read_step(reader: RowReader, key: str, index: int, step: object, start: int) -> TraceStep:
     path = f"{key}[{index}]"
     if isinstance(step, str):
         return TraceStep(index + 1, "reasoning", reader.check_text(step, key, path))
@@ -250,6 +161,7 @@ def _read_step(reader: _Reader, key: str, index: int, step: object, start: int) 
         hint = 'an object {"i", "type", "content"}, or a text'
         reader.report(WRONG_TYPE, f'"{path}" is {json_kind(step)}, not a step', key, hint, path=path)
         return TraceStep(index + 1, "", "")
+    reader.count_others(step, STEP_KEYS, f"{key}[]")
     number = step.get("i", index + start)
     if isinstance(number, bool) or number != index + start:
         message = f'"{path}.i" is {excerpt(repr(number), 20)}, expected {index + start}'
@@ -263,69 +175,8 @@ def _read_step(reader: _Reader, key: str, index: int, step: object, start: int) 
     return TraceStep(index + 1, kind, reader.check_text(step["content"], key, f"{path}.content"))
 
 
-def _read_chat(reader: _Reader) -> DatasetRow | None:
-    key = reader.names["messages"]
-    value = reader.get("messages")
-    if value is None and key not in reader.line.value:
-        return None
-    if not isinstance(value, list):
-        hint = 'write [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
-        reader.report(WRONG_TYPE, f'"{key}" is {json_kind(value)}, not a list', key, hint)
-        return None
-    messages = [_read_message(reader, key, index, message) for index, message in enumerate(value)]
-    if reader.is_good:
-        _check_order(reader, key, [message.role for message in messages if message])
-    if not reader.is_good:
-        return None
-    body = Conversation(tuple(message for message in messages if message))
-    return DatasetRow(reader.default_id, body, reader.line.number, reader.unused())
-
-
-def _read_message(reader: _Reader, key: str, index: int, value: object) -> Message | None:
-    path = f"{key}[{index}]"
-    if not isinstance(value, dict):
-        hint = 'a message is {"role": …, "content": …}'
-        reader.report(WRONG_TYPE, f'"{path}" is {json_kind(value)}, not a message', key, hint, path=path)
-        return None
-    for name in (reader.names["role"], reader.names["content"]):
-        if name not in value:
-            near = did_you_mean(name, value)
-            hint = f'did you mean "{near}"?' if near else f"the message has: {', '.join(value) or 'no key at all'}"
-            reader.report(MISSING, f'"{path}" has no "{name}"', key, hint, path=f"{path}.{name}")
-            return None
-    role = value[reader.names["role"]]
-    if role not in ("system", "user", "assistant"):
-        near = OTHER_ROLES.get(str(role).casefold()) or did_you_mean(str(role), ("system", "user", "assistant"))
-        hint = f'did you mean "{near}"?' if near else "one of system, user, assistant"
-        message = f"unknown role {excerpt(repr(role), 30)}"
-        reader.report(UNKNOWN_ROLE, message, key, hint, path=f"{path}.{reader.names['role']}")
-        return None
-    path = f"{path}.{reader.names['content']}"
-    content = reader.check_text(value[reader.names["content"]], key, path)
-    reader.refuse_turns(content, key, path)
-    return Message(role, content)
-
-
-def _check_order(reader: _Reader, key: str, roles: list[str]) -> None:
-    if "assistant" not in roles:
-        reader.report(NO_ASSISTANT, "the conversation has no assistant turn", key, "there is nothing in it to train on")
-        return
-    skip = 1 if roles[0] == "system" else 0
-    for index, role in enumerate(roles[skip:]):
-        expected = "assistant" if index % 2 else "user"
-        if role != expected:
-            article = "an" if role == "assistant" else "a"
-            message = f'"{key}[{index + skip}]" is {article} {role} turn, expected {expected}'
-            hint = "an optional system message, then user and assistant in turn"
-            reader.report(ROLE_ORDER, message, key, hint, path=f"{key}[{index + skip}]")
-            return
-    if roles[-1] != "assistant":
-        hint = "training needs an answer as the last turn: add the answer, or delete the question"
-        reader.report(ROLE_ORDER, "the conversation ends with a user turn", key, hint)
-
-
-_ROW_READERS: Mapping[RowFormat, Callable[[_Reader], DatasetRow | None]] = {
+_ROW_READERS: Mapping[RowFormat, Callable[[RowReader], DatasetRow | None]] = {
     "trace": _read_trace,
     "prompt_completion": _read_pair,
-    "chat": _read_chat,
+    "chat": read_chat,
 }

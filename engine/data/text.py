@@ -21,11 +21,36 @@ def normalise_prompt(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", folded).split())
 
 
+# Characters that a terminal acts on, or that would show the others in another order; the two line separators end a line.
+_ACTING = ("Cc", "Cs", "Zl", "Zp")
+_REORDERING = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+
+
+def is_shown_as_it_is(character: str) -> bool:
+    """False for control characters (except the tab) and those that reorder a line.
+
+    Joiners, soft hyphens, no-break and thin spaces are text: languages and emoji need them.
+
+    >>> [is_shown_as_it_is(character) for character in "a\u200d\u00ad\u00a0\x1b\u202e"]
+    [True, True, True, True, False, False]
+    """
+    if character.isprintable() or character == "\t":
+        return True
+    return unicodedata.category(character) not in _ACTING and character not in _REORDERING
+
+
 def printable(text: str) -> str:
-    """The text with every control character replaced, one for one."""
-    return "".join(
-        character if character.isprintable() or character == "\t" else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
+    """The text with every character that cannot be shown as it is replaced, one for one, as a caret below it needs."""
+    return "".join(character if is_shown_as_it_is(character) else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def spelled(text: str) -> str:
+    """The text with every such character named: nothing is damaged, it only cannot be shown.
+
+    >>> spelled("naïve\u200b \x1b[2J")
+    'naïve\u200b <U+001B>[2J'
+    """
+    return "".join(character if is_shown_as_it_is(character) else f"<U+{ord(character):04X}>" for character in text)
 
 
 def excerpt(text: str, limit: int = 60) -> str:

@@ -108,7 +108,7 @@ class LiveConsole:
         if not ran:
             self._print(f"nothing to do: all {len(skipped)} steps are done already")
             return
-        self._print(f"{len(ran)} steps ran, {len(skipped)} skipped, in {duration(seconds)}")
+        self._print(f"{len(ran)} step{'s' * (len(ran) != 1)} ran, {len(skipped)} skipped, in {duration(seconds)}")
 
     def close(self) -> None:
         """Restore the terminal."""

@@ -141,18 +141,22 @@ class RunLog:
         self._stream = self._logger = None
 
 
-def write_traceback(error: BaseException, command: str, folder: Path) -> Path:
-    """Write a redacted traceback (never local variables), for bug reports; returns its path.
+def write_traceback(error: BaseException, command: str, project: Path | None) -> Path | None:
+    """Write a redacted traceback (never local variables), for bug reports; returns its path, None where no disk takes it.
 
-    It goes into ``folder``, or into the system's temporary folder where the project is read-only.
+    It goes into the project's ``.runspec/logs``; without a project, or where that cannot be written, into the system's
+    temporary folder. A crash never makes a project of a folder.
     """
     lines = [f"command: {command}", "", *traceback.format_exception(error)]
     text = redact("\n".join(line.rstrip("\n") for line in lines) + "\n")
     name = f"crash-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.log"
-    try:
-        write_atomic(folder / name, text)
-        return folder / name
-    except OSError:
-        fallback = Path(tempfile.gettempdir()) / f"runspec-{name}"
-        write_atomic(fallback, text)
-        return fallback
+    if project is not None:
+        with contextlib.suppress(OSError):
+            path = project / ".runspec" / "logs" / name
+            write_atomic(path, text)
+            return path
+    with contextlib.suppress(OSError):  # there may be no temporary folder either
+        path = Path(tempfile.gettempdir()) / f"runspec-{name}"
+        write_atomic(path, text)
+        return path
+    return None

@@ -1,10 +1,10 @@
-"""What a run shows while it works: a live display on a terminal, plain lines elsewhere.
+"""What a run shows while it works: a live display on a terminal, plain lines elsewhere and in notebooks.
 
 In: the calls of :class:`Console`, made by the runner (steps) and by handlers (live events of the
 trainer: ``train_step``, ``generated``, ``eval``, ``checkpoint``, …). Out: text on standard error;
 standard output is for the command's answer.
 
-    console = make_console()        # live on a terminal, plain lines in a pipe
+    console = make_console()        # live on a terminal, plain lines in a pipe and in a notebook
 
 Only the live display imports ``rich``: a pipe, a notebook or ``--json`` does not spend the time.
 """
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 LINE_EVERY_SECONDS = 2.0  # one line of progress in 2 s keeps a notebook or a CI log readable
 INDENT = "      "
+# What notebooks set for their kernel, whose `!runspec …` has a pseudo-terminal that does not redraw. The terminals of JupyterLab
+# have neither of Jupyter's. Kaggle and Colab have no terminal of another kind.
+NOTEBOOK_VARIABLES = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "KAGGLE_KERNEL_RUN_TYPE")
+NOTEBOOK_PREFIXES = ("COLAB_", "DATABRICKS_")
 
 
 class Console(Protocol):
@@ -110,7 +114,7 @@ class PlainConsole:
         if not ran:
             self._print(f"nothing to do: all {len(skipped)} steps are done already")
             return
-        self._print(f"{len(ran)} steps ran, {len(skipped)} skipped, in {duration(seconds)}")
+        self._print(f"{len(ran)} step{'s' * (len(ran) != 1)} ran, {len(skipped)} skipped, in {duration(seconds)}")
 
     def close(self) -> None:
         """Nothing to restore."""
@@ -162,12 +166,21 @@ class Tee:
         self._each(lambda console: console.close())
 
 
+def is_notebook(environment: Mapping[str, str]) -> bool:
+    """Whether this process belongs to a notebook: Jupyter's (and VS Code's), Kaggle's, Colab's or Databricks'.
+
+    >>> is_notebook({"JPY_PARENT_PID": "7"}), is_notebook({"COLAB_RELEASE_TAG": "release"}), is_notebook({"TERM": "xterm"})
+    (True, True, False)
+    """
+    return any(name in NOTEBOOK_VARIABLES or name.startswith(NOTEBOOK_PREFIXES) for name in environment)
+
+
 def make_console(*, quiet: bool = False, plain: bool = False, stream: TextIO | None = None) -> Console:
-    """The console for this output: live on a terminal, plain lines elsewhere, none with ``quiet``."""
+    """The console for this output: live on a terminal, plain lines elsewhere and in notebooks, none with ``quiet``."""
     if quiet:
         return Tee()
     target = stream or sys.stderr
-    if plain or not target.isatty() or os.environ.get("TERM") == "dumb":
+    if plain or not target.isatty() or os.environ.get("TERM") == "dumb" or is_notebook(os.environ):
         return PlainConsole(stream)
     from engine.display.live import LiveConsole
 

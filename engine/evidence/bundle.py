@@ -6,6 +6,7 @@ folder, names that hide another one, and links are refused and reported by check
 
 from __future__ import annotations
 
+import errno
 import stat
 import zipfile
 import zlib
@@ -30,7 +31,11 @@ class Bundle:
 
 def read_bundle(path: Path) -> Bundle:
     """Never raises for what is inside; OSError where the path itself cannot be read."""
-    return _read_folder(path) if path.is_dir() else _read_zip(path)
+    if path.is_dir():
+        return _read_folder(path)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
+    return _read_zip(path)
 
 
 def _read_folder(path: Path) -> Bundle:

@@ -1,4 +1,4 @@
-"""The named checks of ``verify``, V01 to V23, in order; each is a function of the evidence.
+"""The named checks of ``verify``, V01 to V21, in order; each is a function of the evidence.
 
 A check returns (status, detail). The detail of ``n/a`` says why the check does not apply to this evidence.
 docs/reference/evidence-files.md says what each check proves.
@@ -8,26 +8,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from engine.canonical import digest_bytes, digest_json, digest_text
-from engine.data import render_prompt
+from engine.data import render_prompt, without_repeats
 from engine.errors import RunspecError
-from engine.evidence.contents import Broken, Evidence, equal_values, leaves
+from engine.evidence.asked import by_chat_template
+from engine.evidence.contents import Answer, Broken, Evidence, equal_values, leaves
 from engine.evidence.folder import MANIFEST
+from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
-from engine.scoring import parse_eval_set, parse_predictions, result_summary_text, score
+from engine.evidence.view import clock_warnings
+from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, result_summary_text, score
 
-Status = Literal["pass", "fail", "n/a"]
-Answer = tuple[Status, str]
 LEAST_LOSS_SAMPLES = 2
-_HEX40, _HEX64 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
 _PLACEHOLDER = re.compile(
     r"<[^<>]*(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
     re.IGNORECASE,
 )
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
+
+
+def _asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
+    """The items of the eval set, without those that the recorded policy leaves out."""
+    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    return without_repeats(items) if evidence.drops_repeated_items else items
 
 
 def names_are_safe(evidence: Evidence) -> Answer:
@@ -36,8 +44,11 @@ def names_are_safe(evidence: Evidence) -> Answer:
 
 
 def manifest_covers_all(evidence: Evidence) -> Answer:
-    lines = [line for line in evidence.text(MANIFEST).split("\n") if line]
+    turned = changed_line_ends(evidence.bundle.files, MANIFEST)
+    lines = [line.removesuffix("\r" * bool(turned)) for line in evidence.text(MANIFEST).split("\n") if line]
     listed, problems = {}, []
+    if turned:
+        problems.append(sentence(turned))
     for line in lines:
         digest, gap, name = line[:64], line[64:66], line[66:]
         if not _HEX64.fullmatch(digest) or gap != "  " or name in listed:
@@ -49,7 +60,7 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
     problems += [
         f"{name} has been changed"
         for name in sorted(present & set(listed))
-        if digest_bytes(evidence.data(name)) != listed[name]
+        if name not in turned and digest_bytes(evidence.data(name)) != listed[name]
     ]
     return _answer(problems, f"{len(listed)} files, every SHA-256 as listed")
 
@@ -101,7 +112,7 @@ def names_agree(evidence: Evidence) -> Answer:
 
 
 def spec_is_the_one(evidence: Evidence) -> Answer:
-    digest = digest_text(evidence.text("runspec.yaml"))
+    digest = digest_bytes(evidence.data("runspec.yaml"))
     problems = [
         f"runspec.yaml has SHA-256 {digest[:12]}…, {name} says {str(recorded)[:12]}…"
         for name, recorded in (
@@ -124,13 +135,22 @@ def spec_is_the_one(evidence: Evidence) -> Answer:
 
 
 def commit_is_named(evidence: Evidence) -> Answer:
-    commit, dirty = evidence.manifest["commit_sha"], evidence.manifest.get("commit_dirty")
+    manifest, recorded = evidence.manifest, evidence.record["environment"]
+    commit, dirty, reasons = manifest["commit_sha"], manifest.get("commit_dirty"), manifest["not_applicable"]
+    problems = [
+        f"{key} is {manifest.get(key)!r} in run_manifest.json, {recorded.get(key)!r} in run_record.json"
+        for key in ("commit_sha", "commit_dirty", "diff_sha256")
+        if manifest.get(key) != recorded.get(key)
+    ]
     if commit is None:
-        return "n/a", str(evidence.manifest["not_applicable"].get("commit_sha", "no commit"))
-    problems = [] if _HEX40.fullmatch(str(commit)) else [f"{commit!r} is not a commit id"]
-    if dirty and not _HEX64.fullmatch(str(evidence.manifest.get("diff_sha256"))):
+        return _answer(problems, "") if problems else ("n/a", str(reasons.get("commit_sha", "no commit")))
+    problems += [] if _COMMIT.fullmatch(str(commit)) else [f"{commit!r} is not a commit id"]
+    if dirty and not _HEX64.fullmatch(str(manifest.get("diff_sha256"))):
         problems.append("the checkout had uncommitted changes, but their digest is missing")
-    return _answer(problems, f"{str(commit)[:12]}, {'with uncommitted changes, digest recorded' if dirty else 'clean'}")
+    changes = "with uncommitted changes, digest recorded" if dirty else "clean"
+    if dirty is None:
+        changes = f"whether files were changed since is unknown: {reasons.get('commit_dirty', 'no reason')}"
+    return _answer(problems, f"{str(commit)[:12]}, {changes}")
 
 
 def times_are_in_order(evidence: Evidence) -> Answer:
@@ -142,11 +162,12 @@ def times_are_in_order(evidence: Evidence) -> Answer:
         problems.append("evaluated_at is not when the score step finished")
     if evidence.manifest["timestamp"] != record["started_at"]:
         problems.append("timestamp is not when the run started")
-    return _answer(problems, f"{record['started_at']} to {record['finished_at']}")
+    remarks = clock_warnings(record["environment"], {step["id"]: step["facts"] for step in record["steps"]})
+    return _answer(problems, "; ".join([f"{record['started_at']} to {record['finished_at']}", *remarks]))
 
 
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
-    items = [item.id for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")]
+    items = [item.id for item in _asked_items(evidence)]
     rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
     return _answer(
         [] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items"
@@ -154,10 +175,17 @@ def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
 
 
 def prompts_are_the_items(evidence: Evidence) -> Answer:
+    template = evidence.step("generate")["facts"].get("chat_template")
+    return (
+        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), _asked_items(evidence))
+    )
+
+
+def _by_render(evidence: Evidence) -> Answer:
     render = str(evidence.step("train_sft")["facts"]["render"])
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
-    for item in parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl"):
+    for item in _asked_items(evidence):
         recorded = rows[item.id].get("prompt_sha256")
         if recorded is not None and recorded != digest_text(render_prompt(render, item.prompt)):
             problems.append(f"{item.id} was generated from another prompt")
@@ -165,7 +193,7 @@ def prompts_are_the_items(evidence: Evidence) -> Answer:
 
 
 def score_is_recomputed(evidence: Evidence) -> Answer:
-    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    items = _asked_items(evidence)
     predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
     rows, card = score(items, [row for row in predictions if row.text is not None], str(evidence.manifest["metric"]))
     summary, problems = evidence.summary, []
@@ -235,7 +263,8 @@ def log_is_the_summary(evidence: Evidence) -> Answer:
         if expected in log and log.count("RESULT SUMMARY") == 1
         else ["the RESULT SUMMARY in the log differs from eval_summary.json"]
     )
-    losses = {f"{row['train_step']}": f"{row['loss']:.4f}" for row in evidence.metrics}
+    finite = [row for row in evidence.metrics if row["loss"] is not None]  # a skipped train step has none
+    losses = {f"{row['train_step']}": f"{row['loss']:.4f}" for row in finite}
     samples = re.findall(r"train step (\d+)/\d+\s+loss ([0-9.]+)", log)
     problems += [
         f"the log's loss of train step {step} is not in metrics.jsonl"
@@ -270,8 +299,7 @@ def data_is_the_recorded(evidence: Evidence) -> Answer:
     dataset, problems = evidence.step("build_dataset"), []
     if digest_bytes(evidence.data("dataset_manifest.json")) != dataset["facts"]["manifest_sha256"]:
         problems.append("dataset_manifest.json is not the one that the build wrote")
-    scored_on = evidence.step("score")["ingredients"]["spec"]["eval_set"]
-    if digest_bytes(evidence.data("eval_set.jsonl")) != scored_on:
+    if digest_bytes(evidence.data("eval_set.jsonl")) != evidence.eval_set_sha256:
         problems.append("eval_set.jsonl is not the one that was scored on")
     overlap = dataset["facts"]["n_overlap"]
     if (
@@ -317,11 +345,6 @@ def kaggle_is_well_formed(evidence: Evidence) -> Answer:
     )
 
 
-def not_yet(reason: str) -> Callable[[Evidence], Answer]:
-    """A check that does not apply to any evidence yet."""
-    return lambda _: ("n/a", reason)
-
-
 CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V01", "member names are safe", names_are_safe),
     ("V02", "manifest-sha256.txt covers every file and nothing else", manifest_covers_all),
@@ -339,17 +362,9 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V14", "the log agrees with the summary", log_is_the_summary),
     ("V15", "the log names versions and devices", log_names_the_machine),
     ("V16", "predictions come from the trained model", predictions_are_the_models),
-    (
-        "V17",
-        "the sessions of the run are chained",
-        not_yet("the run record is the same for resumed and uninterrupted runs"),
-    ),
-    ("V18", "the nonce of the push appears", not_yet("not pushed by runspec kaggle")),
     ("V19", "the notebook's address is well formed", kaggle_is_well_formed),
     ("V20", "data and artifacts are the recorded ones", data_is_the_recorded),
     ("V21", "no secret", no_secret_is_packed),
-    ("V22", "the provenance statement names these files", not_yet("no provenance statement is written yet")),
-    ("V23", "signatures", not_yet("unsigned")),
 )
 
 

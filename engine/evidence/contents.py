@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from engine.canonical import JsonObject
 from engine.evidence.bundle import Bundle
 
 TOLERANCE = 1e-12
+Status = Literal["pass", "fail", "n/a"]
+Answer = tuple[Status, str]  # of a check: and the detail that says why
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,22 @@ class Evidence:
             raise Broken(f"run_record.json has no {uses} step")
         step: JsonObject = steps[-1]
         return step
+
+    @property
+    def _eval_set(self) -> str | JsonObject:
+        """What the score step recorded of the eval set: its digest, or {content, on_duplicate} (pipeline.section_digests)."""
+        recorded: str | JsonObject = self.step("score")["ingredients"]["spec"]["eval_set"]
+        return recorded
+
+    @property
+    def eval_set_sha256(self) -> object:
+        """Digest of the file that was scored on."""
+        return self._eval_set if isinstance(self._eval_set, str) else self._eval_set["content"]
+
+    @property
+    def drops_repeated_items(self) -> bool:
+        """Whether items that repeat an earlier item's question were left out."""
+        return not isinstance(self._eval_set, str) and self._eval_set["on_duplicate"] == "drop"
 
 
 class Broken(Exception):

@@ -57,8 +57,8 @@ def render_evidence(
 
 def _attachments(record: RunRecord) -> dict[str, bytes]:
     contents = {
-        "runspec.yaml": record.spec_text.encode(),
-        "eval_set.jsonl": record.eval_set_text.encode(),
+        "runspec.yaml": record.spec_bytes,
+        "eval_set.jsonl": record.eval_set_bytes,
         "run_record.json": pretty_json(record_dump(record)).encode(),
     }
     for name, (kind, source) in ATTACHMENTS.items():
@@ -78,6 +78,8 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
     return contents
 
 
+RENDERED = ("eval_summary.json", "kaggle_output_log.txt")
+UNREADABLE = "an unreadable run"
 OWNERS = (
     "run_manifest.json",
     "run_record.json",
@@ -105,6 +107,13 @@ def check_owner(run_version: str, out_dir: Path) -> None:
         )
 
 
+def evidence_names(folder: Path) -> frozenset[str]:
+    """Names of the files of a run's evidence folder, whichever run it was; empty for any other folder."""
+    if _run_version_in(folder / OWNERS[1]) in (None, UNREADABLE):
+        return frozenset()
+    return frozenset({*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, MANIFEST, *_listed(folder)})
+
+
 def _run_version_in(path: Path) -> str | None:
     """The run that this file names; None where the file does not exist."""
     try:
@@ -112,7 +121,7 @@ def _run_version_in(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError):
-        return "an unreadable run"
+        return UNREADABLE
 
 
 def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
@@ -133,8 +142,13 @@ def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 def _is_listed(name: str, out_dir: Path) -> bool:
     """Whether an earlier manifest lists the file."""
-    manifest = out_dir / MANIFEST
-    if not manifest.is_file():
-        return name in ATTACHMENTS
-    lines = manifest.read_text(encoding="utf-8", errors="replace").split("\n")
-    return name in {line[66:] for line in lines}
+    return name in (_listed(out_dir) if (out_dir / MANIFEST).is_file() else ATTACHMENTS)
+
+
+def _listed(folder: Path) -> frozenset[str]:
+    """The names in the folder's manifest."""
+    try:
+        lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return frozenset()
+    return frozenset(line[66:] for line in lines)

@@ -19,7 +19,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.canonical import JsonMapping
-from engine.errors import EvidenceIncomplete, InputInvalid, Where, did_you_mean
+from engine.errors import EvidenceIncomplete, InputInvalid, Where, did_you_mean, listed
 
 MAX_OUTPUT_CHARS = 4_000_000
 MAX_RANGE_ITEMS = 100_000  # of all ranges in one rendering together
@@ -167,4 +167,8 @@ def _maker_hint(message: str, view: JsonMapping) -> str:
             return f"a {kind} step makes it"
     word = message.split("'")[1] if message.count("'") >= 2 else ""
     near = did_you_mean(word, view)
-    return f'did you mean "{near}"?' if near else f"templates can use: {', '.join(sorted(view))}"
+    return (
+        f'did you mean "{near}"?'
+        if near
+        else f"templates can use: {listed(sorted(view), '`runspec docs evidence-files`')}"
+    )

@@ -15,8 +15,12 @@ from pathlib import Path
 
 from engine.errors import InputInvalid
 from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.checklist import CHECKS, Evidence, Status, run_check
+from engine.evidence.checklist import CHECKS, Evidence, run_check
+from engine.evidence.contents import Status
+from engine.evidence.folder import MANIFEST, OWNERS
+from engine.evidence.line_ends import changed_line_ends
 
+OF_EVIDENCE = frozenset({MANIFEST, *OWNERS})
 TRUST_WORDS = "L0: self-consistent; unsigned, so it does not prove that the run happened"
 
 
@@ -52,16 +56,34 @@ def verify(path: Path) -> Verification:
         raise InputInvalid(
             "V00", f"{path} cannot be read: {error.strerror or error}", hint="name an evidence folder or a package"
         ) from error
+    _require_evidence(path, bundle)
     return verify_bundle(bundle)
 
 
+def _require_evidence(path: Path, bundle: Bundle) -> None:
+    """X322 where there is no evidence that could be checked, and where it may be."""
+    if not OF_EVIDENCE.isdisjoint(bundle.files) or (bundle.problems and bundle.kind == "zip"):
+        return
+    below = sorted({found.parent for name in OF_EVIDENCE for found in path.glob(f"*/{name}")} if path.is_dir() else ())
+    if below:
+        hint = f"it is in a folder below: runspec verify {below[0]}"
+    else:
+        hint = "name an evidence folder, a package or a run-spec; `runspec run SPEC` makes evidence"
+    what = "is empty" if not bundle.files and not bundle.problems else f"has no {MANIFEST} and no {OWNERS[0]}"
+    raise InputInvalid("X322", f"no evidence here: {path} {what}", hint=hint)
+
+
 def verify_bundle(bundle: Bundle) -> Verification:
-    """All checks, in order. Where the names are not safe no other check runs."""
+    """All checks, in order. Where the names are not safe, or line ends were changed, no further check runs."""
     evidence = Evidence(bundle)
+    turned = changed_line_ends(bundle.files, MANIFEST)
     checks: list[Check] = []
     for id_, title, function in CHECKS:
         if checks and checks[0].status == "fail" and bundle.kind == "zip":
             checks.append(Check(id_, title, "n/a", "not checked: see V01"))
+            continue
+        if turned and id_ not in ("V01", "V02"):
+            checks.append(Check(id_, title, "n/a", "not checked: line ends were changed, see V02"))
             continue
         status, detail = run_check(function, evidence)
         checks.append(Check(id_, title, status, detail))

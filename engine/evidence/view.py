@@ -8,6 +8,7 @@ names the step that should have made it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from engine.artifacts.journal import RunRecord, StepRecord
@@ -18,8 +19,9 @@ from engine.scoring import result_summary_text
 SCHEMA_VERSION = 1
 NO_TUNING = "no tuning job: the run-spec declares every hyper-parameter"
 NOT_ON_KAGGLE = "not run on Kaggle"
-UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot read this itself, and it was not passed on when the kernel was pushed"
+UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot read this itself, and {} was not set"
 NO_CHECKOUT = "the project is not a git checkout"
+UNKNOWN_CHANGES = "git could not say whether files were changed"
 NO_REVISION = "the weights do not come from a hub"
 
 
@@ -30,9 +32,11 @@ def make_view(record: RunRecord) -> JsonObject:
     train, score_step = needed.step("train_sft", "final_loss"), needed.step("score", "primary_score")
     reasons: dict[str, str] = dict.fromkeys(("tuning_job_id", "trial_id"), NO_TUNING)
     kaggle = _kaggle(record, reasons)
-    commit = record.environment.get("commit_sha")
+    commit, dirty = record.environment.get("commit_sha"), record.environment.get("commit_dirty")
     if commit is None:
-        reasons["commit_sha"] = NO_CHECKOUT
+        reasons["commit_sha"] = record.environment.get("commit_unknown", NO_CHECKOUT)
+    elif dirty is None:
+        reasons["commit_dirty"] = record.environment.get("commit_unknown", UNKNOWN_CHANGES)
     if record.model_revision is None:
         reasons["model_revision"] = NO_REVISION
     metric = str(card["metric"])
@@ -50,7 +54,7 @@ def make_view(record: RunRecord) -> JsonObject:
         "overrides": dict(record.overrides),
         "command": record.command,
         "commit_sha": commit,
-        "commit_dirty": record.environment.get("commit_dirty"),
+        "commit_dirty": dirty,
         "diff_sha256": record.environment.get("diff_sha256"),
         "timestamp": record.started_at,
         "finished_at": record.finished_at,
@@ -134,7 +138,8 @@ def _kaggle(record: RunRecord, reasons: dict[str, str]) -> JsonObject:
         value = facts.get(name) if facts else None
         fields[f"kaggle_{name}"] = value
         if value is None:
-            reasons[f"kaggle_{name}"] = UNKNOWN_ON_KAGGLE if facts else NOT_ON_KAGGLE
+            variable = f"RUNSPEC_KAGGLE_{name.upper()}"
+            reasons[f"kaggle_{name}"] = UNKNOWN_ON_KAGGLE.format(variable) if facts else NOT_ON_KAGGLE
     return fields
 
 
@@ -168,7 +173,13 @@ def _log(record: RunRecord, train: StepRecord) -> JsonObject:
         kind: dict(step.artifact.facts) if (step := record.step_of(kind)) else None
         for kind in ("build_dataset", "smoke_run", "generate", "score")
     }
-    return {**facts, "num_train_steps": last, "samples": samples, "warnings": _warnings(facts, train.artifact.facts)}
+    return {
+        **facts,
+        "num_train_steps": last,
+        "samples": samples,
+        "warnings": _warnings(facts, train.artifact.facts)
+        + clock_warnings(record.environment, {step.id: step.artifact.facts for step in record.steps}),
+    }
 
 
 def _warnings(facts: JsonMapping, train: JsonMapping) -> list[str]:
@@ -179,12 +190,27 @@ def _warnings(facts: JsonMapping, train: JsonMapping) -> list[str]:
     for name, words in (("n_duplicates", "rows repeat an earlier prompt"), ("n_dropped", "rows were dropped")):
         if dataset.get(name):
             warnings.append(f"{dataset[name]} {words}")
+    if train.get("n_skipped_steps"):
+        warnings.append(f"{train['n_skipped_steps']} train steps had a non-finite loss or gradient and changed nothing")
+    if train.get("n_non_finite_evals"):
+        warnings.append(f"{train['n_non_finite_evals']} eval losses were not finite; none of them counts as best")
     for name, words in (("n_dropped", "dropped"), ("n_truncated", "truncated"), ("n_split", "split into pieces")):
         if train.get(name):
             warnings.append(f"{train[name]} rows longer than seq_len were {words}")
+    if repeated := (facts["score"] or {}).get("n_repeated_items"):
+        verb = "is not asked again" if facts["score"]["on_duplicate_item"] == "drop" else "counts each time"
+        warnings.append(f"{repeated} items of the eval set repeat an earlier question, which {verb}")
     if (facts["score"] or {}).get("n_skipped"):
         warnings.append(f"{facts['score']['n_skipped']} items have no prediction and count 0")
     return warnings
+
+
+def clock_warnings(environment: JsonMapping, facts: Mapping[str, JsonMapping]) -> list[str]:
+    """What is known against the times in the record: of the session that published last, and of each step (id -> its facts)."""
+    remarks = [environment.get("clock")] + [
+        step.get("clock") and f"step {id_}: {step['clock']}" for id_, step in facts.items()
+    ]
+    return [str(remark) for remark in remarks if remark]
 
 
 def record_dump(record: RunRecord) -> JsonObject:

@@ -5,5 +5,8 @@
 ``record``           journal and artifacts become the run record
 ``finish``           the record becomes evidence, package, verification
 ``section_digests``  digests of the spec's sections that a step reads
+``clock``            when a step ran, on a machine whose clock may be set meanwhile
+``git``              asks git, without the caller's environment and settings
+``checkout``         the commit, and whether the project's files are that commit's
 ``provenance``       the machine, the code and the libraries of a run
 """

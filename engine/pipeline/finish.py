@@ -18,18 +18,23 @@ from engine.canonical import digest_file, digest_json, digest_tree
 from engine.errors import Diagnostic, VerificationFailed
 from engine.evidence import Verification, check_owner, check_templates, package, record_dump, render_evidence, verify
 from engine.pipeline.plan import relative
+from engine.pipeline.replaced import Replaced, keep_replaced
 from engine.runspec.model import Spec
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """``checks`` are rows {id, title, status, detail}; ``fresh`` is False where nothing had to be done."""
+    """``checks`` are rows {id, title, status, detail}; ``fresh`` is False where nothing had to be done.
+
+    ``replaced``: the evidence of another record that was in the folder before.
+    """
 
     evidence_dir: Path
     package: Path
     trust_level: str | None
     checks: tuple[Mapping[str, Any], ...]
     fresh: bool
+    replaced: Replaced | None = None
 
 
 def template_dirs(root: Path) -> tuple[Path, ...]:
@@ -44,7 +49,7 @@ def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[
     if done is not None:
         _confirm_verified(journal)
         return done
-    evidence_dir = write_evidence(spec, record)
+    evidence_dir, replaced = replace_evidence(spec, record, journal)
     note(f"evidence in {relative(evidence_dir, spec.root)}/")
     journal.append("evidence_rendered", identity=identity, files=digest_tree(evidence_dir))
     archive = package(evidence_dir, spec.resolve(spec.package.dir), spec.package.name)
@@ -61,7 +66,7 @@ def finish_run(spec: Spec, record: RunRecord, journal: Journal, note: Callable[[
         trust_level=verification.trust_level,
         checks=list(checks),
     )
-    return Finish(evidence_dir, archive, verification.trust_level, checks, fresh=True)
+    return Finish(evidence_dir, archive, verification.trust_level, checks, fresh=True, replaced=replaced)
 
 
 def check_targets(spec: Spec) -> None:
@@ -74,11 +79,12 @@ def check_templates_of(spec: Spec) -> None:
     check_templates(spec.evidence.files, template_dirs(spec.root))
 
 
-def write_evidence(spec: Spec, record: RunRecord) -> Path:
-    """Render the evidence files of the spec into its evidence folder."""
+def replace_evidence(spec: Spec, record: RunRecord, journal: Journal) -> tuple[Path, Replaced | None]:
+    """Render the evidence files of the spec into its evidence folder; what another record left there is kept elsewhere."""
     evidence_dir = spec.resolve(spec.evidence.dir)
+    replaced = keep_replaced(spec, record, journal)
     render_evidence(record, spec.evidence.files, evidence_dir, template_dirs=template_dirs(spec.root))
-    return evidence_dir
+    return evidence_dir, replaced
 
 
 def check_folder(folder: Path) -> None:

@@ -11,7 +11,10 @@ from typing import Any
 
 from engine.artifacts.journal import Journal, RunRecord, StepRecord
 from engine.artifacts.store import Artifact
+from engine.canonical import digest_bytes
+from engine.errors import RunFailed
 from engine.pipeline.plan import relative
+from engine.pipeline.section_digests import unreadable
 from engine.runspec.model import Spec
 
 
@@ -25,7 +28,7 @@ def make_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> R
         run_version=spec.run_version,
         notes=spec.notes,
         spec_path=relative(spec.path, spec.root),
-        spec_text=spec.text,
+        spec_bytes=spec.data,
         spec_digest=spec.digest,
         overrides={override.path: override.value for override in spec.overrides},
         command=session["command"],
@@ -34,13 +37,32 @@ def make_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> R
         model_revision_declared=spec.model.revision,
         dataset=spec.dataset.label,
         eval_set=spec.eval_set,
-        eval_set_text=spec.resolve(spec.eval_set).read_text(encoding="utf-8"),
+        eval_set_bytes=_eval_set(spec, steps),
         device=spec.device,
         environment=session["environment"],
         started_at=min(step.artifact.started_at for step in steps),
         finished_at=max(step.artifact.finished_at for step in steps),
         steps=steps,
     )
+
+
+def _eval_set(spec: Spec, steps: tuple[StepRecord, ...]) -> bytes:
+    """The eval set that the steps read. Raises InputInvalid R107, RunFailed X312 where it is another one by now."""
+    path = spec.resolve(spec.eval_set)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    for step in steps:
+        recorded = step.artifact.ingredients["spec"].get("eval_set", digest_bytes(data))
+        # engine.pipeline.section_digests: the file's digest, or a mapping that has it as its content
+        if (recorded if isinstance(recorded, str) else recorded["content"]) != digest_bytes(data):
+            raise RunFailed(
+                "X312",
+                f'{spec.eval_set} was changed after step "{step.id}" ({step.uses}) had read it',
+                hint="run again: the steps that read it are done again, all others are kept",
+            )
+    return data
 
 
 def _session_of_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> Mapping[str, Any]:

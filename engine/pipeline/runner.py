@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.artifacts.journal import Journal, RunRecord, journal_path, now
 from engine.artifacts.store import Artifact, Store, explain_os_error
+from engine.canonical import finite_or_null
 from engine.errors import Interrupted, RunFailed, RunspecError
+from engine.pipeline.clock import REMARK, Clock, clock_facts
 from engine.pipeline.finish import Finish, check_targets, check_templates_of, finish_run
 from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step, relative
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
+from engine.pipeline.replaced import will_replace
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
 
@@ -54,12 +57,16 @@ class RunDisplay(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did. ``finish`` is None where the command selected only some of the steps."""
+    """What a run did. ``finish`` is None where the command selected only some of the steps.
+
+    ``made``: the artifact of each step, in the spec's order, where there is one.
+    """
 
     ran: tuple[str, ...]
     skipped: tuple[str, ...]
     record: RunRecord | None
     finish: Finish | None
+    made: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 class Stop:
@@ -126,10 +133,10 @@ def execute(
             check_targets(spec)
         run.run_steps()
         if selection.partial:
-            return Outcome(tuple(run.ran), tuple(run.skipped), None, None)
+            return Outcome(tuple(run.ran), tuple(run.skipped), None, None, run.made)
         record = make_record(spec, run.made, journal)
         finish = finish_run(spec, record, journal, console.note)
-    return Outcome(tuple(run.ran), tuple(run.skipped), record, finish)
+    return Outcome(tuple(run.ran), tuple(run.skipped), record, finish, run.made)
 
 
 @dataclass(slots=True)
@@ -148,13 +155,18 @@ class _Run:
     ran: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     session: str | None = None
+    clock: Clock = field(default_factory=Clock)
 
     def run_steps(self) -> None:
         """Every step in order: skipped, or run and published."""
         plan = make_plan(self.spec, self.handlers, self.store, self.selection)
         self._refuse_impossible(plan)
-        if not self.selection.partial and any(entry.action == "run" for entry in plan.steps):
+        due = [entry for entry in plan.steps if entry.action == "run"]
+        if due and not self.selection.partial:
             check_templates_of(self.spec)
+            if replaces := will_replace(self.spec):
+                self.console.note(replaces)
+        self.store.check_publication({entry.handler.makes for entry in due})
         total = len(self.spec.steps)
         for index, step in enumerate(self.spec.steps, start=1):
             planned = plan_step(self.spec, step, self.handlers, self.store, self.made, self.selection)
@@ -186,18 +198,23 @@ class _Run:
     def _skip(self, planned: PlannedStep) -> None:
         if planned.artifact is not None:
             self.made[planned.step.id] = planned.artifact
-            last = self.journal.last("step_finished", id=planned.step.id)
-            if last is None or last["fingerprint"] != planned.fingerprint:
+            if self._last_published(planned.step.id) != planned.fingerprint:
                 self._start_session()  # made under another spec or run_version: the journal records the reuse
                 self._journal_finished("step_reused", planned, planned.artifact)
         self.skipped.append(planned.step.id)
         self.console.step_skipped(planned.step.id, planned.reason)
+
+    def _last_published(self, step_id: str) -> str | None:
+        """The fingerprint of the artifact that the journal names last for a step."""
+        events = [event for event in self.journal.events if event.get("id") == step_id and "type" in event]
+        return str(events[-1]["fingerprint"]) if events else None
 
     def _start_session(self) -> None:
         """The first write of a run; a run with nothing to do does not start a session."""
         if self.session is not None:
             return
         self.session = uuid.uuid4().hex
+        before, began = self.journal.events[-1].get("time") if self.journal.events else None, now()
         libraries = {name for handler in self.handlers.values() for name in handler.environment()}
         generated = (self.spec.evidence.dir, self.spec.package.dir)
         self.journal.append(
@@ -206,7 +223,9 @@ class _Run:
             command=self.command,
             spec_digest=self.spec.digest,
             overrides={override.path: override.value for override in self.spec.overrides},
-            environment=environment(self.spec.root, libraries, generated),
+            steps={step.id: step.uses for step in self.spec.steps},
+            environment=environment(self.spec.root, libraries, generated, self.console.note)
+            | clock_facts(before, began),
         )
 
     def _attempt(self, planned: PlannedStep) -> Artifact:
@@ -230,7 +249,7 @@ class _Run:
     def _make(self, planned: PlannedStep) -> Artifact:
         step, handler = planned.step, planned.handler
         staging = self.store.stage(planned.work_key)
-        started_at = now()
+        started = self.clock.start()
         ctx = StepContext(
             spec=self.spec,
             step=step,
@@ -254,14 +273,17 @@ class _Run:
                 f'step "{step.id}" ({step.uses}) did not write {", ".join(missing)}',
                 hint=f"this is a bug in the handler of {step.uses}",
             )
+        period = self.clock.stop(started)
+        if period.remark:
+            self.console.note(f"warning: {period.remark}; the evidence will say so")
         manifest = {
             "type": handler.makes,
             "kind": handler.kind,
             "fingerprint": planned.fingerprint,
-            "facts": dict(result.facts),
+            "facts": finite_or_null(result.facts) | ({REMARK: period.remark} if period.remark else {}),
             "ingredients": dict(planned.ingredients),
-            "started_at": started_at,
-            "finished_at": now(),
+            "started_at": period.started_at,
+            "finished_at": period.finished_at,
         }
         return self.store.publish(staging, manifest, handler.measured)
 

@@ -37,7 +37,9 @@ def section_digest(spec: Spec, section: str, store: Store) -> Any:
             "builder": builder.version if builder else None,
         }
     if section == "eval_set":
-        return path_digest(spec.resolve(spec.eval_set), store)
+        content = path_digest(spec.resolve(spec.eval_set), store)
+        # The other two policies ask all items that are in the file, or none.
+        return {"content": content, "on_duplicate": "drop"} if spec.on_duplicate_item == "drop" else content
     if section == "device":
         return spec.device
     raise ValueError(f"a handler reads an unknown section of the spec: {section}")
@@ -51,9 +53,12 @@ def path_digest(path: Path, store: Store) -> str:
             return digest_json({child.relative_to(path).as_posix(): _file(child, store) for child in files})
         return _file(path, store)
     except OSError as error:
-        raise InputInvalid(
-            "R107", f"cannot read {path}: {error.strerror or error}", hint="the run-spec names this path"
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> InputInvalid:
+    """R107: a file that the run-spec names."""
+    return InputInvalid("R107", f"cannot read {path}: {error.strerror or error}", hint="the run-spec names this path")
 
 
 def _file(path: Path, store: Store) -> str:

@@ -1,6 +1,6 @@
 """The price of a run before it starts: memory, time and disk on a given machine.
 
-In: the Spec, the handlers, the name of a target. Out: the ``memory``, ``time`` and
+In: the Spec, the handlers, the name of a target. Out: the ``target``, ``memory``, ``time`` and
 ``disk`` parts of ``plan --json``. ``source`` of the memory is ``tpu-compiler``, ``gpu-compiler`` or ``cpu-compiler``
 where the target's compiler compiled the train step, now (``exact``) or before; else ``analytic``: an estimate from the
 shapes. What cannot be known is null with a reason; nothing is invented.
@@ -12,25 +12,26 @@ shapes. What cannot be known is null with a reason; nothing is invented.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputInvalid, did_you_mean
+from engine.errors import InputInvalid
 from engine.model_config import read_folder
 from engine.preflight.analytic import (
     FAMILY_NORMS,
     KNOWN_CONFIGS,
     NEEDED,
     TOKENIZER_VOCABULARY,
-    disk_bytes,
     param_count,
-    training_bytes,
 )
-from engine.preflight.exact import ask, cached_answer, compilers_folder, job_for
+from engine.preflight.disks import disk_part, phases_of, unknown_disk
+from engine.preflight.estimate import Estimate, estimate
+from engine.preflight.exact import ask, cached_answer, compilers_folder, device_bytes, job_for, limit_bytes
 from engine.preflight.shardings import ask_shardings
-from engine.preflight.targets import TARGETS, PlanTarget, machine_memory_bytes
+from engine.preflight.targets import TARGETS, PlanTarget, target_named
+from engine.protocol.device_memory import Allocator, fits, memory_fraction
 from engine.runspec.model import Spec
 from engine.steps import Handler
 
@@ -38,21 +39,6 @@ __all__ = ["TARGETS", "price", "shardings", "target_named"]
 
 TIME_UNKNOWN = "not estimated: the speed of the target has not been measured"
 ASSUMES_FULL_ROWS = "every row is full and every token but its first is trained: the most memory a step can take"
-ASSUMES = (
-    "weights, gradients and statistics are sharded over the devices, each device along fsdp has per_device_batch_size rows, "
-    "and layers are recomputed in the backward pass"
-)
-
-
-def target_named(name: str | None) -> PlanTarget:
-    """The target; None is this machine. Raises InputInvalid (U116)."""
-    if name is None:
-        return TARGETS["cpu"]
-    if name in TARGETS:
-        return TARGETS[name]
-    near = did_you_mean(name, TARGETS)
-    hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(TARGETS)}"
-    raise InputInvalid("U116", f'there is no target "{name}"', hint=hint)
 
 
 def price(
@@ -61,43 +47,66 @@ def price(
     target: str | None = None,
     *,
     exact: Callable[[str], None] | None = None,
+    staged: Iterable[Path] = (),
 ) -> dict[str, Any]:
-    """``{"memory": …, "time": …, "disk": …}`` of the most expensive training step of the spec.
+    """``{"target": …, "memory": …, "time": …, "disk": …}``: memory of the most expensive training step, disk of the run.
 
     Raises InputInvalid U116 for an unknown target, U134 for a mesh that does not match the devices of a named one.
     With ``exact`` the target's compiler compiles the train step, unless its answer is cached; ``exact`` is called with a
-    line for the person meanwhile. Without it a cached answer is used, else the estimate.
+    line for the person meanwhile. Without it a cached answer is used, else the estimate. ``staged``: where an interrupted
+    attempt has left its checkpoints.
     """
     machine = target_named(target)
+    about = {"target": target_row(machine)}
+    time_ = {"seconds": None, "reason": TIME_UNKNOWN}
     config, reason = _config(spec)
-    declared = [dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"]
-    known = [args for args in declared if _is_priceable(args)]
+    declared = {step.id: dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"}
+    known = {name: args for name, args in declared.items() if _is_priceable(args)}
+    allocator = Allocator(**spec.allocator) if spec.allocator else None
+    base = _memory(machine, allocator)
     if not known:
         reason = "no step trains a model" if not declared else "the training step is not one of the built-in kind"
     if config is None or not known:
         return {
-            "memory": _memory(machine, None, None, reason),
-            "time": {"seconds": None, "reason": TIME_UNKNOWN},
-            "disk": _disk(spec.root, machine, None, reason),
+            **about,
+            "memory": {**base, "reason": reason},
+            "time": time_,
+            "disk": unknown_disk(spec, machine, reason),
         }
     if target is not None:
-        for args in known:
+        for args in known.values():
             _check_mesh(args.get("mesh") or {}, machine)
-    terms = max(
-        (training_bytes(config, args, machine.devices) for args in known), key=lambda terms: sum(terms.values())
-    )
-    on_disk = [disk_bytes(config, args) for args in known]
-    needed = {name: sum(entry[name] for entry in on_disk) for name in on_disk[0]}
-    memory = _memory(machine, terms, param_count(config), None)
-    answers = [_answer(spec.root, machine, {"model_type": "gemma", **config}, args, exact) for args in known]
+    memory = base | {"params": param_count(config)}
+    full = {"model_type": "gemma", **config}
+    answers = [_answer(spec.root, machine, full, args, allocator, exact) for args in known.values()]
     if all(answers):
         worst = max((answer for answer in answers if answer), key=lambda answer: answer["needed_bytes"])
         memory |= _compiled(worst, memory["limit_bytes_per_device"])
-    return {
-        "memory": memory,
-        "time": {"seconds": None, "reason": TIME_UNKNOWN},
-        "disk": _disk(spec.root, machine, needed, None),
-    }
+    else:
+        limit = memory["limit_bytes_per_device"]
+        found = [estimate(full, args, machine.machine, limit) for args in known.values()]
+        memory |= _estimated(max(found, key=lambda entry: entry.needed_bytes), limit)
+    phases = phases_of(spec, config, known, _smoke_args(spec, known))
+    return {**about, "memory": memory, "time": time_, "disk": disk_part(spec, phases, machine, staged)}
+
+
+def target_row(target: PlanTarget) -> dict[str, Any]:
+    """The target as ``plan --json`` describes it: each fact of the outside world with its source and date."""
+    facts = [asdict(fact) for fact in (*target.machine.facts, *target.facts)]
+    retired = target.retired and {"instead": target.retired.instead, **asdict(target.retired.fact)}
+    return {"name": target.name, "about": target.about, "retired": retired, "facts": facts}
+
+
+def _smoke_args(spec: Spec, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The job of the smoke run, as engine.steps.smoke_proof makes it; None without one, or without a step it proves."""
+    smoke = next((step for step in spec.steps if step.uses == "smoke_run"), None)
+    if smoke is None:
+        return None
+    later = [step.id for step in spec.steps[spec.steps.index(smoke) :] if step.id in known]
+    if not later:
+        return None
+    reduced = {name: value for name, value in dict(smoke.args.get("reduce") or {}).items() if name != "device"}
+    return {**known[later[0]], **reduced, "save_every_steps": 1, "num_train_steps": smoke.args["num_train_steps"]}
 
 
 def _check_mesh(mesh: Mapping[str, Any], machine: PlanTarget) -> None:
@@ -141,14 +150,15 @@ _ARGUMENTS = (
 
 def _answer(
     root: Path,
-    machine: PlanTarget,
+    target: PlanTarget,
     config: Mapping[str, Any],
     args: Mapping[str, Any],
+    allocator: Allocator | None,
     exact: Callable[[str], None] | None,
 ) -> dict[str, Any] | None:
     """The compiler's report: cached, or made now if ``exact`` is given."""
     try:
-        job = job_for(machine.machine, config, args, compilers_folder(root))
+        job = job_for(target.machine.name, config, args, compilers_folder(root), allocator)
     except InputInvalid:  # a training step of another package, with arguments of its own: the estimate still works
         if exact is None:
             return None
@@ -156,20 +166,31 @@ def _answer(
     cached = cached_answer(root, job)
     if cached is not None or exact is None:
         return cached
-    exact(f"compiling the train step for {machine.name}: up to a minute or two; the answer is cached")
+    exact(f"compiling the train step for {target.name}: up to a minute or two; the answer is cached")
     return ask(root, job)
 
 
 def _compiled(report: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
     """What the compiler's report changes in the ``memory`` part."""
     names = ("state_bytes", "argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "code_bytes")
-    fits = report["fits"] if limit is None or report["peak_bytes"] is None else report["peak_bytes"] <= limit
+    compiles = report["peak_bytes"] is not None
     return {
         "peak_bytes_per_device": report["needed_bytes"],
-        "fits": fits,
+        "fits": fits(report["peak_bytes"], limit) if compiles and limit is not None else report["fits"],
+        "remat": report["how"]["remat"],
         "source": report["source"],
-        "terms": {name: report[name] for name in names} if report["peak_bytes"] is not None else None,
+        "terms": {name: report[name] for name in names} if compiles else None,
         "assumes": ASSUMES_FULL_ROWS,
+    }
+
+
+def _estimated(found: Estimate, limit: int | None) -> dict[str, Any]:
+    """The estimate's part of ``memory``."""
+    return {
+        "peak_bytes_per_device": found.needed_bytes,
+        "fits": None if limit is None else fits(found.needed_bytes, limit),
+        "remat": found.remat,
+        "terms": dict(found.terms),
     }
 
 
@@ -208,36 +229,20 @@ def _read_config(folder: Path) -> Mapping[str, Any] | None:
         return None
 
 
-def _memory(
-    machine: PlanTarget, terms: Mapping[str, int] | None, params: int | None, reason: str | None
-) -> dict[str, Any]:
-    limit = machine.limit_bytes_per_device or machine_memory_bytes()
-    peak = sum(terms.values()) if terms is not None else None
-    fits = None if peak is None or limit is None else peak <= limit
-    row: dict[str, Any] = {
-        "target": machine.name,
-        "devices": machine.devices,
-        "peak_bytes_per_device": peak,
-        "limit_bytes_per_device": limit,
-        "fits": fits,
+def _memory(target: PlanTarget, allocator: Allocator | None) -> dict[str, Any]:
+    """The ``memory`` part before anything is known of the train step: the target, and what a run may take of it."""
+    machine = target.machine
+    return {
+        "target": target.name,
+        "devices": target.devices,
+        "peak_bytes_per_device": None,
+        "limit_bytes_per_device": limit_bytes(machine, allocator),
+        "device_bytes": device_bytes(machine),
+        "memory_fraction": memory_fraction(machine.platform, allocator),
+        "fits": None,
+        "remat": None,
         "source": "analytic",
-        "params": params,
-        "terms": dict(terms) if terms is not None else None,
-        "assumes": ASSUMES,
+        "params": None,
+        "terms": None,
+        "assumes": ASSUMES_FULL_ROWS,
     }
-    return row if peak is not None else {**row, "reason": reason}
-
-
-def _disk(root: Path, machine: PlanTarget, needed: Mapping[str, int] | None, reason: str | None) -> dict[str, Any]:
-    limit = machine.disk_bytes
-    if limit is None:
-        limit = shutil.disk_usage(root).free
-    total = sum(needed.values()) if needed is not None else None
-    row = {
-        "needed_bytes": total,
-        "limit_bytes": limit,
-        "fits": None if total is None else total <= limit,
-        "source": "analytic",
-        "terms": dict(needed) if needed is not None else None,
-    }
-    return row if total is not None else {**row, "reason": reason}

@@ -1,28 +1,10 @@
-"""How much memory and disk training takes, by arithmetic on the model's shapes: an estimate.
+"""A model's shapes and what is counted from them: parameters, adapters, the optimizer's state, published files.
 
-In: a configuration with Hugging Face's keys, and the arguments of ``train_sft``. Out:
-bytes, term by term. No JAX; engine.preflight.exact has the compilers' answers.
+In: a configuration with Hugging Face's keys, and the arguments of ``train_sft``. Out: numbers and bytes. No JAX;
+engine.preflight.estimate makes the memory of a train step of it, engine.preflight.disks the disk space of a run.
 
     >>> param_count(KNOWN_CONFIGS["google/gemma-2b"])
     2506172416
-
-The terms of the peak on one of n devices, in bytes (w = bytes of the dtype, P parameters, B rows of one micro-batch on
-one device along fsdp, M = B*T of their tokens; tp divides N, K and F):
-
-    weights       P w / n
-    optimizer     AdamW 8 P / n; Adafactor 4 (rows + columns) of each matrix, 4 n of each vector, over n; master_weights
-                  4 P / n more
-    accumulated   P w / n where gradients of several micro-batches are summed, else 0
-    layer_inputs  L M D w: what is saved for the backward pass, in which each layer is recomputed
-    backward      the larger of its two ends:
-                  at the head    V D w / n + 8 r M + 8 2^24 + 8 M D: the table's gradient; logits of a block of r rows
-                                 of the table, its gradient, the input's
-                  at the layers  P w / n + 2 M (n D + 2 N H + 2 K H + 3 F) w + 4 B N T T 4: all gradients, a layer's
-                                 activations and theirs (scores in blocks do not count); over several devices 2 D F w:
-                                 the largest matrix gathered, and its gradient before it is scattered
-
-With ``update: in_backward`` only one layer's gradient exists at a time. For Gemma 2B the compilers of TPUs and GPUs
-answered within 13 % of this on the nine steps of full training of `benchmarks/memory.py` (tests/preflight/test_price.py compares them).
 """
 
 from __future__ import annotations
@@ -31,9 +13,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-MOST_LOGITS, MOST_GRADIENTS = 1 << 26, 1 << 24  # numbers in a block of the head (engine.trainer.ops.cross_entropy)
-PLAIN_ATTENTION_TOKENS = 1024  # beyond it `attention: auto` computes scores in blocks (engine.protocol.train_args)
-CHECKPOINT_SHARE, CHECKPOINT_FIXED_BYTES = 0.02, 1 << 20  # (engine.trainer.checkpoint.disk_space)
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 NEEDED = (
@@ -93,6 +72,15 @@ KNOWN_CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "google/gemma-3-4b-it": _GEMMA_3_4B,
 }
 
+# Bytes of the published safetensors where they are not two for each parameter of the text part: float32, or with the
+# vision part. From the index of each repository on huggingface.co, as it was on 2026-11-29.
+PUBLISHED_BYTES: Mapping[str, int] = {
+    "google/gemma-2-2b": 10_457_367_552,
+    "google/gemma-2-9b": 36_966_823_936,
+    "google/gemma-3-4b-pt": 8_600_158_944,
+    "google/gemma-3-4b-it": 8_600_158_944,
+}
+
 
 def norms(config: Mapping[str, Any]) -> Norms:
     """The norms of one layer; a configuration that names no family is a Gemma 1."""
@@ -140,82 +128,10 @@ def adapter_params(config: Mapping[str, Any], args: Mapping[str, Any]) -> int:
     return depth * int(args["lora_rank"]) * sum(sides[name] for name in args["lora_targets"])
 
 
-def accumulates(args: Mapping[str, Any], devices: int) -> bool:
-    """Does a train step take several micro-batches on so many devices?"""
-    declared = args.get("global_batch_size")
-    if declared is None:
-        return int(args["grad_accum_steps"]) > 1
-    data_parallel_size = max(1, devices // _tp(args))
-    return int(declared) > int(args["per_device_batch_size"]) * data_parallel_size
+def published_bytes(model_id: str, config: Mapping[str, Any]) -> int:
+    """The weights that are fetched from the hub: bfloat16 but for the exceptions above.
 
-
-def _working_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: int) -> tuple[int, int]:
-    """Temporaries at both ends of the backward pass, without the gradients: (at the head, at a layer)."""
-    bytes_each, tp = DTYPE_BYTES[str(args["dtype"])], _tp(args)
-    batch, length = int(args["per_device_batch_size"]), int(args["seq_len"])
-    _, width, ffn, _, heads, kv_heads, head_dim = (int(config[key]) for key in NEEDED)
-    tokens = batch * length
-    rows = min(MOST_LOGITS // tokens, MOST_GRADIENTS // width)
-    head = 8 * rows * tokens + 8 * MOST_GRADIENTS + 8 * tokens * width
-    inner = (2 * heads * head_dim + 3 * ffn) // tp + 2 * kv_heads * head_dim
-    attention = str(args.get("attention", "auto"))
-    is_plain = attention == "plain" or (attention == "auto" and length <= PLAIN_ATTENTION_TOKENS)
-    scores = 4 * batch * heads // tp * length * length * 4 * is_plain
-    gathered = 2 * width * ffn * bytes_each if devices > 1 else 0
-    return head, 2 * tokens * (norms(config).width * width + inner) * bytes_each + scores + gathered
-
-
-def _tp(args: Mapping[str, Any]) -> int:
-    return int((args.get("mesh") or {}).get("tp") or 1)
-
-
-def training_bytes(config: Mapping[str, Any], args: Mapping[str, Any], devices: int = 1) -> dict[str, int]:
-    """The terms of the peak on one of ``devices``, over which weights, gradients and statistics are sharded.
-
-    With adapters the weights have no gradients and no statistics; the adapters' own are float32.
+    >>> published_bytes("google/gemma-2b", KNOWN_CONFIGS["google/gemma-2b"])
+    5012344832
     """
-    bytes_each = DTYPE_BYTES[str(args["dtype"])]
-    tokens = int(args["per_device_batch_size"]) * int(args["seq_len"])
-    vocab, width, _, depth, *_ = (int(config[key]) for key in NEEDED)
-    weights, table = param_count(config) * bytes_each // devices, vocab * width * bytes_each // devices
-    at_head, at_layer = _working_bytes(config, args, devices)
-    layer_inputs = depth * tokens * width * bytes_each
-    if args.get("method") == "lora":
-        adapters = adapter_params(config, args)
-        statistics = 8 if args["optimizer"] == "adamw" else 4
-        return {
-            "weights": weights + 4 * adapters // devices,
-            "optimizer": statistics * adapters // devices,
-            "accumulated": 4 * adapters * accumulates(args, devices) // devices,
-            "layer_inputs": layer_inputs,
-            "backward": max(at_head, 4 * adapters // devices + at_layer),
-        }
-    one_layer = (weights - table) // depth
-    gradients = (0, one_layer) if args.get("update") == "in_backward" else (table, weights)
-    return {
-        "weights": weights,
-        "optimizer": optimizer_bytes(config, args) // devices,
-        "accumulated": weights * accumulates(args, devices),
-        "layer_inputs": layer_inputs,
-        "backward": max(gradients[0] + at_head, gradients[1] + at_layer),
-    }
-
-
-def disk_bytes(config: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, int]:
-    """Disk space: the kept checkpoints, one more while it is written, the exported model."""
-    bytes_each = DTYPE_BYTES[str(args["dtype"])]
-    weights = param_count(config) * bytes_each
-    checkpoint = weights + optimizer_bytes(config, args)
-    model = exported = weights * len(args.get("export_formats", ("safetensors",)))
-    if args.get("method") == "lora":
-        adapters = 4 * adapter_params(config, args)
-        checkpoint = adapters * (3 if args["optimizer"] == "adamw" else 2)
-        model = adapters + exported * bool(args["lora_merge"])
-    every = int(args["num_train_steps"]) // int(args["keep_every_steps"]) if args.get("keep_every_steps") else 0
-    kept = int(args["keep_checkpoints"]) + int(args.get("keep_best") or 0) + every
-    return {"checkpoints": checkpoint_size(checkpoint) * (kept + 1), "model": model}
-
-
-def checkpoint_size(numbers: int) -> int:
-    """Bytes of a checkpoint's files that hold so many bytes of arrays, as the trainer counts them (engine.trainer.checkpoint.disk_space)."""
-    return int(numbers * (1 + CHECKPOINT_SHARE)) + CHECKPOINT_FIXED_BYTES
+    return PUBLISHED_BYTES.get(model_id, 2 * param_count(config))

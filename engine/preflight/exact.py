@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
+from engine.protocol.device_memory import Allocator, machine_memory_bytes, run_bytes
 from engine.protocol.jobs import PriceJob, job_json, train_args
+from engine.protocol.machines import MACHINES, Machine
 from engine.protocol.train_args import names_affecting
 from engine.steps import installed_version
 from engine.trainer_process.host import Host
@@ -37,10 +39,28 @@ def compilers_folder(root: Path) -> Path | None:
     return own if own.is_dir() else None
 
 
-def job_for(machine: str, config: Mapping[str, Any], args: Mapping[str, Any], compilers: Path | None) -> PriceJob:
-    """The job of pricing; ``machine`` is the trainer's name for a target."""
+def job_for(
+    machine: str,
+    config: Mapping[str, Any],
+    args: Mapping[str, Any],
+    compilers: Path | None,
+    allocator: Allocator | None = None,
+) -> PriceJob:
+    """The job of pricing on a machine of engine.protocol.machines, of whose memory ``allocator`` takes its share."""
     folder = None if compilers is None else str(compilers)
-    return PriceJob(machine=machine, config=dict(config), args=train_args(args), compilers=folder)
+    limit = limit_bytes(MACHINES[machine], allocator) if machine in MACHINES else None  # the trainer names it in T150
+    return PriceJob(machine, dict(config), train_args(args), limit_bytes=limit, compilers=folder)
+
+
+def limit_bytes(machine: Machine, allocator: Allocator | None) -> int | None:
+    """What a run may take of one device; None where this machine's own memory is not known."""
+    whole = device_bytes(machine)
+    return None if whole is None else run_bytes(whole, machine.platform, allocator)
+
+
+def device_bytes(machine: Machine) -> int | None:
+    """The memory of one device: the machine's, or this computer's."""
+    return machine_memory_bytes() if machine.device_bytes is None else machine.device_bytes
 
 
 def cached_answer(root: Path, job: PriceJob) -> dict[str, Any] | None:

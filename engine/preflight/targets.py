@@ -1,58 +1,91 @@
-"""The machines a run can be priced for, and what each of them has.
+"""The machines a run can be priced for, by the names of ``--target``: every machine whose compiler is known, and Kaggle's.
 
->>> TARGETS["kaggle-t4x2"].devices
-2
+In: a name. Out: a :class:`PlanTarget`: the machine, its disks, and whether anybody can still get it.
+
+    >>> TARGETS["kaggle-t4x2"].devices, TARGETS["h100"].machine.device_bytes
+    (2, 84942979072)
+    >>> TARGETS["kaggle-p100"].retired.instead
+    'kaggle-t4x2'
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
-GIB = 1 << 30
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+from engine.errors import InputInvalid, did_you_mean
+from engine.protocol.machines import MACHINES, Fact, Machine
+
+HERE = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A target that nobody gets any more: what one gets ``instead``, and who says so."""
+
+    instead: str
+    fact: Fact
 
 
 @dataclass(frozen=True, slots=True)
 class PlanTarget:
-    """``limit_bytes_per_device`` is what a program may use; None on ``cpu``: this machine's memory.
-
-    ``machine`` is its name for the trainer's compilers (engine.trainer.cost.machines).
-    """
+    """``disks``: disk (store, hub cache, temporary) -> its bytes; one that is left out is not known."""
 
     name: str
-    devices: int
-    limit_bytes_per_device: int | None
-    disk_bytes: int | None
+    machine: Machine
     about: str
-    machine: str
+    disks: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    facts: tuple[Fact, ...] = ()
+    retired: Retired | None = None
+
+    @property
+    def devices(self) -> int:
+        """How many devices it has."""
+        return self.machine.devices
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this computer, whose memory and disks can be looked at."""
+        return self.name == HERE
 
 
-# Kaggle keeps 20 GB of /kaggle/working. A T4 reports 15,655,829,504 bytes to XLA; one v5e chip 15.75 GiB, as
-# its compiler says when a program does not fit. A P100 has 16 GB of which about 15.9 GiB are left.
-_KAGGLE_DISK_BYTES = 20_000_000_000
+_DOCS = Fact(
+    "20 GB of /kaggle/working are kept; what lies elsewhere is on a disk of the session's own, whose size is not given",
+    "kaggle.com/docs/notebooks",
+    "2026-11-28",
+)
+_PUSH = "kaggle 2.2.5 and kaggle-cli issue 1198 (2026-09)"
+_NO_SINGLE_T4 = Fact('"single T4 is not supported": NvidiaTeslaT4 gives two', _PUSH, "2026-11-28")
+_NO_P100 = Fact("NvidiaTeslaP100 is retired: the server starts a session with T4s", _PUSH, "2026-11-28")
+_V5E_8 = Fact("TpuV5E8 is the only TPU a person can choose", _PUSH, "2026-11-28")
+
+
+def _kaggle(machine: str, about: str, *facts: Fact, retired: Retired | None = None) -> PlanTarget:
+    disks = MappingProxyType({"store": 20_000_000_000})
+    return PlanTarget(f"kaggle-{machine}", MACHINES[machine], about, disks, (_DOCS, *facts), retired)
+
+
 TARGETS: Mapping[str, PlanTarget] = {
     target.name: target
     for target in (
-        PlanTarget("cpu", 1, None, None, "this machine, without an accelerator", "cpu"),
-        PlanTarget("kaggle-t4", 1, 15_655_829_504, _KAGGLE_DISK_BYTES, "one NVIDIA T4", "t4"),
-        PlanTarget("kaggle-t4x2", 2, 15_655_829_504, _KAGGLE_DISK_BYTES, "two NVIDIA T4", "t4x2"),
-        PlanTarget("kaggle-p100", 1, int(15.9 * GIB), _KAGGLE_DISK_BYTES, "one NVIDIA P100", "p100"),
-        PlanTarget("kaggle-v5e-8", 8, int(15.75 * GIB), _KAGGLE_DISK_BYTES, "eight TPU v5e chips", "v5e-8"),
+        *(PlanTarget(HERE, MACHINES[HERE], MACHINES[HERE].about),),
+        _kaggle("t4x2", "Kaggle, two NVIDIA T4", _NO_SINGLE_T4),
+        _kaggle("v5e-8", "Kaggle, eight TPU v5e chips", _V5E_8),
+        *(PlanTarget(name, machine, machine.about) for name, machine in MACHINES.items() if name != HERE),
+        _kaggle("t4", "Kaggle, one NVIDIA T4", retired=Retired("kaggle-t4x2", _NO_SINGLE_T4)),
+        _kaggle("p100", "Kaggle, one NVIDIA P100", retired=Retired("kaggle-t4x2", _NO_P100)),
     )
 }
 
 
-def machine_memory_bytes() -> int | None:
-    """This machine's memory, or the container's share of it where that is smaller; None where unknown."""
-    try:
-        total: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        total = None
-    try:
-        limit = int(CGROUP_LIMIT.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no cgroup here, or it says "max"
-        return total
-    return limit if total is None else min(limit, total)
+def target_named(name: str | None) -> PlanTarget:
+    """The target; None is this machine. Raises InputInvalid (U116)."""
+    if name is None:
+        return TARGETS[HERE]
+    if name in TARGETS:
+        return TARGETS[name]
+    near = did_you_mean(name, TARGETS)
+    there_are = ", ".join(known for known, target in TARGETS.items() if target.retired is None)
+    hint = f'did you mean "{near}"?' if near else f"there are: {there_are}"
+    raise InputInvalid("U116", f'there is no target "{name}"', hint=hint)

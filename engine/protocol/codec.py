@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
-from engine.errors import did_you_mean
+from engine.errors import did_you_mean, listed
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def from_json(cls: type[T], values: object, path: str = "") -> T:
     for name in values:
         if name not in types_of_fields:
             near = did_you_mean(str(name), types_of_fields)
-            hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(types_of_fields)}"
+            hint = f'did you mean "{near}"?' if near else f"there are: {listed(types_of_fields)}"
             raise FieldError(f'unknown field "{prefix}{name}"; {hint}')
     for field in fields(cls):  # type: ignore[arg-type]  # every caller names a dataclass
         is_required = field.default is MISSING and field.default_factory is MISSING

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from engine.errors import InputInvalid, Where
 from engine.protocol.codec import FieldError, from_json, to_json
+from engine.protocol.device_memory import Allocator
 from engine.protocol.generate_args import GenerateArgs
 from engine.protocol.train_args import TrainArgs
 
@@ -38,15 +39,6 @@ class ModelSource:
     path: str | None
     config: Mapping[str, Any] | None  # with Hugging Face's keys
     tokenizer: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Allocator:
-    """How JAX takes a GPU's memory."""
-
-    kind: Literal["bfc", "platform", "cuda_async"] = "bfc"
-    preallocate: bool = True
-    fraction: float = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +142,8 @@ class FetchJob(Job):
 class PriceJob(Job):
     """Compile the train step for a machine that need not be present, and report its memory.
 
-    ``machine``          a name of engine.trainer.cost.machines
+    ``machine``          a name of engine.protocol.machines
+    ``limit_bytes``      what a run may take of one device (engine.protocol.device_memory); null: unknown
     ``compilers``        the folder of the TPU's and GPU's compilers, or null
     ``config``           the model's configuration, with Hugging Face's keys
     ``targets_per_row``  trained tokens of a row; null: all but the first
@@ -161,6 +154,7 @@ class PriceJob(Job):
     machine: str
     config: Mapping[str, Any]
     args: TrainArgs
+    limit_bytes: int | None = None
     compilers: str | None = None
     targets_per_row: int | None = None
     dump: str | None = None

@@ -24,6 +24,8 @@ from typing import Any, Literal
 Effect = Literal["state", "program", "packing_plan", "batch_shape", "files", "tracking"]
 
 PLAIN_ATTENTION_TOKENS = 1024
+# What the backward pass recomputes, by what is saved for it: from the fastest policy to the smallest.
+REMAT = ("none", "dots", "block", "offload")
 
 
 def _arg(*effects: Effect, **default: Any) -> Any:
@@ -119,3 +121,17 @@ def effects() -> Mapping[str, frozenset[Effect]]:
 def names_affecting(effect: Effect) -> tuple[str, ...]:
     """The arguments that affect it, in the order of their definition."""
     return tuple(name for name, affected in effects().items() if effect in affected)
+
+
+def remat_policies(declared: str, update: str, platform: str) -> tuple[str, ...]:
+    """The policies that a run may take, in the order in which it tries them: it takes the first that fits.
+
+    >>> remat_policies("auto", "after_backward", "cpu"), remat_policies("dots", "after_backward", "gpu")
+    (('none', 'dots', 'block'), ('dots',))
+    """
+    if update == "in_backward":
+        return ("block",)  # this is what it does, whatever is declared
+    if declared != "auto":
+        return (declared,)
+    # Offloading to the host frees nothing where the device is the host.
+    return tuple(remat for remat in REMAT if remat != "offload" or platform != "cpu")

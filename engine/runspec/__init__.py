@@ -27,9 +27,11 @@ from engine.runspec.rules import check_rules
 from engine.runspec.schema import check_tree
 from engine.runspec.sections import check_dataset, check_modeline, check_paths
 from engine.runspec.source import read_source
+from engine.runspec.spelling.file_names import check_file_names
+from engine.runspec.spelling.look_alikes import at_the_character
 from engine.runspec.wiring import check_steps
 
-__all__ = ["Kinds", "Spec", "StepKind", "check_spec", "find_root", "load_spec", "schema_document"]
+__all__ = ["Kinds", "Spec", "StepKind", "check_spec", "find_root", "load_spec", "marked_root", "schema_document"]
 
 MARKERS = (".runspec", ".git", "pyproject.toml")
 
@@ -56,7 +58,7 @@ def load_spec(
         if finding.code == FORMER_NAME:
             on_former_name(finding)
     return make_spec(
-        path=read.case.spec_path, root=read.case.root, text=read.text, written=read.written, tree=read.case.tree,
+        path=read.case.spec_path, root=read.case.root, data=read.data, written=read.written, tree=read.case.tree,
         overrides=read.overrides, kinds=kinds,
     )  # fmt: skip
 
@@ -80,10 +82,14 @@ def find_root(spec_path: Path) -> Path:
     """
     start = _absolute(spec_path)
     folder = start if start.is_dir() else start.parent
-    for candidate in (folder, *folder.parents):
-        if any((candidate / marker).exists() for marker in MARKERS):
-            return candidate
-    return folder.parent if folder.name == "runspecs" else folder
+    return marked_root(folder) or (folder.parent if folder.name == "runspecs" else folder)
+
+
+def marked_root(path: Path) -> Path | None:
+    """The nearest folder, from this path up, that a marker makes a project; None where there is none."""
+    start = _absolute(path)
+    marked = (folder for folder in (start, *start.parents) if any((folder / marker).exists() for marker in MARKERS))
+    return next(marked, None)
 
 
 def _absolute(path: Path) -> Path:
@@ -95,6 +101,7 @@ def _absolute(path: Path) -> Path:
 class _Read:
     """One spec as far as it could be read."""
 
+    data: bytes
     text: str
     written: Mapping | None
     case: Case | None
@@ -109,12 +116,12 @@ def _examine(
     builders: Collection[str] | None,
     metrics: Collection[str] | None,
 ) -> _Read:
-    text, source, written = "", None, None
+    data, text, source, written = b"", "", None, None
     try:
-        text, source = read_source(path)
+        data, text, source = read_source(path)
         written = parse_mapping(text, source)
     except InputInvalid as error:
-        return _Read(text, None, None, [], list(error.diagnostics))
+        return _Read(data, text, None, None, [], list(error.diagnostics))
     written, renamed = with_present_names(written, kinds)
     tree, applied, refused = apply_overrides(written, overrides, kinds)
     tree, renamed_overrides = with_present_names(tree, kinds)
@@ -125,5 +132,6 @@ def _examine(
     check_dataset(case)
     check_rules(case)
     check_paths(case)
+    check_file_names(case)
     check_modeline(case, text)
-    return _Read(text, written, case, applied, case.findings.sorted() + refused)
+    return _Read(data, text, written, case, applied, [*map(at_the_character, case.findings.sorted()), *refused])

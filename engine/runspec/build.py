@@ -10,7 +10,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from engine.canonical import JsonObject, digest_text
+from engine.canonical import JsonObject, digest_bytes
 from engine.runspec.kinds import Kinds, Schema, base_schema, properties
 from engine.runspec.model import DatasetSpec, EvidenceSpec, LaunchSpec, ModelSpec, Override, PackageSpec, Spec, StepSpec
 from engine.runspec.nodes import Mapping, at, plain
@@ -48,31 +48,32 @@ SCHEDULERS = ("slurm", "skypilot", "jobset")  # each has a mapping of that name 
 
 
 def make_spec(
-    *, path: Path, root: Path, text: str, written: Mapping, tree: Mapping, overrides: list[Override], kinds: Kinds
+    *, path: Path, root: Path, data: bytes, written: Mapping, tree: Mapping, overrides: list[Override], kinds: Kinds
 ) -> Spec:
     """``written`` is the file's tree, ``tree`` the same after the overrides; both have passed every check."""
-    data = fill(base_schema(), plain(tree))
-    run_version = data["run_version"]
+    filled = fill(base_schema(), plain(tree))
+    run_version, eval_set = filled["run_version"], filled["eval_set"]
     return Spec(
-        version=data["version"],
+        version=filled["version"],
         run_version=run_version,
-        notes=data["notes"],
-        device=data["device"],
-        allocator=data.get("allocator"),
-        model=_model(plain(tree)["model"], data["model"]),
-        dataset=_dataset(data["dataset"]),
-        eval_set=data["eval_set"],
-        steps=tuple(_step(index, written, tree, kinds) for index in range(len(data["steps"]))),
+        notes=filled["notes"],
+        device=filled["device"],
+        allocator=filled.get("allocator"),
+        model=_model(plain(tree)["model"], filled["model"]),
+        dataset=_dataset(filled["dataset"]),
+        eval_set=eval_set if isinstance(eval_set, str) else eval_set["path"],
+        on_duplicate_item="fail" if isinstance(eval_set, str) else eval_set["on_duplicate"],
+        steps=tuple(_step(index, written, tree, kinds) for index in range(len(filled["steps"]))),
         evidence=EvidenceSpec(
-            data["evidence"].get("dir", f"submission_runs/{run_version}"), tuple(data["evidence"]["files"])
+            filled["evidence"].get("dir", f"submission_runs/{run_version}"), tuple(filled["evidence"]["files"])
         ),
-        package=PackageSpec(data["package"].get("name", run_version), data["package"]["dir"]),
+        package=PackageSpec(filled["package"].get("name", run_version), filled["package"]["dir"]),
         path=path,
         root=root,
-        text=text,
-        digest=digest_text(text),
+        data=data,
+        digest=digest_bytes(data),
         overrides=tuple(overrides),
-        launch=_launch(data["launch"]) if "launch" in data else None,
+        launch=_launch(filled["launch"]) if "launch" in filled else None,
     )
 
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from engine.errors import InputInvalid, Where
 from engine.runspec.nodes import Entry, Items, Mapping, Node, Scalar, SourcePosition, SpecSource
 from engine.runspec.scalars import NotANumber, resolve
+from engine.runspec.spelling.look_alikes import finding_at, in_structure, is_invisible
 from engine.runspec.syntax import syntax_error
 
 MAX_DEPTH = 64
@@ -39,12 +40,21 @@ def parse_mapping(text: str, source: SpecSource) -> Mapping:
             hint="start from a preset: runspec init quickstart",
         )  # fmt: skip
     if not isinstance(tree, Mapping):
+        _refuse_look_alikes(source)
         what = "a list" if isinstance(tree, Items) else "a single value (a space follows each colon)"
         raise InputInvalid(
             "Y032", f"a run-spec is a mapping of keys to values, and this is {what}", where=tree.position.where(),
             hint="its first lines are: version: 1, run_version: my_run_v1, model: …",
         )  # fmt: skip
     return tree
+
+
+def _refuse_look_alikes(source: SpecSource) -> None:
+    """A text without one colon that YAML knows may have others (Y035)."""
+    for number, line in enumerate(source.lines, start=source.first):
+        column = in_structure(line)
+        if column is not None:
+            raise InputInvalid.of([finding_at(SourcePosition(source, number, column).where(), column)])
 
 
 def _events(text: str, source: SpecSource) -> Iterator[_Event]:
@@ -181,12 +191,21 @@ class _Builder:
         quoted = event.style is not None  # 'single', "double", | and >
         if quoted:
             return Scalar(position, event.value, event.value, quoted=True)
+        self.check_ends(event, position)
         try:
             value = resolve(event.value)
         except NotANumber as problem:
             code = "Y030" if "finite" in str(problem) else "Y031"
             raise self.refuse(code, str(problem), position, "every number of a run-spec is finite") from None
         return Scalar(position, value, event.value)
+
+    def check_ends(self, event: _Event, position: SourcePosition) -> None:
+        """An unquoted word does not begin or end with a character that nobody sees (Y034)."""
+        if event.start_mark.line != event.end_mark.line or not event.value:
+            return
+        for offset in (0, len(event.value) - 1):
+            if is_invisible(event.value[offset]):
+                raise InputInvalid.of([finding_at(position.where(), position.column + offset)])
 
     def items(self, event: _Event, depth: int) -> Items:
         position, items = self.position(event), []

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
-from engine.errors import Diagnostic, Severity, did_you_mean
+from engine.errors import Diagnostic, Severity, did_you_mean, listed
 from engine.runspec.kinds import Kinds, StepKind
 from engine.runspec.nodes import Items, Mapping, Node, Path, Scalar, SourcePosition, at, dotted, text_of
 
@@ -119,8 +119,8 @@ class Case:
 def suggestion(word: str, known: Collection[str], title: str) -> str:
     """``did you mean "x"?`` where a known word is near, and the list of known words under its title."""
     near = did_you_mean(word, known)
-    listed = f"{title}: {', '.join(sorted(known))}" if known else ""
-    return "\n".join(line for line in (f'did you mean "{near}"?' if near else "", listed) if line)
+    names = f"{title}: {listed(sorted(known))}" if known else ""
+    return "\n".join(line for line in (f'did you mean "{near}"?' if near else "", names) if line)
 
 
 def node_text(node: Node) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.errors import did_you_mean
+from engine.errors import MOST_LISTED, did_you_mean, listed
 from engine.runspec.findings import Case
 from engine.runspec.kinds import Schema, base_schema, properties, step_schema
 from engine.runspec.nodes import Path
@@ -36,7 +36,18 @@ def hint_for(key: str, here: Path, schema: Schema, case: Case) -> tuple[str | No
     elsewhere = _near_elsewhere(key, here, case)
     if elsewhere:
         return None, elsewhere
-    return None, f"known here: {', '.join(known)}" if known else "nothing is known here: remove it"
+    return None, _known_here(list(known), here, case)
+
+
+def _known_here(known: list[str], here: Path, case: Case) -> str:
+    """The keys of a section; of a section with many, how many there are and the command that prints them."""
+    if not known:
+        return "nothing is known here: remove it"
+    if len(known) <= MOST_LISTED:
+        return f"known here: {listed(known)}"
+    own = next((step for step in case.steps if step.path == here[:2] and step.kind is not None), None)
+    command = f"runspec schema {own.kind.kind}" if own and own.kind else "runspec docs spec"
+    return f"{len(known)} keys are known here: `{command}` prints them"
 
 
 def _names(name: str, entry: Schema) -> set[str]:

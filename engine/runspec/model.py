@@ -13,6 +13,7 @@ from typing import Any, Literal
 from engine.canonical import JsonMapping
 from engine.errors import Where
 
+OnDuplicateItem = Literal["fail", "keep", "drop"]
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
 
@@ -109,7 +110,7 @@ class Override:
 class Spec:
     """A whole run-spec. ``root`` is the project folder that every path in it is relative to.
 
-    ``text`` is the file as it was read, ``digest`` its SHA-256; ``overrides`` are applied already.
+    ``data`` are the file's bytes, ``digest`` their SHA-256; ``overrides`` are applied already.
     """
 
     version: int
@@ -124,11 +125,12 @@ class Spec:
     package: PackageSpec
     path: Path
     root: Path
-    text: str
+    data: bytes
     digest: str
     overrides: tuple[Override, ...] = ()
     allocator: JsonMapping | None = None  # kind, preallocate, fraction: a GPU's memory
     launch: LaunchSpec | None = None
+    on_duplicate_item: OnDuplicateItem = "fail"  # of the eval set
 
     def step(self, step_id: str) -> StepSpec:
         """The step of this id. Raises KeyError."""

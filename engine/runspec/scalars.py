@@ -2,8 +2,8 @@
 
 >>> resolve("1e-5"), resolve("no"), resolve("0x10"), resolve("~")
 (1e-05, 'no', 16, None)
->>> as_number("1,000"), as_number("10^-5"), as_number("2k"), as_number("many")
-('1000', '1e-5', '2000', None)
+>>> as_number("1,000"), as_number("10^-5"), as_number("2k"), as_number("1:30"), as_number("many")
+('1000', '1e-5', '2000', '90', None)
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ MAX_DIGITS = 18
 _POWER = re.compile(r"10(?:\^|\*\*)([-+]?[0-9]+)")
 _MULTIPLES = {"k": 1000, "m": 1_000_000, "b": 1_000_000_000}
 _MULTIPLE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kKmMbB])")
+_SIXTIES = re.compile(r"[0-9]{1,6}(:[0-5]?[0-9]){1,2}(\.[0-9]+)?")  # YAML 1.1 read 1:30 as 90
 _DASHES = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2014": "-", "\u2010": "-", "\u2011": "-"})
 
 MEANT_AS_BOOL = {
@@ -65,9 +66,19 @@ def _short(text: str) -> str:
     return text if len(text) <= 24 else f"{text[:20]}…"
 
 
+def _in_base_60(text: str) -> float:
+    total = 0.0
+    for part in text.split(":"):
+        total = total * 60 + float(part)
+    return total
+
+
 def as_number(text: str) -> str | None:
     """How to write the number that this text seems to mean, or None where it seems to mean none."""
     cleaned = text.strip().translate(_DASHES)
+    sixties = _SIXTIES.fullmatch(cleaned)
+    if sixties:
+        return f"{_in_base_60(cleaned):g}"
     power = _POWER.fullmatch(cleaned)
     if power:
         return f"1e{int(power[1])}"

@@ -180,7 +180,8 @@ def _rule_text(node: Scalar, schema: Schema, path: Path) -> _Broken | None:
     if len(value) < schema.get("minLength", 0):
         return "S106", f"{label(path)} is empty", f"write one, as in `{example_line(label(path), schema)}`"
     if "maxLength" in schema and len(value) > schema["maxLength"]:
-        return "S107", f"{label(path)} is longer than {schema['maxLength']} characters", None
+        message = f"{label(path)} has {len(value)} characters, and at most {schema['maxLength']} are allowed"
+        return "S107", message, "shorten it"
     if "pattern" in schema and not re.search(schema["pattern"], value):
         hint = schema.get("x-pattern-hint") or schema.get("description")
         return "S107", f"{label(path)} cannot be {scalar_text(node)}", hint

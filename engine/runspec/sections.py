@@ -26,6 +26,7 @@ FIELDS = {
 # (key, role): a file or folder that is read, or a folder that is written
 _PATHS: tuple[tuple[Path, str], ...] = (
     (("model", "path"), "folder"), (("dataset", "path"), "file"), (("eval_set",), "file"),
+    (("eval_set", "path"), "file"),
     (("evidence", "dir"), "output"), (("package", "dir"), "output"),
 )  # fmt: skip
 _RESERVED = (".git", ".runspec", "engine", "schemas", "templates")
@@ -128,6 +129,8 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
         if not hint and name == "model.path":
             hint = f"put the model's folder there, or link it: mkdir -p {PurePosixPath(text).parent} && ln -s FOLDER {text}"
         yield "S303", f"{name}: there is no such {role}", hint or f"paths start at the project folder, {root.name}/"
+    elif not target.is_dir() and not target.is_file():  # reading it could wait for ever
+        yield "S303", f"{name} is a pipe, a socket or a device, not a {role}", "save what it gives into a file"
     elif name == "model.path" and (lacking := missing_parts(target)):
         yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(target)
     elif name == "model.path":
@@ -148,7 +151,10 @@ def _configuration(text: str, folder: FilePath) -> Iterator[_Problem]:
 def _check_outputs(case: Case) -> None:
     """Neither output folder may contain an input of the run, nor the evidence folder its own zip."""
     folders = {key: _target(case, key, "dir") for key in ("evidence", "package")}
-    inputs = [case.spec_path, *filter(None, (_target(case, "eval_set"), _target(case, "dataset", "path")))]
+    inputs = [
+        case.spec_path,
+        *filter(None, (_target(case, *map(str, path)) for path, role in _PATHS if role == "file")),
+    ]
     for key, folder in folders.items():
         node = case.at(key, "dir")
         inside = next((path for path in inputs if folder and path.is_relative_to(folder)), None)

@@ -1,8 +1,8 @@
 """A file -> its text, or one finding that says why it cannot be read (codes Y001 to Y009).
 
-    text, source = read_source(Path("runspecs/quickstart.yaml"))
+    data, text, source = read_source(Path("runspecs/quickstart.yaml"))
 
-Line ends become ``\\n`` and a byte order mark is dropped, so that every line and column below counts what
+Digests are of the bytes, which are read once. In the text line ends become ``\\n`` and a byte order mark is dropped, so that every line and column below counts what
 the person sees in the editor.
 """
 
@@ -25,8 +25,8 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x85\x86-\x9f\u2028\u2029\u
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_source(path: Path) -> tuple[str, SpecSource]:
-    """The text and its lines. Raises InputInvalid (Y001 to Y009)."""
+def read_source(path: Path) -> tuple[bytes, str, SpecSource]:
+    """The bytes, their text and its lines. Raises InputInvalid (Y001 to Y009)."""
     data = _read_bytes(path)
     name = str(path)
     if len(data) > MAX_BYTES:
@@ -43,7 +43,7 @@ def read_source(path: Path) -> tuple[str, SpecSource]:
         raise InputInvalid(
             "Y004", "the file is empty", where=Where(name), hint="start from a preset: runspec init quickstart"
         )
-    return text, source
+    return data, text, source
 
 
 def _read_bytes(path: Path) -> bytes:

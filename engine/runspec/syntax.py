@@ -1,4 +1,4 @@
-"""Errors of the YAML parser in plain words (codes Y010 to Y018).
+"""Errors of the YAML parser in plain words (codes Y010 to Y018, Y034, Y035).
 
 The parser names grammar ("expected <block end>, but found '<scalar>'"); a person needs the cause: a tab, a bracket
 that is not closed, a colon inside unquoted text.
@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import InputInvalid, Where
+from engine.errors import Diagnostic, InputInvalid, Where
 from engine.runspec.nodes import SourcePosition, SpecSource
+from engine.runspec.spelling.look_alikes import finding_at, in_structure
 
 _Finding = tuple[str, str, str]  # code, message, hint
 
@@ -27,6 +28,9 @@ def syntax_error(error: BaseException, source: SpecSource) -> InputInvalid:
         where = Where(source.name)
         return InputInvalid("Y010", f"this is not YAML: {_first_line(problem)}", where=where)
     position = _at(mark, source)
+    look_alike = _look_alike(position, opening and _at(opening, source), source)
+    if look_alike is not None:
+        return InputInvalid.of([look_alike])  # type: ignore[return-value]
     tab = _tab(position, source)
     if tab is not None:
         where, hint = tab.where(), "replace each tab by two spaces (YAML does not allow tabs here)"
@@ -52,6 +56,26 @@ def _at(mark: Any, source: SpecSource) -> SourcePosition:
         text = source.line(line)
         column = len((text or "").rstrip()) + 1
     return SourcePosition(source, line, max(1, min(column, len(text or "") + 1)))
+
+
+def _look_alike(position: SourcePosition, opening: SourcePosition | None, source: SpecSource) -> Diagnostic | None:
+    """A character that only looks like YAML's: in the line at fault, in its open bracket, or in the line before it.
+
+    The parser takes a line without a colon that it knows for text, and blames the next one.
+    """
+    first = position.line
+    if opening is not None and (source.line(opening.line) or "")[opening.column - 1 : opening.column] in ("[", "{"):
+        first = min(first, opening.line)
+    before = next((line for line in range(first - 1, source.first - 1, -1) if _has_content(source.line(line))), first)
+    for line in range(before, position.line + 1):
+        column = in_structure(source.line(line) or "", is_at_fault=line >= first)
+        if column is not None:
+            return finding_at(SourcePosition(source, line, column).where(), column)
+    return None
+
+
+def _has_content(text: str | None) -> bool:
+    return bool(text and text.strip()) and not (text or "").lstrip().startswith("#")
 
 
 def _tab(position: SourcePosition, source: SpecSource) -> SourcePosition | None:

@@ -10,13 +10,19 @@ a blank line, a duplicate key or a NaN is an error. Keys that a scorer does not 
 
 from __future__ import annotations
 
+import codecs
+import errno
+import io
 import json
+import math
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.canonical import JsonObject
+from engine.canonical import JsonObject, unpacker_of
 from engine.errors import Diagnostic, InputInvalid, Where
 
 MAX_FINDINGS = 20
@@ -39,7 +45,10 @@ class ScoringItem:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model wrote for one item. ``text`` None: nothing (it counts 0, as skipped)."""
+    """What a model wrote for one item. ``text`` None: nothing (it counts 0, as skipped).
+
+    ``prompt``: what it was asked, where the model's own chat template rendered it.
+    """
 
     id: str
     text: str | None
@@ -48,6 +57,7 @@ class Prediction:
     new_tokens: int | None = None
     finish_reason: str | None = None
     milliseconds: float | None = None
+    prompt: str | None = None
 
 
 def read_eval_set(path: Path) -> tuple[ScoringItem, ...]:
@@ -91,6 +101,7 @@ def parse_predictions(text: str, file: str) -> tuple[Prediction, ...]:
             new_tokens=findings.optional_count(row, "new_tokens", line),
             finish_reason=findings.optional_text(row, "finish_reason", line),
             milliseconds=findings.optional_number(row, "milliseconds", line),
+            prompt=findings.optional_text(row, "prompt", line),
         )
         for line, row in findings.rows(text)
     ]
@@ -105,19 +116,49 @@ def _text(path: Path) -> str:
     if path.is_dir():
         raise InputInvalid("K102", f"{path} is a folder, a JSONL file is needed", where=where)
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputInvalid("K102", f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB", where=where)
-        return path.read_bytes().decode("utf-8")
+        data = _bytes(path)
     except OSError as error:
         raise InputInvalid("K102", f"cannot read {path}: {error.strerror}", where=where) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise InputInvalid("K102", f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB", where=where)
+    program = unpacker_of(data[:8])
+    if program is not None:
+        raise InputInvalid("K102", f"{path} is compressed", where=where, hint=f"unpack it: {program} {path}")
+    if data.startswith(codecs.BOM_UTF8):
+        raise InputInvalid(
+            "K102", f"{path} begins with a byte order mark", where=where, hint="save it as UTF-8 without BOM"
+        )
+    try:
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputInvalid(
             "K102", f"{path} is not UTF-8 text (byte {error.start})", where=where, hint="save it as UTF-8"
         ) from error
 
 
+def _bytes(path: Path) -> bytes:
+    """At most one byte more than the limit. A pipe is read where somebody writes into it: opening one must not wait."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+        raise OSError(errno.EINVAL, "it is a device, not a file")
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:  # noqa: PTH123 - of a descriptor
+        first = stream.read(1)
+        if stat.S_ISFIFO(mode) and first == b"":
+            raise OSError(errno.EPIPE, "nobody writes into this pipe")
+        os.set_blocking(stream.fileno(), True)
+        with io.BufferedReader(stream) as buffered:
+            return (first or b"") + buffered.read(MAX_FILE_BYTES)
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large for a number")
+    return number
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
@@ -130,9 +171,9 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
 
 
 def strict_json(text: str) -> Any:
-    """A JSON value; ValueError for NaN, infinities, duplicate keys, and nesting too deep to read."""
+    """A JSON value; ValueError for NaN, infinities (1e999 too), duplicate keys, and nesting too deep to read."""
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicates)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

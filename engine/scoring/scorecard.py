@@ -39,10 +39,12 @@ class ScoredPrediction:
     new_tokens: int | None
     finish_reason: str | None
     milliseconds: float | None
+    prompt: str | None = None
 
     def as_json(self) -> JsonObject:
-        """The row, keys in the file's order."""
-        return asdict(self)
+        """The row, keys in the file's order; ``prompt`` only where there is one."""
+        row = asdict(self)
+        return row if self.prompt is not None else {key: value for key, value in row.items() if key != "prompt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ def _score_one(item: ScoringItem, prediction: Prediction | None, metric: Metric)
         new_tokens=prediction.new_tokens if prediction else None,
         finish_reason=prediction.finish_reason if prediction else None,
         milliseconds=prediction.milliseconds if prediction else None,
+        prompt=prediction.prompt if prediction else None,
     )
 
 

@@ -31,7 +31,7 @@ from engine.steps.schemas import step_schema
 def run(ctx: StepContext) -> StepResult:
     """Build or read, count duplicates and overlap, render, write."""
     rows, source, facts = _rows(ctx)
-    items = read_eval_set(ctx.spec.resolve(ctx.spec.eval_set))
+    items = read_eval_set(ctx.spec.resolve(ctx.spec.eval_set), on_duplicate=ctx.spec.on_duplicate_item)
     prepared = prepare(
         rows,
         items,
@@ -83,7 +83,7 @@ def _counts(prepared: Prepared) -> list[str]:
 
 HANDLER = FunctionHandler(
     kind="build_dataset",
-    version=2,
+    version=3,
     title="build the dataset",
     makes="dataset",
     files=("dataset.jsonl", "rows.jsonl", "manifest.json"),

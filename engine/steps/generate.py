@@ -17,7 +17,7 @@ def run(ctx: StepContext) -> StepResult:
     from engine.trainer_process import jobs, process  # not for those who only read the handler
 
     checkpoint = ctx.inputs["checkpoint"]
-    items = read_eval_set(ctx.spec.resolve(ctx.spec.eval_set))
+    items = read_eval_set(ctx.spec.resolve(ctx.spec.eval_set), on_duplicate=ctx.spec.on_duplicate_item)
     prompts = ctx.work / "prompts.jsonl"
     jobs.write_prompts(prompts, items, checkpoint.facts["render"])
     job = jobs.generate_job(
@@ -34,7 +34,7 @@ def run(ctx: StepContext) -> StepResult:
 
 HANDLER = FunctionHandler(
     kind="generate",
-    version=2,
+    version=3,
     title="answer the eval set with the trained model",
     takes=("checkpoint",),
     makes="predictions",

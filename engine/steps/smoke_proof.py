@@ -139,7 +139,7 @@ def _train_and_kill(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any])
 def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
     """Answer the ``num_items`` items with the longest prompts; returns their number and score."""
     render = ctx.inputs["dataset"].facts["render"]
-    items = read_eval_set(spec.resolve(spec.eval_set))
+    items = read_eval_set(spec.resolve(spec.eval_set), on_duplicate=spec.on_duplicate_item)
     longest = _longest(items, render, ctx.args["num_items"])
     prompts = ctx.work / "prompts.jsonl"
     write_prompts(prompts, longest, render)

@@ -50,7 +50,7 @@ def run(ctx: StepContext) -> StepResult:
 
 HANDLER = FunctionHandler(
     kind="train_sft",
-    version=3,
+    version=4,
     title="fine-tune the model on the dataset",
     takes=("dataset",),
     makes="checkpoint",

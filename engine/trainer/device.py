@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import Any
 
 from engine.errors import InputInvalid
-from engine.protocol.jobs import Allocator
+from engine.protocol.device_memory import FRACTION, FRACTION_VARIABLES, Allocator, declared_fraction
 
 CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 # Without it a GPU sums gradients in another order at every run, and no resume is exact.
@@ -22,7 +22,7 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 ALLOCATOR = {
     "kind": "XLA_PYTHON_CLIENT_ALLOCATOR",
     "preallocate": "XLA_PYTHON_CLIENT_PREALLOCATE",
-    "fraction": "XLA_CLIENT_MEM_FRACTION",
+    "fraction": FRACTION_VARIABLES[0],
 }
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
@@ -30,10 +30,13 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 def select(device: str, allocator: Allocator | None = None) -> None:
     """Set JAX's environment variables before it is imported. ``auto`` leaves the choice to JAX (and to JAX_PLATFORMS).
 
-    ``allocator``: how it takes a GPU's memory; None leaves that to JAX (and to its variables).
+    ``allocator``: how it takes a GPU's memory; None: JAX's way (and its variables), but FRACTION of the memory.
     """
+    if allocator is None and declared_fraction(os.environ) is None:
+        os.environ[ALLOCATOR["fraction"]] = str(FRACTION)
     if allocator is not None:
-        os.environ.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)  # the older name beside the newer is an error
+        for name in FRACTION_VARIABLES:  # the older name beside the newer is an error
+            os.environ.pop(name, None)
         os.environ |= {variable: str(getattr(allocator, key)).lower() for key, variable in ALLOCATOR.items()}
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"

@@ -7,6 +7,8 @@ if evaluator.is_due(train_step, last):
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from flax import nnx
 
@@ -41,7 +43,7 @@ class Evaluator:
         return train_step == last or bool(self._every and train_step % self._every == 0)
 
     def loss(self, state: State) -> float:
-        """Mean over all trained tokens of the withheld rows, in batches of ``rows`` sequences."""
+        """Mean over all trained tokens of the withheld rows, in batches of ``rows`` sequences; NaN or infinite as it comes."""
         assert self._withheld is not None
         total = tokens = 0.0
         for start in range(0, self._withheld.n_sequences, self._rows):
@@ -49,7 +51,7 @@ class Evaluator:
             full = {name: _padded(array, self._rows) for name, array in batch.items()}
             loss, count = self._loss(state, self._placement.batch(full, axis=0))
             total, tokens = total + float(loss), tokens + float(count)
-        return total / tokens
+        return total / tokens if tokens else math.nan
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:

@@ -8,7 +8,6 @@ arrives, step n+1 is already under way, unless the caller asked for a pause afte
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,10 @@ from typing import Any
 
 import jax
 
+from engine.canonical import finite_or_null
 from engine.trainer.train_step import Arrays, State
+
+LEAST_SECONDS = 1e-6  # a clock that stood still between two train steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,17 @@ def _fetch(train_step: int, metrics: Arrays, input_wait: float, since: float) ->
     """
     values = {name: value.item() for name, value in jax.device_get(metrics).items()}
     now = time.perf_counter()
-    seconds = now - since
+    seconds = max(round(now - since, 6), LEAST_SECONDS)
     row = {
         "train_step": train_step,
-        "loss": values["loss"] if math.isfinite(values["loss"]) else None,
+        "loss": values["loss"],
         "learning_rate": values["learning_rate"],
-        "grad_norm": values["grad_norm"] if math.isfinite(values["grad_norm"]) else None,
+        "grad_norm": values["grad_norm"],
         "tokens": int(values["tokens"]),
         "tokens_per_second": round(values["real_tokens"] / seconds, 1),
-        "seconds": round(seconds, 4),
+        "seconds": seconds,
         "input_wait_seconds": round(input_wait, 6),
     }
-    if values["skipped"]:  # the state is unchanged; JSON has no NaN, so loss and norm are null
+    if values["skipped"]:  # the state is unchanged
         row["skipped"] = True
-    return row, now
+    return finite_or_null(row), now

@@ -6,7 +6,6 @@ events, one JSON object a line.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import LockBusy
+from engine.locks import take
 from engine.protocol.events.base import Event
 from engine.protocol.events.table import LAST_EVENTS, to_line
 
@@ -75,18 +75,15 @@ def stop_on_sigterm() -> Stopping:
 def only_writer(work: Path) -> Iterator[None]:
     """Hold the work folder's kernel lock. Raises LockBusy T102 where another trainer holds it."""
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "trainer.lock").open("a+") as stream:
+    path = work / "trainer.lock"
+    with path.open("ab", buffering=0) as stream:
         deadline = time.monotonic() + LOCK_WAIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LockBusy(
-                        "T102", f"another trainer is still writing into {work}", hint="wait for it to end, or stop it"
-                    ) from None
-                time.sleep(0.1)
+        while not take(stream, path):
+            if time.monotonic() > deadline:
+                raise LockBusy(
+                    "T102", f"another trainer is still writing into {work}", hint="wait for it to end, or stop it"
+                )
+            time.sleep(0.1)
         yield
 
 

@@ -11,21 +11,19 @@ model. The choice is a pure function of the job, the device and the libraries: a
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import jax
 from jax.errors import JaxRuntimeError
 from jax.stages import Compiled
 
-from engine.protocol.train_args import TrainArgs
+from engine.protocol.device_memory import Allocator, fits, machine_memory_bytes, run_bytes
+from engine.protocol.machines import memory_of_kind
+from engine.protocol.train_args import TrainArgs, remat_policies
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.loss import ComputePolicy
-from engine.trainer.models.remat import REMAT
 from engine.trainer.ops.matmul import resolve_matmul_dtype
 from engine.trainer.train_step import Arrays, GraphDef, State, compile_train_step
-
-USABLE_SHARE = 0.96  # of the device's memory: the rest is the runtime's own and gaps between buffers
 
 
 def compute_policy(args: TrainArgs, placement: Placement, remat: str = "none") -> ComputePolicy:
@@ -49,7 +47,7 @@ def compile_within_limit(
             if "RESOURCE_EXHAUSTED" not in str(error) or remat == remats[-1]:
                 raise
             continue
-        if limit is None or remat == remats[-1] or peak_bytes(step, placement.platform) <= USABLE_SHARE * limit:
+        if limit is None or remat == remats[-1] or fits(peak_bytes(step, placement.platform), limit):
             return step, policy
     raise AssertionError("the last remat policy returns or raises")
 
@@ -58,14 +56,9 @@ def candidates(
     args: TrainArgs, state: State, batch: Arrays, placement: Placement, *, limit: int | None
 ) -> tuple[str, ...]:
     """The remat policies worth compiling, in order; at least the last one."""
-    if args.update == "in_backward":
-        return ("block",)  # this is what it does, whatever is declared
-    if args.remat != "auto":
-        return (args.remat,)
-    # Offloading to the host frees nothing where the device is the host.
-    remats = [remat for remat in REMAT if remat != "offload" or placement.platform != "cpu"]
-    if limit is None:
-        return tuple(remats)
+    remats = remat_policies(args.remat, args.update, placement.platform)
+    if limit is None or len(remats) == 1:
+        return remats
     state_bytes = sum(local_bytes(leaf) for leaf in jax.tree.leaves(state))
     fitting = tuple(r for r in remats if state_bytes + saved_bytes(r, state, batch, placement) <= limit)
     return fitting or (remats[-1],)
@@ -102,13 +95,20 @@ def peak_bytes(compiled: Compiled, platform: str) -> int:
     return int(arguments_and_outputs + memory.temp_size_in_bytes)
 
 
-def limit_bytes(device: jax.Device) -> int | None:
-    """What a program may use of an attached device; the machine's memory where the device is the CPU."""
+def limit_bytes(device: jax.Device, allocator: Allocator | None = None) -> int | None:
+    """What this run may take of an attached device, by the rule of the plan (:mod:`engine.protocol.device_memory`).
+
+    JAX has applied the rule where its allocator knows a limit. Where it does not (``kind: platform``), the device's memory is
+    known by its name. CPU devices share the machine's memory. None: unknown.
+    """
     if device.platform == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // max(1, jax.local_device_count())
-    stats = device.memory_stats() or {}
-    limit = stats.get("bytes_limit")
-    return None if limit is None else int(limit)
+        total = machine_memory_bytes()
+        return None if total is None else run_bytes(total // max(1, jax.local_device_count()), "cpu")
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit is not None:
+        return int(limit)
+    known = memory_of_kind(device.device_kind)
+    return None if known is None else run_bytes(known, "tpu" if device.platform == "tpu" else "gpu", allocator)
 
 
 def effective(args: TrainArgs, policy: ComputePolicy, device: jax.Device) -> dict[str, str]:

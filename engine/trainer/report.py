@@ -63,9 +63,12 @@ def export(
     _save(out, trained, args, model, facts["base"])
     write_atomic(out / "metrics.jsonl", metrics.path_bytes())
     rows = metrics.rows
+    exported = facts["exported_train_step"]
+    measured: Mapping[str, Any] = facts["measured"]
+    reasons = {**measured.get("not_applicable", {}), **_reasons(rows, exported)}
     seconds = sum(row["seconds"] for row in rows)
     report = {
-        **_losses(rows, facts["exported_train_step"]),
+        **_losses(rows, exported),
         "num_train_steps": train_step,
         "tokens_trained": sum(row["tokens"] for row in rows if not row.get("skipped")),
         "tokens_seen": facts["tokens_seen"],
@@ -77,15 +80,18 @@ def export(
         "matmul_dtype": facts["matmul_dtype"],
         **{key: facts[key] for key in COPIED_FACTS},
         "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
+        "n_non_finite_evals": sum("eval_loss" in row and row["eval_loss"] is None for row in rows),
         "tokens_per_second": round(facts["tokens_seen"] / seconds, 1),
-        **facts["measured"],
+        **measured,
         "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
         "model_sha256": digest_json(digest_tree(out / "model")),
         "model_commit": model.commit,
         "render": facts["render"],
+        "rendered_by": facts["rendered_by"],
         **_data_facts(data),
-        "chat_template_sha256": model.tokenizer.chat_sha256,
+        "chat_template_sha256": facts["chat_template_sha256"],
         "seq_len": args.seq_len,
+        "not_applicable": reasons,
     }
     write_atomic(out / "train_report.json", pretty_json(report))
     return report
@@ -114,6 +120,19 @@ def _losses(rows: Sequence[MetricsRow], exported: int) -> dict[str, object]:
         "exported_train_step": exported,
         "exported_eval_loss": rows[exported - 1].get("eval_loss"),
     }
+
+
+def _reasons(rows: Sequence[MetricsRow], exported: int) -> dict[str, str]:
+    """Why an eval loss is null."""
+    reasons: dict[str, str] = {}
+    for name, train_step in (("final_eval_loss", len(rows)), ("exported_eval_loss", exported)):
+        row = rows[train_step - 1]
+        if "eval_loss" not in row:
+            reasons[name] = f"no eval after train step {train_step}: no rows are withheld, or none was due"
+        elif row["eval_loss"] is None:
+            what = row.get("non_finite", {}).get("eval_loss", "not finite")
+            reasons[name] = f"the eval loss of train step {train_step} is {what}"
+    return reasons
 
 
 def _save(out: Path, trained: Decoder, args: TrainArgs, model: Model, base: Mapping[str, object]) -> None:

@@ -6,12 +6,15 @@ checkpoints and metrics. On other devices the arguments in effect may differ fro
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
+from engine.protocol.disk_space import model_file_bytes
 from engine.protocol.events.base import Note
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.checkpoint.manifest import IdentityCheck
@@ -23,7 +26,9 @@ from engine.trainer.guard import Skips
 from engine.trainer.input_pipeline.batches import DataOrder, real_tokens
 from engine.trainer.input_pipeline.packing import Packed
 from engine.trainer.inputs import TrainRun, identity
+from engine.trainer.lora.adapters import LoraArgs, adapter_shapes
 from engine.trainer.metrics import MetricsFile
+from engine.trainer.models import param_count
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.train_step import State, init_state, with_method, without_frozen
 
@@ -79,7 +84,7 @@ def restore(run: TrainRun, metrics_folder: Path) -> RunState:
     )
     graphdef, fresh = init_state(with_method(run.model.module, args, jax.local_devices()[0]), args)
     fresh = run.placement.state(fresh, run.model.config)
-    origin = saver.restore(without_frozen(fresh))
+    origin = saver.restore(without_frozen(fresh), model_bytes=_model_bytes(run))
     shape = batch_of(origin.args, size.fsdp)
     metrics = MetricsFile(metrics_folder / "metrics.jsonl", origin.notes if run.processes.is_writer else None)
     if metrics.recovered:
@@ -98,4 +103,17 @@ def restore(run: TrainRun, metrics_folder: Path) -> RunState:
         saver=saver,
         metrics=metrics,
         skips=skips,
+    )
+
+
+def _model_bytes(run: TrainRun) -> int:
+    """Bytes of the files that the run exports at its end."""
+    args, config = run.args, run.model.config
+    lora = LoraArgs(args.lora_rank, args.lora_alpha, targets=args.lora_targets)
+    adapters = sum(4 * math.prod(shape) for shape in adapter_shapes(config, lora).values())
+    return model_file_bytes(
+        weights=param_count(config) * jnp.dtype(args.dtype).itemsize,
+        adapters=adapters if args.method == "lora" else None,
+        formats=len(args.export_formats),
+        merge=args.lora_merge,
     )

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from engine.protocol.events.base import Finished
+from engine.protocol.events.base import Finished, Note
 from engine.protocol.events.training import TrainStarted, TrainStopped
 from engine.protocol.jobs import TrainJob, job_json, read_job
 from engine.trainer import device
@@ -31,6 +31,7 @@ from engine.trainer.distributed.placement import Placement
 from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 from engine.trainer.generation.prompts import check_questions
 from engine.trainer.input_pipeline.dataset import Data, load_data
+from engine.trainer.input_pipeline.rows import has_messages
 from engine.trainer.input_pipeline.token_store import Stopped
 from engine.trainer.inputs import Model, TrainRun, load_model
 from engine.trainer.models import param_count
@@ -39,6 +40,7 @@ from engine.trainer.process import Emit, Stopping
 from engine.trainer.reference.export_check import ExportCheck
 from engine.trainer.report import export
 from engine.trainer.restore import RunState, restore
+from engine.trainer.text.encoding import renderer_of
 from engine.trainer.tracking.tracker import Tracker, check_tracking
 from engine.trainer.train_loop import TrainLoop
 from engine.trainer.train_step import merge, without_frozen
@@ -133,7 +135,7 @@ def _started(run: TrainRun, machine: Mapping[str, Any]) -> TrainStarted:
         real_token_share=round(data.packed.real_token_share, 4),
         longest_row_tokens=data.longest,
         n_boundary_merges=data.n_boundary_merges,
-        chat_template_sha256=run.model.tokenizer.chat_sha256,
+        chat_template_sha256=_chat_template(run),
         num_train_steps=run.args.num_train_steps,
     )
 
@@ -142,6 +144,8 @@ def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mappin
     """Write the results of the finished run, with its last or its best weights; returns the report."""
     run.check_export()
     best = state.saver.best(without_frozen(state.state)) if state.args.export == "best" else None
+    if state.args.export == "best" and best is None:
+        run.emit(Note("no checkpoint has a finite eval loss: the last weights are exported, not the best"))
     arrays = state.state | (best.state if best else {})
     exported = {"params": arrays["params"]} | ({"frozen": arrays["frozen"]} if state.args.lora_merge else {})
     weights = gathered(exported, run.placement.replicated, run.processes)
@@ -151,6 +155,10 @@ def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mappin
     facts = {
         **machine,
         "render": run.job.render,
+        "rendered_by": renderer_of(
+            messages=has_messages(Path(run.job.rows)), render=run.job.render, tokenizer=run.model.tokenizer
+        ),
+        "chat_template_sha256": _chat_template(run),
         "tokens_seen": state.tokens_seen(run.data.packed),
         "base": _base(run),
         "exported_train_step": best.train_step if best else state.train_step,
@@ -175,6 +183,11 @@ def _from_here(path: str) -> str:
     """As the run-spec has it, from the project folder, which is where the trainer works; an absolute path says too much."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
+
+
+def _chat_template(run: TrainRun) -> str | None:
+    """Digest of the chat template that rendered the rows; None where none did."""
+    return run.model.tokenizer.chat_sha256 if has_messages(Path(run.job.rows)) else None
 
 
 def _base(run: TrainRun) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from engine.canonical import pretty_json, write_atomic
+from engine.canonical import finite_or_null, pretty_json, write_atomic
 from engine.protocol.codec import from_json
 from engine.protocol.events.training import Compiled, Evaluated, Skipped, TrainStep
 from engine.trainer.evaluate import Evaluator
@@ -63,9 +63,9 @@ class TrainLoop:
 
     def _compile(self) -> Any:
         """The compiled train step; emits what ``auto`` was resolved to."""
-        started, state = time.perf_counter(), self._state
+        started, state, allocator = time.perf_counter(), self._state, self._run.job.allocator
         # Agreed among the processes: another limit could mean another remat policy, and so another program.
-        limit = self._run.processes.agree("limit", lambda: limit_bytes(jax.local_devices()[0]))
+        limit = self._run.processes.agree("limit", lambda: limit_bytes(jax.local_devices()[0], allocator))
         batch = self._batch(self._first)
         step, policy = compile_within_limit(
             state.graphdef, state.args, state.state, batch, self._run.placement, limit=limit
@@ -104,8 +104,8 @@ class TrainLoop:
         if done.state is not None:
             state.state, state.train_step = done.state, done.train_step
             if self._evaluator.is_due(done.train_step, self._last):
-                row = {**row, "eval_loss": self._evaluator.loss(state.state)}
-                self._run.emit(Evaluated(done.train_step, row["eval_loss"]))
+                row = finite_or_null({**row, "eval_loss": self._evaluator.loss(state.state)})
+                self._run.emit(Evaluated(done.train_step, row["eval_loss"], row.get("non_finite", {}).get("eval_loss")))
         state.metrics.append(row)
         self._emit(row)
         state.saver.step()

@@ -12,8 +12,8 @@ from typing import Any
 
 from engine.canonical import digest_text, jsonl_bytes, write_atomic
 from engine.data import EvalItem, prompt_messages, read_eval_set, render_prompt
+from engine.protocol.device_memory import Allocator
 from engine.protocol.jobs import (
-    Allocator,
     Cluster,
     FetchJob,
     GenerateJob,
@@ -89,7 +89,8 @@ def questions_after(spec: Spec, step: StepSpec, *, render: str, work: Path) -> Q
     if generate is None:
         return None
     prompts = work / "questions.jsonl"
-    write_prompts(prompts, read_eval_set(spec.resolve(spec.eval_set)), render)
+    items = read_eval_set(spec.resolve(spec.eval_set), on_duplicate=spec.on_duplicate_item)
+    write_prompts(prompts, items, render)
     return Questions(str(prompts), generate.args["max_new_tokens"])
 
 

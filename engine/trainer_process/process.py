@@ -18,6 +18,7 @@ import os
 import queue
 import re
 import signal
+import site
 import subprocess
 import sys
 import threading
@@ -118,22 +119,37 @@ def _run(job: Job, host: Host, kill_at: type[Event] | None) -> Event:
 
 
 def trainer_environment() -> dict[str, str]:
-    """The environment of a trainer's process: this process's, the path of the package, and huge pages for its arrays.
+    """The environment of a trainer's process: this process's, where the package is, no working folder, and huge pages for arrays.
+
+    The trainer works in the project's folder, and what lies there is not a library: a project may have an engine.py, a random.py
+    or a numpy.py of its own. Installed packages, editable ones too, and the folders of PYTHONPATH are found as always.
 
     glibc gives each large array back to the kernel and takes new pages for the next one, 380,000 page faults a train step of
     the benchmarks' model on a CPU; with pages of 2 MiB they are 1,300, and the step is shorter by an eighth
     (docs/explanation/memory.md). A value that the user has set wins; other C libraries do not read the variable.
     """
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     if HUGE_PAGES not in tunables:
         tunables = ":".join(filter(None, [tunables, f"{HUGE_PAGES}=1"]))
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONPATH": os.pathsep.join(_import_path()),
+        "PYTHONSAFEPATH": "1",  # for its own children, too
         "PYTHONUNBUFFERED": "1",
         "GLIBC_TUNABLES": tunables,
     }
+
+
+def _import_path() -> list[str]:
+    """The package's folder where nothing is installed, and the absolute folders of PYTHONPATH.
+
+    An empty entry there (``PYTHONPATH=:/x``) means the working folder, which is another one in the child. A folder of installed
+    packages on this list would come before the standard library.
+    """
+    package = str(Path(__file__).resolve().parents[2])
+    installed = {*site.getsitepackages(), site.getusersitepackages()}
+    named = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    return [package] * (package not in installed) + named
 
 
 def trainer_command(verb: str, job: Path) -> list[str]:

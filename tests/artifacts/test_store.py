@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from engine.artifacts.store import Store, explain_os_error
 from engine.errors import LockBusy, RunFailed
 
 FINGERPRINT = "f" * 64
+OTHER_DISK = Path("/dev/shm")
 
 
 def mark(**changes: object) -> dict[str, object]:
@@ -178,3 +181,31 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_hint(tmp_path: Path)
     (tmp_path / ".runspec").write_text("a file where the folder should be")
     with pytest.raises(RunFailed, match="cannot write"):
         Store(tmp_path).stage(FINGERPRINT)
+
+
+@pytest.mark.skipif(
+    not OTHER_DISK.is_dir() or OTHER_DISK.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev, reason="one disk"
+)
+@pytest.mark.parametrize("linked", ["store", "store/apple", "staging"])
+def test_a_folder_of_the_store_on_another_disk_is_found_before_the_work(tmp_path: Path, linked: str) -> None:
+    """X311 for a real link to a real other disk; the whole of .runspec/ there is fine."""
+    store = Store(tmp_path)
+    with tempfile.TemporaryDirectory(dir=OTHER_DISK) as elsewhere:
+        (tmp_path / ".runspec" / linked).parent.mkdir(parents=True)
+        (tmp_path / ".runspec" / linked).symlink_to(elsewhere)
+        with pytest.raises(RunFailed) as caught:
+            store.check_publication({"apple"})
+        [finding] = caught.value.diagnostics
+        assert (finding.code, "is on another disk than" in finding.message) == ("X311", True)
+        assert finding.hint == "link the whole of .runspec/ to that disk instead of a folder in it"
+        shutil.rmtree(tmp_path / ".runspec")
+        (tmp_path / ".runspec").symlink_to(elsewhere)
+        store.check_publication({"apple", "juice"})
+        assert [path.name for path in Path(elsewhere).rglob("*probe*")] == []
+
+
+def test_the_attempt_to_publish_leaves_nothing(tmp_path: Path) -> None:
+    """Nor does that of a run that was killed in the middle of it."""
+    (tmp_path / ".runspec" / "store" / "apple" / ".probe-1").mkdir(parents=True)
+    Store(tmp_path).check_publication({"apple"})
+    assert [path.name for path in tmp_path.rglob("*probe*")] == []

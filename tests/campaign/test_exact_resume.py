@@ -94,7 +94,7 @@ class Training:
             "out": str(self.root / "out"), "device": "cpu", "cache": str(self.cache), "args": ARGS,
         }  # fmt: skip
         (self.root / "job.json").write_text(json.dumps(job))
-        flags = f"--xla_force_host_platform_device_count={self.devices}"
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={self.devices}"
         with (self.root / "events.jsonl").open("wb") as events:
             return subprocess.Popen(
                 [sys.executable, "-c", f"{prelude}\n{RUN}", "train", str(self.root / "job.json")], cwd=REPOSITORY,

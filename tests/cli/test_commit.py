@@ -99,3 +99,47 @@ def test_a_hook_that_refuses(spec, checkout):
     diagnostic = _refused(spec, RunFailed)
     assert diagnostic.code == "U125"
     assert "the hook says no" in diagnostic.hint
+
+
+def test_a_hooks_environment_moves_the_commit_nowhere(spec, checkout, tmp_path_factory, monkeypatch):
+    """GIT_DIR and GIT_INDEX_FILE of another repository, as its hooks set them: the project's own repository gets the commit."""
+    other = tmp_path_factory.mktemp("other")
+    _git(other, "init", "-q")
+    _git(other, "commit", "-qm", "theirs", "--allow-empty")
+    theirs = _git(other, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    sha = commit_evidence(spec)
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"):
+        monkeypatch.delenv(name)
+    assert _git(other, "rev-parse", "HEAD") == theirs
+    assert _git(checkout, "show", "--name-only", "--format=%H", sha).split() == [
+        sha,
+        "submission_runs/v1/run_manifest.json",
+    ]
+
+
+def test_a_name_with_glob_characters_is_a_name(spec, checkout):
+    """`v[1]` commits the folder `v[1]` and not the folder `v1`."""
+    (checkout / "submission_runs" / "v[1]").mkdir()
+    (checkout / "submission_runs" / "v[1]" / "run_manifest.json").write_text("{}\n")
+    spec.evidence.dir = "submission_runs/v[1]"
+    sha = commit_evidence(spec)
+    assert _git(checkout, "show", "--name-only", "--format=", sha).split() == ["submission_runs/v[1]/run_manifest.json"]
+
+
+def test_bytes_that_git_would_change_are_not_committed(spec, checkout):
+    """core.autocrlf would store an evidence file with CRLF as another one (X313); with the attribute that `init` writes it is kept."""
+    (checkout / "submission_runs" / "v1" / "runspec.yaml").write_bytes(b"version: 1\r\n")
+    _git(checkout, "config", "core.autocrlf", "true")
+    diagnostic = _refused(spec, InputInvalid)
+    assert diagnostic.code == "X313"
+    assert diagnostic.message == "--commit: git would change the line ends of submission_runs/v1/runspec.yaml"
+    assert "/submission_runs/** -text" in diagnostic.hint
+    (checkout / ".gitattributes").write_text("/submission_runs/** -text\n")
+    sha = commit_evidence(spec)
+    committed = subprocess.run(
+        ["git", "show", f"{sha}:submission_runs/v1/runspec.yaml"], cwd=checkout, check=True, capture_output=True
+    )
+    assert committed.stdout == b"version: 1\r\n"

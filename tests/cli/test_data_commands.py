@@ -170,3 +170,31 @@ def test_an_unknown_metric(runspec, project):
     evals = _write(project / "evals.jsonl", ITEMS)
     predictions = _write(project / "predictions.jsonl", [{"id": "e1", "text": "8"}])
     assert runspec("score", predictions, evals, "--metric", "bleu@v1").code == 2
+
+
+GOOD_ROW = '{"id": "q", "prompt": "1 + 1?", "steps": [{"content": "add"}], "final_answer": "2"}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "n_lines"),
+    [
+        ("{bad\n", "rows.jsonl: 1 error; no row can be read", 1),
+        ("", "rows.jsonl: 1 error; no row can be read", 1),
+        ("{bad\n" * 60, "rows.jsonl: more than 50 errors; no row can be read", 1),
+        (GOOD_ROW + "{bad\n[]\n", "rows.jsonl: 2 errors; the report is of the rows without one", 13),
+    ],
+)  # fmt: skip
+def test_a_failing_check_prints_no_empty_report(runspec, project, text, first, n_lines):
+    """One line where nothing can be read; otherwise the report says which rows it is of."""
+    (project / "rows.jsonl").write_text(text)
+    done = runspec("dataset", "check", "rows.jsonl")
+    assert (done.code, done.out.split("\n")[0], done.out.count("\n")) == (2, first, n_lines)
+
+
+def test_a_failing_eval_set_prints_no_empty_table(runspec, project):
+    """The same for items."""
+    (project / "items.jsonl").write_text('{"id": "a"}\n')
+    assert runspec("evalset", "check", "items.jsonl").out == "items.jsonl: 2 errors; no item can be read\n"
+    (project / "items.jsonl").write_text('{"id": "a", "prompt": "1 + 1?", "expected_answer": "2"}\n{\n')
+    done = runspec("evalset", "check", "items.jsonl")
+    assert done.out.startswith("items.jsonl: 1 error; the table is of the items without one\nitems.jsonl: 1 items\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from engine import doctor, extras
 from engine.errors import InputInvalid
+from engine.extras import COMPILERS, compilers_command
 from engine.trainer_process import process
 
 TOKEN = "hf_" + "q" * 30
@@ -21,7 +23,17 @@ def _rows(root: Any, **options: Any) -> dict[str, doctor.Finding]:
 def test_what_it_looks_at(tmp_path):
     """Python, machine, memory, disk, git, token and extras are always there, each with a sentence."""
     rows = _rows(tmp_path, devices=False)
-    assert list(rows) == ["python", "machine", "memory", "disk", "git", "hf_token", "extra.train", "compilers"]
+    assert list(rows) == [
+        "python",
+        "machine",
+        "memory",
+        "disk",
+        "git",
+        "hf_token",
+        "extra.train",
+        "gpu_memory",
+        "compilers",
+    ]
     assert all(row.says for row in rows.values())
     assert rows["memory"].facts["bytes"] > 0
     assert rows["disk"].facts["free_bytes"] > 0
@@ -61,10 +73,45 @@ def test_the_compilers_are_named_by_their_versions(tmp_path, monkeypatch):
     """Absent: what to type. There: what pip wrote down beside them."""
     monkeypatch.delenv("RUNSPEC_COMPILERS", raising=False)
     absent = _rows(tmp_path, devices=False)["compilers"]
-    assert (absent.state, absent.fix) == ("missing", "make compilers   (1.3 GB; training works without)")
+    assert absent.state == "missing"
+    assert absent.fix == f"{compilers_command(tmp_path)}   (1.3 GB; training works without)"
     (tmp_path / ".compilers" / "libtpu-0.0.42.1.dist-info").mkdir(parents=True)
     there = _rows(tmp_path, devices=False)["compilers"]
     assert (there.state, there.facts) == ("ok", {"versions": ["libtpu-0.0.42.1"]})
+
+
+def test_the_command_for_the_compilers_exists_where_it_is_told(repository, tmp_path):
+    """`make compilers` in a checkout, whose Makefile has it; elsewhere pip, with the versions that the installed jax wants."""
+    from importlib.metadata import requires, version
+
+    makefile = (repository / "Makefile").read_text()
+    assert compilers_command(repository) == "make compilers"
+    assert f"COMPILERS := {' '.join(COMPILERS)}\n" in makefile
+    (tmp_path / "Makefile").write_text("all:\n")
+    command = compilers_command(tmp_path)
+    jax, libtpu = version("jax"), next(need for need in requires("jax") if need.startswith("libtpu=="))
+    assert command == (
+        f"pip install --no-deps --target .compilers '{libtpu.split(';')[0].strip()}' 'jax-cuda12-plugin=={jax}' "
+        f"'jax-cuda12-pjrt=={jax}' nvidia-cuda-nvcc-cu12"
+    )
+
+
+def test_the_share_of_a_gpu_s_memory_is_said(tmp_path, monkeypatch):
+    """What a run takes by default; a variable of JAX that changes it is a warning, since plan does not count with it."""
+    for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.delenv(name, raising=False)
+    row = _rows(tmp_path, devices=False)["gpu_memory"]
+    assert (row.state, row.says) == (
+        "ok",
+        "a run takes 90% of a GPU's memory (JAX alone would take 75%); allocator: {fraction: …} in the run-spec changes it",
+    )
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", ".5")
+    row = _rows(tmp_path, devices=False)["gpu_memory"]
+    assert (row.state, row.fix) == (
+        "warning",
+        "unset XLA_PYTHON_CLIENT_MEM_FRACTION, or write allocator: {fraction: .5} so that plan counts with it",
+    )
+    assert row.as_json()["variable"] == "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 def test_a_missing_git_is_a_finding(tmp_path, monkeypatch):
@@ -140,3 +187,20 @@ def test_an_unknown_extra_of_a_plugin_is_not_our_business():
     """A plug-in may name an extra of its own package."""
     extras.require("somebody-elses", "x")
     assert extras.missing_modules("somebody-elses") == []
+
+
+def test_git_is_asked_about_this_checkout(tmp_path, monkeypatch):
+    """No checkout, no commit yet, a commit: each is said, with what to type."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    row = _rows(tmp_path, devices=False)["git"]
+    assert (row.state, row.says) == (
+        "ok",
+        "git is installed; this project is not a checkout, so evidence will name no commit",
+    )
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    row = _rows(tmp_path, devices=False)["git"]
+    assert (row.state, row.says) == ("warning", "the evidence cannot name a commit: the git checkout has no commit yet")
+    assert row.fix == "git add . && git commit -m 'first commit'"
+    subprocess.run(["git", "commit", "-qm", "first", "--allow-empty"], cwd=tmp_path, check=True)
+    row = _rows(tmp_path, devices=False)["git"]
+    assert (row.state, row.says[:39]) == ("ok", "git is installed; this checkout is at c")

@@ -46,7 +46,7 @@ data by itself:
 
 `runspec COMMAND --help` says more, `runspec docs` has the documents. Exit codes: 0 ok,
 1 run failed, 2 input invalid, 3 internal error, 4 evidence incomplete, 5 verification failed,
-6 another run holds the lock, 7 reserved, 8 remote refused, 130 interrupted.
+6 another run holds the lock, 8 remote refused, 130 interrupted.
 """
 
 PLAN_HELP = """\
@@ -59,8 +59,8 @@ arguments:
   [KEY=VALUE…]  overrides, by step id: train.num_train_steps=50
 
 options:
-  --target T   machine to estimate for: cpu, kaggle-t4, kaggle-t4x2, kaggle-p100, kaggle-v5e-8
-  --exact      ask the target's own compiler for the memory (see `make compilers`)
+  --target T   machine to plan for: kaggle-t4x2, h100, … (all: `runspec docs plan-a-run`)
+  --exact      ask the target's own compiler for the memory (see `runspec docs plan-a-run`)
   --shardings  show how every weight is sharded over the target's devices
   --quiet      no progress; errors are still printed
   --json       print one JSON document on standard output, and nothing else there

@@ -21,7 +21,7 @@ def test_init_in_an_empty_folder_gives_a_project_that_validates_and_plans(runspe
     done = runspec("init", "quickstart")
     assert done.code == 0, done.err
     assert _files(tmp_path) == [
-        ".gitignore", "evalsets/quickstart.jsonl", "runspecs/quickstart.yaml", "schemas/runspec.schema.json",
+        ".gitattributes", ".gitignore", "evalsets/quickstart.jsonl", "runspecs/quickstart.yaml", "schemas/runspec.schema.json",
     ]  # fmt: skip
     assert (tmp_path / ".runspec").is_dir()
     validated = runspec("validate", "runspecs/quickstart.yaml")
@@ -70,15 +70,20 @@ def test_a_second_init_keeps_equal_files_and_refuses_to_overwrite_others(runspec
     assert spec.read_bytes() == asset("runspecs", "quickstart.yaml").read_bytes()
 
 
-def test_an_own_gitignore_is_extended_once(runspec, tmp_path, monkeypatch):
-    """A person's lines stay, ours is added at most once."""
+def test_own_git_files_are_extended_once(runspec, tmp_path, monkeypatch):
+    """A person's bytes stay, line ends and encoding included; ours are added at most once."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".gitignore").write_text("mine")
+    before = {".gitignore": b"mine", ".gitattributes": b"\xef\xbb\xbf*.txt text\r\n\xff\r\n"}
+    for name, data in before.items():
+        (tmp_path / name).write_bytes(data)
     runspec("init")
+    once = {name: (tmp_path / name).read_bytes() for name in before}
+    assert once[".gitignore"].startswith(b"mine\n# ")
+    assert once[".gitignore"].endswith(b"\n/.runspec/\n/submission/\n")
+    assert once[".gitattributes"].startswith(before[".gitattributes"] + b"# ")
+    assert b"\n/submission_runs/** -text\n" in once[".gitattributes"]
     runspec("init")
-    text = (tmp_path / ".gitignore").read_text()
-    assert text.startswith("mine\n")
-    assert text.count("/.runspec/") == 1
+    assert {name: (tmp_path / name).read_bytes() for name in before} == once
 
 
 def test_an_unknown_preset_is_suggested(runspec, tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ GOLDEN = [
    |
  2 | {"id": "i2", "prompt": "P1 ", "expected_answer": "a"}
    |              ^^^^^^^^
-   = help: a question that counts twice distorts the score"""),
+   = help: delete one of them, or declare what it means: eval_set: {path: …, on_duplicate: keep} (or drop)"""),
     ("missing", [{"id": "i1", "prompt": "p"}], """error[D220]: the item has no "expected_answer"
   --> mine.jsonl:1:1
    |
@@ -201,3 +201,17 @@ def test_every_line_is_either_an_item_or_a_finding(tmp_path_factory, rows):
     report = check_eval_set(path)
     bad = {d.where.line for d in report.diagnostics}
     assert report.n_items + len(bad) >= len(rows)
+
+
+def test_a_policy_is_declared_for_questions_that_stand_twice(jsonl):
+    """keep asks both, drop the first alone; either way they are counted, and other errors are still errors."""
+    path = jsonl(item(1), item(2), item(3, prompt=" P1"), item(4, prompt="p1"))
+    ids = {policy: [found.id for found in read_eval_set(path, on_duplicate=policy)] for policy in ("keep", "drop")}
+    assert ids == {"keep": ["i1", "i2", "i3", "i4"], "drop": ["i1", "i2"]}
+    reports = {policy: check_eval_set(path, on_duplicate=policy) for policy in ("fail", "keep", "drop")}
+    assert [(report.ok, report.n_items, report.n_duplicates) for report in reports.values()] == [
+        (False, 4, 2), (True, 4, 2), (True, 2, 2),
+    ]  # fmt: skip
+    assert "items whose question an earlier one has: 2" in reports["keep"].text()
+    twice = jsonl(item(1), item(2, id="i1", prompt="p1"), name="twice.jsonl")
+    assert [finding.code for finding in check_eval_set(twice, on_duplicate="keep").diagnostics] == ["D225"]

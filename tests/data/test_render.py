@@ -69,6 +69,7 @@ PROMPTS = [
     ("reasoning@v1", "2 + 2 = ?", "2 + 2 = ?\n"),
     ("reasoning@v1", "", "\n"),
     ("plain@v1", "2 + 2 = ?", "2 + 2 = ?\n"),
+    ("messages@v1", "hi", "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n"),
     ("gemma_chat@v1", "hi", "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n"),
 ]
 

@@ -118,9 +118,34 @@ GOLDEN = [
     ),
     (
         "binary", "prompt_completion", [b"PK\x03\x04\x00\x00"],
-        """error[D116]: mine.jsonl is a binary file
+        """error[D116]: mine.jsonl is a zip archive or a spreadsheet
   --> mine.jsonl
-   = help: JSONL is text: one JSON object a line, UTF-8""",
+   = help: unpack it: unzip mine.jsonl""",
+    ),
+    (
+        "appended", "prompt_completion", [PAIR, b"\xef\xbb\xbf" + PAIR.encode()],
+        """error[D105]: a byte order mark inside the file: another file was appended here
+  --> mine.jsonl:2:1
+   = help: remove the three bytes EF BB BF at this line's beginning""",
+    ),
+    (
+        "csv", "prompt_completion", ["prompt,completion", *["a,b"] * 60],
+        """error[D116]: mine.jsonl is CSV, not JSONL (columns: prompt, completion)
+  --> mine.jsonl
+   = help: convert it with pandas: python -c 'import pandas; pandas.read_csv('"'"'mine.jsonl'"'"')."""
+        """to_json('"'"'mine.rows.jsonl'"'"', orient='"'"'records'"'"', lines=True, force_ascii=False)'""",
+    ),
+    (
+        "pretty", "prompt_completion", ["{", '  "prompt": "a",', '  "completion": "b"', "}"] * 30,
+        """error[D116]: mine.jsonl is JSON whose objects are spread over several lines, not JSONL
+  --> mine.jsonl
+   = help: write each object on one line: jq -c . mine.jsonl > mine.rows.jsonl""",
+    ),
+    (
+        "list_over_lines", "prompt_completion", ["[", f"  {PAIR},", f"  {PAIR}", "]"],
+        """error[D116]: mine.jsonl is one JSON list over several lines, not JSONL
+  --> mine.jsonl
+   = help: write each element on a line of its own: jq -c '.[]' mine.jsonl > mine.rows.jsonl""",
     ),
     (
         "missing_near", "prompt_completion", ['{"promt": "a", "completion": "b"}'],
@@ -196,13 +221,40 @@ GOLDEN = [
    = help: a trace without reasoning is a prompt_completion row""",
     ),
     (
-        "answer_lines", "trace", [r'{"prompt": "a", "steps": ["s"], "final_answer": "1\n2"}'],
-        r"""error[D127]: "final_answer" has more than one line
+        "answer_twice", "trace", ['{"prompt": "a", "steps": ["s"], "final_answer": "Answer: 2"}'],
+        """error[D127]: "final_answer" begins with "Answer:"
   --> mine.jsonl:1:33
    |
- 1 | {"prompt": "a", "steps": ["s"], "final_answer": "1\n2"}
+ 1 | {"prompt": "a", "steps": ["s"], "final_answer": "Answer: 2"}
    |                                 ^^^^^^^^^^^^^^
-   = help: put the reasoning into the steps""",
+   = help: write the answer alone; the engine adds "Answer:\"""",
+    ),
+    (
+        "weight", "chat", ['{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0.5}]}'],
+        """error[D132]: "messages[1].weight" is 0.5, expected 0 or 1
+  --> mine.jsonl:1:2
+   |
+ 1 | {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0.5}]}
+   |  ^^^^^^^^^^
+   = help: an answer is trained or it is not: write 0 or 1""",
+    ),
+    (
+        "tool_calls", "chat", ['{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [{}]}]}'],
+        """error[D133]: "messages[1].tool_calls" has a call that the answer consists of: it cannot be left out
+  --> mine.jsonl:1:2
+   |
+ 1 | {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [{}]}]}
+   |  ^^^^^^^^^^
+   = help: write what the model shall answer as text, or delete the row""",
+    ),
+    (
+        "parts", "chat", ['{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]}'],
+        """error[D121]: "messages[0].content" is a list of parts (text, image), not one text
+  --> mine.jsonl:1:2
+   |
+ 1 | {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]}
+   |  ^^^^^^^^^^
+   = help: write the message as one text: "…\"""",
     ),
     (
         "unknown_role", "chat", ['{"messages": [{"role": "human", "content": "a"}]}'],

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import os
+import pty
+import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -186,10 +190,54 @@ def test_a_dumb_terminal_or_json_gets_plain_lines(monkeypatch, arguments):
     assert isinstance(make_console(stream=Terminal(), **arguments), PlainConsole)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["JPY_PARENT_PID", "JPY_SESSION_NAME", "KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG", "DATABRICKS_RUNTIME_VERSION"],
+)
+def test_a_notebook_gets_plain_lines(monkeypatch, name):
+    """`!runspec …` in a cell has a pseudo-terminal, which does not redraw."""
+    monkeypatch.setenv("TERM", "xterm-color")
+    assert type(make_console(stream=Terminal())).__name__ == "LiveConsole"
+    monkeypatch.setenv(name, "1")
+    assert isinstance(make_console(stream=Terminal()), PlainConsole)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words", "is_plain"),
+    [({}, [], False), ({}, ["--plain"], True), ({"JPY_PARENT_PID": "7", "FORCE_COLOR": "1"}, [], True)],
+    ids=["terminal", "--plain", "notebook"],
+)
+def test_a_cell_gets_no_escape_sequence(variables, words, is_plain, tmp_path, repository):
+    """A real pseudo-terminal: the live display draws on it, a notebook's cell and --plain get lines and nothing else."""
+    for folder in ("runspecs", "evalsets", ".runspec"):
+        (tmp_path / folder).mkdir()
+    for name in ("runspecs/quickstart.yaml", "evalsets/quickstart.jsonl"):
+        (tmp_path / name).write_bytes((repository / name).read_bytes())
+    ours, theirs = pty.openpty()
+    words = ["run", "runspecs/quickstart.yaml", "dataset.num_rows=20", "--to", "dataset", *words]
+    environment = {**os.environ, "TERM": "xterm-color", "PYTHONPATH": str(repository), **variables}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "engine", *words], stdout=theirs, stderr=theirs, cwd=tmp_path, env=environment
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # the other end is closed: the process has ended
+        while more := os.read(ours, 65536):
+            said += more
+    os.close(ours)
+    assert child.wait() == 0
+    text = said.decode().replace("\r\n", "\n")
+    assert ("\x1b[" not in text and "\r" not in text) == is_plain
+    if is_plain:
+        first, *lines, end, answer = text.splitlines()
+        assert first.startswith("[1/6] dataset · build_dataset: ")
+        assert sum(line.startswith("[1/6] dataset done in ") for line in lines) == 1
+        assert end.startswith("1 step ran, 5 skipped, in ")
+        assert answer == "ran: dataset; a part of the steps makes no evidence"
+
+
 def test_plain_lines_do_not_import_rich():
     """A pipe or a notebook does not spend the time that importing rich takes."""
-    import subprocess
-
     script = "import sys, engine.display.plain as c; c.make_console(); print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

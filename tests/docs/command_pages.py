@@ -37,35 +37,39 @@ ANSWERS: Mapping[str, Answer] = {
     "docs": Answer("{ok, topics: [{topic, part, title, about, path}]}", when="TOPIC", other="{ok, topic, path, text}"),
     "validate": Answer("{ok, diagnostics}"),
     "plan": Answer(
-        "{steps: [{id, uses, action, reason, fingerprint}], memory, time, disk}",
+        "{steps: [{id, uses, action, reason, fingerprint}], target, memory, time, disk}",
         (1,),
         "--shardings",
-        "{steps, memory, time, disk, shardings: {id: {mesh, batch, rows}}}",
+        "{steps, target, memory, time, disk, shardings: {id: {mesh, batch, rows}}}",
     ),
     "run": Answer(
-        "{ok, run_version, ran, skipped, summary, evidence, package, trust_level, checks, committed}",
-        (1, 4, 5, 6, 7, 8),
+        "{ok, run_version, ran, skipped, summary, model, evidence, replaced, package, trust_level, checks, committed}",
+        (1, 4, 5, 6, 8),
     ),
     "launch": Answer("{ok, scheduler, name, submit, text}"),
     "status": Answer(
-        "{ok, runs: [{run_version, state, time}], store_bytes}", when="RUN", other="{ok, run_version, state, steps}"
+        "{ok, runs: [{run_version, state, time}], store_bytes}",
+        when="RUN",
+        other="{ok, run_version, state, steps, complete, replaced}",
     ),
     "show": Answer(
-        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}]}"
+        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}], complete}"
     ),
     "explain": Answer("{ok, steps: [{id, action, because}]}"),
     "logs": Answer("{ok, run_version, file, events}"),
-    "evidence": Answer("{ok, evidence, files}", (1, 4, 5, 6)),
+    "evidence": Answer("{ok, evidence, files, replaced}", (1, 4, 5, 6)),
     "package": Answer("{ok, package, sha256}", (1, 4)),
     "verify": Answer("{ok, trust_level, checks: [{id, title, status, detail}]}", (5,)),
     "score": Answer("{ok, scorecard, items}"),
     "dataset check": Answer(
-        "{ok, path, format, render, unit, n_rows, n_duplicates, lengths, trained_lengths, longest_id, unused_fields, "
+        "{ok, path, format, render, rendered_by, unit, n_rows, n_duplicates, lengths, trained_lengths, longest_id, unused_fields, "
         "sample, diagnostics, n_overlap, tokenizer, n_boundary_merges}",
         (1,),
     ),
     "dataset build": Answer("{ok, out, facts}", (1,)),
-    "evalset check": Answer("{ok, path, n_items, sections, categories, difficulties, table, diagnostics}"),
+    "evalset check": Answer(
+        "{ok, path, n_items, n_duplicates, sections, categories, difficulties, table, diagnostics}"
+    ),
 }
 # Of every command: done, the words or the input are wrong, a fault of ours, interrupted.
 OF_ALL = (0, 2, 3, 130)

@@ -45,15 +45,12 @@ def test_a_stale_part_is_made_again_and_nothing_else(reference: ModuleType, repo
         reference.remade("<!-- made: nothing -->\n<!-- end of nothing -->")
 
 
-RESERVED = 7  # for a run that its deadline stops; scripts may count on it, nothing raises it yet
-
-
 def test_the_page_of_exit_codes_has_those_of_the_errors(repository: Path) -> None:
     """docs/reference/exit-codes.md explains success, internal errors and the code of each exception, and no other."""
     text = (repository / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
     known = {kind.exit_code for kind in errors.RunspecError.__subclasses__()}
     shown = [int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
-    assert shown == sorted({0, errors.INTERNAL_ERROR_EXIT_CODE, RESERVED} | known)
+    assert shown == sorted({0, errors.INTERNAL_ERROR_EXIT_CODE} | known)
 
 
 def test_every_command_has_a_page_to_read(repository: Path) -> None:

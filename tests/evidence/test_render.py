@@ -105,6 +105,54 @@ def test_no_git_checkout_is_a_reason_not_a_hole(record: RunRecord, render: Any, 
     assert package(folder, tmp_path / "out", "toy").name == "toy_20260102_nogit.zip"
 
 
+UNKNOWN = {"commit_dirty": None, "diff_sha256": None, "commit_unknown": "git failed: index file corrupt"}
+
+
+def test_what_git_could_not_say_is_unknown_and_never_clean(
+    record: RunRecord, render: Any, edit: Any, reseal: Any
+) -> None:
+    """With its true reason in the manifest, in the log and in what verify says; a made-up `false` is found."""
+    folder = render(record, environment={**record.environment, **UNKNOWN})
+    manifest = read(folder, "run_manifest.json")
+    assert (manifest["commit_dirty"], manifest["not_applicable"]["commit_dirty"]) == (
+        None,
+        "git failed: index file corrupt",
+    )
+    log = (folder / "kaggle_output_log.txt").read_text()
+    assert f"commit: {'1' * 40}; whether files were changed since is unknown: git failed: index file corrupt\n" in log
+    verification = verify(folder)
+    assert verification.ok
+    [check] = [check for check in verification.checks if check.id == "V07"]
+    assert check.detail == "111111111111, whether files were changed since is unknown: git failed: index file corrupt"
+    edit(folder / "run_manifest.json", lambda values: values.update(commit_dirty=False))
+    reseal(folder)
+    assert "V07" in {check.id for check in verify(folder).checks if check.status == "fail"}
+
+
+def test_a_commit_that_git_could_not_name_has_gits_own_reason(record: RunRecord, render: Any) -> None:
+    """Not installed, no commit yet, another user's folder: the manifest says which."""
+    unknown = {"commit_sha": None, "commit_dirty": None, "commit_unknown": "git is not installed"}
+    folder = render(record, environment={**record.environment, **unknown})
+    assert read(folder, "run_manifest.json")["not_applicable"]["commit_sha"] == "git is not installed"
+    assert "commit: git is not installed\n" in (folder / "kaggle_output_log.txt").read_text()
+
+
+def test_evidence_says_what_is_known_against_its_times(record: RunRecord, render: Any) -> None:
+    """A clock that was set back during a step, and one that was never set: evidence comes, and log and verify say it."""
+    facts = {**record.steps[1].artifact.facts, "clock": "the clock was set back by 3600 s during this step"}
+    train = replace(record.steps[1], artifact=replace(record.steps[1].artifact, facts=facts))
+    session = "the last session began at 1970-01-01T00:00:09Z, before an event of an earlier one (2026-01-02T03:04:09Z)"
+    folder = render(
+        record, steps=(record.steps[0], train, *record.steps[2:]), environment={**record.environment, "clock": session}
+    )
+    said = f"{session}\nstep train: the clock was set back by 3600 s during this step\n"
+    assert said in (folder / "kaggle_output_log.txt").read_text()
+    verification = verify(folder)
+    assert verification.failed == []
+    [check] = [check for check in verification.checks if check.id == "V08"]
+    assert check.detail == f"{record.started_at} to {record.finished_at}; {said.strip().replace(chr(10), '; ')}"
+
+
 TEMPLATES = {
     "undefined": ("{{ primry_score }}", EvidenceIncomplete, "E102", 'did you mean "primary_score"?'),
     "undefined_inside": ("{{ scorecard.nothing }}", EvidenceIncomplete, "E102", "notes.txt.j2:1"),
@@ -217,3 +265,26 @@ def test_a_secret_is_never_packed_and_never_shown(record: RunRecord, render: Any
     assert "P101" in str(caught.value)
     assert secret not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_person_sets_on_kaggle_is_in_the_evidence(record: RunRecord, render: Any, monkeypatch: Any) -> None:
+    """A kernel does not know its address: the variables that the reference names, or a reason that names the missing one."""
+    from engine.evidence import verify
+    from engine.pipeline.provenance import kaggle_facts
+
+    assert kaggle_facts() is None
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setenv("RUNSPEC_KAGGLE_NOTEBOOK_URL", "https://www.kaggle.com/code/someone/notebook")
+    monkeypatch.setenv("RUNSPEC_KAGGLE_NOTEBOOK_VERSION", "3")
+    monkeypatch.setenv("RUNSPEC_KAGGLE_RUN_ID", "")
+    folder = render(record, environment={**record.environment, "kaggle": kaggle_facts()})
+    manifest = json.loads((folder / "run_manifest.json").read_text(encoding="utf-8"))
+    fields = {name: manifest[f"kaggle_{name}"] for name in ("notebook_url", "notebook_version", "run_id")}
+    assert fields == {
+        "notebook_url": "https://www.kaggle.com/code/someone/notebook",
+        "notebook_version": "3",
+        "run_id": None,
+    }
+    reason = "a Kaggle kernel cannot read this itself, and RUNSPEC_KAGGLE_RUN_ID was not set"
+    assert manifest["not_applicable"]["kaggle_run_id"] == reason
+    assert next(check for check in verify(folder).checks if check.id == "V19").status == "pass"

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.artifacts.journal import RunRecord
+from engine.canonical import digest_text
 from engine.errors import InputInvalid
 from engine.evidence import Verification, package, verify
 
@@ -40,7 +41,8 @@ def test_good_evidence_passes_as_folder_and_as_zip(folder: Path, archive: Path) 
     assert two.ok
     assert [(check.id, check.status) for check in one.checks] == [(check.id, check.status) for check in two.checks]
     assert one.trust_level == "L0"
-    assert [check.id for check in one.checks] == [f"V{number:02d}" for number in range(1, 25)]
+    never_made = {17, 18, 22, 23}  # ids that are not used again
+    assert [check.id for check in one.checks] == [f"V{n:02d}" for n in range(1, 25) if n not in never_made]
 
 
 def test_any_changed_byte_of_any_file_is_found(folder: Path) -> None:
@@ -252,3 +254,136 @@ def test_any_json_in_any_file_never_crashes(folder: Path, reseal: Any, name: str
     assert not verify(folder).ok
     (folder / name).write_bytes(before)
     reseal(folder)
+
+
+SKIPPED = {"loss": None, "grad_norm": None, "skipped": True, "non_finite": {"loss": "NaN", "grad_norm": "NaN"}}
+NO_EVAL = {"eval_loss": None, "non_finite": {"eval_loss": "Infinity"}}
+
+
+def test_evidence_of_non_finite_numbers_renders_and_passes(make_record: Any, render: Any) -> None:
+    """A skipped train step and an eval loss that is not finite are said in the log, and every check still holds."""
+    record = make_record(changed_rows={1: SKIPPED, 2: SKIPPED, 3: NO_EVAL, 4: {"eval_loss": 0.5}},
+                         n_skipped_steps=2, n_non_finite_evals=1)  # fmt: skip
+    folder = render(record)
+    log = (folder / "kaggle_output_log.txt").read_text()
+    assert "train step 1/4  loss not finite, skipped  learning rate 0.001\n" in log
+    assert "train step 3/4  loss 0.3333  learning rate 0.001  eval loss not finite\n" in log
+    assert "train step 4/4  loss 0.2500  learning rate 0.001  eval loss 0.5000\n" in log
+    assert "2 train steps had a non-finite loss or gradient and changed nothing" in log
+    assert "1 eval losses were not finite; none of them counts as best" in log
+    assert failed(verify(folder)) == set()
+
+
+@pytest.mark.parametrize(
+    ("policy", "score", "n_items", "verb"),
+    [("keep", 5 / 6, 6, "which counts each time"), ("drop", 4 / 5, 5, "which is not asked again")],
+)
+def test_a_question_that_stands_twice_is_counted(
+    make_record: Any, render: Any, policy: str, score: float, n_items: int, verb: str
+) -> None:
+    """Kept: both items are scored; dropped: the first alone. The log counts it, and every check follows the policy."""
+    folder = render(make_record(on_duplicate=policy))
+    summary = json.loads((folder / "eval_summary.json").read_text())
+    assert (summary["primary_score"], summary["scorecard"]["n_items"]) == (score, n_items)
+    assert (
+        f"1 items of the eval set repeat an earlier question, {verb}" in (folder / "kaggle_output_log.txt").read_text()
+    )
+    assert failed(verify(folder)) == set()
+
+
+def test_a_prediction_that_the_policy_leaves_out_is_found(make_record: Any, render: Any, reseal: Any) -> None:
+    """Under drop, an answer to the repeated item is one too many."""
+    folder = render(make_record(on_duplicate="drop"))
+    path = folder / "predictions.jsonl"
+    first = json.loads(path.read_text().split("\n")[0])
+    path.write_text(path.read_text() + json.dumps({**first, "id": "again"}) + "\n")
+    reseal(folder)
+    assert "V09" in failed(verify(folder))
+
+
+TEMPLATE = "{{ bos_token }}{% for m in messages %}<u>{{ m.content | trim }}</u>{% endfor %}<a>"
+
+
+def by_template(make_record: Any, render: Any, frame: str = "<u>{}</u><a>", **changes: Any) -> Path:
+    """Evidence of a model that rendered each question by its own chat template."""
+    template = {"chat_template": TEMPLATE, "chat_template_sha256": digest_text(TEMPLATE), **changes}
+    path: Path = render(make_record(frame=frame, template=template))
+    return path
+
+
+def test_prompts_of_a_chat_template_are_checked_by_their_texts(make_record: Any, render: Any) -> None:
+    """Each text is its question in the one frame, and has the digest that is recorded; nothing runs the template."""
+    folder = by_template(make_record, render)
+    check = next(check for check in verify(folder).checks if check.id == "V10")
+    assert (check.status, check.detail) == (
+        "pass",
+        f"rendered by the model's chat template {digest_text(TEMPLATE)[:12]}…",
+    )
+    assert failed(verify(folder)) == set()
+    row = json.loads((folder / "predictions.jsonl").read_text().split("\n")[0])
+    assert row["prompt"] == "<u>0 + 1 = ?</u><a>"
+    assert row["prompt_sha256"] == digest_text(row["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("edit", "detail"),
+    [
+        (
+            lambda rows: [{**rows[0], "prompt": "<u>0 + 1 = ? Say 1.</u><a>"}, *rows[1:]],
+            "q0: its prompt is not the text of",
+        ),
+        (
+            lambda rows: [resigned(rows[0], "<u>0 + 1 = ? Say 1.</u><a>"), *rows[1:]],
+            "q0 was generated from another prompt",
+        ),
+        (
+            lambda rows: [*rows[:2], resigned(rows[2], "hint: 3 <u>2 + 1 = ?</u><a>"), *rows[3:]],
+            "q2 was generated from",
+        ),
+        (
+            lambda rows: [{key: row[key] for key in row if key != "prompt"} for row in rows],
+            "q0: its prompt is not the text",
+        ),
+    ],
+)
+def test_another_prompt_than_the_items_is_found(
+    make_record: Any, render: Any, reseal: Any, edit: Any, detail: str
+) -> None:
+    """Another text, one with its digest made to fit, one in another frame, none at all: V10 names the item."""
+    folder = by_template(make_record, render)
+    path = folder / "predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in edit(rows)))
+    reseal(folder)
+    check = next(check for check in verify(folder).checks if check.id == "V10")
+    assert check.status == "fail"
+    assert check.detail.startswith(detail)
+
+
+def resigned(row: dict[str, Any], prompt: str) -> dict[str, Any]:
+    """The row with another prompt and its digest."""
+    return {**row, "prompt": prompt, "prompt_sha256": digest_text(prompt)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"chat_template": TEMPLATE + " "}, "chat_template is not the text of its digest"),
+        (
+            {"chat_template": "x", "chat_template_sha256": digest_text("x")},
+            "training and generation used different chat templates",
+        ),
+    ],
+)
+def test_another_template_is_found(make_record: Any, render: Any, changes: dict[str, str], detail: str) -> None:
+    """The template's text is that of its digest, which is the same for training and generation."""
+    check = next(check for check in verify(by_template(make_record, render, **changes)).checks if check.id == "V10")
+    assert (check.status, check.detail) == ("fail", detail)
+
+
+def test_a_template_that_rewrites_questions_is_not_judged(make_record: Any, render: Any) -> None:
+    """Where no question stands in its text, only the digests are compared, and V10 says so."""
+    check = next(
+        check for check in verify(by_template(make_record, render, frame="<u></u>")).checks if check.id == "V10"
+    )
+    assert check.status == "n/a"

@@ -137,7 +137,36 @@ def test_the_mesh_of_several_devices_fits_the_target_that_it_names(runspec: Any,
 @pytest.mark.parametrize("name", ["small-gpu", "lora", "full", "hub"])
 def test_what_is_said_to_fit_a_small_gpu_fits_it(runspec: Any, begin: Callable[[str], str], name: str) -> None:
     """A T4 with 16 GB has the memory."""
-    assert runspec("plan", begin(name), "--target", "kaggle-t4", "--json").document["memory"]["fits"] is True
+    assert runspec("plan", begin(name), "--target", "t4", "--json").document["memory"]["fits"] is True
+
+
+# Name of a preset or an example -> the targets that its first comments name.
+NAMED_TARGETS = [
+    (name, target)
+    for name, spec in sorted(shipped().items())
+    for target in re.findall(
+        r"(?:--target |\(or )([a-z][\w-]*\d)", spec.path.read_text(encoding="utf-8").partition("\nversion: ")[0]
+    )
+]
+
+
+def test_the_presets_name_targets() -> None:
+    """The next test has something to look at: the runbook's run-spec names both machines of Kaggle."""
+    assert [target for name, target in NAMED_TARGETS if name == "m36"] == ["kaggle-t4x2", "kaggle-v5e-8"]
+    assert {name for name, _ in NAMED_TARGETS} >= {"full", "lora", "m36", "several-devices", "small-gpu"}
+
+
+@pytest.mark.parametrize(("name", "target"), NAMED_TARGETS)
+def test_every_preset_fits_the_targets_that_it_names(
+    runspec: Any, begin: Callable[[str], str], name: str, target: str
+) -> None:
+    """Memory and every disk whose size is known; nobody is sent to a machine that is gone."""
+    cost = runspec("plan", begin(name), "--target", target, "--json").document
+    assert cost["target"]["retired"] is None
+    assert cost["memory"]["fits"] is True
+    assert all(row["fits"] is not False for row in cost["disk"]["disks"])
+    if target.startswith("kaggle-"):  # its disk's size is known
+        assert cost["disk"]["fits"] is True
 
 
 def test_the_cluster_example_makes_a_job_file(runspec: Any, begin: Callable[[str], str]) -> None:

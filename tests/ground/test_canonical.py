@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from engine.canonical import (
     digest_result,
     digest_text,
     digest_tree,
+    finite_or_null,
     jsonl_bytes,
     pretty_json,
     without_measurements,
@@ -208,3 +210,38 @@ def test_what_is_neither_is_refused(result_of: Callable[[str, str], str], ending
     """JSON lines in a .json file, one value over several lines of a .jsonl file, no JSON at all."""
     with pytest.raises(ValueError):  # noqa: PT011  # the reader's own words
         result_of(ending, text)
+
+
+NUMBERS = st.recursive(
+    LEAVES | st.floats(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def non_finite(value: Any) -> list[float]:
+    """Every NaN and infinity in a value."""
+    if isinstance(value, float):
+        return [] if math.isfinite(value) else [value]
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [found for child in children for found in non_finite(child)]
+
+
+@given(st.dictionaries(KEYS.filter(lambda key: key != "non_finite"), NUMBERS, max_size=4))
+def test_what_json_cannot_hold_becomes_null_and_is_named(values: dict[str, Any]) -> None:
+    """Every object can then be written and says what was replaced; one without such numbers is unchanged."""
+    found = finite_or_null(values)
+    canonical_json(found)
+    if non_finite(values):
+        assert set(found["non_finite"].values()) <= {"NaN", "Infinity", "-Infinity"}
+        assert len(found["non_finite"]) > 0
+    else:
+        assert found == values
+
+
+def test_reasons_are_added_to_those_that_are_there() -> None:
+    """A row that already has a null keeps its reason."""
+    row = finite_or_null({"loss": float("inf")})
+    assert finite_or_null({**row, "eval_loss": float("nan")}) == {
+        "loss": None, "eval_loss": None, "non_finite": {"loss": "Infinity", "eval_loss": "NaN"},
+    }  # fmt: skip

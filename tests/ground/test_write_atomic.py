@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -157,3 +158,24 @@ def test_where_folders_cannot_be_opened_none_is(tmp_path: Path, monkeypatch: pyt
         patch.setattr(os, "name", "nt")
         fsync_dir(tmp_path)
     assert opened == []
+
+
+@pytest.mark.parametrize(("number", "raised"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
+def test_a_file_system_that_cannot_sync_folders_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, raised: bool
+) -> None:
+    """Some FUSE and network file systems refuse it for folders: the file is complete all the same. A broken disk is an error."""
+    sync = os.fsync
+
+    def refuses_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuses_folders)
+    if raised:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            write_atomic(tmp_path / "file", "1")
+    else:
+        write_atomic(tmp_path / "file", "1")
+    assert (tmp_path / "file").read_text() == "1"

@@ -39,6 +39,8 @@ COMMAND_LINE = {"cli", "commands", "doctor", "project"}
 COMPOSED = {
     "engine.data.jsonl": ("D1", "D2"),
     "engine.data.rows": ("D1",),
+    "engine.data.row_reader": ("D1",),
+    "engine.data.chat_rows": ("D1",),
     "engine.data.check": ("D1",),
     "engine.data.evalset": ("D2",),
 }

@@ -89,7 +89,7 @@ def make_spec(tmp_path: Path) -> Callable[..., Spec]:
             "model": ModelSpec(id="toy"), "dataset": DatasetSpec(name="toy"), "eval_set": "eval.jsonl",
             "steps": tuple(_step(*step) for step in steps),
             "evidence": EvidenceSpec("submission_runs/toy_v1"), "package": PackageSpec("toy"),
-            "path": tmp_path / "toy.yaml", "root": tmp_path, "text": text, "digest": digest_text(text),
+            "path": tmp_path / "toy.yaml", "root": tmp_path, "data": text.encode(), "digest": digest_text(text),
         }  # fmt: skip
         return Spec(**{**values, **changes})
 

@@ -39,7 +39,7 @@ def test_everything_runs_once_and_then_nothing_does(make_spec: Callable[..., Spe
     ("change", "again"),
     [
         ({"notes": "other"}, []),
-        ({"text": "# a comment", "digest": "0" * 64}, []),
+        ({"data": b"# a comment", "digest": "0" * 64}, []),
         ({"package": None}, []),
         ({"steps": (("grow", "grow", {"n": 2}), PRESS)}, ["grow", "press"]),
         ({"steps": (GROW, ("press", "press", {"hard": False}))}, ["press"]),

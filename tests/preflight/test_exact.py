@@ -12,11 +12,12 @@ import pytest
 
 from engine.commands.plan import price_text
 from engine.errors import InputInvalid, Where
+from engine.extras import compilers_command
 from engine.preflight import TARGETS, exact, price, shardings
 from engine.preflight.shardings import shardings_text
 from engine.protocol.jobs import PriceJob, train_args
 from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
-from engine.trainer.cost.machines import MACHINES, PLUGIN_FILES
+from engine.trainer.cost.machines import PLUGIN_FILES
 from engine.trainer_process.host import Host
 
 GIB = 1 << 30
@@ -35,7 +36,7 @@ HANDLERS = {"train_sft": SimpleNamespace(makes="checkpoint")}
 REPORT = {
     "machine": "v5e-8", "source": "tpu-compiler", "devices": 8, "needed_bytes": 4 * GIB, "peak_bytes": 4 * GIB,
     "argument_bytes": GIB, "state_bytes": GIB, "output_bytes": GIB, "alias_bytes": GIB, "temp_bytes": 3 * GIB,
-    "code_bytes": 0, "fits": True,
+    "code_bytes": 0, "fits": True, "how": {"remat": "dots"},
 }  # fmt: skip
 
 
@@ -65,13 +66,6 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> list[PriceJob]:
     return asked
 
 
-def test_every_target_is_a_machine_of_the_trainer():
-    """Both sides have the same devices and the same limits, so a new target needs its machine."""
-    for target in TARGETS.values():
-        machine = MACHINES[target.machine]
-        assert (machine.devices, machine.limit_bytes) == (target.devices, target.limit_bytes_per_device)
-
-
 def test_the_compiler_of_this_machine_runs_for_real(tmp_path):
     """A child compiles for the CPU; its report is cached, and names the buffers that live at the peak."""
     (tmp_path / "dump").mkdir()
@@ -99,7 +93,8 @@ def test_the_compiler_runs_once_and_its_answer_is_cached(spec, compiler):
     assert len(compiler) == 1
     assert said == ["compiling the train step for kaggle-v5e-8: up to a minute or two; the answer is cached"]
     assert (first["source"], first["fits"], first["peak_bytes_per_device"]) == ("tpu-compiler", True, 4 * GIB)
-    assert first["limit_bytes_per_device"] == TARGETS["kaggle-v5e-8"].limit_bytes_per_device
+    assert first["limit_bytes_per_device"] == TARGETS["kaggle-v5e-8"].machine.device_bytes
+    assert first["remat"] == "dots"
     assert first["terms"]["temp_bytes"] == 3 * GIB
     assert price(spec, HANDLERS, "kaggle-t4")["memory"]["source"] == "analytic"  # another machine, another answer
 
@@ -130,10 +125,14 @@ def test_what_a_person_reads(spec, compiler):
     estimate = price_text(price(spec, HANDLERS, "kaggle-v5e-8")).splitlines()[0]
     answer = price_text(price(spec, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)).splitlines()[0]
     assert estimate.startswith("memory  fits: about ")
-    assert estimate.endswith("on kaggle-v5e-8, 8 devices (an estimate; runspec plan --exact asks the compiler)")
-    assert answer == (
-        "memory  fits: 4.00 GiB of 15.75 GiB per device on kaggle-v5e-8, 8 devices (says the tpu-compiler)"
+    assert estimate.endswith(
+        "on kaggle-v5e-8, 8 devices, remat: none (an estimate; runspec plan --exact asks the compiler)"
     )
+    assert answer == (
+        "memory  fits: 4.00 GiB of 15.75 GiB per device on kaggle-v5e-8, 8 devices, remat: dots (says the tpu-compiler)"
+    )
+    gpu = price_text(price(spec, HANDLERS, "l4")).splitlines()[0]
+    assert "of 19.83 GiB (90% of 22.03 GiB) per device on l4, 1 device, remat: none" in gpu
 
 
 def test_without_the_compiler_exact_is_an_error_that_says_what_to_type(spec):
@@ -143,7 +142,10 @@ def test_without_the_compiler_exact_is_an_error_that_says_what_to_type(spec):
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "T151"
     assert diagnostic.message == "the gpu compiler is missing: no folder of compilers is named"
-    assert diagnostic.hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+    assert (
+        diagnostic.hint
+        == f"{compilers_command(spec.root)} (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+    )
 
 
 def test_a_half_installed_compiler_is_refused_with_what_it_lacks(spec, monkeypatch, tmp_path):
@@ -173,6 +175,7 @@ def test_where_the_compilers_are_looked_for(monkeypatch, tmp_path):
         ({"args": train_args({**ARGS, "optimizer": "adamw"})}, False),
         ({"config": {**TINY, "hidden_size": 32}}, False),
         ({"machine": "t4x2"}, False),
+        ({"limit_bytes": 4_000_000_000}, False),
         ({"targets_per_row": 3}, False),
         ({"compilers": "b"}, False),
         ({"args": train_args({**ARGS, "num_train_steps": 999, "learning_rate": 1.0, "seed": 7})}, True),

@@ -151,6 +151,28 @@ def test_a_broken_environment_is_made_anew(checkout: Path, harm: str) -> None:
     assert (asked.count("-m venv"), asked.count("pip install")) == (2, 4)
 
 
+@pytest.mark.parametrize("target", ["setup", "run", "test", "lint", "docs", "validate"])
+@pytest.mark.parametrize("to", ["another environment", "a plain folder", "nothing"])
+def test_a_link_is_refused_and_left_alone(checkout: Path, target: str, to: str) -> None:
+    """`.venv -> ../other`: one sentence, and neither the link nor a file behind it is touched."""
+    fake, other = _fake_python(checkout), checkout.parent / "other"
+    if to != "nothing":
+        (other / "bin").mkdir(parents=True)
+        (other / "precious").write_text("1")
+    if to == "another environment":
+        shutil.copy(fake, other / "bin" / "python")
+        (other / ".path").write_text("/the/other/checkout\n")
+    (checkout / ".venv").symlink_to("../other")
+    before = sorted(other.rglob("*"))
+    done = _make(checkout, target, f"PYTHON={fake}")
+    assert done.returncode == 2
+    assert (
+        ".venv is a link, and make would empty the folder that it points to. Remove the link: rm .venv\n" in done.stderr
+    )
+    assert (sorted(other.rglob("*")), (checkout / ".venv").is_symlink()) == (before, True)
+    assert not (checkout / "asked").exists()
+
+
 @pytest.fixture(scope="module")
 def pyproject(repository: Path) -> dict[str, Any]:
     """pyproject.toml."""

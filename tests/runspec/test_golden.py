@@ -7,6 +7,9 @@ from types import ModuleType
 
 import pytest
 
+from engine.runspec import check_spec
+from engine.steps.registry import HANDLERS
+
 GOLDEN = Path(__file__).with_name("golden.txt")
 
 
@@ -33,3 +36,29 @@ def test_there_are_at_least_sixty_different_messages_and_none_is_empty(rendered:
     assert sorted(rendered) == sorted(recorded())
     assert all(text.strip() for text in rendered.values())
     assert len({text.split("\n", 1)[0] for text in rendered.values()}) >= 60
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        "10\u00a0000 lignes \u2013 \u201cbien\u201d",
+        "\u8bad\u7ec3\uff1a\u4e00\u6b21\uff0c\u5b8c",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u201cquoted\u201d from the first word",
+        "'\u200b in quotes'",
+        "a # comment\u00a0with: \uff1a",
+    ],
+)
+def test_text_may_have_any_character(notes: str, cases: ModuleType, tmp_path: Path) -> None:
+    """A sentence in French, Chinese or Persian is no mistake, and a mistake elsewhere is not blamed on it."""
+    for name in (".runspec", "runspecs", "evalsets"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "evalsets" / "items.jsonl").write_text("{}\n")
+    good = cases.GOOD.replace("run_version: good_v1\n", f"run_version: good_v1\nnotes: {notes}\n")
+    path = tmp_path / "runspecs" / "spec.yaml"
+    path.write_text(good, encoding="utf-8")
+    assert check_spec(path, kinds=HANDLERS) == []
+    path.write_text(good.replace("model:\n", "model\n"), encoding="utf-8")
+    assert [(finding.code, finding.where and finding.where.line) for finding in check_spec(path, kinds=HANDLERS)] == [
+        ("Y015", 5)
+    ]

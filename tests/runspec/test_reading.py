@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from engine.runspec import check_spec, load_spec
 from engine.runspec.document import MAX_NODES, parse
 from engine.runspec.findings import Case, SpecFindings
 from engine.runspec.kinds import base_schema
+from engine.runspec.model import Spec
 from engine.runspec.nodes import Items, Node, Scalar, SpecSource, plain
 from engine.runspec.nodes import Mapping as Tree
 from engine.runspec.scalars import as_number
@@ -121,6 +123,30 @@ def test_whole_numbers_and_fractions_take_the_form_the_schema_names(project: Pat
     args = spec.step("train").args
     assert (args["num_train_steps"], args["learning_rate"]) == (10, 1.0)
     assert (type(args["num_train_steps"]), type(args["learning_rate"])) == (int, float)
+
+
+def test_an_eval_set_is_a_path_or_a_mapping_with_a_policy(project: Path, cases: ModuleType) -> None:
+    """The path alone refuses repeated questions; a mapping declares what they mean; its path is checked like the other."""
+    path = project / "runspecs" / "spec.yaml"
+
+    def load(value: str) -> Spec:
+        path.write_text(cases.GOOD.replace("eval_set: evalsets/items.jsonl", f"eval_set: {value}"))
+        return load_spec(path, kinds=HANDLERS)
+
+    found = [load(value) for value in (
+        "evalsets/items.jsonl", "{path: evalsets/items.jsonl}", "{path: evalsets/items.jsonl, on_duplicate: drop}",
+    )]  # fmt: skip
+    assert [(spec.eval_set, spec.on_duplicate_item) for spec in found] == [
+        ("evalsets/items.jsonl", "fail"), ("evalsets/items.jsonl", "fail"), ("evalsets/items.jsonl", "drop"),
+    ]  # fmt: skip
+    for value, code, place in (
+        ("{path: evalsets/none.jsonl}", "S303", "eval_set.path"),
+        ("{path: evalsets/items.jsonl, on_duplicate: remove}", "S104", "eval_set.on_duplicate"),
+        ("{on_duplicate: keep}", "S102", "eval_set.path"),
+    ):
+        with pytest.raises(InputInvalid) as caught:
+            load(value)
+        assert [(d.code, d.where.path) for d in caught.value.diagnostics if d.where] == [(code, place)]
 
 
 def test_a_key_that_takes_text_takes_what_was_typed(project: Path) -> None:
@@ -311,6 +337,25 @@ def test_a_path_that_cannot_serve_is_refused(project: Path, key: str, value: str
     (project / "loop").symlink_to("loop")
     found = check_spec(project / "runspecs" / "spec.yaml", ["model.init=pretrained", f"{key}={value}"], kinds=HANDLERS)
     assert code in [row.code for row in found]
+
+
+def test_a_pipe_is_no_file(project: Path) -> None:
+    """A run would wait for ever while it takes the digest."""
+    os.mkfifo(project / "evalsets" / "pipe.jsonl")
+    [finding] = check_spec(project / "runspecs" / "spec.yaml", ["eval_set=evalsets/pipe.jsonl"], kinds=HANDLERS)
+    assert (finding.code, finding.message) == ("S303", "eval_set is a pipe, a socket or a device, not a file")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+def test_the_digest_is_that_of_the_file(project: Path, mark: bytes, newline: bytes) -> None:
+    """Line ends and a byte order mark change how a text is read, never what the file is."""
+    path = project / "runspecs" / "spec.yaml"
+    data = mark + path.read_bytes().replace(b"\n", newline)
+    path.write_bytes(data)
+    spec = load_spec(path, kinds=HANDLERS)
+    assert (spec.data, spec.digest) == (data, hashlib.sha256(data).hexdigest())
+    assert spec.run_version == "good_v1"
 
 
 @pytest.mark.parametrize(

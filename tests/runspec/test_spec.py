@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputInvalid
-from engine.protocol.jobs import Allocator
+from engine.protocol.device_memory import Allocator
 from engine.runspec import check_spec, find_root, load_spec, schema_document
 from engine.runspec.document import parse
 from engine.runspec.kinds import base_schema

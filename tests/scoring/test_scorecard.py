@@ -95,6 +95,7 @@ def test_scoring_the_scored_file_again_gives_the_same(tmp_path: Path) -> None:
         (_lines("[1]"), "K103", 1),
         (_lines('{"id": "a", "text": "1", "text": "2"}'), "K103", 1),
         (_lines('{"id": "a", "text": "1", "milliseconds": NaN}'), "K103", 1),
+        (_lines('{"id": "a", "text": "1", "milliseconds": 1e999}'), "K103", 1),
         ("[" * 100_000 + "\n", "K103", 1),
         (_lines({"id": "a"}), "K104", 1),
         (_lines({"id": "a", "text": 1}), "K104", 1),

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from engine.protocol.train_args import REMAT
 from engine.trainer import loss as loss_module
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, decoder
-from engine.trainer.models.remat import REMAT
 from engine.trainer.train_step import accumulated_gradients, compile_train_step, init_state, make_train_step
 
 SIZES = {

@@ -16,7 +16,7 @@ from typing import Any
 import flax
 import pytest
 
-from engine.protocol.jobs import Allocator
+from engine.protocol.device_memory import Allocator
 from engine.trainer import device
 from engine.trainer.inputs import load_model
 from engine.trainer.weights import save_folder
@@ -324,6 +324,20 @@ def test_the_allocator_is_set_before_jax_starts(monkeypatch: pytest.MonkeyPatch)
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in environment
 
 
+@pytest.mark.parametrize(
+    ("environment", "fraction"),
+    [({}, "0.9"), ({"XLA_CLIENT_MEM_FRACTION": "0.5"}, "0.5"), ({"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}, None)],
+)
+def test_without_an_allocator_a_run_takes_nine_tenths(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], fraction: str | None
+) -> None:
+    """JAX alone would take three quarters. A variable that the person has set wins, under either name."""
+    monkeypatch.setattr(os, "environ", environment)
+    device.select("gpu")
+    assert environment.get("XLA_CLIENT_MEM_FRACTION") == fraction
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in environment
+
+
 def test_an_allocator_does_nothing_on_a_cpu_and_the_report_says_so(child: Start, tmp_path: Path) -> None:
     """The job accepts it all the same: one run-spec works on the GPU and the laptop."""
     allocator = {"kind": "bfc", "preallocate": True, "fraction": 0.9}
@@ -373,7 +387,10 @@ def test_several_devices_train_as_one(
     save_folder(tmp_path / "drawn", drawn.module, drawn.config, drawn.tokenizer, dtype="float32")
     many["model"] = {**one["model"], "init": "pretrained", "path": str(tmp_path / "drawn")}
     assert child(one).finish() == 0
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
+    }
     first = child({**many, "stop_after_saves": 1}, env=environment)
     assert len(first.until("started")["devices"]) == devices
     first.until("ready_for_kill")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from engine.display.event_text import describe
 from engine.errors import InputInvalid, RunFailed
 from engine.trainer.checkpoint.checkpoints import Checkpoints
+from engine.trainer.evaluate import Evaluator
 
 Train = Callable[..., list[dict[str, Any]]]
 BEGIN = Checkpoints.begin
@@ -221,6 +224,60 @@ def test_the_best_is_exported_if_declared(make_job: Callable[..., Any], train_he
     assert exported[0] == exported[1]
 
 
+@pytest.fixture
+def eval_losses(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """Train step -> the eval loss it gets; a real NaN would need a model that overflows on the withheld rows alone."""
+    losses: dict[int, float] = {}
+    asked = [0]
+    is_due = Evaluator.is_due
+
+    def note(self: Evaluator, train_step: int, last: int) -> bool:
+        asked[0] = train_step
+        return is_due(self, train_step, last)
+
+    monkeypatch.setattr(Evaluator, "is_due", note)
+    monkeypatch.setattr(Evaluator, "loss", lambda *_: losses[asked[0]])
+    return losses
+
+
+def test_an_eval_loss_that_is_not_finite_is_recorded_and_never_best(
+    make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], eval_losses: dict[int, float]
+) -> None:
+    """NaN and infinities become null with their reason, the run goes on and resumes, and the best is a finite one."""
+    eval_losses.update({1: math.nan, 2: 2.0, 3: -math.inf, 4: 3.0, 5: math.inf})
+    whole, job = (make_job(name, **EVALUATED, keep_best=1, export="best") for name in ("whole", "stopped"))
+    report = train_here(whole)[-1]["report"]
+    rows = [json.loads(line) for line in (Path(whole["out"]) / "metrics.jsonl").read_text().splitlines()]
+    assert [row["eval_loss"] for row in rows] == [None, 2.0, None, 3.0, None]
+    assert [row.get("non_finite") for row in rows] == [
+        {"eval_loss": "NaN"}, None, {"eval_loss": "-Infinity"}, None, {"eval_loss": "Infinity"},
+    ]  # fmt: skip
+    assert (report["exported_train_step"], report["exported_eval_loss"]) == (2, 2.0)
+    assert (report["final_eval_loss"], report["n_non_finite_evals"]) == (None, 3)
+    assert report["not_applicable"]["final_eval_loss"] == "the eval loss of train step 5 is Infinity"
+    assert sorted(path.name for path in (Path(whole["work"]) / "checkpoints").iterdir()) == ["00000002", "00000005"]
+    train_here(job, stop_after=3)
+    train_here(job)
+    same_training(whole, job)
+
+
+def test_without_a_finite_eval_loss_the_last_weights_are_exported(
+    make_job: Callable[..., Any], train_here: Train, eval_losses: dict[int, float]
+) -> None:
+    """``export: best`` has nothing to choose from: it says so, and the report names the train step and the reason."""
+    eval_losses.update(dict.fromkeys(range(1, 6), math.nan))
+    events = train_here(make_job("none", **EVALUATED, keep_best=1, export="best"))
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert notes == ["no checkpoint has a finite eval loss: the last weights are exported, not the best"]
+    report = events[-1]["report"]
+    assert (report["exported_train_step"], report["exported_eval_loss"]) == (5, None)
+    assert report["not_applicable"]["exported_eval_loss"] == "the eval loss of train step 5 is NaN"
+    lines = [describe(event) for event in events if event["event"] == "eval"]
+    assert lines[0] == (
+        "evaluated after train step 1: the eval loss is NaN; it is recorded as null and is never the best"
+    )
+
+
 def _begin_and_wait(checkpoints: Checkpoints, *arguments: Any) -> None:
     """These train steps take no time; real ones take longer than the write."""
     BEGIN(checkpoints, *arguments)
@@ -321,7 +378,7 @@ def test_other_devices_are_refused_or_declared(
     declared = {"on_other_devices": "reshard", "learning_rate": 1e-4, "num_train_steps": 6}
     whole, job = make_job("whole", **declared, per_device_batch_size=4), make_job("moved", **declared)
     train_here(whole)
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     assert child({**job, "stop_at": 3}, env=environment).finish() == 0
     refused = {**job, "args": {**job["args"], "on_other_devices": "refuse"}}
     with pytest.raises(InputInvalid, match=r"topology was 2 x cpu \(mesh fsdp=2, tp=1\), now it is 1 x cpu") as caught:

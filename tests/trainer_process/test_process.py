@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import site
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from engine.protocol.events.generation import Generated, GenerationStopped
 from engine.protocol.events.inputs import Download
 from engine.protocol.events.table import to_line
 from engine.protocol.events.training import TrainStopped
+from engine.protocol.jobs import ProbeJob
 from engine.trainer_process import process
 from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer, trainer_environment
@@ -44,6 +48,66 @@ def test_huge_pages_unless_the_user_sets_them(
     if set_before is not None:
         monkeypatch.setenv("GLIBC_TUNABLES", set_before)
     assert trainer_environment()["GLIBC_TUNABLES"] == passed_on
+
+
+MODULES = ("engine", "json", "random", "numpy", "jax", "queue", "sitecustomize")
+
+
+@pytest.fixture
+def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with modules of its own that have the names of libraries; it is the working folder."""
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in MODULES:
+        (project / f"{name}.py").write_text(f"raise SystemExit('the {name}.py of the project was imported')\n")
+    monkeypatch.chdir(project)
+    return project
+
+
+@pytest.mark.parametrize("path", [None, "", ":", "{}:", ":{}"])
+def test_a_projects_own_modules_are_not_the_libraries(
+    own_modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
+    """The trainer works in the project's folder and imports nothing from it, whatever empty entry PYTHONPATH has; its own folders count."""
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    (beside / "of_the_user.py").write_text("")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if path is not None:
+        monkeypatch.setenv("PYTHONPATH", path.format(beside))
+    also = "of_the_user" if path and "{}" in path else "os"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import engine.trainer.process, json, random, queue, numpy, {also}"],
+        cwd=own_modules, env=trainer_environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_trainer_itself_starts_in_such_a_project(own_modules: Path, tmp_path: Path) -> None:
+    """The real process, which imports JAX and numpy."""
+    report = run_trainer(ProbeJob("cpu"), Host(tmp_path, own_modules))
+    assert report["platform"] == "cpu"
+
+
+def test_so_does_the_command_line_as_a_module(own_modules: Path, repository: Path) -> None:
+    """`python -m engine` is the same as `runspec`, but for modules that Python's own start imports."""
+    (own_modules / "engine.py").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", "validate", "missing.yaml"], cwd=own_modules, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+    )  # fmt: skip
+    assert (done.returncode, "Y001" in done.stderr, "of the project" in done.stderr) == (2, True, False)
+
+
+def test_installed_packages_do_not_come_before_the_standard_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of an installed engine is found without being named; one that is not installed is named first."""
+    monkeypatch.setenv("PYTHONPATH", "relative")
+    package = str(Path(process.__file__).parents[2])
+    here = str(Path("relative").absolute())
+    monkeypatch.setattr(site, "getsitepackages", list)
+    assert trainer_environment()["PYTHONPATH"] == f"{package}:{here}"
+    monkeypatch.setattr(site, "getsitepackages", lambda: [package])
+    assert trainer_environment()["PYTHONPATH"] == here
 
 
 @pytest.mark.parametrize(

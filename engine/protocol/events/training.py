@@ -67,6 +67,7 @@ class TrainStep(Event):
     input_wait_seconds: float
     seconds_left: float
     eval_loss: float | None = None
+    non_finite: Mapping[str, str] | None = None
     mfu: float | None = None
     device_bytes_in_use: int | None = None
     device_peak_bytes: int | None = None
@@ -75,21 +76,27 @@ class TrainStep(Event):
     profiled: bool = False
 
     def _line(self) -> str:
-        loss = None if self.loss is None else f"loss {number(self.loss)}"
+        loss = number(self.loss) if self.loss is not None else (self.non_finite or {}).get("loss")
         pace = f"{self.tokens_per_second:,.0f} tokens/s"
         done = f"train step {self.train_step}/{self.num_train_steps}"
-        return joined(done, loss, pace, f"{duration(self.seconds_left)} left")
+        return joined(done, loss and f"loss {loss}", pace, f"{duration(self.seconds_left)} left")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated(Event):
-    """The eval loss over the withheld rows."""
+    """The eval loss over the withheld rows; null where it is not finite, and ``non_finite`` says what it is."""
 
     name: ClassVar[str] = "eval"
     train_step: int
-    eval_loss: float
+    eval_loss: float | None
+    non_finite: str | None = None
 
     def _line(self) -> str:
+        if self.eval_loss is None:
+            return (
+                f"evaluated after train step {self.train_step}: the eval loss is {self.non_finite}; "
+                "it is recorded as null and is never the best"
+            )
         return f"evaluated after train step {self.train_step}: loss {number(self.eval_loss)}"
 
 

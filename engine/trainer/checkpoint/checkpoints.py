@@ -35,6 +35,7 @@ import orbax.checkpoint as ocp
 
 from engine.canonical import digest_tree, fsync_dir
 from engine.errors import RunFailed, Where
+from engine.protocol.disk_space import training_disk_bytes
 from engine.trainer.checkpoint import disk_space
 from engine.trainer.checkpoint.manifest import (
     MANIFEST_FILE,
@@ -209,17 +210,25 @@ class Checkpoints:
 
     # -- disk space --------------------------------------------------------------------------------------------------
 
-    def require_space(self, state: PyTree, *, saves: int, last: int) -> None:
-        """Before ``saves`` checkpoints up to train step ``last``: raises RunFailed T143 if the kept ones do not fit."""
+    def require_space(self, state: PyTree, *, saves: int, last: int, model: int = 0) -> None:
+        """Before ``saves`` checkpoints up to train step ``last``, and the export of ``model`` bytes after them.
+
+        Raises RunFailed T143 if they do not fit, beside those that exist and by the arithmetic of ``plan``.
+        """
         if not self._processes.is_writer:
             return
         self._bytes = disk_space.checkpoint_bytes(state)
-        existing = len(self.steps())
-        self._require(max(1, self._retention.most_at_once(existing + saves, last) - existing))
+        existing, kept = len(self.steps()), self._retention.kept
+        most = training_disk_bytes(
+            checkpoint=self._bytes, model=model, saves=existing + saves, last_train_step=last, kept=kept
+        )
+        count = max(1, kept.most_at_once(existing + saves, last) - existing)
+        needed = max(most - existing * self._bytes, count * self._bytes)
+        self._require(needed, _checkpoints(count) + (" and the model" if needed > count * self._bytes else ""))
 
     def require_space_for_next(self) -> None:
         """Right after a checkpoint, when no train step would be lost: raises RunFailed T143."""
-        self._require(1, also=sum(self._size(step) for step in self._deletable()))
+        self._require(self._bytes, also=sum(self._size(step) for step in self._deletable()))
 
     def _free_space_for(self, state: PyTree) -> None:
         """If the new one does not fit, delete first what would be deleted after it. Raises RunFailed T143."""
@@ -227,7 +236,7 @@ class Checkpoints:
         if disk_space.free_bytes(self._folder) < self._bytes:
             for step in self._deletable():
                 shutil.rmtree(self._path(step))
-        self._require(1)
+        self._require(self._bytes)
 
     def _deletable(self) -> list[int]:
         """What is deleted once there is a newer one; never the newest, which may be the only good one."""
@@ -238,10 +247,10 @@ class Checkpoints:
     def _size(self, step: int) -> int:
         return sum(path.stat().st_size for path in self._path(step).rglob("*") if path.is_file())
 
-    def _require(self, count: int, also: int = 0) -> None:
+    def _require(self, needed: int, what: str = "the next checkpoint", *, also: int = 0) -> None:
         last = self.steps()[-1:]
         saved = f"the checkpoint of train step {last[0]} is kept" if last else "nothing has been saved yet"
-        disk_space.require(self._bytes, self._folder, count=count, saved=saved, also=also)
+        disk_space.require(needed, self._folder, what=what, saved=saved, also=also)
 
     # -- restoring ---------------------------------------------------------------------------------------------------
 
@@ -317,6 +326,10 @@ class Checkpoints:
 
     def _path(self, train_step: int) -> Path:
         return self._folder / f"{train_step:08d}"
+
+
+def _checkpoints(count: int) -> str:
+    return "the next checkpoint" if count == 1 else f"{count} checkpoints"
 
 
 def _damage(folder: Path, expected: Mapping[str, str]) -> str | None:

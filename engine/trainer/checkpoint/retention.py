@@ -10,8 +10,11 @@ train steps of those to delete.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from engine.protocol.disk_space import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,11 @@ class Retention:
     every: int | None = None
     best: int | None = None
 
+    @property
+    def kept(self) -> Kept:
+        """How many that is, as the plan counts them."""
+        return Kept(self.last, self.every, self.best)
+
     def to_delete(self, losses: Mapping[int, float | None]) -> list[int]:
         """Of the checkpoints {train step: its eval loss, or None}, those not kept, oldest first."""
         steps = sorted(losses)
@@ -29,16 +37,12 @@ class Retention:
         kept.update(step for step in steps if self.every and step % self.every == 0)
         return [step for step in steps if step not in kept]
 
-    def most_at_once(self, saves: int, last: int) -> int:
-        """How many exist at the same time at most, of ``saves`` up to train step ``last``: those kept, one being written.
-
-        >>> Retention(last=2, every=100).most_at_once(20, 1000), Retention(last=2).most_at_once(1, 30)
-        (13, 1)
-        """
-        return min(saves, self.last + (self.best or 0) + (last // self.every if self.every else 0) + 1)
-
 
 def best_steps(losses: Mapping[int, float | None]) -> list[int]:
-    """Train steps that have an eval loss, the lowest first, the earlier of equals first."""
-    known = {step: loss for step, loss in losses.items() if loss is not None}
+    """Train steps that have a finite eval loss, the lowest first, the earlier of equals first.
+
+    >>> best_steps({10: 0.9, 20: float("nan"), 30: 0.7, 40: None, 50: float("-inf")})
+    [30, 10]
+    """
+    known = {step: loss for step, loss in losses.items() if loss is not None and math.isfinite(loss)}
     return sorted(known, key=lambda step: (known[step], step))

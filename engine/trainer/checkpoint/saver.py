@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self, TypedDict
 
 from engine.errors import RunspecError
+from engine.protocol.disk_space import saves_between
 from engine.protocol.events.base import Note
 from engine.protocol.events.checkpoints import CheckpointSaved, CheckpointUnusable, ReadyForKill, Resharded, Restored
 from engine.protocol.train_args import TrainArgs
@@ -97,18 +98,19 @@ class Saver:
                 raise
             self._emit(Note(f"the last checkpoint was not saved: {failure}"))
 
-    def restore(self, fresh: PyTree) -> Origin:
+    def restore(self, fresh: PyTree, *, model_bytes: int = 0) -> Origin:
         """The newest good checkpoint, or the beginning. Raises InputInvalid T120, T122, T123; RunFailed T143.
+
+        ``model_bytes``: those of the model that is exported at the end.
 
         On other devices (declared by ``on_other_devices: reshard``) a train step keeps its sequences, in as many
         micro-batches as that needs.
         """
         found = self.checkpoints.restore(fresh, self._report_fallback, lambda notes: mismatch(self._metrics, notes))
         self._newest = found.train_step if found else 0
-        every = self._args.save_every_steps
-        if self._newest < self._last:
-            saves = self._last // every - self._newest // every + (self._last % every > 0)
-            self.checkpoints.require_space(fresh, saves=saves, last=self._last)
+        saves = saves_between(self._newest, self._last, self._args.save_every_steps)
+        if saves:
+            self.checkpoints.require_space(fresh, saves=saves, last=self._last, model=model_bytes)
         if found is None:
             return Origin(None, 0, None, self._args, ())
         self._emit(Restored(found.train_step))

@@ -1,4 +1,4 @@
-"""The machines whose compilers can be used without the device: what each is, and what its compiler needs.
+"""The machines whose compilers can be used without the device: what each compiler needs to know of its machine.
 
     prepare("v5e-8", Path(".compilers"))       # before the first import of jax, in a process of its own
     devices = described_devices("v5e-8")       # after: device descriptions to build a mesh of
@@ -17,17 +17,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputInvalid, did_you_mean
+from engine.extras import compilers_command
+from engine.protocol.machines import MACHINES, Machine
 from engine.trainer.cost.buffers import DUMP_FLAGS
 from engine.trainer.device import DETERMINISTIC
 
 if TYPE_CHECKING:
     import jax
 
-GIB = 1 << 30
-HOW_TO_GET = "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+HOW_TO_GET = "{} (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
 
 # The determinism flag of the training process, and no autotuning: there is no device to time kernels on.
 GPU_FLAGS = f"{DETERMINISTIC} --xla_gpu_autotune_level=0"
@@ -39,15 +40,12 @@ PLUGIN_FILES: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """``topology``: libtpu's name of it, or the text of a GPU's target_config. ``limit_bytes`` is of one device."""
+class MachineDescription:
+    """``name``: libtpu's name of the devices, or the text of a GPU's target_config."""
 
     name: str
-    platform: Literal["tpu", "gpu", "cpu"]
-    devices: int
-    limit_bytes: int | None
-    topology: str = ""
     chips_per_host: tuple[int, int, int] = (1, 1, 1)
+    accelerator_type: str = "v5litepod-8"
 
 
 def _gpu(
@@ -68,36 +66,58 @@ def _gpu(
     )
 
 
-_T4_BYTES = 15_655_829_504  # what a T4 reports to XLA
-_T4 = _gpu(
-    "Tesla T4", capability="7.5", cores=40, fpus=64, threads=1024, shared_kib=64, optin_kib=64, l2_mib=4,
-    gigahertz=1.59, bytes_per_second=320_000_000_000, memory=_T4_BYTES,
-)  # fmt: skip
-_P100_BYTES = int(15.9 * GIB)
-_P100 = _gpu(
-    "Tesla P100-PCIE-16GB", capability="6.0", cores=56, fpus=64, threads=2048, shared_kib=64, optin_kib=48, l2_mib=4,
-    gigahertz=1.328, bytes_per_second=732_000_000_000, memory=_P100_BYTES,
-)  # fmt: skip
-_H100_BYTES = 79 * GIB
-_H100 = _gpu(
-    "NVIDIA H100 80GB HBM3", capability="9.0", cores=132, fpus=128, threads=2048, shared_kib=228, optin_kib=227,
-    l2_mib=50, gigahertz=1.98, bytes_per_second=3_352_000_000_000, memory=_H100_BYTES,
-)  # fmt: skip
-_V5E_BYTES, _V3_BYTES = int(15.75 * GIB), int(15.48 * GIB)  # as libtpu says when a program does not fit
+def _nvidia(about: str, name: str, **figures: Any) -> MachineDescription:
+    """Of one GPU of a machine; its memory is the machine's."""
+    memory = MACHINES[name].device_bytes
+    assert memory is not None
+    return MachineDescription(_gpu(about, memory=memory, **figures))
 
-MACHINES: Mapping[str, Machine] = {
-    machine.name: machine
-    for machine in (
-        Machine("cpu", "cpu", 1, None),
-        Machine("t4", "gpu", 1, _T4_BYTES, _T4),
-        Machine("t4x2", "gpu", 2, _T4_BYTES, _T4),
-        Machine("p100", "gpu", 1, _P100_BYTES, _P100),
-        Machine("h100", "gpu", 1, _H100_BYTES, _H100),
-        Machine("v5e-1", "tpu", 1, _V5E_BYTES, "v5e:1x1"),
-        Machine("v5e-8", "tpu", 8, _V5E_BYTES, "v5e:2x4", (2, 4, 1)),
-        Machine("v3-8", "tpu", 8, _V3_BYTES, "v3:2x2x1", (2, 2, 1)),
-    )
-}
+
+_T4 = _nvidia(
+    "Tesla T4", "t4", capability="7.5", cores=40, fpus=64, threads=1024, shared_kib=64, optin_kib=64, l2_mib=4,
+    gigahertz=1.59, bytes_per_second=320_000_000_000,
+)  # fmt: skip
+_L4 = _nvidia(
+    "NVIDIA L4", "l4", capability="8.9", cores=58, fpus=128, threads=1536, shared_kib=100, optin_kib=99, l2_mib=48,
+    gigahertz=2.04, bytes_per_second=300_000_000_000,
+)  # fmt: skip
+_A100 = {
+    "capability": "8.0", "cores": 108, "fpus": 64, "threads": 2048, "shared_kib": 164, "optin_kib": 163, "l2_mib": 40,
+    "gigahertz": 1.41,
+}  # fmt: skip
+_HOPPER = {
+    "capability": "9.0", "cores": 132, "fpus": 128, "threads": 2048, "shared_kib": 228, "optin_kib": 227, "l2_mib": 50,
+    "gigahertz": 1.98,
+}  # fmt: skip
+_H100 = _nvidia("NVIDIA H100 80GB HBM3", "h100", bytes_per_second=3_352_000_000_000, **_HOPPER)
+
+# What the compiler of a machine must be told of it; the CPU's compiler looks for itself.
+DESCRIPTIONS: Mapping[str, MachineDescription] = {
+    "t4": _T4,
+    "t4x2": _T4,
+    "p100": _nvidia(
+        "Tesla P100-SXM2-16GB", "p100", capability="6.0", cores=56, fpus=64, threads=2048, shared_kib=64, optin_kib=48,
+        l2_mib=4, gigahertz=1.48, bytes_per_second=732_160_000_000,
+    ),
+    "v100": _nvidia(
+        "Tesla V100-SXM2-16GB", "v100", capability="7.0", cores=80, fpus=64, threads=2048, shared_kib=96, optin_kib=96,
+        l2_mib=6, gigahertz=1.53, bytes_per_second=898_048_000_000,
+    ),
+    "l4": _L4,
+    "l4x4": _L4,
+    "a100": _nvidia("NVIDIA A100-SXM4-40GB", "a100", bytes_per_second=1_555_200_000_000, **_A100),
+    "a100-80": _nvidia("NVIDIA A100-SXM4-80GB", "a100-80", bytes_per_second=2_039_040_000_000, **_A100),
+    "h100": _H100,
+    "h100x8": _H100,
+    "h200": _nvidia("NVIDIA H200 141GB HBM3e", "h200", bytes_per_second=4_800_000_000_000, **_HOPPER),
+    "v5e-1": MachineDescription("v5e:1x1"),
+    "v5e-4": MachineDescription("v5e:2x2", (2, 2, 1)),
+    "v5e-8": MachineDescription("v5e:2x4", (2, 4, 1)),
+    "v5p-8": MachineDescription("v5p:2x2x1", (2, 2, 1), "v5p-8"),
+    "v6e-1": MachineDescription("v6e:1x1", (1, 1, 1), "v6e-1"),
+    "v6e-8": MachineDescription("v6e:2x4", (2, 4, 1), "v6e-8"),
+    "v3-8": MachineDescription("v3:2x2x1", (2, 2, 1)),
+}  # fmt: skip
 
 
 def machine_named(name: str) -> Machine:
@@ -118,7 +138,11 @@ def prepare(name: str, folder: Path | None, dump: Path | None = None) -> None:
     missing = [part for part in PLUGIN_FILES[machine.platform] if folder is None or not (folder / part).exists()]
     if missing:
         where = f"{folder} lacks {', '.join(missing)}" if folder else "no folder of compilers is named"
-        raise InputInvalid("T151", f"the {machine.platform} compiler is missing: {where}", hint=HOW_TO_GET)
+        raise InputInvalid(
+            "T151",
+            f"the {machine.platform} compiler is missing: {where}",
+            hint=HOW_TO_GET.format(compilers_command(Path.cwd())),
+        )
     os.environ["JAX_PLATFORMS"] = "cpu"  # the described devices are not a backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides XLA's notes
     if dump is not None:
@@ -126,9 +150,14 @@ def prepare(name: str, folder: Path | None, dump: Path | None = None) -> None:
     if machine.platform == "tpu":
         assert folder is not None
         os.environ["TPU_LIBRARY_PATH"] = str((folder / "libtpu" / "libtpu.so").resolve())
-        # Otherwise libtpu asks the cloud's metadata server which machine this is.
-        os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
-        os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-8"
+        # Otherwise libtpu asks the cloud's metadata server which machine this is, and refuses to be loaded by two processes
+        # at once, as if each of them drove a TPU.
+        os.environ |= {
+            "TPU_SKIP_MDS_QUERY": "1",
+            "TPU_WORKER_HOSTNAMES": "localhost",
+            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        }
+        os.environ["TPU_ACCELERATOR_TYPE"] = DESCRIPTIONS[name].accelerator_type
     elif machine.platform == "gpu":
         assert folder is not None
         sys.path.append(str(folder.resolve()))
@@ -150,10 +179,11 @@ def described_devices(name: str) -> list[jax.Device]:
     machine = machine_named(name)
     if machine.platform == "cpu":
         return jax.devices("cpu")[: machine.devices]
+    described = DESCRIPTIONS[name]
     if machine.platform == "tpu":
-        bounds = list(machine.chips_per_host)
-        topology = topologies.get_topology_desc(machine.topology, "tpu", chips_per_host_bounds=bounds)
+        bounds = list(described.chips_per_host)
+        topology = topologies.get_topology_desc(described.name, "tpu", chips_per_host_bounds=bounds)
     else:
         shape = f"1x1x{machine.devices}"
-        topology = topologies.get_topology_desc("", "cuda", target_config=machine.topology, topology=shape)
+        topology = topologies.get_topology_desc("", "cuda", target_config=described.name, topology=shape)
     return list(topology.devices)

@@ -21,8 +21,9 @@ from flax import nnx
 from jax.errors import JaxRuntimeError
 
 from engine.model_config.decoder import DecoderConfig
+from engine.protocol.device_memory import fits
 from engine.protocol.jobs import PriceJob
-from engine.protocol.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs, remat_policies
 from engine.trainer.config.batch_shape import batch_of
 from engine.trainer.cost.buffers import at_peak
 from engine.trainer.cost.machines import described_devices, machine_named
@@ -32,7 +33,7 @@ from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, param_count
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.remat_policy import compile_within_limit, effective, local_bytes, peak_bytes
+from engine.trainer.remat_policy import compile_within_limit, compute_policy, effective, local_bytes, peak_bytes
 from engine.trainer.train_step import State, init_state, with_method
 
 LARGEST = 40  # buffers that a report names
@@ -95,25 +96,25 @@ def price_step(job: PriceJob) -> dict[str, Any]:
         "devices": len(devices),
         "device_kind": devices[0].device_kind,
         "params": param_count(config),
-        "limit_bytes": machine.limit_bytes,
+        "limit_bytes": job.limit_bytes,
     }
     started = time.perf_counter()
     try:
-        compiled, state, policy = compile_abstract(
-            config, args, devices, job.targets_per_row, limit=machine.limit_bytes
-        )
+        compiled, state, policy = compile_abstract(config, args, devices, job.targets_per_row, limit=job.limit_bytes)
     except JaxRuntimeError as error:
         needed = needed_bytes(str(error))
         if needed is None:
             raise
         seconds = time.perf_counter() - started
-        return {**report, **_does_not_fit(needed, str(error)), "compile_seconds": round(seconds, 2)}
+        last = remat_policies(args.remat, args.update, machine.platform)[-1]
+        how = effective(args, compute_policy(args, Placement(devices, args.mesh), last), devices[0])
+        return {**report, **_does_not_fit(needed, str(error)), "how": how, "compile_seconds": round(seconds, 2)}
     report["compile_seconds"] = round(time.perf_counter() - started, 2)
     report |= memory_report(compiled, machine.platform) | {"state_bytes": state_bytes(state)}
     report["how"] = effective(args, policy, devices[0])
     report["needed_bytes"] = report["peak_bytes"]
-    limit = machine.limit_bytes
-    report["fits"] = None if limit is None else report["peak_bytes"] <= limit
+    limit = job.limit_bytes
+    report["fits"] = None if limit is None else fits(report["peak_bytes"], limit)
     if job.dump:
         report["live_bytes"], buffers = at_peak(Path(job.dump))
         report["live"] = [asdict(buffer) for buffer in buffers[:LARGEST]]

@@ -38,7 +38,14 @@ from engine.protocol.events.base import Finished, Note
 from engine.protocol.events.generation import Generated, GenerationStarted, GenerationStopped
 from engine.protocol.generate_args import GenerateArgs
 from engine.protocol.jobs import GenerateJob, ModelSource, bad_job
-from engine.trainer.generation.prompts import Prompt, check_context_length, encode_prompts, read_prompts
+from engine.trainer.generation.prompts import (
+    Prompt,
+    asked_text,
+    by_template,
+    check_context_length,
+    encode_prompts,
+    read_prompts,
+)
 from engine.trainer.generation.sampler import Sampler
 from engine.trainer.generation.sampling import Sampling
 from engine.trainer.generation.sequences import FINISH_REASONS, GeneratedSequence, StopStrings
@@ -52,6 +59,8 @@ from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
 
 PROGRESS_FILE = "generated.jsonl"
+ROW_VERSION = 2  # rows of an earlier form are generated again
+LEAST_SECONDS = 1e-6  # a clock that stood still
 Row = dict[str, Any]
 
 
@@ -61,7 +70,7 @@ def run_generate(job: GenerateJob, emit: Emit, stopping: Stopping) -> dict[str, 
     model_dir = Path(job.model_dir)
     model, config, tokenizer = load_trained(model_dir, job.model, emit, stopping)
     model_sha256 = digest_json(digest_tree(model_dir))
-    inputs = [model_sha256, digest_file(Path(job.prompts)), to_json(job.args), jax.default_backend()]
+    inputs = [ROW_VERSION, model_sha256, digest_file(Path(job.prompts)), to_json(job.args), jax.default_backend()]
     progress = GenerationProgress(Path(job.work) / PROGRESS_FILE, digest_json(inputs))
     encoded = encode_prompts(prompts, tokenizer)
     stops = stop_ids(tokenizer, read_generation_config(model_dir), str(model_dir / GENERATION_FILE))
@@ -80,7 +89,8 @@ def run_generate(job: GenerateJob, emit: Emit, stopping: Stopping) -> dict[str, 
         emit(GenerationStopped(len(progress.rows), len(prompts)))
         return {"stopped": True, "done": len(progress.rows), "total": len(prompts)}
     rows = [progress.rows[prompt.id] for prompt in prompts]
-    report = _report(rows, model_sha256, chats=any(prompt.messages for prompt in prompts), tokenizer=tokenizer)
+    template = tokenizer.template_text() if any(by_template(prompt, tokenizer) for prompt in prompts) else None
+    report = _report(rows, model_sha256, template)
     write_atomic(Path(job.out), jsonl_bytes(rows))
     write_atomic(Path(job.report), pretty_json(report))
     emit(Finished(report))
@@ -180,14 +190,17 @@ def _generate_rest(
         done = zip((prompts[rest[index]] for index in indices), generations, strict=True)
         progress.append([_row(prompt, generation, tokenizer) for prompt, generation in done])
         new_tokens += sum(generation.new_tokens for generation in generations)
-        pace = round(new_tokens / (time.perf_counter() - started), 1)
+        pace = round(new_tokens / max(time.perf_counter() - started, LEAST_SECONDS), 1)
         yield Generated(len(progress.rows), len(prompts), pace)
 
 
 def _row(prompt: Prompt, generation: GeneratedSequence, tokenizer: Tokenizer) -> Row:
+    """``prompt`` stands in the row where the model's chat template rendered it: nobody else could rebuild the text."""
+    asked = asked_text(prompt, tokenizer)
     return {
         "id": prompt.id,
-        "prompt_sha256": digest_text(prompt.text),
+        "prompt_sha256": digest_text(asked),
+        **({"prompt": asked} if by_template(prompt, tokenizer) else {}),
         "text": tokenizer.decode(generation.ids) if generation.text is None else generation.text,
         "prompt_tokens": generation.prompt_tokens,
         "new_tokens": generation.new_tokens,
@@ -196,17 +209,20 @@ def _row(prompt: Prompt, generation: GeneratedSequence, tokenizer: Tokenizer) ->
     }
 
 
-def _report(rows: Sequence[Row], model_sha256: str, *, chats: bool, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The facts of the artifact; the speed is over the rows' own time, so that it is right for a resumed run too."""
+def _report(rows: Sequence[Row], model_sha256: str, chat_template: str | None) -> dict[str, Any]:
+    """The facts of the artifact. ``chat_template``: the text of the one that rendered prompts.
+
+    The speed is over the rows' own time, so that it is right for a resumed run too."""
     new_tokens = sum(row["new_tokens"] for row in rows)
-    seconds = sum(row["milliseconds"] for row in rows) / 1000
+    seconds = max(sum(row["milliseconds"] for row in rows) / 1000, LEAST_SECONDS)
     reasons = Counter(row["finish_reason"] for row in rows)
     return {
         "n_items": len(rows),
         "new_tokens": new_tokens,
-        "tokens_per_second": round(new_tokens / seconds, 1) if seconds else None,
+        "tokens_per_second": round(new_tokens / seconds, 1),
         "finish_reasons": {reason: reasons[reason] for reason in FINISH_REASONS if reasons[reason]},
         "model_sha256": model_sha256,
-        "chat_template_sha256": tokenizer.chat_sha256 if chats else None,
+        "chat_template_sha256": None if chat_template is None else digest_text(chat_template),
+        "chat_template": chat_template,
         "platform": jax.default_backend(),
     }

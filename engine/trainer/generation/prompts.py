@@ -17,7 +17,7 @@ from pathlib import Path
 
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.protocol.jobs import Questions
-from engine.trainer.text.encoding import prompt_ids
+from engine.trainer.text.encoding import prompt_ids, prompt_segments
 from engine.trainer.text.tokenizer import Tokenizer
 
 
@@ -79,6 +79,16 @@ def _prompt(line: str) -> Prompt | str:
 def encode_prompts(prompts: Iterable[Prompt], tokenizer: Tokenizer) -> list[list[int]]:
     """The ids of each prompt, BOS first. Raises InputInvalid M304 to M307."""
     return [prompt_ids(prompt.text, prompt.messages, tokenizer) for prompt in prompts]
+
+
+def by_template(prompt: Prompt, tokenizer: Tokenizer) -> bool:
+    """Whether the model's own chat template renders this prompt."""
+    return prompt.messages is not None and tokenizer.chat is not None
+
+
+def asked_text(prompt: Prompt, tokenizer: Tokenizer) -> str:
+    """The text that the model is really asked, without the BOS in front."""
+    return "".join(segment.text for segment in prompt_segments(prompt.text, prompt.messages, tokenizer))
 
 
 def check_context_length(

@@ -26,11 +26,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from engine.errors import InputInvalid, RunspecError, Where
+from engine.errors import InputInvalid, RunspecError
 from engine.model_config import CONFIG_FILE
 from engine.protocol.events.inputs import HubBadFile, HubOffline, HubResolved
 from engine.trainer.hub.cache import HubCache, is_path_outside
-from engine.trainer.hub.choice import INDEX, TOKENIZERS, choose_weights, index_shards, no_weights, small_files
+from engine.trainer.hub.choice import INDEX, TOKENIZERS, choose_weights, index_shards, no_file, no_weights, small_files
 from engine.trainer.hub.client import Client, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import FileDownload
 from engine.trainer.hub.errors import (
@@ -144,13 +144,7 @@ class _Fetch:
         for name in any_of:
             if name in listing.files:
                 return self._download(listing, [name]) / name, listing.commit
-        similar = [name for name in sorted(listing.files) if Path(name).suffix == Path(any_of[0]).suffix]
-        raise InputInvalid(
-            "M409",
-            f"{self.repository.kind} {self.repository.id} has no {' or '.join(any_of)}",
-            where=Where(file=self.repository.id),
-            hint=f"name the file with path: …; files of this kind: {', '.join(similar) or 'none'}",
-        )
+        raise no_file(self.repository, any_of, listing.files)
 
     def _listing(self, is_complete: Callable[[str], bool]) -> Listing | str:
         """The hub's listing of the revision; the commit of an earlier download if the hub does not answer."""

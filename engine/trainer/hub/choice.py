@@ -29,6 +29,7 @@ SMALL_FILES = frozenset(
 WEIGHTS = ("model.safetensors", "flax_model.msgpack")
 INDEX = ".index.json"
 SHOWN = 5
+READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json"}  # pandas' own, by the file's suffix
 
 
 def small_files(names: Collection[str]) -> list[str]:
@@ -72,6 +73,35 @@ def no_weights(repository: Repository, names: Collection[str], branches: Sequenc
         where=where,
         hint=f"name another revision; it has: {', '.join(branches)}" if branches else "name another revision",
     )
+
+
+def no_file(repository: Repository, any_of: Sequence[str], names: Collection[str]) -> InputInvalid:
+    """M409: the files of the wanted kind, or the tables of other kinds and how one of them becomes JSONL."""
+    similar = sorted(name for name in names if Path(name).suffix == Path(any_of[0]).suffix)
+    tables = sorted(name for name in names if Path(name).suffix in READERS)
+    if similar:
+        hint = f"name the file with path: …; files of this kind: {_some(similar)}"
+    elif tables:
+        reader = READERS[Path(tables[0]).suffix]
+        revision = f"@{repository.revision}" if repository.revision else ""
+        address = f"hf://datasets/{repository.id}{revision}/{tables[0]}"
+        code = (
+            f"import pandas; pandas.{reader}('{address}').to_json("
+            "'data/rows.jsonl', orient='records', lines=True, force_ascii=False)"
+        )
+        hint = (
+            f"only JSONL is read, and it has {_some(tables)}; convert it into the project with pandas and name that file "
+            f'as dataset: {{path: data/rows.jsonl}}:\npython -c "{code}"'
+        )
+    else:
+        hint = f"only JSONL is read, and it has: {_some(sorted(names)) or 'no files'}"
+    message = f"{repository.kind} {repository.id} has no {' or '.join(any_of)}"
+    return InputInvalid("M409", message, where=Where(file=repository.id), hint=hint)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def index_shards(index: Path, names: Collection[str], repository: Repository) -> list[str]:

@@ -8,13 +8,14 @@ than the hub lists is deleted.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from engine.locks import take
 from engine.trainer.hub.cache import PIECE, Digest, HubCache
 from engine.trainer.hub.client import Client, RangeRefused, RemoteFile, Repository
 from engine.trainer.hub.errors import reason_of, status_of, wrong_digest
@@ -56,7 +57,7 @@ class FileDownload:
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                self._lock(descriptor)
+                self._lock(descriptor, path)
                 if self.cache.blob(file).is_file():
                     path.unlink(missing_ok=True)
                     yield None
@@ -68,14 +69,10 @@ class FileDownload:
             finally:
                 os.close(descriptor)
 
-    def _lock(self, descriptor: int) -> None:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                self.retry.check_stop()
-                time.sleep(POLL_SECONDS)
+    def _lock(self, descriptor: int, path: Path) -> None:
+        while not take(descriptor, path):
+            self.retry.check_stop()
+            time.sleep(POLL_SECONDS)
 
     def _fill(self, descriptor: int, file: RemoteFile) -> None:
         """Download the rest of the partial file and check it."""

@@ -19,7 +19,6 @@ if every byte of it is what its last note says; otherwise it starts over.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -35,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.canonical import CHUNK_BYTES, digest_file, digest_json, fsync_dir, pretty_json, write_atomic
+from engine.locks import take
 
 HEADER, NOTE = "header.json", "note.json"
 # Up to this size every byte is checked whenever a folder is opened (about 0.1 s); above, only sizes and the header.
@@ -121,8 +121,9 @@ def open_or_build(
 def only_builder(folder: Path) -> Iterator[None]:
     """Hold the kernel lock of this folder's name; waits while another process holds it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    path = folder.with_name(f"{folder.name}.lock")
+    with path.open("ab", buffering=0) as stream:
+        take(stream, path, wait=True)
         yield
 
 

@@ -1,11 +1,13 @@
 """rows.jsonl -> token rows: the tokens, and which of them are trained.
 
-In: lines ``{"id": …, "segments": [{"text": …, "train": bool, "eos"?: bool}, …], "messages"?: […]}``. Out:
+In: lines ``{"id": …, "segments": [{"text": …, "train": bool}, …], "messages"?: […]}``. Out:
 :class:`TokenRow`, each with BOS once in front, every segment tokenised by itself (so no token spans the boundary between
-prompt and answer), and EOS, trained, after the last trained segment and after every trained segment with ``"eos": true``
-(the turns of a chat), unless that segment ends in a token that ends a turn. Text after the last trained segment is left
-out: it cannot change the loss of anything before it. A row with ``messages`` is rendered by the model's chat
-template, if it has one (:mod:`engine.trainer.text.encoding`).
+prompt and answer), and EOS, trained, after the last trained segment, unless that ends in a token that ends a turn. Text
+after the last trained segment is left out: it cannot change the loss of anything before it. A row with ``messages`` is
+rendered by the model's chat template, if it has one (:mod:`engine.trainer.text.encoding`).
+
+Nothing is put between the turns of a conversation: what the template writes there is what precedes the next question
+in generation too.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from engine.errors import Diagnostic, InputInvalid, Where
@@ -63,6 +66,16 @@ class RowFindings:
         raise InputInvalid.of([*self.shown, *last])
 
 
+def has_messages(path: Path) -> bool:
+    """Whether the file's first row is a conversation; all rows of a dataset are of one format."""
+    with path.open("rb") as stream:
+        try:
+            row = json.loads(stream.readline())
+        except ValueError:  # the rows are checked where they are read
+            return False
+    return isinstance(row, dict) and row.get("messages") is not None
+
+
 def token_rows(data: bytes, first_line: int, tokenizer: Tokenizer, findings: RowFindings) -> list[TokenRow]:
     """The rows of complete lines, the first of which is line ``first_line`` of the file.
 
@@ -91,9 +104,7 @@ def _parsed(
             continue
         try:
             row = json.loads(line.decode())
-            segments = [
-                Segment(part["text"], bool(part["train"]), bool(part.get("eos", False))) for part in row["segments"]
-            ]
+            segments = [Segment(part["text"], bool(part["train"])) for part in row["segments"]]
             if not all(isinstance(segment.text, str) for segment in segments):
                 raise TypeError("text is not a string")
             if b"\\ud" in line.lower():  # a lone surrogate is not text: encoding it raises
@@ -114,8 +125,7 @@ def token_row(row_id: str, segments: Sequence[Segment], ids: Sequence[Sequence[i
     for index, segment in enumerate(segments[: last_trained + 1]):
         tokens += ids[index]
         mask += [int(segment.train)] * len(ids[index])
-        ends = segment.train and (segment.eos or index == last_trained)
-        if ends and tokens[-1] not in tokenizer.turn_end_ids:
-            tokens.append(tokenizer.eos_id)
-            mask.append(1)
+    if last_trained >= 0 and tokens[-1] not in tokenizer.turn_end_ids:
+        tokens.append(tokenizer.eos_id)
+        mask.append(1)
     return TokenRow(row_id, tuple(tokens), tuple(mask))

@@ -125,6 +125,7 @@ class _Worker:
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "PYTHONSAFEPATH": "1",  # the working folder is the project, and its files are no libraries
                 "TOKENIZERS_PARALLELISM": "false",
             },
         )

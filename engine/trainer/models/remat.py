@@ -13,8 +13,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
-# Policies by what is saved for the backward pass, which recomputes the rest: from the fastest to the smallest.
-REMAT = ("none", "dots", "block", "offload")
+from engine.protocol.train_args import REMAT
 
 LAYER_INPUT = "layer_input"  # the name of a layer's input in remat policies
 ATTENTION = frozenset("qkvo")

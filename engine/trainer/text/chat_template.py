@@ -3,7 +3,7 @@
 In: messages ``[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]`` and the Jinja text of
 chat_template.jinja or tokenizer_config.json. Out: :class:`~engine.trainer.text.segment.Segment` values whose ids are
 those of transformers' ``apply_chat_template(messages, sanitize_control_tokens=True)``, without the leading BOS (callers
-add it by id, once), each assistant turn trained up to the token that ends it.
+add it by id, once), each assistant turn trained up to the token that ends it, unless the message has ``"train": False``.
 
     chat.segments(messages)             # a training row: <start_of_turn>user ... | Ho<end_of_turn> | \\n
     chat.segments(messages[:1], ask=True)   # the same up to the first |, to generate from
@@ -14,7 +14,7 @@ use today's date: a training row would differ from tomorrow's prompt.
 
 **What is trained** is determined by rendering: the conversation up to an answer, with ``add_generation_prompt``, must be
 a prefix of the full conversation; the answer is then the text between that prefix and the end of the conversation with
-the answer. Where the template has ``generation`` blocks, these are trained (and the token that ends the turn, if it
+the answer. Answers that are not trained need not be such: nothing is ever generated in their place. Where the template has ``generation`` blocks, these are trained (and the token that ends the turn, if it
 directly follows the block).
 
 **Text is text**: the name of a control token inside a message is enclosed in two private marks before rendering, and the
@@ -38,7 +38,7 @@ from engine.errors import InputInvalid, Where
 from engine.trainer.text.segment import Segment
 
 PRIVATE = tuple(map(chr, range(0x10FF00, 0x10FFF0)))  # code points for private use: Unicode never assigns them
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
 
 
@@ -71,13 +71,24 @@ class ChatTemplate:
     def segments(self, messages: Messages, *, ask: bool = False) -> tuple[Segment, ...]:
         """The conversation in order; ``ask``: its last turn is a prompt, and the generation prompt follows it.
 
+        ``train`` of a message is for this engine: no template sees it.
+
         Raises InputInvalid M305 (the template fails), M306 (it refuses these messages), M307 (its text before an answer
         differs between training and generation), M308 (BOS more than once).
         """
         marks = self._marks_for(messages)
-        marked = [{**message, "content": self._mark(message["content"], marks)} for message in messages]
+        marked = [
+            {**{key: value for key, value in message.items() if key != "train"},
+             "content": self._mark(message["content"], marks)}
+            for message in messages
+        ]  # fmt: skip
+        trained = [
+            index
+            for index, message in enumerate(messages)
+            if message["role"] == "assistant" and message.get("train", True)
+        ]
         rendered = self._render(marked, ask=ask)
-        spans = self._spans(marked, rendered, ask=ask)
+        spans = self._spans(marked, trained, rendered, ask=ask)
         bos = self._variables.get("bos_token", "")
         start = len(bos) if bos and rendered.startswith(bos) else 0
         pieces: list[Segment] = []
@@ -117,14 +128,12 @@ class ChatTemplate:
         except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise self._broken(f"{type(error).__name__}: {error}") from error
 
-    def _spans(self, messages: Messages, rendered: str, *, ask: bool) -> list[Span]:
-        """The span of each answer in ``rendered``, including the end of its turn."""
+    def _spans(self, messages: Messages, trained: Sequence[int], rendered: str, *, ask: bool) -> list[Span]:
+        """The span of each trained answer in ``rendered``, including the end of its turn."""
         if self._has_generation:
-            return self._blocks(messages, rendered)
+            return self._blocks(messages, trained, rendered)
         spans: list[Span] = []
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
+        for index in trained:
             before = self._render(messages[:index], ask=True)
             last = index == len(messages) - 1 and not ask
             after = rendered if last else self._render(messages[: index + 1], ask=False)
@@ -133,16 +142,24 @@ class ChatTemplate:
             spans.append((len(before), len(before) + self._turn_length(after[len(before) :])))
         return spans
 
-    def _blocks(self, messages: Messages, rendered: str) -> list[Span]:
-        """The ``generation`` blocks, each with the control token that directly follows it, unless it ends in one."""
+    def _blocks(self, messages: Messages, trained: Sequence[int], rendered: str) -> list[Span]:
+        """The ``generation`` blocks, each with the control token that directly follows it, unless it ends in one.
+
+        Those of answers that are not trained are left out.
+        """
         opening, closing = self._marks[-2:]
         answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-        prompts = [self._render(messages[:index], ask=True) for index in answers]
-        begins = {len(prompt) for prompt in prompts if rendered.startswith(prompt)}
+        prompts = {index: self._render(messages[:index], ask=True) for index in answers}
+        begins = {len(prompt): index for index, prompt in prompts.items() if rendered.startswith(prompt)}
+        blocks = list(re.finditer(f"{opening}([^{closing}]*){closing}", rendered))
+        # One block an answer is the rule; where it does not hold, the block's place says whose it is.
+        owners = answers if len(blocks) == len(answers) else [begins.get(block.start()) for block in blocks]
         spans: list[Span] = []
-        for block in re.finditer(f"{opening}([^{closing}]*){closing}", rendered):
+        for number, (block, owner) in enumerate(zip(blocks, owners, strict=True)):
+            if owner is not None and owner not in trained:
+                continue
             if block.start() not in begins:
-                raise self._no_prefix(answers[min(len(spans), len(answers) - 1)] if answers else 0)
+                raise self._no_prefix(answers[min(number, len(answers) - 1)] if answers else 0)
             next_name = None if self._ends_in_name(block[1]) else self._names.match(rendered, block.end())
             spans.append((block.start(), next_name.end() if next_name else block.end()))
         return spans
@@ -181,7 +198,7 @@ class ChatTemplate:
         return self._names.sub(lambda name: f"{marks[0]}{name[0]}{marks[1]}", content)
 
     def _pieces(self, text: str, marks: tuple[str, str], *, train: bool) -> Iterator[Segment]:
-        """Segments of one span of text; the last piece of a trained span ends a turn.
+        """Segments of one span of text.
 
         String methods in the template can separate the two marks: a lone mark is removed, and the text is still split
         there.
@@ -196,10 +213,7 @@ class ChatTemplate:
             segments.append(Segment(match[1] or "", train, kind="literal"))
             at = match.end()
         segments.append(Segment(text[at:], train, kind="template"))
-        segments = [segment for segment in segments if segment.text]
-        yield from segments[:-1]
-        if segments:
-            yield Segment(segments[-1].text, train, eos=train, kind=segments[-1].kind)
+        yield from (segment for segment in segments if segment.text)
 
     def _no_prefix(self, index: int) -> InputInvalid:
         return InputInvalid(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from engine.trainer.text.segment import KINDS, Segment
 from engine.trainer.text.tokenizer import Tokenizer
@@ -51,23 +52,36 @@ def merged_boundaries(rows: Iterable[Sequence[Segment]], tokenizer: Tokenizer) -
 
 
 def row_segments(
-    text: Sequence[Segment], messages: Sequence[Mapping[str, str]] | None, tokenizer: Tokenizer
+    text: Sequence[Segment], messages: Sequence[Mapping[str, Any]] | None, tokenizer: Tokenizer
 ) -> tuple[Segment, ...]:
     """The segments of a row: its messages by the checkpoint's chat template, if it has one; else its own rendering.
 
     ``messages``: None for a row that is not a conversation. Raises InputInvalid M305 to M307.
     """
-    if messages is None:
+    if messages is None or tokenizer.chat is None:
         return tuple(text)
-    if tokenizer.chat is None:  # each answer ends a turn: where the vocabulary has no end of turn, EOS ends it
-        return tuple(Segment(part.text, part.train, eos=part.train) for part in text)
     return tokenizer.chat.segments(messages)
 
 
-def prompt_ids(text: str, messages: Sequence[Mapping[str, str]] | None, tokenizer: Tokenizer) -> list[int]:
-    """BOS, once, and the ids of a prompt: those before the answer in a training row of the same text."""
+def prompt_segments(
+    text: str, messages: Sequence[Mapping[str, Any]] | None, tokenizer: Tokenizer
+) -> tuple[Segment, ...]:
+    """What is really asked: the messages by the checkpoint's chat template, if there are both; else the text."""
     if messages is not None and tokenizer.chat is not None:
-        segments = tokenizer.chat.segments(messages, ask=True)
-    else:
-        segments = (Segment(text, train=False),)
+        return tokenizer.chat.segments(messages, ask=True)
+    return (Segment(text, train=False),)
+
+
+def prompt_ids(text: str, messages: Sequence[Mapping[str, Any]] | None, tokenizer: Tokenizer) -> list[int]:
+    """BOS, once, and the ids of a prompt: those before the answer in a training row of the same text."""
+    segments = prompt_segments(text, messages, tokenizer)
     return [tokenizer.bos_id, *(token for ids in encode_segments(segments, tokenizer) for token in ids)]
+
+
+def renderer_of(*, messages: bool, render: str, tokenizer: Tokenizer) -> str:
+    """What makes text of rows or prompts of this kind, for people: ``render`` is the dataset's name of it."""
+    if not messages:
+        return render
+    if tokenizer.chat_sha256 is None:
+        return "gemma_chat@v1, since the model has no chat template"
+    return f"the model's chat template, SHA-256 {tokenizer.chat_sha256}"

@@ -21,12 +21,8 @@ KINDS: tuple[SegmentKind, ...] = ("plain", "template", "literal")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """``eos``: a turn ends here, so EOS follows it even where it is not the row's last trained segment.
-
-    ``train``: its tokens count in the loss. ``kind``: how names of control tokens in it are read (module docstring).
-    """
+    """``train``: its tokens count in the loss. ``kind``: how names of control tokens in it are read (module docstring)."""
 
     text: str
     train: bool
-    eos: bool = False
     kind: SegmentKind = "plain"

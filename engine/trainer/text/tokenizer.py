@@ -85,7 +85,7 @@ class Tokenizer:
     @cached_property
     def chat(self) -> ChatTemplate | None:
         """The folder's chat template; None where it has none. Raises InputInvalid M305 where it is broken."""
-        text = self._template_text()
+        text = self.template_text()
         if text is None:
             return None
         added = {row["content"]: bool(row.get("special")) or row["content"] in TURN_MARKERS for row in self._added}
@@ -94,7 +94,7 @@ class Tokenizer:
     @property
     def chat_sha256(self) -> str | None:
         """SHA-256 of the chat template's text; None where there is none."""
-        text = self._template_text()
+        text = self.template_text()
         return None if text is None else digest_text(text)
 
     @cached_property
@@ -221,7 +221,7 @@ class Tokenizer:
         )
 
     def _rows_needed(self, markers: set[int | None]) -> int:
-        template = self._template_text() or ""
+        template = self.template_text() or ""
         used = {self.bos_id, self.eos_id, self.pad_id, *markers}
         unreachable = {
             row["id"] for row in self._added if row.get("special") and row["content"] not in template
@@ -229,7 +229,7 @@ class Tokenizer:
         ids: dict[str, int] = self._raw.get_vocab(with_added_tokens=True)
         return 1 + max(token for token in ids.values() if token not in unreachable)
 
-    def _template_text(self) -> str | None:
+    def template_text(self) -> str | None:
         """chat_template.jinja, else tokenizer_config.json's (the one named "default" of several), as transformers."""
         if TEMPLATE_FILE in self._files:
             try:

@@ -6,7 +6,6 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InputInvalid, RunFailed, render
-from engine.preflight import analytic
+from engine.protocol.disk_space import Kept, training_disk_bytes
 from engine.protocol.train_args import TrainArgs, names_affecting
 from engine.trainer.checkpoint import disk_space
 from engine.trainer.checkpoint.checkpoints import Checkpoints
@@ -85,7 +84,7 @@ def test_never_more_exist_at_once_than_counted(
         most = max(most, len(existing))
         for deleted in retention.to_delete(existing):
             del existing[deleted]
-    assert most <= retention.most_at_once(len(steps), last) <= len(steps)
+    assert most <= retention.kept.most_at_once(len(steps), last) <= len(steps)
 
 
 def test_the_schema_says_what_may_change_between_two_attempts() -> None:
@@ -228,11 +227,15 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ch
 STATE = {"w": jax.random.normal(jax.random.key(0), (1000, 1000))}  # zeros would be compressed to nothing
 
 
-@pytest.mark.parametrize("numbers", [0, 1, 12_345_678, 15_000_000_000])
-def test_plan_and_trainer_count_a_checkpoint_alike(numbers: int) -> None:
-    """If ``plan`` says that checkpoints fit, the trainer finds disk space for them."""
-    leaf = SimpleNamespace(nbytes=numbers)
-    assert analytic.checkpoint_size(numbers) == disk_space.checkpoint_bytes({"leaf": leaf})
+def test_the_exported_model_must_fit_too(crowded: Callable[..., Checkpoints]) -> None:
+    """After two checkpoints that stay, a model of two more needs space for four; the plan counts the same."""
+    each = disk_space.checkpoint_bytes(STATE)
+    crowded(4).require_space(STATE, saves=9, last=90, model=2 * each)
+    with pytest.raises(RunFailed, match=r"for 3 checkpoints and the model: 19\.56 MiB needed, 14\.67 MiB free"):
+        crowded(3).require_space(STATE, saves=9, last=90, model=2 * each)
+    crowded(3).require_space(STATE, saves=9, last=90, model=each)  # it takes the place of the one being written
+    most = training_disk_bytes(checkpoint=each, model=2 * each, saves=9, last_train_step=90, kept=Kept(2))
+    assert most == 4 * each
 
 
 def test_too_little_disk_space_is_an_error_at_the_start(crowded: Callable[..., Checkpoints]) -> None:

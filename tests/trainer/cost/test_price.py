@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputInvalid
+from engine.extras import compilers_command
 from engine.protocol.jobs import PriceJob
 from engine.trainer.cost import machines
 from engine.trainer.cost.price import abstract_batch, abstract_state, compile_abstract, needed_bytes, price_step
@@ -196,7 +198,9 @@ def test_a_missing_compiler_is_named_with_what_to_type(tmp_path, monkeypatch):
         "nvidia/cuda_nvcc/bin/ptxas",
         "the tpu compiler is missing: no folder of compilers is named",
     ]
-    assert findings[0].hint == "make compilers (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+    assert (
+        findings[0].hint == f"{compilers_command(Path())} (1.3 GB), or name a folder that has them in RUNSPEC_COMPILERS"
+    )
 
 
 def test_preparing_keeps_the_flags_that_are_set(tmp_path, monkeypatch):
@@ -214,6 +218,19 @@ def test_preparing_keeps_the_flags_that_are_set(tmp_path, monkeypatch):
     assert "--xla_gpu_deterministic_ops=true" in flags
     assert os.environ["PATH"] == f"{tmp_path}/nvidia/cuda_nvcc/bin:/bin"
     assert os.environ["JAX_PLATFORMS"] == "cpu"
+
+
+def test_two_processes_may_ask_the_tpu_s_compiler_at_once(tmp_path, monkeypatch):
+    """libtpu refuses a second process on one machine, as if it drove a TPU; here no device is driven."""
+    import os
+
+    for part in machines.PLUGIN_FILES["tpu"]:
+        (tmp_path / part).mkdir(parents=True)
+    monkeypatch.setattr("os.environ", {})
+    machines.prepare("v6e-8", tmp_path)
+    assert os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] == "1"
+    assert os.environ["TPU_ACCELERATOR_TYPE"] == "v6e-8"
+    assert os.environ["TPU_LIBRARY_PATH"] == str(tmp_path / "libtpu" / "libtpu.so")
 
 
 def test_shapes_are_sharded_as_arrays(make_args):

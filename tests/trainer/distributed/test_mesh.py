@@ -85,7 +85,7 @@ def train(make_args: Any, make_rows: Any) -> Any:
         values = to_json(make_args(**BATCH | changes))
         cases = [{"config": config, "args": values, "mesh": mesh, "eval": with_eval} for mesh in meshes]
         rows = [(row.tokens, sum(row.loss_mask)) for row in make_rows(40)]
-        flags = "--xla_force_host_platform_device_count=8"
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT], cwd=REPOSITORY, input=json.dumps({"rows": rows, "cases": cases}),
             env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}, capture_output=True, text=True, check=False,

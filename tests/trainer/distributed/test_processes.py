@@ -40,7 +40,7 @@ def together(child: Callable[..., Any], tmp_path: Path) -> Callable[..., list[An
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         }
         for process in range(count):
             cluster = {"coordinator_address": address, "num_processes": count, "process_id": process, **changes}

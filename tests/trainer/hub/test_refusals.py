@@ -11,6 +11,8 @@ from huggingface_hub import constants
 
 from engine.errors import InputInvalid, RemoteRefused
 from engine.model_config import read_folder
+from engine.trainer.hub.choice import no_file
+from engine.trainer.hub.client import Repository
 
 SET_TOKEN = """make a token that may read it at {url}/settings/tokens,
            then set it: export HF_TOKEN=…   (on Kaggle: Add-ons > Secrets, one named HF_TOKEN, attached to this notebook)"""
@@ -324,3 +326,27 @@ def test_the_address_in_a_hint_has_no_password(monkeypatch: pytest.MonkeyPatch) 
     assert (
         HubClient("https://somebody:secret@mirror.example:8443/hf?key=1").address() == "https://mirror.example:8443/hf"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["README.md", "data/other.jsonl"], "name the file with path: …; files of this kind: data/other.jsonl"),
+        (
+            ["README.md", "data/train-0.parquet", "data/train-1.parquet"],
+            "only JSONL is read, and it has data/train-0.parquet, data/train-1.parquet; convert it into the project with "
+            'pandas and name that file as dataset: {path: data/rows.jsonl}:\npython -c "import pandas; pandas.read_parquet('
+            "'hf://datasets/acme/rows@main/data/train-0.parquet').to_json('data/rows.jsonl', orient='records', lines=True, "
+            'force_ascii=False)"',
+        ),
+        ([f"part-{n}.csv" for n in range(7)], "part-3.csv, part-4.csv and 2 more; convert"),
+        (["README.md", "rows.arrow"], "only JSONL is read, and it has: README.md, rows.arrow"),
+        ([], "only JSONL is read, and it has: no files"),
+    ],
+)
+def test_a_dataset_without_jsonl_says_what_it_has(names: list[str], says: str) -> None:
+    """M409 lists the files of the wanted kind, else the tables of other kinds with the command that converts one."""
+    error = no_file(Repository("acme/rows", "main", "dataset"), ["train.jsonl", "data/train.jsonl"], names)
+    (found,) = error.diagnostics
+    assert (found.code, found.message) == ("M409", "dataset acme/rows has no train.jsonl or data/train.jsonl")
+    assert says in (found.hint or "")

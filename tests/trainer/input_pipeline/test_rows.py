@@ -28,12 +28,8 @@ def read() -> Callable[..., list[TokenRow]]:
     return run
 
 
-def row(*segments: tuple[str, bool] | tuple[str, bool, bool], row_id: str = "a") -> dict[str, Any]:
-    parts = [
-        {"text": segment[0], "train": segment[1], **({"eos": True} if len(segment) == 3 else {})}
-        for segment in segments
-    ]
-    return {"id": row_id, "segments": parts}
+def row(*segments: tuple[str, bool], row_id: str = "a") -> dict[str, Any]:
+    return {"id": row_id, "segments": [{"text": text, "train": train} for text, train in segments]}
 
 
 def test_a_row_is_bos_prompt_answer_eos(read: Callable[..., list[TokenRow]]) -> None:
@@ -43,12 +39,12 @@ def test_a_row_is_bos_prompt_answer_eos(read: Callable[..., list[TokenRow]]) -> 
     assert found.loss_mask == (0, 0, 0, 1, 1)
 
 
-def test_eos_follows_marked_turns_and_the_last(read: Callable[..., list[TokenRow]]) -> None:
-    """In a chat every marked trained turn ends with a trained EOS; an unmarked one in the middle does not."""
-    (found,) = read(row(("u", False), ("x", True, True), ("v", False), ("y", True), ("z", True)))
+def test_eos_comes_once_at_the_end(read: Callable[..., list[TokenRow]]) -> None:
+    """Between the turns of a conversation is what the rendering wrote there, nothing else."""
+    (found,) = read(row(("u", False), ("x", True), ("v", False), ("y", True), ("z", True)))
     u, x, v, y, z = (CHARS.encode(letter)[0] for letter in "uxvyz")
-    assert found.tokens == (BOS, u, x, EOS, v, y, z, EOS)
-    assert found.loss_mask == (0, 0, 1, 1, 0, 1, 1, 1)
+    assert found.tokens == (BOS, u, x, v, y, z, EOS)
+    assert found.loss_mask == (0, 0, 1, 0, 1, 1, 1)
 
 
 def test_what_follows_the_last_trained_segment_is_left_out(read: Callable[..., list[TokenRow]]) -> None:

@@ -43,7 +43,7 @@ print(json.dumps({
 
 def _run(shards: int) -> dict[str, Any]:
     environment = {
-        **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        **os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
     }  # fmt: skip
     command = [sys.executable, "-c", SCRIPT, str(shards)]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)

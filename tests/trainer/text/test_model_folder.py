@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine.canonical import digest_text
 from engine.data import Conversation, DatasetRow, EvalItem, Message, render_row
 from engine.errors import InputInvalid
 from engine.trainer.generation.generate import run_generate
@@ -100,7 +101,7 @@ def test_a_chat_is_trained_and_generated_by_the_models_own_template(
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     job = {
         "model": pretrained(model),
-        "rows": str(tmp_path / "rows.jsonl"), "render": "gemma_chat@v1", "work": str(tmp_path / "work"),
+        "rows": str(tmp_path / "rows.jsonl"), "render": "messages@v1", "work": str(tmp_path / "work"),
         "out": str(tmp_path / "out"), "device": "cpu", "args": ARGS,
     }  # fmt: skip
     events: list[dict[str, Any]] = []
@@ -111,7 +112,7 @@ def test_a_chat_is_trained_and_generated_by_the_models_own_template(
     assert json.loads((saved / "generation_config.json").read_text())["eos_token_id"] == [1, 10]
     assert Tokenizer.load(saved).chat_sha256 == gemma.chat_sha256
 
-    write_prompts(tmp_path / "prompts.jsonl", [EvalItem("i", "a ", "4")], "gemma_chat@v1")
+    write_prompts(tmp_path / "prompts.jsonl", [EvalItem("i", "a ", "4")], "messages@v1")
     asked = run_generate(
         generate_job({"model_dir": str(saved), "prompts": str(tmp_path / "prompts.jsonl"), "out": str(tmp_path / "predictions.jsonl"),
          "report": str(tmp_path / "report.json"), "work": str(tmp_path), "device": "cpu", "args": GREEDY}),
@@ -120,6 +121,10 @@ def test_a_chat_is_trained_and_generated_by_the_models_own_template(
     (row,) = map(json.loads, (tmp_path / "predictions.jsonl").read_text().splitlines())
     assert row["prompt_tokens"] == len(prompt_ids("", [{"role": "user", "content": "a"}], gemma))
     assert asked["chat_template_sha256"] == gemma.chat_sha256
+    assert asked["chat_template"] == gemma.template_text()
+    assert row["prompt"] == "<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\n"
+    assert row["prompt_sha256"] == digest_text(row["prompt"])
+    assert report["rendered_by"] == f"the model's chat template, SHA-256 {gemma.chat_sha256}"
 
 
 def test_generation_stops_at_every_end(folder: Any, tokenizers_by_name: dict[str, Tokenizer], tmp_path: Path) -> None:

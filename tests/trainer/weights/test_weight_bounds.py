@@ -140,7 +140,7 @@ def run(code: str, *words: object) -> str:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "PYTHONPATH": str(REPOSITORY),
     }
     command = [sys.executable, "-W", "error", "-c", code, *map(str, words)]
