@@ -7,9 +7,11 @@ would cost a second and could occupy an accelerator.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -26,9 +28,21 @@ from engine.protocol.device_memory import FRACTION, JAX_FRACTION, declared_fract
 from engine.protocol.jobs import ProbeJob
 from engine.temporary import working_folder
 from engine.trainer_process.host import Host
-from engine.trainer_process.process import run_trainer
+from engine.trainer_process.process import run_trainer, trainer_environment
 
 PROBE_SECONDS = 60.0
+# Tried for real, in this order: that a package is on the path says nothing about whether it can be imported.
+IMPORTED = ("jax", "flax.nnx", "optax", "orbax.checkpoint", "safetensors", "tokenizers", "transformers")
+TRY_IMPORTS = """
+import importlib, json, sys
+broken = {}
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        broken[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+print(json.dumps(broken))
+"""
 LOW_DISK_BYTES = 2 << 30
 
 State = Literal["ok", "missing", "warning"]
@@ -58,7 +72,7 @@ def examine(root: Path, *, devices: bool = True) -> list[Finding]:
     findings += [_extra(name) for name in ("train", *tools)]
     findings += [_gpu_memory(), _compilers(root)]
     if devices and not missing_modules("train"):
-        findings.append(_devices())
+        findings += [_imports(), _devices()]
     return findings
 
 
@@ -165,6 +179,29 @@ def _compilers(root: Path) -> Finding:
         says = "no compilers for TPUs and GPUs: plan --exact works for this machine's CPU only"
         return Finding("compilers", "missing", says, f"{compilers_command(root)}   (1.3 GB; training works without)")
     return Finding("compilers", "ok", f"compilers in {folder}: {', '.join(names)}", facts={"versions": names})
+
+
+def _imports() -> Finding:
+    """Whether the libraries of training can be imported: releases of flax and jax fit each other only in pairs."""
+    try:
+        broken = _failing_imports()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return Finding("imports", "warning", f"the libraries cannot be tried ({type(error).__name__})")
+    if not broken:
+        return Finding("imports", "ok", f"importable: {', '.join(IMPORTED)}", facts={"failing": {}})
+    says = "; ".join(f"{name} cannot be imported ({reason})" for name, reason in broken.items())
+    return Finding("imports", "missing", says, f"{install_command('train')} --upgrade", {"failing": broken})
+
+
+def _failing_imports() -> dict[str, str]:
+    """Library -> its error, tried in a child: importing them here would take seconds and could occupy an accelerator."""
+    environment = {**trainer_environment(), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRY_IMPORTS, *IMPORTED],
+        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        timeout=PROBE_SECONDS, check=True,
+    )  # fmt: skip
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _devices() -> Finding:

@@ -18,7 +18,18 @@ from parts.source import Module
 # functions and for types alone count. tests/meta/test_imports.py has the law for single parts.
 FLOORS: Mapping[str, frozenset[str]] = {
     "ground": frozenset(
-        {"engine", "errors", "canonical", "temporary", "assets", "redact", "extras", "locks", "os_errors"}
+        {
+            "engine",
+            "errors",
+            "canonical",
+            "temporary",
+            "assets",
+            "redact",
+            "extras",
+            "locks",
+            "model_config",
+            "os_errors",
+        }
     ),
     "protocol": frozenset({"protocol"}),
     "islands": frozenset({"data", "scoring", "runspec"}),

@@ -12,20 +12,19 @@ shapes. What cannot be known is null with a reason; nothing is invented.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from engine.errors import InputInvalid
+from engine.model_config import read_folder
 from engine.preflight.analytic import (
     FAMILY_NORMS,
     KNOWN_CONFIGS,
     NEEDED,
     TOKENIZER_VOCABULARY,
     param_count,
-    text_part,
 )
 from engine.preflight.disks import disk_part, phases_of, unknown_disk
 from engine.preflight.estimate import Estimate, estimate
@@ -209,12 +208,11 @@ def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
             **model.config,
         }
     elif model.path is not None:
-        config = _read_config(spec.resolve(model.path) / "config.json")
+        config = _read_config(spec.resolve(model.path))
     else:
         config = KNOWN_CONFIGS.get(model.id)
     if config is None:
         return None, f"the shapes of {model.id} are not known here"
-    config = text_part(config)
     if config.get("model_type", "gemma") not in FAMILY_NORMS:
         return None, f"the shapes of a {config['model_type']} model are not known here"
     missing = [key for key in NEEDED if not isinstance(config.get(key), int)]
@@ -223,12 +221,12 @@ def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
     return config, None
 
 
-def _read_config(path: Path) -> Mapping[str, Any] | None:
+def _read_config(folder: Path) -> Mapping[str, Any] | None:
+    """As the trainer reads it; None where it would refuse it (reading the spec has said so)."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # the run itself reports a model folder that cannot be read
+        return read_folder(folder).config.to_hf()
+    except InputInvalid:
         return None
-    return value if isinstance(value, dict) else None
 
 
 def _memory(target: PlanTarget, allocator: Allocator | None) -> dict[str, Any]:

@@ -52,7 +52,7 @@ _GEMMA_2_2B = _of("gemma2", 256_000, 2304, 9216, 26, 8, 4, 256)
 _GEMMA_2_9B = _of("gemma2", 256_000, 3584, 14_336, 42, 16, 8, 256)
 _GEMMA_3_270M = _of("gemma3_text", 262_144, 640, 2048, 18, 4, 1, 256)
 _GEMMA_3_1B = _of("gemma3_text", 262_144, 1152, 6912, 26, 4, 1, 256)
-_GEMMA_3_4B = _of("gemma3", 262_208, 2560, 10_240, 34, 8, 4, 256)  # its text part
+_GEMMA_3_4B = _of("gemma3_text", 262_208, 2560, 10_240, 34, 8, 4, 256)  # its text part
 
 # Models whose configuration is known without asking the hub.
 KNOWN_CONFIGS: Mapping[str, Mapping[str, Any]] = {
@@ -80,15 +80,6 @@ PUBLISHED_BYTES: Mapping[str, int] = {
     "google/gemma-3-4b-pt": 8_600_158_944,
     "google/gemma-3-4b-it": 8_600_158_944,
 }
-
-# What a Gemma 3's "text_config" leaves out.
-NESTED_DEFAULTS: Mapping[str, Any] = {**_of("gemma3", 262_208, 2304, 9216, 26, 8, 4, 256)}
-
-
-def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration itself, or its text part where it nests one (Gemma 3 from 4B on)."""
-    nested = config.get("text_config")
-    return {**NESTED_DEFAULTS, **nested} if isinstance(nested, Mapping) else config
 
 
 def norms(config: Mapping[str, Any]) -> Norms:

@@ -86,8 +86,8 @@ def _cache_path(root: Path, job: PriceJob) -> Path:
 
 
 def _key(job: PriceJob) -> str:
-    trainer = Path(__file__).resolve().parent.parent / "trainer"
-    code = {name: digest for name, digest in digest_tree(trainer).items() if name.endswith(".py")}
+    parts = [Path(__file__).resolve().parents[1] / part for part in ("trainer", "model_config")]
+    code = [{name: digest for name, digest in digest_tree(part).items() if name.endswith(".py")} for part in parts]
     values = job_json(job)
     args = {name: values["args"][name] for name in names_affecting("program")}
     others = {name: value for name, value in values.items() if name not in ("args", "compilers")}

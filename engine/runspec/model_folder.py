@@ -14,6 +14,12 @@ from pathlib import Path
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
+OTHER_TOKENIZERS = (
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.json",
+    "vocab.txt",
+)  # transformers makes that file of them
 SAFETENSORS = "model.safetensors"
 MSGPACK = "flax_model.msgpack"
 INDEX = ".index.json"  # suffix of the weights' name, where they are sharded into files
@@ -31,7 +37,10 @@ MISTAKEN = {
 
 def missing_parts(folder: Path) -> list[str]:
     """The parts of a model that are missing: configuration, tokenizer, weights."""
-    missing = [name for name in (CONFIG_FILE, TOKENIZER_FILE) if not (folder / name).is_file()]
+    missing = [] if (folder / CONFIG_FILE).is_file() else [CONFIG_FILE]
+    missing += (
+        [] if any((folder / name).is_file() for name in (TOKENIZER_FILE, *OTHER_TOKENIZERS)) else [TOKENIZER_FILE]
+    )
     weights = [f"{name}{ending}" for name in (SAFETENSORS, MSGPACK) for ending in ("", INDEX)]
     if not any((folder / name).is_file() for name in weights):
         missing.append(f"weights ({SAFETENSORS} or {MSGPACK})")

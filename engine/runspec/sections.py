@@ -1,7 +1,8 @@
-"""The dataset section, and every path: inside the project, and existing if it is read (S301 to S305, S316, S313).
+"""The dataset section, and every path: inside the project, and existing if it is read (S301 to S305, S316, S313, S319).
 
 All paths are relative to the project folder and stay in it, links included: the project can then be
-handed to a stranger. ``model.path`` alone may be a link that leads out, since weights are seldom kept in a project.
+handed to a stranger. ``model.path`` alone may be a link that leads out, since weights are seldom kept in a project; the
+configuration in it is judged as the trainer will judge it (M101 to M108).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 
-from engine.errors import did_you_mean
+from engine.errors import InputInvalid, did_you_mean
 from engine.runspec.findings import Case
 from engine.runspec.model_folder import advice, missing_parts
 from engine.runspec.nodes import Mapping, Path, Scalar, text_of
@@ -65,7 +66,8 @@ def check_paths(case: Case) -> None:
         needed = "inside the repository" if remote else role
         for code, message, hint in _path_findings(".".join(map(str, path)), text, needed, case):
             case.findings.error(code, message, path, node.position, hint)
-            break
+            if not code.startswith("M"):  # of a path the first finding says it; of a configuration each
+                break
     _check_outputs(case)
 
 
@@ -131,6 +133,19 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
         yield "S303", f"{name} is a pipe, a socket or a device, not a {role}", "save what it gives into a file"
     elif name == "model.path" and (lacking := missing_parts(target)):
         yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(target)
+    elif name == "model.path":
+        yield from _configuration(text, target)
+
+
+def _configuration(text: str, folder: FilePath) -> Iterator[_Problem]:
+    """What the trainer would say about the folder's config.json, by the same function."""
+    from engine.model_config import CONFIG_FILE, read_folder  # only for those who have a folder
+
+    try:
+        read_folder(folder)
+    except InputInvalid as error:
+        for one in error.diagnostics:
+            yield one.code, f"{PurePosixPath(text) / CONFIG_FILE}: {one.message}", one.hint or "correct it"
 
 
 def _check_outputs(case: Case) -> None:

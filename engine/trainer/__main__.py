@@ -9,8 +9,10 @@ its standard input does.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import traceback
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,8 @@ def main(arguments: list[str]) -> int:
     try:
         job = read_job_file(arguments[0], Path(arguments[1]))
         _prepare_jax(job)
+        if not isinstance(job, FetchJob | TokensJob | ProbeJob):
+            _import_libraries()
         if isinstance(job, TrainJob | FollowJob):
             processes = join(job.cluster)
             processes.watch(lambda gone: process.leave(_fail(emit, 1, gone)))
@@ -91,6 +95,20 @@ def _prepare_jax(job: Job) -> None:
         # the smoke run, the training run and a resumed one compile the same train step once
         jax.config.update("jax_compilation_cache_dir", str(Path(job.cache) / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _import_libraries() -> None:
+    """Raises InputInvalid M111 where flax and jax do not fit each other, or one of them is broken."""
+    try:
+        for name in ("jax", "flax.nnx"):
+            importlib.import_module(name)
+    except Exception as error:
+        found = ", ".join(f"{name} {metadata.version(name)}" for name in ("flax", "jax", "jaxlib"))
+        raise InputInvalid(
+            "M111",
+            f"the installed libraries cannot be imported together ({found}): {type(error).__name__}: {error}",
+            hint="pip install --upgrade 'runspec-engine[train]'   (runspec doctor names the library)",
+        ) from error
 
 
 def _do(job: Job, emit: Emit, stopping: Stopping, processes: ProcessGroup) -> None:

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from engine.canonical import digest_json
 
-PACKAGE, HERE = "engine.trainer.", Path(__file__).parent
+# Where the code lies that decides numbers: the trainer, and the configurations that it and the plan read.
+PACKAGES, ENGINE = ("engine.trainer.", "engine.model_config."), Path(__file__).parents[1]
 ROOTS = tuple(
-    f"{PACKAGE}{name}" for name in ("train_step", "models", "input_pipeline.batches", "device", "remat_policy")
+    f"engine.trainer.{name}" for name in ("train_step", "models", "input_pipeline.batches", "device", "remat_policy")
 )
 
 
@@ -42,7 +43,7 @@ def _digest(paths: Iterable[Path]) -> str:
 
 
 def modules(roots: tuple[str, ...]) -> dict[str, Path]:
-    """Name -> file of these modules and of every trainer module they import, directly or not."""
+    """Name -> file of these modules and of every module of :data:`PACKAGES` that they import, directly or not."""
     paths: dict[str, Path] = {}
     pending = list(roots)
     while pending:
@@ -57,9 +58,9 @@ def modules(roots: tuple[str, ...]) -> dict[str, Path]:
 
 def _path(name: str) -> Path | None:
     """The file of a module; None for a name that is not a module (a name imported from one)."""
-    if not name.startswith(PACKAGE):
+    if not f"{name}.".startswith(PACKAGES):
         return None
-    stem = HERE.joinpath(*name.removeprefix(PACKAGE).split("."))
+    stem = ENGINE.joinpath(*name.split(".")[1:])
     return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
 
 
@@ -68,7 +69,7 @@ def _imports(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(PACKAGE):
+        elif isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(PACKAGES):
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return names
 

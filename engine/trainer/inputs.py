@@ -18,6 +18,8 @@ import jax.numpy as jnp
 
 from engine.canonical import digest_file
 from engine.errors import InputInvalid
+from engine.model_config import config_from_hf, read_config, read_folder
+from engine.model_config.decoder import DecoderConfig
 from engine.protocol.events.base import Note
 from engine.protocol.jobs import ModelSource, TrainJob
 from engine.protocol.train_args import TrainArgs
@@ -26,14 +28,13 @@ from engine.trainer.code_digest import numbers_digest
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.distributed.processes import ProcessGroup
 from engine.trainer.input_pipeline.dataset import Data
-from engine.trainer.models import config_from_hf, create
-from engine.trainer.models.config import DecoderConfig
+from engine.trainer.models import create
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.process import Emit, Stopping
+from engine.trainer.reference.export_check import ExportCheck
 from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_config, stop_ids
 from engine.trainer.text.tokenizer import Tokenizer, build_chars
 from engine.trainer.weights import load_folder
-from engine.trainer.weights.load import CONFIG_FILE, read_config
 
 SIMULATED_DEVICES = "--xla_force_host_platform_device_count"  # the topology says how many there are
 
@@ -43,7 +44,7 @@ class Model:
     """The job's ``model``, loaded.
 
     ``commit`` is the hub's, None elsewhere; ``origin`` names the weights; ``generation`` is the folder's generation
-    config, which is exported again.
+    config, which is exported again; ``base_config`` its config.json as it stands there, None for fresh weights.
     """
 
     module: Decoder
@@ -52,6 +53,7 @@ class Model:
     commit: str | None
     origin: str
     generation: Mapping[str, Any] = field(default_factory=dict)
+    base_config: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,12 @@ class TrainRun:
     processes: ProcessGroup
     emit: Emit
     stopping: Stopping
+    export_check: ExportCheck | None = None
+
+    def check_export(self) -> None:
+        """What transformers says about the export. Raises InputInvalid M109, M110, M311."""
+        for sentence in self.export_check.wait() if self.export_check else ():
+            self.emit(Note(sentence))
 
     @property
     def args(self) -> TrainArgs:
@@ -95,22 +103,19 @@ def load_model(
     if source.path:
         folder, commit = Path(source.path), None
     else:
-        folder, commit = hub.fetch(source.id, source.revision, emit=emit, stopping=stopping)
+        folder, commit = hub.fetch(source.id, source.revision, emit=emit, stopping=stopping, judge=read_folder)
     generation = read_generation_config(folder)
     module, config, tokenizer = load_folder(
         folder,
         param_dtype=dtype,
         compute_dtype=dtype,
-        sharding_of=placement.weight_shardings(_config(folder)) if placement else None,
+        sharding_of=placement.weight_shardings(read_folder(folder).config) if placement else None,
         may_donate=placement is not None,
         tell=lambda text: emit(Note(text)),
     )
     stop_ids(tokenizer, generation, str(folder / GENERATION_FILE))
-    return Model(module, config, tokenizer, commit, commit or _folder_digest(folder), generation)
-
-
-def _config(folder: Path) -> DecoderConfig:
-    return config_from_hf(read_config(folder), str(folder / CONFIG_FILE))
+    origin = commit or _folder_digest(folder)
+    return Model(module, config, tokenizer, commit, origin, generation, read_config(folder))
 
 
 def _folder_digest(folder: Path) -> str:

@@ -12,8 +12,10 @@ Events: those of :mod:`engine.protocol.events`, up to ``stopped`` or ``finished`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,14 @@ from engine.trainer.inputs import Model, TrainRun, load_model
 from engine.trainer.models import param_count
 from engine.trainer.ops.matmul import resolve_matmul_dtype
 from engine.trainer.process import Emit, Stopping
+from engine.trainer.reference.export_check import ExportCheck
 from engine.trainer.report import export
 from engine.trainer.restore import RunState, restore
 from engine.trainer.text.encoding import renderer_of
 from engine.trainer.tracking.tracker import Tracker, check_tracking
 from engine.trainer.train_loop import TrainLoop
 from engine.trainer.train_step import merge, without_frozen
+from engine.trainer.weights import save_companions
 
 
 def run_train(
@@ -57,14 +61,22 @@ def run_train(
     model = load_model(job.model, args.dtype, args.seed, emit, stopping, placement=placement)
     if processes.is_writer and job.questions is not None:
         check_questions(job.questions, model.tokenizer, model.config.max_position_embeddings)
-    try:
-        data = _load_data(job, model, emit, stopping)
-    except Stopped:
-        processes.failed("it was stopped before the first train step")
-        return _stopped(0, emit)
-    run = TrainRun(job, model, data, placement, processes, emit, stopping)
+    with export_check_of(job, model) as check:
+        if processes.is_writer:
+            check.begin()
+        try:
+            data = _load_data(job, model, emit, stopping)
+        except Stopped:
+            processes.failed("it was stopped before the first train step")
+            return _stopped(0, emit)
+        return _train(TrainRun(job, model, data, placement, processes, emit, stopping, check), machine)
+
+
+def _train(run: TrainRun, machine: dict[str, Any]) -> dict[str, Any]:
+    """From the first or the restored train step to the report, with model and data loaded."""
+    job, emit, processes = run.job, run.emit, run.processes
     emit(_started(run, machine))
-    tracker = Tracker(job, model, data, machine, emit)
+    tracker = Tracker(job, run.model, run.data, machine, emit)
     with metrics_folder(Path(job.work), processes) as folder:
         state = restore(run, folder)
         with state.saver, closing(state.metrics), closing(tracker):
@@ -73,6 +85,19 @@ def run_train(
             report = export_run(run, state, tracker, machine)
     emit(Finished(report))
     return report
+
+
+def export_check_of(job: TrainJob, model: Model) -> ExportCheck:
+    """The check of what this job will export beside its weights."""
+    write = partial(
+        save_companions,
+        config=model.config,
+        tokenizer=model.tokenizer,
+        dtype=job.args.dtype,
+        generation=model.generation,
+    )
+    cache = Path(job.cache or Path(job.work) / "cache")
+    return ExportCheck(write, model.config, model.tokenizer, source=model.base_config, cache=cache)
 
 
 def follow_job(processes: ProcessGroup, job: TrainJob | None = None) -> TrainJob:
@@ -117,6 +142,7 @@ def _started(run: TrainRun, machine: Mapping[str, Any]) -> TrainStarted:
 
 def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Write the results of the finished run, with its last or its best weights; returns the report."""
+    run.check_export()
     best = state.saver.best(without_frozen(state.state)) if state.args.export == "best" else None
     if state.args.export == "best" and best is None:
         run.emit(Note("no checkpoint has a finite eval loss: the last weights are exported, not the best"))
@@ -153,15 +179,24 @@ def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mappin
     )
 
 
+def _from_here(path: str) -> str:
+    """As the run-spec has it, from the project folder, which is where the trainer works; an absolute path says too much."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
 def _chat_template(run: TrainRun) -> str | None:
     """Digest of the chat template that rendered the rows; None where none did."""
     return run.model.tokenizer.chat_sha256 if has_messages(Path(run.job.rows)) else None
 
 
 def _base(run: TrainRun) -> dict[str, Any]:
-    """The base of the adapters: enough to load the same weights again."""
+    """The base of the adapters: enough to load the same weights again. ``name_or_path`` is what PEFT would load."""
+    source = run.job.model
+    hub = source.id if source.init == "pretrained" else None
     return {
         "id": run.job.model.id,
+        "name_or_path": hub if source.path is None else _from_here(source.path),
         "revision": run.model.commit,
         "init": run.job.model.init,
         "weights": run.model.origin,

@@ -45,6 +45,7 @@ class TrainLoop:
         if state.train_step >= self._last:
             return True
         step = self._compile()
+        self._run.check_export()
         self._started_at = time.perf_counter()
         arrays, state.state = state.state, {}
         self._tracker.begins(state.metrics.rows, self._first)

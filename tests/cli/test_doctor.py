@@ -136,10 +136,31 @@ def test_the_probe_may_answer_or_fail(tmp_path, monkeypatch, program, state, say
     """Whatever the child does, doctor has one row for it and ends."""
     monkeypatch.setattr(process, "trainer_command", lambda *_: [sys.executable, "-c", program])
     monkeypatch.setattr(doctor, "PROBE_SECONDS", 20.0 if "sleep" not in program else 0.5)
+    monkeypatch.setattr(doctor, "IMPORTED", ())
     monkeypatch.setitem(extras.EXTRAS, "train", ("json",))
     monkeypatch.chdir(tmp_path)
     row = _rows(tmp_path)["devices"]
     assert (row.state, says in row.says) == (state, True)
+
+
+def test_libraries_are_imported_for_real(tmp_path, monkeypatch):
+    """One that is on the path and fails when it is imported is named with its error; one that works is not."""
+    (tmp_path / "halfbroken").mkdir()
+    (tmp_path / "halfbroken" / "__init__.py").write_text("import json\njson.no_such_name\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "IMPORTED", ("json", "halfbroken"))
+    row = doctor._imports()
+    reason = "AttributeError: module 'json' has no attribute 'no_such_name'"
+    assert (row.state, row.facts) == ("missing", {"failing": {"halfbroken": reason}})
+    assert row.says == f"halfbroken cannot be imported ({reason})"
+    assert row.fix == "pip install 'runspec-engine[train]' --upgrade"
+    monkeypatch.setattr(doctor, "IMPORTED", ("json", "email.message"))
+    assert (doctor._imports().state, doctor._imports().says) == ("ok", "importable: json, email.message")
+
+
+def test_flax_nnx_is_among_them():
+    """It subclasses internals of jax: the pair that pip chose may not fit, and only an import shows it."""
+    assert {"jax", "flax.nnx", "transformers"} <= set(doctor.IMPORTED)
 
 
 def test_require_names_the_extra_and_the_fix(monkeypatch):

@@ -207,6 +207,50 @@ def test_every_requirement_is_pinned(repository: Path, pyproject: dict[str, Any]
         assert wanted - set(found) - {"runspec-engine"} == set()
 
 
+# What imports, by trying each pair (flax subclasses internals of jax): release of flax -> releases of jax.
+PAIRS = {
+    "0.12.8": ("0.10.0", "0.10.2", "0.11.0"),
+    "0.12.9": ("0.11.1", "0.11.2", "0.12.0", "0.12.0.1"),
+    "0.12.12": ("0.11.1", "0.11.2", "0.12.0", "0.12.0.1"),
+}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_bounds_admit_pairs_that_import_and_no_others(pyproject: dict[str, Any], python: str) -> None:
+    """Of each Python: any flax with any jax; and the pins lie within every bound."""
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(text) for text in pyproject["project"]["optional-dependencies"]["train"]]
+    bounds = {
+        one.name: one.specifier
+        for one in wanted
+        if one.marker is None or one.marker.evaluate({"python_version": python})
+    }
+    flaxes = [flax for flax in PAIRS if flax in bounds["flax"]]
+    released = sorted({jax for jaxes in PAIRS.values() for jax in jaxes})
+    admitted = [jax for jax in released if jax in bounds["jax"]]
+    assert flaxes == (["0.12.8"] if python == "3.11" else ["0.12.9", "0.12.12"])
+    assert all(jax in PAIRS[flax] for flax in flaxes for jax in admitted)
+    assert len(admitted) >= 3
+    assert ("1.0.0" in bounds["orbax-checkpoint"], "0.12.8" in bounds["orbax-checkpoint"]) == (False, True)
+    assert ("5.9.0" in bounds["transformers"], "5.10.1" in bounds["transformers"]) == (False, True)
+
+
+def test_the_pins_are_within_the_bounds(repository: Path, pyproject: dict[str, Any]) -> None:
+    """For either Python, of every requirement of training."""
+    from packaging.requirements import Requirement
+
+    lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    for python in ("3.11", "3.12"):
+        here = {"python_version": python, "python_full_version": f"{python}.4"}
+        pinned = {pin.name: str(pin.specifier)[2:] for pin in pins if pin.marker is None or pin.marker.evaluate(here)}
+        for text in pyproject["project"]["optional-dependencies"]["train"]:
+            wanted = Requirement(text)
+            if wanted.marker is None or wanted.marker.evaluate(here):
+                assert pinned[wanted.name] in wanted.specifier, text
+
+
 def test_the_light_core_stays_light(pyproject: dict[str, Any]) -> None:
     """Five dependencies, none of them numerical; a sixth is a decision."""
     assert _names(pyproject["project"]["dependencies"]) == {

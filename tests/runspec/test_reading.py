@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import Diagnostic, InputInvalid, render
+from engine.model_config import read_folder
 from engine.runspec import check_spec, load_spec
 from engine.runspec.document import MAX_NODES, parse
 from engine.runspec.findings import Case, SpecFindings
@@ -376,6 +377,30 @@ def test_a_folder_that_is_no_model_folder(project: Path, name: str | None, hint:
     overrides = ["model.init=pretrained", "model.path=models"]
     found = check_spec(project / "runspecs" / "spec.yaml", overrides, kinds=HANDLERS)
     assert [str(row.hint)[: len(hint)] for row in found if row.code == "S319"] == [hint]
+
+
+def test_the_configuration_of_a_folder_is_judged_as_the_trainer_judges_it(project: Path) -> None:
+    """Each finding of its config.json, at the line of the spec that names the folder; what is read past is none."""
+    (project / "models").mkdir()
+    for name in ("tokenizer.model", "model.safetensors"):
+        (project / "models" / name).touch()
+    config = {"model_type": "gemma", "unsloth_fixed": True, "hiden_size": 8, "quantization_config": {"bits": 4}}
+    (project / "models" / "config.json").write_text(json.dumps(config))
+    overrides = ["model.init=pretrained", "model.path=models"]
+    found = check_spec(project / "runspecs" / "spec.yaml", overrides, kinds=HANDLERS)
+    judged = [row for row in found if row.code.startswith("M")]
+    assert [(row.code, row.where.path if row.where else "") for row in judged] == [
+        ("M102", "model.path"),
+        ("M108", "model.path"),
+    ]
+    assert judged[0].message == 'models/config.json: unknown key "hiden_size" in the configuration of a gemma model'
+    assert judged[0].hint == 'did you mean "hidden_size"?'
+    with pytest.raises(InputInvalid) as caught:
+        read_folder(project / "models")
+    assert [(row.code, row.hint) for row in caught.value.diagnostics] == [(row.code, row.hint) for row in judged]
+    (project / "models" / "config.json").write_text(json.dumps({"model_type": "gemma", "unsloth_fixed": True}))
+    found = check_spec(project / "runspecs" / "spec.yaml", overrides, kinds=HANDLERS)
+    assert [row.code for row in found if row.code.startswith("M")] == []
 
 
 def test_needs_of_two_steps_that_make_the_same_is_refused(project: Path, cases: ModuleType) -> None:

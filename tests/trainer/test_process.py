@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax
 import pytest
 
 from engine.protocol.device_memory import Allocator
@@ -343,6 +344,18 @@ def test_an_allocator_does_nothing_on_a_cpu_and_the_report_says_so(child: Start,
     run = child({"device": "cpu", "allocator": allocator, "folder": str(tmp_path / "x")}, "probe")
     assert run.finish() == 0
     assert run.events[0]["report"]["allocator"] is None
+
+
+def test_libraries_that_do_not_fit_are_one_sentence(make_job: Callable[..., Any], child: Start) -> None:
+    """flax beside a jax that it does not know fails while it is imported: M111 with the releases, and what to type."""
+    run = child(make_job(), prelude="import sys; sys.modules['flax.nnx'] = None")
+    assert run.finish() == 2
+    (found,) = run.events[-1]["diagnostics"]
+    assert (found["code"], run.named("started")) == ("M111", [])
+    assert found["message"].startswith(
+        f"the installed libraries cannot be imported together (flax {flax.__version__}, jax "
+    )
+    assert found["hint"].startswith("pip install --upgrade 'runspec-engine[train]'")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])

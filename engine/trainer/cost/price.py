@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.errors import JaxRuntimeError
 
+from engine.model_config.decoder import DecoderConfig
 from engine.protocol.device_memory import fits
 from engine.protocol.jobs import PriceJob
 from engine.protocol.train_args import TrainArgs, remat_policies
@@ -31,7 +32,6 @@ from engine.trainer.input_pipeline.packing import pack_rows
 from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, param_count
-from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.remat_policy import compile_within_limit, compute_policy, effective, local_bytes, peak_bytes
 from engine.trainer.train_step import State, init_state, with_method

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from engine.model_config.decoder import DecoderConfig
 from engine.protocol.jobs import ShardingsJob
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.config.batch_shape import batch_of
@@ -19,7 +20,6 @@ from engine.trainer.config.mesh import MeshSize, mesh_size
 from engine.trainer.distributed.sharding import STATISTICS, Layout
 from engine.trainer.lora.adapters import LoraArgs, adapter_shapes
 from engine.trainer.models import config_from_hf, family_of
-from engine.trainer.models.config import DecoderConfig
 from engine.trainer.optim.rules import is_factored
 
 

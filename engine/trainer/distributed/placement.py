@@ -18,10 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from engine.model_config.decoder import DecoderConfig
 from engine.protocol.train_args import MeshArgs
 from engine.trainer.config.mesh import ALL_ON_FSDP, MeshSize, mesh_size
 from engine.trainer.distributed.sharding import Layout, Partition
-from engine.trainer.models.config import DecoderConfig
 
 AXES = ("fsdp", "tp")
 Leaf = jax.Array | np.ndarray | jax.ShapeDtypeStruct

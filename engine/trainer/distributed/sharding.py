@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import math
 
+from engine.model_config.decoder import DecoderConfig
 from engine.trainer.config.mesh import MeshSize
 from engine.trainer.lora.adapters import TARGETS
 from engine.trainer.models import family_of
-from engine.trainer.models.config import DecoderConfig
 
 Partition = tuple[tuple[str, ...], ...]  # for each axis of a leaf the axes of the mesh that shard it
 

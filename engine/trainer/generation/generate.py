@@ -33,6 +33,7 @@ from engine.canonical import (
     unsealed,
     write_atomic,
 )
+from engine.model_config.decoder import DecoderConfig
 from engine.protocol.codec import to_json
 from engine.protocol.events.base import Finished, Note
 from engine.protocol.events.generation import Generated, GenerationStarted, GenerationStopped
@@ -52,7 +53,6 @@ from engine.trainer.generation.sequences import FINISH_REASONS, GeneratedSequenc
 from engine.trainer.inputs import load_model
 from engine.trainer.lora.adapter_files import is_adapter, load_adapter, read_base
 from engine.trainer.lora.adapters import merged
-from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_config, stop_ids

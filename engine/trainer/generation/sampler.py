@@ -30,10 +30,10 @@ import numpy as np
 from jax.stages import Compiled
 from jax.typing import DTypeLike
 
+from engine.model_config.decoder import DecoderConfig
 from engine.trainer.generation.prompts import check_context_length
 from engine.trainer.generation.sampling import GREEDY, Sampling, choose, row_key
 from engine.trainer.generation.sequences import GeneratedSequence, SequenceInProgress, StopStrings
-from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder, KeyValueCache
 from engine.trainer.pytree import PyTree
 

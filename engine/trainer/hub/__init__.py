@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import InputInvalid, RunspecError
+from engine.model_config import CONFIG_FILE
 from engine.protocol.events.inputs import HubBadFile, HubOffline, HubResolved
 from engine.trainer.hub.cache import HubCache, is_path_outside
-from engine.trainer.hub.choice import INDEX, choose_weights, index_shards, no_file, no_weights, small_files
+from engine.trainer.hub.choice import INDEX, TOKENIZERS, choose_weights, index_shards, no_file, no_weights, small_files
 from engine.trainer.hub.client import Client, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import FileDownload
 from engine.trainer.hub.errors import (
@@ -57,16 +58,18 @@ def fetch(
     emit: Emit = ignore,
     stopping: Stopping = never,
     client: Client | None = None,
+    judge: Callable[[Path], object] | None = None,
 ) -> tuple[Path, str]:
     """A model's folder and its commit. ``cache`` None: the hub's own.
 
-    Raises InputInvalid M402 (no such model or revision), M404 (no readable weights); RemoteRefused M401 (no access), M403
+    ``judge`` is given a folder with config.json before the gigabytes of weights are fetched, and raises where they could not
+    be used. Raises what it raises; InputInvalid M402 (no such model or revision), M404 (no readable weights); RemoteRefused M401 (no access), M403
     (not reachable, not in the cache), M405 (failed), M406 (wrong digest of a downloaded or a cached file); RunFailed M407
     (disk full); Interrupted M408 (``stopping`` returned True).
     """
     repository = Repository(model_id, revision, "model")
     job = _Fetch(repository, client or _default_client(), cache, emit, stopping)
-    return _without_cause(job.model, job)
+    return _without_cause(lambda: job.model(judge), job)
 
 
 def fetch_file(
@@ -114,7 +117,7 @@ class _Fetch:
         self.retry = RetryPolicy(emit, stopping, repository)
         self.stopping = stopping
 
-    def model(self) -> tuple[Path, str]:
+    def model(self, judge: Callable[[Path], object] | None) -> tuple[Path, str]:
         """See :func:`fetch`."""
         listing = self._listing(self._is_complete_model)
         if isinstance(listing, str):
@@ -127,6 +130,8 @@ class _Fetch:
         if weights.endswith(INDEX):
             index = self._download(listing, [weights], silent=True) / weights
             wanted += index_shards(index, listing.files, self.repository)
+        if judge is not None and CONFIG_FILE in listing.files:
+            judge(self._download(listing, [CONFIG_FILE], silent=True))
         return self._download(listing, wanted), listing.commit
 
     def one_file(self, any_of: Sequence[str]) -> tuple[Path, str]:
@@ -167,7 +172,8 @@ class _Fetch:
         """Whether an earlier download is complete: configuration, tokenizer, all weights."""
         names = self._names(commit)
         try:
-            return {"config.json", "tokenizer.json"} <= names and bool(self._weights(commit, names))
+            has_tokenizer = not names.isdisjoint(TOKENIZERS)
+            return "config.json" in names and has_tokenizer and bool(self._weights(commit, names))
         except InputInvalid:
             return False
 

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from engine.errors import InputInvalid, Where
 from engine.trainer.hub.client import Repository
-from engine.trainer.text.tokenizer import COMPANION_FILES, CONFIG_FILE, SPECIALS_FILE, TOKENIZER_FILE
+from engine.trainer.text.tokenizer_files import (
+    COMPANION_FILES,
+    CONFIG_FILE,
+    OTHER_TOKENIZERS,
+    SPECIALS_FILE,
+    TOKENIZER_FILE,
+)
 
-SMALL_FILES = ("config.json", "generation_config.json", TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
+TOKENIZERS = (TOKENIZER_FILE, *OTHER_TOKENIZERS)  # any one of them makes a tokenizer
+SMALL_FILES = frozenset(
+    ("config.json", "generation_config.json", CONFIG_FILE, SPECIALS_FILE, "merges.txt", *TOKENIZERS, *COMPANION_FILES)
+)
 # In the order in which engine.trainer.weights looks for them.
 WEIGHTS = ("model.safetensors", "flax_model.msgpack")
 INDEX = ".index.json"
@@ -33,13 +43,34 @@ def choose_weights(names: Collection[str]) -> str | None:
     return next((name for name in candidates if name in names), None)
 
 
+# What is often taken for a model: a pattern of names -> what it is, and what to do.
+MISTAKEN = {
+    "adapter_model.*": (
+        "holds adapters, not a model",
+        "name the model that they were trained over (its card says which), or merge them first",
+    ),
+    "*.gguf": ("holds a format for inference", "name the repository that it was made from"),
+    "consolidated*.safetensors": ("holds its maker's own layout", "name the repository in transformers' layout"),
+    "*.safetensors": (
+        f"has safetensors, but not under the name {WEIGHTS[0]}",
+        "name a repository in transformers' layout",
+    ),
+}
+
+
 def no_weights(repository: Repository, names: Collection[str], branches: Sequence[str]) -> InputInvalid:
-    """M404, with the branches: another one may have the weights."""
+    """M404: what the repository is instead, or its branches: another one may have the weights."""
+    where = Where(file=repository.id)
+    for pattern, (what, hint) in MISTAKEN.items():
+        match = next((name for name in sorted(names) if fnmatch(name, pattern)), None)
+        if match is not None:
+            message = f"{repository.at} {what} ({match})"
+            return InputInvalid("M404", message, where=where, hint=hint)
     kinds = ", ".join(sorted({Path(name).suffix for name in names if Path(name).suffix})) or "no files"
     return InputInvalid(
         "M404",
         f"{repository.at} has neither safetensors nor Flax weights (it has: {kinds})",
-        where=Where(file=repository.id),
+        where=where,
         hint=f"name another revision; it has: {', '.join(branches)}" if branches else "name another revision",
     )
 

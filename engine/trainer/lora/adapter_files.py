@@ -6,6 +6,9 @@ for: its configuration and the origin of its weights; PEFT does not read it.
 
     save_adapter(folder, model, base={"id": "google/gemma-2b", "revision": commit, "weights": origin})
     model = load_adapter(folder, model, base=...)
+
+Names are those of the modules that transformers' class for the base has: PEFT reads past a name that the class does not
+have, and the adapter does nothing. For the text part of a larger model (Gemma 3 from 4B on) they have one part more.
 """
 
 from __future__ import annotations
@@ -24,25 +27,28 @@ from engine.canonical import digest_json, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
 from engine.trainer import lfs
 from engine.trainer.lora.adapter_config import ADAPTER_CONFIG, peft_config, read_args, read_json
-from engine.trainer.lora.adapters import Lora, adapter_shapes, with_adapters
+from engine.trainer.lora.adapters import TARGETS, Lora, adapter_shapes, with_adapters
 from engine.trainer.models import family_of
 from engine.trainer.models.decoder import Decoder
+from engine.trainer.weights.folder import common_name
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_FILE = "runspec_base.json"
+PEFT_PREFIX = "base_model.model."
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def save_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, object]) -> None:
-    """Write the three files. ``base``: "id" and "revision" as PEFT names them, "weights": what identifies the base."""
+    """Write the three files. ``base``: "name_or_path" and "revision" for PEFT, "id", "weights": what identifies the base."""
     folder = Path(folder)
     lora = model.lora
     assert isinstance(lora, Lora)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = dict(_stored(model, lora))
     write_atomic(folder / ADAPTER_WEIGHTS, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
-    write_atomic(folder / BASE_FILE, pretty_json({**base, "config_sha256": _config_digest(model)}))
-    write_atomic(folder / ADAPTER_CONFIG, pretty_json(peft_config(lora.args, base)))
+    made_for = {key: value for key, value in base.items() if key != "name_or_path"}
+    write_atomic(folder / BASE_FILE, pretty_json({**made_for, "config_sha256": _config_digest(model)}))
+    write_atomic(folder / ADAPTER_CONFIG, pretty_json(peft_config(lora.args, base, _target_modules(model, lora))))
 
 
 def load_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, object] | None = None) -> Decoder:
@@ -52,7 +58,7 @@ def load_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, objec
     shapes that do not fit this base), M605 (made for another base), M204 (NaN).
     """
     folder = Path(folder)
-    args = read_args(folder / ADAPTER_CONFIG)
+    args = read_args(folder / ADAPTER_CONFIG, modules_of(model))
     if base is not None:
         _refuse_other_base(folder, model, base)
     missing = {
@@ -63,8 +69,9 @@ def load_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, objec
     filled = {name: np.empty(shape, np.float32) for name, shape in adapter_shapes(model.config, args).items()}
     problems: list[Diagnostic] = []
     where = Where(file=str(folder / ADAPTER_WEIGHTS))
+    prefixes = _prefixes(model)
     for stored, tensor in _tensors(folder / ADAPTER_WEIGHTS):
-        slot = missing.pop(stored, None)
+        slot = missing.pop(_own_name(stored, prefixes), None)
         if slot is None:
             near = did_you_mean(stored, missing)
             hint = f'did you mean "{near}"?' if near else None
@@ -99,13 +106,50 @@ def read_base(folder: str | Path) -> dict[str, Any]:
     return base
 
 
+def modules_of(model: Decoder) -> dict[str, list[str]]:
+    """Projection -> its module's name in each layer, as transformers' class for the base has it."""
+    return {target: _module_names(model, ours) for target, ours in TARGETS.items()}
+
+
+def _module_names(model: Decoder, target: str) -> list[str]:
+    family, config = family_of(model.config), model.config
+    stored, _ = family.HF_NAMES[f"layers.{target}"]
+    plain, nested = family.NESTED_PREFIX if config.is_nested else ("", "")
+    name = nested + stored.removeprefix(plain).removesuffix(".weight")
+    return [name.format(index) for index in range(config.num_hidden_layers)]
+
+
+def _target_modules(model: Decoder, lora: Lora) -> str | list[str]:
+    """What PEFT finds the modules by: their last words; in a larger model, whose other parts have such too, a pattern."""
+    words = sorted(lora.args.targets)
+    if not model.config.is_nested:
+        return words
+    _, nested = family_of(model.config).NESTED_PREFIX
+    return rf"{re.escape(nested)}layers\.\d+\.\w+\.({'|'.join(words)})"
+
+
 def _stored_names(model: Decoder, name: str) -> list[str]:
     """PEFT's name of "q.a" in each layer."""
     target, part = name.split(".")
-    stored, _ = family_of(model.config).HF_NAMES[f"layers.{target}"]
-    module = f"base_model.model.{stored.removesuffix('.weight')}"
     letter = {"a": "A", "b": "B"}[part]
-    return [f"{module.format(index)}.lora_{letter}.weight" for index in range(model.config.num_hidden_layers)]
+    return [f"{PEFT_PREFIX}{module}.lora_{letter}.weight" for module in _module_names(model, target)]
+
+
+def _prefixes(model: Decoder) -> dict[str, str]:
+    """Prefixes of modules -> this base's: adapters of another nesting of the same text part fit it as well."""
+    family = family_of(model.config)
+    plain, nested = getattr(family, "NESTED_PREFIX", ("model.", "model."))
+    own = nested if model.config.is_nested else plain
+    return dict.fromkeys((*getattr(family, "KEY_PREFIXES", {}), nested, plain), own)
+
+
+def _own_name(stored: str, prefixes: Mapping[str, str]) -> str:
+    """PEFT's name by this base's nesting."""
+    return (
+        PEFT_PREFIX + common_name(stored.removeprefix(PEFT_PREFIX), prefixes)
+        if stored.startswith(PEFT_PREFIX)
+        else stored
+    )
 
 
 def _stored(model: Decoder, lora: Lora) -> Iterator[tuple[str, np.ndarray]]:

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from engine.errors import InputInvalid, Where, did_you_mean
+from engine.model_config.decoder import DecoderConfig
 from engine.trainer.models import family_of
-from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 
 # Hugging Face's names of the projections -> ours. PEFT names targets by the former.

@@ -1,6 +1,6 @@
 """Model families by Hugging Face ``model_type``: a literal dict, one line each.
 
-In: a configuration mapping, a seed. Out: a typed configuration, a module, a parameter count.
+In: a typed configuration (:mod:`engine.model_config`), a seed. Out: a module, a parameter count.
 A family is a Python module with CONFIG (like ``GemmaConfig``), MODEL, ``weight_shapes``, ``init_weights`` and the table
 of the names in its files (``HF_NAMES``); docs/how-to/extend has the playbook.
 
@@ -18,9 +18,9 @@ from types import ModuleType
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from engine.errors import InputInvalid, Where, did_you_mean
+from engine.model_config import config_from_hf
+from engine.model_config.decoder import DecoderConfig
 from engine.trainer.models import gemma, gemma2, gemma3
-from engine.trainer.models.config import ConfigMapping, DecoderConfig
 from engine.trainer.models.decoder import Decoder
 
 __all__ = ["FAMILIES", "config_from_hf", "create", "family_of", "param_count"]
@@ -31,23 +31,6 @@ FAMILIES: dict[str, ModuleType] = {
     "gemma3_text": gemma3,
     "gemma3": gemma3,  # the text part of the 4B
 }
-
-
-def config_from_hf(mapping: ConfigMapping, source: str = "config.json") -> DecoderConfig:
-    """Dispatch on ``model_type``. Raises InputInvalid M101 for an unknown family."""
-    model_type = mapping.get("model_type")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        near = did_you_mean(str(model_type), FAMILIES)
-        problem = "has no model_type" if model_type is None else f"has the unknown model_type {model_type!r}"
-        raise InputInvalid(
-            "M101",
-            f"the configuration {problem} (known: {known})",
-            where=Where(file=source, path="model_type"),
-            hint=f'did you mean "{near}"?' if near else f"use a model of one of these families: {known}",
-        )
-    config: DecoderConfig = FAMILIES[model_type].CONFIG.from_hf(mapping, source)
-    return config
 
 
 def family_of(config: DecoderConfig) -> ModuleType:

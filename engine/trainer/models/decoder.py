@@ -26,8 +26,8 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
+from engine.model_config.decoder import DecoderConfig
 from engine.trainer.models import layers
-from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.remat import LAYER_INPUT, with_remat
 from engine.trainer.models.table import WeightTable
 from engine.trainer.ops.blocked_attention import Mesh, TokenPositions, blocked_attention, sharded_attention

@@ -1,4 +1,4 @@
-"""Gemma 1: what one layer computes, its weights, the keys of its config.json.
+"""Gemma 1: what one layer computes, and its weights.
 
     >>> config = GemmaConfig(vocab_size=260, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
     ...                      num_attention_heads=2, num_key_value_heads=1, head_dim=16)
@@ -12,44 +12,16 @@ x += attention(norm(x)), x += geglu(norm(x)); final norm; no biases, no soft cap
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 
+from engine.model_config.gemma import GemmaConfig
 from engine.trainer.models import layers
-from engine.trainer.models.config import GELU_TANH, DecoderConfig
 from engine.trainer.models.decoder import Carried, Decoder, Mix, Tables, Weights
 from engine.trainer.models.table import WeightLeaf, WeightTable
 
 __all__ = ["Gemma", "GemmaConfig", "init_weights", "param_count", "weight_shapes"]
-
-
-@dataclass(frozen=True, slots=True)
-class GemmaConfig(DecoderConfig):
-    """Sizes and constants of one Gemma 1, by Hugging Face's names."""
-
-    NAME: ClassVar[str] = "Gemma 1"
-    MODEL_TYPE: ClassVar[str] = "gemma"
-    ARCHITECTURE: ClassVar[str] = "GemmaForCausalLM"
-    FIXED: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        "attention_bias": (False,),
-        "attention_dropout": (0, 0.0),
-        "hidden_act": GELU_TANH,
-        "hidden_activation": (None, *GELU_TANH),
-        "rope_scaling": (None,),
-        "tie_word_embeddings": (True,),
-        "use_bidirectional_attention": (None, False),
-    }
-
-    def rope_to_hf(self) -> dict[str, object]:
-        """The plain rope, and the one activation key that both versions of transformers read."""
-        return {
-            "hidden_act": "gelu_pytorch_tanh",
-            "rope_parameters": {"rope_theta": self.rope_theta, "rope_type": "default"},
-        }
-
 
 TABLE = WeightTable(
     WeightLeaf("embed", "V D", "model.embed_tokens.weight"),

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from engine.trainer.models.config import DecoderConfig
+from engine.model_config.decoder import DecoderConfig
 
 
 class WeightLeaf(NamedTuple):

@@ -1,4 +1,4 @@
-"""Text to token ids and back, on the ``tokenizers`` library (transformers alone takes 2.3 s to import).
+"""Text to token ids and back, on the ``tokenizers`` library.
 
 In: a Hugging Face tokenizer folder, or nothing for the tiny model's characters. Out:
 :class:`Tokenizer`, which encodes plain text without adding any special token.
@@ -11,6 +11,10 @@ In: a Hugging Face tokenizer folder, or nothing for the tiny model's characters.
 vocabulary marks special) is encoded as those characters, never as the control token: data cannot end a sequence. The
 only exceptions are the chat turn markers ``<start_of_turn>`` and ``<end_of_turn>``, which the rendering "gemma_chat@v1"
 writes as text on purpose; where the vocabulary has them they become their tokens. Callers add BOS and EOS by id.
+
+Why not ``AutoTokenizer``, which is the reference: it takes a second and a half to import, makes control tokens of letters
+in a text, and knows no segments. It is asked where we would have to guess (:mod:`engine.trainer.text.tokenizer_files`),
+and whether it reads what is exported (:mod:`engine.trainer.reference`).
 
 A folder's chat template is :attr:`Tokenizer.chat`; its output is encoded by other rules (``kind``, see
 :mod:`engine.trainer.text.segment`): the control tokens it names are those tokens, names inside a message stay letters.
@@ -30,16 +34,10 @@ from tokenizers import AddedToken, decoders, models, processors
 
 from engine.canonical import digest_bytes, digest_json, digest_text, pretty_json, write_atomic
 from engine.errors import InputInvalid, Where
-from engine.trainer import lfs
 from engine.trainer.text.chat_template import ChatTemplate
 from engine.trainer.text.segment import SegmentKind
+from engine.trainer.text.tokenizer_files import CONFIG_FILE, SPECIALS_FILE, TEMPLATE_FILE, TOKENIZER_FILE, read_files
 
-TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
-SPECIALS_FILE = "special_tokens_map.json"
-# Copied unread where a folder has them; sentencepiece's file is for other programs.
-TEMPLATE_FILE = "chat_template.jinja"
-COMPANION_FILES = ("tokenizer.model", "added_tokens.json", TEMPLATE_FILE)
 END_OF_TURN = "<end_of_turn>"
 TURN_MARKERS = ("<start_of_turn>", END_OF_TURN)
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
@@ -75,22 +73,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """Read a tokenizer folder. Raises InputInvalid M301 (missing), M302 (broken), M303 (no special id)."""
+        """Read a tokenizer folder. Raises InputInvalid M301 and M312 (missing), M302 and M310 (broken), M303 (no special id)."""
         folder = Path(folder)
-        if not (folder / TOKENIZER_FILE).is_file():
-            raise InputInvalid(
-                "M301",
-                f"the model folder has no {TOKENIZER_FILE}",
-                where=Where(file=str(folder)),
-                hint="convert a folder that has only tokenizer.model: load it with transformers' AutoTokenizer, "
-                "then call save_pretrained",
-            )
-        names = (TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
-        files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-        if lfs.is_pointer(files[TOKENIZER_FILE]):
-            where = Where(file=str(folder / TOKENIZER_FILE))
-            raise InputInvalid("M302", lfs.NOT_HERE, where=where, hint=lfs.GET_IT)
-        return cls(files, source=str(folder / TOKENIZER_FILE))
+        return cls(read_files(folder), source=str(folder / TOKENIZER_FILE))
 
     def save(self, folder: str | Path) -> None:
         """Write the folder's files, byte for byte as they were read or built."""
@@ -119,6 +104,11 @@ class Tokenizer:
         if self.chat is not None and self.chat.turn_end is not None:
             ids.add(self._raw.token_to_id(self.chat.turn_end))
         return frozenset(token for token in ids if token is not None)
+
+    def added_texts(self) -> list[str]:
+        """The added tokens that a text may name: those that are not special."""
+        special = {row["content"] for row in self._added if row.get("special")}
+        return [row["content"] for row in self._added if row["content"] not in special]
 
     def digest(self) -> str:
         """SHA-256 over the folder's files: it tells token caches of different tokenizers apart."""
@@ -338,11 +328,24 @@ def _build(
     try:
         raw = tokenizers.Tokenizer.from_str(json.dumps({**document, "added_tokens": added}))
     except Exception as error:  # the library raises bare Exception
-        raise _broken(source, error) from error
+        raise _not_understood(document, source, error) from error
     raw.no_padding()
     raw.no_truncation()
     raw.encode_special_tokens = True
     return raw
+
+
+def _not_understood(document: Mapping[str, Any], source: str, error: Exception) -> InputInvalid:
+    """Sound JSON that the library does not know: of a newer release of it, as a rule, and then fetching again is no help."""
+    if not isinstance(document.get("model"), dict):
+        return _broken(source, error)
+    return InputInvalid(
+        "M310",
+        f"tokenizers {tokenizers.__version__} does not understand this tokenizer: {error}",
+        where=Where(file=source),
+        hint="it was probably saved by a newer release: pip install --upgrade tokenizers transformers, or save it "
+        "with this one (AutoTokenizer, save_pretrained)",
+    )
 
 
 def _no_template(source: str, reason: str) -> InputInvalid:

@@ -28,8 +28,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from engine.model_config.decoder import DecoderConfig
 from engine.trainer.lora.adapters import LoraArgs, adapter_shapes
-from engine.trainer.models.config import DecoderConfig
 
 FORWARD, TRAINED, FROZEN = 1, 2, 1  # passes of a matmul: forward, and backward of a trained or a frozen matrix
 

@@ -21,7 +21,8 @@ layouts, the bounds and the figures.
     load.py, save.py     the public functions
 """
 
-from engine.trainer.weights.load import load_folder, read_config, stored_dtype
+from engine.model_config import read_config, stored_dtype
+from engine.trainer.weights.load import load_folder
 from engine.trainer.weights.save import FORMATS, save_companions, save_folder
 
 __all__ = ["FORMATS", "load_folder", "read_config", "save_companions", "save_folder", "stored_dtype"]

@@ -20,16 +20,13 @@ from pathlib import Path
 from types import ModuleType
 
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.model_config import NO_MODEL
 from engine.trainer.weights import msgpack_file, safetensors_file
 from engine.trainer.weights.reading import Stored, WeightsFile
 
 SAFETENSORS = "model.safetensors"
 MSGPACK = "flax_model.msgpack"
 INDEX = ".index.json"  # suffix of the index of sharded weights
-NO_MODEL = (
-    f"name a folder that holds config.json, tokenizer.json and {SAFETENSORS} or {MSGPACK}; of google/gemma-2b the revision "
-    "main has the first, flax the second"
-)
 # The last part of a Flax name -> safetensors' one.
 FLAX_LEAVES = {"kernel": "weight", "embedding": "weight"}
 

@@ -5,26 +5,23 @@ model, config, tokenizer = load_folder(folder, param_dtype="bfloat16", sharding_
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from engine.errors import InputInvalid, Where
-from engine.trainer.models import config_from_hf, family_of
-from engine.trainer.models.config import DecoderConfig
+from engine.model_config import CONFIG_FILE, read_config, read_mapping, stored_dtype
+from engine.model_config.decoder import DecoderConfig
+from engine.trainer.models import family_of
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights.filling import ShardingOf, check_alias, fill_leaves
-from engine.trainer.weights.folder import NO_MODEL, open_weights
-from engine.trainer.weights.reading import FLOATS
+from engine.trainer.weights.folder import open_weights
 from engine.trainer.weights.table import match
 
-CONFIG_FILE = "config.json"
 MOST_PADDING_ROWS = 1024  # embeddings are padded to multiples of 64 to 1024
 _log = logging.getLogger(__name__)
 
@@ -43,19 +40,21 @@ def load_folder(
     ``sharding_of(leaf name, shape)`` gives a leaf's sharding (None: on the default device); each leaf is filled from the files
     and put on its devices before the one after the next is begun. ``may_donate``: the arrays will be donated to a
     compiled step. On CPU they otherwise use the memory they were read into, which XLA borrows and would have to copy
-    entirely to take it over. ``tell`` is called with a sentence about weights that are not read, and about special
-    tokens that differ between config.json and the tokenizer.
+    entirely to take it over. ``tell`` is called with a sentence about weights that are not read, about keys
+    of config.json that are read past, and about special tokens that differ between it and the tokenizer.
 
-    Raises InputInvalid: M101 to M106 for the configuration, M201 to M206 for the weights, M3xx for
+    Raises InputInvalid: M101 to M108 for the configuration, M201 to M206 for the weights, M3xx for
     the tokenizer, M207 where tokenizer and model do not fit together.
     """
     folder = Path(folder)
     mapping = read_config(folder)
-    config = config_from_hf(mapping, str(folder / CONFIG_FILE))
+    reading = read_mapping(mapping, str(folder / CONFIG_FILE))
+    config = reading.config
     tokenizer = Tokenizer.load(folder)
     _check_fit(folder, config, tokenizer)
-    for sentence in _other_ids(config, tokenizer):
-        tell(sentence)
+    for sentence in (reading.note(), *_other_ids(config, tokenizer)):
+        if sentence is not None:
+            tell(sentence)
     stored = stored_dtype(mapping, str(folder / CONFIG_FILE))
     family, dtype = family_of(config), jnp.dtype(param_dtype or stored)
     with open_weights(folder, family) as contents:
@@ -68,31 +67,6 @@ def load_folder(
         tell(f"not read: {len(contents.not_read)} weights of parts that this family does not use ({parts})")
     model: Decoder = family.MODEL(config, arrays, compute_dtype=compute_dtype or stored)
     return model, config, tokenizer
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The mapping of ``config.json``. Raises InputInvalid M106 where it is missing or not a JSON object."""
-    path = Path(folder) / CONFIG_FILE
-    try:
-        mapping = json.loads(path.read_bytes())
-    except (FileNotFoundError, IsADirectoryError) as error:
-        message, where = f"the model folder has no {CONFIG_FILE}", Where(file=str(folder))
-        raise InputInvalid("M106", message, where=where, hint=NO_MODEL) from error
-    except (ValueError, RecursionError) as error:
-        raise InputInvalid("M106", f"not JSON: {error}", where=Where(file=str(path))) from error
-    if not isinstance(mapping, dict):
-        raise InputInvalid("M106", "must be a JSON object", where=Where(file=str(path)))
-    return mapping
-
-
-def stored_dtype(mapping: Mapping[str, object], source: str = CONFIG_FILE) -> str:
-    """The dtype a config.json names ("dtype" in transformers 5, "torch_dtype" in 4); float32 if none."""
-    name = mapping.get("dtype") or mapping.get("torch_dtype") or "float32"
-    if not isinstance(name, str) or name not in FLOATS:
-        raise InputInvalid(
-            "M105", f"dtype {name!r} is not one of {', '.join(FLOATS)}", where=Where(file=source, path="dtype")
-        )
-    return name
 
 
 def _check_fit(folder: Path, config: DecoderConfig, tokenizer: Tokenizer) -> None:

@@ -26,16 +26,16 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from engine.canonical import pretty_json, write_atomic
+from engine.model_config import CONFIG_FILE
+from engine.model_config.decoder import DecoderConfig
 from engine.temporary import fsync_dir
 from engine.trainer.models import family_of
-from engine.trainer.models.config import DecoderConfig
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.text.stop_tokens import GENERATION_FILE, stop_ids
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights import msgpack_file, safetensors_file
 from engine.trainer.weights.filling import bits, cast, transpose_into
 from engine.trainer.weights.folder import MSGPACK, SAFETENSORS
-from engine.trainer.weights.load import CONFIG_FILE
 from engine.trainer.weights.reading import Array
 from engine.trainer.weights.table import Slot, flax_name, slots
 

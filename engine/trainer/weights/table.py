@@ -15,12 +15,16 @@ from pathlib import Path
 from types import ModuleType
 
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
-from engine.trainer.models.config import DecoderConfig
+from engine.model_config.decoder import DecoderConfig
 from engine.trainer.weights.reading import FLOATS, Stored
 
 # The head is tied to the embedding; some programs store the alias as well. It is compared, then dropped.
 TIED_ALIASES = ("lm_head.weight", "language_model.lm_head.weight")
 TIED_SOURCE = "model.embed_tokens.weight"
+# What tools that quantise store beside or instead of a weight: bitsandbytes, GPTQ and AWQ, compressed-tensors, MLX.
+QUANTISED = re.compile(r"(\.(absmax|quant_map|nested_absmax|nested_quant_map|qweight|qzeros|g_idx|scales|biases|SCB"
+                       r"|weight_scale|weight_zero_point|weight_packed|weight_shape|input_scale))$|\.quant_state\.")  # fmt: skip
+ORIGINAL = "quantised or float64 weights are not supported; use the original ones"
 MOST_SUGGESTIONS = 10  # each compares a name with all others; a wrong model has hundreds of unknown names
 
 
@@ -143,15 +147,15 @@ def _mismatch(stored: Stored, slot: Slot) -> list[Diagnostic]:
         return [_finding("M203", message, stored, hint)]
     if stored.dtype not in FLOATS:
         message = f"{stored.name} holds {stored.dtype}, not one of {', '.join(FLOATS)}"
-        return [
-            _finding("M204", message, stored, "quantised or float64 weights are not supported; use the original ones")
-        ]
+        return [_finding("M204", message, stored, ORIGINAL)]
     return []
 
 
 def _unknown(stored: Stored, expected: Iterable[str], config: DecoderConfig) -> Diagnostic:
     """Suggests only names of the same layer, and none for a layer beyond the configuration's."""
     message = f"the file has a weight this model does not: {stored.name}"
+    if QUANTISED.search(stored.name):
+        return _finding("M202", f"{message} (it belongs to a quantised one)", stored, ORIGINAL)
     layer = _layer(stored.name)
     if layer is not None and layer >= config.num_hidden_layers:
         return _finding("M202", message, stored, f"config.json says num_hidden_layers {config.num_hidden_layers}")

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from engine.errors import InputInvalid, RemoteRefused
+from engine.model_config import read_folder
 from engine.trainer.hub.choice import no_file
 from engine.trainer.hub.client import Repository
 
@@ -198,6 +199,48 @@ def test_a_revision_without_weights(hub: Any, says: Callable[..., None]) -> None
         "main",
     )
     assert hub.fetched() == []
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (
+            ("adapter_config.json", "adapter_model.safetensors", "README.md"),
+            "acme/other at its default revision holds adapters, not a model (adapter_model.safetensors)\n"
+            "  --> acme/other\n"
+            "   = help: name the model that they were trained over (its card says which), or merge them first",
+        ),
+        (
+            ("config.json", "tiny-Q4_K_M.gguf"),
+            "acme/other at its default revision holds a format for inference (tiny-Q4_K_M.gguf)\n"
+            "  --> acme/other\n"
+            "   = help: name the repository that it was made from",
+        ),
+        (
+            ("config.json", "diffusion_pytorch_model.safetensors"),
+            "acme/other at its default revision has safetensors, but not under the name model.safetensors "
+            "(diffusion_pytorch_model.safetensors)\n"
+            "  --> acme/other\n"
+            "   = help: name a repository in transformers' layout",
+        ),
+    ],
+    ids=["adapters", "gguf", "another name"],
+)
+def test_what_is_taken_for_a_model_is_called_what_it_is(
+    hub: Any, says: Callable[..., None], files: tuple[str, ...], text: str
+) -> None:
+    """A repository that has safetensors is not said to have none; nothing is fetched."""
+    hub.add("acme/other", {"main": dict.fromkeys(files, b"{}")})
+    says(InputInvalid, f"error[M404]: {text}", None, "acme/other")
+    assert hub.fetched() == []
+
+
+def test_weights_that_could_not_be_used_are_not_fetched(hub: Any, fetch: Any) -> None:
+    """The configuration is judged first: a quantised model costs a kilobyte."""
+    quantised = b'{"model_type": "gemma", "quantization_config": {"quant_method": "bitsandbytes"}}'
+    hub.add("acme/small", {"main": {"config.json": quantised, "model.safetensors": b"x" * 1000}})
+    assert fetch.error("main", "acme/small", judge=read_folder).code == "M108"
+    assert not any("model.safetensors" in name for name in hub.fetched())
 
 
 @pytest.mark.parametrize(

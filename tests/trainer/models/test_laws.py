@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from engine.model_config.values import FULL, SLIDING
 from engine.trainer.models import config_from_hf, create, decoder, param_count
-from engine.trainer.models.config import FULL, SLIDING
 from engine.trainer.models.decoder import Decoder
 
 Draw = Callable[..., tuple[jax.Array, jax.Array]]

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from engine.model_config import CONFIGS
 from engine.preflight.analytic import FAMILY_NORMS
 from engine.trainer.models import FAMILIES
 
 PARTS = ("CONFIG", "MODEL", "TABLE", "HF_NAMES", "weight_shapes", "init_weights", "param_count")
-CONFIG_PARTS = ("NAME", "MODEL_TYPE", "ARCHITECTURE", "FIXED")
+CONFIG_PARTS = ("NAME", "MODEL_TYPE", "ARCHITECTURE", "FIXED", "DEFAULT_SIZES")
 
 
 def forgotten(families: Mapping[str, ModuleType], held: ModuleType, golden: set[str], spec: set[str]) -> Iterator[str]:
@@ -22,6 +23,8 @@ def forgotten(families: Mapping[str, ModuleType], held: ModuleType, golden: set[
     for key, family in families.items():
         parts = list(_parts(family))
         yield from parts
+        if key not in CONFIGS:
+            yield f"engine/model_config/__init__.py: CONFIGS has no line for {key}: its config.json cannot be read"
         if key not in FAMILY_NORMS:
             yield f"engine/preflight/analytic.py: FAMILY_NORMS has no line for {key}: plan cannot price it"
         if parts:
@@ -90,6 +93,7 @@ def test_a_newcomer_is_told_everything(held: ModuleType, golden_kinds: set[str],
     empty = ModuleType("engine.trainer.models.gemma9")
     assert list(forgotten({"gemma9": empty}, held, golden_kinds, spec_families)) == [
         *(f"engine/trainer/models/gemma9.py lacks {part}" for part in PARTS),
+        "engine/model_config/__init__.py: CONFIGS has no line for gemma9: its config.json cannot be read",
         "engine/preflight/analytic.py: FAMILY_NORMS has no line for gemma9: plan cannot price it",
     ]
 
@@ -101,6 +105,7 @@ def test_a_newcomer_is_told_everything(held: ModuleType, golden_kinds: set[str],
         setattr(whole, part, getattr(FAMILIES["gemma"], part))
     whole.CONFIG = Config
     assert list(forgotten({"gemma9": whole}, held, golden_kinds, spec_families)) == [
+        "engine/model_config/__init__.py: CONFIGS has no line for gemma9: its config.json cannot be read",
         "engine/preflight/analytic.py: FAMILY_NORMS has no line for gemma9: plan cannot price it",
         "tests/fixtures/kinds.py: KINDS has none of gemma9: no parity test",
         "tests/fixtures/kinds.py: TINY_MORE has no line for gemma9",

@@ -128,12 +128,25 @@ def test_missing_tokenizer_is_named(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"model": {"type": "Nope"}}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"model": "BPE"}'])
 def test_broken_tokenizer_is_named(tmp_path: Path, content: bytes) -> None:
     """Any error inside tokenizer.json is M302 and names the file."""
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(InputInvalid, match=r"M302.*[\s\S]*tokenizer\.json"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_tokenizer_of_a_newer_library_is_not_to_be_fetched_again(tmp_path: Path) -> None:
+    """Sound JSON with a part that the installed library does not know is M310: newer releases, not a damaged file."""
+    folder = chat_folder(tmp_path / "t", special=True)
+    document = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(document | {"normalizer": {"type": "OfNextYear"}}))
+    with pytest.raises(InputInvalid) as caught:
+        Tokenizer.load(folder)
+    (found,) = caught.value.diagnostics
+    assert found.code == "M310"
+    assert found.message.startswith(f"tokenizers {tokenizers.__version__} does not understand this tokenizer: ")
+    assert str(found.hint).startswith("it was probably saved by a newer release: pip install --upgrade tokenizers")
 
 
 def test_a_special_token_outside_the_vocabulary_is_named(tmp_path: Path) -> None:
