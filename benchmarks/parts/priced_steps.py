@@ -92,6 +92,7 @@ STEPS = (
     PricedStep("t4", "gemma-2b", "block", 512, 4, LORA),
     PricedStep("t4", "gemma-3-270m", "none", 512, 8, LORA),
     PricedStep("l4", "gemma-2b", "block", 1024, 4, LORA),
+    PricedStep("v5e-1", "gemma-2b", "none", 512, 2, LORA),
     PricedStep("h100", "gemma-2-9b", "dots", 1024, 4, LORA),
     # meshes
     PricedStep("t4x2", "gemma-2b", "block", 512, 1),
@@ -100,6 +101,7 @@ STEPS = (
     PricedStep("v5e-8", "gemma-2b", "block", 2048, 1),
     PricedStep("v5e-8", "gemma-2b", "block", 512, 1, F32),
     PricedStep("v5e-8", "gemma-2b", "block", 8192, 1),
+    PricedStep("v5e-8", "gemma-2b", "dots", 1024, 4, {"mesh": {"fsdp": 4, "tp": 2}}),
     PricedStep("h100x8", "gemma-2-9b", "none", 1024, 2, {"mesh": {"fsdp": 4, "tp": 2}}),
     PricedStep("t4x2", "gemma-2b", "auto", 512, 2),
     # this computer; up to eight layers are unrolled, and the compiler recomputes what it wants
