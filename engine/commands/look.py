@@ -18,6 +18,8 @@ from engine.commands import Reply, columns, pick
 from engine.commands.loading import load, project_root, run_of, run_versions
 from engine.errors import Diagnostic, InputInvalid, RunFailed
 from engine.pipeline.attempts import Story, replaced_folder, story_of
+from engine.pipeline.plan import explain as reasons
+from engine.pipeline.plan import make_plan
 
 _STATES = {
     "verified": "verified",
@@ -167,9 +169,6 @@ def _short(value: object, limit: int = 100) -> str:
 
 def explain(arguments: Namespace) -> Reply:
     """Why each step would run or be skipped."""
-    from engine.pipeline.plan import explain as reasons
-    from engine.pipeline.plan import make_plan
-
     spec, handlers = load(arguments.spec, arguments.overrides)
     if arguments.step is not None:
         pick("step", arguments.step, [step.id for step in spec.steps])

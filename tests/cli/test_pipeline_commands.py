@@ -332,7 +332,9 @@ def test_status_and_show_while_the_next_attempt_runs(runspec, toy):
     from engine.artifacts.journal import Journal, journal_path
 
     runspec("run", "toy.yaml")
-    Journal(journal_path(toy / ".runspec", "toy_v1")).append("verified", identity="x", package="p.zip", sha256="0")
+    Journal(journal_path(toy / ".runspec", "toy_v1")).append(
+        "verified", identity="x", package="p.zip", sha256="0", trust_level="L0", checks=[]
+    )
     assert runspec("status", "toy_v1", "--json").document["complete"] is None
     assert runspec("run", "toy.yaml", "grow.mood=fails").code == 1
     status = runspec("status", "toy_v1", "--json").document
