@@ -20,7 +20,7 @@ def plan(arguments: Namespace) -> Reply:
     store = Store(spec.root)
     planned = make_plan(spec, handlers, store)
     console = make_console(quiet=arguments.quiet, plain=True)
-    staged = [store.staging(entry.fingerprint).root for entry in planned.steps if entry.fingerprint]
+    staged = [store.staging(entry.work_key).root for entry in planned.steps if entry.fingerprint]
     exact = console.note if arguments.exact else None
     cost = price(spec, handlers, arguments.target, exact=exact, staged=staged)
     steps = [
