@@ -12,15 +12,15 @@ that are complete or absent.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from engine.temporary import replacing
 
 CHUNK_BYTES = 1 << 20
 
@@ -120,6 +120,34 @@ def digest_json(value: object) -> str:
     return digest_bytes(canonical_json(value))
 
 
+def sealed(values: JsonMapping, seal: str) -> JsonObject:
+    """The values and, under the key ``seal``, the digest of all of them: a file that can vouch for its own bytes.
+
+    >>> sealed({"n": 1}, "sha256")["sha256"] == digest_json({"n": 1})
+    True
+    """
+    return {**values, seal: digest_json(values)}
+
+
+def unsealed(data: bytes, seal: str) -> JsonObject | None:
+    """The values of :func:`sealed` JSON, or None where a byte is not what was written.
+
+    The bytes must be those of :func:`pretty_json` or :func:`jsonl_bytes`: so even a changed space is noticed.
+
+    >>> unsealed(pretty_json(sealed({"n": 1}, "sha256")).encode(), "sha256")
+    {'n': 1}
+    >>> unsealed(pretty_json(sealed({"n": 1}, "sha256") | {"n": 2}).encode(), "sha256")
+    """
+    try:
+        whole = json.loads(data)
+        if not isinstance(whole, dict) or data not in (pretty_json(whole).encode(), jsonl_bytes([whole])):
+            return None
+        values = {key: value for key, value in whole.items() if key != seal}
+        return values if whole.get(seal) == digest_json(values) else None
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, NaN, or nested too deeply to have been written here
+        return None
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 of a file, read in chunks of 1 MiB."""
     hasher = hashlib.sha256()
@@ -130,9 +158,20 @@ def digest_file(path: Path) -> str:
 
 
 def digest_tree(root: Path) -> dict[str, str]:
-    """Relative POSIX path -> SHA-256 for every file below ``root``, in sorted order."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {path.relative_to(root).as_posix(): digest_file(path) for path in files}
+    """Relative POSIX path -> SHA-256 for every file below ``root``, in sorted order. Raises OSError."""
+    return {path.relative_to(root).as_posix(): digest_file(path) for path in files_below(root)}
+
+
+def files_below(root: Path) -> list[Path]:
+    """Every file below ``root``, sorted. Raises OSError for a folder that cannot be read: what it holds would be left out."""
+    if not root.is_dir():
+        return []
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found = (Path(folder, name) for folder, _, names in os.walk(root, onerror=refuse) for name in names)
+    return sorted(path for path in found if path.is_file())
 
 
 def without_measurements(value: Any) -> Any:
@@ -160,42 +199,10 @@ def jsonl_bytes(rows: Iterable[JsonMapping]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
 
 
-def fsync_dir(path: Path) -> None:
-    """Make a rename inside ``path`` survive a power failure (POSIX; elsewhere a folder cannot be opened)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.ENOTSUP,
-            errno.ENOSYS,
-        ):  # a file system that cannot do it for folders
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write the complete file or nothing: a temporary file beside it, fsync, rename, fsync of the folder.
+    """Write the complete file or nothing (:func:`engine.temporary.replacing`).
 
     Raises OSError (disk full, no permission) and then leaves the previous file as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    payload = data.encode() if isinstance(data, str) else data
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)  # mkstemp makes files 0600; open() would apply the umask
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    fsync_dir(path.parent)
+    with replacing(path) as stream:
+        stream.write(data.encode() if isinstance(data, str) else data)

@@ -21,8 +21,9 @@ from engine import __version__
 from engine.commands import Reply
 from engine.commands.parsing import command_help, find_command, parse, top_help
 from engine.commands.table import COMMANDS
-from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, render
+from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunFailed, RunspecError, render
 from engine.interrupt import handle, requested
+from engine.os_errors import hint_for
 from engine.redact import redact, redact_value
 from engine.streams import Output, prepare
 
@@ -42,7 +43,15 @@ def answer(words: Sequence[str]) -> Reply:
     if arguments.help:
         return Reply({"ok": True, "help": command_help(command)}, command_help(command))
     arguments.typed = _typed(words)
-    return command.function()(arguments)
+    try:
+        return command.function()(arguments)
+    except OSError as error:
+        hint = hint_for(error.errno, unforeseen=True)
+        if hint is None:  # what may be a fault of ours
+            raise
+        what = f"{error.filename}: " if error.filename else ""
+        message = f"the system refused what this command needs: {what}{error.strerror or error}"
+        raise RunFailed("R113", message, hint=hint) from error
 
 
 def _typed(words: Sequence[str]) -> str:
@@ -56,7 +65,7 @@ def _print_reply(reply: Reply, as_json: bool, output: Output) -> None:
     else:
         _print_problems(reply.problems)
         output.write(f"{reply.text}\n" if reply.text else "")
-        if reply.exit_code not in (0, INTERRUPTED_EXIT_CODE):
+        if reply.exit_code not in (0, INTERNAL_ERROR_EXIT_CODE, INTERRUPTED_EXIT_CODE):
             _print_more(reply.problems)
     if output.error is not None:
         reason = output.error.strerror or output.error

@@ -13,7 +13,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from engine.pipeline import git
 from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.protocol.device_memory import FRACTION, JAX_FRACTION, declared_fraction, machine_memory_bytes
 from engine.protocol.jobs import ProbeJob
+from engine.temporary import working_folder
 from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer, trainer_environment
 
@@ -219,8 +219,8 @@ def _devices() -> Finding:
 def _probe() -> JsonObject:
     """The trainer's report of the devices. Raises RunspecError where it fails or takes too long."""
     until = time.monotonic() + PROBE_SECONDS
-    with tempfile.TemporaryDirectory(prefix="runspec-probe-") as folder:
-        host = Host(Path(folder), Path(folder), stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
+    with working_folder("runspec-probe-") as folder:
+        host = Host(folder, folder, stopping=lambda: time.monotonic() > until, grace_seconds=1.0)
         return dict(run_trainer(ProbeJob("auto"), host))
 
 

@@ -10,6 +10,7 @@ In: a preset or an example of :mod:`engine.gallery`, and a folder. Out: files th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 from engine import gallery
 from engine.canonical import JsonMapping, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, RunFailed
+from engine.os_errors import hint_for
+from engine.temporary import remove_leftovers
 
 MARKER = ".runspec"
 GITIGNORE = (
@@ -60,7 +63,7 @@ def init(spec: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -> 
     if root.exists() and not root.is_dir():
         raise InputInvalid("U111", f"{root} is a file, not a folder")
     kept = tuple(name for name, text in files.items() if _holds(root / name, text))
-    different = [name for name in files if name not in kept and (root / name).exists()]
+    different = [name for name in files if name not in kept and os.path.lexists(root / name)]
     if different and not force:
         raise InputInvalid.of(
             [Diagnostic("U111", f"{root / name} is there already and differs", hint="--force overwrites it, "
@@ -69,12 +72,14 @@ def init(spec: Path, root: Path, *, kinds: JsonMapping, force: bool = False) -> 
     written = tuple(name for name in files if name not in kept)
     try:
         (root / MARKER).mkdir(parents=True, exist_ok=True)
+        for name in (*files, *GIT_FILES):
+            remove_leftovers((root / name).parent, Path(name).name.__eq__)
         for name in written:
             write_atomic(root / name, files[name])
         extended = [name for name, (ours, is_ours) in GIT_FILES.items() if _extend(root / name, ours, is_ours)]
     except OSError as error:
         raise RunFailed("U115", f"cannot write {error.filename or root}: {error.strerror or error}",
-                        hint="choose a folder where this user may write: --dir DIR") from error  # fmt: skip
+                        hint=hint_for(error.errno) or "choose a folder where this user may write: --dir DIR") from error  # fmt: skip
     first = tuple(gallery.commands_before(spec))
     return Project(root, f"runspecs/{spec.name}", (*written, *extended), kept, first)
 

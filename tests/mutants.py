@@ -46,6 +46,7 @@ BAR = 90.0
 # module -> its test files, wherever they are below tests/
 TARGETS: Mapping[str, tuple[str, ...]] = {
     "engine.canonical": ("ground/test_write_atomic.py", "ground/test_canonical.py"),
+    "engine.temporary": ("ground/test_write_atomic.py", "ground/test_temporary.py"),
     "engine.scoring.scorecard": ("scoring/test_scorecard.py",),
     "engine.scoring.normalise": ("scoring/test_vectors.py", "scoring/test_normalise.py"),
     "engine.scoring.metrics": ("scoring/test_vectors.py", "scoring/test_metrics.py"),

@@ -6,7 +6,7 @@ visible. An incomplete artifact is under ``.runspec/staging/`` and is never foun
 
     .runspec/
       store/<type>/<fingerprint[:32]>/…, artifact.json    published
-      staging/<fingerprint[:32]>/out, work                in progress; ``work`` survives a kill
+      staging/<fingerprint[:32]>/out-*, work              in progress; ``work`` survives a kill
       locks/<name>.lock                                   kernel locks: released with their process
       runs/<run_version>/journal.jsonl                    see engine.artifacts.journal
       cache/                                              losing it only costs time
@@ -15,7 +15,6 @@ visible. An incomplete artifact is under ``.runspec/staging/`` and is never foun
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -23,20 +22,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.canonical import (
-    JsonMapping,
-    digest_file,
-    digest_json,
-    digest_result,
-    digest_tree,
-    fsync_dir,
-    pretty_json,
-    write_atomic,
-)
+from engine.artifacts.holder import is_alive, mark_of
+from engine.artifacts.manifest import MANIFEST, SHAPE, Read, manifest_text, read_manifest
+from engine.artifacts.refusals import explained_reading, read_state
+from engine.canonical import JsonMapping, digest_file, digest_json, digest_result, digest_tree, write_atomic
 from engine.errors import LockBusy, RunFailed
 from engine.locks import take
+from engine.os_errors import ANY_WRITE, NO_PERMISSION, hint_for
+from engine.temporary import fsync_dir, remove_leftovers
 
-MANIFEST = "artifact.json"
 KEY_CHARS = 32  # of the fingerprint's 64: enough to be unique, short enough to read in a path
 
 
@@ -58,6 +52,7 @@ class Artifact:
     started_at: str  # ISO 8601, UTC
     finished_at: str
     ingredients: JsonMapping  # the values that the fingerprint is the digest of
+    is_sealed: bool = True  # False: published by an engine whose manifests had no digest of themselves
 
     def file(self, name: str) -> Path:
         """The absolute path of one of its files. Raises KeyError for a name it does not have."""
@@ -68,14 +63,14 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """The folders of an artifact in progress. ``out`` is empty at each attempt; ``work`` remains between attempts."""
+    """The folders of an artifact in progress.
+
+    The files in ``out`` become the artifact. It is new at each attempt, in name too: a trainer of an earlier attempt that
+    was frozen, and wakes, writes into a folder that nobody reads. ``work`` remains between attempts.
+    """
 
     root: Path
-
-    @property
-    def out(self) -> Path:
-        """The files here become the artifact."""
-        return self.root / "out"
+    out: Path
 
     @property
     def work(self) -> Path:
@@ -98,50 +93,89 @@ class Store:
         return self.root / "store" / type_ / fingerprint[:KEY_CHARS]
 
     def find(self, type_: str, fingerprint: str) -> Artifact | None:
-        """The published artifact of this fingerprint, or None. Checks names and sizes, not contents."""
+        """The published artifact of this fingerprint, or None. Checks the manifest, names and sizes, not contents.
+
+        Raises RunFailed R112 where the manifest is there and cannot be read.
+        """
+        found = self._look(type_, fingerprint)
+        return found if isinstance(found, Artifact) else None
+
+    def flaw(self, type_: str, fingerprint: str) -> str | None:
+        """Why a folder that is there is no artifact; None where there is none, or where it is one."""
+        found = self._look(type_, fingerprint)
+        return found if isinstance(found, str) else None
+
+    def _look(self, type_: str, fingerprint: str) -> Artifact | str | None:
         home = self._home(type_, fingerprint)
-        try:
-            manifest = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
-        if manifest.get("fingerprint") != fingerprint or not _sizes_match(home, manifest["files"]):
-            return None
-        files = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-        return Artifact(
-            type=type_,
-            kind=manifest["kind"],
-            fingerprint=fingerprint,
-            digest=manifest["digest"],
-            path=home,
-            files=files,
-            facts=manifest["facts"],
-            started_at=manifest["started_at"],
-            finished_at=manifest["finished_at"],
-            ingredients=manifest["ingredients"],
-        )
+        data = read_state(home / MANIFEST, f"moved away, with its folder {home}, it is made again by the next run")
+        if data is None:
+            return f"{MANIFEST} is missing" if home.is_dir() else None
+        found = read_manifest(data, type_, fingerprint)
+        if isinstance(found, str):
+            return found
+        with explained_reading(home):
+            changed = _without_its_size(home, found.values["files"])
+        return _artifact(home, found) if changed is None else f"{changed} is missing or has another size"
 
     def damage(self, artifact: Artifact) -> list[str]:
-        """Names of files whose content differs from what was published (reads every byte)."""
-        damaged = []
-        for name, digest in artifact.files.items():
-            path = artifact.path / name
-            if not path.is_file() or digest_file(path) != digest:
-                damaged.append(name)
-        return damaged
+        """Names of files whose content differs from what was published (reads every byte). Raises RunFailed R112."""
+        with explained_reading(artifact.path):
+            return [
+                name
+                for name, digest in artifact.files.items()
+                if not (artifact.path / name).is_file() or digest_file(artifact.path / name) != digest
+            ]
+
+    def seal(self, artifact: Artifact) -> None:
+        """Give the manifest of an engine before the seal its digest; :meth:`damage` has checked the files."""
+        path = artifact.path / MANIFEST
+        with explained_reading(path):
+            found = read_manifest(path.read_bytes(), artifact.type, artifact.fingerprint)
+        if isinstance(found, Read) and not found.is_sealed:
+            with _explained(path):
+                write_atomic(path, manifest_text(found.values))
 
     def staging(self, fingerprint: str) -> Staging:
         """Where an artifact of this fingerprint is in progress, or would be; nothing is made."""
-        return Staging(self.root / "staging" / fingerprint[:KEY_CHARS])
+        root = self.root / "staging" / fingerprint[:KEY_CHARS]
+        return Staging(root, root / f"out-{os.urandom(4).hex()}")
 
     def stage(self, fingerprint: str) -> Staging:
-        """An empty ``out``, and the ``work`` of earlier attempts."""
+        """An empty ``out`` of a name of its own, and the ``work`` of earlier attempts."""
         staging = self.staging(fingerprint)
-        with _explained(staging.root):
-            shutil.rmtree(staging.out, ignore_errors=True)
-            staging.out.mkdir(parents=True)
+        root, out = staging.root, staging.out
+        with _explained(root):
+            root.mkdir(parents=True, exist_ok=True)
+            # The new one first: a folder with work and without out was published (see sweep).
+            out.mkdir()
+            for earlier in root.glob("out*"):
+                if earlier != out:
+                    shutil.rmtree(earlier, ignore_errors=True)
             staging.work.mkdir(exist_ok=True)
             self.cache.mkdir(exist_ok=True)
         return staging
+
+    def sweep(self, run_version: str) -> None:
+        """Remove what killed runs left: folders of artifacts that were published or discarded, temporary files.
+
+        The caller holds the lock of this run. The ``work`` of an attempt that can be resumed stays. Another run that is at
+        work is left alone: its step has the lock, and the copy of its replaced evidence has its name.
+        """
+        for root in _folders(self.root / "staging"):
+            if root.name.startswith("discarded-"):
+                shutil.rmtree(root, ignore_errors=True)
+            elif root.name.startswith("replaced-"):
+                if root.name == f"replaced-{run_version}":
+                    shutil.rmtree(root, ignore_errors=True)
+            elif root.name.startswith("probe-"):
+                if not is_alive(root.name.removeprefix("probe-")):
+                    shutil.rmtree(root, ignore_errors=True)
+            elif not _is_resumable(root):
+                with suppress(LockBusy), self.lock(f"step-{root.name[:16]}"):
+                    if not _is_resumable(root):
+                        shutil.rmtree(root, ignore_errors=True)
+        for folder in (self.cache, self.cache / "price", self.root / "logs", *_folders(self.root / "runs")):
+            remove_leftovers(folder)
 
     def publish(self, staging: Staging, manifest: JsonMapping, measured: Collection[str] = ()) -> Artifact:
         """Make the staged folder visible atomically: digests, manifest, fsync, one rename.
@@ -158,9 +192,8 @@ class Store:
             }
             _fsync_files(staging.out, files)
             content = {**digests, **{name: digest_result(staging.out / name) for name in measured}}
-            write_atomic(
-                staging.out / MANIFEST, pretty_json({**manifest, "digest": digest_json(content), "files": files})
-            )
+            values = {**manifest, "digest": digest_json(content), "files": files}
+            write_atomic(staging.out / MANIFEST, manifest_text({key: values[key] for key in SHAPE}))
             home.parent.mkdir(parents=True, exist_ok=True)
             if home.exists():  # forced, or damaged: the old one is replaced
                 self.discard(home)
@@ -178,9 +211,8 @@ class Store:
 
     def discard(self, home: Path) -> None:
         """Hide an artifact with one rename, then remove it."""
-        discarded = self.root / "staging" / f"discarded-{home.name}"
-        shutil.rmtree(discarded, ignore_errors=True)
-        discarded.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / "staging").mkdir(parents=True, exist_ok=True)
+        discarded = self.root / "staging" / f"discarded-{home.name}-{os.urandom(4).hex()}"
         os.rename(home, discarded)
         shutil.rmtree(discarded, ignore_errors=True)
 
@@ -197,10 +229,10 @@ class Store:
                 is_ours = take(stream, path)
                 if is_ours:
                     stream.truncate(0)
-                    stream.write(f"{os.getpid()}\n".encode())
+                    stream.write(f"{os.getpid()} {mark_of(os.getpid()) or ''}\n".encode())
             if not is_ours:
                 stream.seek(0)
-                holder = stream.read().decode(errors="replace").strip() or "unknown"
+                holder = (stream.read().decode(errors="replace").split() or ["unknown"])[0]
                 raise LockBusy(
                     "R106",
                     f"another run holds the lock of {name} (process {holder})",
@@ -237,11 +269,35 @@ class Store:
                     ) from None
 
 
-def _sizes_match(home: Path, files: Mapping[str, JsonMapping]) -> bool:
+def _artifact(home: Path, manifest: Read) -> Artifact:
+    values = manifest.values
+    files = {name: entry["sha256"] for name, entry in values["files"].items()}
+    return Artifact(
+        path=home, files=files, is_sealed=manifest.is_sealed, **{key: values[key] for key in SHAPE.keys() - {"files"}}
+    )
+
+
+def _without_its_size(home: Path, files: Mapping[str, JsonMapping]) -> str | None:
+    """The first file that is missing or has another size."""
+    for name, entry in files.items():
+        try:
+            if (home / name).stat().st_size != entry["bytes"]:
+                return name
+        except (FileNotFoundError, NotADirectoryError):
+            return name
+    return None
+
+
+def _folders(parent: Path) -> list[Path]:
     try:
-        return all((home / name).stat().st_size == entry["bytes"] for name, entry in files.items())
+        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
     except OSError:
-        return False
+        return []
+
+
+def _is_resumable(root: Path) -> bool:
+    """Whether a staging folder is that of an attempt: both folders are there from its beginning to its publication."""
+    return (root / "work").is_dir() and any(root.glob("out*"))
 
 
 def _fsync_files(root: Path, names: JsonMapping) -> None:
@@ -267,17 +323,17 @@ def _explained(path: Path) -> Iterator[None]:
 def explain_os_error(error: OSError, path: Path) -> RunFailed:
     """R101 no space, R102 no permission, R103 anything else the operating system refused."""
     file = error.filename or str(path)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunFailed(
             "R101",
             f"no disk space left to write {file}",
             hint="free some disk space (`runspec status` shows the size of .runspec/), then run again: "
             "the run resumes where it stopped",
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in NO_PERMISSION:
         return RunFailed(
             "R102",
             f"no permission to write {file}",
             hint="give this user write permission there, or move the project",
         )
-    return RunFailed("R103", f"cannot write {file}: {error.strerror or error}")
+    return RunFailed("R103", f"cannot write {file}: {error.strerror or error}", hint=hint_for(error.errno) or ANY_WRITE)

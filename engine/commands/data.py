@@ -32,6 +32,7 @@ from engine.data import (
 )
 from engine.errors import Diagnostic, InputInvalid, RunFailed, RunspecError
 from engine.extras import missing_modules
+from engine.os_errors import hint_for
 from engine.runspec.model import Spec
 
 POLICIES: Mapping[str, Policy] = {"fail": "fail", "keep": "keep", "drop": "drop"}
@@ -183,7 +184,7 @@ def dataset_build(arguments: Namespace) -> Reply:
         written = write_dataset(out, prepared, source=builder_source(name, seed=seed))
     except OSError as error:
         raise RunFailed("U115", f"cannot write {error.filename or out}: {error.strerror or error}",
-                        hint="choose a folder where this user may write: --out DIR") from error  # fmt: skip
+                        hint=hint_for(error.errno) or "choose a folder where this user may write: --out DIR") from error  # fmt: skip
     facts = dict(written.facts)
     text = f"{out}/: {facts['n_rows']} rows, rows.jsonl has SHA-256 {facts['rows_sha256']}"
     return Reply({"ok": True, "out": str(out), "facts": facts}, text)

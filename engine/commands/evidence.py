@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 
 from engine.artifacts.journal import Journal, RunRecord, journal_path
 from engine.artifacts.store import Store
@@ -12,17 +13,22 @@ from engine.commands.loading import load
 from engine.errors import EvidenceIncomplete
 from engine.evidence import package as pack
 from engine.pipeline.finish import check_folder, replace_evidence
+from engine.pipeline.older_artifacts import take_over
 from engine.pipeline.plan import make_plan, relative
 from engine.pipeline.record import make_record
 from engine.runspec.model import Spec
+from engine.steps import Handler
 
 
-def _record(arguments: Namespace) -> tuple[Spec, RunRecord, Journal]:
-    """The record of a run whose steps are all done. Raises EvidenceIncomplete (U131) otherwise."""
-    spec, handlers = load(arguments.spec, arguments.overrides)
+def _record(arguments: Namespace, spec: Spec, handlers: Mapping[str, Handler]) -> tuple[RunRecord, Journal, list[str]]:
+    """The record of a run whose steps are all done, and what a person should know of it. Raises EvidenceIncomplete (U131)."""
     store = Store(spec.root)
     planned = make_plan(spec, handlers, store).steps
-    missing = [entry.step.id for entry in planned if entry.action == "run"]
+    missing = [
+        f"{entry.step.id} ({entry.reason})" if entry.flaw else entry.step.id
+        for entry in planned
+        if entry.action == "run"
+    ]
     if missing:
         raise EvidenceIncomplete(
             "U131",
@@ -37,19 +43,23 @@ def _record(arguments: Namespace) -> tuple[Spec, RunRecord, Journal]:
             f"the steps are done, but under another run_version than {spec.run_version}",
             hint=f"runspec run {arguments.spec} reuses them; nothing is computed again",
         )
-    return spec, make_record(spec, artifacts, journal), journal
+    said = [take_over(store, spec, step_id, artifact) for step_id, artifact in artifacts.items()]
+    return make_record(spec, artifacts, journal), journal, [sentence for sentence in said if sentence is not None]
 
 
 def evidence(arguments: Namespace) -> Reply:
     """Render the evidence files again."""
-    spec, record, journal = _record(arguments)
+    spec, handlers = load(arguments.spec, arguments.overrides)
     with Store(spec.root).lock(f"run-{spec.run_version}"):
+        record, journal, said = _record(arguments, spec, handlers)
         folder, replaced = replace_evidence(spec, record, journal)
         check_folder(folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     where = relative(folder, spec.root)
-    text = f"{where}/\n" + columns((name,) for name in files) + (f"\n{replaced.text()}" if replaced else "")
-    return Reply({"ok": True, "evidence": where, "files": files, "replaced": replaced and replaced.as_json()}, text)
+    text = "\n".join([*said, f"{where}/", columns((name,) for name in files), *([replaced.text()] if replaced else [])])
+    document = {"ok": True, "evidence": where, "files": files, "notes": said,
+                "replaced": replaced and replaced.as_json()}  # fmt: skip
+    return Reply(document, text)
 
 
 def package(arguments: Namespace) -> Reply:

@@ -7,15 +7,14 @@ smoke runs, checkpoints, evidence; its trainer tells the others what to do (engi
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.artifacts.store import Store
 from engine.commands import Reply
 from engine.pipeline.plan import Selection, make_plan
 from engine.pipeline.runner import stop_on_signals
+from engine.temporary import working_folder
 from engine.trainer_process.cluster import cluster_of, process_of
 
 if TYPE_CHECKING:
@@ -51,9 +50,9 @@ def follow(spec: Spec, cluster: Cluster, process: int, step_ids: list[str], note
     with stop_on_signals(note) as stop:
         for step_id in step_ids:
             note(f"process {process}: waits for process 0, then trains along ({step_id})")
-            with tempfile.TemporaryDirectory(prefix="runspec-follow-") as folder:
+            with working_folder("runspec-follow-") as folder:
                 job = FollowJob(f"{folder}/work", spec.device, cluster, jobs.allocator_of(spec))
-                trainer.run_trainer(job, host.Host(Path(folder), spec.root, stopping=stop))
+                trainer.run_trainer(job, host.Host(folder, spec.root, stopping=stop))
     document = {"ok": True, "run_version": spec.run_version, "process": process, "trainings": step_ids}
     if not step_ids:
         return Reply(document, f"process {process}: nothing to do, every training step is done")

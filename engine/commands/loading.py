@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.artifacts import journal
 from engine.canonical import JsonObject
 from engine.commands import pick
 from engine.errors import Diagnostic, InputInvalid, render
@@ -77,7 +78,5 @@ def run_of(name: str | None) -> tuple[Path, str]:
 
 
 def run_versions(root: Path) -> list[str]:
-    """Every run of the project, the newest first."""
-    journals = (root / ".runspec" / "runs").glob("*/journal.jsonl")
-    ordered = sorted(journals, key=lambda path: (-path.stat().st_mtime_ns, path.parent.name))
-    return [path.parent.name for path in ordered]
+    """Every run of the project, the newest first. Raises RunFailed R112."""
+    return journal.run_versions(root / ".runspec")

@@ -6,14 +6,17 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from engine.artifacts.holder import is_alive
 from engine.artifacts.journal import journal_path, read_journal
+from engine.artifacts.refusals import read_state
 from engine.artifacts.store import Store
 from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply, columns, pick
 from engine.commands.loading import load, project_root, run_of, run_versions
-from engine.errors import InputInvalid
+from engine.errors import Diagnostic, InputInvalid, RunFailed
 from engine.pipeline.attempts import Story, replaced_folder, story_of
 
 _STATES = {
@@ -29,17 +32,16 @@ def _journal(root: Path, run_version: str) -> list[JsonObject]:
 
 
 def _is_running(root: Path, run_version: str) -> bool:
-    """Whether the process that last took the run's lock is alive.
+    """Whether the process that last took the run's lock is alive: that one, and not another with its number.
 
     For display only. Testing the lock itself would mean taking it, and a run that starts in that
     moment would be refused.
     """
+    path = root / ".runspec" / "locks" / f"run-{run_version}.lock"
     try:
-        pid = int((root / ".runspec" / "locks" / f"run-{run_version}.lock").read_text(encoding="utf-8"))
-        os.kill(pid, 0)
-    except (OSError, ValueError):
+        return path.is_file() and is_alive(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
         return False
-    return True
 
 
 def _state(root: Path, run_version: str, events: Sequence[JsonMapping]) -> str:
@@ -58,16 +60,34 @@ def status(arguments: Namespace) -> Reply:
     if arguments.run is not None:
         return _status_of(*run_of(arguments.run))
     root = project_root()
-    runs = []
+    runs: list[JsonObject] = []
+    problems: list[Diagnostic] = []
     for name in run_versions(root):
-        events = _journal(root, name)
+        try:
+            events = _journal(root, name)
+        except RunFailed as error:  # one that cannot be read does not hide the others
+            problems += error.diagnostics
+            runs.append({"run_version": name, "state": "its journal cannot be read", "time": None})
+            continue
         time_ = events[-1]["time"] if events else None
         runs.append({"run_version": name, "state": _state(root, name, events), "time": time_})
-    size = sum(path.lstat().st_size for path in (root / ".runspec").rglob("*") if path.is_file())
-    text = columns((str(run["run_version"]), str(run["time"]), str(run["state"])) for run in runs)
+    size = _bytes_below(root / ".runspec")
+    text = columns((str(run["run_version"]), str(run["time"] or "-"), str(run["state"])) for run in runs)
     text = text or "no run yet; start one: runspec run SPEC"
     text += f"\n.runspec/ holds {size / (1 << 20):.1f} MiB"
-    return Reply({"ok": True, "runs": runs, "store_bytes": size}, text)
+    document = {"ok": not problems, "runs": runs, "store_bytes": size,
+                "diagnostics": [problem.as_json() for problem in problems]}  # fmt: skip
+    return Reply(document, text, RunFailed.exit_code if problems else 0, tuple(problems))
+
+
+def _bytes_below(folder: Path) -> int:
+    """The size of all that can be seen; a run that is at work removes files meanwhile."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += Path(parent, name).lstat().st_size
+    return total
 
 
 def _status_of(root: Path, run_version: str) -> Reply:
@@ -132,7 +152,8 @@ def _artifacts(rows: Sequence[JsonMapping], store: Store, *, with_files: bool) -
         steps.append({**row, "digest": artifact.digest if artifact else None, "facts": facts, "files": files})
         lines.append(f"{row['id']} ({row.get('uses', '?')}) {row['time']}  {row['path']}/")
         if artifact is None:
-            lines.append("  its artifact is missing; the next `runspec run` makes it again")
+            flaw = store.flaw(str(row["type"]), str(row["fingerprint"]))
+            lines.append(f"  {flaw or 'its artifact is missing'}; the next `runspec run` makes it again")
         lines.append(columns([(str(key), _short(value)) for key, value in (facts or {}).items()], "  "))
         if with_files and files:
             lines.append(columns([(digest[:12], name) for name, digest in files.items()], "  "))
@@ -167,10 +188,10 @@ def logs(arguments: Namespace) -> Reply:
     """The JSONL log as lines."""
     root, run_version = run_of(arguments.run)
     path = root / ".runspec" / "logs" / f"{run_version}.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        raise InputInvalid("U113", f"run {run_version} has no log at {path}") from None
+    data = read_state(path, "without it the next run begins a new one")
+    if data is None:
+        raise InputInvalid("U113", f"run {run_version} has no log at {path}")
+    lines = data.decode(errors="replace").splitlines()
     if arguments.tail is not None:
         lines = lines[-arguments.tail :] if arguments.tail > 0 else []
     events = [event for event in map(_parsed, lines) if event is not None]

@@ -97,12 +97,15 @@ def error_rows() -> dict[str, tuple[str, str]]:
 
 
 def explained(diagnostics: tuple[Diagnostic, ...]) -> str | None:
-    """The first of the codes that the reference explains; a plug-in's own codes have no row.
+    """The first of the codes that the reference explains; a plug-in's own codes have no row. None too where it cannot be read.
 
     >>> explained((Diagnostic("Z999", "a plug-in's"), Diagnostic("Y004", "empty")))
     'Y004'
     """
-    rows = error_rows()
+    try:
+        rows = error_rows()
+    except OSError:  # too many open files, say: the error itself has been printed
+        return None
     return next((diagnostic.code for diagnostic in diagnostics if diagnostic.code in rows), None)
 
 

@@ -106,7 +106,7 @@ def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome, model: str |
         "trust_level": finish.trust_level,
         "checks": [dict(check) for check in finish.checks],
     }
-    block = summary.artifact.file("summary.txt").read_text(encoding="utf-8").rstrip("\n") if summary else ""
+    block = outcome.record.read(summary, "summary.txt").decode("utf-8").rstrip("\n") if summary else ""
     lines = [block] * bool(block) + _model_line(document)
     lines += [
         f"evidence  {document['evidence']}/",

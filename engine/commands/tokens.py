@@ -10,7 +10,6 @@ In: rendered rows and a model folder, or none for the tiny model. Out: the
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from engine.canonical import jsonl_bytes
 from engine.errors import Diagnostic, InputInvalid
 from engine.extras import require
 from engine.protocol.jobs import TokensJob
+from engine.temporary import working_folder
 from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer
 
@@ -40,13 +40,13 @@ def tokens_of(rows: Iterable[RenderedRow], folder: Path | None) -> Iterator[tupl
                            hint="name a folder with tokenizer.json in it, as a checkpoint has")  # fmt: skip
     from engine.data import Tokenized
 
-    with tempfile.TemporaryDirectory(prefix="runspec-tokens-") as work:
-        rows_path, tokens_path = Path(work) / "rows.jsonl", Path(work) / "tokens.jsonl"
+    with working_folder("runspec-tokens-") as work:
+        rows_path, tokens_path = work / "rows.jsonl", work / "tokens.jsonl"
         with rows_path.open("wb") as stream:
             for row in rows:
                 stream.write(jsonl_bytes([row.as_json()]))
         job = TokensJob(str(rows_path), str(tokens_path), tokenizer=str(folder.absolute()) if folder else None)
-        report = run_trainer(job, Host(Path(work), Path(work)))
+        report = run_trainer(job, Host(work, work))
         with tokens_path.open(encoding="utf-8") as lines:
 
             def tokenize(_: RenderedRow) -> Tokenized:

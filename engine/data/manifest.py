@@ -22,6 +22,7 @@ from engine.canonical import JsonMapping, JsonObject, digest_bytes, jsonl_bytes,
 from engine.data.lineage import Prepared
 from engine.data.model import DatasetRow, RenderedRow, RowFormat, Trace
 from engine.data.render import render_rows
+from engine.temporary import remove_leftovers
 
 DATASET_SCHEMA_VERSION = "1.0"
 DATASET_FILE, ROWS_FILE, MANIFEST_FILE = "dataset.jsonl", "rows.jsonl", "manifest.json"
@@ -73,7 +74,9 @@ def write_dataset(out: Path, prepared: Prepared, *, source: DatasetSource) -> Wr
         rows_sha256=digest_bytes(rows),
     )
     manifest_bytes = pretty_json(manifest).encode()
-    for name, data in ((DATASET_FILE, dataset), (ROWS_FILE, rows), (MANIFEST_FILE, manifest_bytes)):
+    files = {DATASET_FILE: dataset, ROWS_FILE: rows, MANIFEST_FILE: manifest_bytes}
+    remove_leftovers(out, files.__contains__)
+    for name, data in files.items():
         write_atomic(out / name, data)
     facts = {
         "dataset": source.dataset,

@@ -9,6 +9,7 @@ not spend the time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -93,6 +94,8 @@ class RunLog:
     def _write_line(self, event: str, facts: Mapping[str, object]) -> None:
         if self._logger is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_fifo():  # it would be waited for until somebody reads it
+                raise OSError(errno.EEXIST, "something else is at that path", str(self.path))
             self._stream = self.path.open("a", encoding="utf-8", errors="backslashreplace")
             self._logger = jsonl_logger(self._stream).bind(**self._bound)
             for name, details in self._pending:

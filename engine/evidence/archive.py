@@ -9,21 +9,28 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+from engine.artifacts.refusals import explained_reading
 from engine.canonical import write_atomic
 from engine.errors import Diagnostic, EvidenceIncomplete, RunFailed
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.secrets import find_secrets
 from engine.evidence.verify import verify_bundle
+from engine.os_errors import hint_for
+from engine.temporary import remove_leftovers
 
 STAMP = (1980, 1, 1, 0, 0, 0)
 MODE = 0o100644
 
 
 def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
-    """Verify, search, pack. Raises EvidenceIncomplete P102, RunFailed P101 (a secret) and P103 (disk)."""
-    bundle = read_bundle(evidence_dir)
+    """Verify, search, pack. Raises EvidenceIncomplete P102, RunFailed P101 (a secret), P103 (disk) and R112 (not readable)."""
+    remove_leftovers(evidence_dir)
+    remove_leftovers(package_dir, is_package_of(name))
+    with explained_reading(evidence_dir):
+        bundle = read_bundle(evidence_dir)
     _refuse_secrets(bundle)
     failed = verify_bundle(bundle).failed
     if failed:
@@ -43,17 +50,22 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
     commit = (manifest["commit_sha"] or "nogit")[:7]
     path = package_dir / f"{name}_{date}_{commit}.zip"
     data = zip_bytes(bundle, manifest["run_version"])
-    if path.is_file() and path.read_bytes() == data:
-        return path
     try:
-        write_atomic(path, data)
+        if not path.is_file() or path.read_bytes() != data:
+            write_atomic(path, data)
     except OSError as error:
         raise RunFailed(
             "P103",
             f"the package cannot be written: {error.filename or path}: {error.strerror}",
-            hint="free some disk space or give this user write permission there, then: runspec package SPEC",
+            hint=f"{hint_for(error.errno) or 'free some disk space or give this user write permission there'}\n"
+            "then: runspec package SPEC",
         ) from error
     return path
+
+
+def is_package_of(name: str) -> Callable[[str], bool]:
+    """Whether a file is a package of this name, for :func:`engine.temporary.remove_leftovers`."""
+    return lambda file: file.startswith(f"{name}_") and file.endswith(".zip")
 
 
 def zip_bytes(bundle: Bundle, folder: str) -> bytes:

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.artifacts.journal import RunRecord
+from engine.artifacts.refusals import explained_reading, read_state
 from engine.canonical import digest_bytes, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
 from engine.evidence.render import render_text
 from engine.evidence.view import make_view, record_dump
+from engine.os_errors import hint_for
+from engine.temporary import remove_leftovers
 
 MANIFEST = "manifest-sha256.txt"
 # file in the evidence folder -> (kind of the step, file of its artifact); optional ones only where the step ran
@@ -33,6 +36,7 @@ def render_evidence(
 ) -> list[Path]:
     """Render and write everything; returns the paths. Nothing is written unless every file could be rendered."""
     check_owner(record.run_version, out_dir)
+    attachments = _attachments(record)  # all that is read of artifacts is checked before anything is rendered
     view = make_view(record)
     contents = {name: render_text(name, view, template_dirs).encode() for name in files}
     second = {name: render_text(name, make_view(record), template_dirs).encode() for name in files}
@@ -43,7 +47,7 @@ def render_evidence(
             f"{', '.join(changing)} renders differently each time",
             hint="evidence is a function of the run: remove clocks and random numbers from the template",
         )
-    contents.update(_attachments(record))
+    contents.update(attachments)
     manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
     try:
         return _write(out_dir, {**contents, MANIFEST: manifest.encode()})
@@ -51,7 +55,8 @@ def render_evidence(
         raise RunFailed(
             "E110",
             f"the evidence cannot be written: {error.filename or out_dir}: {error.strerror}",
-            hint="free some disk space or give this user write permission there, then: runspec evidence SPEC",
+            hint=f"{hint_for(error.errno) or 'free some disk space or give this user write permission there'}\n"
+            "then: runspec evidence SPEC",
         ) from error
 
 
@@ -66,10 +71,8 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
         if step is None:
             continue
         try:
-            contents[name] = step.artifact.file(source).read_bytes()
-            if digest_bytes(contents[name]) != step.artifact.files[source]:
-                raise OSError("it has changed since it was published")
-        except (KeyError, OSError) as error:
+            contents[name] = record.read(step, source)
+        except KeyError as error:
             raise EvidenceIncomplete(
                 "E101",
                 f'the evidence needs {source}, and step "{step.id}" ({kind}) did not leave it',
@@ -79,57 +82,82 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
 
 
 RENDERED = ("eval_summary.json", "kaggle_output_log.txt")
-UNREADABLE = "an unreadable run"
-OWNERS = (
-    "run_manifest.json",
-    "run_record.json",
-)  # each names the run that owns the folder; the second is written first
+# Each names the run that owns the folder; the second is written first.
+OWNERS = ("run_manifest.json", "run_record.json")
+MOVE_IT = "move the folder away; the next run writes it again, and computes nothing again"
 
 
 def check_owner(run_version: str, out_dir: Path) -> None:
-    """E108: evidence never replaces that of another run, and never mixes with files of other origin."""
-    owner = next(filter(None, (_run_version_in(out_dir / name) for name in OWNERS)), None)
-    if owner is None:
-        others = sorted(path.name for path in out_dir.iterdir() if path.name[0] != ".") if out_dir.is_dir() else []
-        if not others:
-            return
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        raise InputInvalid(
-            "E108",
-            f"{out_dir.name}/ contains files that no run has written: {', '.join(others[:3])}{more}",
-            hint="set evidence.dir to a folder of its own, or move these files",
-        )
-    if owner != run_version:
+    """E108: evidence never replaces that of another run, and never mixes with files of other origin. E110, R112: no folder."""
+    with explained_reading(out_dir, MOVE_IT):
+        for path in (out_dir, *out_dir.parents):
+            if path.exists() and not path.is_dir():
+                raise RunFailed("E110", f"the evidence cannot be written: {path} is not a folder",
+                                hint="move it away, or set evidence.dir to another folder")  # fmt: skip
+        owner, present = _owner_of(out_dir), any((out_dir / name).exists() for name in OWNERS)
+        others = [path.name for path in out_dir.iterdir() if path.name[0] != "."] if out_dir.is_dir() else []
+    if owner is not None and owner != run_version:
         raise InputInvalid(
             "E108",
             f"{out_dir.name}/ contains the evidence of {owner}, not of {run_version}",
             hint="give this run an evidence.dir of its own, or move the other evidence",
         )
+    if owner is None and present:
+        raise InputInvalid(
+            "E108",
+            f"{out_dir.name}/ contains evidence of a run that cannot be told: {' and '.join(OWNERS)} are damaged",
+            hint=f"if it is that of {run_version}: {MOVE_IT}",
+        )
+    if owner is None and others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise InputInvalid(
+            "E108",
+            f"{out_dir.name}/ contains files that no run has written: {', '.join(sorted(others)[:3])}{more}",
+            hint="set evidence.dir to a folder of its own, or move these files",
+        )
+
+
+def _owner_of(out_dir: Path) -> str | None:
+    """The run that the folder's files name; None where none of them can be read as one.
+
+    Where they disagree, one of them is damaged: the one whose bytes the folder's own list of digests has is believed.
+    """
+    contents = {name: read_state(out_dir / name, MOVE_IT) for name in OWNERS}
+    named = {name: run for name, data in contents.items() if data is not None and (run := _run_version_in(data))}
+    if len(set(named.values())) > 1:
+        listed = (read_state(out_dir / MANIFEST, MOVE_IT) or b"").decode(errors="replace").split("\n")
+        named = {name: run for name, run in named.items() if f"{digest_bytes(contents[name] or b'')}  {name}" in listed}
+    return next(iter(named.values())) if len(set(named.values())) == 1 else None
 
 
 def evidence_names(folder: Path) -> frozenset[str]:
     """Names of the files of a run's evidence folder, whichever run it was; empty for any other folder."""
-    if _run_version_in(folder / OWNERS[1]) in (None, UNREADABLE):
-        return frozenset()
-    return frozenset({*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, MANIFEST, *_listed(folder)})
-
-
-def _run_version_in(path: Path) -> str | None:
-    """The run that this file names; None where the file does not exist."""
+    record = folder / OWNERS[1]
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["run_version"])
-    except (FileNotFoundError, NotADirectoryError):
+        is_evidence = record.is_file() and _run_version_in(record.read_bytes()) is not None
+    except OSError:
+        return frozenset()
+    names = (*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, MANIFEST)
+    return frozenset({*names, *_listed(folder)}) if is_evidence else frozenset()
+
+
+def _run_version_in(data: bytes) -> str | None:
+    """The run that a file of these bytes names."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
         return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return UNREADABLE
+    run_version = value.get("run_version") if isinstance(value, dict) else None
+    return run_version if isinstance(run_version, str) else None
 
 
 def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Write the run's record first, which marks the folder as the run's own, and the manifest last.
 
-    Files of an earlier rendering that are no longer rendered are removed before.
+    Files of an earlier rendering that are no longer rendered are removed before, and what killed runs left.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out_dir)
     for stale in out_dir.iterdir():
         if stale.is_file() and stale.name not in contents and _is_listed(stale.name, out_dir):
             stale.unlink()

@@ -54,7 +54,9 @@ def verify(path: Path) -> Verification:
         bundle = read_bundle(path)
     except OSError as error:
         raise InputInvalid(
-            "V00", f"{path} cannot be read: {error.strerror or error}", hint="name an evidence folder or a package"
+            "V00",
+            f"{error.filename or path} cannot be read: {error.strerror or error}",
+            hint="name an evidence folder or a package",
         ) from error
     _require_evidence(path, bundle)
     return verify_bundle(bundle)

@@ -8,7 +8,7 @@ names the step that should have made it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.artifacts.journal import RunRecord, StepRecord
@@ -74,7 +74,7 @@ def make_view(record: RunRecord) -> JsonObject:
         "predictions_path": "predictions.jsonl",
         "result_summary": result_summary_text(summary),
         "train": dict(train.artifact.facts),
-        "log": _log(record, train),
+        "log": _log(record, train, needed.jsonl("train_sft", "metrics.jsonl", "the metrics")),
         "not_applicable": reasons,
     }
 
@@ -109,16 +109,31 @@ class _Needed:
 
     def json(self, kind: str, name: str, field: str) -> JsonObject:
         """A JSON file of a step's artifact."""
+        (value,) = self._rows(kind, name, field, lambda text: [text])
+        return value
+
+    def jsonl(self, kind: str, name: str, field: str) -> list[JsonObject]:
+        """The objects of a JSONL file of a step's artifact."""
+        return self._rows(kind, name, field, lambda text: [line for line in text.split("\n") if line])
+
+    def _rows(self, kind: str, name: str, field: str, split: Callable[[str], list[str]]) -> list[JsonObject]:
+        """Raises RunFailed R105 where the file is not what the step published, E101 where it never was of this form."""
         step = self.step(kind, field)
         try:
-            value: JsonObject = json.loads(step.artifact.file(name).read_text(encoding="utf-8"))
-        except (KeyError, OSError, ValueError) as error:
-            raise EvidenceIncomplete(
-                "E101",
-                f'the evidence needs {field}: {name} of step "{step.id}" ({step.uses}) cannot be read',
-                hint=f"run it again: --force {step.id}",
-            ) from error
-        return value
+            rows = [json.loads(text) for text in split(self.record.read(step, name).decode("utf-8"))]
+        except (KeyError, ValueError) as error:
+            raise self._malformed(step, name, field, str(error)) from error
+        if not all(isinstance(row, dict) for row in rows):
+            raise self._malformed(step, name, field, "not a JSON object")
+        return rows
+
+    @staticmethod
+    def _malformed(step: StepRecord, name: str, field: str, reason: str) -> EvidenceIncomplete:
+        return EvidenceIncomplete(
+            "E101",
+            f'the evidence needs {field}, and step "{step.id}" ({step.uses}) did not leave it in {name}: {reason}',
+            hint=f"run it again: --force {step.id}",
+        )
 
     def summary(self) -> JsonObject:
         """The summary, complete."""
@@ -162,9 +177,8 @@ def _step(step: StepRecord) -> JsonObject:
     }
 
 
-def _log(record: RunRecord, train: StepRecord) -> JsonObject:
+def _log(record: RunRecord, train: StepRecord, rows: Sequence[JsonMapping]) -> JsonObject:
     """The values of the log: facts of each phase, and every nth row of the metrics (log_every_steps)."""
-    rows = [json.loads(line) for line in train.artifact.file("metrics.jsonl").read_text("utf-8").split("\n") if line]
     every, last = int(train.args.get("log_every_steps", 10)), len(rows)
     samples = [
         row for row in rows if row["train_step"] in (1, last) or row["train_step"] % every == 0 or "eval_loss" in row

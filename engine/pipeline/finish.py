@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from engine.artifacts.journal import Journal, RunRecord
+from engine.artifacts.refusals import explained_reading
 from engine.assets import asset
 from engine.canonical import digest_file, digest_json, digest_tree
 from engine.errors import Diagnostic, VerificationFailed
 from engine.evidence import Verification, check_owner, check_templates, package, record_dump, render_evidence, verify
+from engine.evidence.archive import is_package_of
 from engine.pipeline.plan import relative
 from engine.pipeline.replaced import Replaced, keep_replaced
 from engine.runspec.model import Spec
+from engine.temporary import remove_leftovers
+
+RENDERED_AGAIN = "moved away, it is made again by the next run; nothing is computed again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,12 @@ def check_targets(spec: Spec) -> None:
     check_owner(spec.run_version, spec.resolve(spec.evidence.dir))
 
 
+def sweep_targets(spec: Spec) -> None:
+    """Remove what killed runs left beside evidence and package: temporary files without a writer. Holds the run's lock."""
+    remove_leftovers(spec.resolve(spec.evidence.dir))
+    remove_leftovers(spec.resolve(spec.package.dir), is_package_of(spec.package.name))
+
+
 def check_templates_of(spec: Spec) -> None:
     """Before the first step that runs: every evidence file has a template (E104, E106)."""
     check_templates(spec.evidence.files, template_dirs(spec.root))
@@ -111,10 +122,8 @@ def verification_failed(path: Path, verification: Verification) -> VerificationF
 
 def evidence_identity(spec: Spec, record: RunRecord) -> str:
     """Changes whenever rendering, packaging or verifying again could give another result."""
-    templates = {
-        str(index): digest_tree(folder) if folder.is_dir() else {}
-        for index, folder in enumerate(template_dirs(spec.root))
-    }
+    with explained_reading(spec.root):
+        templates = {str(index): digest_tree(folder) for index, folder in enumerate(template_dirs(spec.root))}
     targets = [spec.evidence.dir, list(spec.evidence.files), spec.package.dir, spec.package.name]
     return digest_json({"record": record_dump(record), "templates": templates, "targets": targets})
 
@@ -133,8 +142,9 @@ def _already_done(spec: Spec, journal: Journal, identity: str) -> Finish | None:
         return None
     evidence_dir = spec.resolve(spec.evidence.dir)
     archive = spec.root / verified["package"]
-    if not evidence_dir.is_dir() or digest_tree(evidence_dir) != rendered["files"]:
-        return None
-    if not archive.is_file() or digest_file(archive) != verified["sha256"]:
-        return None
+    with explained_reading(evidence_dir, RENDERED_AGAIN):
+        if not evidence_dir.is_dir() or digest_tree(evidence_dir) != rendered["files"]:
+            return None
+        if not archive.is_file() or digest_file(archive) != verified["sha256"]:
+            return None
     return Finish(evidence_dir, archive, verified["trust_level"], tuple(verified["checks"]), fresh=False)

@@ -36,6 +36,7 @@ class PlannedStep:
     ``ahead``        kind -> arguments of the later steps that the handler must know
     ``ingredients``  what the fingerprint is made of
     ``artifact``     the artifact published under the fingerprint, if there is one
+    ``flaw``         why what is stored under the fingerprint is no artifact, if something is
     """
 
     step: StepSpec
@@ -48,6 +49,7 @@ class PlannedStep:
     fingerprint: str | None = None
     ingredients: Mapping[str, Any] = field(default_factory=dict)
     artifact: Artifact | None = None
+    flaw: str | None = None
 
     @property
     def work_key(self) -> str:
@@ -198,18 +200,21 @@ def plan_step(
     ingredients = step_ingredients(spec, step, handler, inputs, ahead, store)
     fingerprint = digest_json(ingredients)
     artifact = store.find(handler.makes, fingerprint)
-    action, reason = _decide(covered, selection.forced(step.id), artifact)
+    flaw = None if artifact is not None else store.flaw(handler.makes, fingerprint)
+    action, reason = _decide(covered, selection.forced(step.id), artifact, flaw)
     return PlannedStep(
         step, handler, action, reason, takes, ahead, inputs, fingerprint=fingerprint, ingredients=ingredients,
-        artifact=artifact,
+        artifact=artifact, flaw=flaw,
     )  # fmt: skip
 
 
-def _decide(covered: bool, forced: bool, artifact: Artifact | None) -> tuple[Action, str]:
+def _decide(covered: bool, forced: bool, artifact: Artifact | None, flaw: str | None) -> tuple[Action, str]:
     if not covered:
         return "skip", "not selected" + ("" if artifact else " (and not made yet)")
     if forced:
         return "run", "forced"
+    if flaw is not None:
+        return "run", f"what is stored of it is damaged: {flaw}"
     if artifact is None:
         return "run", "not made yet, or something it depends on has changed"
     return "skip", f"made {artifact.finished_at}, nothing it depends on has changed"

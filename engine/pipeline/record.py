@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.artifacts.journal import Journal, RunRecord, StepRecord
+from engine.artifacts.journal import Journal, RunRecord, StepRecord, damaged_journal
 from engine.artifacts.store import Artifact
 from engine.canonical import digest_bytes
 from engine.errors import RunFailed
@@ -66,14 +66,14 @@ def _eval_set(spec: Spec, steps: tuple[StepRecord, ...]) -> bytes:
 
 
 def _session_of_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> Mapping[str, Any]:
-    """The ``run_started`` event of the session that was the last to publish (or reuse) one of these artifacts."""
+    """The ``run_started`` event of the session that was the last to publish (or reuse) one of these artifacts. Raises R111."""
     fingerprints = {made[step.id].fingerprint for step in spec.steps}
     for event in reversed(journal.events):
         if event["event"] in ("step_finished", "step_reused") and event["fingerprint"] in fingerprints:
             started = journal.last("run_started", session=event["session"])
             if started is not None:
                 return started
-    raise LookupError("the journal has no session for the published steps")  # _Run always starts one
+    raise damaged_journal(journal.path, "it has no session for the published steps")  # a run always starts one
 
 
 def _model_revision(spec: Spec, steps: tuple[StepRecord, ...]) -> str | None:

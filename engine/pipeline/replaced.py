@@ -56,9 +56,10 @@ def listed(differs: tuple[str, ...]) -> str:
 
 def earlier_record(spec: Spec) -> JsonObject | None:
     """The record in the evidence folder, where it is one of this run_version."""
+    path = spec.resolve(spec.evidence.dir) / RECORD
     try:
-        record: Any = json.loads((spec.resolve(spec.evidence.dir) / RECORD).read_bytes())
-    except (OSError, ValueError):
+        record: Any = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return None
     is_own = isinstance(record, dict) and record.get("run_version") == spec.run_version
     steps = record.get("steps") if is_own else None
@@ -95,7 +96,8 @@ def keep_replaced(spec: Spec, record: RunRecord, journal: Journal) -> Replaced |
     home = replaced_folder(spec.root, spec.run_version) / f"{stamp}-{digest_file(folder / RECORD)[:8]}"
     try:
         if not home.exists():
-            _copy(folder, _package(spec, journal), home, spec.root / ".runspec" / "staging" / f"replaced-{home.name}")
+            staging = spec.root / ".runspec" / "staging" / f"replaced-{spec.run_version}"  # Store.sweep knows the name
+            _copy(folder, _package(spec, journal), home, staging)
     except OSError as error:
         raise explain_os_error(error, home) from error
     return Replaced(finished_at, _differences(_causes(earlier), _causes(coming)), relative(home, spec.root))

@@ -22,8 +22,9 @@ from engine.artifacts.store import Artifact, Store, explain_os_error
 from engine.canonical import finite_or_null
 from engine.errors import Interrupted, RunFailed, RunspecError
 from engine.pipeline.clock import REMARK, Clock, clock_facts
-from engine.pipeline.finish import Finish, check_targets, check_templates_of, finish_run
-from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step, relative
+from engine.pipeline.finish import Finish, check_targets, check_templates_of, finish_run, sweep_targets
+from engine.pipeline.older_artifacts import check_artifact, take_over
+from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
 from engine.pipeline.replaced import will_replace
@@ -127,9 +128,11 @@ def execute(
     selection = selection or Selection()
     store = Store(spec.root)
     with store.lock(f"run-{spec.run_version}"), stop_on_signals(console.note) as stop:
+        store.sweep(spec.run_version)
         journal = Journal(journal_path(store.root, spec.run_version))
         run = _Run(spec, handlers, store, journal, console, command, selection, stop)
         if not selection.partial:
+            sweep_targets(spec)
             check_targets(spec)
         run.run_steps()
         if selection.partial:
@@ -197,6 +200,9 @@ class _Run:
 
     def _skip(self, planned: PlannedStep) -> None:
         if planned.artifact is not None:
+            said = take_over(self.store, self.spec, planned.step.id, planned.artifact)
+            if said is not None:
+                self.console.note(said)
             self.made[planned.step.id] = planned.artifact
             if self._last_published(planned.step.id) != planned.fingerprint:
                 self._start_session()  # made under another spec or run_version: the journal records the reuse
@@ -232,6 +238,8 @@ class _Run:
         """One step from staging to publication; a failure is journaled and explained."""
         step = planned.step
         assert planned.fingerprint is not None  # make_plan ran everything before it
+        if planned.flaw is not None:
+            self.console.note(f'step "{step.id}": {planned.reason}')
         self._check_inputs(planned)
         self.journal.append(
             "step_started", session=self.session, id=step.id, uses=step.uses, fingerprint=planned.fingerprint
@@ -290,14 +298,7 @@ class _Run:
     def _check_inputs(self, planned: PlannedStep) -> None:
         """R105: a step's inputs must not have changed since they were published."""
         for type_, artifact in planned.inputs.items():
-            damaged = self.store.damage(artifact)
-            if damaged:
-                maker = planned.sources[type_].id
-                raise RunFailed(
-                    "R105",
-                    f'the {artifact.type} made by step "{maker}" has been changed on disk: {", ".join(damaged)}',
-                    hint=f"make it again: runspec run {relative(self.spec.path, self.spec.root)} --force {maker}",
-                )
+            check_artifact(self.store, self.spec, planned.sources[type_].id, artifact)
 
     def _failed(self, planned: PlannedStep, error: BaseException) -> RunspecError:
         step_id = planned.step.id

@@ -1,23 +1,21 @@
 """The sections of a spec that a step reads, as digests: ``model``, ``dataset``, ``eval_set``, ``device``.
 
 A section that names a file is digested with the file's content, so that an edited eval set changes it and a touched
-one does not. Digests of large files are cached by (size, time of change, inode).
+one does not. Digests of large files are remembered (engine.pipeline.digest_cache).
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from engine.artifacts.store import Store
-from engine.canonical import digest_file, digest_json, write_atomic
+from engine.canonical import digest_json, files_below
 from engine.data import BUILDERS
 from engine.errors import InputInvalid
+from engine.pipeline.digest_cache import remembered_digest
 from engine.runspec.model import Spec
-
-CACHE_FROM_BYTES = 8 << 20
 
 
 def section_digest(spec: Spec, section: str, store: Store) -> Any:
@@ -49,29 +47,14 @@ def path_digest(path: Path, store: Store) -> str:
     """SHA-256 of a file, or of a folder's names and contents. Raises InputInvalid (R107) if absent."""
     try:
         if path.is_dir():
-            files = sorted(child for child in path.rglob("*") if child.is_file())
-            return digest_json({child.relative_to(path).as_posix(): _file(child, store) for child in files})
-        return _file(path, store)
+            files = {child.relative_to(path).as_posix(): child for child in files_below(path)}
+            return digest_json({name: remembered_digest(child, store.cache) for name, child in files.items()})
+        return remembered_digest(path, store.cache)
     except OSError as error:
         raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: OSError) -> InputInvalid:
     """R107: a file that the run-spec names."""
-    return InputInvalid("R107", f"cannot read {path}: {error.strerror or error}", hint="the run-spec names this path")
-
-
-def _file(path: Path, store: Store) -> str:
-    facts = path.stat()
-    if facts.st_size < CACHE_FROM_BYTES:
-        return digest_file(path)
-    cache_path = store.cache / "digests.json"
-    try:
-        cached = json.loads(cache_path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        cached = {}
-    key = f"{path}|{facts.st_size}|{facts.st_mtime_ns}|{facts.st_ino}"
-    if key not in cached:
-        cached[key] = digest_file(path)
-        write_atomic(cache_path, json.dumps(cached))
-    return str(cached[key])
+    file = error.filename or path
+    return InputInvalid("R107", f"cannot read {file}: {error.strerror or error}", hint="the run-spec names this path")

@@ -10,23 +10,24 @@ trainer's code, and the versions of the libraries and of the compiler. No JAX he
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.canonical import digest_json, digest_tree, pretty_json, write_atomic
+from engine.canonical import digest_json, digest_tree, pretty_json, sealed, unsealed, write_atomic
 from engine.protocol.device_memory import Allocator, machine_memory_bytes, run_bytes
 from engine.protocol.jobs import PriceJob, job_json, train_args
 from engine.protocol.machines import MACHINES, Machine
 from engine.protocol.train_args import names_affecting
 from engine.steps import installed_version
+from engine.temporary import working_folder
 from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer
 
 VARIABLE, FOLDER = "RUNSPEC_COMPILERS", ".compilers"
+SEAL = "answer_sha256"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 
 
@@ -66,19 +67,17 @@ def device_bytes(machine: Machine) -> int | None:
 def cached_answer(root: Path, job: PriceJob) -> dict[str, Any] | None:
     """What the compiler answered for this very job before, or None."""
     try:
-        report = json.loads(_cache_path(root, job).read_bytes())
-    except (OSError, ValueError):  # never compiled, or the cache is damaged: it can be compiled again
+        return unsealed(_cache_path(root, job).read_bytes(), SEAL)
+    except OSError:  # never compiled, or not readable: it can be compiled again, as it can where it is damaged
         return None
-    return report if isinstance(report, dict) and "needed_bytes" in report else None
 
 
 def ask(root: Path, job: PriceJob) -> dict[str, Any]:
     """Compile in a child process and cache the answer. Raises what the child reports (T150, T151, T115, M codes)."""
-    with tempfile.TemporaryDirectory(prefix="runspec-price-") as work:
-        report = dict(run_trainer(job, Host(Path(work), root)))
-    path = _cache_path(root, job)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, pretty_json(report))
+    with working_folder("runspec-price-") as work:
+        report = dict(run_trainer(job, Host(work, root)))
+    with suppress(OSError):  # read-only, full: it is compiled again next time
+        write_atomic(_cache_path(root, job), pretty_json(sealed(report, SEAL)))
     return report
 
 

@@ -9,12 +9,12 @@ engine.trainer.cost.shardings makes them, and the same as a table for people.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.protocol.jobs import ShardingsJob, train_args
+from engine.temporary import working_folder
 from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer
 
@@ -24,8 +24,8 @@ MIB = 1 << 20
 def ask_shardings(root: Path, config: Mapping[str, Any], args: Mapping[str, Any], *, devices: int) -> dict[str, Any]:
     """Raises what the child reports: T164 where mesh and devices do not match, T165, T166 for the batch, M codes."""
     job = ShardingsJob(config=dict(config), args=train_args(args), devices=devices)
-    with tempfile.TemporaryDirectory(prefix="runspec-shardings-") as work:
-        return dict(run_trainer(job, Host(Path(work), root)))
+    with working_folder("runspec-shardings-") as work:
+        return dict(run_trainer(job, Host(work, root)))
 
 
 def shardings_text(step: str, report: Mapping[str, Any]) -> str:

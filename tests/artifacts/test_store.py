@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.artifacts.store import Store, explain_os_error
+from engine.artifacts.holder import is_alive
+from engine.artifacts.store import Artifact, Store, explain_os_error
+from engine.canonical import digest_json, pretty_json, sealed, unsealed
 from engine.errors import LockBusy, RunFailed
 
 FINGERPRINT = "f" * 64
@@ -181,6 +184,151 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_hint(tmp_path: Path)
     (tmp_path / ".runspec").write_text("a file where the folder should be")
     with pytest.raises(RunFailed, match="cannot write"):
         Store(tmp_path).stage(FINGERPRINT)
+
+
+def test_a_damaged_manifest_is_named_and_the_artifact_counts_as_not_made(tmp_path: Path) -> None:
+    """No value of it is believed, and ``flaw`` says why; without any folder there is nothing to say."""
+    store = Store(tmp_path)
+    assert store.flaw("apple", FINGERPRINT) is None
+    artifact = published(store)
+    path = artifact.path / "artifact.json"
+    whole = path.read_text()
+    for changed in (whole.replace('"n": 1', '"n": 9'), whole.replace("grow", "brow"), whole.replace("manifest_sha256", "manifest_sha257"),
+                    "[]\n", "null\n", "{}\n", whole.replace('"files": {', '"files": [')):  # fmt: skip
+        path.write_text(changed)
+        assert store.find("apple", FINGERPRINT) is None
+        assert store.flaw("apple", FINGERPRINT) == "artifact.json is not what was written"
+    path.unlink()
+    assert store.flaw("apple", FINGERPRINT) == "artifact.json is missing"
+    path.write_text(whole)
+    (artifact.path / "deep" / "apple.txt").unlink()
+    assert store.flaw("apple", FINGERPRINT) == "deep/apple.txt is missing or has another size"
+
+
+@pytest.mark.parametrize("change", [{"files": []}, {"files": {"a": {"sha256": "f" * 64, "bytes": "3"}}}, {"facts": None},
+                                    {"files": {"a": 3}}, {"digest": 7}, {"more": 1}])  # fmt: skip
+def test_a_sealed_manifest_of_another_shape_is_none(tmp_path: Path, change: dict[str, object]) -> None:
+    """Its keys and their types are what a reader finds."""
+    store = Store(tmp_path)
+    path = published(store).path / "artifact.json"
+    values = unsealed(path.read_bytes(), "manifest_sha256")
+    assert values is not None
+    path.write_text(pretty_json(sealed({**values, **change}, "manifest_sha256")))
+    assert store.find("apple", FINGERPRINT) is None
+    path.write_text(pretty_json(sealed({**values, "type": "pear"}, "manifest_sha256")))
+    assert store.flaw("apple", FINGERPRINT) == "artifact.json is that of another artifact"
+
+
+def older(store: Store, **changes: object) -> Artifact:
+    """Published by an engine whose manifests had no digest of themselves."""
+    ingredients = {"kind": "grow"}
+    fingerprint = digest_json(ingredients)
+    staging = store.stage(fingerprint)
+    (staging.out / "apple.txt").write_text("red")
+    artifact = store.publish(staging, mark(fingerprint=fingerprint, ingredients=ingredients))
+    path = artifact.path / "artifact.json"
+    values = unsealed(path.read_bytes(), "manifest_sha256")
+    path.write_text(pretty_json({**(values or {}), **changes}))
+    return artifact
+
+
+def test_an_artifact_without_a_seal_is_found_and_can_be_sealed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = older(store)
+    found = store.find("apple", artifact.fingerprint)
+    assert found == dataclasses.replace(artifact, is_sealed=False)
+    store.seal(found)
+    assert store.find("apple", artifact.fingerprint) == artifact
+    store.seal(artifact)
+    assert store.find("apple", artifact.fingerprint) == artifact
+
+
+@pytest.mark.parametrize(
+    "change", [{"ingredients": {"kind": "brow"}}, {"facts": []}, {"note": "one key more"}, {"files": {"a": 1}}]
+)
+def test_what_can_be_checked_of_a_manifest_without_a_seal_is_checked(tmp_path: Path, change: dict[str, object]) -> None:
+    """The fingerprint follows from the ingredients; the keys are those, and of those types."""
+    store = Store(tmp_path)
+    artifact = older(store, **change)
+    assert store.find("apple", artifact.fingerprint) is None
+    assert store.flaw("apple", artifact.fingerprint) == "artifact.json is not what was written"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"), [("fault", "Input/output error"), ("folder", "Is a directory"), ("pipe", "not a plain file")]
+)
+def test_a_manifest_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, spoil: str, reason: str) -> None:
+    """R112: not "not made", for what is there may be whole."""
+    store = Store(tmp_path)
+    path = published(store).path / "artifact.json"
+    path.unlink()
+    match spoil:
+        case "fault":
+            path.symlink_to("/proc/self/mem")
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+    with pytest.raises(RunFailed) as caught:
+        store.find("apple", FINGERPRINT)
+    assert caught.value.code == "R112"
+    assert f"cannot read {path}: " in str(caught.value)
+    assert reason in str(caught.value)
+    assert "it is made again by the next run" in str(caught.value)
+
+
+def test_each_attempt_has_an_out_of_its_own(tmp_path: Path) -> None:
+    """A trainer that was frozen and wakes writes into the folder of its own attempt, and nothing of it is published."""
+    store = Store(tmp_path)
+    first = store.stage(FINGERPRINT)
+    second = store.stage(FINGERPRINT)
+    assert first.out != second.out
+    assert first.work == second.work
+    first.out.mkdir()
+    (first.out / "late.txt").write_text("of the frozen one")
+    (second.out / "apple.txt").write_text("red")
+    assert set(store.publish(second, mark()).files) == {"apple.txt"}
+    assert list((store.root / "staging").iterdir()) == []
+
+
+def test_the_sweep_removes_what_kills_leave_and_nothing_that_can_be_resumed(tmp_path: Path) -> None:
+    """A published step's work, a discarded artifact, temporary files; an attempt with work stays, and one that has its lock."""
+    store = Store(tmp_path)
+    resumable = store.stage("a" * 64)
+    (resumable.work / "checkpoint").write_text("x")
+    done = store.stage("b" * 64)
+    shutil.rmtree(done.out)  # it was renamed into the store; its work was not removed yet
+    busy = store.stage("c" * 64)
+    shutil.rmtree(busy.work)
+    discarded = store.root / "staging" / "discarded-x"
+    discarded.mkdir()
+    for name in ("replaced-v1", "replaced-v2", f"probe-{2**22 + 1}", f"probe-{os.getpid()}"):
+        (store.root / "staging" / name).mkdir()
+    for folder in (store.cache, store.root / "runs" / "v1"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".file.json.0123abcd.tmp").write_text("half")
+    with store.lock(f"step-{'c' * 16}"):
+        store.sweep("v1")
+    of_others = [f"probe-{os.getpid()}", "replaced-v2"]
+    assert sorted(path.name for path in (store.root / "staging").iterdir()) == ["a" * 32, "c" * 32, *of_others]
+    assert (resumable.work / "checkpoint").read_text() == "x"
+    assert list(store.root.rglob("*.tmp")) == []
+    store.sweep("v1")
+    assert sorted(path.name for path in (store.root / "staging").iterdir()) == ["a" * 32, *of_others]
+
+
+def test_a_lock_names_its_holder_beyond_the_number(tmp_path: Path) -> None:
+    """The same number with another start is another process: a killed run does not look alive for ever."""
+    store = Store(tmp_path)
+    with store.lock("run-x"):
+        text = (store.root / "locks" / "run-x.lock").read_text()
+    assert is_alive(text)
+    number, _, start = text.partition(" ")
+    assert int(number) == os.getpid()
+    assert not is_alive(f"{number} 0{start}")
+    assert is_alive(number)  # written by an engine that knew the number alone
+    for nobody in ("", "x", "-1", "0x", f"{2**40}", f"{2**22 + 1} {start}"):
+        assert not is_alive(nobody), nobody
 
 
 @pytest.mark.skipif(

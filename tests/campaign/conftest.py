@@ -85,8 +85,12 @@ class Project:
 
     def evidence(self) -> dict[str, Any]:
         """Every evidence file without times."""
-        folder = next((self.root / "submission_runs").iterdir())
-        return {path.name: _timeless(path) for path in sorted(folder.iterdir()) if path.name != "manifest-sha256.txt"}
+        return _evidence_of(self.root)
+
+
+def _evidence_of(root: Path) -> dict[str, Any]:
+    folder = next((root / "submission_runs").iterdir())
+    return {path.name: _timeless(path) for path in sorted(folder.iterdir()) if path.name != "manifest-sha256.txt"}
 
 
 def _timeless(path: Path) -> Any:
@@ -105,6 +109,12 @@ def _strip(value: Any) -> Any:
     if isinstance(value, list):
         return [_strip(child) for child in value]
     return SPEED.sub("", TIME_STAMP.sub("", value)) if isinstance(value, str) else value
+
+
+@pytest.fixture(scope="session")
+def evidence_of() -> Callable[[Path], dict[str, Any]]:
+    """The evidence of the one run in a project, without times."""
+    return _evidence_of
 
 
 @pytest.fixture(scope="module")

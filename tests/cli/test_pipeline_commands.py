@@ -95,7 +95,7 @@ def test_plan_shows_steps_reasons_and_price(runspec, toy):
     assert done.code == 0, done.err
     assert done.out.startswith("toy_v1: 2 of 2 steps to run\n  grow ")
     document = runspec("plan", "toy.yaml", "--json").document
-    assert set(document) == {"steps", "memory", "time", "disk"}
+    assert set(document) == {"steps", "target", "memory", "time", "disk"}
     assert [set(step) for step in document["steps"]] == [{"id", "uses", "action", "reason", "fingerprint"}] * 2
 
 

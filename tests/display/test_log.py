@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -77,6 +78,15 @@ def test_a_full_disk_stops_no_run(capsys):
     log.note("two")
     log.close()
     assert capsys.readouterr().err.count("warning: no log is kept") == 1
+
+
+def test_a_pipe_in_the_place_of_the_log_is_not_waited_for(tmp_path, capsys):
+    """Nobody reads it."""
+    os.mkfifo(tmp_path / "v1.jsonl")
+    log = RunLog(tmp_path / "v1.jsonl", run_version="v1", command="c")
+    log.note("one")
+    log.close()
+    assert capsys.readouterr().err.count("v1.jsonl: something else is at that path") == 1
 
 
 def test_exceptions_are_logged_without_local_variables(tmp_path):

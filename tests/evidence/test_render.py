@@ -12,7 +12,7 @@ import pytest
 
 from engine.artifacts.journal import RunRecord
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed, RunspecError
-from engine.evidence import package, verify
+from engine.evidence import check_owner, package, verify
 
 RUNBOOK_MANIFEST = {
     "run_version", "model_id", "dataset", "eval_set", "config_path", "command", "commit_sha", "timestamp", "tuning_job_id", "trial_id",
@@ -265,6 +265,90 @@ def test_a_secret_is_never_packed_and_never_shown(record: RunRecord, render: Any
     assert "P101" in str(caught.value)
     assert secret not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("uses", "name"),
+    [("train_sft", "metrics.jsonl"), ("result_summary", "summary.json"), ("score", "scorecard.json"),
+     ("score", "predictions.jsonl"), ("build_dataset", "manifest.json"), ("train_sft", "train_report.json")],
+)  # fmt: skip
+def test_a_changed_artifact_is_named_before_anything_is_rendered(
+    record: RunRecord, render: Any, tmp_path: Path, uses: str, name: str
+) -> None:
+    """R105 with the file, the step and the command; a template that would be at fault is not even read."""
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "notes.txt.j2").write_text("{% if %}")
+    step = record.step_of(uses)
+    assert step is not None
+    path = step.artifact.path / name
+    data = path.read_bytes()
+    path.write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+    with pytest.raises(RunFailed) as caught:
+        render(record, files=("notes.txt",), templates=templates)
+    assert caught.value.code == "R105"
+    assert f'made by step "{step.id}" has been changed on disk: {name}' in str(caught.value)
+    assert f"runspec run runspecs/toy.yaml --force {step.id}" in str(caught.value)
+    assert not (tmp_path / "submission_runs").exists()
+
+
+def test_what_a_killed_rendering_left_does_not_stop_the_next(record: RunRecord, render: Any, tmp_path: Path) -> None:
+    """Neither evidence nor package; each removes it."""
+    folder = render(record)
+    left = folder / ".run_manifest.json.0123abcd.tmp"
+    left.write_text("half")
+    assert not verify(folder).ok
+    assert verify(render(record)).ok
+    left.write_text("half")
+    (tmp_path / "out").mkdir()
+    for name in (".toy_20260102_1111111.zip.0123abcd.tmp", ".other_1.zip.0123abcd.tmp"):
+        (tmp_path / "out" / name).write_text("half")
+    package(folder, tmp_path / "out", "toy")
+    assert not left.exists()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".other_1.zip.0123abcd.tmp",
+        "toy_20260102_1111111.zip",
+    ]
+
+
+@pytest.mark.parametrize("name", ["run_manifest.json", "run_record.json"])
+@pytest.mark.parametrize("damage", ["{", "[]", "null", '{"run_version": 7}', "\x00"])
+def test_a_runs_own_damaged_evidence_is_written_again(record: RunRecord, render: Any, name: str, damage: str) -> None:
+    """One of the two files that name the run is enough."""
+    folder = render(record)
+    (folder / name).write_text(damage)
+    assert verify(render(record)).ok
+
+
+@pytest.mark.parametrize("name", ["run_manifest.json", "run_record.json"])
+def test_a_damaged_name_of_the_run_is_not_believed(record: RunRecord, render: Any, name: str) -> None:
+    """Where the two files disagree, the one that the folder's list of digests vouches for is right."""
+    folder = render(record)
+    text = (folder / name).read_text()
+    (folder / name).write_text(text.replace('"run_version": "toy_v1"', '"run_version": "toy_v0"'))
+    assert verify(render(record)).ok
+    (folder / name).write_text(text.replace('"run_version": "toy_v1"', '"run_version": "toy_v0"'))
+    (folder / "manifest-sha256.txt").unlink()
+    with pytest.raises(InputInvalid, match="evidence of a run that cannot be told") as caught:
+        render(record)
+    assert caught.value.code == "E108"
+    assert "move the folder away; the next run writes it again" in str(caught.value)
+
+
+def test_evidence_that_cannot_be_read_is_named(record: RunRecord, render: Any, tmp_path: Path) -> None:
+    """R112 with the file; a folder in a file's place and a file in the folder's place are E110."""
+    folder = render(record)
+    (folder / "run_record.json").unlink()
+    (folder / "run_record.json").symlink_to("/proc/self/mem")
+    with pytest.raises(RunFailed, match=r"R112.*run_record.json: Input/output error"):
+        render(record)
+    (folder / "run_record.json").unlink()
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").mkdir()
+    with pytest.raises(RunFailed, match=r"E110.*toy_v1/metrics.jsonl: Is a directory"):
+        render(record)
+    with pytest.raises(RunFailed, match=r"E110.*items.jsonl is not a folder"):
+        check_owner("toy_v1", tmp_path / "items.jsonl")
 
 
 def test_what_a_person_sets_on_kaggle_is_in_the_evidence(record: RunRecord, render: Any, monkeypatch: Any) -> None:

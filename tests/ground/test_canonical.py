@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +27,8 @@ from engine.canonical import (
     finite_or_null,
     jsonl_bytes,
     pretty_json,
+    sealed,
+    unsealed,
     without_measurements,
 )
 
@@ -210,6 +213,49 @@ def test_what_is_neither_is_refused(result_of: Callable[[str, str], str], ending
     """JSON lines in a .json file, one value over several lines of a .jsonl file, no JSON at all."""
     with pytest.raises(ValueError):  # noqa: PT011  # the reader's own words
         result_of(ending, text)
+
+
+SEALED = {"name": "é", "number": 1e-05, "list": [1, None, {"deep": True}]}
+
+
+@pytest.mark.parametrize("write", [lambda value: pretty_json(value).encode(), lambda value: jsonl_bytes([value])])
+def test_a_sealed_value_comes_back_and_no_changed_byte_does(write: Any) -> None:
+    """Every bit of it, the seal's and the spaces' too."""
+    data = write(sealed(SEALED, "sha256"))
+    assert unsealed(data, "sha256") == SEALED
+    assert list(unsealed(data, "sha256") or ()) == list(SEALED)
+    for place in range(len(data) * 8):
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        assert unsealed(bytes(changed), "sha256") is None, bytes(changed)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]\n", b"null\n", b"{}\n", b"\xff", b'{"sha256": 1}\n', b"[" * 100_000, b'{"a": NaN, "sha256": ""}\n',
+     b'{"a": "\\ud800", "sha256": ""}\n', pretty_json(SEALED).encode(), pretty_json(sealed(SEALED, "other")).encode(),
+     pretty_json(sealed(SEALED, "sha256")).replace("  ", " ").encode()],
+)  # fmt: skip
+def test_what_was_never_sealed_is_no_value(data: bytes) -> None:
+    """Of another shape, nested too deeply, without the seal, or written in another form."""
+    assert unsealed(data, "sha256") is None
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A digest of a tree is of all of it, or an error. (Permissions do not bind root: the refusal is put in its place.)"""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "file").write_text("1")
+    assert list(digest_tree(tmp_path)) == ["closed/file"]
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError):
+        digest_tree(tmp_path)
 
 
 NUMBERS = st.recursive(

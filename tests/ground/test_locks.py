@@ -68,12 +68,12 @@ def test_what_else_the_system_refuses_is_not_called_a_lack_of_locks(
     assert caught.value.code == "R103"
 
 
-def test_a_disk_that_takes_no_byte_is_a_full_disk(tmp_path: Path) -> None:
-    """The kernel's own limit on file sizes, in a process of its own: R101, once, and nothing from the closing of the file."""
+def test_a_lock_file_that_may_have_no_byte_is_an_error_once(tmp_path: Path) -> None:
+    """The kernel's own limit on file sizes, in a process of its own: R103 with the limit, and nothing from the closing of the file."""
     script = (
         "import resource, sys; from pathlib import Path; from engine.artifacts.store import Store; from engine.errors import RunFailed\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
-        "try:\n    Store(Path(sys.argv[1])).lock('run-x').__enter__()\nexcept RunFailed as error:\n    print(error.code)\n"
+        "try:\n    Store(Path(sys.argv[1])).lock('run-x').__enter__()\nexcept RunFailed as error:\n    print(error.code, 'ulimit' in error.hint)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr, done.returncode) == ("R101\n", "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == ("R103 True\n", "", 0)

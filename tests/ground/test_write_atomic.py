@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from engine.canonical import fsync_dir, write_atomic
+from engine.canonical import write_atomic
+from engine.temporary import fsync_dir
 
 
 @pytest.fixture

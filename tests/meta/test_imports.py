@@ -31,7 +31,18 @@ DOORS: Mapping[str, set[str]] = {}
 
 # Beside the floors of benchmarks/parts/structure.py: these parts know the ground, the protocol, and nothing beside them.
 COMMAND_LINE = {"cli", "commands", "doctor", "project", "__main__"}
-GROUND = {"engine", "errors", "canonical", "assets", "redact", "extras", "locks", "model_config"}
+GROUND = {
+    "engine",
+    "errors",
+    "canonical",
+    "temporary",
+    "assets",
+    "redact",
+    "extras",
+    "locks",
+    "model_config",
+    "os_errors",
+}
 ISLANDS = {"data", "scoring", "runspec", "artifacts", "trainer"}
 
 

@@ -6,6 +6,8 @@ import dataclasses
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from engine.artifacts.journal import journal_path, read_journal
 from engine.artifacts.store import Store
+from engine.canonical import pretty_json, unsealed
 from engine.errors import InputInvalid, Interrupted, LockBusy, RunFailed
 from engine.pipeline import runner
 from engine.pipeline.plan import Selection
@@ -224,3 +227,121 @@ def test_artifacts_of_another_run_version_are_reused(make_spec: Callable[..., Sp
     other = make_spec(GROW, PRESS, run_version="toy_v2")
     assert run(other, kinds, console) == []
     assert events(other) == ["run_started", "step_reused", "step_reused"]
+
+
+def without_seal(spec: Spec, type_: str) -> Any:
+    """Make the manifest of the one artifact of this type that of an engine before the seal; its path."""
+    path = next((spec.root / ".runspec" / "store" / type_).rglob("artifact.json"))
+    values = unsealed(path.read_bytes(), "manifest_sha256")
+    assert values is not None
+    path.write_text(pretty_json(values))
+    return path
+
+
+def test_an_artifact_of_an_earlier_engine_is_taken_over_once_and_that_is_said(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    """Nothing is computed again; the next run has nothing to say."""
+    spec = make_spec(GROW, PRESS)
+    run(spec, kinds, console)
+    path = without_seal(spec, "apple")
+    console.lines.clear()
+    assert run(spec, kinds, console) == []
+    (said,) = [line for line in console.lines if line.startswith("note")]
+    assert said.startswith('note step "grow": an earlier engine made its apple, without a digest of artifact.json')
+    assert unsealed(path.read_bytes(), "manifest_sha256") is not None
+    console.lines.clear()
+    assert run(spec, kinds, console) == []
+    assert [line for line in console.lines if line.startswith("note")] == []
+
+
+def test_an_artifact_of_an_earlier_engine_is_not_taken_over_where_a_file_has_changed(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    spec = make_spec(GROW, PRESS)
+    run(spec, kinds, console)
+    path = without_seal(spec, "apple")
+    file = path.parent / "apple.json"
+    file.write_bytes(file.read_bytes().replace(b"{", b"[", 1))
+    before = path.read_bytes()
+    with pytest.raises(RunFailed) as caught:
+        run(spec, kinds, console)
+    assert caught.value.code == "R105"
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_artifact_is_made_again_and_the_reason_is_said(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    spec = make_spec(GROW, PRESS)
+    run(spec, kinds, console)
+    path = next((spec.root / ".runspec" / "store" / "juice").rglob("artifact.json"))
+    path.write_text(path.read_text().replace('"name": "juice"', '"name": "jvice"'))
+    console.lines.clear()
+    assert run(spec, kinds, console) == ["press"]
+    assert 'note step "press": what is stored of it is damaged: artifact.json is not what was written' in console.lines
+    found = next((spec.root / ".runspec" / "store" / "juice").rglob("artifact.json"))
+    assert '"name": "juice"' in found.read_text()
+
+
+def test_without_its_damaged_journal_a_run_computes_nothing_again(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    """R111 says what to type; after that the artifacts are recorded anew."""
+    spec = make_spec(GROW, PRESS)
+    run(spec, kinds, console)
+    path = journal_path(spec.root / ".runspec", spec.run_version)
+    path.write_bytes(path.read_bytes().replace(b"step_finished", b"step_finishes", 1))
+    with pytest.raises(RunFailed) as caught:
+        run(spec, kinds, console)
+    assert caught.value.code == "R111"
+    assert f"{path} is damaged: line 3: not what was written" in str(caught.value)
+    assert f"mv {path} {path}.damaged" in str(caught.value)
+    path.rename(f"{path}.damaged")
+    assert run(spec, kinds, console) == []
+    assert events(spec) == ["run_started", "step_reused", "step_reused"]
+
+
+def test_what_a_killed_run_left_is_gone_after_the_next(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    """In the staging area, beside the journal, in the cache."""
+    spec = make_spec(GROW)
+    store = Store(spec.root)
+    run(spec, kinds, console)
+    left = [store.root / "staging" / "discarded-old" / "x", store.root / "staging" / ("e" * 32) / "work" / "x",
+            store.cache / ".digests.json.0123abcd.tmp", journal_path(store.root, "toy_v1").with_name(".j.0123abcd.tmp")]  # fmt: skip
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    assert run(spec, kinds, console) == []
+    assert [path for path in left if path.exists()] == []
+    assert list((store.root / "staging").iterdir()) == []
+
+
+def test_a_process_of_an_earlier_attempt_that_wakes_writes_into_no_artifact(
+    make_spec: Callable[..., Spec], make_handler: Any, console: Any
+) -> None:
+    """It was frozen (SIGSTOP) while it worked, its run ended; it wakes in the middle of the next attempt, and goes on writing."""
+    late = "import pathlib, sys, time\nprint(flush=True)\ntime.sleep(0.2)\npathlib.Path(sys.argv[1]).parent.mkdir(exist_ok=True)\npathlib.Path(sys.argv[1]).write_text('late')\n"
+    orphans: list[subprocess.Popen[bytes]] = []
+
+    def attempt(ctx: StepContext) -> None:
+        if not orphans:
+            orphan = subprocess.Popen([sys.executable, "-c", late, str(ctx.out / "late.txt")], stdout=subprocess.PIPE)
+            orphans.append(orphan)
+            assert orphan.stdout is not None
+            orphan.stdout.readline()
+            orphan.send_signal(signal.SIGSTOP)
+            raise RunFailed("R999", "killed")
+        orphans[0].send_signal(signal.SIGCONT)
+        assert orphans[0].wait(20) == 0
+
+    spec, kinds = make_spec(GROW), {"grow": make_handler("grow", (), "apple", hook=attempt)}
+    with pytest.raises(RunFailed, match="killed"):
+        run(spec, kinds, console)
+    assert run(spec, kinds, console) == ["grow"]
+    orphans[0].communicate()
+    home = next((spec.root / ".runspec" / "store" / "apple").iterdir())
+    assert sorted(path.name for path in home.iterdir()) == ["apple.json", "artifact.json"]
+    assert list((spec.root / ".runspec" / "staging").iterdir()) == []

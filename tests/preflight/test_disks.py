@@ -49,7 +49,7 @@ def spec(tmp_path: Path) -> Spec:
         version=1, run_version="v", notes="", device="auto", model=ModelSpec("google/gemma-2b"),
         dataset=DatasetSpec(name="d"), eval_set="e.jsonl", steps=(train,),
         evidence=EvidenceSpec("submission_runs/v"), package=PackageSpec("v"), path=tmp_path / "s.yaml",
-        root=tmp_path, text="", digest="",
+        root=tmp_path, data=b"", digest="",
     )  # fmt: skip
 
 

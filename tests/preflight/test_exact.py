@@ -49,7 +49,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
         version=1, run_version="v", notes="", device="auto", model=ModelSpec("tiny", init="random", config=TINY),
         dataset=DatasetSpec(name="d"), eval_set="e.jsonl", steps=(train,),
         evidence=EvidenceSpec("submission_runs/v"), package=PackageSpec("v"), path=tmp_path / "s.yaml",
-        root=tmp_path, text="", digest="",
+        root=tmp_path, data=b"", digest="",
     )  # fmt: skip
 
 
@@ -207,7 +207,24 @@ def test_a_training_step_of_another_package_is_estimated_and_not_compiled(spec):
         price(strange, HANDLERS, "kaggle-v5e-8", exact=lambda _: None)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"needed_bytes"', "{}"])
+def test_an_answer_is_kept_only_where_that_is_possible_and_believed_only_as_it_was_written(tmp_path, monkeypatch):
+    """The price is the compiler's whether or not it can be kept; one changed digit makes it none."""
+    job = exact.job_for("cpu", TINY, ARGS, None)
+    monkeypatch.setattr(exact, "run_trainer", lambda *_: REPORT)
+    path = exact._cache_path(tmp_path, job)
+    path.mkdir(parents=True)  # in the way of the file
+    assert exact.ask(tmp_path, job) == REPORT
+    assert exact.cached_answer(tmp_path, job) is None
+    path.rmdir()
+    assert exact.ask(tmp_path, job) == REPORT
+    assert exact.cached_answer(tmp_path, job) == REPORT
+    text = path.read_text()
+    path.write_text(text.replace(str(REPORT["needed_bytes"]), "1" + str(REPORT["needed_bytes"])[1:]))
+    assert path.read_text() != text
+    assert exact.cached_answer(tmp_path, job) is None
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"needed_bytes"', "{}", '{"needed_bytes": 1}'])
 def test_a_damaged_answer_is_compiled_again(tmp_path, text):
     """A cache file that cannot be read counts as absent."""
     job = exact.job_for("cpu", TINY, ARGS, None)

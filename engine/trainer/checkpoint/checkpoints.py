@@ -33,9 +33,10 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from engine.canonical import digest_tree, fsync_dir
+from engine.canonical import digest_tree
 from engine.errors import RunFailed, Where
 from engine.protocol.disk_space import training_disk_bytes
+from engine.temporary import fsync_dir
 from engine.trainer.checkpoint import disk_space
 from engine.trainer.checkpoint.manifest import (
     MANIFEST_FILE,

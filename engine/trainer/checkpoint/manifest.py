@@ -6,8 +6,8 @@ whose every byte is what was written, or None; an error that names everything in
     checkpoint.json: {"format": 3, "made_by": …, "train_step": …, "identity": {…}, "topology": {…}, "data_position": {…},
                       "notes": {…}, "bytes": …, "files": {path: SHA-256}, "mark_sha256": …}
 
-``mark_sha256`` is the digest of the canonical JSON of all other keys. That rule stays whatever else a later format
-changes, so that a manifest of a newer engine is told from a damaged one.
+``mark_sha256`` is the digest of the canonical JSON of all other keys (engine.canonical.sealed). That rule stays whatever else a
+later format changes, so that a manifest of a newer engine is told from a damaged one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.canonical import digest_json, pretty_json, write_atomic
+from engine.canonical import pretty_json, sealed, unsealed, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.protocol.train_args import names_affecting
 from engine.trainer.config.batch_shape import batch_shape
 from engine.trainer.distributed.topology import Topology, TopologyJson
 
-MANIFEST_FILE = "checkpoint.json"
+MANIFEST_FILE, SEAL = "checkpoint.json", "mark_sha256"
 FORMAT = 3
 SHOWN_CHARS = 24
 Identity = Mapping[str, Any]  # name -> JSON value, of everything that decides the numbers
@@ -57,18 +57,17 @@ class Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """The last file of a checkpoint. Raises OSError."""
     values = {**asdict(manifest), "made_by": engine_version()}
-    write_atomic(folder / MANIFEST_FILE, pretty_json({**values, "mark_sha256": digest_json(values)}))
+    write_atomic(folder / MANIFEST_FILE, pretty_json(sealed(values, SEAL)))
 
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest, or None if a byte of it is not what was written. Raises InputInvalid T122 for another format."""
     try:
-        values = json.loads((folder / MANIFEST_FILE).read_bytes())
-        expected = values.pop("mark_sha256")
-        if digest_json(values) != expected:
+        values = unsealed((folder / MANIFEST_FILE).read_bytes(), SEAL)
+        if values is None:
             return None
         file_format = int(values.get("format", 2))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, TypeError):
         return None
     if file_format != FORMAT:
         raise _other_format(folder, file_format, str(values.get("made_by") or "an engine of unknown version"))

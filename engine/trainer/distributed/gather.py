@@ -12,13 +12,13 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import jax
 import numpy as np
 
 from engine.canonical import pretty_json
 from engine.errors import Diagnostic, InputInvalid
+from engine.temporary import working_folder
 from engine.trainer.distributed.placement import PyTree
 from engine.trainer.distributed.processes import ProcessGroup
 
@@ -60,5 +60,5 @@ def metrics_folder(work: Path, processes: ProcessGroup) -> Iterator[Path]:
     if processes.is_writer:
         yield work
         return
-    with TemporaryDirectory(prefix=f"runspec-process-{processes.process_id}-") as folder:
-        yield Path(folder)
+    with working_folder(f"runspec-process-{processes.process_id}-") as folder:
+        yield folder

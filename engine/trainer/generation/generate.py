@@ -12,7 +12,6 @@ milliseconds, sampled or not.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
@@ -30,6 +29,8 @@ from engine.canonical import (
     digest_tree,
     jsonl_bytes,
     pretty_json,
+    sealed,
+    unsealed,
     write_atomic,
 )
 from engine.model_config.decoder import DecoderConfig
@@ -58,7 +59,7 @@ from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_con
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
 
-PROGRESS_FILE = "generated.jsonl"
+PROGRESS_FILE, SEAL = "generated.jsonl", "row_sha256"
 ROW_VERSION = 2  # rows of an earlier form are generated again
 LEAST_SECONDS = 1e-6  # a clock that stood still
 Row = dict[str, Any]
@@ -149,7 +150,10 @@ def end_reasons(config: DecoderConfig, stops: Iterable[int], tokenizer: Tokenize
 
 
 class GenerationProgress:
-    """Finished rows on disk: a header line, then one row a line, each batch fsynced."""
+    """Finished rows on disk: a header line, then one row a line, each with a digest of itself, each batch fsynced.
+
+    A row that is not what was written is none: its answer is generated again.
+    """
 
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
@@ -159,17 +163,16 @@ class GenerationProgress:
         if not data.startswith(header):
             write_atomic(path, header)
             return
-        complete = data[: data.rfind(b"\n") + 1]  # a kill in the middle of a write leaves half a line
-        if len(complete) < len(data):
-            write_atomic(path, complete)
-        for line in complete[len(header) :].splitlines():
-            row = json.loads(line)
-            self.rows[row["id"]] = row
+        lines = data[len(header) :].splitlines(keepends=True)
+        whole = {line: row for line in lines if (row := unsealed(line, SEAL)) is not None}
+        if len(whole) < len(lines):  # a kill in the middle of a write leaves half a line
+            write_atomic(path, header + b"".join(whole))
+        self.rows = {row["id"]: row for row in whole.values()}
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows; they are on disk when this returns."""
         with self._path.open("ab") as stream:
-            stream.write(jsonl_bytes(rows))
+            stream.write(jsonl_bytes(sealed(row, SEAL) for row in rows))
             stream.flush()
             os.fsync(stream.fileno())
         self.rows.update((row["id"], row) for row in rows)

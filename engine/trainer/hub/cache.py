@@ -5,7 +5,7 @@
       blobs/<digest>.runspec.incomplete     its first bytes, while it is downloaded (ours)
       refs/flax                             the commit of a branch when it was last resolved
       snapshots/<commit>/config.json        a link to the blob
-      .runspec/<digest>                     size and time of a blob whose digest was checked (ours)
+      .runspec/<digest>                     size, inode and time of change of a blob whose digest was checked (ours)
 
 We never make an unchecked file visible under ``snapshots``; what another program has put there is checked once, and
 again when it has changed.
@@ -64,6 +64,12 @@ def digest_of(path: Path, file: RemoteFile) -> str:
 def is_path_outside(revision: str | None) -> bool:
     """Whether a revision, as a path, leads out of the folder of revisions: no branch has such a name."""
     return revision is not None and bool({"", ".", ".."} & set(revision.split("/")))
+
+
+def _state(path: Path) -> bytes:
+    """What differs after any change of a file: a program can set its mtime back, but not the time of the change itself."""
+    status = path.stat()
+    return f"{status.st_size} {status.st_ino} {status.st_ctime_ns}".encode()
 
 
 class HubCache:
@@ -130,22 +136,19 @@ class HubCache:
         ]
 
     def _is_good(self, path: Path, file: RemoteFile) -> bool:
-        status, note = path.stat(), self.folder / ".runspec" / file.etag
-        if status.st_size != file.size:
+        if path.stat().st_size != file.size:
             return False
-        state = f"{status.st_size} {status.st_mtime_ns}"
-        if note.is_file() and note.read_text(encoding="utf-8") == state:
-            return True
+        with suppress(OSError):  # no note, or one that cannot be read: the bytes are checked
+            if (self.folder / ".runspec" / file.etag).read_bytes() == _state(path):
+                return True
         if digest_of(path, file) != file.etag:
             return False
         self._note_checked(path, file)
         return True
 
     def _note_checked(self, path: Path, file: RemoteFile) -> None:
-        status, note = path.stat(), self.folder / ".runspec" / file.etag
         with suppress(OSError):  # a read-only cache is usable, and is checked each time
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(f"{status.st_size} {status.st_mtime_ns}", encoding="utf-8")  # a torn note matches nothing
+            write_atomic(self.folder / ".runspec" / file.etag, _state(path))
 
     def remove(self, path: Path, file: RemoteFile) -> None:
         """Delete a bad file, its blob and its note."""

@@ -20,7 +20,6 @@ if every byte of it is what its last note says; otherwise it starts over.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -33,10 +32,12 @@ from typing import IO, Any, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.canonical import CHUNK_BYTES, digest_file, digest_json, fsync_dir, pretty_json, write_atomic
+from engine.canonical import CHUNK_BYTES, digest_file, digest_json, pretty_json, sealed, unsealed, write_atomic
 from engine.locks import take
+from engine.temporary import fsync_dir
 
 HEADER, NOTE = "header.json", "note.json"
+HEADER_SEAL, NOTE_SEAL = "header_sha256", "note_sha256"
 # Up to this size every byte is checked whenever a folder is opened (about 0.1 s); above, only sizes and the header.
 CHECKED_BYTES = 64 << 20
 Array = NDArray[Any]
@@ -66,15 +67,12 @@ def open_arrays(folder: Path, *, verify: bool = False) -> Arrays | str:
     Sizes and the header are always checked, every byte in small folders or with ``verify``.
     """
     try:
-        header = json.loads((folder / HEADER).read_bytes())
-        expected = header.pop("header_sha256")
-        if digest_json(header) != expected:
-            return f"{HEADER} is damaged"
-        columns, facts = header["columns"], header["facts"]
+        header = unsealed((folder / HEADER).read_bytes(), HEADER_SEAL)
     except FileNotFoundError:
         return f"{HEADER} is missing"
-    except (ValueError, KeyError, AttributeError, TypeError):
+    if header is None:
         return f"{HEADER} is damaged"
+    columns, facts = header["columns"], header["facts"]
     for name, column in columns.items():
         path = folder / f"{name}.bin"
         if not path.is_file() or path.stat().st_size != _bytes(column):
@@ -175,7 +173,8 @@ class ArrayWriter:
         """Let a later writer continue from here; it finds ``note`` in its own :attr:`note`."""
         for stream in self._streams.values():
             stream.flush()
-        write_atomic(self._staging / NOTE, pretty_json({"key": self._key, "note": note, "columns": self._columns()}))
+        values = {"key": self._key, "note": note, "columns": self._columns()}
+        write_atomic(self._staging / NOTE, pretty_json(sealed(values, NOTE_SEAL)))
 
     def publish(self, facts: Facts) -> Arrays:
         """Sync, write the header, rename. Replaces an earlier folder of this name."""
@@ -187,7 +186,7 @@ class ArrayWriter:
         columns = self._columns()
         digest = digest_json(columns)
         header = {"columns": columns, "facts": dict(facts), "digest": digest}
-        write_atomic(self._staging / HEADER, pretty_json({**header, "header_sha256": digest_json(header)}))
+        write_atomic(self._staging / HEADER, pretty_json(sealed(header, HEADER_SEAL)))
         shutil.rmtree(self._final, ignore_errors=True)
         os.rename(self._staging, self._final)
         fsync_dir(self._final.parent)
@@ -203,13 +202,13 @@ class ArrayWriter:
     def _resume(self) -> Mapping[str, int] | None:
         """The last note of an earlier writer, its files truncated to it; None if they are not what it says."""
         try:
-            progress = json.loads((self._staging / NOTE).read_bytes())
-            if progress["key"] != self._key or progress["columns"].keys() != self._dtypes.keys():
+            progress = unsealed((self._staging / NOTE).read_bytes(), NOTE_SEAL)
+            if progress is None or progress["key"] != self._key or progress["columns"].keys() != self._dtypes.keys():
                 return None
             for name, column in progress["columns"].items():
                 self._truncate(name, column)
             note: Mapping[str, int] = progress["note"]
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        except OSError:
             return None
         return note if self._columns() == progress["columns"] else None
 

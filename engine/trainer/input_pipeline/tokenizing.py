@@ -17,7 +17,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from engine.errors import Diagnostic, InputInvalid, RunFailed
+from engine.temporary import working_folder
 from engine.trainer.input_pipeline.rows import RowFindings, token_rows
 from engine.trainer.input_pipeline.token_table import TokenTable
 from engine.trainer.text.tokenizer import Tokenizer
@@ -95,7 +95,7 @@ def encode_parts(
         yield from (encode_part(path, part, tokenizer) for part in parts)
         return
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = stack.enter_context(working_folder("runspec-tokenizer-"))
         tokenizer.save(folder)
         pool = [_Worker(path, folder) for _ in range(min(workers, len(parts)))]
         for worker in pool:

@@ -25,9 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from engine.canonical import fsync_dir, pretty_json, write_atomic
+from engine.canonical import pretty_json, write_atomic
 from engine.model_config import CONFIG_FILE
 from engine.model_config.decoder import DecoderConfig
+from engine.temporary import fsync_dir
 from engine.trainer.models import family_of
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.text.stop_tokens import GENERATION_FILE, stop_ids

@@ -193,6 +193,20 @@ def test_a_torn_last_line_is_generated_again(make_job: Callable[..., Row]) -> No
     assert output(job) == expected
 
 
+@pytest.mark.parametrize("change", [(b'"new_tokens": ', b'"new_tokens": 9'), (b'"item-', b'"itom-'), (b"{", b"[")])
+def test_a_changed_answer_is_generated_again(make_job: Callable[..., Row], change: tuple[bytes, bytes]) -> None:
+    """One byte of a kept row: nobody's answer, and no fault of the engine; the other rows are kept."""
+    job = make_job()
+    run_generate(generate_job(job), lambda event: None, never)
+    expected, progress = output(job), Path(job["work"]) / "generated.jsonl"
+    lines = progress.read_bytes().splitlines(keepends=True)
+    progress.write_bytes(b"".join([*lines[:2], lines[2].replace(*change, 1), *lines[3:]]))
+    events: list[Row] = []
+    run_generate(generate_job(job), log_into(events), never)
+    assert events[0]["n_done"] == len(lines) - 2
+    assert output(job) == expected
+
+
 @pytest.mark.parametrize("change", ["args", "prompts", "garbage"])
 def test_work_of_another_job_is_not_used(make_job: Callable[..., Row], change: str) -> None:
     """Rows made with other arguments or prompts, or an unreadable work file, are discarded."""

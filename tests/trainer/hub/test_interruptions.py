@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,22 @@ def test_a_read_only_cache_is_used(hub: Any, fetch: Any) -> None:
     hub.forget()
     assert fetch()[0] == folder
     assert hub.fetched() == []
+
+
+def test_a_file_changed_in_the_cache_with_its_time_kept_is_fetched_again(
+    fetch: Any, flax_files: Mapping[str, bytes]
+) -> None:
+    """Size, inode and mtime are the same; the note that its digest was checked says when it last changed."""
+    folder, _ = fetch()
+    path = folder / WEIGHTS
+    times = path.stat()
+    time.sleep(0.02)  # the clock of the file system has ticks of some milliseconds
+    with path.open("r+b") as stream:
+        stream.write(b"\xff")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.read_bytes() != flax_files[WEIGHTS]
+    assert fetch()[0] == folder
+    assert path.read_bytes() == flax_files[WEIGHTS]
 
 
 # --- busy, down, offline, stopped ---

@@ -270,6 +270,19 @@ def test_a_damaged_partial_store_is_discarded(
     assert store_of(rows).digest == expected
 
 
+def test_a_note_of_another_part_is_not_continued(rows: Path, store_of: Open, tmp_path: Path, small_parts: None) -> None:
+    """The arrays are whole, and one digit of how far they go is not: without its digest it would skip rows, or repeat them."""
+    expected = store_of(rows, cache="expected").digest
+    with pytest.raises(KeyboardInterrupt):
+        store_of(rows, tokenizer=Dying(5, _interrupt))
+    note = folders(tmp_path)[0] / NOTE
+    text = note.read_text()
+    parts = json.loads(text)["note"]["parts"]
+    note.write_text(text.replace(f'"parts": {parts}', f'"parts": {parts + 1}'))
+    assert note.read_text() != text
+    assert store_of(rows).digest == expected
+
+
 def test_a_stop_request_is_followed(rows: Path, store_of: Open, tmp_path: Path, small_parts: None) -> None:
     """Asked to stop while tokenising, it stops after the current part, and continues from there later."""
     asked = iter([False, False, True])

@@ -9,10 +9,13 @@ Written without fsync, which would cost time: it must survive the end of the pro
 
 from __future__ import annotations
 
-import json
 import uuid
 from pathlib import Path
 from typing import Any
+
+from engine.canonical import jsonl_bytes, sealed, unsealed
+
+SEAL = "file_sha256"
 
 
 class RunFile:
@@ -38,13 +41,12 @@ class RunFile:
 
     def _write(self) -> None:
         staging = self._path.with_suffix(".tmp")
-        staging.write_text(json.dumps({"id": self.id, "sent": self.sent}), encoding="utf-8")
+        staging.write_bytes(jsonl_bytes([sealed({"id": self.id, "sent": self.sent}, SEAL)]))
         staging.replace(self._path)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # a new run, or a file that a crash of the machine left empty
+        return unsealed(path.read_bytes(), SEAL) or {}  # not sealed: a file that a crash of the machine left empty
+    except FileNotFoundError:  # a new run
         return {}
-    return stored if isinstance(stored, dict) else {}
