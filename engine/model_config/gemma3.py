@@ -131,7 +131,7 @@ class Gemma3Config(DecoderConfig):
                 None,
             )
             for key, value in both.items()
-            if key not in (FULL, SLIDING) and value is not None
+            if key not in (FULL, SLIDING) and value is not None and (key, value) != ("rope_type", "default")
         ]
         sliding, more = rope_mapping(both, SLIDING)
         findings += more + rope_findings(sliding, f"rope_parameters.{SLIDING}", cls.NAME)

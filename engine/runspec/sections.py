@@ -139,7 +139,7 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
 
 def _configuration(text: str, folder: FilePath) -> Iterator[_Problem]:
     """What the trainer would say about the folder's config.json, by the same function."""
-    from engine.model_config import CONFIG_FILE, read_folder  # only for those who have a folder
+    from engine.model_config import CONFIG_FILE, read_folder  # a few classes, only for those who have a folder
 
     try:
         read_folder(folder)

@@ -118,6 +118,7 @@ def test_what_would_change_the_computation_is_refused(mapping: dict[str, Any], e
         (GEMMA_3, {"rope_scaling": {"rope_type": "linear", "factor": 1.0}}),
         (GEMMA_1, {"pad_token_id": None, "eos_token_id": None, "bos_token_id": None}),
         (GEMMA_1, {"pad_token_id": -1}),
+        (GEMMA_3, {"rope_parameters": {"rope_type": "default", "full_attention": {"rope_type": "default"}}}),
         (GEMMA_1, {"attention_dropout": None}),
         (GEMMA_3, {"hidden_act": "gelu_pytorch_tanh", "layer_types": None}),
     ],

@@ -173,8 +173,7 @@ def _add_xla_flags(flags: str) -> None:
 
 def described_devices(name: str) -> list[jax.Device]:
     """The machine's devices as its compiler describes them; the real one for a CPU."""
-    import jax
-    from jax.experimental import topologies
+    import jax.experimental.topologies
 
     machine = machine_named(name)
     if machine.platform == "cpu":
@@ -182,8 +181,10 @@ def described_devices(name: str) -> list[jax.Device]:
     described = DESCRIPTIONS[name]
     if machine.platform == "tpu":
         bounds = list(described.chips_per_host)
-        topology = topologies.get_topology_desc(described.name, "tpu", chips_per_host_bounds=bounds)
+        topology = jax.experimental.topologies.get_topology_desc(described.name, "tpu", chips_per_host_bounds=bounds)
     else:
         shape = f"1x1x{machine.devices}"
-        topology = topologies.get_topology_desc("", "cuda", target_config=described.name, topology=shape)
+        topology = jax.experimental.topologies.get_topology_desc(
+            "", "cuda", target_config=described.name, topology=shape
+        )
     return list(topology.devices)

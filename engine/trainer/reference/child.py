@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import transformers
+
 DTYPES = ("dtype", "torch_dtype")  # left out: for them the class imports torch
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 MOST_WORDS = 300  # of an error
@@ -34,6 +36,8 @@ def _configuration(folder: Path) -> dict[str, Any]:
     try:
         mapping = json.loads((folder / "config.json").read_bytes())
         return {"config": class_reading(mapping), "defaults": class_defaults(mapping["model_type"])}
+    except ImportError:  # no opinion of transformers, but a broken installation
+        raise
     except Exception as error:  # noqa: BLE001 - whatever it refuses is the answer
         return {"config_error": sentence(error)}
 
@@ -47,25 +51,18 @@ def _encoding(folder: Path, probes: list[str]) -> dict[str, Any]:
         return {"tokenizer_error": sentence(error)}
 
 
-def _transformers() -> Any:
-    """Imported when it is first needed, so that an import that fails is an answer too."""
-    import transformers
-
-    return transformers
-
-
 def class_reading(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Every value that the configuration class of the mapping's ``model_type`` has, defaults included."""
     given = {key: value for key, value in mapping.items() if key not in DTYPES}
     if isinstance(given.get("text_config"), Mapping):
         given["text_config"] = {key: value for key, value in given["text_config"].items() if key not in DTYPES}
-    full: dict[str, Any] = _transformers().CONFIG_MAPPING[given["model_type"]].from_dict(given).to_dict()
+    full: dict[str, Any] = transformers.CONFIG_MAPPING[given["model_type"]].from_dict(given).to_dict()
     return full
 
 
 def class_defaults(model_type: str) -> dict[str, Any]:
     """Every value that the class gives itself."""
-    full: dict[str, Any] = _transformers().CONFIG_MAPPING[model_type]().to_dict()
+    full: dict[str, Any] = transformers.CONFIG_MAPPING[model_type]().to_dict()
     return full
 
 
@@ -76,15 +73,11 @@ def convert(folder: Path, answer: Path) -> None:
 
 def _tokenizer(folder: Path) -> Any:
     """By the folder's files alone: no network, no code of a stranger."""
-    return _transformers().AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
 def sentence(error: Exception) -> str:
-    """An error in one line.
-
-    >>> sentence(ValueError("two\\n  lines"))
-    'ValueError: two lines'
-    """
+    """An error in one line: "ValueError: two lines"."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MOST_WORDS]
 
 

@@ -24,7 +24,15 @@ from engine.trainer.models import config_from_hf, create
 from engine.trainer.models.decoder import Decoder
 from tests.fixtures.events import model_source
 
-BASE = {"id": "acme/tiny", "revision": "a" * 40, "weights": "w", "init": "pretrained", "dtype": "float32", "seed": 0}
+BASE = {
+    "id": "acme/tiny",
+    "name_or_path": "acme/tiny",
+    "revision": "a" * 40,
+    "weights": "w",
+    "init": "pretrained",
+    "dtype": "float32",
+    "seed": 0,
+}
 SIZES = {
     "vocab_size": 260, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 0.15,
@@ -167,7 +175,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no rank": (lambda f: _edit(f, "adapter_config.json", r=0), 'M603 "r" must be a whole number above 0, not 0'),
     "other targets": (
         lambda f: _edit(f, "adapter_config.json", target_modules=["embed_tokens"]),
-        'M603 "target_modules" must be a list of projections of this family',
+        'M603 "target_modules" must name projections of this family',
     ),
     **{
         f"{key} {value!r}": (

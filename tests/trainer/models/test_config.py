@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import InputInvalid
-from engine.preflight import analytic
-from engine.protocol import train_args
+from engine.preflight import analytic, working_memory
 from engine.trainer.models import FAMILIES, config_from_hf, param_count
 from engine.trainer.ops.cross_entropy import even_block
 
@@ -232,10 +231,9 @@ def test_published_models_have_their_number_of_parameters(name: str) -> None:
 def test_the_plan_knows_the_shapes_of_every_family(kinds: dict[str, dict[str, Any]]) -> None:
     """The arithmetic of `plan`, which has no JAX, counts the same tensors that the trainer makes."""
     assert set(analytic.FAMILY_NORMS) == set(FAMILIES)
-    assert analytic.PLAIN_ATTENTION_TOKENS == train_args.PLAIN_ATTENTION_TOKENS
     limits = inspect.signature(even_block).parameters
-    assert limits["most_logits"].default == analytic.MOST_LOGITS
-    assert limits["most_gradients"].default == analytic.MOST_GRADIENTS
+    assert limits["most_logits"].default == working_memory.MOST_LOGITS
+    assert limits["most_gradients"].default == working_memory.MOST_GRADIENTS
     for kind, mapping in kinds.items():
         config = config_from_hf(mapping)
         stacked = FAMILIES[mapping["model_type"]].weight_shapes(config)

@@ -11,7 +11,6 @@ import pytest
 from engine.model_config import CONFIGS, config_from_hf
 from engine.model_config.decoder import NOT_KEYS
 from engine.model_config.keys import BOOKKEEPING, OLDER_DUMPS, SETTINGS_OF_OTHERS
-from engine.trainer.reference.child import class_defaults, class_reading
 
 FLAT = ["gemma", "gemma2", "gemma3_text"]
 SMALL: dict[str, Any] = {
@@ -51,15 +50,13 @@ HARMLESS = frozenset(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def transformers() -> Any:
-    """Imported once; its import emits warnings of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import transformers as module
+with warnings.catch_warnings():  # transformers' import emits warnings of its own
+    warnings.simplefilter("ignore")
+    import transformers
 
-        module.CONFIG_MAPPING["gemma"]
-    return module
+    from engine.trainer.reference.child import class_defaults, class_reading
+
+    transformers.CONFIG_MAPPING["gemma"]
 
 
 @pytest.mark.parametrize("model_type", [*FLAT, "gemma3"])
@@ -111,7 +108,7 @@ def test_both_read_the_same_when_it_is_nested(more: dict[str, Any]) -> None:
     assert (ours.more_eos_ids, ours.is_nested, theirs.is_nested) == ((106,), True, True)
 
 
-def test_what_every_class_has_is_bookkeeping(transformers: Any) -> None:
+def test_what_every_class_has_is_bookkeeping() -> None:
     """Its base class's fields, and what it takes out again: the defaults of generation."""
     fields = {one.name for one in dataclasses.fields(transformers.PreTrainedConfig)}
     generation = set(transformers.GenerationConfig._get_default_generation_params())
@@ -133,7 +130,7 @@ def test_every_key_we_write_is_a_field_of_the_class(model_type: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", OTHERS)
-def test_the_settings_of_other_decoders_are_known(model_type: str, transformers: Any) -> None:
+def test_the_settings_of_other_decoders_are_known(model_type: str) -> None:
     """What they compute with and a Gemma does not is refused there, unless it is switched off."""
     own = {one.name for one in dataclasses.fields(transformers.CONFIG_MAPPING[model_type])}
     everywhere = set.intersection(*(CONFIGS[name].known_keys() for name in FLAT))
