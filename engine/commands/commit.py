@@ -32,9 +32,10 @@ def git_commands(spec: Spec) -> list[str]:
 
 
 def commit_evidence(spec: Spec) -> str:
-    """Commit the evidence folder and nothing else; returns the new commit's SHA.
+    """Commit the evidence folder and nothing else; returns the SHA of the commit that has it.
 
-    Raises InputInvalid: U121 no git, U122 no checkout, U123 ignored, U124 nothing to commit; RunFailed U125
+    A run that was killed after its commit, and one that changed nothing, find it committed: that commit is the answer.
+    Raises InputInvalid: U121 no git, U122 no checkout, U123 ignored; RunFailed U125
     where git (a hook, a missing identity) refuses.
     """
     root, folder = spec.root, spec.evidence.dir
@@ -49,7 +50,7 @@ def commit_evidence(spec: Spec) -> str:
         # 0: what is staged equals HEAD. 1: it differs. 128: there is no HEAD yet, so this is the first commit.
         staged = git.run(root, "diff", "--cached", "--quiet", "--no-ext-diff", "HEAD", *exactly)
         if staged.returncode == 0:
-            raise InputInvalid("U124", f"--commit: nothing to commit: {folder}/ is committed already")
+            return git.ask(root, "rev-list", "-1", "HEAD", *exactly).decode().strip()
         _require(git.run(root, "commit", "-m", _message(spec), *exactly), "git commit")
         return git.commit_of(root)
     except git.NoAnswer as error:
