@@ -74,5 +74,4 @@ def test_where_no_disk_takes_the_log_the_sentence_comes_alone(
     assert done.err == (
         "error[X301]: internal error: ZeroDivisionError; this is a fault in runspec, not in your input\n"
         "   = help: no log could be written, neither in the project nor in the temporary folder: free some disk space and run it again\n"
-        "more: runspec docs X301\n"
     )

@@ -48,11 +48,13 @@ class Dropping:
             time.sleep(0.3)
 sys.meta_path.insert(0, Dropping)
 """
+# A shell that begins its jobs in the background has them ignore Ctrl-C; a person's terminal does not.
+OBEYED = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
 def _run(folder: Path, customize: str, *words: str, at: str = "") -> subprocess.CompletedProcess[str]:
     """``runspec`` as a process whose ``sitecustomize`` is this text."""
-    (folder / "sitecustomize.py").write_text(customize)
+    (folder / "sitecustomize.py").write_text(OBEYED + customize)
     environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}", "INTERRUPT_AT": at}
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=environment)
 
