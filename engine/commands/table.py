@@ -85,8 +85,8 @@ COMMANDS: tuple[Command, ...] = (
             (EVIDENCE, Argument("--out", "the file to write (default: NAME.report.html, here)", "FILE"),
              Argument("--open", "open the page in a browser")),
             more="""
-            The page needs no network and no script. Equal evidence gives equal bytes. Where a check failed the page is written,
-            says so first, and the exit code is 5.""", group=_PROVE, page="read-evidence"),
+            The page needs no network and no script. Equal evidence gives equal bytes. Where a check
+            failed the page is written, says so first, and the exit code is 5.""", group=_PROVE, page="read-evidence"),
     Command("items", "prints each item of the eval set with what the model answered", "reading:items",
             (EVIDENCE, Argument("--wrong", "only those that are not right"),
              Argument("--category", "only those of this category", "C")), group=_PROVE, page="read-evidence"),
