@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -114,6 +115,25 @@ def test_the_page_asks_nothing_and_runs_nothing(folder: Path) -> None:
     assert set(labels) <= set(ids)
     assert len(ids) == len(set(ids))
     assert (page.misnested, page.open) == ([], [])
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance by WCAG 2."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_text_has_contrast_in_light_in_dark_and_on_paper(folder: Path) -> None:
+    """Every colour of text has 4.5 to 1 on the page and on a panel (WCAG 2 AA)."""
+    palettes = re.findall(r":root \{([^}]*)\}", made(folder).decode())
+    assert len(palettes) == 3
+    for palette in palettes:
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", palette))
+        for name in ("text", "quiet", "curve", "right", "wrong"):
+            for ground in ("back", "panel"):
+                light, dark = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground, colours[name])
 
 
 HOSTILE = '</pre><script>alert(1)</script><img src=x onerror="x">\x1b[2J\u202egnp\x00 {{ 7*7 }}'
