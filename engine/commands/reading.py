@@ -11,8 +11,8 @@ from engine.canonical import digest_bytes, write_atomic
 from engine.commands import Reply, pick
 from engine.commands.loading import is_spec, load, run_of
 from engine.errors import Diagnostic, EvidenceIncomplete, InputInvalid, RunFailed, VerificationFailed
-from engine.evidence import Verification, evidence_names, read_evidence, verify_bundle
-from engine.evidence.bundle import Bundle
+from engine.evidence import Verification, evidence_names, verify
+from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.contents import Evidence
 from engine.evidence.report import MARKER, ReportItem, read_items, report_page
 from engine.evidence.report.page import part
@@ -87,11 +87,12 @@ def _evidence_of(word: str) -> Path:
 
 def _read(source: Path) -> tuple[Bundle, Verification]:
     """The files and what the checks say. Raises VerificationFailed U149 where a zip gives no file at all."""
-    bundle = read_evidence(source)
+    verification = verify(source)  # V00 and X322 where there is no evidence
+    bundle = read_bundle(source)
     if not bundle.files:
         raise VerificationFailed("U149", f"{source} cannot be shown: {shown_on_one_line('; '.join(bundle.problems))}",
                                  hint=f"runspec verify {source}")  # fmt: skip
-    return bundle, verify_bundle(bundle)
+    return bundle, verification
 
 
 def _require_own_place(out: Path) -> None:

@@ -11,7 +11,7 @@ something is rendered or checked.
 from engine.evidence.archive import package
 from engine.evidence.folder import check_owner, evidence_names, render_evidence
 from engine.evidence.render import check_templates
-from engine.evidence.verify import Check, Verification, read_evidence, verify, verify_bundle
+from engine.evidence.verify import Check, Verification, verify
 from engine.evidence.view import make_view, record_dump
 
 __all__ = [
@@ -22,9 +22,7 @@ __all__ = [
     "evidence_names",
     "make_view",
     "package",
-    "read_evidence",
     "record_dump",
     "render_evidence",
     "verify",
-    "verify_bundle",
 ]

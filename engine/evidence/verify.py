@@ -50,11 +50,6 @@ class Verification:
 
 def verify(path: Path) -> Verification:
     """Check a folder or a zip; never raises for its content. Raises InputInvalid V00 where it cannot be opened."""
-    return verify_bundle(read_evidence(path))
-
-
-def read_evidence(path: Path) -> Bundle:
-    """The files of a folder or a zip. Raises InputInvalid V00 where it cannot be opened, X322 where there is no evidence."""
     try:
         bundle = read_bundle(path)
     except OSError as error:
@@ -64,7 +59,7 @@ def read_evidence(path: Path) -> Bundle:
             hint="name an evidence folder or a package",
         ) from error
     _require_evidence(path, bundle)
-    return bundle
+    return verify_bundle(bundle)
 
 
 def _require_evidence(path: Path, bundle: Bundle) -> None:

@@ -1,7 +1,6 @@
 """Evidence -> one HTML page that a stranger reads without a network, without a script and without the engine.
 
-    bundle = read_evidence(path)
-    page = report_page(bundle, verify_bundle(bundle))
+    page = report_page(read_bundle(path), verify(path))
 
 The page is a function of the bundle's files and of what the checks say of them: equal evidence gives equal bytes. What
 cannot be read in the files of a stranger is named on the page with its reason; nothing is left out silently.

@@ -1,6 +1,6 @@
 """Evidence and what the checks say of it -> the bytes of ``report.html``.
 
-    page = report_page(bundle, verify_bundle(bundle))
+    page = report_page(read_bundle(path), verify(path))
 
 The template ``templates/report.html.j2`` gets the values of :func:`make_page`. Every value is escaped for HTML, and a character
 that would act on the page or reorder its text is spelled (``<U+202E>``): both at the one place where values enter the page.

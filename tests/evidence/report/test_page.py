@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.evidence import Verification, package, read_evidence, verify_bundle
+from engine.evidence import Verification, package, verify
+from engine.evidence.bundle import read_bundle
 from engine.evidence.report import MARKER, report_page
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -65,8 +66,7 @@ class Page(HTMLParser):
 
 
 def made(path: Path) -> bytes:
-    bundle = read_evidence(path)
-    return report_page(bundle, verify_bundle(bundle))
+    return report_page(read_bundle(path), verify(path))
 
 
 def test_result_groups_and_trust_level_are_in_words(folder: Path) -> None:
@@ -173,7 +173,7 @@ def test_evidence_that_fails_says_so_first(folder: Path) -> None:
     summary.write_text(summary.read_text().replace('"primary_score": 0.8', '"primary_score": 1.0'))
     shown = Page(made(folder)).shown()
     result = shown[shown.index("Environment Files 80.0 %") : shown.index("level what it shows")]
-    failed = verify_bundle(read_evidence(folder)).failed
+    failed = verify(folder).failed
     assert "NOT verified" in result
     assert {check.id for check in failed} >= {"V02"}
     assert [check.id for check in failed if f"{check.id} {check.title}: {check.detail}" not in result] == []
@@ -204,7 +204,7 @@ def test_what_cannot_be_read_is_named(folder: Path, name: str, says: str) -> Non
 )
 def test_no_value_of_a_file_stops_the_page(folder: Path, value: str) -> None:
     """Each file in turn has a value of another form; what the checks say of it is tested elsewhere."""
-    bundle, none = read_evidence(folder), Verification(ok=False, trust_level=None, checks=())
+    bundle, none = read_bundle(folder), Verification(ok=False, trust_level=None, checks=())
     for name in bundle.files:
         page = Page(report_page(replace(bundle, files={**bundle.files, name: value.encode()}), none))
         assert "NOT verified" in page.shown()
