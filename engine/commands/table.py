@@ -17,6 +17,7 @@ OVERRIDES = Argument("KEY=VALUE", "overrides, by step id: train.num_train_steps=
 TARGET = Argument("--target", "machine to plan for: kaggle-t4x2, h100, … (all: `runspec docs plan-a-run`)", "T")
 QUIET = Argument("--quiet", "no progress; errors are still printed")
 PLAIN = Argument("--plain", "plain lines instead of the live display of a terminal; notebooks get them by themselves")
+EVIDENCE = Argument("RUN", "a run-spec, a run_version, an evidence folder, or a zip")
 SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
 
 COMMANDS: tuple[Command, ...] = (
@@ -83,6 +84,15 @@ COMMANDS: tuple[Command, ...] = (
     Command("score", "scores a predictions file against an eval set", "finish:score",
             (Argument("PREDICTIONS", "JSONL with id and text"), Argument("EVAL_SET", "JSONL eval set"),
              Argument("--metric", "default: answer_correctness@v1", "NAME")), group=_PROVE, page="scoring"),
+    Command("report", "writes evidence as one HTML page: result, curves, scores, every item, checks", "reading:report",
+            (EVIDENCE, Argument("--out", "the file to write (default: NAME.report.html, here)", "FILE"),
+             Argument("--open", "open the page in a browser")),
+            more="""
+            The page needs no network and no script. Equal evidence gives equal bytes. Where a check
+            failed the page is written, says so first, and the exit code is 5.""", group=_PROVE, page="read-evidence"),
+    Command("items", "prints each item of the eval set with what the model answered", "reading:items",
+            (EVIDENCE, Argument("--wrong", "only those that are not right"),
+             Argument("--category", "only those of this category", "C")), group=_PROVE, page="read-evidence"),
     Command("dataset check", "checks a dataset file and shows one row with its trained part",
             "data:dataset_check",
             (Argument("FILE", "JSONL, or a run-spec: its dataset is checked"),

@@ -38,6 +38,8 @@ evidence:
   package        packs the evidence of a finished run into a zip
   verify         checks a run's evidence as a stranger would
   score          scores a predictions file against an eval set
+  report         writes evidence as one HTML page: result, curves, scores, every item, checks
+  items          prints each item of the eval set with what the model answered
 
 data by itself:
   dataset check  checks a dataset file and shows one row with its trained part

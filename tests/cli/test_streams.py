@@ -40,6 +40,8 @@ WORDS: Mapping[str, tuple[list[str], ...]] = {
     "evidence": (["evidence", SPEC],),
     "package": (["package", SPEC],),
     "verify": (["verify", "submission_runs/quickstart_v1"], ["verify", "damaged"]),
+    "report": (["report", "submission_runs/quickstart_v1"], ["report", "damaged"]),
+    "items": (["items", "submission_runs/quickstart_v1"], ["items", "damaged", "--wrong"]),
     "score": (["score", "submission_runs/quickstart_v1/predictions.jsonl", "evalsets/eval_v2.jsonl"], ["score", "x", "y"]),
     "dataset check": (["dataset", "check", "evalsets/eval_v2.jsonl"],),
     "dataset build": (["dataset", "build", "quickstart-reasoning", "--num-rows", "5"],),

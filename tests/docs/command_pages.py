@@ -63,6 +63,12 @@ ANSWERS: Mapping[str, Answer] = {
     "package": Answer("{ok, package, sha256}", (1, 4)),
     "verify": Answer("{ok, trust_level, checks: [{id, title, status, detail}]}", (5,)),
     "score": Answer("{ok, scorecard, items}"),
+    "report": Answer("{ok, trust_level, report, bytes, sha256, opened}", (1, 4, 5)),
+    "items": Answer(
+        "{ok, trust_level, n_items, n_wrong, items: [{id, question, asked, expected, answered, text, score, section, category, "
+        "difficulty, finish_reason, verdict}]}",
+        (1, 4, 5),
+    ),
     "dataset check": Answer(
         "{ok, path, format, render, rendered_by, unit, n_rows, n_duplicates, lengths, trained_lengths, longest_id, unused_fields, "
         "sample, diagnostics, n_overlap, tokenizer, n_boundary_merges}",

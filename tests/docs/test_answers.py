@@ -32,6 +32,8 @@ TYPED = {
     "status": ["status"],
     "explain": ["explain", SPEC],
     "verify": ["verify", EVIDENCE],
+    "report": ["report", EVIDENCE],
+    "items": ["items", EVIDENCE],
     "score": ["score", f"{EVIDENCE}/predictions.jsonl", f"{EVIDENCE}/eval_set.jsonl"],
     "dataset build": ["dataset", "build", "quickstart-reasoning", "--num-rows", "20", "--out", "OUT"],
     "dataset check": ["dataset", "check", "OUT/dataset.jsonl"],

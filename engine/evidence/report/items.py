@@ -1,0 +1,112 @@
+"""Every item of the eval set with what the model answered, judged again, and the groups that the items form.
+
+In: the evidence. Out: one :class:`ReportItem` an item, in the order of the eval set, and :class:`GroupScore` for a field. No
+verdict is taken from the evidence: the metric judges the raw text again.
+
+    items = read_items(Evidence(bundle))
+    [item.id for item in items if item.is_wrong]
+    grouped(items, "category")
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from engine.canonical import JsonObject
+from engine.data import without_repeats
+from engine.evidence.contents import Evidence
+from engine.evidence.report.intervals import Interval, interval
+from engine.scoring import parse_eval_set, parse_predictions, score
+
+Verdict = Literal["right", "partly right", "wrong", "no prediction"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportItem:
+    """``asked``: the text that the model's chat template made of the question, where there was one.
+
+    ``answered`` and ``text`` are None where there was no prediction.
+    """
+
+    id: str
+    question: str
+    asked: str | None
+    expected: str
+    answered: str | None
+    text: str | None
+    score: float
+    section: str | None
+    category: str | None
+    difficulty: str | None
+    finish_reason: str | None
+
+    @property
+    def is_wrong(self) -> bool:
+        """Anything but the full score."""
+        return self.score < 1.0
+
+    @property
+    def verdict(self) -> Verdict:
+        """In words."""
+        if self.text is None:
+            return "no prediction"
+        return "right" if not self.is_wrong else "partly right" if self.score > 0 else "wrong"
+
+    def as_json(self) -> JsonObject:
+        """The row that ``runspec items --json`` prints."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScore:
+    """The items of one section, category or difficulty."""
+
+    name: str
+    n_items: int
+    n_wrong: int
+    score: float
+    interval: Interval
+
+
+def read_items(evidence: Evidence) -> list[ReportItem]:
+    """The items. Raises Broken and InputInvalid where eval set, predictions or metric cannot be read."""
+    asked = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    items = without_repeats(asked) if evidence.drops_repeated_items else asked
+    predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
+    rows, _ = score(items, [row for row in predictions if row.text is not None], str(evidence.manifest["metric"]))
+    return [
+        ReportItem(
+            id=item.id,
+            question=item.prompt,
+            asked=row.prompt,
+            expected=item.expected_answer,
+            answered=row.extracted,
+            text=row.text,
+            score=row.correct,
+            section=item.section,
+            category=item.category,
+            difficulty=item.difficulty,
+            finish_reason=row.finish_reason,
+        )
+        for item, row in zip(items, rows, strict=True)
+    ]
+
+
+def total(items: Sequence[ReportItem], name: str = "all items") -> GroupScore:
+    """All the items as one group; there is at least one."""
+    scores = [item.score for item in items]
+    n_wrong = sum(item.is_wrong for item in items)
+    return GroupScore(name, len(items), n_wrong, math.fsum(scores) / len(scores), interval(scores))
+
+
+def grouped(items: Sequence[ReportItem], field: str) -> list[GroupScore]:
+    """A group for each value of section, category or difficulty, sorted by name; an item without the field is in none."""
+    members: dict[str, list[ReportItem]] = {}
+    for item in items:
+        name = getattr(item, field)
+        if name is not None:
+            members.setdefault(name, []).append(item)
+    return [total(members[name], name) for name in sorted(members)]

@@ -1,0 +1,184 @@
+"""``report`` and ``items`` from the command line: where they find evidence, what they refuse, what they print."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.artifacts.journal import Journal, journal_path
+from engine.cli import main
+from engine.evidence import package
+
+Said = tuple[int, str, str]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder outside the evidence."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def say(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """``say("items", folder)`` -> exit code, standard output, standard error."""
+
+    def call(*words: object) -> Said:
+        code = main([str(word) for word in words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def test_items_are_printed_as_blocks(folder: Path, say: Callable[..., Said]) -> None:
+    """Only the wrong one: what was asked, expected, answered and said."""
+    assert say("items", folder, "--wrong") == (
+        0,
+        "q4  wrong  core · addition · hard\n  question  4 + 1 = ?\n  expected  5\n  answered  no\n  raw text  so\n"
+        "            Answer: no\n\n1 of 5 items shown, 1 wrong in all\n",
+        "",
+    )
+
+
+def test_items_as_json(folder: Path, say: Callable[..., Said]) -> None:
+    """The document has every field of every item that is chosen."""
+    code, out, _ = say("items", folder, "--category", "addition", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert (document["ok"], document["trust_level"], document["n_items"], document["n_wrong"]) == (True, "L0", 5, 1)
+    assert document["items"][4] == {
+        "id": "q4", "question": "4 + 1 = ?", "asked": None, "expected": "5", "answered": "no", "text": "so\nAnswer: no",
+        "score": 0.0, "section": "core", "category": "addition", "difficulty": "hard", "finish_reason": "eos",
+        "verdict": "wrong",
+    }  # fmt: skip
+
+
+def test_a_category_that_no_item_has(folder: Path, say: Callable[..., Said]) -> None:
+    """U147 with the similar one."""
+    code, out, err = say("items", folder, "--category", "additon")
+    assert (code, out) == (2, "")
+    assert err.startswith('error[U147]: there is no category "additon"\n   = help: did you mean "addition"?\n')
+
+
+def test_no_character_of_a_stranger_reaches_the_terminal(folder: Path, say: Callable[..., Said]) -> None:
+    """Escape sequences and reordering in ids, categories and texts are spelled, and the exit code says: not verified."""
+    evil = "\x1b[2J\r\u202etrust level L3\x9b"
+    for name, keys in (("predictions.jsonl", ("id", "text")), ("eval_set.jsonl", ("id", "prompt", "category"))):
+        rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        rows[0].update(dict.fromkeys(keys, evil))
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = say("items", folder)
+    assert code == 5
+    assert out.startswith("<U+001B>[2J<U+000D><U+202E>trust level L3<U+009B>  wrong  core · <U+001B>[2J")
+    assert {character for character in out + err if not character.isprintable()} == {"\n"}
+    assert err.startswith(f"error[U148]: {folder} is NOT verified: V")
+
+
+def test_a_report_is_written_here_and_written_again(folder: Path, here: Path, say: Callable[..., Said]) -> None:
+    """Its name is the evidence's; the second time it replaces its own file with the same bytes."""
+    code, out, _ = say("report", folder)
+    page = here / "toy_v1.report.html"
+    first = page.read_bytes()
+    assert (code, out) == (0, f"toy_v1.report.html: {len(first)} bytes, trust level L0\n")
+    assert say("report", folder)[0] == 0
+    assert page.read_bytes() == first
+    assert sorted(path.name for path in here.iterdir()) == ["toy_v1.report.html"]
+
+
+def test_a_report_of_a_zip(folder: Path, here: Path, say: Callable[..., Said]) -> None:
+    """Named after the zip, whatever is inside."""
+    archive = package(folder, here.parent / "submission", "toy")
+    code, out, _ = say("report", archive, "--json")
+    assert code == 0
+    assert json.loads(out)["report"] == f"{archive.stem}.report.html"
+    assert (here / f"{archive.stem}.report.html").is_file()
+
+
+def test_a_report_of_changed_evidence_is_written_and_exits_with_five(
+    folder: Path, here: Path, say: Callable[..., Said]
+) -> None:
+    """The page names the check, and so does standard error."""
+    (folder / "eval_summary.json").write_text("{}")
+    code, out, err = say("report", folder)
+    assert code == 5
+    assert out.endswith("trust level none\n")
+    assert "error[U148]" in err
+    assert b"NOT verified" in (here / "toy_v1.report.html").read_bytes()
+
+
+def test_a_page_never_lies_among_evidence(folder: Path, say: Callable[..., Said]) -> None:
+    """U146, and the folder is as it was."""
+    before = sorted(path.name for path in folder.iterdir())
+    code, _, err = say("report", folder, "--out", folder / "report.html")
+    assert (code, err.split(":")[0]) == (2, "error[U146]")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_file_that_is_not_a_report_is_not_replaced(
+    folder: Path, here: Path, say: Callable[..., Said], is_folder: bool
+) -> None:
+    """U146 for a file of the person's own, and for a folder."""
+    mine = here / "thesis.html"
+    if is_folder:
+        mine.mkdir()
+    else:
+        mine.write_text("<!doctype html>years of work")
+    code, _, err = say("report", folder, "--out", mine)
+    assert code == 2
+    assert err.startswith(f"error[U146]: {mine} is there already and is not a report")
+    assert mine.is_dir() if is_folder else mine.read_text() == "<!doctype html>years of work"
+
+
+def test_a_folder_that_cannot_be_written(folder: Path, here: Path, say: Callable[..., Said]) -> None:
+    """U115 where a file is in the way of the page's folder."""
+    (here / "file").write_text("x")
+    code, _, err = say("report", folder, "--out", here / "file" / "page.html")
+    assert (code, err.split(":")[0]) == (1, "error[U115]")
+
+
+def test_the_browser_gets_the_page(
+    folder: Path, here: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--open`` gives the page's address to the browser; no browser is needed to test that."""
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: not asked.append(address))
+    code, out, _ = say("report", folder, "--open", "--json")
+    assert (code, json.loads(out)["opened"]) == (0, True)
+    assert asked == [(here / "toy_v1.report.html").as_uri()]
+
+
+def test_a_run_is_named_by_its_version(
+    folder: Path, tmp_path: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its project, ``toy_v1`` is submission_runs/toy_v1; a run without evidence is U145, an unknown one U112."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("toy_v1", "toy_v2"):
+        Journal(journal_path(tmp_path / ".runspec", name)).append("run_started")
+    assert say("items", "toy_v1")[0] == 0
+    code, _, err = say("items", "toy_v2")
+    assert (code, err.split(":")[0]) == (4, "error[U145]")
+    code, _, err = say("items", "toy_v3")
+    assert (code, err.split(":")[0]) == (2, "error[U112]")
+
+
+@pytest.mark.parametrize("command", ["items", "report"])
+def test_what_is_not_evidence(here: Path, folder: Path, say: Callable[..., Said], command: str) -> None:
+    """A zip that is none and evidence without predictions for ``items`` are U149, a missing path U114, an empty folder X322."""
+    (here / "bad.zip").write_bytes(b"PK\x03\x04 cut in the middle")
+    (here / "empty").mkdir()
+    for word, code, error in (("bad.zip", 5, "U149"), ("gone.zip", 2, "U114"), ("empty", 2, "X322")):
+        said = say(command, word)
+        assert (said[0], said[2].split(":")[0]) == (code, f"error[{error}]")
+    half = shutil.copytree(folder, here / "half")
+    (half / "predictions.jsonl").unlink()
+    code, _, err = say(command, half)
+    assert (code, err.split(":")[0]) == (5, "error[U149]" if command == "items" else "error[U148]")
+    assert not (here / "bad.report.html").exists()
