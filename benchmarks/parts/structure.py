@@ -25,6 +25,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
             "temporary",
             "assets",
             "redact",
+            "printable",
             "extras",
             "locks",
             "model_config",

@@ -15,6 +15,7 @@ from pathlib import Path
 from engine.assets import asset
 from engine.canonical import JsonMapping, JsonObject, pretty_json
 from engine.errors import EvidenceIncomplete, InputInvalid
+from engine.printable import printable
 
 
 def render_text(name: str, view: JsonMapping, template_dirs: Sequence[Path]) -> str:
@@ -23,7 +24,7 @@ def render_text(name: str, view: JsonMapping, template_dirs: Sequence[Path]) -> 
 
     text = fill(name, view, template_dirs)
     if not name.endswith(".json"):
-        return text
+        return printable(text)
     try:
         value = json.loads(text)
     except ValueError as error:

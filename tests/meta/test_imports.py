@@ -36,6 +36,7 @@ GROUND = {
     "errors",
     "canonical",
     "temporary",
+    "printable",
     "assets",
     "redact",
     "extras",
