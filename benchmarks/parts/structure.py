@@ -26,6 +26,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
             "assets",
             "redact",
             "printable",
+            "sandbox",
             "extras",
             "locks",
             "model_config",

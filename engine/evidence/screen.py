@@ -62,7 +62,7 @@ def budget_of(name: str) -> Budget:
 
 
 def refusal(name: str, data: bytes) -> str | None:
-    """Why the file is not read any further, or None. What is no JSON, though, is for the checks to say."""
+    """Why the file is not read any further, or None. What is not JSON, though, is for the checks to say."""
     budget = budget_of(name)
     try:
         _within(len(data), budget.most_bytes, "bytes")
@@ -113,7 +113,7 @@ def _screen_text(text: bytes) -> None:
         for string in _strings(value):
             string.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise _Refused("half of a surrogate pair, which is no character") from error
+        raise _Refused("a lone surrogate, which UTF-8 cannot write") from error
     except RecursionError as error:
         raise _Refused(f"is nested more than {MAX_DEPTH} levels") from error
     except ValueError:

@@ -221,8 +221,8 @@ VALUES = {
     "600 lists": (b"[" * LEVELS + b"]" * LEVELS, r"nested more than 64 levels"),
     "600 objects": (b'{"a":' * LEVELS + b"1" + b"}" * LEVELS, r"nested more than 64 levels"),
     "60,000 lists": (b"[" * 60_000 + b"]" * 60_000, r"nested more than 64 levels"),
-    "half a surrogate pair": (b'"\\ud800"', r"half of a surrogate pair"),
-    "its other half as a key": (b'{"\\uDC80": 1}', r"half of a surrogate pair"),
+    "a lone surrogate": (b'"\\ud800"', r"a lone surrogate"),
+    "a lone surrogate as a key": (b'{"\\uDC80": 1}', r"a lone surrogate"),
     "no UTF-8": (b'"\xff\xfe"', r"is not UTF-8"),
     "surrogates in bytes": (b'"\xed\xa0\x80"', r"is not UTF-8"),
 }

@@ -37,6 +37,7 @@ GROUND = {
     "canonical",
     "temporary",
     "printable",
+    "sandbox",
     "assets",
     "redact",
     "extras",
