@@ -26,7 +26,7 @@ LEAST_LOSS_SAMPLES = 2
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
 _PLACEHOLDER = re.compile(
-    r"<[^<>]*(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
+    r"<(?=[^<>]*>)[^<>]*?(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
     re.IGNORECASE,
 )
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
@@ -346,7 +346,7 @@ def kaggle_is_well_formed(evidence: Evidence) -> Answer:
 
 
 CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
-    ("V01", "member names are safe", names_are_safe),
+    ("V01", "names and contents are safe to read", names_are_safe),
     ("V02", "manifest-sha256.txt covers every file and nothing else", manifest_covers_all),
     ("V03", "evidence files follow their schemas", schemas_hold),
     ("V04", "no null without a reason, no placeholder", nothing_is_empty),
@@ -376,7 +376,7 @@ def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Ans
         return "fail", str(error)
     except RunspecError as error:
         return "fail", error.diagnostics[0].message
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         # A stranger's files can have a value of any type.
         return "fail", f"a value is missing or of the wrong kind: {type(error).__name__} {error}"
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.canonical import JsonMapping
 from engine.errors import EvidenceIncomplete, InputInvalid, Where, did_you_mean, listed
+from engine.sandbox import Exceeded, Sandbox
 
 MAX_OUTPUT_CHARS = 4_000_000
 MAX_RANGE_ITEMS = 100_000  # of all ranges in one rendering together
@@ -33,14 +33,12 @@ _MAKERS = {
 }
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
+class _Sandbox(Sandbox):
     """Without the operations that make a long text from a short template."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         numbers = isinstance(left, int | float) and isinstance(right, int | float) and operator != "**"
-        if not numbers:
+        if not numbers and operator != "+":
             raise SecurityError(f"the operator {operator} is for numbers only")
         return super().call_binop(context, operator, left, right)
 
@@ -59,8 +57,7 @@ def _environment(file: str, template_dirs: Sequence[Path]) -> jinja2.Environment
         autoescape=False,  # the output is JSON and plain text, never HTML
     )
     environment.globals["range"] = _counted_range(file)
-    for filter_ in ("center", "indent", "wordwrap", "attr", "pprint", "xmlattr", "urlize"):
-        del environment.filters[filter_]
+    del environment.filters["indent"]
     return environment
 
 
@@ -69,6 +66,8 @@ def load_template(name: str, template_dirs: Sequence[Path]) -> jinja2.Template:
     file = f"{name}.j2"
     try:
         return _environment(file, template_dirs).get_template(file)
+    except Exceeded as error:
+        raise InputInvalid("E105", f"the template goes over a limit: {error}", where=Where(_path(file))) from None
     except (jinja2.TemplateNotFound, jinja2.TemplateSyntaxError) as error:
         raise _unreadable(name, error) from None
 
@@ -91,9 +90,13 @@ def fill(name: str, view: JsonMapping, template_dirs: Sequence[Path]) -> str:
     """The text of an evidence file. Raises InputInvalid (E103 to E106) and EvidenceIncomplete (E102)."""
     file = f"{name}.j2"
     try:
-        return _capped(load_template(name, template_dirs), view, file)
+        template = load_template(name, template_dirs)
+        environment = cast("Sandbox", template.environment)
+        return environment.bounded(lambda: _capped(template, view, file))
     except (jinja2.TemplateNotFound, jinja2.TemplateSyntaxError) as error:  # of a template that it includes
         raise _unreadable(name, error) from None
+    except Exceeded as error:
+        raise InputInvalid("E105", f"the template goes over a limit: {error}", where=_line(error, file)) from None
     except jinja2.exceptions.SecurityError as error:
         raise InputInvalid(
             "E103",

@@ -36,6 +36,8 @@ GROUND = {
     "errors",
     "canonical",
     "temporary",
+    "printable",
+    "sandbox",
     "assets",
     "redact",
     "extras",
