@@ -8,7 +8,7 @@ jinja2 and jsonschema are imported when something is rendered or checked: a run 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,11 +17,19 @@ from engine.canonical import JsonMapping, JsonObject, pretty_json
 from engine.errors import EvidenceIncomplete, InputInvalid
 
 
-def render_text(name: str, view: JsonMapping, template_dirs: Sequence[Path]) -> str:
-    """One evidence file. Raises InputInvalid (E103 to E107) and EvidenceIncomplete (E102, E111)."""
+def render_text(
+    name: str,
+    view: JsonMapping,
+    sources: Sequence[Path | Mapping[str, str]],
+    used: dict[str, str] | None = None,
+) -> str:
+    """One evidence file; ``used`` gets the templates that it was made from (name -> text).
+
+    Raises InputInvalid (E103 to E107) and EvidenceIncomplete (E102, E111).
+    """
     from engine.evidence.templates import fill
 
-    text = fill(name, view, template_dirs)
+    text = fill(name, view, sources, used)
     if not name.endswith(".json"):
         return text
     try:
