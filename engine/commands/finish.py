@@ -30,9 +30,9 @@ def verify(arguments: Namespace) -> Reply:
     verdict = (
         f"{path}: {'verified' if verification.ok else 'NOT verified'}, trust level {verification.trust_level or 'none'}"
     )
-    stated = explained() if arguments.explain else []
-    if stated:
-        document["stated"] = stated
+    stated = explained()
+    document["stated"] = stated
+    if arguments.explain:
         verdict = "\n".join(["stated by the run, checked by nobody:", *(f"  {line}" for line in stated), verdict])
     table = columns((row["id"], row["status"], f"{row['title']}: {row['detail']}".rstrip(": ")) for row in rows)
     return Reply(document, f"{table}\n{verdict}", 0 if verification.ok else 5)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from engine.canonical import JsonMapping, JsonObject, digest_bytes
@@ -78,7 +79,7 @@ def _never(_: object) -> Any:
 
 
 def _top_level(spec: Spec, record: JsonObject) -> list[str]:
-    """Keys outside the steps, and the folders' names in the command."""
+    """Keys outside the steps, and the file's name in the command."""
     declared = {
         "run_version": spec.run_version,
         "notes": spec.notes,
@@ -89,7 +90,11 @@ def _top_level(spec: Spec, record: JsonObject) -> list[str]:
         "eval_set": spec.eval_set,
     }
     said = {name: record[name] for name in declared}
-    return [f"{change} (declared -> recorded)" for change in changes(declared, said)]
+    problems = [f"{change} (declared -> recorded)" for change in changes(declared, said)]
+    file = PurePosixPath(record["spec_path"]).name
+    if file not in {PurePosixPath(word.replace("\\", "/")).name for word in shlex.split(record["command"])}:
+        problems.append(f"the command does not name {file}")
+    return problems
 
 
 def _steps(spec: Spec, record: JsonObject, kinds: Mapping[str, Handler]) -> list[str]:
