@@ -31,7 +31,7 @@ def by_chat_template(evidence: Evidence, template: str, items: Sequence[ScoringI
     asked: dict[str, str] = {}
     for row in evidence.rows("predictions.jsonl"):
         text = row.get("prompt")
-        if row.get("prompt_sha256") is None:  # no prediction
+        if row["text"] is None and row["prompt_sha256"] is None:  # no prediction
             continue
         if not isinstance(text, str) or digest_text(text) != row["prompt_sha256"]:
             problems.append(f"{row['id']}: its prompt is not the text of prompt_sha256")

@@ -8,7 +8,7 @@ jinja2 and jsonschema are imported when something is rendered or checked: a run 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -21,11 +21,19 @@ from engine.printable import printable
 MOST_ERRORS = 20  # of a schema: a list of 100,000 wrong values has as many
 
 
-def render_text(name: str, view: JsonMapping, template_dirs: Sequence[Path]) -> str:
-    """One evidence file. Raises InputInvalid (E103 to E107) and EvidenceIncomplete (E102, E111)."""
+def render_text(
+    name: str,
+    view: JsonMapping,
+    sources: Sequence[Path | Mapping[str, str]],
+    used: dict[str, str] | None = None,
+) -> str:
+    """One evidence file; ``used`` gets the templates that it was made from (name -> text).
+
+    Raises InputInvalid (E103 to E107) and EvidenceIncomplete (E102, E111).
+    """
     from engine.evidence.templates import fill
 
-    text = fill(name, view, template_dirs)
+    text = fill(name, view, sources, used)
     if not name.endswith(".json"):
         return printable(text)
     try:

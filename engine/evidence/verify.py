@@ -60,7 +60,7 @@ def verify(path: Path) -> Verification:
             hint="name an evidence folder or a package",
         ) from error
     _require_evidence(path, bundle)
-    return verify_bundle(bundle)
+    return verify_bundle(bundle, path if bundle.kind == "zip" else None)
 
 
 def _require_evidence(path: Path, bundle: Bundle) -> None:
@@ -76,9 +76,9 @@ def _require_evidence(path: Path, bundle: Bundle) -> None:
     raise InputInvalid("X322", f"no evidence here: {path} {what}", hint=hint)
 
 
-def verify_bundle(bundle: Bundle) -> Verification:
+def verify_bundle(bundle: Bundle, archive: Path | None = None) -> Verification:
     """All checks, in order. Where the names are not safe, or line ends were changed, no further check runs."""
-    evidence = Evidence(bundle)
+    evidence = Evidence(bundle, archive)
     turned = changed_line_ends(bundle.files, MANIFEST)
     checks: list[Check] = []
     for id_, title, function in CHECKS:

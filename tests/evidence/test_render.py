@@ -126,7 +126,7 @@ def test_what_git_could_not_say_is_unknown_and_never_clean(
     assert check.detail == "111111111111, whether files were changed since is unknown: git failed: index file corrupt"
     edit(folder / "run_manifest.json", lambda values: values.update(commit_dirty=False))
     reseal(folder)
-    assert "V07" in {check.id for check in verify(folder).checks if check.status == "fail"}
+    assert "V25" in {check.id for check in verify(folder).checks if check.status == "fail"}
 
 
 def test_a_commit_that_git_could_not_name_has_gits_own_reason(record: RunRecord, render: Any) -> None:
