@@ -16,13 +16,16 @@ from engine.artifacts.refusals import explained_reading
 from engine.canonical import write_atomic
 from engine.errors import Diagnostic, EvidenceIncomplete, RunFailed
 from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.secrets import find_secrets
+from engine.evidence.secrets import refuse_secrets
 from engine.evidence.verify import verify_bundle
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
 
 STAMP = (1980, 1, 1, 0, 0, 0)
 MODE = 0o100644
+NOT_PACKED = (
+    "nothing was packed; revoke the secret if it is real, remove it from the run-spec or the data, and run again"
+)
 
 
 def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
@@ -31,7 +34,7 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
     remove_leftovers(package_dir, is_package_of(name))
     with explained_reading(evidence_dir):
         bundle = read_bundle(evidence_dir)
-    _refuse_secrets(bundle)
+    refuse_secrets(bundle.files, RunFailed, "P101", NOT_PACKED)
     failed = verify_bundle(bundle).failed
     if failed:
         raise EvidenceIncomplete.of(
@@ -78,20 +81,3 @@ def zip_bytes(bundle: Bundle, folder: str) -> bytes:
             info.create_system = 3
             archive.writestr(info, bundle.files[name], zipfile.ZIP_STORED)
     return buffer.getvalue()
-
-
-def _refuse_secrets(bundle: Bundle) -> None:
-    """Raises RunFailed P101 naming every one."""
-    secrets = find_secrets(bundle.files)
-    if secrets:
-        raise RunFailed.of(
-            [
-                Diagnostic(
-                    "P101",
-                    f"{position} looks like a secret ({kind})",
-                    hint="nothing was packed; revoke the secret if it is real, remove it from the run-spec or the data, "
-                    "and run again",
-                )
-                for position, kind in secrets
-            ]
-        )
