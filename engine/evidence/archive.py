@@ -13,12 +13,16 @@ from pathlib import Path
 from engine.artifacts.refusals import explained_reading
 from engine.canonical import write_atomic
 from engine.errors import Diagnostic, EvidenceIncomplete, RunFailed
-from engine.evidence.bundle import Bundle, read_bundle
+from engine.evidence.bundle import read_bundle
 from engine.evidence.packed import zip_bytes
-from engine.evidence.secrets import find_secrets
+from engine.evidence.secrets import refuse_secrets
 from engine.evidence.verify import verify_bundle
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
+
+NOT_PACKED = (
+    "nothing was packed; revoke the secret if it is real, remove it from the run-spec or the data, and run again"
+)
 
 
 def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
@@ -27,7 +31,7 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
     remove_leftovers(package_dir, is_package_of(name))
     with explained_reading(evidence_dir):
         bundle = read_bundle(evidence_dir)
-    _refuse_secrets(bundle)
+    refuse_secrets(bundle.files, RunFailed, "P101", NOT_PACKED)
     failed = verify_bundle(bundle).failed
     if failed:
         raise EvidenceIncomplete.of(
@@ -62,20 +66,3 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
 def is_package_of(name: str) -> Callable[[str], bool]:
     """Whether a file is a package of this name, for :func:`engine.temporary.remove_leftovers`."""
     return lambda file: file.startswith(f"{name}_") and file.endswith(".zip")
-
-
-def _refuse_secrets(bundle: Bundle) -> None:
-    """Raises RunFailed P101 naming every one."""
-    secrets = find_secrets(bundle.files)
-    if secrets:
-        raise RunFailed.of(
-            [
-                Diagnostic(
-                    "P101",
-                    f"{position} looks like a secret ({kind})",
-                    hint="nothing was packed; revoke the secret if it is real, remove it from the run-spec or the data, "
-                    "and run again",
-                )
-                for position, kind in secrets
-            ]
-        )

@@ -16,11 +16,16 @@ from engine.assets import asset
 from engine.canonical import digest_bytes, digest_text, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
 from engine.evidence.render import render_text
+from engine.evidence.secrets import refuse_secrets
 from engine.evidence.view import make_view, record_dump
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
 
 MANIFEST = "manifest-sha256.txt"
+NOT_WRITTEN = (
+    "no evidence was written; revoke the secret if it is real, remove it from the run-spec, the data or the "
+    "template that it comes from, and run again: what a secret did not touch is not computed again"
+)
 # file in the evidence folder -> (kind of the step, file of its artifact); optional ones only where the step ran
 ATTACHMENTS: Mapping[str, tuple[str, str]] = {
     "dataset_manifest.json": ("build_dataset", "manifest.json"),
@@ -54,6 +59,7 @@ def render_evidence(
     contents.update(attachments)
     contents["run_record.json"] = pretty_json(record_dump(record, digests_of(used))).encode()
     contents.update(_own_templates(used, contents))
+    refuse_secrets(contents, RunFailed, "X340", NOT_WRITTEN)
     manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
     try:
         return _write(out_dir, {**contents, MANIFEST: manifest.encode()})
