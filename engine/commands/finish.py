@@ -10,7 +10,7 @@ from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
 from engine.errors import InputInvalid
 from engine.evidence import verify as check
-from engine.evidence.stated import explained
+from engine.evidence.checks.stated import explained
 from engine.printable import one_line
 from engine.scoring import METRICS, score_files
 

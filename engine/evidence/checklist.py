@@ -13,15 +13,15 @@ from engine.canonical import digest_bytes, digest_text
 from engine.data import render_prompt, without_repeats
 from engine.errors import RunspecError
 from engine.evidence.asked import by_chat_template
-from engine.evidence.chain import steps_are_a_chain
+from engine.evidence.checks.chain import steps_are_a_chain
+from engine.evidence.checks.declared import spec_is_the_one
+from engine.evidence.checks.facts import facts_are_the_files
+from engine.evidence.checks.members import only_named_files
+from engine.evidence.checks.rendered import files_are_rendered
 from engine.evidence.contents import Answer, Broken, Evidence, answer, changes, equal_values, leaves
-from engine.evidence.declared import spec_is_the_one
-from engine.evidence.facts import facts_are_the_files
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
-from engine.evidence.members import only_named_files
 from engine.evidence.render import schema_problems
-from engine.evidence.rendered import files_are_rendered
 from engine.evidence.secrets import find_secrets
 from engine.evidence.view import clock_warnings
 from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, score

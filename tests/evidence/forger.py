@@ -17,9 +17,9 @@ from engine.assets import asset
 from engine.canonical import digest_bytes, digest_json, digest_result_bytes, jsonl_bytes, pretty_json
 from engine.errors import RunspecError
 from engine.evidence.bundle import Bundle
+from engine.evidence.checks.recorded import known_file, published_file, recorded_run
 from engine.evidence.contents import Broken, Evidence
 from engine.evidence.folder import ATTACHMENTS, MANIFEST
-from engine.evidence.recorded import known_file, published_file, recorded_run
 from engine.evidence.render import render_text
 from engine.evidence.view import make_view
 from engine.steps.registry import handlers

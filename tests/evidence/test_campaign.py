@@ -12,7 +12,7 @@ import pytest
 
 from engine.artifacts.journal import RunRecord
 from engine.evidence.bundle import Bundle
-from engine.evidence.stated import is_stated
+from engine.evidence.checks.stated import is_stated
 from engine.evidence.verify import Verification, verify_bundle
 from tests.evidence.forger import alone, files_of, together
 

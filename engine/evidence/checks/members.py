@@ -11,10 +11,10 @@ from __future__ import annotations
 import unicodedata
 import zipfile
 
+from engine.evidence.checks.rendered import rendered_names, templates_of
 from engine.evidence.contents import Answer, Evidence, answer
 from engine.evidence.folder import ATTACHMENTS, MANIFEST
 from engine.evidence.packed import zip_bytes
-from engine.evidence.rendered import rendered_names, templates_of
 
 ALWAYS = (MANIFEST, "run_record.json", "runspec.yaml", "eval_set.jsonl")
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from engine.artifacts.journal import RunRecord
 from engine.assets import asset
 from engine.canonical import JsonMapping, digest_text, pretty_json
+from engine.evidence.checks.recorded import published_file, recorded_run
 from engine.evidence.contents import Answer, Broken, Evidence, answer
 from engine.evidence.folder import ATTACHED, MANIFEST, digests_of, shipped_template
-from engine.evidence.recorded import published_file, recorded_run
 from engine.evidence.render import render_text
 from engine.evidence.view import RECORD_VERSION, Templates, make_view, record_dump
 

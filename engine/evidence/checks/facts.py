@@ -15,8 +15,8 @@ from engine.artifacts.journal import RunRecord, StepRecord
 from engine.canonical import JsonMapping, JsonObject, digest_bytes
 from engine.data import without_repeats
 from engine.data.manifest import NOT_APPLICABLE, build_id
+from engine.evidence.checks.recorded import own_facts, recorded_run
 from engine.evidence.contents import Answer, Evidence, answer, changes
-from engine.evidence.recorded import own_facts, recorded_run
 from engine.scoring import parse_eval_set
 from engine.steps.registry import handlers
 

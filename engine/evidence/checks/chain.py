@@ -13,9 +13,9 @@ from typing import Any
 
 from engine.artifacts.journal import RunRecord, StepRecord
 from engine.canonical import digest_bytes, digest_json, digest_result_bytes
+from engine.evidence.checks.declared import kinds_of, typed_overrides
+from engine.evidence.checks.recorded import known_file, recorded_run
 from engine.evidence.contents import Answer, Evidence, answer, changes
-from engine.evidence.declared import kinds_of, typed_overrides
-from engine.evidence.recorded import known_file, recorded_run
 from engine.pipeline.plan import sources
 from engine.runspec import load_recorded
 from engine.steps import Handler
