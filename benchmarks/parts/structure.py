@@ -25,8 +25,6 @@ FLOORS: Mapping[str, frozenset[str]] = {
             "temporary",
             "assets",
             "redact",
-            "printable",
-            "sandbox",
             "extras",
             "locks",
             "model_config",

@@ -168,5 +168,4 @@ def docs(arguments: Namespace) -> Reply:
         page = find(arguments.topic)
         name, text = page.name, page.text()
     printed = text if arguments.json else _for_reader(text)
-    document = {"ok": True, "topic": name, "path": page.address, "text": text}
-    return Reply(document, printed, styled=printed != text)
+    return Reply({"ok": True, "topic": name, "path": page.address, "text": text}, printed)

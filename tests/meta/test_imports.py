@@ -36,8 +36,6 @@ GROUND = {
     "errors",
     "canonical",
     "temporary",
-    "printable",
-    "sandbox",
     "assets",
     "redact",
     "extras",
@@ -97,15 +95,14 @@ def test_no_step_imports_another(modules: Mapping[str, Any]) -> None:
 
 
 def test_the_runner_and_the_plan_know_no_step(modules: Mapping[str, Any]) -> None:
-    """Outside `steps/` only the command line and `verify`, which reads a stranger's run-spec, name a module below
-    `engine.steps`: the registry."""
+    """Outside `steps/` only the command line names a module below `engine.steps`: the registry."""
     broken = [
         f"{module.name}:{found.line} imports {found.target}"
         for module in modules.values()
         if module.part != "steps"
         for found in module.imports
         if found.target.startswith("engine.steps.")
-        and not (module.part in {*COMMAND_LINE, "evidence"} and found.target == "engine.steps.registry")
+        and not (module.part in COMMAND_LINE and found.target == "engine.steps.registry")
     ]
     assert broken == []
 
