@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parts.structure import FLOORS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -31,18 +33,7 @@ DOORS: Mapping[str, set[str]] = {}
 
 # Beside the floors of benchmarks/parts/structure.py: these parts know the ground, the protocol, and nothing beside them.
 COMMAND_LINE = {"cli", "commands", "doctor", "project", "__main__"}
-GROUND = {
-    "engine",
-    "errors",
-    "canonical",
-    "temporary",
-    "assets",
-    "redact",
-    "extras",
-    "locks",
-    "model_config",
-    "os_errors",
-}
+GROUND = FLOORS["ground"]
 ISLANDS = {"data", "scoring", "runspec", "artifacts", "trainer"}
 
 

@@ -22,7 +22,7 @@ from engine.preflight.disks import (
     training_bytes_on_disk,
 )
 from engine.protocol.disk_space import checkpoint_file_bytes
-from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
+from engine.runspec.model import ModelSpec, Spec, StepSpec
 
 GIB = 1 << 30
 CONFIG = KNOWN_CONFIGS["google/gemma-2b"]
@@ -42,15 +42,9 @@ HANDLERS: Any = {"train_sft": SimpleNamespace(makes="checkpoint"), "smoke_run": 
 
 
 @pytest.fixture
-def spec(tmp_path: Path) -> Spec:
+def spec(gemma_2b: Any) -> Spec:
     """A training step on Gemma 2B, from the hub."""
-    train = StepSpec("train", "train_sft", ARGS, ARGS, None, Where("s.yaml", 1, 1))
-    return Spec(
-        version=1, run_version="v", notes="", device="auto", model=ModelSpec("google/gemma-2b"),
-        dataset=DatasetSpec(name="d"), eval_set="e.jsonl", steps=(train,),
-        evidence=EvidenceSpec("submission_runs/v"), package=PackageSpec("v"), path=tmp_path / "s.yaml",
-        root=tmp_path, data=b"", digest="",
-    )  # fmt: skip
+    return gemma_2b(ARGS)
 
 
 def _with(spec: Spec, **changes: Any) -> Spec:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from engine.commands.plan import price_text
-from engine.errors import InputInvalid, Where
+from engine.errors import InputInvalid
 from engine.preflight import TARGETS, price
 from engine.preflight.analytic import KNOWN_CONFIGS, adapter_params, optimizer_bytes, param_count
 from engine.preflight.estimate import estimate
 from engine.protocol.device_memory import machine_memory_bytes
 from engine.protocol.machines import MACHINES
-from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
+from engine.runspec.model import ModelSpec, Spec
 
 GIB = 1 << 30
 ARGS = {"dtype": "float32", "optimizer": "adamw", "per_device_batch_size": 2, "grad_accum_steps": 1,
@@ -25,14 +25,8 @@ HANDLERS = {"train_sft": SimpleNamespace(makes="checkpoint"), "score": SimpleNam
 
 
 @pytest.fixture
-def spec(tmp_path: Path) -> Spec:
-    train = StepSpec("train", "train_sft", ARGS, ARGS, None, Where("s.yaml", 1, 1))
-    return Spec(
-        version=1, run_version="v", notes="", device="auto", model=ModelSpec("google/gemma-2b"),
-        dataset=DatasetSpec(name="d"), eval_set="e.jsonl", steps=(train,),
-        evidence=EvidenceSpec("submission_runs/v"), package=PackageSpec("v"), path=tmp_path / "s.yaml",
-        root=tmp_path, data=b"", digest="",
-    )  # fmt: skip
+def spec(gemma_2b: Any) -> Spec:
+    return gemma_2b(ARGS)
 
 
 def test_gemma_2b_has_2_506_172_416_parameters():
