@@ -189,8 +189,13 @@ def without_measurements(value: Any) -> Any:
 
 def digest_result(path: Path) -> str:
     """SHA-256 of a JSON or JSONL file's values without its measurements. Raises ValueError if it is neither."""
-    text = path.read_bytes().decode()
-    rows = [json.loads(text)] if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
+    return digest_result_bytes(path.name, path.read_bytes())
+
+
+def digest_result_bytes(name: str, data: bytes) -> str:
+    """The same for the bytes of a file of this name."""
+    text = data.decode()
+    rows = [json.loads(text)] if name.endswith(".json") else [json.loads(line) for line in text.split("\n") if line]
     return digest_json(without_measurements(rows))
 
 

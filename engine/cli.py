@@ -64,7 +64,8 @@ def _print_reply(reply: Reply, as_json: bool, output: Output) -> None:
         output.write_json(reply.document)
     else:
         _print_problems(reply.problems)
-        output.write(f"{reply.text}\n" if reply.text else "")
+        write = output.write_styled if reply.styled else output.write
+        write(f"{reply.text}\n" if reply.text else "")
         if reply.exit_code not in (0, INTERNAL_ERROR_EXIT_CODE, INTERRUPTED_EXIT_CODE):
             _print_more(reply.problems)
     if output.error is not None:

@@ -23,6 +23,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from engine.printable import aligned, one_line, printable
+
 Severity = Literal["error", "warning"]
 
 INTERNAL_ERROR_EXIT_CODE = 3
@@ -76,22 +78,24 @@ class Diagnostic:
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """The finding as a person reads it: sentence, position, their own line with a caret, the fix."""
-    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"]
+    """The finding as a person reads it: sentence, position, their own line with a caret, the fix. Nothing in it acts."""
+    # Further lines of a message are indented: a name with a line feed in it cannot pass for a finding of its own.
+    message = printable(diagnostic.message).replace("\n", "\n  ")
+    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {message}"]
     where = diagnostic.where
     if where is not None:
-        lines.append(f"  --> {where}")
+        lines.append(f"  --> {one_line(str(where))}")
     gutter = "  "
     if where is not None and where.text is not None and where.line:
         number = f"{where.line:>2}"
         gutter = " " * len(number)
         # A tab would move the caret to a tab stop; one space each keeps the two lines aligned.
-        text, column = _window(where.text.replace("\t", " ").rstrip(), where.column)
+        text, column = _window(aligned(where.text.rstrip().replace("\t", " ")), where.column)
         lines += [f"{gutter} |", f"{number} | {text}"]
         if column:
             caret = "^" * max(1, min(where.width, len(text) - column + 1))
             lines.append(f"{gutter} | {' ' * (column - 1)}{caret}")
-    for index, hint in enumerate((diagnostic.hint or "").splitlines()):
+    for index, hint in enumerate(printable(diagnostic.hint or "").splitlines()):
         lines.append(f"{gutter} = help: {hint}" if index == 0 else f"{gutter}         {hint}")
     return "\n".join(lines)
 

@@ -19,6 +19,7 @@ sky/utils/schemas.py; JobSet's API (jobset.x-k8s.io/v1alpha2); jax/_src/clusters
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from engine.assets import asset
 from engine.canonical import JsonMapping, JsonObject
 from engine.errors import Diagnostic, InputInvalid, Where
-from engine.redact import redact
+from engine.redact import find_secrets, is_secret_name, redact
 from engine.runspec.kinds import base_schema
 from engine.runspec.model import LaunchSpec, Spec
 
@@ -49,7 +50,6 @@ TEMPLATES: Mapping[str, tuple[str, str, str]] = {  # scheduler -> template, file
     "skypilot": ("skypilot.yaml.j2", "sky.yaml", "sky jobs launch {}"),
     "jobset": ("jobset.yaml.j2", "jobset.yaml", "kubectl apply -f {}"),
 }
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|KEY|PASSWORD", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,19 @@ def job_file(spec: Spec, scheduler: str | None = None) -> JobFile:
     name = f"{spec.run_version}.{ending}"
     # SkyPilot reads the values of secrets from the submitter's environment, for the names on its command line.
     secrets = "".join(f" --secret {secret}" for secret in launch.secrets) if launch.scheduler == "skypilot" else ""
-    return JobFile(launch.scheduler, name, _render(template, _view(spec, launch)), submit.format(name) + secrets)
+    text = _render(template, _view(spec, launch))
+    _refuse_secrets(spec, text)
+    return JobFile(launch.scheduler, name, text, submit.format(name) + secrets)
+
+
+def _refuse_secrets(spec: Spec, text: str) -> None:
+    """X342: the job file is made to be kept beside the run-spec, and a line of it holds a secret."""
+    found = find_secrets({"line": text.encode()}, os.environ)
+    if found:
+        rows = [Diagnostic("X342", f"{place.replace(':', ' ')} of the job file would show a secret ({kind})", _where(spec, "launch"),
+                           "take it out of the run-spec; write the name of its variable under launch.secrets")
+                for place, kind in found]  # fmt: skip
+        raise InputInvalid.of(rows)
 
 
 def _launch_of(spec: Spec, scheduler: str | None) -> LaunchSpec:
@@ -106,7 +118,7 @@ def _findings(spec: Spec, launch: LaunchSpec) -> Iterator[Diagnostic]:
                 yield Diagnostic("L105", message, step.where, "write cluster: auto under its `with:`")
     for variable in launch.environment:
         name = variable.split("=", 1)[0]
-        if _SECRET_NAME.search(name) or redact(variable) != variable:
+        if is_secret_name(name) or redact(variable) != variable:
             yield Diagnostic("L104", f"{name} looks like a secret, and the job file would show its value",
                              _where(spec, "launch.environment"), f"remove it and write secrets: [{name}]")  # fmt: skip
 

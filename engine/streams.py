@@ -23,6 +23,7 @@ import sys
 from dataclasses import dataclass, field
 
 from engine.canonical import JsonMapping, pretty_json
+from engine.printable import escaped_json, printable
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 READABLE = "runspec.readable"  # the error handler's name in Python's registry
@@ -79,13 +80,19 @@ class Output:
         return None if isinstance(error, BrokenPipeError) else error
 
     def write(self, text: str) -> None:
-        """Write all of it."""
-        sys.stdout.write(text)
+        """Write all of it; a stream that a test or a notebook has put there gets nothing that acts, either."""
+        sys.stdout.write(printable(text))
+        sys.stdout.flush()
+
+    def write_styled(self, text: str) -> None:
+        """Write a page of ours whose colours ``rich`` has set."""
+        write = sys.stdout.write_styled if isinstance(sys.stdout, _Door) else sys.stdout.write
+        write(text)
         sys.stdout.flush()
 
     def write_json(self, document: JsonMapping) -> None:
         """One JSON document; with escapes where the encoding lacks a character, so that its values stay the same."""
-        text = pretty_json(document)
+        text = escaped_json(pretty_json(document))
         try:
             text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
         except (UnicodeError, LookupError):
@@ -116,11 +123,24 @@ def _is_open(number: int) -> bool:
     return True
 
 
+class _Door(io.TextIOWrapper):
+    """The one way out to a terminal: whoever writes, a library included, no character of it acts."""
+
+    def write(self, text: str) -> int:
+        """Write the text with acting characters named."""
+        super().write(printable(text))
+        return len(text)
+
+    def write_styled(self, text: str) -> int:
+        """Write text whose escape sequences are our own: of ``rich``, whose words went through :func:`printable` before."""
+        return super().write(text)
+
+
 def _stream(number: int, old: io.TextIOBase | None, closed: bool, errors: str) -> tuple[io.TextIOWrapper, _Descriptor]:
     descriptor = _Descriptor(number, OSError("it is closed") if closed else None)
     encoding = getattr(old, "encoding", None) or "utf-8"
     buffered = io.BufferedWriter(descriptor)
-    return io.TextIOWrapper(buffered, encoding=encoding, errors=errors, line_buffering=number == STDERR), descriptor
+    return _Door(buffered, encoding=encoding, errors=errors, line_buffering=number == STDERR), descriptor
 
 
 def _readable(error: UnicodeError, lacking: set[str]) -> tuple[str, int]:

@@ -25,6 +25,8 @@ FLOORS: Mapping[str, frozenset[str]] = {
             "temporary",
             "assets",
             "redact",
+            "printable",
+            "sandbox",
             "extras",
             "locks",
             "model_config",

@@ -16,16 +16,21 @@ from dataclasses import dataclass
 
 from engine.canonical import JsonMapping
 from engine.errors import Diagnostic, InputInvalid, did_you_mean, listed
+from engine.printable import one_line
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: ``document`` for ``--json``, ``text`` for a person, ``problems`` for standard error."""
+    """An answer: ``document`` for ``--json``, ``text`` for a person, ``problems`` for standard error.
+
+    ``styled``: the text has colours of ours, and no word of a stranger.
+    """
 
     document: JsonMapping
     text: str = ""
     exit_code: int = 0
     problems: tuple[Diagnostic, ...] = ()
+    styled: bool = False
 
 
 CommandFunction = Callable[[Namespace], Reply]
@@ -45,13 +50,13 @@ def pick(kind: str, name: str, known: Iterable[str], code: str = "U110", or_else
 
 
 def columns(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> str:
-    """Rows of words, aligned.
+    """Rows of words, aligned; a cell stays on its line, whatever it contains.
 
     >>> print(columns([("a", "1"), ("long", "2")], indent=""))
     a     1
     long  2
     """
-    table = [tuple(str(cell) for cell in row) for row in rows]
+    table = [tuple(one_line(str(cell)) for cell in row) for row in rows]
     if not table:
         return ""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]

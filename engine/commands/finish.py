@@ -10,6 +10,8 @@ from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
 from engine.errors import InputInvalid
 from engine.evidence import verify as check
+from engine.evidence.checks.stated import explained
+from engine.printable import one_line
 from engine.scoring import METRICS, score_files
 
 
@@ -25,10 +27,12 @@ def verify(arguments: Namespace) -> Reply:
     rows = [
         {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail} for row in verification.checks
     ]
-    document = {"ok": verification.ok, "trust_level": verification.trust_level, "checks": rows}
-    verdict = (
-        f"{path}: {'verified' if verification.ok else 'NOT verified'}, trust level {verification.trust_level or 'none'}"
-    )
+    document: JsonObject = {"ok": verification.ok, "trust_level": verification.trust_level, "checks": rows}
+    verdict = f"{one_line(str(path))}: {'verified' if verification.ok else 'NOT verified'}, trust level {verification.trust_level or 'none'}"
+    stated = explained()
+    document["stated"] = stated
+    if arguments.explain:
+        verdict = "\n".join(["stated by the run, checked by nobody:", *(f"  {line}" for line in stated), verdict])
     table = columns((row["id"], row["status"], f"{row['title']}: {row['detail']}".rstrip(": ")) for row in rows)
     return Reply(document, f"{table}\n{verdict}", 0 if verification.ok else 5)
 

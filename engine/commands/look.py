@@ -20,6 +20,7 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed
 from engine.pipeline.attempts import Story, replaced_folder, story_of
 from engine.pipeline.plan import explain as reasons
 from engine.pipeline.plan import make_plan
+from engine.printable import one_line
 
 _STATES = {
     "verified": "verified",
@@ -152,10 +153,10 @@ def _artifacts(rows: Sequence[JsonMapping], store: Store, *, with_files: bool) -
         facts = dict(artifact.facts) if artifact else None
         files = dict(artifact.files) if artifact else None
         steps.append({**row, "digest": artifact.digest if artifact else None, "facts": facts, "files": files})
-        lines.append(f"{row['id']} ({row.get('uses', '?')}) {row['time']}  {row['path']}/")
+        lines.append(one_line(f"{row['id']} ({row.get('uses', '?')}) {row['time']}  {row['path']}/"))
         if artifact is None:
             flaw = store.flaw(str(row["type"]), str(row["fingerprint"]))
-            lines.append(f"  {flaw or 'its artifact is missing'}; the next `runspec run` makes it again")
+            lines.append(f"  {one_line(flaw or 'its artifact is missing')}; the next `runspec run` makes it again")
         lines.append(columns([(str(key), _short(value)) for key, value in (facts or {}).items()], "  "))
         if with_files and files:
             lines.append(columns([(digest[:12], name) for name, digest in files.items()], "  "))
@@ -209,4 +210,4 @@ def _parsed(line: str) -> JsonObject | None:
 def _log_line(event: JsonMapping) -> str:
     hidden = ("time", "level", "event", "run_version")
     facts = " ".join(f"{key}={_short(value)}" for key, value in event.items() if key not in hidden)
-    return f"{event.get('time', '?')} {event.get('event', '?')} {facts}".rstrip()
+    return one_line(f"{event.get('time', '?')} {event.get('event', '?')} {facts}").rstrip()

@@ -168,4 +168,5 @@ def docs(arguments: Namespace) -> Reply:
         page = find(arguments.topic)
         name, text = page.name, page.text()
     printed = text if arguments.json else _for_reader(text)
-    return Reply({"ok": True, "topic": name, "path": page.address, "text": text}, printed)
+    document = {"ok": True, "topic": name, "path": page.address, "text": text}
+    return Reply(document, printed, styled=printed != text)

@@ -24,8 +24,9 @@ from engine.data.manifest import length_stats
 from engine.data.model import CONTROL_LITERALS, TURN_LITERALS, DatasetRow, RenderedRow
 from engine.data.render import RENDER_OF, render_row
 from engine.data.rows import check_mapping, collect_rows
-from engine.data.text import normalise_prompt, spelled
+from engine.data.text import normalise_prompt
 from engine.errors import Diagnostic, InputInvalid
+from engine.printable import one_line, printable
 
 BOS, EOS = "<bos>", "<eos>"
 END_OF_TURN = TURN_LITERALS[1]
@@ -104,7 +105,7 @@ class DatasetReport:
         if self.diagnostics and not self.n_rows:
             return errors_line(self.path, self.diagnostics, "no row can be read")
         lines = [
-            f"{self.path}: {self.n_rows} rows of format {self.format}, rendered by {self.rendered_by or self.render}"
+            f"{one_line(self.path)}: {self.n_rows} rows of format {self.format}, rendered by {self.rendered_by or self.render}"
         ]
         if self.diagnostics:
             lines.insert(0, errors_line(self.path, self.diagnostics, "the report is of the rows without one"))
@@ -113,14 +114,14 @@ class DatasetReport:
                 spread = f"{stats['min']} to {stats['max']}, mean {stats['mean']}"
                 lines.append(f"length of a {name} in {self.unit}: {spread}")
         if self.longest_id:
-            lines.append(f"longest row: {self.longest_id}")
+            lines.append(f"longest row: {one_line(self.longest_id)}")
         lines.append(f"rows whose prompt an earlier row has: {self.n_duplicates}")
         if self.unused_fields:
-            names = ", ".join(f"{name} ({count} rows)" for name, count in self.unused_fields.items())
+            names = ", ".join(f"{one_line(name)} ({count} rows)" for name, count in self.unused_fields.items())
             lines.append(f"keys that no field is mapped to (not trained on): {names}")
         if self.sample is not None:
             how = "green is trained" if color else f"trained between {OPEN_MARK} and {CLOSE_MARK}"
-            lines += ["", f"row {self.sample_id} ({how}):", marked(self.sample, color=color)]
+            lines += ["", f"row {one_line(self.sample_id)} ({how}):", marked(self.sample, color=color)]
         return "\n".join(lines)
 
 
@@ -263,5 +264,5 @@ def marked(row: Tokenized, *, color: bool = False) -> str:
         if bool(counts) != inside:
             parts.append(closing if inside else opening)
             inside = not inside
-        parts.append("\n".join(spelled(part) for part in token.split("\n")))
+        parts.append(printable(token))
     return "".join([*parts, closing] if inside else parts)

@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from engine.printable import printable
 from engine.protocol.figures import number
+from engine.redact import redact
 
 if TYPE_CHECKING:
     from engine.protocol.events.base import Event
 
+INDENT = "      "
 # The facts of a finished step that are printed, in this order.
 PRINTED_FACTS = (
     "n_rows",
@@ -53,3 +56,8 @@ def facts_text(facts: Mapping[str, object]) -> str:
     """`` · n_rows 550 · final_loss 0.1234``: the facts to print, or an empty text."""
     names = [name for name in PRINTED_FACTS if isinstance(facts.get(name), int | float)]
     return "".join(f" · {name} {number(facts[name])}" for name in names)
+
+
+def shown(text: str) -> str:
+    """One call's text, as both displays print it: no secret, no character that acts, further lines indented as its own."""
+    return printable(redact(text)).replace("\n", f"\n{INDENT}")

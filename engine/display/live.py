@@ -9,33 +9,44 @@ error. rich itself respects NO_COLOR and COLUMNS.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from engine.display.event_text import describe, facts_text, typed
+from engine.display.event_text import describe, facts_text, shown, typed
+from engine.printable import one_line, printable
 from engine.protocol.events.base import Event
 from engine.protocol.events.generation import Generated
 from engine.protocol.events.inputs import Download
 from engine.protocol.events.training import TrainStep
 from engine.protocol.figures import duration, number, size
-from engine.redact import redact
 
 if TYPE_CHECKING:
     from engine.pipeline.plan import PlannedStep
+
+
+class _Styled:
+    """The stream as rich writes to it, with its own colours and moves: past the door of :mod:`engine.streams`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.write = getattr(stream, "write_styled", stream.write)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class LiveConsole:
     """Two bars that are redrawn, and lines that stay. The display starts with the first step that runs."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._screen = Screen(file=stream, stderr=False, highlight=False, soft_wrap=True)
+        self._screen = Screen(file=cast("TextIO", _Styled(stream)), stderr=False, highlight=False, soft_wrap=True)
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
             TimeElapsedColumn(),
             console=self._screen,
             transient=True,
@@ -46,7 +57,7 @@ class LiveConsole:
 
     def _print(self, text: str) -> None:
         # markup=False: a "[train]" in the text is text, not a colour.
-        self._progress.console.print(redact(text), markup=False)
+        self._progress.console.print(shown(text), markup=False)
 
     def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
         """Move the pipeline's bar to this step."""
@@ -55,7 +66,7 @@ class LiveConsole:
             self._pipeline = self._progress.add_task("pipeline", total=total, facts="")
             self._progress.start()
         step = planned.step
-        self._progress.update(self._pipeline, completed=index - 1, facts=f"{step.id} ({step.uses})")
+        self._progress.update(self._pipeline, completed=index - 1, facts=one_line(f"{step.id} ({step.uses})"))
         self._print(f"{self._label}{step.id} · {step.uses}: {getattr(planned.handler, 'title', '')}")
 
     def event(self, event: Event | Mapping[str, object]) -> None:
@@ -72,13 +83,13 @@ class LiveConsole:
             label = f"{label} {size(done)} of {size(total)}"
         facts = _facts_beside_the_bar(event)
         if self._work is None:
-            self._work = self._progress.add_task(label, total=total, facts="")
+            self._work = self._progress.add_task(one_line(label), total=total, facts="")
         self._progress.update(
             self._work,
-            description=label,
+            description=one_line(label),
             completed=done,
             total=total,
-            facts=" · ".join(facts),
+            facts=one_line(" · ".join(facts)),
         )
 
     def _remove_work_bar(self) -> None:
@@ -88,7 +99,7 @@ class LiveConsole:
 
     def note(self, text: str) -> None:
         """Lines that stay."""
-        for line in text.splitlines():
+        for line in printable(text).splitlines():
             self._print(f"      {line}")
 
     def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, object]) -> None:

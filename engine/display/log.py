@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.canonical import write_atomic
 from engine.display.event_text import typed
+from engine.printable import escaped_json, printable
 from engine.redact import redact, redact_value
 
 if TYPE_CHECKING:
@@ -32,8 +33,13 @@ if TYPE_CHECKING:
 
 
 def _redacting(_logger: Any, _method: str, event: Any) -> Any:
-    """The structlog processor: the last one before the JSON is written."""
+    """The structlog processor: the last one before the JSON is made."""
     return redact_value(event)
+
+
+def _escaping(_logger: Any, _method: str, line: str) -> str:
+    """The same JSON, which a terminal can be given as it is."""
+    return escaped_json(line)
 
 
 def _as_text(value: object) -> str:
@@ -62,6 +68,7 @@ def jsonl_logger(stream: TextIO, **bound: Any) -> Any:
             structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%SZ", utc=True, key="time"),
             _redacting,
             structlog.processors.JSONRenderer(default=_as_text, ensure_ascii=False),
+            _escaping,
         ],
         **bound,
     )
@@ -89,7 +96,7 @@ class RunLog:
             self._write_line(event, facts)
         except OSError as error:
             self._has_failed = True
-            sys.stderr.write(f"warning: no log is kept: {self.path}: {error.strerror or error}\n")
+            sys.stderr.write(printable(f"warning: no log is kept: {self.path}: {error.strerror or error}\n"))
 
     def _write_line(self, event: str, facts: Mapping[str, object]) -> None:
         if self._logger is None:
@@ -151,7 +158,7 @@ def write_traceback(error: BaseException, command: str, project: Path | None) ->
     temporary folder. A crash never makes a project of a folder.
     """
     lines = [f"command: {command}", "", *traceback.format_exception(error)]
-    text = redact("\n".join(line.rstrip("\n") for line in lines) + "\n")
+    text = printable(redact("\n".join(line.rstrip("\n") for line in lines) + "\n"))
     name = f"crash-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.log"
     if project is not None:
         with contextlib.suppress(OSError):

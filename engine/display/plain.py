@@ -17,16 +17,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from engine.display.event_text import describe, facts_text, typed
+from engine.display.event_text import INDENT, describe, facts_text, shown, typed
+from engine.printable import printable
 from engine.protocol.figures import duration
-from engine.redact import redact
 
 if TYPE_CHECKING:
     from engine.pipeline.plan import PlannedStep
     from engine.protocol.events.base import Event
 
 LINE_EVERY_SECONDS = 2.0  # one line of progress in 2 s keeps a notebook or a CI log readable
-INDENT = "      "
 # What notebooks set for their kernel, whose `!runspec …` has a pseudo-terminal that does not redraw. The terminals of JupyterLab
 # have neither of Jupyter's. Kaggle and Colab have no terminal of another kind.
 NOTEBOOK_VARIABLES = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "KAGGLE_KERNEL_RUN_TYPE")
@@ -69,7 +68,7 @@ class PlainConsole:
 
     def _print(self, text: str) -> None:
         # sys.stderr is read at the time of the call: a notebook or a test may have replaced it.
-        print(redact(text), file=self._stream or sys.stderr, flush=True)
+        print(shown(text), file=self._stream or sys.stderr, flush=True)
 
     def step_started(self, planned: PlannedStep, index: int, total: int) -> None:
         """``[3/6] train · train_sft: trains the model``."""
@@ -98,7 +97,7 @@ class PlainConsole:
 
     def note(self, text: str) -> None:
         """The text, indented under its step."""
-        for line in text.splitlines():
+        for line in printable(text).splitlines():
             self._print(f"{INDENT}{line}")
 
     def step_finished(self, step_id: str, seconds: float, facts: Mapping[str, object]) -> None:

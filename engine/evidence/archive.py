@@ -6,23 +6,23 @@ one folder named after the run. Before anything is written the evidence is verif
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from engine.artifacts.refusals import explained_reading
 from engine.canonical import write_atomic
 from engine.errors import Diagnostic, EvidenceIncomplete, RunFailed
-from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.secrets import find_secrets
+from engine.evidence.bundle import read_bundle
+from engine.evidence.packed import zip_bytes
+from engine.evidence.secrets import refuse_secrets
 from engine.evidence.verify import verify_bundle
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
 
-STAMP = (1980, 1, 1, 0, 0, 0)
-MODE = 0o100644
+NOT_PACKED = (
+    "nothing was packed; revoke the secret if it is real, remove it from the run-spec or the data, and run again"
+)
 
 
 def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
@@ -31,7 +31,7 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
     remove_leftovers(package_dir, is_package_of(name))
     with explained_reading(evidence_dir):
         bundle = read_bundle(evidence_dir)
-    _refuse_secrets(bundle)
+    refuse_secrets(bundle.files, RunFailed, "P101", NOT_PACKED)
     failed = verify_bundle(bundle).failed
     if failed:
         raise EvidenceIncomplete.of(
@@ -49,7 +49,7 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
     date = summary["evaluated_at"][:10].replace("-", "")
     commit = (manifest["commit_sha"] or "nogit")[:7]
     path = package_dir / f"{name}_{date}_{commit}.zip"
-    data = zip_bytes(bundle, manifest["run_version"])
+    data = zip_bytes(bundle.files, manifest["run_version"])
     try:
         if not path.is_file() or path.read_bytes() != data:
             write_atomic(path, data)
@@ -66,32 +66,3 @@ def package(evidence_dir: Path, package_dir: Path, name: str) -> Path:
 def is_package_of(name: str) -> Callable[[str], bool]:
     """Whether a file is a package of this name, for :func:`engine.temporary.remove_leftovers`."""
     return lambda file: file.startswith(f"{name}_") and file.endswith(".zip")
-
-
-def zip_bytes(bundle: Bundle, folder: str) -> bytes:
-    """The archive."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in sorted(bundle.files):
-            info = zipfile.ZipInfo(f"{folder}/{name}", STAMP)
-            info.external_attr = MODE << 16
-            info.create_system = 3
-            archive.writestr(info, bundle.files[name], zipfile.ZIP_STORED)
-    return buffer.getvalue()
-
-
-def _refuse_secrets(bundle: Bundle) -> None:
-    """Raises RunFailed P101 naming every one."""
-    secrets = find_secrets(bundle.files)
-    if secrets:
-        raise RunFailed.of(
-            [
-                Diagnostic(
-                    "P101",
-                    f"{position} looks like a secret ({kind})",
-                    hint="nothing was packed; revoke the secret if it is real, remove it from the run-spec or the data, "
-                    "and run again",
-                )
-                for position, kind in secrets
-            ]
-        )

@@ -17,6 +17,8 @@ from engine.evidence.contents import Answer, Evidence
 from engine.scoring import ScoringItem
 
 FRAMES_OF = 3  # items whose texts may show the frame
+MOST_FRAMES = 8  # of one item and form: a question of one letter, or of none, stands at every place of its text
+MOST_VOTES = 64  # items that decide which frame it is; then all must fit it
 
 
 def by_chat_template(evidence: Evidence, template: str, items: Sequence[ScoringItem]) -> Answer:
@@ -29,7 +31,7 @@ def by_chat_template(evidence: Evidence, template: str, items: Sequence[ScoringI
     asked: dict[str, str] = {}
     for row in evidence.rows("predictions.jsonl"):
         text = row.get("prompt")
-        if row.get("prompt_sha256") is None:  # no prediction
+        if row["text"] is None and row["prompt_sha256"] is None:  # no prediction
             continue
         if not isinstance(text, str) or digest_text(text) != row["prompt_sha256"]:
             problems.append(f"{row['id']}: its prompt is not the text of prompt_sha256")
@@ -54,20 +56,26 @@ def _framed(items: Sequence[ScoringItem], asked: Mapping[str, str]) -> list[str]
         return []
     longest = sorted(items, key=lambda item: -len(item.prompt))[:FRAMES_OF]
     # A question such as "user" stands in the frame too, and a text may be forged: the frame is the one that fits most.
-    strangers = [
-        [item.id for item in items if not _fits(item.prompt, asked[item.id], *frame)]
-        for candidate in longest
-        for frame in _frames(candidate.prompt, asked[candidate.id])
-    ]
-    fewest = min(strangers, key=len, default=None)
-    return None if fewest is None else [f"{id_} was generated from another prompt" for id_ in fewest]
+    frames = {frame for item in longest for frame in _frames(item.prompt, asked[item.id])}
+    voters = items[:: -(-len(items) // MOST_VOTES)]
+    best = max(
+        sorted(frames),
+        key=lambda frame: sum(_fits(item.prompt, asked[item.id], *frame) for item in voters),
+        default=None,
+    )
+    if best is None:
+        return None
+    strangers = [item.id for item in items if not _fits(item.prompt, asked[item.id], *best)]
+    return [f"{id_} was generated from another prompt" for id_ in strangers]
 
 
 def _frames(prompt: str, text: str) -> Iterator[tuple[str, str]]:
     """What may stand before and after a question in its text."""
     for form in dict.fromkeys(_forms(prompt)):
         start = text.find(form)
-        while start >= 0:
+        for _ in range(MOST_FRAMES):
+            if start < 0:
+                break
             yield text[:start], text[start + len(form) :]
             start = text.find(form, start + 1)
 

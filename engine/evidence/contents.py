@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
-from engine.canonical import JsonObject
+from engine.canonical import JsonObject, canonical_json
 from engine.evidence.bundle import Bundle
 
 TOLERANCE = 1e-12
@@ -21,6 +22,7 @@ class Evidence:
     """The files of a bundle, each parsed once. A missing or broken one raises :class:`Broken`."""
 
     bundle: Bundle
+    archive: Path | None = None  # the zip itself, where the evidence is one
 
     def data(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -38,7 +40,7 @@ class Evidence:
     def json(self, name: str) -> JsonObject:
         """A JSON file that is an object."""
         try:
-            value = json.loads(self.text(name))
+            value = json.loads(self.text(name), object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             raise Broken(f"{name} is not JSON: {error}") from error
         if not isinstance(value, dict):
@@ -48,7 +50,7 @@ class Evidence:
     def rows(self, name: str) -> list[JsonObject]:
         """The objects of a JSONL file."""
         try:
-            rows = [json.loads(line) for line in self.text(name).split("\n") if line]
+            rows = [json.loads(line, object_pairs_hook=_once) for line in self.text(name).split("\n") if line]
         except (ValueError, RecursionError) as error:
             raise Broken(f"{name} is not JSONL: {error}") from error
         if not all(isinstance(row, dict) for row in rows):
@@ -100,6 +102,24 @@ class Evidence:
         return not isinstance(self._eval_set, str) and self._eval_set["on_duplicate"] == "drop"
 
 
+def _once(pairs: list[tuple[str, object]]) -> JsonObject:
+    """The pairs as an object; a key that is there twice would be read in one way here, in another elsewhere."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!a:.60} is there twice in one object")
+    return value
+
+
+def answer(problems: Sequence[str], detail: str) -> Answer:
+    """Fail with the first problems, or pass with the detail."""
+    if not problems:
+        return "pass", detail
+    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+    return "fail", "; ".join(problems[:3]) + more
+
+
 class Broken(Exception):
     """A file that a check needs is missing or cannot be read; the check fails with this message."""
 
@@ -115,6 +135,31 @@ def equal_values(value: object, expected: object) -> bool:
     if isinstance(expected, bool) or not isinstance(expected, int | float):
         return value == expected
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value - expected) <= TOLERANCE
+
+
+def changes(expected: object, found: object, path: str = "") -> list[str]:
+    """The dotted paths at which two JSON values differ, each with both; 1, 1.0 and true are three values.
+
+    >>> changes({"seed": 42, "packing": True}, {"seed": 43, "packing": 1})
+    ['packing: True -> 1', 'seed: 42 -> 43']
+    """
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+        found_changes: list[str] = []
+        for key in sorted({*expected, *found}):
+            inner = f"{path}.{key}" if path else str(key)
+            if key not in expected or key not in found:
+                found_changes.append(f"{inner} is {'unknown' if key in found else 'missing'}")
+            else:
+                found_changes += changes(expected[key], found[key], inner)
+        return found_changes
+    if canonical_json(expected) == canonical_json(found):
+        return []
+    return [f"{path}: {_short(expected)} -> {_short(found)}"]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}…"
 
 
 def leaves(value: object, path: str = "") -> list[tuple[str, object]]:

@@ -12,14 +12,20 @@ from pathlib import Path
 
 from engine.artifacts.journal import RunRecord
 from engine.artifacts.refusals import explained_reading, read_state
-from engine.canonical import digest_bytes, pretty_json, write_atomic
+from engine.assets import asset
+from engine.canonical import digest_bytes, digest_text, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
 from engine.evidence.render import render_text
+from engine.evidence.secrets import refuse_secrets
 from engine.evidence.view import make_view, record_dump
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
 
 MANIFEST = "manifest-sha256.txt"
+NOT_WRITTEN = (
+    "no evidence was written; revoke the secret if it is real, remove it from the run-spec, the data or the "
+    "template that it comes from, and run again: what a secret did not touch is not computed again"
+)
 # file in the evidence folder -> (kind of the step, file of its artifact); optional ones only where the step ran
 ATTACHMENTS: Mapping[str, tuple[str, str]] = {
     "dataset_manifest.json": ("build_dataset", "manifest.json"),
@@ -30,6 +36,8 @@ ATTACHMENTS: Mapping[str, tuple[str, str]] = {
     "scorecard.json": ("score", "scorecard.json"),
 }
 
+ATTACHED = ("runspec.yaml", "eval_set.jsonl", "run_record.json", *ATTACHMENTS)
+
 
 def render_evidence(
     record: RunRecord, files: Sequence[str], out_dir: Path, *, template_dirs: Sequence[Path]
@@ -38,7 +46,8 @@ def render_evidence(
     check_owner(record.run_version, out_dir)
     attachments = _attachments(record)  # all that is read of artifacts is checked before anything is rendered
     view = make_view(record)
-    contents = {name: render_text(name, view, template_dirs).encode() for name in files}
+    used: dict[str, dict[str, str]] = {name: {} for name in files}
+    contents = {name: render_text(name, view, template_dirs, used[name]).encode() for name in files}
     second = {name: render_text(name, make_view(record), template_dirs).encode() for name in files}
     changing = sorted(name for name in files if contents[name] != second[name])
     if changing:
@@ -48,6 +57,9 @@ def render_evidence(
             hint="evidence is a function of the run: remove clocks and random numbers from the template",
         )
     contents.update(attachments)
+    contents["run_record.json"] = pretty_json(record_dump(record, digests_of(used))).encode()
+    contents.update(_own_templates(used, contents))
+    refuse_secrets(contents, RunFailed, "X340", NOT_WRITTEN)
     manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
     try:
         return _write(out_dir, {**contents, MANIFEST: manifest.encode()})
@@ -60,11 +72,39 @@ def render_evidence(
         ) from error
 
 
+def digests_of(used: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Rendered file -> its templates -> the SHA-256 of each."""
+    return {
+        name: {template: digest_text(text) for template, text in sorted(texts.items())}
+        for name, texts in sorted(used.items())
+    }
+
+
+def shipped_template(name: str) -> str | None:
+    """The text of the engine's own template of this name."""
+    path = asset("templates", name)
+    return path.read_text(encoding="utf-8") if "/" not in name and path.is_file() else None
+
+
+def _own_templates(used: Mapping[str, Mapping[str, str]], contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The templates that are not the engine's: a stranger renders the files again with them. Raises E126."""
+    texts = {template: text for templates in used.values() for template, text in templates.items()}
+    own = {name: text.encode() for name, text in texts.items() if text != shipped_template(name)}
+    for name in sorted(own):
+        if "/" in name or name in contents:
+            raise InputInvalid(
+                "E126",
+                f"the template {name} cannot be among the evidence files: "
+                + ("it is in a folder below templates/" if "/" in name else "an evidence file has this name"),
+                hint="rename it, and keep it in templates/ itself",
+            )
+    return own
+
+
 def _attachments(record: RunRecord) -> dict[str, bytes]:
     contents = {
         "runspec.yaml": record.spec_bytes,
         "eval_set.jsonl": record.eval_set_bytes,
-        "run_record.json": pretty_json(record_dump(record)).encode(),
     }
     for name, (kind, source) in ATTACHMENTS.items():
         step = record.step_of(kind)

@@ -21,8 +21,8 @@ def changed_line_ends(files: Mapping[str, bytes], manifest: str) -> list[str]:
     """
     lines = files.get(manifest, b"")
     changed = {manifest} if b"\r\n" in lines else set()
-    for line in lines.decode(errors="replace").splitlines():
-        digest, name = line[:64], line[66:]
+    listed = {line[66:]: line[:64] for line in lines.decode(errors="replace").splitlines()}  # each file digested once
+    for name, digest in listed.items():
         data = files.get(name)
         if data is not None and digest_bytes(data) != digest and digest in map(digest_bytes, _turned_back(data)):
             changed.add(name)

@@ -8,22 +8,34 @@ jinja2 and jsonschema are imported when something is rendered or checked: a run 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from engine.assets import asset
 from engine.canonical import JsonMapping, JsonObject, pretty_json
 from engine.errors import EvidenceIncomplete, InputInvalid
+from engine.printable import printable
+
+MOST_ERRORS = 20  # of a schema: a list of 100,000 wrong values has as many
 
 
-def render_text(name: str, view: JsonMapping, template_dirs: Sequence[Path]) -> str:
-    """One evidence file. Raises InputInvalid (E103 to E107) and EvidenceIncomplete (E102, E111)."""
+def render_text(
+    name: str,
+    view: JsonMapping,
+    sources: Sequence[Path | Mapping[str, str]],
+    used: dict[str, str] | None = None,
+) -> str:
+    """One evidence file; ``used`` gets the templates that it was made from (name -> text).
+
+    Raises InputInvalid (E103 to E107) and EvidenceIncomplete (E102, E111).
+    """
     from engine.evidence.templates import fill
 
-    text = fill(name, view, template_dirs)
+    text = fill(name, view, sources, used)
     if not name.endswith(".json"):
-        return text
+        return printable(text)
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -47,7 +59,8 @@ def schema_problems(name: str, value: object) -> list[str]:
     schema = _schema(name)
     if schema is None:
         return []
-    errors = sorted(Draft7Validator(schema).iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
+    first = islice(Draft7Validator(schema).iter_errors(value), MOST_ERRORS)
+    errors = sorted(first, key=lambda error: list(map(str, error.absolute_path)))
     return [f"{'.'.join(map(str, error.absolute_path)) or 'the document'}: {error.message[:200]}" for error in errors]
 
 

@@ -1,28 +1,30 @@
-"""Secrets in packaged bytes, found by their shape. A finding never contains the secret.
+"""Secrets never get into a folder that is made to be committed: what would hold one is refused, not masked.
 
->>> find_secrets({"log.txt": b"token hf_" + b"a" * 34})
-[('log.txt:1', 'a Hugging Face token')]
+In: the files that are about to be written. Out: nothing, or one error that names every place and kind, never the value.
+A masked file would no longer be the one whose digest the record has. Writing looks for this process's own secrets and for
+the shapes of anybody's; :func:`find_secrets` without an environment, as ``verify`` calls it, for the shapes alone: its
+answer depends on the package only.
 """
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Mapping
 
-SHAPES: Mapping[str, re.Pattern[bytes]] = {
-    "a Hugging Face token": re.compile(rb"\bhf_[A-Za-z0-9]{20,}"),
-    "a Kaggle token": re.compile(rb"\bKGAT_[A-Za-z0-9_-]{16,}"),
-    "a cloud access key": re.compile(rb"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
-    "a GitHub token": re.compile(rb"\b(gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})"),
-    "a private key": re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-    "a Slack token": re.compile(rb"\bxox[abprs]-[A-Za-z0-9-]{20,}"),
-}
+from engine.errors import Diagnostic, RunspecError
+from engine.redact import find_secrets
+
+MOST_SHOWN = 20
 
 
-def find_secrets(files: Mapping[str, bytes]) -> list[tuple[str, str]]:
-    """(file:line, kind) of every match."""
-    secrets = []
-    for name, data in sorted(files.items()):
-        for kind, shape in SHAPES.items():
-            secrets += [(f"{name}:{data.count(10, 0, match.start()) + 1}", kind) for match in shape.finditer(data)]
-    return secrets
+def refuse_secrets(files: Mapping[str, bytes], error: type[RunspecError], code: str, hint: str) -> None:
+    """Raises the error with the code where a file, or its name, holds a secret."""
+    found = find_secrets(files, os.environ)
+    rows = [Diagnostic(code, f"{place} looks like a secret ({kind})", hint=hint) for place, kind in found[:MOST_SHOWN]]
+    if len(found) > MOST_SHOWN:
+        rows.append(Diagnostic(code, f"and {len(found) - MOST_SHOWN} more", hint=hint))
+    if rows:
+        raise error.of(rows)
+
+
+__all__ = ["find_secrets", "refuse_secrets"]

@@ -9,17 +9,19 @@ values only; an unknown name, an operation that is not allowed and an endless ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.canonical import JsonMapping
 from engine.errors import EvidenceIncomplete, InputInvalid, Where, did_you_mean, listed
+from engine.sandbox import Exceeded, Sandbox
+
+Source = Path | Mapping[str, str]  # a folder of templates, or their names -> texts
 
 MAX_OUTPUT_CHARS = 4_000_000
 MAX_RANGE_ITEMS = 100_000  # of all ranges in one rendering together
@@ -33,14 +35,12 @@ _MAKERS = {
 }
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
+class _Sandbox(Sandbox):
     """Without the operations that make a long text from a short template."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         numbers = isinstance(left, int | float) and isinstance(right, int | float) and operator != "**"
-        if not numbers:
+        if not numbers and operator != "+":
             raise SecurityError(f"the operator {operator} is for numbers only")
         return super().call_binop(context, operator, left, right)
 
@@ -48,10 +48,31 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value) and not isinstance(obj, str | bytes)
 
 
-def _environment(file: str, template_dirs: Sequence[Path]) -> jinja2.Environment:
+class _Noting(jinja2.ChoiceLoader):
+    """The first source that has a template; ``used`` gets the text of every one that was loaded."""
+
+    def __init__(self, sources: Sequence[Source], used: dict[str, str]) -> None:
+        super().__init__([_loader(source) for source in sources])
+        self.used = used
+
+    def load(
+        self,
+        environment: jinja2.Environment,
+        name: str,
+        globals: Any = None,
+    ) -> jinja2.Template:
+        self.used[name] = self.get_source(environment, name)[0]
+        return super().load(environment, name, globals)
+
+
+def _loader(source: Source) -> jinja2.BaseLoader:
+    return jinja2.DictLoader(source) if isinstance(source, Mapping) else jinja2.FileSystemLoader(str(source))
+
+
+def _environment(file: str, sources: Sequence[Source], used: dict[str, str]) -> jinja2.Environment:
     """Jinja in a sandbox, strict about names, with bounds on output and counting."""
     environment = _Sandbox(
-        loader=jinja2.FileSystemLoader([str(folder) for folder in template_dirs]),
+        loader=_Noting(sources, used),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
@@ -59,16 +80,17 @@ def _environment(file: str, template_dirs: Sequence[Path]) -> jinja2.Environment
         autoescape=False,  # the output is JSON and plain text, never HTML
     )
     environment.globals["range"] = _counted_range(file)
-    for filter_ in ("center", "indent", "wordwrap", "attr", "pprint", "xmlattr", "urlize"):
-        del environment.filters[filter_]
+    del environment.filters["indent"]
     return environment
 
 
-def load_template(name: str, template_dirs: Sequence[Path]) -> jinja2.Template:
+def load_template(name: str, sources: Sequence[Source], used: dict[str, str] | None = None) -> jinja2.Template:
     """The template of an evidence file. Raises InputInvalid (E104, E106)."""
     file = f"{name}.j2"
     try:
-        return _environment(file, template_dirs).get_template(file)
+        return _environment(file, sources, {} if used is None else used).get_template(file)
+    except Exceeded as error:
+        raise InputInvalid("E105", f"the template goes over a limit: {error}", where=Where(_path(file))) from None
     except (jinja2.TemplateNotFound, jinja2.TemplateSyntaxError) as error:
         raise _unreadable(name, error) from None
 
@@ -87,13 +109,20 @@ def _unreadable(name: str, error: jinja2.TemplateNotFound | jinja2.TemplateSynta
     )
 
 
-def fill(name: str, view: JsonMapping, template_dirs: Sequence[Path]) -> str:
-    """The text of an evidence file. Raises InputInvalid (E103 to E106) and EvidenceIncomplete (E102)."""
+def fill(name: str, view: JsonMapping, sources: Sequence[Source], used: dict[str, str] | None = None) -> str:
+    """The text of an evidence file; ``used`` gets the templates it was made from (name -> text).
+
+    Raises InputInvalid (E103 to E106) and EvidenceIncomplete (E102).
+    """
     file = f"{name}.j2"
     try:
-        return _capped(load_template(name, template_dirs), view, file)
+        template = load_template(name, sources, used)
+        environment = cast("Sandbox", template.environment)
+        return environment.bounded(lambda: _capped(template, view, file))
     except (jinja2.TemplateNotFound, jinja2.TemplateSyntaxError) as error:  # of a template that it includes
         raise _unreadable(name, error) from None
+    except Exceeded as error:
+        raise InputInvalid("E105", f"the template goes over a limit: {error}", where=_line(error, file)) from None
     except jinja2.exceptions.SecurityError as error:
         raise InputInvalid(
             "E103",

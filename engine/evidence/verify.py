@@ -22,6 +22,7 @@ from engine.evidence.line_ends import changed_line_ends
 
 OF_EVIDENCE = frozenset({MANIFEST, *OWNERS})
 TRUST_WORDS = "L0: self-consistent; unsigned, so it does not prove that the run happened"
+LONGEST_DETAIL = 2000  # characters: a detail can quote a value of megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def verify(path: Path) -> Verification:
             hint="name an evidence folder or a package",
         ) from error
     _require_evidence(path, bundle)
-    return verify_bundle(bundle)
+    return verify_bundle(bundle, path if bundle.kind == "zip" else None)
 
 
 def _require_evidence(path: Path, bundle: Bundle) -> None:
@@ -75,9 +76,9 @@ def _require_evidence(path: Path, bundle: Bundle) -> None:
     raise InputInvalid("X322", f"no evidence here: {path} {what}", hint=hint)
 
 
-def verify_bundle(bundle: Bundle) -> Verification:
+def verify_bundle(bundle: Bundle, archive: Path | None = None) -> Verification:
     """All checks, in order. Where the names are not safe, or line ends were changed, no further check runs."""
-    evidence = Evidence(bundle)
+    evidence = Evidence(bundle, archive)
     turned = changed_line_ends(bundle.files, MANIFEST)
     checks: list[Check] = []
     for id_, title, function in CHECKS:
@@ -88,7 +89,7 @@ def verify_bundle(bundle: Bundle) -> Verification:
             checks.append(Check(id_, title, "n/a", "not checked: line ends were changed, see V02"))
             continue
         status, detail = run_check(function, evidence)
-        checks.append(Check(id_, title, status, detail))
+        checks.append(Check(id_, title, status, detail[:LONGEST_DETAIL]))
     ok = all(check.status != "fail" for check in checks)
     level = Check(
         "V24", "trust level, computed", "pass" if ok else "fail", TRUST_WORDS if ok else "none: a check failed"

@@ -16,7 +16,9 @@ from engine.canonical import JsonMapping, JsonObject
 from engine.errors import EvidenceIncomplete
 from engine.scoring import result_summary_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of manifest and summary
+RECORD_VERSION = 2  # 1: without the names and digests of the templates
+Read = Callable[[StepRecord, str], bytes]
 NO_TUNING = "no tuning job: the run-spec declares every hyper-parameter"
 NOT_ON_KAGGLE = "not run on Kaggle"
 UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot read this itself, and {} was not set"
@@ -25,9 +27,12 @@ UNKNOWN_CHANGES = "git could not say whether files were changed"
 NO_REVISION = "the weights do not come from a hub"
 
 
-def make_view(record: RunRecord) -> JsonObject:
-    """The names that templates can use, with their values. Raises EvidenceIncomplete E101."""
-    needed = _Needed(record)
+def make_view(record: RunRecord, read: Read | None = None) -> JsonObject:
+    """The names that templates can use, with their values. Raises EvidenceIncomplete E101.
+
+    ``read``: a step's file of this name; by default from the store, where the run published it.
+    """
+    needed = _Needed(record, read or record.read)
     summary, card = needed.summary(), needed.json("score", "scorecard.json", "the scorecard")
     train, score_step = needed.step("train_sft", "final_loss"), needed.step("score", "primary_score")
     reasons: dict[str, str] = dict.fromkeys(("tuning_job_id", "trial_id"), NO_TUNING)
@@ -82,8 +87,8 @@ def make_view(record: RunRecord) -> JsonObject:
 class _Needed:
     """Reads required values; an error names the step that should have made a missing one."""
 
-    def __init__(self, record: RunRecord) -> None:
-        self.record = record
+    def __init__(self, record: RunRecord, read: Read) -> None:
+        self.record, self.read = record, read
 
     def step(self, kind: str, field: str) -> StepRecord:
         """The step of a kind."""
@@ -120,7 +125,7 @@ class _Needed:
         """Raises RunFailed R105 where the file is not what the step published, E101 where it never was of this form."""
         step = self.step(kind, field)
         try:
-            rows = [json.loads(text) for text in split(self.record.read(step, name).decode("utf-8"))]
+            rows = [json.loads(text) for text in split(self.read(step, name).decode("utf-8"))]
         except (KeyError, ValueError) as error:
             raise self._malformed(step, name, field, str(error)) from error
         if not all(isinstance(row, dict) for row in rows):
@@ -227,8 +232,12 @@ def clock_warnings(environment: JsonMapping, facts: Mapping[str, JsonMapping]) -
     return [str(remark) for remark in remarks if remark]
 
 
-def record_dump(record: RunRecord) -> JsonObject:
-    """The record as JSON, without this machine's paths."""
+Templates = Mapping[str, Mapping[str, str]]  # rendered file -> the templates that it was made from -> their SHA-256
+
+
+def record_dump(record: RunRecord, templates: Templates | None = None) -> JsonObject:
+    """The record as JSON, without this machine's paths. Without templates it is that of version 1."""
+    version = {"schema_version": 1} if templates is None else {"schema_version": RECORD_VERSION, "templates": templates}
     names = (
         "run_version",
         "notes",
@@ -245,7 +254,7 @@ def record_dump(record: RunRecord) -> JsonObject:
         "finished_at",
     )
     return {
-        "schema_version": SCHEMA_VERSION,
+        **version,
         **{name: getattr(record, name) for name in names},
         "overrides": dict(record.overrides),
         "environment": dict(record.environment),

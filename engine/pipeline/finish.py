@@ -7,6 +7,7 @@ files on disk have not changed since.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any
 from engine.artifacts.journal import Journal, RunRecord
 from engine.artifacts.refusals import explained_reading
 from engine.assets import asset
-from engine.canonical import digest_file, digest_json, digest_tree
-from engine.errors import Diagnostic, VerificationFailed
+from engine.canonical import digest_file, digest_json, digest_tree, pretty_json
+from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import Verification, check_owner, check_templates, package, record_dump, render_evidence, verify
 from engine.evidence.archive import is_package_of
+from engine.evidence.secrets import refuse_secrets
 from engine.pipeline.plan import relative
 from engine.pipeline.replaced import Replaced, keep_replaced
 from engine.runspec.model import Spec
@@ -88,6 +90,18 @@ def sweep_targets(spec: Spec) -> None:
 def check_templates_of(spec: Spec) -> None:
     """Before the first step that runs: every evidence file has a template (E104, E106)."""
     check_templates(spec.evidence.files, template_dirs(spec.root))
+
+
+def check_secrets(spec: Spec) -> None:
+    """Before the first step that runs: what goes into the evidence as it is holds no secret (X341)."""
+    files = {relative(spec.path, spec.root): spec.data}
+    overrides = {override.path: override.value for override in spec.overrides}
+    if overrides:
+        files["the overrides"] = pretty_json(overrides).encode()
+    with contextlib.suppress(OSError):  # the step that reads the eval set says what is wrong with it
+        files[spec.eval_set] = spec.resolve(spec.eval_set).read_bytes()
+    hint = "the evidence of the run would hold it: remove it there, and give it to the run as an environment variable"
+    refuse_secrets(files, InputInvalid, "X341", hint)
 
 
 def replace_evidence(spec: Spec, record: RunRecord, journal: Journal) -> tuple[Path, Replaced | None]:

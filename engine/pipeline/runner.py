@@ -22,7 +22,7 @@ from engine.artifacts.store import Artifact, Store, explain_os_error
 from engine.canonical import finite_or_null
 from engine.errors import Interrupted, RunFailed, RunspecError
 from engine.pipeline.clock import REMARK, Clock, clock_facts
-from engine.pipeline.finish import Finish, check_targets, check_templates_of, finish_run, sweep_targets
+from engine.pipeline.finish import Finish, check_secrets, check_targets, check_templates_of, finish_run, sweep_targets
 from engine.pipeline.older_artifacts import check_artifact, take_over
 from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step
 from engine.pipeline.provenance import environment
@@ -167,6 +167,7 @@ class _Run:
         due = [entry for entry in plan.steps if entry.action == "run"]
         if due and not self.selection.partial:
             check_templates_of(self.spec)
+            check_secrets(self.spec)
             if replaces := will_replace(self.spec):
                 self.console.note(replaces)
         self.store.check_publication({entry.handler.makes for entry in due})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.artifacts.store import Store
-from engine.canonical import digest_json, files_below
+from engine.canonical import JsonObject, digest_json, files_below
 from engine.data import BUILDERS
 from engine.errors import InputInvalid
 from engine.pipeline.digest_cache import remembered_digest
@@ -21,16 +21,14 @@ from engine.runspec.model import Spec
 def section_digest(spec: Spec, section: str, store: Store) -> Any:
     """A JSON value that changes with the section, and with the content of its files."""
     if section == "model":
-        config = dict(spec.model.config) if spec.model.config is not None else None
-        model = {**asdict(replace(spec.model, config=None)), "config": config}
         content = path_digest(spec.resolve(spec.model.path), store) if spec.model.path else None
-        return {"declared": model, "content": content}
+        return {"declared": declared_model(spec), "content": content}
     if section == "dataset":
         own_file = spec.dataset.path if spec.dataset.hub is None else None
         content = path_digest(spec.resolve(own_file), store) if own_file else None
         builder = BUILDERS.get(spec.dataset.name or "")
         return {
-            "declared": {**asdict(replace(spec.dataset, fields={})), "fields": dict(spec.dataset.fields)},
+            "declared": declared_dataset(spec),
             "content": content,
             "builder": builder.version if builder else None,
         }
@@ -41,6 +39,17 @@ def section_digest(spec: Spec, section: str, store: Store) -> Any:
     if section == "device":
         return spec.device
     raise ValueError(f"a handler reads an unknown section of the spec: {section}")
+
+
+def declared_model(spec: Spec) -> JsonObject:
+    """The model section without the content of its files."""
+    config = dict(spec.model.config) if spec.model.config is not None else None
+    return {**asdict(replace(spec.model, config=None)), "config": config}
+
+
+def declared_dataset(spec: Spec) -> JsonObject:
+    """The dataset section without the content of its file."""
+    return {**asdict(replace(spec.dataset, fields={})), "fields": dict(spec.dataset.fields)}
 
 
 def path_digest(path: Path, store: Store) -> str:

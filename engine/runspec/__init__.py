@@ -26,12 +26,22 @@ from engine.runspec.overrides import apply_overrides
 from engine.runspec.rules import check_rules
 from engine.runspec.schema import check_tree
 from engine.runspec.sections import check_dataset, check_modeline, check_paths
-from engine.runspec.source import read_source
+from engine.runspec.source import read_source, source_of
 from engine.runspec.spelling.file_names import check_file_names
 from engine.runspec.spelling.look_alikes import at_the_character
 from engine.runspec.wiring import check_steps
 
-__all__ = ["Kinds", "Spec", "StepKind", "check_spec", "find_root", "load_spec", "marked_root", "schema_document"]
+__all__ = [
+    "Kinds",
+    "Spec",
+    "StepKind",
+    "check_spec",
+    "find_root",
+    "load_recorded",
+    "load_spec",
+    "marked_root",
+    "schema_document",
+]
 
 MARKERS = (".runspec", ".git", "pyproject.toml")
 
@@ -61,6 +71,28 @@ def load_spec(
         path=read.case.spec_path, root=read.case.root, data=read.data, written=read.written, tree=read.case.tree,
         overrides=read.overrides, kinds=kinds,
     )  # fmt: skip
+
+
+def load_recorded(data: bytes, name: str, overrides: Sequence[str], *, kinds: Kinds) -> Spec:
+    """The spec of a run of somebody else, from its bytes: no path in it is looked for on this machine.
+
+    Raises InputInvalid with every error in it. Names of builders and metrics are not checked.
+    """
+    data, text, source = source_of(data, name)
+    written, _ = with_present_names(parse_mapping(text, source), kinds)
+    tree, applied, refused = apply_overrides(written, overrides, kinds)
+    tree, _ = with_present_names(tree, kinds)
+    case = Case(tree, kinds, Path(), Path(name), SpecFindings(tree), None, None)
+    check_tree(case)
+    check_steps(case)
+    check_dataset(case)
+    check_rules(case)
+    errors = [finding for finding in (*case.findings.sorted(), *refused) if finding.severity == "error"]
+    if errors:
+        raise InputInvalid.of(errors)
+    return make_spec(
+        path=Path(name), root=Path(), data=data, written=written, tree=tree, overrides=applied, kinds=kinds
+    )
 
 
 def check_spec(

@@ -27,8 +27,11 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 def read_source(path: Path) -> tuple[bytes, str, SpecSource]:
     """The bytes, their text and its lines. Raises InputInvalid (Y001 to Y009)."""
-    data = _read_bytes(path)
-    name = str(path)
+    return source_of(_read_bytes(path), str(path))
+
+
+def source_of(data: bytes, name: str) -> tuple[bytes, str, SpecSource]:
+    """The same for bytes that have been read; ``name`` is what findings call the file."""
     if len(data) > MAX_BYTES:
         raise InputInvalid(
             "Y007", "the file is larger than 1 MiB; no run-spec is", where=Where(name), hint="is this the right file?"

@@ -15,58 +15,107 @@ from engine.artifacts.journal import RunRecord, StepRecord
 from engine.artifacts.store import Artifact, Store
 from engine.assets import asset
 from engine.canonical import digest_bytes, digest_json, digest_text, jsonl_bytes, pretty_json
-from engine.data import render_prompt
+from engine.data import DatasetSource, prepare, render_prompt, trace_rows, write_dataset
+from engine.data import build as build_traces
 from engine.evidence import render_evidence
+from engine.pipeline.plan import without_tracking
+from engine.pipeline.section_digests import declared_dataset, declared_model
+from engine.runspec import load_recorded
+from engine.runspec.model import Spec
 from engine.scoring import read_eval_set, read_predictions, result_summary_text, score
+from engine.steps.registry import handlers
 
 FILES = ("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt")
 ITEMS = [
     {"id": f"q{n}", "prompt": f"{n} + 1 = ?", "expected_answer": str(n + 1), "section": "core",
      "category": "addition", "difficulty": "easy" if n < 3 else "hard"} for n in range(5)
 ]  # fmt: skip
-MODEL = "a" * 64
-LIBRARIES = {"python": "3.11.7", "jax": "0.10.2", "jaxlib": "0.10.2", "flax": "0.12.8", "optax": "0.2.8"}
-SPEC = "version: 1\nrun_version: toy_v1\n"
+MODEL_FILES = {"model/config.json": "{}\n", "model/model.safetensors": "weights"}
+MODEL = digest_json({name.removeprefix("model/"): digest_text(text) for name, text in MODEL_FILES.items()})
+USED = {"jax": "0.10.2", "jaxlib": "0.10.2", "flax": "0.12.8", "optax": "0.2.8"}
+LIBRARIES = {"python": "3.11.7", **USED}
+CONFIG = {"model_type": "gemma", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+          "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}  # fmt: skip
+ARGS: Mapping[str, Mapping[str, Any]] = {
+    "dataset": {"seed": 42},
+    "train": {"num_train_steps": 4, "seq_len": 8, "warmup_steps": 0, "log_every_steps": 2},
+    "score": {"metric": "answer_correctness@v1"},
+}
+USES = {
+    "dataset": "build_dataset",
+    "train": "train_sft",
+    "predict": "generate",
+    "score": "score",
+    "summary": "result_summary",
+}
+COMMAND = "runspec run runspecs/toy.yaml"
+
+
+def spec_text(args: Mapping[str, Any] = MappingProxyType({}), on_duplicate: str = "fail") -> str:
+    """The run-spec, as JSON, which is YAML; ``args``: step id -> arguments besides those of :data:`ARGS`."""
+    eval_set: Any = "items.jsonl" if on_duplicate == "fail" else {"path": "items.jsonl", "on_duplicate": on_duplicate}
+    steps = [
+        {"id": id_, "uses": uses, "with": {**ARGS.get(id_, {}), **args.get(id_, {})}} for id_, uses in USES.items()
+    ]
+    return pretty_json({
+        "version": 1, "run_version": "toy_v1", "notes": "a note", "dataset": "toy", "eval_set": eval_set, "steps": steps,
+        "model": {"id": "toy/model", "init": "random", "tokenizer": "chars", "config": CONFIG}, "package": {"name": "toy"},
+    })  # fmt: skip
+
+
+def toy_spec(args: Mapping[str, Any] = MappingProxyType({}), on_duplicate: str = "fail") -> Spec:
+    """The same, read."""
+    return load_recorded(spec_text(args, on_duplicate).encode(), "toy.yaml", [], kinds=handlers())
 
 
 class Factory:
     """Publishes one artifact after the other and keeps what later ones need."""
 
-    def __init__(self, root: Path, args: Mapping[str, Any], on_duplicate: str) -> None:
-        self.store, self.steps, self.made, self.args = Store(root), [], {}, args
-        repeated = [] if on_duplicate == "fail" else [{**ITEMS[0], "id": "again"}]
+    def __init__(self, root: Path, spec: Spec) -> None:
+        self.store, self.steps, self.made, self.spec = Store(root), [], {}, spec
+        repeated = [] if spec.on_duplicate_item == "fail" else [{**ITEMS[0], "id": "again"}]
         self.eval_text = jsonl_bytes([*ITEMS, *repeated]).decode()
         content = digest_text(self.eval_text)
-        self.section = {"content": content, "on_duplicate": "drop"} if on_duplicate == "drop" else content
-        self.asked = [*ITEMS, *(repeated if on_duplicate == "keep" else [])]
+        drops = spec.on_duplicate_item == "drop"
+        self.sections = {
+            "model": {"declared": declared_model(spec), "content": None},
+            "dataset": {"declared": declared_dataset(spec), "content": None, "builder": "1.0"},
+            "eval_set": {"content": content, "on_duplicate": "drop"} if drops else content,
+            "device": "auto",
+        }
+        self.asked = [*ITEMS, *([] if drops else repeated)]
 
-    def publish(
-        self,
-        step_id: str,
-        uses: str,
-        type_: str,
-        files: dict[str, str],
-        facts: dict[str, Any],
-        takes: tuple[str, ...] = (),
-    ) -> None:
+    def publish(self, step_id: str, files: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+        """The step's artifact, with the ingredients that the pipeline gives it."""
+        step, handler = self.spec.step(step_id), handlers()[USES[step_id]]
         ingredients = {
-            "kind": uses, "version": 1, "with": dict(self.args.get(step_id, {})),
-            "inputs": {name: {"fingerprint": self.made[name].fingerprint, "content": self.made[name].digest} for name in takes},
-            "spec": {"eval_set": self.section} if uses in ("score", "generate") else {},
+            "kind": handler.kind, "version": handler.version, "with": without_tracking(step.args, handler.schema),
+            "inputs": {type_: {"fingerprint": self.made[type_].fingerprint, "content": self.made[type_].digest} for type_ in handler.takes},
+            "spec": {section: self.sections[section] for section in handler.reads}, "ahead": {},
+            "environment": USED if handler.needs_extra else {},
         }  # fmt: skip
         fingerprint = digest_json(ingredients)
         staging = self.store.stage(fingerprint)
         for name, text in files.items():
+            (staging.out / name).parent.mkdir(exist_ok=True)
             (staging.out / name).write_text(text, encoding="utf-8")
         second = len(self.steps)
-        mark = {"type": type_, "kind": uses, "fingerprint": fingerprint, "facts": facts, "ingredients": ingredients,
+        mark = {"type": handler.makes, "kind": handler.kind, "fingerprint": fingerprint, "facts": dict(facts), "ingredients": ingredients,
                 "started_at": f"2026-01-02T03:04:{second:02d}Z", "finished_at": f"2026-01-02T03:04:{second + 1:02d}Z"}  # fmt: skip
-        artifact: Artifact = self.store.publish(staging, mark)
-        self.made[type_] = artifact
-        args = (
-            {"on_overlap": "fail"} if uses == "build_dataset" else {"log_every_steps": 2} if uses == "train_sft" else {}
-        )
-        self.steps.append(StepRecord(step_id, uses, args, dict(args), artifact))
+        artifact: Artifact = self.store.publish(staging, mark, handler.measured)
+        self.made[handler.makes] = artifact
+        self.steps.append(StepRecord(step_id, handler.kind, dict(step.args), dict(step.declared), artifact))
+
+
+def _publish_dataset(factory: Factory, out: Path) -> str:
+    """Nine rows, one of which repeats an earlier prompt; returns their render."""
+    rows = list(trace_rows(build_traces("quickstart-reasoning", seed=42, num_rows=9)))
+    twice = [*rows[:8], replace(rows[8], body=rows[0].body)]
+    source = DatasetSource(dataset="toy", format="trace", version="1.0", seed=42, builder="toy")
+    written = write_dataset(out, prepare(twice, []), source=source)
+    files = {name: (out / name).read_text() for name in ("manifest.json", "rows.jsonl", "dataset.jsonl")}
+    factory.publish("dataset", files, written.facts)
+    return str(written.facts["render"])
 
 
 def build(
@@ -78,50 +127,42 @@ def build(
     template: Mapping[str, str] | None = None,
     **report_changes: Any,
 ) -> RunRecord:
-    """The whole run: five items, one wrong answer, four train steps. ``args``: step id -> arguments of its ingredients.
+    """The whole run: five items, one wrong answer, four train steps. ``args``: step id -> arguments in the run-spec.
 
     ``changed_rows``: train step -> columns of its metrics. ``on_duplicate`` keep or drop: a sixth item repeats the first
     one's question. ``frame``, ``template``: what the model's chat template writes around a question, and the facts of
     the generate step about it.
     """
-    factory = Factory(root, args, on_duplicate)
-    manifest = pretty_json({"lineage": {"n_dropped": 0}})
-    factory.publish("dataset", "build_dataset", "dataset", {"manifest.json": manifest, "rows.jsonl": "{}\n"},
-                    {"dataset": "toy", "n_rows": 9, "n_duplicates": 1, "n_overlap": 0, "n_dropped": 0, "render": "plain@v1",
-                     "manifest_sha256": digest_text(manifest)})  # fmt: skip
+    spec = toy_spec(args, on_duplicate)
+    factory = Factory(root, spec)
+    render = _publish_dataset(factory, root / "built")
     metrics = [{"train_step": n, "loss": 1.0 / n, "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 9, "tokens_per_second": 90.0,
-                "seconds": 0.1, **(changed_rows or {}).get(n, {})} for n in range(1, 5)]  # fmt: skip
-    report = {"final_loss": 0.25, "num_train_steps": 4, "model_sha256": MODEL, "render": "plain@v1", "devices": ["cpu:0"], "platform": "cpu",
-              "device_kind": "cpu", "libraries": LIBRARIES, "params": 3, "param_dtype": "float32", "n_rows": 9, "seq_len": 8,
-              "real_token_share": 0.5, "tokens_trained": 36, "tokens_per_second": 90.0, "n_dropped": 0, "n_truncated": 0,
-              "chat_template_sha256": digest_text("{{ bos_token }}{% for m in messages %}<u>{{ m.content | trim }}</u>{% endfor %}<a>"),
-              **report_changes}  # fmt: skip
-    factory.publish("train", "train_sft", "checkpoint",
-                    {"metrics.jsonl": jsonl_bytes(metrics).decode(), "train_report.json": pretty_json(report)}, report, ("dataset",))  # fmt: skip
-    raw = [{"id": item["id"], "prompt_sha256": digest_text(render_prompt("plain@v1", str(item["prompt"]))),
+                "seconds": 0.1, "input_wait_seconds": 0.0, **(changed_rows or {}).get(n, {})} for n in range(1, 5)]  # fmt: skip
+    report = {"final_loss": 0.25, "final_eval_loss": metrics[-1].get("eval_loss"), "exported_train_step": 4,
+              "exported_eval_loss": metrics[-1].get("eval_loss"), "num_train_steps": 4, "model_sha256": MODEL, "model_commit": None,
+              "render": render, "devices": ["cpu:0"], "platform": "cpu", "device_kind": "cpu", "libraries": LIBRARIES, "params": 3,
+              "method": "full", "trained_params": 3, "param_dtype": "float32", "compute_dtype": "float32", "n_rows": 9, "seq_len": 8,
+              "real_token_share": 0.5, "tokens_seen": 36, "tokens_trained": sum(row["tokens"] for row in metrics if not row.get("skipped")),
+              "tokens_per_second": 90.0, "input_wait_share": 0.0, "n_skipped_steps": 0, "n_non_finite_evals": 0, "n_dropped": 0,
+              "n_truncated": 0, "chat_template_sha256": digest_text(CHAT_TEMPLATE) if template else None, **report_changes}  # fmt: skip
+    factory.publish(
+        "train",
+        {**MODEL_FILES, "metrics.jsonl": jsonl_bytes(metrics).decode(), "train_report.json": pretty_json(report)},
+        report,
+    )
+    prompts = [
+        frame.format(item["prompt"]) if template else render_prompt(render, str(item["prompt"]))
+        for item in factory.asked
+    ]
+    raw = [{"id": item["id"], "prompt_sha256": digest_text(prompt), **({"prompt": prompt} if template else {}),
             "text": f"so\nAnswer: {item['expected_answer'] if item['id'] != 'q4' else 'no'}", "prompt_tokens": 5, "new_tokens": 4,
-            "finish_reason": "eos", "milliseconds": 2.0} for item in factory.asked]  # fmt: skip
-    if template:
-        prompts = [frame.format(item["prompt"]) for item in factory.asked]
-        raw = [
-            {**row, "prompt": prompt, "prompt_sha256": digest_text(prompt)}
-            for row, prompt in zip(raw, prompts, strict=True)
-        ]
-    generated = {
-        **(template or {}),
-        "n_items": 5,
-        "new_tokens": 20,
-        "tokens_per_second": 9.0,
-        "model_sha256": MODEL,
-        "platform": "cpu",
-    }
+            "finish_reason": "eos", "milliseconds": 2.0} for item, prompt in zip(factory.asked, prompts, strict=True)]  # fmt: skip
+    generated = {"n_items": len(raw), "new_tokens": 4 * len(raw), "tokens_per_second": 2000.0, "finish_reasons": {"eos": len(raw)},
+                 "model_sha256": MODEL, "chat_template_sha256": None, "chat_template": None, "platform": "cpu", **(template or {})}  # fmt: skip
     factory.publish(
         "predict",
-        "generate",
-        "predictions",
-        {"predictions_raw.jsonl": jsonl_bytes(raw).decode()},
+        {"predictions_raw.jsonl": jsonl_bytes(raw).decode(), "generate_report.json": pretty_json(generated)},
         generated,
-        ("checkpoint",),
     )
     eval_set = root / "items.jsonl"
     eval_set.write_text(factory.eval_text, encoding="utf-8")
@@ -129,22 +170,29 @@ def build(
     rows, card = score([item for item in read_eval_set(eval_set) if item.id in asked],
                        read_predictions(factory.made["predictions"].file("predictions_raw.jsonl")), "answer_correctness@v1")  # fmt: skip
     facts = {name: card.as_json()[name] for name in ("metric", "primary_score", "n_items", "n_scored", "n_skipped")}
-    facts |= {} if on_duplicate == "fail" else {"n_repeated_items": 1, "on_duplicate_item": on_duplicate}
-    factory.publish("score", "score", "scorecard",
-                    {"predictions.jsonl": jsonl_bytes(row.as_json() for row in rows).decode(), "scorecard.json": pretty_json(card.as_json())},
-                    facts, ("predictions",))  # fmt: skip
+    facts |= (
+        {"n_repeated_items": 0}
+        if on_duplicate == "fail"
+        else {"n_repeated_items": 1, "on_duplicate_item": on_duplicate}
+    )
+    factory.publish("score", {"predictions.jsonl": jsonl_bytes(row.as_json() for row in rows).decode(),
+                              "scorecard.json": pretty_json(card.as_json())}, facts)  # fmt: skip
     summary = {"model_id": "toy/model", "dataset": "toy", "eval_set": "items.jsonl", "primary_score": card.primary_score,
                "final_loss": 0.25, "n_items": len(factory.asked), "n_scored": len(factory.asked)}  # fmt: skip
-    factory.publish("summary", "result_summary", "summary",
-                    {"summary.json": pretty_json(summary), "summary.txt": result_summary_text(summary)}, summary, ("checkpoint", "scorecard"))  # fmt: skip
+    factory.publish(
+        "summary", {"summary.json": pretty_json(summary), "summary.txt": result_summary_text(summary)}, summary
+    )
     environment = {"engine": "0.1.0", "python": "3.11.7", "implementation": "cpython", "platform": "Linux x86_64", "cpu_count": 2,
-                   "libraries": {}, "commit_sha": "1" * 40, "commit_dirty": False, "diff_sha256": None, "kaggle": None}  # fmt: skip
+                   "libraries": USED, "commit_sha": "1" * 40, "commit_dirty": False, "diff_sha256": None, "kaggle": None}  # fmt: skip
     return RunRecord(
-        run_version="toy_v1", notes="a note", spec_path="runspecs/toy.yaml", spec_bytes=SPEC.encode(), spec_digest=digest_bytes(SPEC.encode()),
-        overrides={}, command="runspec run runspecs/toy.yaml", model_id="toy/model", model_revision=None, dataset="toy",
+        run_version="toy_v1", notes="a note", spec_path="runspecs/toy.yaml", spec_bytes=spec.data, spec_digest=spec.digest,
+        overrides={}, command=COMMAND, model_id="toy/model", model_revision=None, dataset="toy",
         eval_set="items.jsonl", eval_set_bytes=factory.eval_text.encode(), device="auto", environment=environment,
         started_at=factory.steps[0].artifact.started_at, finished_at=factory.steps[-1].artifact.finished_at, steps=tuple(factory.steps),
     )  # fmt: skip
+
+
+CHAT_TEMPLATE = "{{ bos_token }}{% for m in messages %}<u>{{ m.content | trim }}</u>{% endfor %}<a>"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from engine.artifacts.journal import RunRecord
 from engine.canonical import digest_bytes
 from engine.evidence import Check, package, verify
 from engine.project import GITATTRIBUTES
+from tests.evidence.conftest import spec_text
 
 CHANGED = "line ends were changed in "
 
@@ -20,9 +21,10 @@ def _failed(path: Path) -> list[Check]:
     return verify(path).failed
 
 
-@pytest.mark.parametrize(
-    "data", [b"version: 1\r\nrun_version: toy_v1\r\n", b"\xef\xbb\xbfversion: 1\nrun_version: toy_v1\n"]
-)
+CRLF = spec_text().replace("\n", "\r\n").encode()
+
+
+@pytest.mark.parametrize("data", [CRLF, b"\xef\xbb\xbf" + spec_text().encode()])
 def test_a_run_spec_is_its_bytes(record: RunRecord, render: Any, data: bytes) -> None:
     """CRLF and a byte order mark are in the evidence as they are in the file, with the file's own digest."""
     folder = render(record, spec_bytes=data, spec_digest=digest_bytes(data))
@@ -33,10 +35,10 @@ def test_a_run_spec_is_its_bytes(record: RunRecord, render: Any, data: bytes) ->
 @pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
 def test_a_conversion_is_said_once(record: RunRecord, render: Any, tmp_path: Path, newline: bytes) -> None:
     """All files by git or an editor, one file alone, or CRLF evidence turned into LF: one finding that says what to do."""
-    data = b"version: 1" + (b"\n" if newline == b"\r\n" else b"\r\n")
+    data = spec_text().encode() if newline == b"\r\n" else CRLF
     folder = render(record, spec_bytes=data, spec_digest=digest_bytes(data))
     archive = package(folder, tmp_path / "submission", "toy")
-    (folder / "runspec.yaml").write_bytes(b"version: 1" + newline)
+    (folder / "runspec.yaml").write_bytes(data.replace(b"\r\n", b"\n").replace(b"\n", newline))
     [finding] = _failed(folder)
     assert (finding.id, finding.detail.split(":")[0]) == ("V02", f"{CHANGED}runspec.yaml")
     for path in folder.iterdir():
@@ -64,7 +66,7 @@ def test_a_forged_file_among_them_is_named_too(record: RunRecord, render: Any) -
 
 def test_committed_evidence_survives_autocrlf(record: RunRecord, render: Any, tmp_path: Path) -> None:
     """With the .gitattributes that `init` writes, a clone with core.autocrlf=true has the same bytes; without, verify says why not."""
-    render(record, spec_bytes=b"version: 1\r\n", spec_digest=digest_bytes(b"version: 1\r\n"))
+    render(record, spec_bytes=CRLF, spec_digest=digest_bytes(CRLF))
     origin = tmp_path / "origin"
     (tmp_path / "submission_runs").rename(tmp_path / "moved")
     origin.mkdir()

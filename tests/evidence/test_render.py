@@ -126,7 +126,7 @@ def test_what_git_could_not_say_is_unknown_and_never_clean(
     assert check.detail == "111111111111, whether files were changed since is unknown: git failed: index file corrupt"
     edit(folder / "run_manifest.json", lambda values: values.update(commit_dirty=False))
     reseal(folder)
-    assert "V07" in {check.id for check in verify(folder).checks if check.status == "fail"}
+    assert "V25" in {check.id for check in verify(folder).checks if check.status == "fail"}
 
 
 def test_a_commit_that_git_could_not_name_has_gits_own_reason(record: RunRecord, render: Any) -> None:
@@ -258,13 +258,32 @@ def test_the_same_evidence_gives_the_same_zip(record: RunRecord, render: Any, tm
     "secret", ["hf_" + "a1" * 17, "KGAT_" + "b" * 32, "AKI" + "A" + "C" * 16, "-----BEGIN " + "PRIVATE KEY-----"]
 )
 def test_a_secret_is_never_packed_and_never_shown(record: RunRecord, render: Any, tmp_path: Path, secret: str) -> None:
-    """P101 names the position and the kind, not the secret."""
-    folder = render(record, notes=f"my {secret} here")
+    """P101 names the position and the kind, not the secret: of a file that was changed after it was rendered, too."""
+    folder = render(record)
+    (folder / "kaggle_output_log.txt").write_text(f"one\nmy {secret} here\n")
     with pytest.raises(RunFailed) as caught:
         package(folder, tmp_path / "out", "toy")
     assert "P101" in str(caught.value)
+    assert "kaggle_output_log.txt:2 looks like a secret" in str(caught.value)
     assert secret not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "form", ["hf_" + "a1" * 17, "X7-wonder-land-99", "NzctT1JERVItWDctd29uZGVyLWxhbmQtOTk=", "X7-\nwonder-\nland-99"]
+)
+def test_a_secret_is_never_written_into_the_evidence_folder(
+    record: RunRecord, render: Any, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X340, of the environment's values in any spelling and of shapes; nothing is written, and nothing of it is shown."""
+    monkeypatch.setenv("MY_ACCESS_KEY", "X7-wonder-land-99")
+    with pytest.raises(RunFailed) as caught:
+        render(record, notes=f"my {form} here")
+    assert {row.code for row in caught.value.diagnostics} == {"X340"}
+    assert "run_manifest.json:" in str(caught.value)
+    assert form not in str(caught.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and form.encode() in path.read_bytes()]
+    assert not list(tmp_path.rglob("run_manifest.json"))
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import pytest
 
 from engine.artifacts.journal import Journal, RunRecord
 from engine.canonical import digest_tree
-from engine.errors import InputInvalid, RunFailed, Where
+from engine.errors import InputInvalid, RunFailed
 from engine.evidence import verify
 from engine.pipeline.finish import Finish, finish_run
 from engine.pipeline.replaced import Replaced, keep_replaced, listed, will_replace
-from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
-from tests.evidence.conftest import build
+from engine.runspec.model import Spec
+from tests.evidence.conftest import build, toy_spec
 
 SECOND = {"train": {"seed": 43, "num_train_steps": 4}}
 FIRST = {"train": {"seed": 42, "num_train_steps": 4}}
@@ -26,12 +26,7 @@ FIRST = {"train": {"seed": 42, "num_train_steps": 4}}
 @pytest.fixture
 def spec(tmp_path: Path) -> Spec:
     """The run-spec of the hand-made records."""
-    steps = (StepSpec("train", "train_sft", SECOND["train"], SECOND["train"], None, Where("toy.yaml", 1, 1)),)
-    return Spec(
-        version=1, run_version="toy_v1", notes="", device="auto", model=ModelSpec("toy/model"), dataset=DatasetSpec(name="toy"),
-        eval_set="items.jsonl", steps=steps, evidence=EvidenceSpec("submission_runs/toy_v1"), package=PackageSpec("toy"),
-        path=tmp_path / "toy.yaml", root=tmp_path, data=b"toy", digest="0" * 64,
-    )  # fmt: skip
+    return dataclasses.replace(toy_spec(SECOND), path=tmp_path / "toy.yaml", root=tmp_path)
 
 
 @pytest.fixture
@@ -81,7 +76,7 @@ def test_a_run_says_before_its_first_step_what_it_will_replace(finish: Any, spec
     assert said.startswith(
         "submission_runs/toy_v1/ has the evidence of toy_v1 finished 2026-01-02T03:04:05Z; this run will replace it and keep it "
     )
-    assert "\ndiffers: train.num_train_steps: added, 4" in said
+    assert "\ndiffers: train.seed: 42 -> 43" in said
     assert will_replace(dataclasses.replace(spec, run_version="toy_v2")) is None
 
 

@@ -358,6 +358,16 @@ def test_what_is_missing_is_said(make_spec: MakeSpec, section: str | None, devic
     assert render(caught.value.diagnostics[0]) == says
 
 
+def test_no_line_of_a_job_file_shows_a_secret(make_spec: MakeSpec) -> None:
+    """X342 names the line and the kind: a setup command is copied into the job file as it is."""
+    token = "hf_" + "Ab1" * 10
+    with pytest.raises(InputInvalid) as caught:
+        job_file(make_spec("{scheduler: slurm, setup: [login " + token + "]}", device="gpu"))
+    assert [row.code for row in caught.value.diagnostics] == ["X342"]
+    assert "of the job file would show a secret (a Hugging Face token)" in str(caught.value)
+    assert token not in str(caught.value)
+
+
 def test_all_findings_come_at_once(make_spec: MakeSpec) -> None:
     """A spec for SLURM, rendered as a JobSet, lacks all options of Kubernetes."""
     with pytest.raises(InputInvalid) as caught:

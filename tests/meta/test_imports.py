@@ -33,7 +33,24 @@ DOORS: Mapping[str, set[str]] = {}
 
 # Beside the floors of benchmarks/parts/structure.py: these parts know the ground, the protocol, and nothing beside them.
 COMMAND_LINE = {"cli", "commands", "doctor", "project", "__main__"}
+<<<<<<< HEAD
 GROUND = FLOORS["ground"]
+=======
+GROUND = {
+    "engine",
+    "errors",
+    "canonical",
+    "temporary",
+    "printable",
+    "sandbox",
+    "assets",
+    "redact",
+    "extras",
+    "locks",
+    "model_config",
+    "os_errors",
+}
+>>>>>>> parent of c68b657 (Secrets, hostile inputs and computed evidence wait: together they do not pass their tests yet (their merges are above, to be reverted back))
 ISLANDS = {"data", "scoring", "runspec", "artifacts", "trainer"}
 
 
@@ -86,14 +103,15 @@ def test_no_step_imports_another(modules: Mapping[str, Any]) -> None:
 
 
 def test_the_runner_and_the_plan_know_no_step(modules: Mapping[str, Any]) -> None:
-    """Outside `steps/` only the command line names a module below `engine.steps`: the registry."""
+    """Outside `steps/` only the command line and `verify`, which reads a stranger's run-spec, name a module below
+    `engine.steps`: the registry."""
     broken = [
         f"{module.name}:{found.line} imports {found.target}"
         for module in modules.values()
         if module.part != "steps"
         for found in module.imports
         if found.target.startswith("engine.steps.")
-        and not (module.part in COMMAND_LINE and found.target == "engine.steps.registry")
+        and not (module.part in {*COMMAND_LINE, "evidence"} and found.target == "engine.steps.registry")
     ]
     assert broken == []
 

@@ -140,6 +140,21 @@ def test_a_missing_template_is_found_before_the_first_step(
     assert events(spec) == []
 
 
+def test_a_secret_in_the_run_spec_is_found_before_the_first_step(
+    make_spec: Callable[..., Spec], kinds: Any, console: Any
+) -> None:
+    """X341 with file and line: its evidence could not be written, hours later."""
+    spec, token = make_spec(GROW, PRESS), "hf_" + "Ab1" * 10
+    spec = dataclasses.replace(spec, data=spec.data + f"\n# {token}\n".encode())
+    with pytest.raises(InputInvalid) as caught:
+        execute(spec, kinds, console=console, command="runspec run toy.yaml")
+    line = spec.data.count(b"\n")
+    assert [row.code for row in caught.value.diagnostics] == ["X341"]
+    assert f"{spec.path.name}:{line} looks like a secret (a Hugging Face token)" in str(caught.value)
+    assert token not in str(caught.value)
+    assert events(spec) == []
+
+
 def test_a_step_that_does_not_notice_is_stopped_before_the_next_one(
     make_spec: Callable[..., Spec], make_handler: Any, kinds: Any, console: Any
 ) -> None:

@@ -8,7 +8,7 @@ add it by id, once), each assistant turn trained up to the token that ends it, u
     chat.segments(messages)             # a training row: <start_of_turn>user ... | Ho<end_of_turn> | \\n
     chat.segments(messages[:1], ask=True)   # the same up to the first |, to generate from
 
-The template runs in Jinja's immutable sandbox, in the same environment as in transformers: blocks trimmed, loop controls,
+The template runs in :class:`engine.sandbox.Sandbox`, in the same environment as in transformers: blocks trimmed, loop controls,
 ``raise_exception``, a ``tojson`` that escapes nothing, the names of the special tokens, ``generation`` blocks. It may not
 use today's date: a training row would differ from tomorrow's prompt.
 
@@ -32,9 +32,9 @@ import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import InputInvalid, Where
+from engine.sandbox import Exceeded, Sandbox
 from engine.trainer.text.segment import Segment
 
 PRIVATE = tuple(map(chr, range(0x10FF00, 0x10FFF0)))  # code points for private use: Unicode never assigns them
@@ -49,7 +49,7 @@ class ChatTemplate:
     """
 
     def __init__(self, text: str, *, variables: Mapping[str, str], added: Mapping[str, bool], source: str) -> None:
-        """Raises InputInvalid M305 where the text is not a template."""
+        """Raises InputInvalid M305 where the text is not a template, M320 where it is too large for one."""
         self._variables, self._source = dict(variables), source
         # Not the private characters of the template or the vocabulary: they could not be distinguished from marks.
         taken = set(text).union(*added)
@@ -58,7 +58,9 @@ class ChatTemplate:
         try:
             tree = self._environment.parse(text)
             self._template = self._environment.from_string(text)
-        except jinja2.TemplateError as error:
+        except Exceeded as error:
+            raise self._excessive(error) from error
+        except (jinja2.TemplateError, ValueError) as error:  # a ValueError: a number of more digits than Python reads
             raise self._broken(str(error), getattr(error, "lineno", None)) from error
         self._has_generation = any(
             isinstance(node.node, nodes.ExtensionAttribute) for node in tree.find_all(nodes.Call)
@@ -73,7 +75,7 @@ class ChatTemplate:
 
         ``train`` of a message is for this engine: no template sees it.
 
-        Raises InputInvalid M305 (the template fails), M306 (it refuses these messages), M307 (its text before an answer
+        Raises InputInvalid M305 (the template fails), M320 (it goes over a limit), M306 (it refuses these messages), M307 (its text before an answer
         differs between training and generation), M308 (BOS more than once).
         """
         marks = self._marks_for(messages)
@@ -109,13 +111,17 @@ class ChatTemplate:
     def _render(self, messages: Messages, *, ask: bool) -> str:
         """The template's own output, marks included. ``messages`` are copied: a template cannot change them."""
         try:
-            return self._template.render(
-                messages=[dict(message) for message in messages],
-                tools=None,
-                documents=None,
-                add_generation_prompt=ask,
-                **self._variables,
+            return self._environment.bounded(
+                lambda: self._template.render(
+                    messages=[dict(message) for message in messages],
+                    tools=None,
+                    documents=None,
+                    add_generation_prompt=ask,
+                    **self._variables,
+                )
             )
+        except Exceeded as error:
+            raise self._excessive(error) from error
         except _Refusal as error:
             raise InputInvalid(
                 "M306",
@@ -151,7 +157,7 @@ class ChatTemplate:
         answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         prompts = {index: self._render(messages[:index], ask=True) for index in answers}
         begins = {len(prompt): index for index, prompt in prompts.items() if rendered.startswith(prompt)}
-        blocks = list(re.finditer(f"{opening}([^{closing}]*){closing}", rendered))
+        blocks = list(re.finditer(f"{opening}([^{opening}{closing}]*){closing}", rendered))
         # One block an answer is the rule; where it does not hold, the block's place says whose it is.
         owners = answers if len(blocks) == len(answers) else [begins.get(block.start()) for block in blocks]
         spans: list[Span] = []
@@ -225,6 +231,14 @@ class ChatTemplate:
             "and one answer, or give the template generation blocks",
         )
 
+    def _excessive(self, error: Exceeded) -> InputInvalid:
+        return InputInvalid(
+            "M320",
+            f"the model's chat template goes over the limits for a stranger's program: {error}",
+            where=Where(file=self._source),
+            hint="correct the template, or remove it from the model folder: gemma_chat@v1 is used then",
+        )
+
     def _broken(self, reason: str, line: int | None = None) -> InputInvalid:
         return InputInvalid(
             "M305",
@@ -275,12 +289,10 @@ class _Namespace(jinja2.utils.Namespace):
         super().__setitem__(name, value)
 
 
-def _environment(generation_marks: Sequence[str]) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
-    )
+def _environment(generation_marks: Sequence[str]) -> Sandbox:
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
     environment.extend(generation_marks=tuple(generation_marks))
-    environment.filters["tojson"] = _tojson
+    environment.set_filter("tojson", _tojson)
     environment.globals |= {"raise_exception": _refuse, "strftime_now": _no_clock, "namespace": _Namespace}
     return environment
 

@@ -1,0 +1,228 @@
+"""V27: what a step says of itself against the files that show it, by one table.
+
+In: the evidence. Out: the check's answer. For each kind of step a function gives the facts as they follow from the
+attachments, from the arguments and from the facts of earlier steps; a fact that is another one is named.
+
+A fact that an older kind of step did not report may be missing; one that is there is always compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from engine.artifacts.journal import RunRecord, StepRecord
+from engine.canonical import JsonMapping, JsonObject, digest_bytes
+from engine.data import without_repeats
+from engine.data.manifest import NOT_APPLICABLE, build_id
+from engine.evidence.checks.recorded import own_facts, recorded_run
+from engine.evidence.contents import Answer, Evidence, answer, changes
+from engine.scoring import parse_eval_set
+from engine.steps.registry import handlers
+
+LEAST_SECONDS = 1e-6  # of a generation, as the trainer counts it
+# Sums of seconds are rounded, and Python adds floats in another way since 3.12: one unit of the last digit.
+MEASURED = {"tokens_per_second": 0.1, "input_wait_share": 1e-6}
+
+
+def facts_are_the_files(evidence: Evidence) -> Answer:
+    """V27."""
+    record, problems, compared = recorded_run(evidence), [], 0
+    for step in record.steps:
+        if step.uses not in TABLE:
+            continue  # of a plug-in: V26 has its digests
+        expected, found = TABLE[step.uses](evidence, record, step), own_facts(dict(step.artifact.facts))
+        compared += len(expected)
+        problems += [f"step {step.id}: {problem}" for problem in _compare(expected, found, step)]
+    problems += [f"dataset_manifest.json: {problem}" for problem in _dataset_manifest(evidence, record)]
+    problems += _versions(record)
+    return answer(problems, f"{compared} facts follow from files, arguments and earlier steps")
+
+
+# Facts that nothing in the evidence shows.
+STATED_FACTS: Mapping[str, frozenset[str]] = {
+    "build_dataset": frozenset({"dataset_commit"}),
+    "generate": frozenset({"platform", "chat_template"}),
+    "score": frozenset({"on_duplicate_item"}),
+}
+
+
+def _compare(expected: JsonMapping, found: JsonMapping, step: StepRecord) -> Iterator[str]:
+    unknown = sorted(found.keys() - expected.keys() - STATED_FACTS.get(step.uses, frozenset()))
+    if unknown:
+        yield f"{', '.join(unknown)}: no step of this kind reports it"
+    is_older = step.artifact.ingredients["version"] < handlers()[step.uses].version
+    for name, value in expected.items():
+        if name not in found:
+            if value and not is_older:
+                yield f"{name} is missing"
+        elif not (name in MEASURED and _is_near(found[name], value, MEASURED[name])):
+            yield from changes(value, found[name], name)
+
+
+def _is_near(found: object, value: float, unit: float) -> bool:
+    return isinstance(found, float) and abs(found - value) < 1.5 * unit
+
+
+def _must(record: RunRecord, kind: str) -> StepRecord:
+    step = record.step_of(kind)
+    if step is None:
+        raise ValueError(f"there is no {kind} step")
+    return step
+
+
+def _build_dataset(evidence: Evidence, record: RunRecord, step: StepRecord) -> JsonObject:
+    manifest = evidence.json("dataset_manifest.json")
+    lineage = manifest["lineage"]
+    return {
+        "dataset": record.dataset,
+        "n_rows": manifest["trace_count"],
+        "rows_sha256": step.artifact.files["rows.jsonl"],
+        "render": manifest["render"],
+        "n_duplicates": lineage["n_duplicates"],
+        "n_overlap": lineage["n_overlap"] or 0,
+        "n_dropped": lineage["n_dropped"],
+        "manifest_sha256": digest_bytes(evidence.data("dataset_manifest.json")),
+    }
+
+
+def _dataset_manifest(evidence: Evidence, record: RunRecord) -> Iterator[str]:
+    """The manifest against arguments, section and files of its step."""
+    step, manifest = _must(record, "build_dataset"), evidence.json("dataset_manifest.json")
+    section, args, files = step.artifact.ingredients["spec"]["dataset"], step.args, step.artifact.files
+    declared, builder = section["declared"], section["builder"]
+    digests = {name: files[name] for name in ("dataset.jsonl", "rows.jsonl")}
+    expected = {
+        "dataset_key": record.dataset,
+        "dataset_name": record.dataset,
+        "build_id": build_id(record.dataset, digests["dataset.jsonl"], digests["rows.jsonl"]),
+        "dataset_version": builder or "1",
+        "filters": {"on_duplicate": args["on_duplicate"], "on_overlap": args["on_overlap"]},
+        "seed": args["seed"] if builder else None,
+        "files": digests,
+        "builder": {"name": declared["name"], "version": builder} if builder else None,
+        **dict.fromkeys(NOT_APPLICABLE),
+    }
+    if declared["hub"] is None:
+        expected["source_sha256"] = section["content"]
+    yield from changes(expected, {name: manifest[name] for name in expected})
+    provenance = {
+        "source": f"builder {declared['name']}" if builder else f"file {record.dataset}",
+        "schema": declared["format"],
+        "fields": declared["fields"],
+    }
+    yield from changes(provenance, {name: manifest["provenance"][name] for name in provenance}, "provenance")
+    ids, lineage = manifest["trace_ids"], manifest["lineage"]
+    if len(ids) != manifest["trace_count"]:
+        yield f"trace_count is {manifest['trace_count']}, and there are {len(ids)} trace_ids"
+    if lineage["n_read"] != manifest["trace_count"] + lineage["n_dropped"]:
+        yield "lineage.n_read is not the rows that are there and those that were dropped"
+    for name, stats in manifest["stats"].items():
+        if name.endswith("_characters") and not stats["min"] <= stats["median"] <= stats["max"]:
+            yield f"stats.{name} are not in order"
+        if name.endswith("_characters") and stats["mean"] != round(stats["sum"] / manifest["trace_count"], 2):
+            yield f"stats.{name}.mean is not the sum over the rows"
+
+
+def _smoke_run(evidence: Evidence, record: RunRecord, step: StepRecord) -> JsonObject:
+    report = evidence.json("smoke_report.json")
+    args = step.args
+    return {
+        **report,
+        "num_train_steps": args["num_train_steps"],
+        "killed_at": report["killed_at"] if args["kill"] else None,
+        "resumed_from": report["killed_at"],
+        "reduce": args["reduce"],
+        "platform": report["platform"]
+        if "device" in args["reduce"]
+        else _must(record, "train_sft").artifact.facts["platform"],
+    }
+
+
+def _train_sft(evidence: Evidence, record: RunRecord, step: StepRecord) -> JsonObject:
+    rows, report, args = evidence.metrics, evidence.json("train_report.json"), step.args
+    exported = len(rows) if args["export"] == "last" else report["exported_train_step"]
+    seconds = sum(row["seconds"] for row in rows)
+    expected = {
+        **report,
+        "final_loss": rows[-1]["loss"],
+        "final_eval_loss": rows[-1].get("eval_loss"),
+        "exported_train_step": exported,
+        "exported_eval_loss": rows[exported - 1].get("eval_loss"),
+        "num_train_steps": args["num_train_steps"],
+        "tokens_trained": sum(row["tokens"] for row in rows if not row.get("skipped")),
+        "n_skipped_steps": sum(bool(row.get("skipped")) for row in rows),
+        "n_non_finite_evals": sum("eval_loss" in row and row["eval_loss"] is None for row in rows),
+        "method": args["method"],
+        "param_dtype": args["dtype"],
+        "compute_dtype": args["dtype"],
+        "seq_len": args["seq_len"],
+        "tokens_per_second": round(report["tokens_seen"] / seconds, 1),
+        "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
+        "render": _must(record, "build_dataset").artifact.facts["render"],
+    }
+    if args["method"] == "full":
+        expected["trained_params"] = report["params"]
+    return expected
+
+
+def _generate(evidence: Evidence, record: RunRecord, _: StepRecord) -> JsonObject:
+    rows = [row for row in evidence.rows("predictions.jsonl") if row["text"] is not None]
+    new_tokens = sum(row["new_tokens"] for row in rows)
+    seconds = max(sum(row["milliseconds"] for row in rows) / 1000, LEAST_SECONDS)
+    train = _must(record, "train_sft").artifact.facts
+    return {
+        "n_items": len(rows),
+        "new_tokens": new_tokens,
+        "tokens_per_second": round(new_tokens / seconds, 1),
+        "finish_reasons": dict(Counter(row["finish_reason"] for row in rows)),
+        "model_sha256": train["model_sha256"],
+        "chat_template_sha256": train["chat_template_sha256"],
+    }
+
+
+def _score(evidence: Evidence, _: RunRecord, step: StepRecord) -> JsonObject:
+    card, items = evidence.json("scorecard.json"), parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    repeated = len(items) - len(without_repeats(items))
+    expected: JsonObject = {name: card[name] for name in ("primary_score", "n_items", "n_scored", "n_skipped")}
+    return {**expected, "metric": step.args["metric"], "n_repeated_items": repeated}
+
+
+def _result_summary(evidence: Evidence, record: RunRecord, _: StepRecord) -> JsonObject:
+    card = evidence.json("scorecard.json")
+    return {
+        "model_id": record.model_id,
+        "dataset": record.dataset,
+        "eval_set": record.eval_set,
+        "primary_score": card["primary_score"],
+        "final_loss": evidence.metrics[-1]["loss"],
+        "n_items": card["n_items"],
+        "n_scored": card["n_scored"],
+    }
+
+
+# kind of step -> its facts as they follow from the evidence
+TABLE: Mapping[str, Callable[[Evidence, RunRecord, StepRecord], JsonObject]] = {
+    "build_dataset": _build_dataset,
+    "smoke_run": _smoke_run,
+    "train_sft": _train_sft,
+    "generate": _generate,
+    "score": _score,
+    "result_summary": _result_summary,
+}
+
+
+def _versions(record: RunRecord) -> Iterator[str]:
+    """One version of a library, and one commit of the model, whoever names it."""
+    recorded, train = record.environment["libraries"], _must(record, "train_sft").artifact.facts
+    for step in record.steps:
+        used = step.artifact.ingredients["environment"]
+        yield from changes(used, {name: recorded.get(name) for name in used}, f"step {step.id}: versions")
+    named = {name: version for name, version in train["libraries"].items() if name in recorded}
+    yield from changes({name: recorded[name] for name in named}, named, "libraries of the training run")
+    commits = [
+        commit for step in reversed(record.steps) for commit in [step.artifact.facts.get("model_commit")] if commit
+    ]
+    yield from changes(
+        commits[0] if commits else record.model_revision_declared, record.model_revision, "model_revision"
+    )

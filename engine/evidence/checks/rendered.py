@@ -1,0 +1,135 @@
+"""V25: manifest, summary, log and every templated file, rendered again from the record and compared byte for byte.
+
+In: the evidence. Out: the check's answer. The view is a function of run_record.json and the attachments; a project's own
+templates are among the files, and the record has the digest of every template. A template of a project may write what it
+likes, so of files that it rendered the values are compared too: with those that the engine's own template writes.
+Records of version 1 have no templates: there, only the values can differ from what this engine renders.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from engine.artifacts.journal import RunRecord
+from engine.assets import asset
+from engine.canonical import JsonMapping, digest_text, pretty_json
+from engine.evidence.checks.recorded import published_file, recorded_run
+from engine.evidence.contents import Answer, Broken, Evidence, answer
+from engine.evidence.folder import ATTACHED, MANIFEST, digests_of, shipped_template
+from engine.evidence.render import render_text
+from engine.evidence.view import RECORD_VERSION, Templates, make_view, record_dump
+
+ALWAYS = ("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt")
+_SAMPLE = re.compile(r"train step (\d+)/\d+ +loss ([0-9.]+)")
+
+
+def templates_of(evidence: Evidence) -> Templates | None:
+    """Rendered file -> template -> digest; None in a record of version 1. Raises Broken for a version to come."""
+    version = evidence.record["schema_version"]
+    if version == 1:
+        return None
+    if version != RECORD_VERSION or isinstance(version, bool | float):
+        raise Broken(f"run_record.json has schema_version {version!r}; this engine knows 1 and {RECORD_VERSION}")
+    templates: Templates = evidence.record["templates"]
+    return templates
+
+
+def rendered_names(evidence: Evidence) -> list[str]:
+    """The files that templates made."""
+    templates = templates_of(evidence)
+    if templates is not None:
+        return sorted(templates)
+    return sorted(set(evidence.bundle.files) - {*ATTACHED, MANIFEST})
+
+
+def files_are_rendered(evidence: Evidence) -> Answer:
+    """V25."""
+    record, templates = recorded_run(evidence), templates_of(evidence)
+    problems = [f"{name} is missing" for name in ALWAYS if name not in evidence.bundle.files]
+    problems += _differs(
+        "run_record.json", evidence.text("run_record.json"), pretty_json(record_dump(record, templates))
+    )
+    view = make_view(record, lambda step, name: published_file(evidence, step, name))
+    for name in rendered_names(evidence):
+        problems += _compare(evidence, record, view, name)
+    names = ", ".join(rendered_names(evidence))
+    return answer(problems, f"{names}: the bytes that record, attachments and templates give")
+
+
+def _compare(evidence: Evidence, record: RunRecord, view: JsonMapping, name: str) -> list[str]:
+    text, templates = evidence.text(name), templates_of(evidence)
+    if templates is None:
+        if shipped_template(f"{name}.j2") is None:
+            return [f"{name} was rendered by a template that did not travel with it"] if name in ALWAYS else []
+        return _values(record, view, name, text)
+    used: dict[str, str] = {}
+    sources = _sources(evidence, name, templates[name])
+    problems = _differs(name, text, render_text(name, view, [sources], used))
+    if digests_of({name: used})[name] != templates[name]:
+        problems.append(f"{name} is not made from the templates that run_record.json lists for it")
+    own = any(template in evidence.bundle.files for template in templates[name])
+    return problems + (_values(record, view, name, text) if own else [])
+
+
+def _sources(evidence: Evidence, name: str, templates: Mapping[str, str]) -> dict[str, str]:
+    """The texts of the templates of a file: the project's own are in the evidence, the others are the engine's."""
+    texts = {}
+    for template, digest in templates.items():
+        own = template in evidence.bundle.files
+        text = evidence.text(template) if own else shipped_template(template)
+        if text is None or digest_text(text) != digest:
+            where = "has been changed" if own else "is neither among the files nor this engine's"
+            raise Broken(f"the template {template} of {name} {where}")
+        texts[template] = text
+    return texts
+
+
+def _values(record: RunRecord, view: JsonMapping, name: str, text: str) -> list[str]:
+    """What a file says, where another template than this engine's rendered it."""
+    if name not in ALWAYS:
+        return []
+    if name.endswith(".json"):
+        expected, value = json.loads(render_text(name, view, [asset("templates")])), json.loads(text)
+        return [
+            f"{key} is {value.get(key)!r:.80} in {name}, and follows as {expected[key]!r:.80}"
+            for key in expected
+            if key not in value or value[key] != expected[key]
+        ]
+    return _log(record, view, text)
+
+
+def _log(record: RunRecord, view: JsonMapping, text: str) -> list[str]:
+    problems = []
+    if view["result_summary"] not in text or text.count("RESULT SUMMARY") != 1:
+        problems.append("the RESULT SUMMARY in the log differs from eval_summary.json")
+    losses = {str(row["train_step"]): f"{row['loss']:.4f}" for row in view["log"]["samples"] if row["loss"] is not None}
+    samples = dict(_SAMPLE.findall(text))
+    problems += [
+        f"the log's loss of train step {step} is not in metrics.jsonl"
+        for step, loss in samples.items()
+        if losses.get(step) != loss
+    ]
+    if set(losses) - set(samples):
+        problems.append(f"the log has {len(samples)} of {len(losses)} loss samples")
+    names = [f"jax {view['train']['libraries']['jax']}", *view["train"]["devices"], record.run_version]
+    return problems + [f"the log does not name {name}" for name in names if name not in text]
+
+
+def _differs(name: str, text: str, expected: str) -> list[str]:
+    """The first line that is another one; [] where every byte is equal."""
+    if text == expected:
+        return []
+    found, wanted = text.split("\n"), expected.split("\n")
+    number = next(
+        (n for n, pair in enumerate(zip(found, wanted, strict=False)) if pair[0] != pair[1]),
+        min(len(found), len(wanted)),
+    )
+    return [
+        f"{name}, line {number + 1}: {_line(found, number)}, and what follows from the record is {_line(wanted, number)}"
+    ]
+
+
+def _line(lines: Sequence[str], number: int) -> str:
+    return repr(lines[number].strip()[:70]) if number < len(lines) else "nothing"

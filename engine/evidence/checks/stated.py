@@ -1,0 +1,65 @@
+"""What the run states and nobody checks: the fields of the evidence that no other field shows, by name.
+
+In: nothing. Out: :data:`STATED`, which ``runspec verify --explain`` prints, and :func:`is_stated`, with which a test holds the
+list to be complete: every other value, changed with all digests redone and all files rendered again, is found by a check.
+
+    >>> is_stated("metrics.jsonl", "3.loss"), is_stated("eval_summary.json", "primary_score")
+    (True, False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+
+class Stated(NamedTuple):
+    """Fields of one file (a pattern each) and what they are, in a reader's words."""
+
+    file: str
+    fields: tuple[str, ...]
+    what: str
+
+
+STATED: Sequence[Stated] = (
+    Stated("run_record.json", ("started_at", "finished_at", "steps.*.started_at", "steps.*.finished_at"), "when it ran, in order"),
+    Stated(
+        "run_record.json", ("environment.*", "spec_path", "steps.*.facts.clock"),
+        "the machine, its clock, the engine's version, the commit, the notebook, the run-spec's path",
+    ),
+    Stated(
+        "run_record.json", ("steps.*.files.*", "steps.*.facts.dataset_commit", "steps.*.facts.platform", "steps.*.ingredients.environment.*",
+                            "steps.*.ingredients.spec.model.content", "steps.*.ingredients.spec.dataset.*", "model_revision", "steps.*.facts.model_commit"),
+        "digests of files that are not here (weights, rows), versions of libraries and builders, commits of the hub",
+    ),
+    Stated(
+        "dataset_manifest.json", ("stats.*", "lineage.*", "trace_ids.*", "provenance.purpose", "provenance.deterministic", "selection_strategy",
+                                  "dataset_schema_version", "not_applicable.*", "render", "source_sha256"),
+        "the rows: their lengths, ids and repetitions; they are not in the evidence",
+    ),
+    Stated("smoke_report.json", ("proved*", "not_proved*", "longest_row_tokens", "score_n_items", "killed_at", "resumed_from"), "what the smoke run proved"),
+    Stated(
+        "metrics.jsonl", ("*.loss", "*.learning_rate", "*.grad_norm", "*.tokens*", "*.seconds", "*_seconds", "*.eval_loss", "*_bytes*", "*.mfu", "*.warm_up"),
+        "the rows of the training run, one a train step; the last loss is that of the summary",
+    ),
+    Stated(
+        "train_report.json",
+        ("params", "trained_params", "param*", "devices*", "platform", "device_kind", "allocator*", "topology*", "moves*", "matmul_dtype", "tokens_seen",
+         "sequences_per_train_step", "step_seconds*", "mfu", "model_flops_per_token", "peak_*", "*_peak_bytes", "not_applicable*", "n_*",
+         "real_token_share", "longest_row_tokens", "rendered_by", "libraries.*"),
+        "the devices, the model's size, lengths and counts of rows, speed and memory",
+    ),
+    Stated("predictions.jsonl", ("*.text", "*.prompt_tokens", "*.new_tokens", "*.finish_reason", "*.milliseconds"), "what the model answered, and how long it took"),
+    Stated("eval_set.jsonl", ("*",), "questions and expected answers: whether they are the published ones"),
+)  # fmt: skip
+
+
+def is_stated(file: str, field: str) -> bool:
+    """Whether a field is on the list."""
+    return any(entry.file == file and any(fnmatchcase(field, pattern) for pattern in entry.fields) for entry in STATED)
+
+
+def explained() -> list[str]:
+    """The list as lines: file, what it is."""
+    return [f"{entry.file}: {entry.what} ({', '.join(entry.fields)})" for entry in STATED]

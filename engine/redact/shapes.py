@@ -1,0 +1,192 @@
+r"""Secrets of anybody, known by their shape: tokens with a prefix, keys in armour, credentials with their name beside them.
+
+In: bytes. Out: (start, end, kind) of every match; of ``name=value`` only the value. A new service is one row of
+``TOKENS`` (prefix and length) or of ``IN_CONTEXT`` (a literal that must be there, and a pattern that begins with it).
+
+The search is linear. A token is looked for in runs of 20 and more characters of its alphabet only, each row begins where a word
+begins and has no tail that could fail after a long run. A context pattern is tried where its literal stands, and each of
+its parts is bounded, so that text that repeats a literal costs a constant for each.
+
+    >>> list(find_shapes(b"login with hf_" + b"aB3" * 11))
+    [(11, 47, 'a Hugging Face token')]
+    >>> list(find_shapes(b"commit 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12"))
+    []
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.redact.spellings import without_escaped_space
+
+Match = tuple[int, int, str]
+_WORD = "[A-Za-z0-9_-]"
+
+TOKENS: Mapping[str, str] = {  # what a token begins with and is made of -> by kind; letters alone may be an identifier
+    "a Hugging Face token": r"(?:hf|api_org)_(?:(?=[a-z]{0,29}[A-Z0-9])[A-Za-z0-9]{20,}|[a-z]{30,})",
+    "a Kaggle token": r"KGAT_[A-Za-z0-9_-]{16,}",
+    "a cloud access key": r"(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}(?![A-Za-z0-9])",
+    "an Alibaba Cloud access key": r"LTAI[A-Za-z0-9]{16,20}(?![A-Za-z0-9])",
+    "a GitHub token": r"(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})",
+    "a GitLab token": r"(?:gl(?:pat|dt|rt|cbt|ptt|ft|imt|soat|agent|oas|rtr|ffct)-[A-Za-z0-9_-]{18,}|GR1348941[A-Za-z0-9_-]{18,})",
+    "an Anthropic key": r"sk-ant-[A-Za-z0-9_-]{20,}",
+    "an OpenAI key": r"sk-(?:(?:proj|svcacct|admin|service|None)-[A-Za-z0-9_-]{20,}|[A-Za-z0-9]{32,})",
+    "an OpenRouter key": r"sk-or-v1-[0-9a-f]{32,}",
+    "a Google key": r"(?:AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,}|GOCSPX-[A-Za-z0-9_-]{24,}|AQ\.Ab8R[A-Za-z0-9_-]{30,})",
+    "a PyPI token": r"pypi-[A-Za-z0-9_-]{40,}",
+    "an npm token": r"npm_[A-Za-z0-9]{36,}",
+    "a Stripe key": r"(?:(?:sk|rk|pk)_(?:live|test|prod)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9]{24,})",
+    "a Slack token": r"(?:xox[a-z][-.][A-Za-z0-9-]{10,}|xoxe\.xox[a-z]-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{20,})",
+    "a signed web token (JWT)": rf"(?<![_-])eyJ{_WORD}{{8,}}\.eyJ{_WORD}{{8,}}\.{_WORD}{{8,}}",
+    "an NVIDIA key": r"nvapi-[A-Za-z0-9_-]{20,}",
+    "a Weights & Biases key": r"wandb_v[0-9]_[A-Za-z0-9_]{20,}",
+    "a Groq key": r"gsk_[A-Za-z0-9]{40,}",
+    "an xAI key": r"xai-[A-Za-z0-9]{40,}",
+    "a Perplexity key": r"pplx-[A-Za-z0-9]{32,}",
+    "a Replicate token": r"r8_[A-Za-z0-9]{30,}",
+    "a Databricks token": r"dapi[0-9a-f]{32}(?![A-Za-z0-9])",
+    "a Docker token": r"dckr_(?:pat|oat)_[A-Za-z0-9_-]{20,}",
+    "a DigitalOcean token": r"do[por]_v1_[0-9a-f]{40,}",
+    "a Vault token": r"hv[sbr]\.[A-Za-z0-9_-]{24,}",
+    "a SendGrid key": r"SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{32,}",
+    "a Twilio key": r"SK[0-9a-f]{32}(?![A-Za-z0-9])",
+    "a Notion token": r"(?:ntn_[A-Za-z0-9]{40,}|secret_[A-Za-z0-9]{43}(?![A-Za-z0-9]))",
+    "a Linear key": r"lin_(?:api|oauth)_[A-Za-z0-9]{32,}",
+    "an Atlassian token": r"(?:ATATT3|ATCTT3|ATBB)[A-Za-z0-9_-]{20,}",
+    "a Shopify token": r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",
+    "a Grafana token": r"(?:glsa_[A-Za-z0-9_]{32,}|glc_[A-Za-z0-9]{32,})",
+    "a Sentry token": r"sntry[su]_[A-Za-z0-9_-]{32,}",
+    "a Tailscale key": r"tskey-[a-z]+-[A-Za-z0-9-]{16,}",
+    "a LangSmith key": r"lsv2_(?:pt|sk)_[0-9a-f]{32}",
+    "a Pinecone key": r"pcsk_[A-Za-z0-9_]{30,}",
+    "a Supabase token": r"sbp_[0-9a-f]{40}",
+    "a Postman key": r"PMAK-[0-9a-f]{24}-[0-9a-f]{34}",
+    "a New Relic key": r"NRAK-[A-Z0-9]{27}",
+    "a RubyGems key": r"rubygems_[0-9a-f]{48}",
+    "a Figma token": r"figd_[A-Za-z0-9_-]{36,}",
+    "an Airtable token": r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}",
+    "an age key": r"AGE-(?:SECRET-KEY-1|PLUGIN-)[0-9A-Z-]{20,}",
+}
+_RUN = re.compile(rb"(?<![A-Za-z0-9_.-])[A-Za-z0-9_.-]{20,}")
+_NUMBER = re.compile(rb"[0-9a-f.-]*")  # a digest, a UUID, a version, a date: no row of the table is made of these alone
+_TOKENS = re.compile(f"(?<![A-Za-z0-9])(?:{'|'.join(f'({pattern})' for pattern in TOKENS.values())})".encode())
+_KINDS = tuple(TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A secret known by what stands beside it: ``pattern`` begins at one of the ``literals`` (lower case)."""
+
+    kind: str
+    literals: tuple[str, ...]
+    pattern: str  # with a group "value" where not all of it is the secret
+    before: str = ""  # what must stand before the literal
+    random: bool = False  # whether the value must look like one that a machine made
+
+
+_IS = r"[ ]{0,8}[\"']{0,2}\s{0,8}(?:=>|:=|=|:)\s{0,8}[\"']{0,2}"
+_VALUE = r"(?P<value>[A-Za-z0-9_+/=.~%!-]{16,200})"
+_OWNERS_OF_KEYS = (
+    "(?:api|secret|access|account|private|auth|signing|encryption|master|subscription|kaggle|storage|license)[_ .-]?"
+)
+_OWNERS_OF_TOKENS = "(?:access|auth|api|refresh|session|bearer|bot|security|hub|user|personal)[_ .-]?|[A-Z0-9]_|--"
+CONTEXTS: Sequence[Neighbour] = (
+    Neighbour("a private key", ("-----begin ", "---- begin "),
+            r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}(?:[^-]{0,20000}-{4,5} ?END [A-Z0-9 ]{0,60}-{4,5})?"),
+    Neighbour("a PuTTY key", ("putty-user-key-file-",), r"PuTTY-User-Key-File-[0-9]{1,3}:[\s\S]*"),
+    Neighbour("a password in an address", ("://", ":\\/\\/"),
+            r":\\?/\\?/[^\s/:@\"'<>\\]{0,100}:(?P<value>[^\s/@\"'<>{}$*\\]{1,200})@[A-Za-z0-9\[]"),
+    Neighbour("an Authorization header", ("authorization",),
+            rf"authorization{_IS}(?:[a-z]{{3,9}}\s{{1,8}})?(?P<value>[A-Za-z0-9_+/=.~:-]{{8,}})", random=True),
+    Neighbour("a bearer token", ("bearer ",), r"bearer\s{1,8}(?P<value>[A-Za-z0-9_+/=.~-]{16,200})", random=True),
+    Neighbour("a key beside its name", ("key",), rf"key{_IS}{_VALUE}", _OWNERS_OF_KEYS, random=True),
+    Neighbour("a token beside its name", ("token",), rf"token{_IS}{_VALUE}", _OWNERS_OF_TOKENS, random=True),
+    Neighbour("a secret beside its name", ("secret",), rf"secret{_IS}{_VALUE}", random=True),
+    Neighbour("a password beside its name", ("password", "passwd", "passphrase"),
+            rf"pass(?:word|wd|phrase){_IS}(?P<value>[^\s\"'<>(){{}}\[\]$,;*\\]{{8,200}})", random=True),
+    Neighbour("a secret on a command line", ("token ", "api-key ", "password ", "secret "),
+            r"[a-z-]{1,12}\s{1,4}(?P<value>[A-Za-z0-9_+/=.~-]{12,200})", "--[a-z-]{0,20}", random=True),
+    Neighbour("a password of a .netrc", ("machine ",),
+            r"machine\s{1,8}\S{1,200}\s{1,8}login\s{1,8}\S{1,200}\s{1,8}password\s{1,8}(?P<value>\S{6,200})"),
+    Neighbour("a Weights & Biases key", ("wandb login ", "wandb.login("), r"wandb.login.{0,20}?(?P<value>[0-9a-f]{40})"),
+    Neighbour("a Kaggle key", ("username",),
+            r"username[ ]{0,8}[\"']\s{0,4}:\s{0,8}[\"'][^\"']{1,100}[\"']\s{0,4},\s{0,8}[\"']key[ ]{0,8}[\"']\s{0,4}:\s{0,8}[\"'](?P<value>[0-9a-f]{32})"),
+    Neighbour("an Azure signature", ("sig=",), r"sig=(?P<value>[A-Za-z0-9%+/]{40,}={0,2})"),
+    Neighbour("an Azure client secret", ("q~",), r"Q~[A-Za-z0-9_~.-]{31,}", "[A-Za-z0-9_~.-]{3}[0-9]"),
+    Neighbour("a Slack webhook", ("hooks.slack.com/",), r"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9_/+-]{20,}"),
+    Neighbour("a Discord webhook", ("/api/webhooks/",), r"/api/webhooks/[0-9]{10,}/[A-Za-z0-9_-]{30,}"),
+    Neighbour("a Telegram token", (":aa",), r":AA[A-Za-z0-9_-]{32,}", "[0-9]{8}"),
+    Neighbour("a Google refresh token", ("1//0",), r"1//0[A-Za-z0-9_-]{30,}"),
+)  # fmt: skip
+_CONTEXTS = tuple(
+    (context, [literal.encode() for literal in context.literals], re.compile(context.pattern.encode(), re.IGNORECASE),
+     re.compile(rf"(?:{context.before})\Z".encode() if context.before.startswith("(?:access") else
+                rf"(?i:{context.before})\Z".encode()))
+    for context in CONTEXTS
+)  # fmt: skip
+_REST = re.compile(rb"[A-Za-z0-9_+/=.~%!-]*")  # of a value that is longer than its pattern looks at
+DEEPEST_JSON = 3
+_BEFORE = 24  # bytes before a literal that are looked at
+
+
+def find_shapes(data: bytes) -> Iterator[Match]:
+    """Every match, in no order; two kinds may match at one place."""
+    data = _without_escapes(data)
+    yield from _tokens(_PERCENT.sub(b"   ", data) if b"%" in data else data)
+    lower = data.lower()
+    for context, literals, pattern, before in _CONTEXTS:
+        for literal in literals:
+            yield from _beside(context, literal, pattern, before, data, lower)
+
+
+_PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
+_UNICODE_ESCAPE = re.compile(rb"\\u[0-9A-Fa-f]{4}")
+
+
+def _without_escapes(data: bytes) -> bytes:
+    """The same length; what an escape of JSON or of source code stands for does not belong to the word after it."""
+    if b"\\" not in data:
+        return data
+    data = _UNICODE_ESCAPE.sub(b"      ", without_escaped_space(data)).replace(b'\\"', b' "').replace(b"\\'", b" '")
+    for _ in range(DEEPEST_JSON):  # JSON in JSON has more backslashes before a quote
+        data = data.replace(b'\\ "', b'  "').replace(b'\\  "', b'   "')
+    return data
+
+
+def _tokens(data: bytes) -> Iterator[Match]:
+    for run in _RUN.finditer(data):
+        if not _NUMBER.fullmatch(data, *run.span()):
+            for match in _TOKENS.finditer(data, *run.span()):
+                yield match.start(), match.end(), _KINDS[(match.lastindex or 1) - 1]
+
+
+def _beside(
+    context: Neighbour, literal: bytes, pattern: re.Pattern[bytes], before: re.Pattern[bytes], data: bytes, lower: bytes
+) -> Iterator[Match]:
+    position = lower.find(literal)
+    while position >= 0:
+        end = position + len(literal)
+        named = not context.before or before.search(data[max(0, position - _BEFORE) : position])
+        match = pattern.match(data, position) if named else None
+        if match:
+            start, stop = match.span("value" if "value" in pattern.groupindex else 0)
+            if not context.random or _looks_random(data[start:stop], data[stop : stop + 1]):
+                end = _REST.match(data, stop).end() if context.random else stop  # type: ignore[union-attr]
+                yield start, end, context.kind
+        position = lower.find(literal, end)
+
+
+def _looks_random(value: bytes, after: bytes) -> bool:
+    """Whether a machine made it: letters with digits, or both cases mixed; code that calls or indexes is none."""
+    text = value.decode("latin-1")
+    if after in (b"(", b"["):
+        return False
+    letters = [character for character in text if character.isalpha()]
+    if letters and any(map(str.isdigit, text)):
+        return True
+    upper = sum(map(str.isupper, letters))
+    if len(letters) == len(text) and len(text) >= 20:
+        return True
+    return min(upper, len(letters) - upper) >= 3 and not any(character in "._-/" for character in text)

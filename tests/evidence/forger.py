@@ -1,0 +1,153 @@
+"""A forger: changes one value of the evidence, then makes everything else fit that can be computed again.
+
+In: an evidence folder. Out: variants as names -> bytes. ``alone``: one value of one file, and a new manifest-sha256.txt.
+``together``: the value, the same value in the facts of its step, every digest from the file up through artifacts,
+fingerprints and the steps after it, the files rendered again, and then the manifest: only what shows the value tells.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.assets import asset
+from engine.canonical import digest_bytes, digest_json, digest_result_bytes, jsonl_bytes, pretty_json
+from engine.errors import RunspecError
+from engine.evidence.bundle import Bundle
+from engine.evidence.checks.recorded import known_file, published_file, recorded_run
+from engine.evidence.contents import Broken, Evidence
+from engine.evidence.folder import ATTACHMENTS, MANIFEST
+from engine.evidence.render import render_text
+from engine.evidence.view import make_view
+from engine.steps.registry import handlers
+
+REPORTS = {"train_report.json": "train_sft", "smoke_report.json": "smoke_run"}  # files that are their step's facts
+RENDERED = ("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt")
+Files = Mapping[str, bytes]
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of everything that is neither object nor list; of long lists of equal things the first only."""
+    if isinstance(value, dict) and value:
+        for key, child in value.items():
+            yield from leaves(child, (*path, key))
+    elif isinstance(value, list) and value:
+        for index, child in enumerate(value[: 2 if len(path) else None]):
+            yield from leaves(child, (*path, index))
+    else:
+        yield path
+
+
+def other(value: Any) -> Any:
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 1.5 + 0.25
+    if isinstance(value, str):
+        return ("1" if value[:1] == "0" else "0") + value[1:] if len(value) in (40, 64) else f"{value}x"
+    return {"x": 1} if value == {} else ["x"] if value == [] else "x"
+
+
+def changed(value: Any, path: tuple[Any, ...]) -> Any:
+    """A copy with another value at the path."""
+    value = copy.deepcopy(value)
+    target = value
+    for part in path[:-1]:
+        target = target[part]
+    target[path[-1]] = other(target[path[-1]])
+    return value
+
+
+def parsed(files: Files, name: str) -> Any:
+    """A JSON value, or the rows of a JSONL file."""
+    text = files[name].decode()
+    return json.loads(text) if name.endswith(".json") else [json.loads(line) for line in text.splitlines()]
+
+
+def written(name: str, value: Any) -> bytes:
+    return pretty_json(value).encode() if name.endswith(".json") else jsonl_bytes(value)
+
+
+def sealed(files: Files) -> dict[str, bytes]:
+    """With a new list of digests."""
+    lines = [f"{digest_bytes(data)}  {name}\n" for name, data in sorted(files.items()) if name != MANIFEST]
+    return {**files, MANIFEST: "".join(lines).encode()}
+
+
+def alone(files: Files) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """One value of one file."""
+    for name in sorted(files):
+        if name.endswith((".json", ".jsonl")):
+            value = parsed(files, name)
+            for path in leaves(value):
+                yield f"{name}: {dotted(path)}", sealed({**files, name: written(name, changed(value, path))})
+
+
+def together(files: Files) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """One value, and everything that can be computed from it."""
+    for name in sorted({*ATTACHMENTS, "eval_set.jsonl", "run_record.json"} & set(files)):
+        value = parsed(files, name)
+        for path in leaves(value):
+            new = dict(files)
+            new[name] = written(name, changed(value, path))
+            record = parsed(new, "run_record.json")
+            if name in REPORTS:
+                for step in record["steps"]:
+                    if step["uses"] == REPORTS[name]:
+                        step["facts"] = parsed(new, name)
+            try:
+                forged = redone(new, record)
+            except (RunspecError, Broken, KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError):
+                continue  # what cannot even be rendered is no forgery
+            if forged != files:  # a digest is made right again
+                yield f"{name}: {dotted(path)}", forged
+
+
+def redone(files: dict[str, bytes], record: Any) -> dict[str, bytes]:
+    """Every digest, the inputs of every step and the rendered files again."""
+    by_type: dict[str, Any] = {}
+    record["spec_digest"] = digest_bytes(files["runspec.yaml"])
+    for step, values in enumerate(record["steps"]):
+        files["run_record.json"] = written("run_record.json", record)
+        evidence = Evidence(Bundle("folder", files))
+        recorded = recorded_run(evidence).steps[step]
+        content = {}
+        for name, digest in values["files"].items():
+            data = known_file(evidence, recorded, name)
+            values["files"][name] = content[name] = digest if data is None else digest_bytes(data)
+            if data is not None and name in handlers()[values["uses"]].measured:
+                content[name] = digest_result_bytes(name, data)
+        values["content_sha256"] = digest_json(content)
+        if "manifest_sha256" in values["facts"]:
+            values["facts"]["manifest_sha256"] = values["files"]["manifest.json"]
+        for type_, taken in values["ingredients"]["inputs"].items():
+            taken.update(fingerprint=by_type[type_]["fingerprint"], content=by_type[type_]["content_sha256"])
+        _read_eval_set(values["ingredients"]["spec"], digest_bytes(files["eval_set.jsonl"]))
+        values["fingerprint"] = digest_json(values["ingredients"])
+        by_type[values["artifact"]] = values
+    files["run_record.json"] = written("run_record.json", record)
+    evidence = Evidence(Bundle("folder", files))
+    view = make_view(recorded_run(evidence), lambda step, name: published_file(evidence, step, name))
+    rendered = {name: render_text(name, view, [asset("templates")]).encode() for name in RENDERED}
+    return sealed({**files, **rendered})
+
+
+def _read_eval_set(section: Any, digest: str) -> None:
+    if isinstance(section.get("eval_set"), dict):
+        section["eval_set"]["content"] = digest
+    elif "eval_set" in section:
+        section["eval_set"] = digest
+
+
+def dotted(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
