@@ -8,10 +8,9 @@ from pathlib import Path
 from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
-from engine.errors import InputInvalid
+from engine.errors import InputInvalid, VerificationFailed
 from engine.evidence import verify as check
-from engine.evidence.checks.stated import explained
-from engine.printable import one_line
+from engine.evidence.outcome import missing_path, verification_json, verification_text
 from engine.scoring import METRICS, score_files
 
 
@@ -22,19 +21,10 @@ def verify(arguments: Namespace) -> Reply:
         spec, _ = load(arguments.path)
         path = spec.resolve(spec.evidence.dir)
     if not path.exists():
-        raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder, a zip or a run-spec")
+        raise missing_path(path)
     verification = check(path)
-    rows = [
-        {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail} for row in verification.checks
-    ]
-    document: JsonObject = {"ok": verification.ok, "trust_level": verification.trust_level, "checks": rows}
-    verdict = f"{one_line(str(path))}: {'verified' if verification.ok else 'NOT verified'}, trust level {verification.trust_level or 'none'}"
-    stated = explained()
-    document["stated"] = stated
-    if arguments.explain:
-        verdict = "\n".join(["stated by the run, checked by nobody:", *(f"  {line}" for line in stated), verdict])
-    table = columns((row["id"], row["status"], f"{row['title']}: {row['detail']}".rstrip(": ")) for row in rows)
-    return Reply(document, f"{table}\n{verdict}", 0 if verification.ok else 5)
+    text = verification_text(str(path), verification, explain=arguments.explain)
+    return Reply(verification_json(verification), text, 0 if verification.ok else VerificationFailed.exit_code)
 
 
 def score(arguments: Namespace) -> Reply:

@@ -124,6 +124,10 @@ class Broken(Exception):
     """A file that a check needs is missing or cannot be read; the check fails with this message."""
 
 
+class NeedsEngine(Exception):
+    """A comparison that only `runspec verify` can make: verify.py, which has no library, reads the plain part of Jinja."""
+
+
 def equal_values(value: object, expected: object) -> bool:
     """Equal in structure and text; numbers within the tolerance."""
     if isinstance(expected, Mapping):

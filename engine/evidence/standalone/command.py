@@ -1,0 +1,103 @@
+"""The command line of verify.py: what `runspec verify` prints, with the same exit codes.
+
+In: the words after ``verify.py``. Out: text or one JSON document on standard output, errors on standard error, and the exit code.
+Nothing here is imported by the engine: :mod:`engine.evidence.standalone` puts it into the file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.canonical import JsonMapping, pretty_json
+from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, VerificationFailed, render
+from engine.evidence.outcome import missing_path, verification_json, verification_text
+from engine.evidence.verify import verify
+from engine.printable import escaped_json, printable
+from engine.redact import redact, redact_value
+
+HELP = """\
+usage: python verify.py [PATH] [--json] [--explain]
+
+Checks the evidence of a run of runspec-engine as `runspec verify` does, with the standard library of Python 3.9 or later alone.
+
+  PATH        an evidence folder, or the zip as it came; left out: the folder that verify.py lies in
+  --json      print one JSON document
+  --explain   also list what the run states and nobody checks
+  -h, --help  print this
+
+Exit code 0: every check passed. 5: a check failed. 2: there is no evidence that could be checked.
+"""
+OPTIONS = ("--json", "--explain", "-h", "--help")
+INTERRUPTED_EXIT_CODE = 130
+
+
+def main(words: Sequence[str], this_file: str) -> int:
+    """Check, print, and give the exit code."""
+    as_json = "--json" in words
+    try:
+        return _answer(words, this_file, as_json)
+    except RunspecError as error:
+        return _fail(error.diagnostics, error.exit_code, as_json)
+    except KeyboardInterrupt:
+        return _fail([Diagnostic("U130", "interrupted")], INTERRUPTED_EXIT_CODE, as_json)
+    except BrokenPipeError:  # the reader has closed its pipe: `verify.py | head`
+        _no_more_output()
+        return VerificationFailed.exit_code
+    except Exception as error:  # noqa: BLE001 - the last resort for unforeseen exceptions
+        fault = Diagnostic("X301", f"internal error: {type(error).__name__}; this is a fault in verify.py, not in your input",
+                           hint="`runspec verify` makes the same checks: please report both")  # fmt: skip
+        return _fail([fault], INTERNAL_ERROR_EXIT_CODE, as_json)
+
+
+def _answer(words: Sequence[str], this_file: str, as_json: bool) -> int:
+    paths = [word for word in words if not word.startswith("-")]
+    unknown = [word for word in words if word.startswith("-") and word not in OPTIONS]
+    if unknown or len(paths) > 1:
+        what = f"there is no option {unknown[0]}" if unknown else f"one path can be checked, and {len(paths)} are named"
+        raise InputInvalid("U111", what, hint="python verify.py --help")
+    if "-h" in words or "--help" in words:
+        _write(pretty_json({"ok": True, "help": HELP}) if as_json else HELP, as_json)
+        return 0
+    path = Path(paths[0]) if paths else Path(this_file).parent
+    if not path.exists():
+        raise missing_path(path)
+    verification = verify(path)
+    if as_json:
+        _write_json(verification_json(verification))
+    else:
+        _write(verification_text(str(path), verification, explain="--explain" in words) + "\n")
+    return 0 if verification.ok else VerificationFailed.exit_code
+
+
+def _fail(diagnostics: Sequence[Diagnostic], exit_code: int, as_json: bool) -> int:
+    if as_json:
+        _write_json(redact_value({"ok": False, "diagnostics": [one.as_json() for one in diagnostics]}))
+    else:
+        text = redact("\n\n".join(render(one) for one in diagnostics))
+        sys.stderr.buffer.write(f"{printable(text)}\n".encode(sys.stderr.encoding or "utf-8", "backslashreplace"))
+    return exit_code
+
+
+def _write_json(document: JsonMapping) -> None:
+    _write(pretty_json(document), as_json=True)
+
+
+def _write(text: str, as_json: bool = False) -> None:
+    """With no character that acts; of what the terminal's encoding lacks the escape."""
+    encoding = sys.stdout.encoding or "utf-8"
+    if as_json:
+        data = escaped_json(text).encode(encoding, "backslashreplace")
+    else:
+        data = printable(text).encode(encoding, "backslashreplace")
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _no_more_output() -> None:
+    """Python flushes the stream once more at its end, and would complain there."""
+    try:
+        sys.stdout.close()
+    except BrokenPipeError:
+        return
