@@ -233,7 +233,9 @@ def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Ans
         return "fail", str(error)
     except RunspecError as error:
         return "fail", error.diagnostics[0].message
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+    except (RecursionError, MemoryError):  # their words say where Python was, not what is wrong
+        return "fail", "a value is nested too deeply, or too large"
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         # A stranger's files can have a value of any type.
         return "fail", f"a value is missing or of the wrong kind: {type(error).__name__} {error}"
 

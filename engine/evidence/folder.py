@@ -17,6 +17,8 @@ from engine.canonical import digest_bytes, digest_text, pretty_json, write_atomi
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
 from engine.evidence.render import render_text
 from engine.evidence.secrets import refuse_secrets
+from engine.evidence.standalone import FILE as VERIFY_PY
+from engine.evidence.standalone import verify_py
 from engine.evidence.view import make_view, record_dump
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
@@ -60,6 +62,7 @@ def render_evidence(
     contents["run_record.json"] = pretty_json(record_dump(record, digests_of(used))).encode()
     contents.update(_own_templates(used, contents))
     refuse_secrets(contents, RunFailed, "X340", NOT_WRITTEN)
+    contents[VERIFY_PY] = verify_py()
     manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
     try:
         return _write(out_dir, {**contents, MANIFEST: manifest.encode()})
@@ -91,7 +94,7 @@ def _own_templates(used: Mapping[str, Mapping[str, str]], contents: Mapping[str,
     texts = {template: text for templates in used.values() for template, text in templates.items()}
     own = {name: text.encode() for name, text in texts.items() if text != shipped_template(name)}
     for name in sorted(own):
-        if "/" in name or name in contents:
+        if "/" in name or name in contents or name == VERIFY_PY:
             raise InputInvalid(
                 "E126",
                 f"the template {name} cannot be among the evidence files: "
@@ -177,7 +180,7 @@ def evidence_names(folder: Path) -> frozenset[str]:
         is_evidence = record.is_file() and _run_version_in(record.read_bytes()) is not None
     except OSError:
         return frozenset()
-    names = (*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, MANIFEST)
+    names = (*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, VERIFY_PY, MANIFEST)
     return frozenset({*names, *_listed(folder)}) if is_evidence else frozenset()
 
 

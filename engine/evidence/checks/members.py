@@ -15,6 +15,8 @@ from engine.evidence.checks.rendered import rendered_names, templates_of
 from engine.evidence.contents import Answer, Evidence, answer
 from engine.evidence.folder import ATTACHMENTS, MANIFEST
 from engine.evidence.packed import zip_bytes
+from engine.evidence.standalone import FILE as VERIFY_PY
+from engine.evidence.standalone import strange
 
 ALWAYS = (MANIFEST, "run_record.json", "runspec.yaml", "eval_set.jsonl")
 
@@ -24,6 +26,7 @@ def only_named_files(evidence: Evidence) -> Answer:
     named, present = _named(evidence), set(evidence.bundle.files)
     problems = [f"{_twin(name, named)}" for name in sorted(present - named)]
     problems += [f"{name} is missing" for name in sorted(named - present)]
+    problems += strange(evidence.bundle.files.get(VERIFY_PY))
     problems += _not_as_packed(evidence)
     return answer(problems, f"{len(named)} files, each named by the record")
 
@@ -50,7 +53,7 @@ def _named(evidence: Evidence) -> set[str]:
         rendered = [name for name in rendered if name.endswith((".json", ".txt", ".md", ".csv", ".jsonl", ".html"))]
         own: set[str] = set()
     else:
-        own = {name for used in templates.values() for name in used if name in evidence.bundle.files}
+        own = {name for used in templates.values() for name in used if name in evidence.bundle.files} | {VERIFY_PY}
     return {*ALWAYS, *attached, *rendered, *own}
 
 

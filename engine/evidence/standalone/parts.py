@@ -7,16 +7,18 @@ of ours (:mod:`engine.evidence.standalone.stand_ins`), its schemas and templates
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import resources
 
 from engine.assets import asset
 
 BEGIN = (("engine.evidence.standalone.command", "main"),)
+LOADER = "engine.evidence.standalone.stand_ins.loader"
 _STAND_INS = "engine.evidence.standalone.stand_ins"
 # module as it is imported -> the module whose text stands for it
 STAND_INS: Mapping[str, str] = {
     "ruamel": f"{_STAND_INS}.empty",
     "ruamel.yaml": f"{_STAND_INS}.yaml_events",
-    "ruamel.yaml.error": f"{_STAND_INS}.yaml_error",
+    "ruamel.yaml.error": f"{_STAND_INS}.ruamel_error",
     "jsonschema": f"{_STAND_INS}.json_schema",
     "jinja2": f"{_STAND_INS}.empty",
     "jinja2.exceptions": f"{_STAND_INS}.jinja_exceptions",
@@ -30,6 +32,11 @@ _NEVER_RUN = '''def run(ctx):
 _NO_PLUGINS = '''def _discover():
     """The built-in kinds. Plug-ins of this machine are not loaded: verify.py runs no code but its own."""
     return HANDLERS, ()
+'''
+_THIS_FILE = '''def verify_py():
+    """The file that runs."""
+    with open(THIS_FILE, "rb") as stream:
+        return stream.read()
 '''
 _NO_METADATA = '''def installed_version(distribution):
     """Left out: versions of this machine say nothing about somebody's evidence."""
@@ -46,6 +53,7 @@ REPLACED: Mapping[tuple[str, str], str] = {
         for kind in ("build_dataset", "smoke_run", "train_sft", "generate", "score", "result_summary")
     },
     ("engine.steps.registry", "_discover"): _NO_PLUGINS,
+    ("engine.evidence.standalone", "verify_py"): _THIS_FILE,
     ("engine.steps", "installed_version"): _NO_METADATA,
     ("engine.runspec.schema", "_check_by_jsonschema"): _NO_PLUGIN_SCHEMA,
 }
@@ -68,3 +76,16 @@ def assets() -> dict[str, str]:
             if path.name.endswith(ending) and path.is_file():
                 texts["/".join((*parts, path.name))] = path.read_text(encoding="utf-8")
     return texts
+
+
+def read_module(module: str) -> str | None:
+    """The text of a module that goes into the file, or None where it is the standard library's."""
+    name = STAND_INS.get(module, module)
+    first, *parts = name.split(".")
+    if first != "engine":
+        return None
+    path = resources.files("engine").joinpath(*parts)
+    for file in (path.joinpath("__init__.py"), resources.files("engine").joinpath(*parts[:-1], f"{name.rpartition('.')[2]}.py")):
+        if file.is_file():
+            return file.read_text(encoding="utf-8").replace("\r\n", "\n")
+    return None

@@ -110,6 +110,8 @@ class Slicer:
         return self.modules[name]
 
     def _with_stand_ins(self, name: str, text: str) -> str:
+        if name not in {module for module, _ in self.replaced}:
+            return text
         module = read_statements(text)
         lines = list(module.lines)
         for statement in reversed(module.statements):

@@ -1,4 +1,4 @@
-"""Stands for ruamel.yaml.error: what the reader of YAML raises, with the words that engine.runspec.syntax explains."""
+"""What the reader of YAML raises, with the words that engine.runspec.syntax explains."""
 
 from __future__ import annotations
 
