@@ -13,7 +13,7 @@ from typing import Any
 from engine.evidence.contents import NeedsEngine
 from engine.evidence.standalone.stand_ins import template_operations as op
 from engine.evidence.standalone.stand_ins.template_operations import Expression
-from engine.evidence.standalone.stand_ins.template_values import TESTS, Undefined
+from engine.evidence.standalone.stand_ins.template_values import TESTS, Nothing
 from engine.evidence.standalone.stand_ins.template_words import TemplateFault, Word, words
 from engine.sandbox import measured
 
@@ -77,7 +77,7 @@ class Reader:
             if self.skip("else", "name"):
                 second = self.conditional()
             else:
-                second = op.constant(Undefined("the inline if-expression evaluated to false and no else section was defined."))
+                second = op.constant(Nothing())
             value = op.choice(condition, first, second)
         return value
 
