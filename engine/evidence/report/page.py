@@ -25,7 +25,7 @@ from engine.evidence.contents import Broken, Evidence
 from engine.evidence.report.curves import Chart, draw, points_of
 from engine.evidence.report.facts import environment_facts, run_facts, step_rows
 from engine.evidence.report.items import ReportItem, grouped, read_items, total
-from engine.evidence.report.shown import shown
+from engine.printable import printable
 
 if TYPE_CHECKING:
     from engine.evidence.verify import Verification
@@ -107,7 +107,7 @@ def _template() -> jinja2.Template:
 def _visible(value: object) -> object:
     """Text with every character that acts on a page spelled; line breaks stay. The template's own markup is left alone."""
     is_markup = hasattr(value, "__html__")  # what Jinja itself asks: the output of a macro
-    return shown(value) if isinstance(value, str) and not is_markup else value
+    return printable(value) if isinstance(value, str) and not is_markup else value
 
 
 def make_page(bundle: Bundle, verification: Verification) -> JsonObject:
