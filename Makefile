@@ -52,10 +52,10 @@ run: $(RUN_STAMP) ## run SPEC from its text to verified evidence; without SPEC t
 	@$(RUNSPEC) run $(SPEC) $(ARGS)
 
 test: $(DEV_STAMP) ## all tests but the slow ones
-	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: $(DEV_STAMP) ## all tests
-	@TEST_XLA_FLAGS= $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile -m 'not parity' $(ARGS)
+	@TEST_XLA_FLAGS= $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder -m 'not parity' $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff and mypy
 	@$(PY) -m ruff check .

@@ -9,8 +9,7 @@ something is rendered or checked.
 """
 
 from engine.evidence.archive import package
-from engine.evidence.folder import check_owner, evidence_names, render_evidence
-from engine.evidence.render import check_templates
+from engine.evidence.folder import check_owner, check_templates, evidence_names, render_evidence
 from engine.evidence.verify import Check, Verification, verify
 from engine.evidence.view import make_view, record_dump
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from engine.canonical import digest_bytes, digest_text
 from engine.data import render_prompt, without_repeats
 from engine.errors import RunspecError
+from engine.evidence.about import SIGNATURES
 from engine.evidence.asked import by_chat_template
 from engine.evidence.checks.chain import steps_are_a_chain
 from engine.evidence.checks.declared import spec_is_the_one
@@ -57,7 +58,7 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
         if not _HEX64.fullmatch(digest) or gap != "  " or name in listed:
             problems.append(f"the line {line[:90]!r} is not a digest and a name listed once")
         listed[name] = digest
-    present = {name for name in evidence.bundle.files if name != MANIFEST}
+    present = {name for name in evidence.bundle.files if name not in (MANIFEST, SIGNATURES)}
     problems += [f"{name} is not listed" for name in sorted(present - set(listed))]
     problems += [f"{name} is listed but missing" for name in sorted(set(listed) - present)]
     problems += [

@@ -1,6 +1,7 @@
 """The evidence folder: rendered files, the files that a stranger needs to check them, and ``manifest-sha256.txt``.
 
-The manifest is written last and has the form that ``sha256sum -c`` reads. A file that already has the same
+Rendering has two stages: what the run made, then what is said about those files (:mod:`engine.evidence.about`). The
+manifest is written last and has the form that ``sha256sum -c`` reads. A file that already has the same
 bytes is left alone.
 """
 
@@ -12,11 +13,21 @@ from pathlib import Path
 
 from engine.artifacts.journal import RunRecord
 from engine.artifacts.refusals import explained_reading, read_state
-from engine.assets import asset
-from engine.canonical import digest_bytes, digest_text, pretty_json, write_atomic
+from engine.canonical import JsonMapping, digest_bytes, digest_text, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
+from engine.evidence.about import (
+    ABOUT_NAMES,
+    SIGNATURES,
+    Inputs,
+    digests_of_sources,
+    make_about,
+    present_sources,
+    refuse_look_alikes,
+    refuse_own_templates,
+)
 from engine.evidence.render import render_text
 from engine.evidence.secrets import refuse_secrets
+from engine.evidence.shipped import shipped_template
 from engine.evidence.view import make_view, record_dump
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
@@ -44,21 +55,17 @@ def render_evidence(
 ) -> list[Path]:
     """Render and write everything; returns the paths. Nothing is written unless every file could be rendered."""
     check_owner(record.run_version, out_dir)
+    refuse_own_templates(template_dirs)
+    refuse_look_alikes(files)
     attachments = _attachments(record)  # all that is read of artifacts is checked before anything is rendered
     view = make_view(record)
-    used: dict[str, dict[str, str]] = {name: {} for name in files}
-    contents = {name: render_text(name, view, template_dirs, used[name]).encode() for name in files}
-    second = {name: render_text(name, make_view(record), template_dirs).encode() for name in files}
-    changing = sorted(name for name in files if contents[name] != second[name])
-    if changing:
-        raise InputInvalid(
-            "E109",
-            f"{', '.join(changing)} renders differently each time",
-            hint="evidence is a function of the run: remove clocks and random numbers from the template",
-        )
+    contents, used = _rendered(record, view, [name for name in files if name not in ABOUT_NAMES], template_dirs)
+    sources = present_sources()
     contents.update(attachments)
-    contents["run_record.json"] = pretty_json(record_dump(record, digests_of(used))).encode()
+    templates = {**digests_of(used), **digests_of_sources(sources)}
+    contents["run_record.json"] = pretty_json(record_dump(record, dict(sorted(templates.items())))).encode()
     contents.update(_own_templates(used, contents))
+    contents.update(make_about(Inputs(record, view, dict(contents)), sources))
     refuse_secrets(contents, RunFailed, "X340", NOT_WRITTEN)
     manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
     try:
@@ -72,6 +79,34 @@ def render_evidence(
         ) from error
 
 
+def check_templates(names: Sequence[str], template_dirs: Sequence[Path]) -> None:
+    """Every evidence file has a template that is Jinja. Raises InputInvalid (E104, E106, E127), before hours of work."""
+    from engine.evidence.templates import load_template
+
+    refuse_own_templates(template_dirs)
+    refuse_look_alikes(names)
+    for name in names:
+        if name not in ABOUT_NAMES:
+            load_template(name, template_dirs)
+
+
+def _rendered(
+    record: RunRecord, view: JsonMapping, files: Sequence[str], template_dirs: Sequence[Path]
+) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
+    """The files of the first stage that templates make, and the templates that each used. Raises E109."""
+    used: dict[str, dict[str, str]] = {name: {} for name in files}
+    contents = {name: render_text(name, view, template_dirs, used[name]).encode() for name in files}
+    second = {name: render_text(name, make_view(record), template_dirs).encode() for name in files}
+    changing = sorted(name for name in files if contents[name] != second[name])
+    if changing:
+        raise InputInvalid(
+            "E109",
+            f"{', '.join(changing)} renders differently each time",
+            hint="evidence is a function of the run: remove clocks and random numbers from the template",
+        )
+    return contents, used
+
+
 def digests_of(used: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Rendered file -> its templates -> the SHA-256 of each."""
     return {
@@ -80,18 +115,12 @@ def digests_of(used: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str
     }
 
 
-def shipped_template(name: str) -> str | None:
-    """The text of the engine's own template of this name."""
-    path = asset("templates", name)
-    return path.read_text(encoding="utf-8") if "/" not in name and path.is_file() else None
-
-
 def _own_templates(used: Mapping[str, Mapping[str, str]], contents: Mapping[str, bytes]) -> dict[str, bytes]:
     """The templates that are not the engine's: a stranger renders the files again with them. Raises E126."""
     texts = {template: text for templates in used.values() for template, text in templates.items()}
     own = {name: text.encode() for name, text in texts.items() if text != shipped_template(name)}
     for name in sorted(own):
-        if "/" in name or name in contents:
+        if "/" in name or name in contents or name in (*ABOUT_NAMES, SIGNATURES):
             raise InputInvalid(
                 "E126",
                 f"the template {name} cannot be among the evidence files: "
@@ -177,7 +206,7 @@ def evidence_names(folder: Path) -> frozenset[str]:
         is_evidence = record.is_file() and _run_version_in(record.read_bytes()) is not None
     except OSError:
         return frozenset()
-    names = (*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, MANIFEST)
+    names = (*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, *ABOUT_NAMES, SIGNATURES, MANIFEST)
     return frozenset({*names, *_listed(folder)}) if is_evidence else frozenset()
 
 

@@ -71,11 +71,3 @@ def _schema(name: str) -> JsonObject | None:
         return None
     schema: JsonObject = json.loads(path.read_text(encoding="utf-8"))
     return schema
-
-
-def check_templates(names: Sequence[str], template_dirs: Sequence[Path]) -> None:
-    """Every evidence file has a template that is Jinja. Raises InputInvalid (E104, E106), before hours of work."""
-    from engine.evidence.templates import load_template
-
-    for name in names:
-        load_template(name, template_dirs)

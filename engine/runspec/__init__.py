@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.canonical import JsonObject
 from engine.errors import Diagnostic, InputInvalid
 from engine.runspec.build import make_spec
 from engine.runspec.document import parse_mapping
@@ -21,7 +22,7 @@ from engine.runspec.findings import Case, SpecFindings
 from engine.runspec.former_names import FORMER_NAME, warn_of_former_names, with_present_names
 from engine.runspec.kinds import Kinds, StepKind, schema_document
 from engine.runspec.model import Override, Spec
-from engine.runspec.nodes import Mapping
+from engine.runspec.nodes import Mapping, plain
 from engine.runspec.overrides import apply_overrides
 from engine.runspec.rules import check_rules
 from engine.runspec.schema import check_tree
@@ -41,6 +42,7 @@ __all__ = [
     "load_spec",
     "marked_root",
     "schema_document",
+    "written_document",
 ]
 
 MARKERS = (".runspec", ".git", "pyproject.toml")
@@ -93,6 +95,13 @@ def load_recorded(data: bytes, name: str, overrides: Sequence[str], *, kinds: Ki
     return make_spec(
         path=Path(name), root=Path(), data=data, written=written, tree=tree, overrides=applied, kinds=kinds
     )
+
+
+def written_document(data: bytes, name: str) -> JsonObject:
+    """The run-spec as the person wrote it, without defaults and overrides. Raises InputInvalid where it is no YAML mapping."""
+    _, text, source = source_of(data, name)
+    document: JsonObject = plain(parse_mapping(text, source))
+    return document
 
 
 def check_spec(

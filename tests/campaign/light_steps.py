@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -52,18 +53,27 @@ def light_train(ctx: Any) -> Any:
     rows = []
     for step in range(1, steps + 1):
         rows.append({"train_step": step, "loss": 1.0 / step, "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 9,
-                     "tokens_per_second": 90.0, "seconds": 0.1})  # fmt: skip
+                     "tokens_per_second": 90.0, "seconds": 0.1, "input_wait_seconds": 0.0})  # fmt: skip
         write_atomic(ctx.work / "progress.json", pretty_json(rows))
     write_atomic(ctx.out / "metrics.jsonl", jsonl_bytes(rows))
     report = {
-        "final_loss": rows[-1]["loss"], "num_train_steps": steps, "devices": ["cpu:0"], "platform": "cpu", "device_kind": "cpu",
-        "model_sha256": digest_json(digest_tree(ctx.out / "model")), "render": ctx.inputs["dataset"].facts["render"],
-        "libraries": dict.fromkeys(("python", "jax", "jaxlib", "flax", "optax"), "1.0"), "params": 3,
-        "param_dtype": "float32", "n_rows": 9, "seq_len": 8, "real_token_share": 0.5, "tokens_trained": 9 * steps,
-        "tokens_per_second": 90.0, "n_dropped": 0, "n_truncated": 0,
+        "final_loss": rows[-1]["loss"], "final_eval_loss": None, "exported_train_step": steps, "exported_eval_loss": None,
+        "num_train_steps": steps, "devices": ["cpu:0"], "platform": "cpu", "device_kind": "cpu", "method": "full",
+        "model_sha256": digest_json(digest_tree(ctx.out / "model")), "model_commit": None, "render": ctx.inputs["dataset"].facts["render"],
+        "libraries": used_libraries(), "params": 3, "trained_params": 3, "chat_template_sha256": None,
+        "param_dtype": ctx.args["dtype"], "compute_dtype": ctx.args["dtype"], "n_rows": 9, "seq_len": ctx.args["seq_len"],
+        "real_token_share": 0.5, "tokens_seen": 9 * steps, "tokens_trained": 9 * steps, "tokens_per_second": 90.0,
+        "input_wait_share": 0.0, "n_skipped_steps": 0, "n_non_finite_evals": 0, "n_dropped": 0, "n_truncated": 0,
     }  # fmt: skip
     write_atomic(ctx.out / "train_report.json", pretty_json(report))
     return StepResult(report)
+
+
+def used_libraries() -> dict[str, str]:
+    """Python and the libraries that the fingerprint of a training run has, by their versions here."""
+    from importlib.metadata import version
+
+    return {"python": platform.python_version(), **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax")}}
 
 
 def light_generate(ctx: Any) -> Any:
@@ -77,7 +87,8 @@ def light_generate(ctx: Any) -> Any:
     rows = [{"id": item.id, "prompt_sha256": digest_text(render_prompt(train["render"], item.prompt)),
              "text": f"so\nAnswer: {item.expected_answer if number else 'no'}", "prompt_tokens": 5, "new_tokens": 4,
              "finish_reason": "eos", "milliseconds": 2.0} for number, item in enumerate(items)]  # fmt: skip
-    report = {"n_items": len(rows), "new_tokens": 4 * len(rows), "tokens_per_second": 9.0, "platform": "cpu",
+    report = {"n_items": len(rows), "new_tokens": 4 * len(rows), "tokens_per_second": 2000.0, "platform": "cpu",
+              "finish_reasons": {"eos": len(rows)}, "chat_template": None, "chat_template_sha256": None,
               "model_sha256": train["model_sha256"]}  # fmt: skip
     write_atomic(ctx.out / "predictions_raw.jsonl", jsonl_bytes(rows))
     write_atomic(ctx.out / "generate_report.json", pretty_json(report))

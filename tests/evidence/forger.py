@@ -16,8 +16,10 @@ from typing import Any
 from engine.assets import asset
 from engine.canonical import digest_bytes, digest_json, digest_result_bytes, jsonl_bytes, pretty_json
 from engine.errors import RunspecError
+from engine.evidence.about import Inputs, make_about, present_sources
 from engine.evidence.bundle import Bundle
 from engine.evidence.checks.recorded import known_file, published_file, recorded_run
+from engine.evidence.checks.rendered import first_stage
 from engine.evidence.contents import Broken, Evidence
 from engine.evidence.folder import ATTACHMENTS, MANIFEST
 from engine.evidence.render import render_text
@@ -135,7 +137,16 @@ def redone(files: dict[str, bytes], record: Any) -> dict[str, bytes]:
     evidence = Evidence(Bundle("folder", files))
     view = make_view(recorded_run(evidence), lambda step, name: published_file(evidence, step, name))
     rendered = {name: render_text(name, view, [asset("templates")]).encode() for name in RENDERED}
-    return sealed({**files, **rendered})
+    return sealed(about_again({**files, **rendered}))
+
+
+def about_again(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files of the second stage again, from whatever those of the first say."""
+    evidence = Evidence(Bundle("folder", files))
+    record = recorded_run(evidence)
+    attested = {name: files[name] for name in first_stage(evidence)}
+    view = make_view(record, lambda step, name: published_file(evidence, step, name))
+    return {**files, **make_about(Inputs(record, view, attested), present_sources())}
 
 
 def _read_eval_set(section: Any, digest: str) -> None:

@@ -15,6 +15,7 @@ from engine.assets import asset
 from engine.canonical import digest_text
 from engine.errors import InputInvalid
 from engine.evidence import package, verify
+from engine.evidence.about import ABOUT_NAMES
 from tests.evidence.conftest import FILES
 
 
@@ -43,7 +44,7 @@ def test_a_template_travels_with_its_digest(own: Any, tmp_path: Path) -> None:
     folder = own("card.md", "{{ model_id }}: {{ primary_score }}\n")
     templates = json.loads((folder / "run_record.json").read_text())["templates"]
     assert templates["card.md"] == {"card.md.j2": digest_text("{{ model_id }}: {{ primary_score }}\n")}
-    assert sorted(templates) == ["card.md", *sorted(FILES)]
+    assert sorted(templates) == sorted(["card.md", *FILES, *ABOUT_NAMES])
     with zipfile.ZipFile(package(folder, tmp_path / "out", "toy")) as archive:
         assert "toy_v1/card.md.j2" in archive.namelist()
     assert verify(folder).ok

@@ -1,7 +1,8 @@
 """V28: only the files that the record names, and a zip that is the one which ``package`` writes from them.
 
 In: the evidence. Out: the check's answer. Named are the files of a rendering: the record itself, the attachments of the
-steps that ran, what templates rendered, the project's own templates, and the list of digests. Nothing else belongs to the
+steps that ran, what templates rendered, the project's own templates, the files about these, and the list of digests; beside them
+only the signatures may be there, which V23 reads. Nothing else belongs to the
 evidence, whoever listed it: no script, no pickle, no look-alike of a file that is read. A zip must be what ``package``
 would write, byte for byte: what is beside the members, before or after them, is no evidence of anything.
 """
@@ -11,17 +12,20 @@ from __future__ import annotations
 import unicodedata
 import zipfile
 
-from engine.evidence.checks.rendered import rendered_names, templates_of
+from engine.evidence.about import ABOUT_NAMES, SIGNATURES
+from engine.evidence.checks.rendered import first_stage, templates_of
 from engine.evidence.contents import Answer, Evidence, answer
-from engine.evidence.folder import ATTACHMENTS, MANIFEST
+from engine.evidence.folder import MANIFEST
 from engine.evidence.packed import zip_bytes
-
-ALWAYS = (MANIFEST, "run_record.json", "runspec.yaml", "eval_set.jsonl")
 
 
 def only_named_files(evidence: Evidence) -> Answer:
     """V28."""
     named, present = _named(evidence), set(evidence.bundle.files)
+    later = _of_a_later_version(evidence)
+    if later:
+        return answer(later, "")
+    present.discard(SIGNATURES)  # V23 reads it
     problems = [f"{_twin(name, named)}" for name in sorted(present - named)]
     problems += [f"{name} is missing" for name in sorted(named - present)]
     problems += _not_as_packed(evidence)
@@ -43,15 +47,16 @@ def _not_as_packed(evidence: Evidence) -> list[str]:
 
 
 def _named(evidence: Evidence) -> set[str]:
-    kinds = {step["uses"] for step in evidence.record["steps"]}
-    attached = {name for name, (kind, _) in ATTACHMENTS.items() if kind in kinds}
-    rendered, templates = rendered_names(evidence), templates_of(evidence)
-    if templates is None:  # version 1 did not name what was rendered: text and JSON of any name
-        rendered = [name for name in rendered if name.endswith((".json", ".txt", ".md", ".csv", ".jsonl", ".html"))]
-        own: set[str] = set()
-    else:
-        own = {name for used in templates.values() for name in used if name in evidence.bundle.files}
-    return {*ALWAYS, *attached, *rendered, *own}
+    about = ABOUT_NAMES if templates_of(evidence) is not None else frozenset()
+    return {MANIFEST, *first_stage(evidence), *about}
+
+
+def _of_a_later_version(evidence: Evidence) -> list[str]:
+    """Version 1 has no statement, so nothing that is about it: evidence must not be taken back to the weaker rules."""
+    if templates_of(evidence) is not None:
+        return []
+    later = sorted({*ABOUT_NAMES, SIGNATURES} & set(evidence.bundle.files))
+    return [f"{name} does not belong to version 1, which run_record.json says it is" for name in later]
 
 
 def _twin(name: str, named: set[str]) -> str:

@@ -15,13 +15,16 @@ from collections.abc import Mapping, Sequence
 from engine.artifacts.journal import RunRecord
 from engine.assets import asset
 from engine.canonical import JsonMapping, digest_text, pretty_json
+from engine.evidence.about import ABOUT, ABOUT_NAMES, Inputs, make_about
 from engine.evidence.checks.recorded import published_file, recorded_run
 from engine.evidence.contents import Answer, Broken, Evidence, answer
-from engine.evidence.folder import ATTACHED, MANIFEST, digests_of, shipped_template
+from engine.evidence.folder import ATTACHED, ATTACHMENTS, MANIFEST, digests_of
 from engine.evidence.render import render_text
+from engine.evidence.shipped import shipped_template
 from engine.evidence.view import RECORD_VERSION, Templates, make_view, record_dump
 
 ALWAYS = ("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt")
+OF_VERSION_1 = (".json", ".txt", ".md", ".csv", ".jsonl", ".html")
 _SAMPLE = re.compile(r"train step (\d+)/\d+ +loss ([0-9.]+)")
 
 
@@ -37,11 +40,25 @@ def templates_of(evidence: Evidence) -> Templates | None:
 
 
 def rendered_names(evidence: Evidence) -> list[str]:
-    """The files that templates made."""
+    """The files of the first stage that templates made."""
     templates = templates_of(evidence)
     if templates is not None:
-        return sorted(templates)
+        return sorted(set(templates) - ABOUT_NAMES)
     return sorted(set(evidence.bundle.files) - {*ATTACHED, MANIFEST})
+
+
+def first_stage(evidence: Evidence) -> set[str]:
+    """The files that the run made: what the record names, without those that are about them."""
+    kinds = {step["uses"] for step in evidence.record["steps"]}
+    attached = {name for name, (kind, _) in ATTACHMENTS.items() if kind in kinds}
+    rendered, templates = rendered_names(evidence), templates_of(evidence)
+    if templates is None:  # version 1 did not name what was rendered: text and JSON of any name
+        own: set[str] = set()
+        rendered = [name for name in rendered if name.endswith(OF_VERSION_1) and name not in ABOUT_NAMES]
+    else:
+        used = {template for name in rendered for template in templates[name]}
+        own = {name for name in used if name in evidence.bundle.files}
+    return {"run_record.json", "runspec.yaml", "eval_set.jsonl", *attached, *rendered, *own}
 
 
 def files_are_rendered(evidence: Evidence) -> Answer:
@@ -54,8 +71,28 @@ def files_are_rendered(evidence: Evidence) -> Answer:
     view = make_view(record, lambda step, name: published_file(evidence, step, name))
     for name in rendered_names(evidence):
         problems += _compare(evidence, record, view, name)
-    names = ", ".join(rendered_names(evidence))
-    return answer(problems, f"{names}: the bytes that record, attachments and templates give")
+    names = rendered_names(evidence)
+    if templates is not None:
+        problems += _about(evidence, Inputs(record, view, _attested(evidence)), templates)
+        names = sorted(templates)
+    return answer(problems, f"{', '.join(names)}: the bytes that record, attachments and templates give")
+
+
+def _attested(evidence: Evidence) -> dict[str, bytes]:
+    return {name: evidence.data(name) for name in sorted(first_stage(evidence))}
+
+
+def _about(evidence: Evidence, inputs: Inputs, templates: Templates) -> list[str]:
+    """The files of the second stage, made again from those of the first by the engine's own templates."""
+    texts: dict[str, str] = {}
+    for file in ABOUT:
+        listed = templates.get(file.name, {})
+        text = shipped_template(file.source, listed.get(file.source, "")) if listed.keys() == {file.source} else None
+        if text is None:
+            return [f"{file.name} is not made by a template of this engine, as run_record.json lists it"]
+        texts[file.name] = text
+    made = make_about(inputs, texts)
+    return [problem for name in made for problem in _differs(name, evidence.text(name), made[name].decode())]
 
 
 def _compare(evidence: Evidence, record: RunRecord, view: JsonMapping, name: str) -> list[str]:
@@ -78,7 +115,7 @@ def _sources(evidence: Evidence, name: str, templates: Mapping[str, str]) -> dic
     texts = {}
     for template, digest in templates.items():
         own = template in evidence.bundle.files
-        text = evidence.text(template) if own else shipped_template(template)
+        text = evidence.text(template) if own else shipped_template(template, digest)
         if text is None or digest_text(text) != digest:
             where = "has been changed" if own else "is neither among the files nor this engine's"
             raise Broken(f"the template {template} of {name} {where}")
