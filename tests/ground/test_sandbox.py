@@ -73,7 +73,13 @@ REFUSED = {
 
 @pytest.mark.parametrize(
     "template",
-    ["{{ 20000|tojson }}", "{{ n|tojson }}", "{{ 20000|round|int }}", "{{ '20000'|indent(4) }}", "{{ (20000.4)|round(0)|int }}"],
+    [
+        "{{ 20000|tojson }}",
+        "{{ n|tojson }}",
+        "{{ 20000|round|int }}",
+        "{{ '20000'|indent(4) }}",
+        "{{ (20000.4)|round(0)|int }}",
+    ],
 )
 def test_a_number_may_be_large_where_it_is_no_width(template: str) -> None:
     """Law: the limit on widths is none on what is written: an eval set has more than 1,000 items."""

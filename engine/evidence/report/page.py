@@ -18,9 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-import jinja2
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from engine.assets import asset
 from engine.canonical import JsonObject, digest_bytes
@@ -33,9 +31,9 @@ from engine.evidence.report.items import ReportItem, grouped, read_items, total
 from engine.printable import printable
 
 if TYPE_CHECKING:
-    from engine.evidence.verify import Verification
+    import jinja2
 
-TEMPLATE = "report.html.j2"
+PAGE, TEMPLATE = "report.html", "report.html.j2"
 MARKER = b'data-made-by="runspec report"'  # by which a report is told from a file of other origin
 MOST_FILTERS = 40  # categories that the filter offers; the tables have all
 MOST_WRONG = 30  # wrong answers in the list at the top; the items have all
@@ -51,6 +49,46 @@ class Part(Generic[T]):
 
     value: T | None
     reason: str = ""
+
+
+class CheckRow(Protocol):
+    """One check and its outcome."""
+
+    @property
+    def id(self) -> str:
+        """V01 …"""
+
+    @property
+    def title(self) -> str:
+        """What it checks."""
+
+    @property
+    def status(self) -> str:
+        """pass, fail, n/a."""
+
+    @property
+    def detail(self) -> str:
+        """What was found."""
+
+
+class Verified(Protocol):
+    """What the page shows of a verification (:class:`engine.evidence.verify.Verification`, which makes this page again)."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+
+    @property
+    def trust_level(self) -> str | None:
+        """None where a check failed."""
+
+    @property
+    def checks(self) -> Sequence[CheckRow]:
+        """All, in order."""
+
+    @property
+    def failed(self) -> Sequence[CheckRow]:
+        """Those that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +133,13 @@ def part(function: Callable[[], T]) -> Part[T]:
         return Part(None, f"a value is missing or of the wrong kind: {type(error).__name__} {error}")
 
 
-def report_page(bundle: Bundle, verification: Verification) -> bytes:
+def report_page(bundle: Bundle, verification: Verified) -> bytes:
     """The page with what the checks say now. Never raises for what is in the bundle."""
     return template().render(make_page(bundle.files, verification)).encode()
 
 
 def packaged_page(files: Mapping[str, bytes], source: str | None = None) -> bytes:
-    """report.html of these files; ``source``: the text of the template, where a former one made it."""
+    """report.html of the files of a run; ``source``: the text of the engine's template, the present one or a former one."""
     made_by = template() if source is None else _environment().from_string(source)
     return made_by.render(make_page(files)).encode()
 
@@ -114,6 +152,8 @@ def template() -> jinja2.Template:
 
 @cache
 def _environment() -> jinja2.Environment:
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(asset("templates"))),
         undefined=jinja2.StrictUndefined,
@@ -133,7 +173,7 @@ def _visible(value: object) -> object:
     return printable(value) if isinstance(value, str) and not is_markup else value
 
 
-def make_page(files: Mapping[str, bytes], verification: Verification | None = None) -> JsonObject:
+def make_page(files: Mapping[str, bytes], verification: Verified | None = None) -> JsonObject:
     """The names that the template uses, with their values; without a verification those of the page in a package."""
     evidence = Evidence(Bundle("folder", files))
     items = part(lambda: read_items(evidence))

@@ -63,14 +63,18 @@ class Browser:
     def __enter__(self) -> Browser:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.kill()
         self._process.wait()
         os.close(self._to)
         os.close(self._from)
         shutil.rmtree(self._profile, ignore_errors=True)
 
-    def open(self, page: Path, *, width: int = 1000, height: int = 800, dark: bool = False, media: str = "screen") -> Tab:
+    def open(
+        self, page: Path, *, width: int = 1000, height: int = 800, dark: bool = False, media: str = "screen"
+    ) -> Tab:
         """A new tab with this page, loaded."""
         target = self.ask("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = self.ask("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
