@@ -64,7 +64,7 @@ def _by_template(file: AboutFile, text: str, inputs: Inputs, _: Mapping[str, byt
     return data
 
 
-def _page(_: AboutFile, text: str, inputs: Inputs, above: Mapping[str, bytes]) -> bytes:
+def _page(_: AboutFile, text: str, inputs: Inputs, __: Mapping[str, bytes]) -> bytes:
     """The page has a view and an environment of its own: what it shows is HTML, and of any length."""
     return packaged_page(inputs.attested, text)
 
