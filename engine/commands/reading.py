@@ -16,8 +16,8 @@ from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.contents import Evidence
 from engine.evidence.report import MARKER, ReportItem, read_items, report_page
 from engine.evidence.report.page import part
-from engine.evidence.report.shown import shown, shown_on_one_line
 from engine.os_errors import hint_for
+from engine.printable import one_line, printable
 
 HEAD_BYTES = 512  # of a file that is there already: its marker is in its second line
 
@@ -49,7 +49,7 @@ def items(arguments: Namespace) -> Reply:
     bundle, verification = _read(source)
     found = part(lambda: read_items(Evidence(bundle)))
     if found.value is None:
-        raise VerificationFailed("U149", f"the items of {source} cannot be shown: {shown_on_one_line(found.reason)}",
+        raise VerificationFailed("U149", f"the items of {source} cannot be shown: {one_line(found.reason)}",
                                  hint=f"runspec verify {source}")  # fmt: skip
     category, chosen = arguments.category, found.value
     if category is not None:
@@ -90,7 +90,7 @@ def _read(source: Path) -> tuple[Bundle, Verification]:
     verification = verify(source)  # V00 and X322 where there is no evidence
     bundle = read_bundle(source)
     if not bundle.files:
-        raise VerificationFailed("U149", f"{source} cannot be shown: {shown_on_one_line('; '.join(bundle.problems))}",
+        raise VerificationFailed("U149", f"{source} cannot be shown: {one_line('; '.join(bundle.problems))}",
                                  hint=f"runspec verify {source}")  # fmt: skip
     return bundle, verification
 
@@ -123,7 +123,7 @@ def _not_verified(source: Path, verification: Verification) -> tuple[Diagnostic,
     return (
         Diagnostic(
             "U148",
-            f"{source} is NOT verified: {first.id} {first.title}: {shown_on_one_line(first.detail)}{also}",
+            f"{source} is NOT verified: {first.id} {first.title}: {one_line(first.detail)}{also}",
             hint=f"do not rely on what it shows; all checks: runspec verify {source}",
         ),
     )
@@ -139,9 +139,9 @@ def _in_lines(item: ReportItem) -> str:
         ("answered", item.answered),
         ("raw text", item.text),
     )
-    lines = [shown_on_one_line("  ".join([item.id, item.verdict, " · ".join(groups)]).rstrip())]
+    lines = [one_line("  ".join([item.id, item.verdict, " · ".join(groups)]).rstrip())]
     for label, text in rows:
         if text is not None:
             first, *others = text.split("\n")
-            lines += [f"  {label}  {shown(first)}".rstrip(), *(f"            {shown(line)}" for line in others)]
+            lines += [f"  {label}  {printable(first)}".rstrip(), *(f"            {printable(line)}" for line in others)]
     return "\n".join(lines)

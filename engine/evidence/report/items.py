@@ -55,6 +55,12 @@ class ReportItem:
             return "no prediction"
         return "right" if not self.is_wrong else "partly right" if self.score > 0 else "wrong"
 
+    @property
+    def remarks(self) -> list[str]:
+        """Its groups and how its answer ended, as far as they are known."""
+        ended = None if self.finish_reason is None else f"ended by {self.finish_reason}"
+        return [text for text in (self.section, self.category, self.difficulty, ended) if text is not None]
+
     def as_json(self) -> JsonObject:
         """The row that ``runspec items --json`` prints."""
         return {**asdict(self), "verdict": self.verdict}

@@ -38,6 +38,12 @@ _THIS_FILE = '''def verify_py():
     with open(THIS_FILE, "rb") as stream:
         return stream.read()
 '''
+_PAGE_ENVIRONMENT = '''def _environment():
+    """The reader of templates that stands for jinja2's."""
+    from engine.evidence.standalone.stand_ins.page_environment import PageEnvironment
+
+    return PageEnvironment(_visible)
+'''
 _NO_METADATA = '''def installed_version(distribution):
     """Left out: versions of this machine say nothing about somebody's evidence."""
     raise NotImplementedError("verify.py asks for no version")
@@ -54,6 +60,7 @@ REPLACED: Mapping[tuple[str, str], str] = {
     },
     ("engine.steps.registry", "_discover"): _NO_PLUGINS,
     ("engine.evidence.standalone", "verify_py"): _THIS_FILE,
+    ("engine.evidence.report.page", "_environment"): _PAGE_ENVIRONMENT,
     ("engine.steps", "installed_version"): _NO_METADATA,
     ("engine.runspec.schema", "_check_by_jsonschema"): _NO_PLUGIN_SCHEMA,
 }

@@ -214,7 +214,7 @@ def _loop(
             if sets:
                 inner = dict(scope)
             _assign(names, item, inner)
-            inner["loop"] = Loop(index, len(items))
+            inner["loop"] = Loop(index, items)
             body(inner, out)
         if not items:
             otherwise(scope, out)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -68,13 +68,17 @@ class Loop:
     """``loop`` inside a loop."""
 
     index0: int
-    length: int
+    items: Sequence[object]
 
     def __getitem__(self, name: str) -> object:
+        at, length = self.index0, len(self.items)
+        if name == "previtem":
+            return self.items[at - 1] if at else Undefined("there is no previous item")
+        if name == "nextitem":
+            return self.items[at + 1] if at + 1 < length else Undefined("there is no next item")
         values: Mapping[str, object] = {
-            "index": self.index0 + 1, "index0": self.index0, "length": self.length, "first": self.index0 == 0,
-            "last": self.index0 + 1 == self.length, "revindex": self.length - self.index0,
-            "revindex0": self.length - self.index0 - 1,
+            "index": at + 1, "index0": at, "length": length, "first": not at, "last": at + 1 == length,
+            "revindex": length - at, "revindex0": length - at - 1,
         }  # fmt: skip
         if name not in values:
             raise NeedsEngine(f"loop.{name}")
