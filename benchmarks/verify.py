@@ -36,8 +36,9 @@ class Used(NamedTuple):
     megabytes: float
 
 
-def evidence(n_items: int, folder: Path) -> Path:
+def make(n_items: int, folder: Path) -> None:
     """A package of a made run with so many items."""
+    sys.path.insert(0, str(REPOSITORY))
     from engine.evidence import package, render_evidence
     from tests.evidence import conftest
 
@@ -49,7 +50,16 @@ def evidence(n_items: int, folder: Path) -> Path:
     record = conftest.build(folder)
     out = folder / "submission_runs" / "toy_v1"
     render_evidence(record, conftest.FILES, out, template_dirs=[REPOSITORY / "templates"])
-    return package(out, folder / "packages", "toy")
+    package(out, folder / "packages", "toy")
+
+
+def packed(n_items: int, folder: Path) -> str:
+    """The same, in a process of its own: a child is charged with the memory of the one that starts it."""
+    folder.mkdir(exist_ok=True)
+    words = [sys.executable, __file__, "--make", str(n_items), "--keep", str(folder)]
+    subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    [path] = (folder / "packages").glob("*.zip")
+    return str(path)
 
 
 def used(words: list[str], folder: Path) -> Used:
@@ -71,19 +81,17 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", type=Path, help="a folder for the packages, to look at")
+    parser.add_argument("--make", type=int, help="only make the package of so many items, in the folder")
     arguments = parser.parse_args()
-    sys.path.insert(0, str(REPOSITORY))
-    from engine.evidence.standalone import verify_py
-
+    if arguments.make:
+        make(arguments.make, arguments.keep)
+        return 0
     facts: list[Fact] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
-        file = folder / "verify.py"
-        file.write_bytes(verify_py())
         for n_items, (most_seconds, most_megabytes) in SIZES.items():
             place = folder / str(n_items)
-            place.mkdir(exist_ok=True)
-            archive = str(evidence(n_items, place))
+            archive, file = packed(n_items, place), place / "submission_runs" / "toy_v1" / "verify.py"
             cases = {"runspec verify": [sys.executable, "-m", "engine", "verify", archive],
                      "verify.py": [sys.executable, str(file), archive], "python -c pass": [sys.executable, "-c", "pass"]}  # fmt: skip
             found: dict[str, list[Used]] = {name: [] for name in cases}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from engine.canonical import digest_bytes, digest_text
-from engine.data import render_prompt, without_repeats
+from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.about import SIGNATURES
 from engine.evidence.asked import by_chat_template
@@ -25,7 +25,6 @@ from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
 from engine.evidence.secrets import find_secrets
 from engine.evidence.view import clock_warnings
-from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, score
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
@@ -34,12 +33,6 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
-
-
-def _asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
-    """The items of the eval set, without those that the recorded policy leaves out."""
-    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
-    return without_repeats(items) if evidence.drops_repeated_items else items
 
 
 def names_are_safe(evidence: Evidence) -> Answer:
@@ -124,7 +117,7 @@ def times_are_in_order(evidence: Evidence) -> Answer:
 
 
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
-    items = [item.id for item in _asked_items(evidence)]
+    items = [item.id for item in evidence.asked_items]
     rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
     return answer(
         [] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items"
@@ -134,7 +127,7 @@ def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
 def prompts_are_the_items(evidence: Evidence) -> Answer:
     template = evidence.step("generate")["facts"].get("chat_template")
     return (
-        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), _asked_items(evidence))
+        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), evidence.asked_items)
     )
 
 
@@ -142,7 +135,7 @@ def _by_render(evidence: Evidence) -> Answer:
     render = str(evidence.step("train_sft")["facts"]["render"])
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
-    for item in _asked_items(evidence):
+    for item in evidence.asked_items:
         row = rows[item.id]
         expected = None if row["text"] is None else digest_text(render_prompt(render, item.prompt))
         if row["prompt_sha256"] != expected:
@@ -151,9 +144,7 @@ def _by_render(evidence: Evidence) -> Answer:
 
 
 def score_is_recomputed(evidence: Evidence) -> Answer:
-    predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
-    answered = [row for row in predictions if row.text is not None]
-    rows, card = score(_asked_items(evidence), answered, str(evidence.step("score")["with"]["metric"]))
+    rows, card = evidence.judged(str(evidence.step("score")["with"]["metric"]))
     found, expected = evidence.json("scorecard.json"), card.as_json()
     problems = [
         f"scorecard.json: {key} is {found.get(key)!r}, recomputed {expected.get(key)!r}"

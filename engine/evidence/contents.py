@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
 from engine.canonical import JsonObject, canonical_json
+from engine.data import without_repeats
 from engine.evidence.bundle import Bundle
+from engine.scoring import ScoredPrediction, Scorecard, ScoringItem, parse_eval_set, parse_predictions, score
 
 TOLERANCE = 1e-12
 Status = Literal["pass", "fail", "n/a"]
@@ -40,7 +42,7 @@ class Evidence:
     def json(self, name: str) -> JsonObject:
         """A JSON file that is an object."""
         try:
-            value = json.loads(self.text(name), object_pairs_hook=_once)
+            value = _ONCE.decode(self.text(name))
         except (ValueError, RecursionError) as error:
             raise Broken(f"{name} is not JSON: {error}") from error
         if not isinstance(value, dict):
@@ -50,12 +52,26 @@ class Evidence:
     def rows(self, name: str) -> list[JsonObject]:
         """The objects of a JSONL file."""
         try:
-            rows = [json.loads(line, object_pairs_hook=_once) for line in self.text(name).split("\n") if line]
+            rows = _rows(self.text(name))
         except (ValueError, RecursionError) as error:
             raise Broken(f"{name} is not JSONL: {error}") from error
         if not all(isinstance(row, dict) for row in rows):
             raise Broken(f"{name} has a line that is not an object")
         return rows
+
+    @property
+    def items(self) -> tuple[ScoringItem, ...]:
+        """All items of eval_set.jsonl. Raises InputInvalid."""
+        return _items(self.text("eval_set.jsonl"))
+
+    @property
+    def asked_items(self) -> Sequence[ScoringItem]:
+        """The items of the eval set, without those that the recorded policy leaves out."""
+        return without_repeats(self.items) if self.drops_repeated_items else self.items
+
+    def judged(self, metric: str) -> tuple[list[ScoredPrediction], Scorecard]:
+        """The raw text of the predictions judged again. Raises InputInvalid."""
+        return _judged(self.text("eval_set.jsonl"), self.drops_repeated_items, self.text("predictions.jsonl"), metric)
 
     @cached_property
     def manifest(self) -> JsonObject:
@@ -112,6 +128,29 @@ def _once(pairs: list[tuple[str, object]]) -> JsonObject:
     return value
 
 
+_ONCE = json.JSONDecoder(object_pairs_hook=_once)  # made once: json.loads makes one for each line
+
+
+# Several checks, and the page that one of them makes again, ask for the same: what is kept is of the last evidence.
+
+
+@lru_cache(maxsize=3)
+def _rows(text: str) -> list[JsonObject]:
+    return [_ONCE.decode(line) for line in text.split("\n") if line]
+
+
+@lru_cache(maxsize=1)
+def _items(text: str) -> tuple[ScoringItem, ...]:
+    return parse_eval_set(text, "eval_set.jsonl")
+
+
+@lru_cache(maxsize=1)
+def _judged(items: str, drops_repeats: bool, predictions: str, metric: str) -> tuple[list[ScoredPrediction], Scorecard]:
+    asked = without_repeats(_items(items)) if drops_repeats else _items(items)
+    answered = [row for row in parse_predictions(predictions, "predictions.jsonl") if row.text is not None]
+    return score(asked, answered, metric)
+
+
 def answer(problems: Sequence[str], detail: str) -> Answer:
     """Fail with the first problems, or pass with the detail."""
     if not problems:
@@ -147,6 +186,8 @@ def changes(expected: object, found: object, path: str = "") -> list[str]:
     >>> changes({"seed": 42, "packing": True}, {"seed": 43, "packing": 1})
     ['packing: True -> 1', 'seed: 42 -> 43']
     """
+    if _is_equal(expected, found):
+        return []
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         found_changes: list[str] = []
         for key in sorted({*expected, *found}):
@@ -159,6 +200,15 @@ def changes(expected: object, found: object, path: str = "") -> list[str]:
     if canonical_json(expected) == canonical_json(found):
         return []
     return [f"{path}: {_short(expected)} -> {_short(found)}"]
+
+
+def _is_equal(expected: object, found: object) -> bool:
+    """Whether two values are the same, as far as that can be told without writing their JSON."""
+    if type(expected) is not type(found) or expected != found:
+        return False
+    if isinstance(expected, dict) and isinstance(found, dict):
+        return all(_is_equal(value, found[key]) for key, value in expected.items())
+    return isinstance(expected, str | int) or expected is None or (isinstance(expected, float) and expected != 0)
 
 
 def _short(value: object) -> str:

@@ -17,7 +17,6 @@ from engine.data import without_repeats
 from engine.data.manifest import NOT_APPLICABLE, build_id
 from engine.evidence.checks.recorded import own_facts, recorded_run
 from engine.evidence.contents import Answer, Evidence, answer, changes
-from engine.scoring import parse_eval_set
 from engine.steps.registry import handlers
 
 LEAST_SECONDS = 1e-6  # of a generation, as the trainer counts it
@@ -182,7 +181,7 @@ def _generate(evidence: Evidence, record: RunRecord, _: StepRecord) -> JsonObjec
 
 
 def _score(evidence: Evidence, _: RunRecord, step: StepRecord) -> JsonObject:
-    card, items = evidence.json("scorecard.json"), parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    card, items = evidence.json("scorecard.json"), evidence.items
     repeated = len(items) - len(without_repeats(items))
     expected: JsonObject = {name: card[name] for name in ("primary_score", "n_items", "n_scored", "n_skipped")}
     return {**expected, "metric": step.args["metric"], "n_repeated_items": repeated}
