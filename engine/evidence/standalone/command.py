@@ -58,7 +58,10 @@ def _answer(words: Sequence[str], this_file: str, as_json: bool) -> int:
         what = f"there is no option {unknown[0]}" if unknown else f"one path can be checked, and {len(paths)} are named"
         raise InputInvalid("U111", what, hint="python verify.py --help")
     if "-h" in words or "--help" in words:
-        _write(pretty_json({"ok": True, "help": HELP}) if as_json else HELP, as_json)
+        if as_json:
+            _write_json({"ok": True, "help": HELP})
+        else:
+            _write(HELP)
         return 0
     path = Path(paths[0]) if paths else Path(this_file).parent
     if not path.exists():
@@ -81,16 +84,20 @@ def _fail(diagnostics: Sequence[Diagnostic], exit_code: int, as_json: bool) -> i
 
 
 def _write_json(document: JsonMapping) -> None:
-    _write(pretty_json(document), as_json=True)
+    """Where the encoding lacks a character, with escapes, so that its values stay the same."""
+    text, encoding = escaped_json(pretty_json(document)), sys.stdout.encoding or "utf-8"
+    try:
+        _write_bytes(text.encode(encoding))
+    except UnicodeEncodeError:
+        _write_bytes(pretty_json(document, ascii_only=True).encode(encoding))
 
 
-def _write(text: str, as_json: bool = False) -> None:
-    """With no character that acts; of what the terminal's encoding lacks the escape."""
-    encoding = sys.stdout.encoding or "utf-8"
-    if as_json:
-        data = escaped_json(text).encode(encoding, "backslashreplace")
-    else:
-        data = printable(text).encode(encoding, "backslashreplace")
+def _write(text: str) -> None:
+    """With no character that acts."""
+    _write_bytes(printable(text).encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+def _write_bytes(data: bytes) -> None:
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
