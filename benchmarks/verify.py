@@ -103,7 +103,9 @@ def main() -> int:
             peer = statistics.median(one.seconds for one in found.pop("python -c pass"))
             for name, rows in found.items():
                 label = f"{name}, {n_items:,} items"
-                facts.append(Fact(label, statistics.median(one.seconds for one in rows), "s", peer=peer, most=most_seconds))
+                facts.append(
+                    Fact(label, statistics.median(one.seconds for one in rows), "s", peer=peer, most=most_seconds)
+                )
                 facts.append(Fact(f"{label}, CPU", statistics.median(one.cpu_seconds for one in rows), "s"))
                 facts.append(Fact(f"{label}, memory", max(one.megabytes for one in rows), "MB", most=most_megabytes))
     return report(facts, as_json=arguments.json)

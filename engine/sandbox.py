@@ -55,6 +55,7 @@ class Meter:
         self._end = time.thread_time() + MAX_SECONDS
 
     def count(self) -> None:
+        """One more operation. Raises Exceeded."""
         self._operations -= 1
         if self._operations < 0:
             raise Exceeded(f"it takes more than {MAX_OPERATIONS} operations")
@@ -63,6 +64,7 @@ class Meter:
 
 
 def require_short(characters: int) -> None:
+    """Raises Exceeded for a text that is too long."""
     if characters > MAX_CHARS:
         raise Exceeded(f"it builds more than {MAX_CHARS} characters")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
-from engine.errors import InputInvalid, VerificationFailed
+from engine.errors import VerificationFailed
 from engine.evidence import verify as check
 from engine.evidence.outcome import missing_path, verification_json, verification_text
 from engine.scoring import METRICS, score_files

@@ -126,9 +126,7 @@ def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
 
 def prompts_are_the_items(evidence: Evidence) -> Answer:
     template = evidence.step("generate")["facts"].get("chat_template")
-    return (
-        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), evidence.asked_items)
-    )
+    return _by_render(evidence) if template is None else by_chat_template(evidence, str(template), evidence.asked_items)
 
 
 def _by_render(evidence: Evidence) -> Answer:

@@ -12,7 +12,7 @@ from typing import Literal
 from engine.canonical import JsonObject, canonical_json
 from engine.data import without_repeats
 from engine.evidence.bundle import Bundle
-from engine.scoring import ScoredPrediction, Scorecard, ScoringItem, parse_eval_set, parse_predictions, score
+from engine.scoring import Scorecard, ScoredPrediction, ScoringItem, parse_eval_set, parse_predictions, score
 
 TOLERANCE = 1e-12
 Status = Literal["pass", "fail", "n/a"]

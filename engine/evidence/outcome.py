@@ -1,7 +1,7 @@
 """A verification as `runspec verify` and verify.py print it: one JSON document, or lines for a person.
 
-    verification = verify(path)
-    print(verification_text(str(path), verification))
+verification = verify(path)
+print(verification_text(str(path), verification))
 """
 
 from __future__ import annotations

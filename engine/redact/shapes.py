@@ -131,7 +131,9 @@ _CONTEXTS = tuple(
 # Each literal contains a root; where that is not in a text, none of its literals need to be looked for.
 _BEGINNINGS = (b"key", b"token", b"secret", b"pass", b"begin ", b"wandb", b"://", b":\\/\\/")
 _ROOT_OF = {
-    literal: next((root for root in _BEGINNINGS if root in literal), literal) for _, literals, _, _ in _CONTEXTS for literal in literals
+    literal: next((root for root in _BEGINNINGS if root in literal), literal)
+    for _, literals, _, _ in _CONTEXTS
+    for literal in literals
 }
 _ROOTS = tuple(dict.fromkeys(_ROOT_OF.values()))
 _REST = re.compile(rb"[A-Za-z0-9_+/=.~%!-]*")  # of a value that is longer than its pattern looks at

@@ -77,7 +77,10 @@ def files_are_rendered(evidence: Evidence) -> Answer:
         problems += _about(evidence, Inputs(record, view, _attested(evidence)), templates)
         names = sorted(templates)
     if apart and not problems:
-        return "n/a", f"not rendered again, which needs the engine (runspec verify): {', '.join(apart)}; nothing else differs"
+        return (
+            "n/a",
+            f"not rendered again, which needs the engine (runspec verify): {', '.join(apart)}; nothing else differs",
+        )
     return answer(problems, f"{', '.join(names)}: the bytes that record, attachments and templates give")
 
 

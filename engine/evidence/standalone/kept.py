@@ -17,7 +17,9 @@ from engine.evidence.standalone.parts import LOADER, assets, read_module
 
 _FOLDER = Path(__file__).parent / "__pycache__"
 _KEPT = "verify.py.kept"
-MAKERS = tuple(f"engine.evidence.standalone.{name}" for name in ("made", "older_python", "parts", "slices", "statements"))
+MAKERS = tuple(
+    f"engine.evidence.standalone.{name}" for name in ("made", "older_python", "parts", "slices", "statements")
+)
 
 
 def kept_or_made() -> bytes:

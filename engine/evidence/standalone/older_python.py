@@ -48,7 +48,11 @@ def _edits(node: ast.AST, data: bytes, starts: list[int]) -> Iterator[Edit]:
         yield *_span(kinds, starts), f"({', '.join(words)})"
     if node.func.id == "dataclass" and any(keyword.arg == "slots" for keyword in node.keywords):
         begin, end = _span(node, starts)
-        rest = [f"{keyword.arg}={_source(keyword.value, data, starts)}" for keyword in node.keywords if keyword.arg != "slots"]
+        rest = [
+            f"{keyword.arg}={_source(keyword.value, data, starts)}"
+            for keyword in node.keywords
+            if keyword.arg != "slots"
+        ]
         yield begin, end, f"dataclass({', '.join(rest)})"
 
 

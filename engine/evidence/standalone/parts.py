@@ -92,7 +92,10 @@ def read_module(module: str) -> str | None:
     if first != "engine":
         return None
     path = resources.files("engine").joinpath(*parts)
-    for file in (path.joinpath("__init__.py"), resources.files("engine").joinpath(*parts[:-1], f"{name.rpartition('.')[2]}.py")):
+    for file in (
+        path.joinpath("__init__.py"),
+        resources.files("engine").joinpath(*parts[:-1], f"{name.rpartition('.')[2]}.py"),
+    ):
         if file.is_file():
             return file.read_text(encoding="utf-8").replace("\r\n", "\n")
     return None

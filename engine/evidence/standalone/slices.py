@@ -156,7 +156,8 @@ def _import(statement: Statement, names: set[str]) -> str:
     kept = [one for one in statement.imports if one.bound in names]
     if kept[0].name is None:
         return "".join(
-            f"import {one.module}" + (f" as {one.bound}" if one.bound != one.module.split(".")[0] else "") + "\n" for one in kept
+            f"import {one.module}" + (f" as {one.bound}" if one.bound != one.module.split(".")[0] else "") + "\n"
+            for one in kept
         )
     words = [f"{one.name} as {one.bound}" if one.bound != one.name else str(one.name) for one in kept]
     line = f"from {kept[0].module} import {', '.join(words)}"

@@ -65,7 +65,9 @@ def _is_for_types(node: ast.stmt) -> bool:
         return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     if isinstance(node, ast.ImportFrom):
         return node.module == "__future__"
-    return isinstance(node, ast.Assign) and any(isinstance(name, ast.Name) and name.id == "__all__" for name in node.targets)
+    return isinstance(node, ast.Assign) and any(
+        isinstance(name, ast.Name) and name.id == "__all__" for name in node.targets
+    )
 
 
 def _statement(node: ast.stmt, lines: Sequence[str]) -> Statement:
@@ -114,16 +116,16 @@ class _Needs(ast.NodeVisitor):
     def __init__(self, found: Statement) -> None:
         self.found = found
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802 - the name is ast's
+    def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
             self.found.needs.add(node.id)
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802 - the name is ast's
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         if isinstance(node.value, ast.Name):
             self.found.attributes.add((node.value.id, node.attr))
         self.generic_visit(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802 - the name is ast's
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self._annotation(node.annotation)
         if node.value is not None:
             self.visit(node.value)
@@ -131,14 +133,14 @@ class _Needs(ast.NodeVisitor):
     def visit_arg(self, node: ast.arg) -> None:
         """Its annotation is not evaluated."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802 - the name is ast's
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         for child in (*node.decorator_list, node.args, *node.body):
             self.visit(child)
 
-    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802 - the name is ast's
+    def visit_Import(self, node: ast.Import) -> None:
         self.found.local_imports += imported_names(node)
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802 - the name is ast's
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         self.found.local_imports += imported_names(node)
 
     def _annotation(self, node: ast.expr) -> None:

@@ -62,7 +62,9 @@ def alone(verify_file: Path) -> Callable[..., list[Said]]:
             encoding="utf-8",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        return [Said(code, document) for code, document, errors in map(json.loads, done.stdout.splitlines()) if not errors]
+        return [
+            Said(code, document) for code, document, errors in map(json.loads, done.stdout.splitlines()) if not errors
+        ]
 
     return call
 
@@ -91,5 +93,7 @@ def disagreements(paths: Sequence[Path], said: Sequence[Said], *, details: bool 
 
 
 def _other_words(ours: Any, theirs: Any) -> str:
-    rows = zip(ours.get("checks", ours.get("diagnostics")), theirs.get("checks", theirs.get("diagnostics")), strict=True)
+    rows = zip(
+        ours.get("checks", ours.get("diagnostics")), theirs.get("checks", theirs.get("diagnostics")), strict=True
+    )
     return "; ".join(f"{one}\n   {other}" for one, other in rows if one != other)[:1500]

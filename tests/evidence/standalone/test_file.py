@@ -68,7 +68,9 @@ def test_nothing_but_the_standard_library_is_imported() -> None:
         for node in ast.walk(ast.parse(text)):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
-            strangers |= {name for name in modules if name not in texts and name.split(".")[0] not in sys.stdlib_module_names}
+            strangers |= {
+                name for name in modules if name not in texts and name.split(".")[0] not in sys.stdlib_module_names
+            }
     assert strangers == set()
     assert "tomllib" not in " ".join(texts.values())
 
@@ -99,9 +101,17 @@ def test_the_bytes_depend_on_the_sources_alone(version: str, tmp_path: Path) -> 
     """Another hash seed, locale, place of the sources and Python: the same file."""
     python = python_of(version) if version else sys.executable
     for name in ("engine", "schemas", "templates"):
-        shutil.copytree(REPOSITORY / name, tmp_path / "elsewhere ü" / name, ignore=shutil.ignore_patterns("__pycache__", "_assets"))
+        shutil.copytree(
+            REPOSITORY / name, tmp_path / "elsewhere ü" / name, ignore=shutil.ignore_patterns("__pycache__", "_assets")
+        )
     code = "import sys; from engine.evidence.standalone.made import made; sys.stdout.buffer.write(made()[0])"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere ü"), "LC_ALL": "C", "PYTHONHASHSEED": "7", "PYTHONUTF8": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path / "elsewhere ü"),
+        "LC_ALL": "C",
+        "PYTHONHASHSEED": "7",
+        "PYTHONUTF8": "1",
+    }
     done = subprocess.run([python, "-S", "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.stdout == verify_py() == made()[0], done.stderr.decode()[-2000:]
 
@@ -130,7 +140,9 @@ def test_inside_the_folder_it_checks_the_folder_and_writes_nothing(folder: Path)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", ["json.py", "re.py", "zipfile.py", "typing.py", "engine.py", "ruamel.py", "jsonschema.py"])
+@pytest.mark.parametrize(
+    "name", ["json.py", "re.py", "zipfile.py", "typing.py", "engine.py", "ruamel.py", "jsonschema.py"]
+)
 def test_no_module_beside_it_is_run(folder: Path, name: str) -> None:
     """A stranger's json.py in the folder is a finding of V28, and not a program."""
     (folder / name).write_text("raise SystemExit('this was run')\n")
@@ -201,13 +213,17 @@ MADE: Files = {}
     "case",
     [pytest.param(case, marks=() if case.name in IN_A_PROCESS else pytest.mark.slow, id=case.name) for case in CASES],
 )
-def test_a_hostile_input_is_refused_in_time_and_memory(case: Any, request: pytest.FixtureRequest, verify_file: Path, tmp_path: Path) -> None:
+def test_a_hostile_input_is_refused_in_time_and_memory(
+    case: Any, request: pytest.FixtureRequest, verify_file: Path, tmp_path: Path
+) -> None:
     """Law: exit code, finding, 5 s, 300 MB, measured by the system; no traceback and no character that acts."""
     if not MADE:
         MADE.update(forger.files_of(request.getfixturevalue("folder")))
     path = case.make(dict(MADE), tmp_path)
     with (tmp_path / "said").open("wb") as said:
-        child = subprocess.Popen([sys.executable, "-I", "-S", str(verify_file), str(path)], stdout=said, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(verify_file), str(path)], stdout=said, stderr=subprocess.STDOUT
+        )
         _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     text = (tmp_path / "said").read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ class Shipped:
         """Whether verify.py has it."""
         return "/".join(self.parts) in _texts()
 
-    def read_text(self, encoding: str = "utf-8") -> str:
+    def read_text(self, encoding: str = "utf-8") -> str:  # noqa: ARG002 - as a path has it
         """Its text. Raises FileNotFoundError."""
         try:
             return _texts()["/".join(self.parts)]

@@ -45,13 +45,10 @@ def _errors(value: object, schema: Schema | bool, path: tuple[str | int, ...]) -
         return
     for keyword, rule in schema.items():
         if keyword in _INSIDE:
-            for part, inner, step in _INSIDE[keyword](value, rule):
+            for part, inner, step in _INSIDE[keyword](value, rule, schema):
                 yield from _errors(part, inner, (*path, step))
             if keyword == "additionalProperties" and rule is False:
                 yield from (ValidationError(message, path) for message in _unexpected(value, schema))
-            elif keyword == "additionalProperties" and isinstance(value, dict):
-                for name in _additional(value, schema):
-                    yield from _errors(value[name], rule, (*path, name))
         elif keyword in _RULES:
             yield from (ValidationError(message, path) for message in _RULES[keyword](value, rule))
         elif keyword not in _SAY_NOTHING and not keyword.startswith("x-"):
@@ -61,24 +58,25 @@ def _errors(value: object, schema: Schema | bool, path: tuple[str | int, ...]) -
 Part = tuple[object, Any, "str | int"]  # a value inside, its schema, and where it is
 
 
-def _properties(value: object, rule: Schema) -> Iterator[Part]:
+def _properties(value: object, rule: Schema, _: Schema) -> Iterator[Part]:
     if isinstance(value, dict):
         yield from ((value[name], schema, name) for name, schema in rule.items() if name in value)
 
 
-def _items(value: object, rule: Schema) -> Iterator[Part]:
+def _items(value: object, rule: Schema, _: Schema) -> Iterator[Part]:
     if isinstance(value, list):
         yield from ((item, rule, index) for index, item in enumerate(value))
 
 
-def _none(value: object, rule: Schema) -> Iterator[Part]:
-    return iter(())
+def _others(value: object, rule: Schema | bool, schema: Schema) -> Iterator[Part]:
+    if isinstance(value, dict) and rule is not False:
+        yield from ((value[name], rule, name) for name in _additional(value, schema))
 
 
-_INSIDE: Mapping[str, Callable[[object, Any], Iterator[Part]]] = {
+_INSIDE: Mapping[str, Callable[[object, Any, Schema], Iterator[Part]]] = {
     "properties": _properties,
     "items": _items,
-    "additionalProperties": _none,
+    "additionalProperties": _others,
 }
 
 

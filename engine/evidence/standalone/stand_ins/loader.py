@@ -16,6 +16,8 @@ JSON Schema and templates (in "ruamel.yaml", "jsonschema", "engine.evidence.temp
 ASSETS has the schemas and templates that they read. The end of the file loads a module when it is first imported.
 """
 
+from __future__ import annotations
+
 import sys
 
 if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
@@ -25,21 +27,27 @@ import importlib.abc
 import importlib.machinery
 import itertools
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import CodeType, ModuleType
+    from typing import Any
+
 THIS_FILE = __file__
-SOURCES = {}
-ASSETS = {}
+SOURCES: dict[str, str] = {}
+ASSETS: dict[str, str] = {}
 
 # ---- the engine's modules ----
 
 
-def zip_strict(*lists, strict=False):
+def zip_strict(*lists: Iterable[Any], strict: bool = False) -> Iterator[Any]:
     """zip as Python 3.10 and later have it."""
     if not strict:
         return zip(*lists)
     return _of_one_length(lists)
 
 
-def _of_one_length(lists):
+def _of_one_length(lists: Sequence[Iterable[Any]]) -> Iterator[Any]:
     end = object()
     for row in itertools.zip_longest(*lists, fillvalue=end):
         if any(value is end for value in row):
@@ -50,18 +58,21 @@ def _of_one_length(lists):
 class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the modules of SOURCES, before any of that name which this machine may have."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        """A module of SOURCES."""
         if name not in SOURCES:
             return None
         is_package = any(other.startswith(name + ".") for other in SOURCES)
         return importlib.machinery.ModuleSpec(name, self, origin="verify.py", is_package=is_package)
 
-    def create_module(self, spec):
-        return None
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """As Python does it."""
+        return
 
-    def exec_module(self, module):
-        code = compile(SOURCES[module.__name__], "verify.py:" + module.__name__, "exec", dont_inherit=True)
-        given = {"ASSETS": ASSETS, "THIS_FILE": THIS_FILE}
+    def exec_module(self, module: ModuleType) -> None:
+        """Run its text."""
+        code: CodeType = compile(SOURCES[module.__name__], "verify.py:" + module.__name__, "exec", dont_inherit=True)
+        given: dict[str, object] = {"ASSETS": ASSETS, "THIS_FILE": THIS_FILE}
         if sys.version_info < (3, 10):
             given["zip"] = zip_strict
         module.__dict__.update(given)
@@ -72,11 +83,11 @@ sys.meta_path.insert(0, Loader())
 sys.dont_write_bytecode = True
 
 
-def main(words):
+def main(words: Sequence[str]) -> int:
     """Check what the words name; returns the exit code."""
-    from engine.evidence.standalone.command import main
+    from engine.evidence.standalone.command import main as check
 
-    return main(words, THIS_FILE)
+    return check(words, THIS_FILE)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stands for the page's own environment of jinja2: the shipped template of report.html, which escapes and has no limits.
 
-    >>> PageEnvironment(str).from_string("<b>{{ share | percent }}{{ name }}</b>").render({"share": 0.5, "name": "<"})
-    '<b>50.0 %&lt;</b>'
+>>> PageEnvironment(str).from_string("<b>{{ share | percent }}{{ name }}</b>").render({"share": 0.5, "name": "<"})
+'<b>50.0 %&lt;</b>'
 """
 
 from __future__ import annotations

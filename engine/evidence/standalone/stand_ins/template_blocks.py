@@ -1,10 +1,10 @@
 """A template -> a function that writes it: text, values, if, for, set and macro; everything else raises NeedsEngine.
 
-    >>> template = read_template("{% for n in names %}{{ loop.index }}:{{ n }} {% else %}none{% endfor %}")
-    >>> out = []
-    >>> template({"names": ["a", "b"]}, out)
-    >>> "".join(out)
-    '1:a 2:b '
+>>> template = read_template("{% for n in names %}{{ loop.index }}:{{ n }} {% else %}none{% endfor %}")
+>>> out = []
+>>> template({"names": ["a", "b"]}, out)
+>>> "".join(out)
+'1:a 2:b '
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Output(list[str]):
         self._left = most
 
     def append(self, text: str) -> None:
+        """One more piece."""
         self._left -= len(text)
         if self._left < 0:
             raise Exceeded(f"it renders more than {MAX_OUTPUT_CHARS} characters")
@@ -58,7 +59,9 @@ class _Blocks:
                 parts.append(_text(piece.text))
             elif piece.kind == "value":
                 parts.append(self.value(piece))
-            elif piece.text.split(" ", 1)[0] in ends:
+            elif (word := piece.text.split(maxsplit=1)[:1]) and word[0] in ends:
+                if word[0] != "elif" and piece.text != word[0]:
+                    raise TemplateFault(f"line {piece.line}: expected end of statement block")
                 return _all(parts), piece.text
             else:
                 parts.append(self.statement(piece))

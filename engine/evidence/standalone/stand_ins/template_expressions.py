@@ -1,7 +1,7 @@
 """The words of an expression -> a function of the scope: nothing is compiled to Python's own code.
 
-    >>> compiled("a.b + 2 * 3 if a is defined else 'none'", 1)({"a": {"b": 1}})
-    7
+>>> compiled("a.b + 2 * 3 if a is defined else 'none'", 1)({"a": {"b": 1}})
+7
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ class Reader:
 
     @property
     def next(self) -> Word:
+        """The word that comes next."""
         return self.words[self.at]
 
     def take(self) -> Word:
+        """That word, and go on."""
         word = self.next
         self.at += 1
         return word
@@ -71,35 +73,37 @@ class Reader:
         return lambda scope: tuple(one(scope) for one in parts)
 
     def conditional(self) -> Expression:
+        """``a if b else c``."""
         value = self.either()
         while self.skip("if", "name"):
             condition, first = self.either(), value
-            if self.skip("else", "name"):
-                second = self.conditional()
-            else:
-                second = op.constant(Nothing())
+            second = self.conditional() if self.skip("else", "name") else op.constant(Nothing())
             value = op.choice(condition, first, second)
         return value
 
     def either(self) -> Expression:
+        """``or``."""
         left = self.both()
         while self.skip("or", "name"):
             left = op.either(left, self.both())
         return left
 
     def both(self) -> Expression:
+        """``and``."""
         left = self.negated()
         while self.skip("and", "name"):
             left = op.both(left, self.negated())
         return left
 
     def negated(self) -> Expression:
+        """``not``."""
         if self.skip("not", "name"):
             value = self.negated()
             return lambda scope: not value(scope)
         return self.comparison()
 
     def comparison(self) -> Expression:
+        """``<``, ``in`` and the others, in a chain."""
         first, rest = self.sum(), []
         while True:
             if self.next.kind == "sign" and self.next.text in _COMPARE:
@@ -113,30 +117,35 @@ class Reader:
                 return op.compared(first, rest) if rest else first
 
     def sum(self) -> Expression:
+        """``+`` and ``-``."""
         left = self.joined()
         while self.next.kind == "sign" and self.next.text in ("+", "-"):
             left = op.calculated(self.take().text, left, self.joined())
         return left
 
     def joined(self) -> Expression:
+        """``~``."""
         parts = [self.product()]
         while self.skip("~"):
             parts.append(self.product())
         return parts[0] if len(parts) == 1 else op.joined(parts)
 
     def product(self) -> Expression:
+        """``*``, ``/``, ``//`` and ``%``."""
         left = self.power()
         while self.next.kind == "sign" and self.next.text in ("*", "/", "//", "%"):
             left = op.calculated(self.take().text, left, self.power())
         return left
 
     def power(self) -> Expression:
+        """``**``."""
         left = self.signed()
         while self.skip("**"):
             left = op.calculated("**", left, self.signed())
         return left
 
     def signed(self, with_filters: bool = True) -> Expression:
+        """A sign before a value, and what follows the value."""
         if self.next.kind == "sign" and self.next.text in ("-", "+"):
             change = operator.neg if self.take().text == "-" else operator.pos
             inner = self.signed(with_filters=False)
@@ -147,6 +156,7 @@ class Reader:
         return self.filtered(value) if with_filters else value
 
     def primary(self) -> Expression:
+        """A name, a constant, or something in brackets."""
         word = self.take()
         if word.kind == "name":
             return op.constant(_CONSTANTS[word.text]) if word.text in _CONSTANTS else op.named(word.text)
@@ -165,7 +175,8 @@ class Reader:
 
     def bracketed(self, opening: str) -> Expression:
         """A list, a tuple, or an expression in brackets."""
-        closing, parts, commas = {"(": ")", "[": "]"}[opening], [], 0
+        parts: list[Expression] = []
+        closing, commas = {"(": ")", "[": "]"}[opening], 0
         while not self.skip(closing):
             if len(parts) > commas:
                 self.expect("sign", ",")
@@ -179,6 +190,7 @@ class Reader:
         return lambda scope: measured(kind([part(scope) for part in parts]))
 
     def mapping(self) -> Expression:
+        """``{key: value}``."""
         pairs: list[tuple[Expression, Expression]] = []
         while not self.skip("}"):
             if pairs:
@@ -197,7 +209,9 @@ class Reader:
             if sign == ".":
                 value = op.attribute(value, self.expect("name" if self.next.kind == "name" else "int"))
             elif sign == "[":
-                index = self.conditional()
+                index = op.constant(None) if self.next.text == ":" else self.conditional()
+                if self.next.text in (":", ","):
+                    raise NeedsEngine("a slice")
                 self.expect("sign", "]")
                 value = op.item(value, index)
             else:
@@ -213,7 +227,11 @@ class Reader:
                 self.expect("sign", ",")
                 if self.skip(")"):
                     break
-            if self.next.kind == "name" and self.words[self.at + 1].text == "=" and self.words[self.at + 1].kind == "sign":
+            if (
+                self.next.kind == "name"
+                and self.words[self.at + 1].text == "="
+                and self.words[self.at + 1].kind == "sign"
+            ):
                 name = self.take().text
                 self.take()
                 named[name] = self.conditional()
@@ -237,12 +255,20 @@ class Reader:
                 return value
 
     def tested(self, value: Expression, is_negated: bool) -> Expression:
+        """``is`` and the name of a test."""
         name, plain = self.expect("name").text, list[Expression]()
         if self.skip("("):
             plain, named = self.arguments()
             if named:
                 raise NeedsEngine(f"the test {name} with named arguments")
-        elif self.next.kind in ("name", "int", "float", "string") and self.next.text not in ("else", "or", "and", "is", "if", "in"):
+        elif self.next.kind in ("name", "int", "float", "string") and self.next.text not in (
+            "else",
+            "or",
+            "and",
+            "is",
+            "if",
+            "in",
+        ):
             plain = [self.after(self.primary())]
         if name not in TESTS:
             raise NeedsEngine(f"the test {name}")

@@ -14,7 +14,14 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from engine.evidence.contents import NeedsEngine
-from engine.evidence.standalone.stand_ins.template_values import FILTERS, Loop, Markup, Undefined, UndefinedError, as_text
+from engine.evidence.standalone.stand_ins.template_values import (
+    FILTERS,
+    Loop,
+    Markup,
+    Undefined,
+    UndefinedError,
+    as_text,
+)
 from engine.evidence.standalone.stand_ins.template_words import Word
 from engine.sandbox import Meter, before_filter, measured, require_short
 
@@ -26,36 +33,48 @@ _CALCULATE: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
     "%": operator.mod, "**": operator.pow,
 }  # fmt: skip
+_OF_JINJA = frozenset({"namespace", "dict", "cycler", "joiner", "caller", "self", "super", "varargs", "kwargs", "loop"})
+_OTHER_FILTERS = ("map", "percent")  # the second is that of the page
 _METHODS_OF_MAPPINGS = frozenset({"items", "keys", "values", "get"})
 
 
 def constant(value: object) -> Expression:
+    """Always this value."""
     return lambda scope: value
 
 
 def named(name: str) -> Expression:
+    """A name of the scope; what is not there is undefined."""
+
     def look_up(scope: Scope) -> Any:
         try:
             return scope[name]
         except KeyError:
+            if name in _OF_JINJA:
+                raise NeedsEngine(name) from None
             return Undefined(f"'{name}' is undefined")
 
     return look_up
 
 
 def choice(condition: Expression, first: Expression, second: Expression) -> Expression:
+    """``a if b else c``."""
     return lambda scope: first(scope) if condition(scope) else second(scope)
 
 
 def either(left: Expression, right: Expression) -> Expression:
+    """The left one where it is true, else the right one."""
     return lambda scope: left(scope) or right(scope)
 
 
 def both(left: Expression, right: Expression) -> Expression:
+    """The left one where it is false, else the right one."""
     return lambda scope: left(scope) and right(scope)
 
 
 def compared(first: Expression, rest: list[tuple[Callable[[Any, Any], Any], Expression]]) -> Expression:
+    """A chain of comparisons: all must hold."""
+
     def compare(scope: Scope) -> Any:
         left, result = first(scope), True
         for holds, other in rest:
@@ -70,6 +89,7 @@ def compared(first: Expression, rest: list[tuple[Callable[[Any, Any], Any], Expr
 
 
 def calculated(sign: str, left: Expression, right: Expression) -> Expression:
+    """An operator; of a stranger's template counted, and for numbers."""
     calculate = _CALCULATE[sign]
 
     def result(scope: Scope) -> Any:
@@ -95,12 +115,14 @@ def _is_number(value: object) -> bool:
 
 def _require_small(sign: str, first: object, second: object) -> None:
     """What the engine's own sandbox refuses or measures, and is seldom needed."""
-    small = _is_number(first) and _is_number(second) and max(abs(first), abs(second)) < 1 << 53  # type: ignore[type-var,arg-type]
+    small = _is_number(first) and _is_number(second) and max(abs(first), abs(second)) < 1 << 53  # type: ignore[arg-type]
     if sign != "*" or not small:
         raise NeedsEngine(f"the operator {sign} on these values")
 
 
 def joined(parts: list[Expression]) -> Expression:
+    """Texts, one after the other."""
+
     def join(scope: Scope) -> str:
         values = [part(scope) for part in parts]
         if any(isinstance(value, Markup) for value in values):
@@ -113,6 +135,7 @@ def joined(parts: list[Expression]) -> Expression:
 
 
 def attribute(owner: Expression, word: Word) -> Expression:
+    """``value.name``: of a mapping its key."""
     name = word.text
     if word.kind == "int":
         return item(owner, constant(int(name)))
@@ -145,12 +168,18 @@ def _attribute_of(value: Any, name: str) -> Any:
 
 
 def item(owner: Expression, index: Expression) -> Expression:
+    """``value[index]``."""
+
     def look_up(scope: Scope) -> Any:
         value, at = owner(scope), index(scope)
         if isinstance(value, Undefined):
             raise UndefinedError(value.message)
         if isinstance(value, list | tuple) and isinstance(at, int):
-            return value[at] if -len(value) <= at < len(value) else Undefined(f"{type(value).__name__} object has no element {at!r}")
+            return (
+                value[at]
+                if -len(value) <= at < len(value)
+                else Undefined(f"{type(value).__name__} object has no element {at!r}")
+            )
         if isinstance(value, dict) and isinstance(at, str):
             return value[at] if at in value else attribute(constant(value), Word("name", at))(scope)
         raise NeedsEngine(f"an item of a {type(value).__name__}")
@@ -159,6 +188,8 @@ def item(owner: Expression, index: Expression) -> Expression:
 
 
 def called(function: Expression, plain: list[Expression], named: dict[str, Expression]) -> Expression:
+    """A call of a macro, of ``range`` or of a method of a mapping."""
+
     def call(scope: Scope) -> Any:
         what = function(scope)
         if isinstance(what, Undefined):
@@ -172,6 +203,10 @@ def called(function: Expression, plain: list[Expression], named: dict[str, Expre
 
 
 def filtered(name: str, value: Expression, plain: list[Expression], named: dict[str, Expression]) -> Expression:
+    """``value | name(...)``."""
+    if name not in FILTERS and name not in _OTHER_FILTERS:
+        raise NeedsEngine(f"the filter {name}")
+
     def apply(scope: Scope) -> Any:
         function = scope.get(OWN_FILTERS, {}).get(name) or FILTERS.get(name)
         if name == "map":

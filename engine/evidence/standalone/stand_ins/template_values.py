@@ -18,22 +18,33 @@ class UndefinedError(Exception):
     """A value that does not exist was used."""
 
 
+class FilterArgumentError(ValueError):
+    """A filter got an argument that it does not know."""
+
+
 class Undefined:
     """What a missing name stands for: it may be asked whether it is defined, and nothing else."""
 
     def __init__(self, message: str) -> None:
         self.message = message
 
-    def _use(self, *_: object) -> NoReturn:
+    def __repr__(self) -> str:
+        return "Undefined"
+
+    def use(self, *_: object) -> NoReturn:
+        """Whatever is done with it."""
         raise UndefinedError(self.message)
 
-    __str__ = __iter__ = __len__ = __bool__ = __eq__ = __ne__ = __hash__ = __contains__ = __call__ = __getitem__ = _use
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __mod__ = __rmod__ = _use
-    __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __pos__ = __int__ = __float__ = __floordiv__ = __pow__ = _use
+    __str__ = __iter__ = __len__ = __bool__ = __eq__ = __ne__ = __hash__ = __contains__ = __call__ = __getitem__ = use
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __mod__ = __rmod__ = use
+    __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __pos__ = __int__ = __float__ = __floordiv__ = __pow__ = use
 
 
 class Nothing:
     """What ``a if b`` gives where ``b`` does not hold: no text, false, no items."""
+
+    def __repr__(self) -> str:
+        return "Undefined"
 
     def __str__(self) -> str:
         return ""
@@ -99,19 +110,21 @@ def tojson(value: object, indent: int | None = None) -> str:
 
 
 def _plain(value: object) -> object:
-    return value._use() if isinstance(value, Undefined) else value
+    return value.use() if isinstance(value, Undefined) else value
 
 
 def _round(value: float, precision: int = 0, method: str = "common") -> float:
     if method == "common":
         return round(value, precision)
     if method not in ("ceil", "floor"):
-        raise ValueError("method must be common, ceil or floor")
+        raise FilterArgumentError("method must be common, ceil or floor")
     whole: Callable[[float], int] = math.ceil if method == "ceil" else math.floor
     return float(whole(value * (10**precision)) / (10**precision))
 
 
-def _dictsort(value: Mapping[Any, Any], case_sensitive: bool = False, by: str = "key", reverse: bool = False) -> list[Any]:
+def _dictsort(
+    value: Mapping[Any, Any], case_sensitive: bool = False, by: str = "key", reverse: bool = False
+) -> list[Any]:
     if by not in ("key", "value"):
         raise NeedsEngine(f"dictsort by {by}")
     position = 0 if by == "key" else 1
@@ -145,6 +158,10 @@ def _first(value: Iterable[object]) -> object:
 
 def _last(value: Any) -> object:
     return next(iter(reversed(value)), Undefined("No last item, sequence was empty."))
+
+
+def _sum(value: Iterable[Any]) -> Any:
+    return sum(value)
 
 
 def _format(value: object, *args: object, **named: object) -> str:
@@ -190,7 +207,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "safe": lambda value: Markup(as_text(value)),
     "sort": _sort,
     "string": as_text,
-    "sum": lambda value: sum(value),
+    "sum": _sum,
     "tojson": tojson,
     "trim": lambda value: as_text(value).strip(),
     "upper": lambda value: as_text(value).upper(),

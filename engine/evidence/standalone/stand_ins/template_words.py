@@ -14,11 +14,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from engine.evidence.contents import NeedsEngine
+
 _OPEN = re.compile(r"\{\{|\{%|\{#")
+_RAW = re.compile(r"\{%[-+]?\s*raw\b")
 _ENDS = {"{{": "}}", "{%": "%}", "{#": "#}"}
 _KINDS = {"{{": "value", "{%": "statement", "{#": "comment"}
 _WORD = re.compile(
-    r"\s*(?:(?P<name>[^\W\d]\w*)|(?P<float>\d+(?:\.\d+(?:[eE][+-]?\d+)?|[eE][+-]?\d+))|(?P<int>\d+)"
+    r"\s*(?:(?P<name>[^\W\d]\w*)|(?P<float>(?<!\.)\d+(?:\.\d+(?:[eE][+-]?\d+)?|[eE][+-]?\d+))|(?P<int>\d+)"
     r"|(?P<string>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")|(?P<sign>//|\*\*|==|!=|<=|>=|[-+*/%~<>=.,:|()\[\]{}]))",
     re.DOTALL,
 )
@@ -49,6 +52,8 @@ class Word:
 def pieces(source: str) -> Iterator[Piece]:
     """Text without what the signs of whitespace control take away, values and statements."""
     source = re.sub(r"\r\n|\r", "\n", source)
+    if _RAW.search(source):
+        raise NeedsEngine("the statement raw")
     at, strip_next, line = 0, "", 1
     while True:
         opening = _OPEN.search(source, at)
@@ -68,7 +73,7 @@ def pieces(source: str) -> Iterator[Piece]:
         inner = source[begin:end]
         if inner[:1] in ("-", "+"):
             inner = inner[1:]
-        last = inner[-1:] if inner[-1:] in ("-", "+") else ""
+        last = inner[-1:] if inner[-1:] == "-" or (inner[-1:] == "+" and opening[0] != "{{") else ""
         if _KINDS[opening[0]] != "comment":
             yield Piece(_KINDS[opening[0]], (inner[:-1] if last else inner).strip(), line)
         line += source.count("\n", begin, end)
@@ -98,13 +103,13 @@ def _end(source: str, begin: int, opening: str, line: int) -> int:
     if opening == "{#":
         found = source.find(ending, begin)
         if found < 0:
-            raise TemplateFault("Missing end of comment tag")
+            raise NeedsEngine("a comment without an end")
         return found
     at, depth = begin + (source[begin : begin + 1] in ("-", "+")), 0
     while True:
         gap = re.compile(r"\s*").match(source, at)
         at = gap.end() if gap else at
-        for sign in ("-", "+", ""):
+        for sign in ("-", "+", "") if opening == "{%" else ("-", ""):
             if not depth and source.startswith(sign + ending, at):
                 return at + len(sign)
         match = _WORD.match(source, at)

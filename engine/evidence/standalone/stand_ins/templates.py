@@ -21,7 +21,9 @@ from engine.sandbox import MAX_TEMPLATE_CHARS, Exceeded, Meter, measured
 MAX_RANGE_ITEMS = 100_000
 
 
-def fill(name: str, view: JsonMapping, sources: Sequence[Path | Mapping[str, str]], used: dict[str, str] | None = None) -> str:
+def fill(
+    name: str, view: JsonMapping, sources: Sequence[Path | Mapping[str, str]], used: dict[str, str] | None = None
+) -> str:
     """The text of an evidence file; ``used`` gets its template. Raises InputInvalid, EvidenceIncomplete and NeedsEngine."""
     file = f"{name}.j2"
     text = _source(file, sources)
@@ -37,7 +39,7 @@ def fill(name: str, view: JsonMapping, sources: Sequence[Path | Mapping[str, str
         raise InputInvalid("E105", f"the template goes over a limit: {error}") from None
     except UndefinedError as error:
         raise EvidenceIncomplete("E102", f"the template names a value that does not exist: {error}") from None
-    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise InputInvalid("E104", f"the template cannot be rendered: {type(error).__name__}: {error}") from None
 
 

@@ -91,14 +91,27 @@ class _Parser(FlowReader):
     def block_node(self, indent: int, in_line: bool = False) -> Iterator[Event]:
         """A value whose lines are indented by more than ``indent``; ``in_line``: after a key, where no other key may begin."""
         first_row = self.row
-        if not self.to_content() or self.scalars.is_marker(self.row) or (self.row != first_row and self.column <= indent):
+        if (
+            not self.to_content()
+            or self.scalars.is_marker(self.row)
+            or (self.row != first_row and self.column <= indent)
+        ):
             yield self.empty(Properties())
             return
         row_before, start = self.row, self.mark
         own = self.properties()
         if own.anchor or own.tag:
-            if not self.to_content() or self.scalars.is_marker(self.row) or (self.row != row_before and self.column <= indent):
-                is_list = self.row < len(self.lines) and self.column == indent and in_line and _DASH.match(self.line, self.column)
+            if (
+                not self.to_content()
+                or self.scalars.is_marker(self.row)
+                or (self.row != row_before and self.column <= indent)
+            ):
+                is_list = (
+                    self.row < len(self.lines)
+                    and self.column == indent
+                    and in_line
+                    and _DASH.match(self.line, self.column)
+                )
                 if not is_list:
                     yield self.empty(own, start)
                     return
@@ -193,7 +206,12 @@ class _Parser(FlowReader):
         """After a colon: on the same line, indented below, or a list at the key's own column."""
         row = self.row
         self.to_content()
-        if self.row < len(self.lines) and self.row != row and self.column == indent and _DASH.match(self.line, self.column):
+        if (
+            self.row < len(self.lines)
+            and self.row != row
+            and self.column == indent
+            and _DASH.match(self.line, self.column)
+        ):
             yield from self.block_items(indent, Properties())
             return
         if self.row != row and (self.row == len(self.lines) or self.column <= indent):

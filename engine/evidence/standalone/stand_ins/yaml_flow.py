@@ -22,6 +22,7 @@ class FlowReader(Position):
     """Reads what stands in brackets; its lines may be indented in any way."""
 
     def flow_node(self, own: Properties) -> Iterator[Event]:
+        """A value inside brackets."""
         character, start = self.line[self.column], self.mark
         if character in "[{":
             self.enter()
@@ -37,6 +38,7 @@ class FlowReader(Position):
             yield self.plain(own, -1, in_flow=True, start=start)
 
     def flow_items(self, own: Properties) -> Iterator[Event]:
+        """``[a, b]``."""
         opening = self.mark
         yield self.event(SequenceStartEvent, own=own)
         self.column += 1
@@ -64,6 +66,7 @@ class FlowReader(Position):
         yield self.event(MappingEndEvent)
 
     def flow_mapping(self, own: Properties) -> Iterator[Event]:
+        """``{a: b}``."""
         opening = self.mark
         yield self.event(MappingStartEvent, own=own)
         self.column += 1
@@ -81,6 +84,7 @@ class FlowReader(Position):
         yield self.event(MappingEndEvent)
 
     def flow_properties(self) -> Properties:
+        """What stands before a value."""
         own = self.properties()
         if own.anchor or own.tag:
             self.within(self.mark)
@@ -90,9 +94,12 @@ class FlowReader(Position):
         """Go to the next word inside brackets."""
         if not self.to_content() or self.scalars.is_marker(self.row):
             mark = Mark(min(self.row, len(self.lines) - 1), 0)
-            raise YAMLError("expected ',' or a closing bracket, but the text ends", mark, "while parsing a flow sequence", opening)
+            raise YAMLError(
+                "expected ',' or a closing bracket, but the text ends", mark, "while parsing a flow sequence", opening
+            )
 
     def closes(self, bracket: str, opening: Mark) -> bool:
+        """Whether the bracket is closed here."""
         self.within(opening)
         return self.line[self.column] == bracket
 
@@ -105,7 +112,13 @@ class FlowReader(Position):
             raise self.no_entry(kind, opening)
 
     def no_entry(self, kind: str, opening: Mark) -> YAMLError:
-        return YAMLError("expected ',' or a closing bracket, but got another sign", self.mark, f"while parsing a flow {kind}", opening)
+        """What is neither comma nor bracket."""
+        return YAMLError(
+            "expected ',' or a closing bracket, but got another sign",
+            self.mark,
+            f"while parsing a flow {kind}",
+            opening,
+        )
 
     def colon_follows(self, start: Mark) -> bool:
         """Whether the entry is a key; it must be on one line."""
@@ -122,6 +135,7 @@ class FlowReader(Position):
         return True
 
     def flow_value(self, opening: Mark) -> Iterator[Event]:
+        """What stands after a colon."""
         self.within(opening)
         own = self.flow_properties()
         yield from self.flow_node(own)

@@ -33,13 +33,16 @@ class Position:
 
     @property
     def mark(self) -> Mark:
+        """Here."""
         return Mark(min(self.row, len(self.lines) - 1), self.column)
 
     @property
     def line(self) -> str:
+        """This line."""
         return self.lines[self.row]
 
     def event(self, kind: type[Event], start: Mark | None = None, own: Properties | None = None) -> Event:
+        """An event that ends here."""
         own = own or Properties()
         return kind(start or self.mark, self.mark, anchor=own.anchor, tag=own.tag)
 
@@ -48,8 +51,14 @@ class Position:
         while self.row < len(self.lines):
             if self.column == 0:
                 self.column = len(self.line) - len(self.line.lstrip(" "))
-                if self.line[self.column : self.column + 1] == "\t" and not self.scalars.rest_is_empty(self.row, self.column):
-                    raise YAMLError("found character '\\t' that cannot start any token", self.mark, "while scanning for the next token")
+                if self.line[self.column : self.column + 1] == "\t" and not self.scalars.rest_is_empty(
+                    self.row, self.column
+                ):
+                    raise YAMLError(
+                        "found character '\\t' that cannot start any token",
+                        self.mark,
+                        "while scanning for the next token",
+                    )
             else:
                 self.skip_space()
             if not self.scalars.rest_is_empty(self.row, self.column) and not self.line.startswith("#", self.column):
@@ -61,17 +70,20 @@ class Position:
         return False
 
     def skip_space(self) -> None:
+        """Over spaces; a tab between words is refused."""
         while self.line[self.column : self.column + 1] == " ":
             self.column += 1
         if self.line[self.column : self.column + 1] == "\t" and not self.scalars.rest_is_empty(self.row, self.column):
             raise YAMLError("a tab between words, which verify.py does not read", self.mark)
 
     def enter(self) -> None:
+        """One level deeper."""
         self.level += 1
         if self.level > MOST_LEVELS:  # the engine refuses fewer
             raise RecursionError
 
     def properties(self) -> Properties:
+        """Anchor and tag before a value."""
         own = Properties()
         while self.line[self.column] in "&!":
             pattern = ANCHOR if self.line[self.column] == "&" else _TAG
@@ -89,6 +101,7 @@ class Position:
         return own
 
     def alias(self, own: Properties) -> Event:
+        """``*name``."""
         match = ANCHOR.match(self.line, self.column)
         if match is None or own.anchor or own.tag:
             raise YAMLError("expected an alias", self.mark, "while scanning an alias")
@@ -99,6 +112,7 @@ class Position:
         return found
 
     def plain(self, own: Properties, indent: int, in_flow: bool, start: Mark) -> Event:
+        """An unquoted value."""
         if not self.scalars.begins_plain(self.row, self.column, in_flow):
             self.refuse_begin()
         return self.scalar(own, self.scalars.plain(self.row, self.column, indent, in_flow), None, start)
@@ -111,7 +125,10 @@ class Position:
                 raise YAMLError(f"expected the node content, but found '{character}'", self.mark)
             raise YAMLError(f"found character {character!r} that cannot start any token", self.mark, "while scanning")
 
-    def scalar(self, own: Properties, found: tuple[str, int, int], style: str | None, start: Mark | None = None) -> Event:
+    def scalar(
+        self, own: Properties, found: tuple[str, int, int], style: str | None, start: Mark | None = None
+    ) -> Event:
+        """A value that was read."""
         start = start or self.mark
         value, self.row, self.column = found
         event = self.event(ScalarEvent, start, own)
@@ -119,4 +136,5 @@ class Position:
         return event
 
     def empty(self, own: Properties, start: Mark | None = None) -> Event:
+        """No value, which is null."""
         return self.scalar(own, ("", min(self.row, len(self.lines)), self.column), None, start)

@@ -114,7 +114,9 @@ class Scalars:
                 mark = Mark(row - 1, len(self.lines[row - 1]))
                 raise YAMLError("found unexpected end of stream", mark, "while scanning a quoted scalar", start)
             if self.is_marker(row):
-                raise YAMLError("found unexpected document separator", Mark(row, 0), "while scanning a quoted scalar", start)
+                raise YAMLError(
+                    "found unexpected document separator", Mark(row, 0), "while scanning a quoted scalar", start
+                )
             stripped = self.lines[row].lstrip(" \t")
             if stripped:
                 return row, len(self.lines[row]) - len(stripped), breaks
@@ -128,8 +130,14 @@ class Scalars:
             digits = self.lines[row][column + 1 : column + 1 + _CODES[letter]]
             if len(digits) == _CODES[letter] and re.fullmatch("[0-9A-Fa-f]+", digits) and int(digits, 16) < 0x110000:
                 return chr(int(digits, 16)), column + 1 + len(digits)
-            raise YAMLError("expected escape sequence of hexadecimal numbers", Mark(row, column), "while scanning a double-quoted scalar")
-        raise YAMLError(f"found unknown escape character {letter!r}", Mark(row, column), "while scanning a double-quoted scalar")
+            raise YAMLError(
+                "expected escape sequence of hexadecimal numbers",
+                Mark(row, column),
+                "while scanning a double-quoted scalar",
+            )
+        raise YAMLError(
+            f"found unknown escape character {letter!r}", Mark(row, column), "while scanning a double-quoted scalar"
+        )
 
     def block(self, row: int, column: int, indent: int) -> tuple[str, int, int]:
         """Text after | or >, in lines that are indented by more than ``indent``."""
@@ -137,7 +145,7 @@ class Scalars:
         if header is None:
             raise YAMLError("expected a comment or a line break", Mark(row, column), "while scanning a block scalar")
         chomping, digit = header[1] or header[4], header[2] or header[3]
-        width = max(indent, 0) + int(digit) if digit else self._width(row + 1, max(indent + 1, 1), column)
+        width = max(indent, 0) + int(digit) if digit else self._width(row + 1, max(indent + 1, 1))
         end, last = row + 1, len(self.lines) - (self.lines[-1] == "")
         while end < last and self._is_inside(end, width):
             end += 1
@@ -160,7 +168,7 @@ class Scalars:
         indent = len(line) - len(line.lstrip(" "))
         return indent >= width or not line.strip(" ")
 
-    def _width(self, row: int, least: int, column: int) -> int:
+    def _width(self, row: int, least: int) -> int:
         """The indentation of a block: that of its first line with text."""
         widest = 0
         for number in range(row, len(self.lines)):
