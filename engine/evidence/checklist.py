@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from engine.canonical import digest_bytes, digest_text
+from engine.canonical import JsonObject, digest_bytes, digest_text
 from engine.data import render_prompt, without_repeats
 from engine.errors import RunspecError
 from engine.evidence.about import SIGNATURES
@@ -29,11 +29,13 @@ from engine.evidence.view import clock_warnings
 from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, score
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-([0-2]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
 _PLACEHOLDER = re.compile(
     r"<(?=[^<>]*>)[^<>]*?(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
     re.IGNORECASE,
 )
+ENDS = ("eos", "end_of_turn", "stop")  # of an answer that has not all the tokens it may have
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
 
 
@@ -116,7 +118,12 @@ def commit_is_named(evidence: Evidence) -> Answer:
 
 
 def times_are_in_order(evidence: Evidence) -> Answer:
-    record, problems = evidence.record, []
+    record = evidence.record
+    problems = [
+        f"{time!r:.40} is no time of the form 2026-01-02T03:04:05Z"
+        for time in _times(record)
+        if not _TIME.fullmatch(str(time))
+    ]
     for step in record["steps"]:
         if not record["started_at"] <= step["started_at"] <= step["finished_at"] <= record["finished_at"]:
             problems.append(f"step {step['id']} is outside the run or ends before it starts")
@@ -124,11 +131,37 @@ def times_are_in_order(evidence: Evidence) -> Answer:
     return answer(problems, "; ".join([f"{record['started_at']} to {record['finished_at']}", *remarks]))
 
 
+def _times(record: JsonObject) -> list[object]:
+    return [
+        record["started_at"],
+        record["finished_at"],
+        *(step[name] for step in record["steps"] for name in ("started_at", "finished_at")),
+    ]
+
+
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
     items = [item.id for item in _asked_items(evidence)]
-    rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
-    return answer(
-        [] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items"
+    rows, most = evidence.rows("predictions.jsonl"), evidence.step("generate")["with"]["max_new_tokens"]
+    problems = []
+    if items != [row.get("id") for row in rows]:
+        problems.append("predictions.jsonl does not have each item once, in order")
+    for row in rows:
+        if row["text"] is not None and not _could_be_generated(row, most):
+            problems.append(
+                f"{row['id']}: {row['new_tokens']} tokens, ended by {row['finish_reason']!r:.20}, of {most} at most"
+            )
+    return answer(problems, f"{len(items)} items, {most} tokens each at most")
+
+
+def _could_be_generated(row: JsonObject, most: int) -> bool:
+    """An answer ends with the token that ends it, with a stop string, or where it has all its tokens."""
+    tokens, reason, prompt = row["new_tokens"], row["finish_reason"], row["prompt_tokens"]
+    counts = all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in (tokens, prompt))
+    return (
+        counts
+        and tokens <= most
+        and row["milliseconds"] >= 0
+        and (tokens == most if reason == "length" else reason in ENDS)
     )
 
 
