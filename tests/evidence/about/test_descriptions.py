@@ -109,6 +109,7 @@ def test_a_note_cannot_become_the_cards_data(record: RunRecord, render: Any, not
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the validators' own libraries
 @pytest.mark.parametrize("profile", ["ro-crate-1.1", "process-run-crate-0.5"])
 def test_the_crates_own_validator_accepts_it(folder: Path, profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every requirement of the standard and of the profile; what is only recommended may be unknown."""
@@ -125,7 +126,7 @@ def test_the_crates_own_validator_accepts_it(folder: Path, profile: str, monkeyp
         response._content = json.dumps(CONTEXTS[url]).encode()
         return response
 
-    monkeypatch.setattr(http.HttpRequester, "get", get)
+    monkeypatch.setattr(http.HttpRequester, "get", get, raising=False)  # it has __getattr__
     monkeypatch.setattr(document_loader, "_fetch_json_ld", CONTEXTS.__getitem__)
     settings = services.ValidationSettings(
         rocrate_uri=str(folder), profile_identifier=profile, requirement_severity=Severity.REQUIRED
@@ -135,6 +136,7 @@ def test_the_crates_own_validator_accepts_it(folder: Path, profile: str, monkeyp
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the validators' own libraries
 def test_the_data_sets_own_library_loads_it(folder: Path) -> None:
     """mlcroissant: no error, and both sets of records have a row for each item."""
     mlcroissant = pytest.importorskip("mlcroissant", reason="the extra validators is not installed")
