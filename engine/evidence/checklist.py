@@ -19,6 +19,7 @@ from engine.evidence.checks.declared import spec_is_the_one
 from engine.evidence.checks.facts import facts_are_the_files
 from engine.evidence.checks.members import only_named_files
 from engine.evidence.checks.rendered import files_are_rendered
+from engine.evidence.checks.training import metrics_follow
 from engine.evidence.checks.vouched import (
     notebook_is_named,
     platform_has_the_digests,
@@ -171,20 +172,6 @@ def score_is_recomputed(evidence: Evidence) -> Answer:
     return answer(problems, f"{card.metric}: {card.primary_score:.4f}, recomputed on {card.n_items} items")
 
 
-def loss_is_the_last_metric(evidence: Evidence) -> Answer:
-    rows = evidence.metrics
-    if not rows:
-        return "fail", "metrics.jsonl has no rows"
-    problems = []
-    if [row.get("train_step") for row in rows] != list(range(1, len(rows) + 1)):
-        problems.append("metrics.jsonl does not have one row for each train step")
-    if len(rows) != evidence.step("train_sft")["facts"]["num_train_steps"]:
-        problems.append("the number of rows is not the number of train steps")
-    if not equal_values(evidence.json("train_report.json")["final_loss"], rows[-1]["loss"]):
-        problems.append(f"the last row has the loss {rows[-1]['loss']!r:.40}, and train_report.json another")
-    return answer(problems, f"{len(rows)} train steps, last loss {rows[-1]['loss']:.4f}")
-
-
 def overlap_is_declared(evidence: Evidence) -> Answer:
     dataset = evidence.step("build_dataset")
     overlap, policy = dataset["facts"]["n_overlap"], dataset["with"]["on_overlap"]
@@ -212,7 +199,7 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V09", "one prediction for each eval item, in order", ids_are_the_eval_sets),
     ("V10", "prompts are those of the eval items", prompts_are_the_items),
     ("V11", "scores recomputed from the predictions", score_is_recomputed),
-    ("V13", "final loss is the last metric, no gaps", loss_is_the_last_metric),
+    ("V13", "metrics: no gaps, the declared rates, and the report follows", metrics_follow),
     ("V17", "sessions of the platform are a chain", sessions_are_a_chain),
     ("V18", "the platform's output has the nonce and the digests", platform_has_the_digests),
     ("V19", "the notebook is named by its address", notebook_is_named),

@@ -23,6 +23,7 @@ from engine.evidence.levels import Trust, headline, judge
 from engine.evidence.line_ends import changed_line_ends
 
 OF_EVIDENCE = frozenset({MANIFEST, *OWNERS})
+NOTHING_PROVED = judge(ok=False, found={})
 LONGEST_DETAIL = 2000  # characters: a detail can quote a value of megabytes
 
 
@@ -41,13 +42,9 @@ class Verification:
     """``ok`` where no check failed."""
 
     ok: bool
-    trust: Trust
+    trust_level: str | None  # the highest that is shown; None where a check failed
     checks: Sequence[Check]
-
-    @property
-    def trust_level(self) -> str | None:
-        """The highest level that is shown; None where a check failed."""
-        return self.trust.level
+    trust: Trust = NOTHING_PROVED
 
     @property
     def failed(self) -> list[Check]:
@@ -100,4 +97,4 @@ def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = 
     found = {check.id: (check.status, check.detail) for check in checks}
     trust = judge(ok=ok, found=found, signers=signed(evidence).by if ok else ())
     level = Check("V24", "trust level, computed", "pass" if ok else "fail", headline(trust))
-    return Verification(ok, trust, [*checks, level])
+    return Verification(ok, trust.level, [*checks, level], trust)

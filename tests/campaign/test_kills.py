@@ -47,7 +47,7 @@ def check_kills(new_project: Any, whole: Any, seconds: float, instants: int, see
         assert differences(expected, project.evidence()) == [], f"killed after {instant:.2f} s of {seconds:.2f} s"
 
 
-@pytest.mark.slow  # `make test` kills trainings in test_exact_resume.py and every command that writes in test_state_kills.py
+@pytest.mark.slow  # `make test` kills training runs in test_exact_resume.py and every command that writes in test_state_kills.py
 @pytest.mark.timeout(900)
 def test_a_run_killed_at_random_instants_ends_in_the_same_evidence(new_project: Any, small: Any) -> None:
     """The short version: a small quickstart, one instant."""

@@ -87,8 +87,8 @@ def a_spec(folder: Path) -> None:
 
 
 LINES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
-    "verify": (forged_evidence, ("verify", "."), f"{NAMED_NAME}.txt is not listed"),
-    "verify --json": (forged_evidence, ("verify", ".", "--json"), r"\u001b[2J\u0007\r\u202e\u007f.txt is not listed"),
+    "verify": (forged_evidence, ("verify", "."), r"\x1b[2J\x07\r\u202e\x7f.txt has a character"),
+    "verify --json": (forged_evidence, ("verify", ".", "--json"), r"\\x1b[2J\\x07\\r\\u202e\\x7f.txt has a character"),
     "status": (a_run, ("status",), "toy"),
     "status of a run": (a_run, ("status", "toy"), NAMED),
     "show": (a_run, ("show", "toy"), NAMED),
