@@ -24,7 +24,7 @@ HEAD_BYTES = 512  # of a file that is there already: its marker is in its second
 
 def report(arguments: Namespace) -> Reply:
     """Write the page, and open it where asked. Exit code 5 where a check failed: the page says which."""
-    source = _evidence_of(arguments.run)
+    source = evidence_of(arguments.run)
     out = Path(arguments.out or f"{source.resolve().name.removesuffix('.zip')}.report.html")
     _require_own_place(out)
     bundle, verification = _read(source)
@@ -45,7 +45,7 @@ def report(arguments: Namespace) -> Reply:
 
 def items(arguments: Namespace) -> Reply:
     """Every item with its question, what was expected and what came; the verdicts are judged again."""
-    source = _evidence_of(arguments.run)
+    source = evidence_of(arguments.run)
     bundle, verification = _read(source)
     found = part(lambda: read_items(Evidence(bundle)))
     if found.value is None:
@@ -66,7 +66,7 @@ def items(arguments: Namespace) -> Reply:
     return Reply(document, text, VerificationFailed.exit_code if problems else 0, problems)
 
 
-def _evidence_of(word: str) -> Path:
+def evidence_of(word: str) -> Path:
     """The folder or the zip that a word names: a path, a run-spec, or a run_version. Raises U112, U114, U145."""
     path = Path(word)
     if path.suffix in (".yaml", ".yml") and is_spec(word):

@@ -1,4 +1,4 @@
-"""The named checks of ``verify``, V01 to V21, in order; each is a function of the evidence.
+"""The named checks of ``verify``, in order; each is a function of the evidence.
 
 A check returns (status, detail). The detail of ``n/a`` says why the check does not apply to this evidence.
 docs/reference/evidence-files.md says what each check proves.
@@ -20,6 +20,13 @@ from engine.evidence.checks.facts import facts_are_the_files
 from engine.evidence.checks.members import only_named_files
 from engine.evidence.checks.rendered import files_are_rendered
 from engine.evidence.checks.training import metrics_follow
+from engine.evidence.checks.vouched import (
+    notebook_is_named,
+    platform_has_the_digests,
+    sessions_are_a_chain,
+    signatures_fit,
+    statement_is_of_these_files,
+)
 from engine.evidence.contents import Answer, Broken, Evidence, answer, changes, equal_values, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
@@ -36,7 +43,6 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 ENDS = ("eos", "end_of_turn", "stop")  # of an answer that has not all the tokens it may have
-_KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
 
 
 def _asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
@@ -215,15 +221,6 @@ def no_secret_is_packed(evidence: Evidence) -> Answer:
     )
 
 
-def kaggle_is_well_formed(evidence: Evidence) -> Answer:
-    url = evidence.manifest["kaggle_notebook_url"]
-    if url is None:
-        return "n/a", str(evidence.manifest["not_applicable"].get("kaggle_notebook_url", "no notebook"))
-    return answer(
-        [] if _KAGGLE_URL.fullmatch(str(url)) else [f"{url} is not the address of a Kaggle notebook"], str(url)
-    )
-
-
 CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V01", "names and contents are safe to read", names_are_safe),
     ("V02", "manifest-sha256.txt covers every file and nothing else", manifest_covers_all),
@@ -236,9 +233,13 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V10", "prompts are those of the eval items", prompts_are_the_items),
     ("V11", "scores recomputed from the predictions", score_is_recomputed),
     ("V13", "metrics: no gaps, the declared rates, and the report follows", metrics_follow),
-    ("V19", "the notebook's address is well formed", kaggle_is_well_formed),
+    ("V17", "sessions of the platform are a chain", sessions_are_a_chain),
+    ("V18", "the platform's output has the nonce and the digests", platform_has_the_digests),
+    ("V19", "the notebook is named by its address", notebook_is_named),
     ("V20", "overlap with the eval set is declared", overlap_is_declared),
     ("V21", "no secret", no_secret_is_packed),
+    ("V22", "the statement is of these files, and follows from the record", statement_is_of_these_files),
+    ("V23", "signatures", signatures_fit),
     ("V25", "files rendered again from the record are the same bytes", files_are_rendered),
     ("V26", "the steps are a chain: each input is an output", steps_are_a_chain),
     ("V27", "facts follow from the files", facts_are_the_files),
