@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from engine.canonical import digest_bytes, digest_text
-from engine.data import render_prompt, without_repeats
+from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.about import SIGNATURES
 from engine.evidence.asked import by_chat_template
@@ -19,13 +19,13 @@ from engine.evidence.checks.declared import spec_is_the_one
 from engine.evidence.checks.facts import facts_are_the_files
 from engine.evidence.checks.members import only_named_files
 from engine.evidence.checks.rendered import files_are_rendered
-from engine.evidence.contents import Answer, Broken, Evidence, answer, changes, equal_values, leaves
+from engine.evidence.contents import Answer, Broken, Evidence, answer, equal_values, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
+from engine.evidence.rescore import asked_items, differences, judge
 from engine.evidence.secrets import find_secrets
 from engine.evidence.view import clock_warnings
-from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, score
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
@@ -34,12 +34,6 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
-
-
-def _asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
-    """The items of the eval set, without those that the recorded policy leaves out."""
-    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
-    return without_repeats(items) if evidence.drops_repeated_items else items
 
 
 def names_are_safe(evidence: Evidence) -> Answer:
@@ -124,7 +118,7 @@ def times_are_in_order(evidence: Evidence) -> Answer:
 
 
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
-    items = [item.id for item in _asked_items(evidence)]
+    items = [item.id for item in asked_items(evidence)]
     rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
     return answer(
         [] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items"
@@ -134,7 +128,7 @@ def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
 def prompts_are_the_items(evidence: Evidence) -> Answer:
     template = evidence.step("generate")["facts"].get("chat_template")
     return (
-        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), _asked_items(evidence))
+        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), asked_items(evidence))
     )
 
 
@@ -142,7 +136,7 @@ def _by_render(evidence: Evidence) -> Answer:
     render = str(evidence.step("train_sft")["facts"]["render"])
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
-    for item in _asked_items(evidence):
+    for item in asked_items(evidence):
         row = rows[item.id]
         expected = None if row["text"] is None else digest_text(render_prompt(render, item.prompt))
         if row["prompt_sha256"] != expected:
@@ -151,18 +145,10 @@ def _by_render(evidence: Evidence) -> Answer:
 
 
 def score_is_recomputed(evidence: Evidence) -> Answer:
-    predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
-    answered = [row for row in predictions if row.text is not None]
-    rows, card = score(_asked_items(evidence), answered, str(evidence.step("score")["with"]["metric"]))
-    found, expected = evidence.json("scorecard.json"), card.as_json()
-    problems = [
-        f"scorecard.json: {key} is {found.get(key)!r}, recomputed {expected.get(key)!r}"
-        for key in sorted({*found, *expected})
-        if key not in found or key not in expected or not equal_values(found[key], expected[key])
-    ]
-    for row, scored in zip(evidence.rows("predictions.jsonl"), rows, strict=True):
-        problems += changes(scored.as_json(), row, f"{scored.id}")
-    return answer(problems, f"{card.metric}: {card.primary_score:.4f}, recomputed on {card.n_items} items")
+    judged = judge(evidence)
+    card = judged.card
+    detail = f"{card.metric}: {card.primary_score:.4f}, recomputed on {card.n_items} items"
+    return answer(differences(evidence, judged), detail)
 
 
 def loss_is_the_last_metric(evidence: Evidence) -> Answer:

@@ -16,10 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from engine.canonical import JsonObject
-from engine.data import without_repeats
 from engine.evidence.contents import Evidence
 from engine.evidence.report.intervals import Interval, interval
-from engine.scoring import parse_eval_set, parse_predictions, score
+from engine.evidence.rescore import judge
 
 Verdict = Literal["right", "partly right", "wrong", "no prediction"]
 
@@ -79,10 +78,7 @@ class GroupScore:
 
 def read_items(evidence: Evidence) -> list[ReportItem]:
     """The items. Raises Broken and InputInvalid where eval set, predictions or metric cannot be read."""
-    asked = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
-    items = without_repeats(asked) if evidence.drops_repeated_items else asked
-    predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
-    rows, _ = score(items, [row for row in predictions if row.text is not None], str(evidence.manifest["metric"]))
+    items, rows, _ = judge(evidence)
     return [
         ReportItem(
             id=item.id,
