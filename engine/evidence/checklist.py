@@ -19,7 +19,8 @@ from engine.evidence.checks.declared import spec_is_the_one
 from engine.evidence.checks.facts import facts_are_the_files
 from engine.evidence.checks.members import only_named_files
 from engine.evidence.checks.rendered import files_are_rendered
-from engine.evidence.contents import Answer, Broken, Evidence, answer, equal_values, leaves
+from engine.evidence.checks.training import metrics_follow
+from engine.evidence.contents import Answer, Broken, Evidence, answer, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
@@ -151,20 +152,6 @@ def score_is_recomputed(evidence: Evidence) -> Answer:
     return answer(differences(evidence, judged), detail)
 
 
-def loss_is_the_last_metric(evidence: Evidence) -> Answer:
-    rows = evidence.metrics
-    if not rows:
-        return "fail", "metrics.jsonl has no rows"
-    problems = []
-    if [row.get("train_step") for row in rows] != list(range(1, len(rows) + 1)):
-        problems.append("metrics.jsonl does not have one row for each train step")
-    if len(rows) != evidence.step("train_sft")["facts"]["num_train_steps"]:
-        problems.append("the number of rows is not the number of train steps")
-    if not equal_values(evidence.json("train_report.json")["final_loss"], rows[-1]["loss"]):
-        problems.append(f"the last row has the loss {rows[-1]['loss']!r:.40}, and train_report.json another")
-    return answer(problems, f"{len(rows)} train steps, last loss {rows[-1]['loss']:.4f}")
-
-
 def overlap_is_declared(evidence: Evidence) -> Answer:
     dataset = evidence.step("build_dataset")
     overlap, policy = dataset["facts"]["n_overlap"], dataset["with"]["on_overlap"]
@@ -201,7 +188,7 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V09", "one prediction for each eval item, in order", ids_are_the_eval_sets),
     ("V10", "prompts are those of the eval items", prompts_are_the_items),
     ("V11", "scores recomputed from the predictions", score_is_recomputed),
-    ("V13", "final loss is the last metric, no gaps", loss_is_the_last_metric),
+    ("V13", "metrics: no gaps, the declared rates, and the report follows", metrics_follow),
     ("V19", "the notebook's address is well formed", kaggle_is_well_formed),
     ("V20", "overlap with the eval set is declared", overlap_is_declared),
     ("V21", "no secret", no_secret_is_packed),
