@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from engine.canonical import JsonObject, digest_bytes, digest_text
-from engine.data import render_prompt, without_repeats
+from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.about import SIGNATURES
 from engine.evidence.asked import by_chat_template
@@ -27,13 +27,13 @@ from engine.evidence.checks.vouched import (
     signatures_fit,
     statement_is_of_these_files,
 )
-from engine.evidence.contents import Answer, Broken, Evidence, answer, changes, equal_values, leaves
+from engine.evidence.contents import Answer, Broken, Evidence, answer, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
+from engine.evidence.rescore import asked_items, differences, judge
 from engine.evidence.secrets import find_secrets
 from engine.evidence.view import clock_warnings
-from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, score
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-([0-2]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)Z")
@@ -43,12 +43,6 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 ENDS = ("eos", "end_of_turn", "stop")  # of an answer that has not all the tokens it may have
-
-
-def _asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
-    """The items of the eval set, without those that the recorded policy leaves out."""
-    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
-    return without_repeats(items) if evidence.drops_repeated_items else items
 
 
 def names_are_safe(evidence: Evidence) -> Answer:
@@ -146,7 +140,7 @@ def _times(record: JsonObject) -> list[object]:
 
 
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
-    items = [item.id for item in _asked_items(evidence)]
+    items = [item.id for item in asked_items(evidence)]
     rows, most = evidence.rows("predictions.jsonl"), evidence.step("generate")["with"]["max_new_tokens"]
     problems = []
     if items != [row.get("id") for row in rows]:
@@ -174,7 +168,7 @@ def _could_be_generated(row: JsonObject, most: int) -> bool:
 def prompts_are_the_items(evidence: Evidence) -> Answer:
     template = evidence.step("generate")["facts"].get("chat_template")
     return (
-        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), _asked_items(evidence))
+        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), asked_items(evidence))
     )
 
 
@@ -182,7 +176,7 @@ def _by_render(evidence: Evidence) -> Answer:
     render = str(evidence.step("train_sft")["facts"]["render"])
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
-    for item in _asked_items(evidence):
+    for item in asked_items(evidence):
         row = rows[item.id]
         expected = None if row["text"] is None else digest_text(render_prompt(render, item.prompt))
         if row["prompt_sha256"] != expected:
@@ -191,18 +185,10 @@ def _by_render(evidence: Evidence) -> Answer:
 
 
 def score_is_recomputed(evidence: Evidence) -> Answer:
-    predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
-    answered = [row for row in predictions if row.text is not None]
-    rows, card = score(_asked_items(evidence), answered, str(evidence.step("score")["with"]["metric"]))
-    found, expected = evidence.json("scorecard.json"), card.as_json()
-    problems = [
-        f"scorecard.json: {key} is {found.get(key)!r}, recomputed {expected.get(key)!r}"
-        for key in sorted({*found, *expected})
-        if key not in found or key not in expected or not equal_values(found[key], expected[key])
-    ]
-    for row, scored in zip(evidence.rows("predictions.jsonl"), rows, strict=True):
-        problems += changes(scored.as_json(), row, f"{scored.id}")
-    return answer(problems, f"{card.metric}: {card.primary_score:.4f}, recomputed on {card.n_items} items")
+    judged = judge(evidence)
+    card = judged.card
+    detail = f"{card.metric}: {card.primary_score:.4f}, recomputed on {card.n_items} items"
+    return answer(differences(evidence, judged), detail)
 
 
 def overlap_is_declared(evidence: Evidence) -> Answer:
