@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RunspecError
-from engine.preflight.analytic import KNOWN_CONFIGS
+from engine.model_config.shapes import KNOWN_CONFIGS
 from engine.preflight.exact import ask, cached_answer, compilers_folder, job_for
 from engine.steps.schemas import step_schema
 from engine.trainer_process.host import Host

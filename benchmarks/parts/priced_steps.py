@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.preflight.analytic import KNOWN_CONFIGS
+from engine.model_config.shapes import KNOWN_CONFIGS
 from engine.steps.schemas import step_schema
 
 RECORD = Path(__file__).with_name("compiled_memory.json")

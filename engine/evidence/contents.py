@@ -10,13 +10,24 @@ from pathlib import Path
 from typing import Literal
 
 from engine.canonical import JsonObject, canonical_json
-from engine.data import without_repeats
 from engine.evidence.bundle import Bundle
-from engine.scoring import Scorecard, ScoredPrediction, ScoringItem, parse_eval_set, parse_predictions, score
+from engine.evidence.signing.trust import TrustedKeys
+from engine.evidence.witness import Witness
 
 TOLERANCE = 1e-12
 Status = Literal["pass", "fail", "n/a"]
 Answer = tuple[Status, str]  # of a check: and the detail that says why
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What a reader brings to the evidence: whom he trusts, and a platform's output that he downloaded himself."""
+
+    trust: TrustedKeys | None = None
+    witness: Witness | None = None
+
+
+NOBODY = Reader()
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,7 @@ class Evidence:
 
     bundle: Bundle
     archive: Path | None = None  # the zip itself, where the evidence is one
+    reader: Reader = NOBODY
 
     def data(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -58,20 +70,6 @@ class Evidence:
         if not all(isinstance(row, dict) for row in rows):
             raise Broken(f"{name} has a line that is not an object")
         return rows
-
-    @property
-    def items(self) -> tuple[ScoringItem, ...]:
-        """All items of eval_set.jsonl. Raises InputInvalid."""
-        return _items(self.text("eval_set.jsonl"))
-
-    @property
-    def asked_items(self) -> Sequence[ScoringItem]:
-        """The items of the eval set, without those that the recorded policy leaves out."""
-        return without_repeats(self.items) if self.drops_repeated_items else self.items
-
-    def judged(self, metric: str) -> tuple[list[ScoredPrediction], Scorecard]:
-        """The raw text of the predictions judged again. Raises InputInvalid."""
-        return _judged(self.text("eval_set.jsonl"), self.drops_repeated_items, self.text("predictions.jsonl"), metric)
 
     @cached_property
     def manifest(self) -> JsonObject:
@@ -137,18 +135,6 @@ _ONCE = json.JSONDecoder(object_pairs_hook=_once)  # made once: json.loads makes
 @lru_cache(maxsize=3)
 def _rows(text: str) -> list[JsonObject]:
     return [_ONCE.decode(line) for line in text.split("\n") if line]
-
-
-@lru_cache(maxsize=1)
-def _items(text: str) -> tuple[ScoringItem, ...]:
-    return parse_eval_set(text, "eval_set.jsonl")
-
-
-@lru_cache(maxsize=1)
-def _judged(items: str, drops_repeats: bool, predictions: str, metric: str) -> tuple[list[ScoredPrediction], Scorecard]:
-    asked = without_repeats(_items(items)) if drops_repeats else _items(items)
-    answered = [row for row in parse_predictions(predictions, "predictions.jsonl") if row.text is not None]
-    return score(asked, answered, metric)
 
 
 def answer(problems: Sequence[str], detail: str) -> Answer:

@@ -12,6 +12,7 @@ In: a mapping with Hugging Face's keys, or a model folder. Out: a typed configur
 ``decoder``  what all families share; one file for each family beside it
 ``keys``     what a key is that no family reads
 ``values``   single values, rotary positions in both styles
+``shapes``   the shapes of a model's tensors, and what is counted from them
 """
 
 from __future__ import annotations

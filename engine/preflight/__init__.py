@@ -19,7 +19,7 @@ from typing import Any
 
 from engine.errors import InputInvalid
 from engine.model_config import read_folder
-from engine.preflight.analytic import (
+from engine.model_config.shapes import (
     FAMILY_NORMS,
     KNOWN_CONFIGS,
     NEEDED,

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.preflight.analytic import (
+from engine.model_config.shapes import (
     DTYPE_BYTES,
     adapter_params,
     optimizer_bytes,

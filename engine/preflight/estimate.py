@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from engine.preflight.analytic import DTYPE_BYTES
+from engine.model_config.shapes import DTYPE_BYTES
 from engine.preflight.shards import Leaf, Mesh, adapters, leaf_of, leaves, mesh_of
 from engine.preflight.working_memory import accumulates, saved_bytes, sizes_of, working_bytes
 from engine.protocol.device_memory import fits

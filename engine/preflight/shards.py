@@ -3,7 +3,7 @@
 In: a configuration with Hugging Face's keys, and the mesh. Out: numbers on one device. tests/preflight compares them with
 the trainer's own table, for every family and several meshes.
 
-    >>> from engine.preflight.analytic import KNOWN_CONFIGS
+    >>> from engine.model_config.shapes import KNOWN_CONFIGS
     >>> sum(leaf.on_device for leaf in leaves(KNOWN_CONFIGS["google/gemma-2b"], Mesh(4, 2)))
     315640320
 """
@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from engine.preflight.analytic import NEEDED, norms
+from engine.model_config.shapes import NEEDED, norms
 
 SMALLEST_FACTORED = (
     128  # Adafactor has a statistic for each number of a matrix with a smaller side (engine.trainer.optim.rules)

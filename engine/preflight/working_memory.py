@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.preflight.analytic import DTYPE_BYTES, norms
+from engine.model_config.shapes import DTYPE_BYTES, norms
 from engine.preflight.shards import Leaf, Mesh
 from engine.protocol.machines import Machine
 from engine.protocol.train_args import PLAIN_ATTENTION_TOKENS

@@ -30,7 +30,8 @@ eval_set: evalsets/items.jsonl
 steps:
   - {id: dataset, uses: build_dataset, with: {num_rows: 20}}
   - {id: train, uses: train_sft,
-     with: {num_train_steps: 4, per_device_batch_size: 2, seq_len: 64, optimizer: adafactor, learning_rate: 1.0e-3}}
+     with: {num_train_steps: 4, per_device_batch_size: 2, seq_len: 64, optimizer: adafactor, learning_rate: 1.0e-3,
+            lr_schedule: constant, warmup_steps: 0}}
   - {id: predict, uses: generate, with: {max_new_tokens: 8}}
   - {id: score, uses: score}
   - {id: summary, uses: result_summary}

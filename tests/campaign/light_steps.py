@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+PARAMS = 6512  # of the model that light_project declares
 CALLS = ("open", "fdopen", "fsync", "chmod", "replace", "rename", "mkdir", "unlink", "rmdir", "truncate")
 
 
@@ -47,24 +48,16 @@ def light_train(ctx: Any) -> Any:
     """What the trainer leaves, by formula: a model folder, one row of metrics a train step, the report."""
     from engine.canonical import digest_json, digest_tree, jsonl_bytes, pretty_json, write_atomic
     from engine.steps import StepResult
+    from tests.fixtures.training import metrics_rows, train_report
 
-    steps = int(ctx.args["num_train_steps"])
     write_atomic(ctx.out / "model" / "config.json", pretty_json({"rows": ctx.inputs["dataset"].facts["rows_sha256"]}))
-    rows = []
-    for step in range(1, steps + 1):
-        rows.append({"train_step": step, "loss": 1.0 / step, "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 9,
-                     "tokens_per_second": 90.0, "seconds": 0.1, "input_wait_seconds": 0.0})  # fmt: skip
-        write_atomic(ctx.work / "progress.json", pretty_json(rows))
+    rows = metrics_rows(ctx.args)
+    for step in range(len(rows)):
+        write_atomic(ctx.work / "progress.json", pretty_json(rows[: step + 1]))
     write_atomic(ctx.out / "metrics.jsonl", jsonl_bytes(rows))
-    report = {
-        "final_loss": rows[-1]["loss"], "final_eval_loss": None, "exported_train_step": steps, "exported_eval_loss": None,
-        "num_train_steps": steps, "devices": ["cpu:0"], "platform": "cpu", "device_kind": "cpu", "method": "full",
-        "model_sha256": digest_json(digest_tree(ctx.out / "model")), "model_commit": None, "render": ctx.inputs["dataset"].facts["render"],
-        "libraries": used_libraries(), "params": 3, "trained_params": 3, "chat_template_sha256": None,
-        "param_dtype": ctx.args["dtype"], "compute_dtype": ctx.args["dtype"], "n_rows": 9, "seq_len": ctx.args["seq_len"],
-        "real_token_share": 0.5, "tokens_seen": 9 * steps, "tokens_trained": 9 * steps, "tokens_per_second": 90.0,
-        "input_wait_share": 0.0, "n_skipped_steps": 0, "n_non_finite_evals": 0, "n_dropped": 0, "n_truncated": 0,
-    }  # fmt: skip
+    dataset = ctx.inputs["dataset"].facts
+    report = train_report(ctx.args, rows, model_sha256=digest_json(digest_tree(ctx.out / "model")), render=dataset["render"],
+                          params=PARAMS, n_rows=dataset["n_rows"], libraries=used_libraries())  # fmt: skip
     write_atomic(ctx.out / "train_report.json", pretty_json(report))
     return StepResult(report)
 

@@ -24,7 +24,9 @@ from engine.runspec import load_recorded
 from engine.runspec.model import Spec
 from engine.scoring import read_eval_set, read_predictions, result_summary_text, score
 from engine.steps.registry import handlers
+from tests.fixtures.training import metrics_rows, train_report
 
+PARAMS = 2552  # of CONFIG, counted by hand: 260 * 8 + 8 * 8 * (4 + 3) + 3 * 8
 FILES = ("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt")
 ITEMS = [
     {"id": f"q{n}", "prompt": f"{n} + 1 = ?", "expected_answer": str(n + 1), "section": "core",
@@ -38,7 +40,15 @@ CONFIG = {"model_type": "gemma", "hidden_size": 8, "intermediate_size": 8, "num_
           "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}  # fmt: skip
 ARGS: Mapping[str, Mapping[str, Any]] = {
     "dataset": {"seed": 42},
-    "train": {"num_train_steps": 4, "seq_len": 8, "warmup_steps": 0, "log_every_steps": 2},
+    "train": {
+        "num_train_steps": 4,
+        "seq_len": 8,
+        "learning_rate": 1e-3,
+        "lr_schedule": "constant",
+        "warmup_steps": 0,
+        "per_device_batch_size": 2,
+        "log_every_steps": 2,
+    },
     "score": {"metric": "answer_correctness@v1"},
 }
 USES = {
@@ -136,15 +146,10 @@ def build(
     spec = toy_spec(args, on_duplicate)
     factory = Factory(root, spec)
     render = _publish_dataset(factory, root / "built")
-    metrics = [{"train_step": n, "loss": 1.0 / n, "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 9, "tokens_per_second": 90.0,
-                "seconds": 0.1, "input_wait_seconds": 0.0, **(changed_rows or {}).get(n, {})} for n in range(1, 5)]  # fmt: skip
-    report = {"final_loss": 0.25, "final_eval_loss": metrics[-1].get("eval_loss"), "exported_train_step": 4,
-              "exported_eval_loss": metrics[-1].get("eval_loss"), "num_train_steps": 4, "model_sha256": MODEL, "model_commit": None,
-              "render": render, "devices": ["cpu:0"], "platform": "cpu", "device_kind": "cpu", "libraries": LIBRARIES, "params": 3,
-              "method": "full", "trained_params": 3, "param_dtype": "float32", "compute_dtype": "float32", "n_rows": 9, "seq_len": 8,
-              "real_token_share": 0.5, "tokens_seen": 36, "tokens_trained": sum(row["tokens"] for row in metrics if not row.get("skipped")),
-              "tokens_per_second": 90.0, "input_wait_share": 0.0, "n_skipped_steps": 0, "n_non_finite_evals": 0, "n_dropped": 0,
-              "n_truncated": 0, "chat_template_sha256": digest_text(CHAT_TEMPLATE) if template else None, **report_changes}  # fmt: skip
+    args = dict(spec.step("train").args)
+    metrics = [{**row, **(changed_rows or {}).get(row["train_step"], {})} for row in metrics_rows(args)]
+    report = train_report(args, metrics, model_sha256=MODEL, render=render, params=PARAMS, n_rows=9, libraries=LIBRARIES,
+                          chat_template_sha256=digest_text(CHAT_TEMPLATE) if template else None, **report_changes)  # fmt: skip
     factory.publish(
         "train",
         {**MODEL_FILES, "metrics.jsonl": jsonl_bytes(metrics).decode(), "train_report.json": pretty_json(report)},

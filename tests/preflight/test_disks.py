@@ -11,8 +11,8 @@ import pytest
 
 from engine.commands.plan import price_text
 from engine.errors import Where
+from engine.model_config.shapes import KNOWN_CONFIGS, adapter_params, param_count
 from engine.preflight import disks, price
-from engine.preflight.analytic import KNOWN_CONFIGS, adapter_params, param_count
 from engine.preflight.disks import (
     TOKENIZER_BYTES,
     checkpoint_bytes_on_disk,

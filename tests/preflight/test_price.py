@@ -11,8 +11,8 @@ import pytest
 
 from engine.commands.plan import price_text
 from engine.errors import InputInvalid
+from engine.model_config.shapes import KNOWN_CONFIGS, adapter_params, optimizer_bytes, param_count
 from engine.preflight import TARGETS, price
-from engine.preflight.analytic import KNOWN_CONFIGS, adapter_params, optimizer_bytes, param_count
 from engine.preflight.estimate import estimate
 from engine.protocol.device_memory import machine_memory_bytes
 from engine.protocol.machines import MACHINES

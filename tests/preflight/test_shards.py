@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.preflight.analytic import KNOWN_CONFIGS
+from engine.model_config.shapes import KNOWN_CONFIGS
 from engine.preflight.estimate import state_bytes
 from engine.preflight.shards import Mesh, adapters, leaves
 from engine.protocol.jobs import train_args

@@ -18,6 +18,7 @@ from typing import Literal
 from engine.canonical import JsonObject
 from engine.evidence.contents import Evidence
 from engine.evidence.report.intervals import Interval, interval
+from engine.evidence.rescore import judge
 
 Verdict = Literal["right", "partly right", "wrong", "no prediction"]
 
@@ -77,8 +78,7 @@ class GroupScore:
 
 def read_items(evidence: Evidence) -> list[ReportItem]:
     """The items. Raises Broken and InputInvalid where eval set, predictions or metric cannot be read."""
-    items = evidence.asked_items
-    rows, _ = evidence.judged(str(evidence.manifest["metric"]))
+    items, rows, _ = judge(evidence)
     return [
         ReportItem(
             id=item.id,

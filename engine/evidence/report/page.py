@@ -28,6 +28,7 @@ from engine.evidence.contents import Broken, Evidence
 from engine.evidence.report.curves import Chart, draw, points_of
 from engine.evidence.report.facts import about, environment_facts, run_facts, step_rows
 from engine.evidence.report.items import ReportItem, grouped, read_items, total
+from engine.evidence.rescore import recorded_metric
 from engine.printable import printable
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def make_page(files: Mapping[str, bytes], verification: Verified | None = None) 
         "run_version": part(lambda: str(evidence.record["run_version"])),
         "about": part(lambda: about(evidence)),
         "verification": verification,
-        "metric": part(lambda: str(evidence.manifest["metric"])),
+        "metric": part(lambda: recorded_metric(evidence)),
         "items": items,
         "total": total(known) if known else None,
         "n_without_prediction": sum(item.text is None for item in known),

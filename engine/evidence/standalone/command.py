@@ -7,29 +7,35 @@ Nothing here is imported by the engine: :mod:`engine.evidence.standalone` puts i
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.canonical import JsonMapping, pretty_json
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, VerificationFailed, render
-from engine.evidence.outcome import missing_path, verification_json, verification_text
+from engine.evidence.contents import Reader
+from engine.evidence.outcome import verification_json, verification_text
+from engine.evidence.signing.trust import read_trusted_keys
 from engine.evidence.verify import verify
+from engine.evidence.witness import read_witness
 from engine.printable import escaped_json, printable
 from engine.redact import redact, redact_value
 
 HELP = """\
-usage: python verify.py [PATH] [--json] [--explain]
+usage: python verify.py [PATH] [--trust KEYS] [--witness FOLDER] [--json] [--explain]
 
 Checks the evidence of a run of runspec-engine as `runspec verify` does, with the standard library of Python 3.9 or later alone.
 
-  PATH        an evidence folder, or the zip as it came; left out: the folder that verify.py lies in
-  --json      print one JSON document
-  --explain   also list what the run states and nobody checks
-  -h, --help  print this
+  PATH              an evidence folder, or the zip as it came; left out: the folder that verify.py lies in
+  --trust KEYS      the keys that you trust (allowed_signers of OpenSSH, or public keys): whose signatures count
+  --witness FOLDER  what you downloaded of a platform's output
+  --json            print one JSON document
+  --explain         also list what the run states and nobody checks
+  -h, --help        print this
 
 Exit code 0: every check passed. 5: a check failed. 2: there is no evidence that could be checked.
 """
 OPTIONS = ("--json", "--explain", "-h", "--help")
+WITH_A_VALUE = ("--trust", "--witness")
 INTERRUPTED_EXIT_CODE = 130
 
 
@@ -52,11 +58,7 @@ def main(words: Sequence[str], this_file: str) -> int:
 
 
 def _answer(words: Sequence[str], this_file: str, as_json: bool) -> int:
-    paths = [word for word in words if not word.startswith("-")]
-    unknown = [word for word in words if word.startswith("-") and word not in OPTIONS]
-    if unknown or len(paths) > 1:
-        what = f"there is no option {unknown[0]}" if unknown else f"one path can be checked, and {len(paths)} are named"
-        raise InputInvalid("U111", what, hint="python verify.py --help")
+    paths, values = _parsed(words)
     if "-h" in words or "--help" in words:
         if as_json:
             _write_json({"ok": True, "help": HELP})
@@ -65,13 +67,44 @@ def _answer(words: Sequence[str], this_file: str, as_json: bool) -> int:
         return 0
     path = Path(paths[0]) if paths else Path(this_file).parent
     if not path.exists():
-        raise missing_path(path)
-    verification = verify(path)
+        raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder, a zip or a run-spec")
+    verification = verify(path, _reader(values))
     if as_json:
         _write_json(verification_json(verification))
     else:
         _write(verification_text(str(path), verification, explain="--explain" in words) + "\n")
     return 0 if verification.ok else VerificationFailed.exit_code
+
+
+def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The paths, and the options that have a value. Raises InputInvalid U102, U103."""
+    paths: list[str] = []
+    values: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, sign, value = word.partition("=")
+        if name in WITH_A_VALUE:
+            if not sign and not rest:
+                raise InputInvalid("U103", f"{name} needs a value", hint="python verify.py --help")
+            values[name] = value if sign else rest.pop(0)
+        elif word.startswith("-") and word not in OPTIONS:
+            raise InputInvalid("U102", f"there is no option {word}", hint="python verify.py --help")
+        elif not word.startswith("-"):
+            paths.append(word)
+    if len(paths) > 1:
+        what = f"one path can be checked, and {len(paths)} are named"
+        raise InputInvalid("U103", what, hint="python verify.py --help")
+    return paths, values
+
+
+def _reader(values: Mapping[str, str]) -> Reader:
+    """What the reader brings: whom he trusts, and what he downloaded."""
+    trust, witness = values.get("--trust"), values.get("--witness")
+    return Reader(
+        read_trusted_keys(Path(trust)) if trust is not None else None,
+        read_witness(Path(witness)) if witness is not None else None,
+    )
 
 
 def _fail(diagnostics: Sequence[Diagnostic], exit_code: int, as_json: bool) -> int:

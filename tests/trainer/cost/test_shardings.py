@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import pytest
 
-from engine.preflight.analytic import KNOWN_CONFIGS
+from engine.model_config.shapes import KNOWN_CONFIGS
 from engine.trainer.config.mesh import MeshSize
 from engine.trainer.cost.price import abstract_state
 from engine.trainer.cost.shardings import sharding_table

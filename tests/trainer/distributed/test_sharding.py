@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.preflight.analytic import KNOWN_CONFIGS
+from engine.model_config.shapes import KNOWN_CONFIGS
 from engine.trainer.config.mesh import MeshSize
 from engine.trainer.distributed.sharding import Layout
 from engine.trainer.models import config_from_hf

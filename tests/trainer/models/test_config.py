@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from engine.errors import InputInvalid
-from engine.preflight import analytic, working_memory
+from engine.model_config import shapes
+from engine.preflight import working_memory
 from engine.trainer.models import FAMILIES, config_from_hf, param_count
 from engine.trainer.ops.cross_entropy import even_block
 
@@ -224,13 +225,13 @@ def test_published_models_have_their_number_of_parameters(name: str) -> None:
     """The engine's table, the papers' arithmetic, the plan's shapes and the published number agree."""
     mapping, published = PUBLISHED[name]
     assert param_count(config_from_hf(mapping)) == layer_params(mapping) == published
-    assert analytic.param_count(analytic.KNOWN_CONFIGS[name]) == published
-    assert analytic.param_count(config_from_hf(mapping).to_hf()) == published
+    assert shapes.param_count(shapes.KNOWN_CONFIGS[name]) == published
+    assert shapes.param_count(config_from_hf(mapping).to_hf()) == published
 
 
 def test_the_plan_knows_the_shapes_of_every_family(kinds: dict[str, dict[str, Any]]) -> None:
     """The arithmetic of `plan`, which has no JAX, counts the same tensors that the trainer makes."""
-    assert set(analytic.FAMILY_NORMS) == set(FAMILIES)
+    assert set(shapes.FAMILY_NORMS) == set(FAMILIES)
     limits = inspect.signature(even_block).parameters
     assert limits["most_logits"].default == working_memory.MOST_LOGITS
     assert limits["most_gradients"].default == working_memory.MOST_GRADIENTS
@@ -242,7 +243,7 @@ def test_the_plan_knows_the_shapes_of_every_family(kinds: dict[str, dict[str, An
             for name, shape in stacked.items()
             for row in ([shape[1:]] * shape[0] if name.startswith("layers.") else [shape])
         ]
-        assert sorted(ours) == sorted(analytic.weight_shapes(mapping)), kind
+        assert sorted(ours) == sorted(shapes.weight_shapes(mapping)), kind
 
 
 def test_published_layers_are_as_the_papers_say() -> None:

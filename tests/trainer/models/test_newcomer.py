@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.model_config import CONFIGS
-from engine.preflight.analytic import FAMILY_NORMS
+from engine.model_config.shapes import FAMILY_NORMS
 from engine.trainer.models import FAMILIES
 
 PARTS = ("CONFIG", "MODEL", "TABLE", "HF_NAMES", "weight_shapes", "init_weights", "param_count")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.preflight.analytic import TOKENIZER_VOCABULARY
+from engine.model_config.shapes import TOKENIZER_VOCABULARY
 from engine.trainer.text.tokenizer import build_chars
 
 

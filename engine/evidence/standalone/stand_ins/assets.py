@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Shipped:
+class EmbeddedFile:
     """A file, or a folder, by its parts."""
 
     parts: tuple[str, ...]
@@ -21,11 +21,11 @@ class Shipped:
         """The last part."""
         return self.parts[-1]
 
-    def joinpath(self, *parts: str) -> Shipped:
+    def joinpath(self, *parts: str) -> EmbeddedFile:
         """Something inside."""
-        return Shipped((*self.parts, *parts))
+        return EmbeddedFile((*self.parts, *parts))
 
-    def __truediv__(self, part: str) -> Shipped:
+    def __truediv__(self, part: str) -> EmbeddedFile:
         return self.joinpath(part)
 
     def is_file(self) -> bool:
@@ -40,9 +40,9 @@ class Shipped:
             raise FileNotFoundError("/".join(self.parts)) from None
 
 
-def asset(folder: str, *parts: str) -> Shipped:
+def asset(folder: str, *parts: str) -> EmbeddedFile:
     """As :func:`engine.assets.asset`."""
-    return Shipped((folder, *parts))
+    return EmbeddedFile((folder, *parts))
 
 
 def _texts() -> Mapping[str, str]:

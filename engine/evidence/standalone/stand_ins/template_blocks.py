@@ -26,7 +26,7 @@ MOST_NESTED_MACROS = 100
 DEPTH = "a depth"  # of macros that are being written; no name of a template has a space
 
 
-class Output(list[str]):
+class TemplateOutput(list[str]):
     """What is written, which has an end: ``most`` characters."""
 
     def __init__(self, most: int = MAX_OUTPUT_CHARS) -> None:
@@ -238,7 +238,7 @@ def _macro(name: str, parameters: Sequence[str], body: Write, top: Scope, escape
         inner = {**top, **dict(zip(parameters, args, strict=False)), **missing, DEPTH: top.get(DEPTH, 0) + 1}
         if inner[DEPTH] > MOST_NESTED_MACROS:
             raise RecursionError
-        out = Output()
+        out = TemplateOutput()
         body(inner, out)
         return Markup("".join(out)) if escapes else "".join(out)
 

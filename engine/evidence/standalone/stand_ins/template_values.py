@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -170,6 +171,12 @@ def _format(value: object, *args: object, **named: object) -> str:
     return as_text(value) % (named or args)
 
 
+def _urlencode(value: object) -> str:
+    if not isinstance(value, str):
+        raise NeedsEngine("urlencode of something that is no text")
+    return urllib.parse.quote_from_bytes(value.encode(), safe=b"/")
+
+
 def _int(value: Any, default: int = 0) -> int:
     try:
         return int(value)
@@ -210,6 +217,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "sum": _sum,
     "tojson": tojson,
     "trim": lambda value: as_text(value).strip(),
+    "urlencode": _urlencode,
     "upper": lambda value: as_text(value).upper(),
 }
 TESTS: Mapping[str, Callable[..., bool]] = {

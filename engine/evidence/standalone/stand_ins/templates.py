@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.canonical import JsonMapping
 from engine.errors import EvidenceIncomplete, InputInvalid
-from engine.evidence.standalone.stand_ins.template_blocks import Output, read_template
+from engine.evidence.standalone.stand_ins.template_blocks import TemplateOutput, read_template
 from engine.evidence.standalone.stand_ins.template_operations import METER
 from engine.evidence.standalone.stand_ins.template_values import UndefinedError
 from engine.evidence.standalone.stand_ins.template_words import TemplateFault
@@ -58,7 +58,7 @@ def _filled(text: str, view: JsonMapping) -> str:
         raise Exceeded(f"it has more than {MAX_TEMPLATE_CHARS} characters")
     try:
         template = read_template(text, finalize=measured)
-        out = Output()
+        out = TemplateOutput()
         template({"range": _counted_range(), **view, METER: Meter()}, out)
     except RecursionError as error:
         raise Exceeded("it calls itself too deeply") from error

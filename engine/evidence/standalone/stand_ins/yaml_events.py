@@ -18,13 +18,13 @@ from engine.evidence.standalone.stand_ins.yaml_flow import FlowReader
 from engine.evidence.standalone.stand_ins.yaml_kinds import (
     DocumentEndEvent,
     DocumentStartEvent,
-    Event,
     MappingEndEvent,
     MappingStartEvent,
     SequenceEndEvent,
     SequenceStartEvent,
     StreamEndEvent,
     StreamStartEvent,
+    YamlEvent,
 )
 from engine.evidence.standalone.stand_ins.yaml_position import ANCHOR, EXPLICIT, Properties
 
@@ -39,7 +39,7 @@ class YAML:
     def __init__(self, **_: object) -> None:
         """Takes the library's options, which all mean: as strictly as can be."""
 
-    def parse(self, text: str) -> Iterator[Event]:
+    def parse(self, text: str) -> Iterator[YamlEvent]:
         """The events. Raises YAMLError."""
         return _Parser(text).stream()
 
@@ -47,7 +47,7 @@ class YAML:
 class _Parser(FlowReader):
     """Reads what stands in lines, by their indentation."""
 
-    def stream(self) -> Iterator[Event]:
+    def stream(self) -> Iterator[YamlEvent]:
         yield self.event(StreamStartEvent)
         version, is_first = self.directives(), True
         if version and not self.to_content():
@@ -88,7 +88,7 @@ class _Parser(FlowReader):
             return YAMLError("mapping values are not allowed here", self.mark)
         return YAMLError("expected <block end>, but found another word", self.mark, "while parsing a block mapping")
 
-    def block_node(self, indent: int, in_line: bool = False) -> Iterator[Event]:
+    def block_node(self, indent: int, in_line: bool = False) -> Iterator[YamlEvent]:
         """A value whose lines are indented by more than ``indent``; ``in_line``: after a key, where no other key may begin."""
         first_row = self.row
         if (
@@ -124,7 +124,7 @@ class _Parser(FlowReader):
         may_nest = not in_line or self.row != first_row
         yield from self.block_content(indent, own, may_nest, start)
 
-    def block_content(self, indent: int, own: Properties, may_nest: bool, start: Mark) -> Iterator[Event]:
+    def block_content(self, indent: int, own: Properties, may_nest: bool, start: Mark) -> Iterator[YamlEvent]:
         character = self.line[self.column]
         if EXPLICIT.match(self.line, self.column):
             raise YAMLError("an explicit key (?), which verify.py does not read", self.mark)
@@ -172,7 +172,7 @@ class _Parser(FlowReader):
             raise YAMLError("mapping values are not allowed here", Mark(row, column))
         return colon.end() - 1
 
-    def block_mapping(self, own: Properties) -> Iterator[Event]:
+    def block_mapping(self, own: Properties) -> Iterator[YamlEvent]:
         indent = self.column
         self.enter()
         yield self.event(MappingStartEvent, own=own)
@@ -191,7 +191,7 @@ class _Parser(FlowReader):
         self.level -= 1
         yield self.event(MappingEndEvent)
 
-    def key(self) -> Iterator[Event]:
+    def key(self) -> Iterator[YamlEvent]:
         colon = self.key_end()
         if self.line[self.column] in "'\"":
             yield self.scalar(Properties(), self.scalars.quoted(self.row, self.column), self.line[self.column])
@@ -202,7 +202,7 @@ class _Parser(FlowReader):
             yield self.scalar(Properties(), (self.line[self.column : end], self.row, end), None)
         self.column = (colon or 0) + 1
 
-    def block_value(self, indent: int) -> Iterator[Event]:
+    def block_value(self, indent: int) -> Iterator[YamlEvent]:
         """After a colon: on the same line, indented below, or a list at the key's own column."""
         row = self.row
         self.to_content()
@@ -219,7 +219,7 @@ class _Parser(FlowReader):
             return
         yield from self.block_node(indent, in_line=self.row == row)
 
-    def block_items(self, indent: int, own: Properties) -> Iterator[Event]:
+    def block_items(self, indent: int, own: Properties) -> Iterator[YamlEvent]:
         self.enter()
         yield self.event(SequenceStartEvent, own=own)
         while self.row < len(self.lines) and self.column == indent and _DASH.match(self.line, self.column):

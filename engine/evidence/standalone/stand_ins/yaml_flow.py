@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from engine.evidence.standalone.stand_ins.yaml_error import Mark, YAMLError
 from engine.evidence.standalone.stand_ins.yaml_kinds import (
-    Event,
     MappingEndEvent,
     MappingStartEvent,
     SequenceEndEvent,
     SequenceStartEvent,
+    YamlEvent,
 )
 from engine.evidence.standalone.stand_ins.yaml_position import EXPLICIT, Position, Properties
 
@@ -21,7 +21,7 @@ _COLON_IN_FLOW = re.compile(r"[ ]*:(?=[ \t,\[\]{}]|$)")
 class FlowReader(Position):
     """Reads what stands in brackets; its lines may be indented in any way."""
 
-    def flow_node(self, own: Properties) -> Iterator[Event]:
+    def flow_node(self, own: Properties) -> Iterator[YamlEvent]:
         """A value inside brackets."""
         character, start = self.line[self.column], self.mark
         if character in "[{":
@@ -37,7 +37,7 @@ class FlowReader(Position):
         else:
             yield self.plain(own, -1, in_flow=True, start=start)
 
-    def flow_items(self, own: Properties) -> Iterator[Event]:
+    def flow_items(self, own: Properties) -> Iterator[YamlEvent]:
         """``[a, b]``."""
         opening = self.mark
         yield self.event(SequenceStartEvent, own=own)
@@ -58,14 +58,14 @@ class FlowReader(Position):
         self.column += 1
         yield self.event(SequenceEndEvent)
 
-    def pair(self, key: list[Event], start: Mark, opening: Mark) -> Iterator[Event]:
+    def pair(self, key: list[YamlEvent], start: Mark, opening: Mark) -> Iterator[YamlEvent]:
         """``[key: value]``: a mapping of one key inside a list."""
         yield MappingStartEvent(start, start)
         yield from key
         yield from self.flow_value(opening)
         yield self.event(MappingEndEvent)
 
-    def flow_mapping(self, own: Properties) -> Iterator[Event]:
+    def flow_mapping(self, own: Properties) -> Iterator[YamlEvent]:
         """``{a: b}``."""
         opening = self.mark
         yield self.event(MappingStartEvent, own=own)
@@ -134,7 +134,7 @@ class FlowReader(Position):
         self.column = self.line.index(":", self.column) + 1
         return True
 
-    def flow_value(self, opening: Mark) -> Iterator[Event]:
+    def flow_value(self, opening: Mark) -> Iterator[YamlEvent]:
         """What stands after a colon."""
         self.within(opening)
         own = self.flow_properties()

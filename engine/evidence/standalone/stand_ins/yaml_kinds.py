@@ -8,7 +8,7 @@ from engine.evidence.standalone.stand_ins.yaml_error import Mark
 
 
 @dataclass
-class Event:
+class YamlEvent:
     """One event; each kind has the attributes that it needs."""
 
     start_mark: Mark
@@ -21,41 +21,41 @@ class Event:
     tags: object = None
 
 
-class StreamStartEvent(Event):
+class StreamStartEvent(YamlEvent):
     """The text begins."""
 
 
-class StreamEndEvent(Event):
+class StreamEndEvent(YamlEvent):
     """The text ends."""
 
 
-class DocumentStartEvent(Event):
+class DocumentStartEvent(YamlEvent):
     """A document begins."""
 
 
-class DocumentEndEvent(Event):
+class DocumentEndEvent(YamlEvent):
     """A document ends."""
 
 
-class AliasEvent(Event):
+class AliasEvent(YamlEvent):
     """``*name``."""
 
 
-class ScalarEvent(Event):
+class ScalarEvent(YamlEvent):
     """A value that is neither list nor mapping."""
 
 
-class SequenceStartEvent(Event):
+class SequenceStartEvent(YamlEvent):
     """A list begins."""
 
 
-class SequenceEndEvent(Event):
+class SequenceEndEvent(YamlEvent):
     """A list ends."""
 
 
-class MappingStartEvent(Event):
+class MappingStartEvent(YamlEvent):
     """A mapping begins."""
 
 
-class MappingEndEvent(Event):
+class MappingEndEvent(YamlEvent):
     """A mapping ends."""

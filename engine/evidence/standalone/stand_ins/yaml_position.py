@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from engine.evidence.standalone.stand_ins.yaml_error import Mark, YAMLError
-from engine.evidence.standalone.stand_ins.yaml_kinds import AliasEvent, Event, ScalarEvent
+from engine.evidence.standalone.stand_ins.yaml_kinds import AliasEvent, ScalarEvent, YamlEvent
 from engine.evidence.standalone.stand_ins.yaml_scalars import Scalars
 
 EXPLICIT = re.compile(r"\?(?=[ \t,\[\]{}]|$)")
@@ -41,7 +41,7 @@ class Position:
         """This line."""
         return self.lines[self.row]
 
-    def event(self, kind: type[Event], start: Mark | None = None, own: Properties | None = None) -> Event:
+    def event(self, kind: type[YamlEvent], start: Mark | None = None, own: Properties | None = None) -> YamlEvent:
         """An event that ends here."""
         own = own or Properties()
         return kind(start or self.mark, self.mark, anchor=own.anchor, tag=own.tag)
@@ -100,7 +100,7 @@ class Position:
                 break
         return own
 
-    def alias(self, own: Properties) -> Event:
+    def alias(self, own: Properties) -> YamlEvent:
         """``*name``."""
         match = ANCHOR.match(self.line, self.column)
         if match is None or own.anchor or own.tag:
@@ -111,7 +111,7 @@ class Position:
         found.anchor = match[1]
         return found
 
-    def plain(self, own: Properties, indent: int, in_flow: bool, start: Mark) -> Event:
+    def plain(self, own: Properties, indent: int, in_flow: bool, start: Mark) -> YamlEvent:
         """An unquoted value."""
         if not self.scalars.begins_plain(self.row, self.column, in_flow):
             self.refuse_begin()
@@ -127,7 +127,7 @@ class Position:
 
     def scalar(
         self, own: Properties, found: tuple[str, int, int], style: str | None, start: Mark | None = None
-    ) -> Event:
+    ) -> YamlEvent:
         """A value that was read."""
         start = start or self.mark
         value, self.row, self.column = found
@@ -135,6 +135,6 @@ class Position:
         event.value, event.style = value, style
         return event
 
-    def empty(self, own: Properties, start: Mark | None = None) -> Event:
+    def empty(self, own: Properties, start: Mark | None = None) -> YamlEvent:
         """No value, which is null."""
         return self.scalar(own, ("", min(self.row, len(self.lines)), self.column), None, start)
