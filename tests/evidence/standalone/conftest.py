@@ -14,6 +14,7 @@ import pytest
 
 from engine.errors import RunspecError
 from engine.evidence import verify
+from engine.evidence.contents import NOBODY, Reader
 from engine.evidence.outcome import verification_json
 from engine.evidence.standalone import verify_py
 
@@ -55,8 +56,8 @@ def verify_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(verify_file: Path) -> Callable[..., list[Said]]:
     """``alone(paths)``: what verify.py says of each, in one process without site-packages."""
 
-    def call(paths: Sequence[Path], python: str = sys.executable) -> list[Said]:
-        lines = "".join(json.dumps([os.fspath(path)]) + "\n" for path in paths)
+    def call(paths: Sequence[Path], python: str = sys.executable, options: Sequence[str] = ()) -> list[Said]:
+        lines = "".join(json.dumps([os.fspath(path), *options]) + "\n" for path in paths)
         done = subprocess.run(
             [python, "-I", "-S", "-c", DRIVER, str(verify_file)], input=lines, capture_output=True, text=True, check=False,
             encoding="utf-8",
@@ -69,20 +70,22 @@ def alone(verify_file: Path) -> Callable[..., list[Said]]:
     return call
 
 
-def by_engine(path: Path) -> Said:
+def by_engine(path: Path, reader: Reader = NOBODY) -> Said:
     """What `runspec verify` says."""
     try:
-        verification = verify(path)
+        verification = verify(path, reader)
     except RunspecError as error:
         return Said(error.exit_code, {"ok": False, "diagnostics": [one.as_json() for one in error.diagnostics]})
     return Said(0 if verification.ok else 5, json.loads(json.dumps(verification_json(verification))))
 
 
-def disagreements(paths: Sequence[Path], said: Sequence[Said], *, details: bool = True) -> list[str]:
+def disagreements(
+    paths: Sequence[Path], said: Sequence[Said], *, details: bool = True, reader: Reader = NOBODY
+) -> list[str]:
     """Paths of which the two say different things; without ``details`` the sentences may differ, which other Pythons word."""
     found = []
     for path, one in zip(paths, said, strict=True):
-        other = by_engine(path)
+        other = by_engine(path, reader)
         if (one.code, one.statuses) != (other.code, other.statuses):
             changed = {id_: (other.statuses.get(id_), status) for id_, status in one.statuses.items()
                        if other.statuses.get(id_) != status}  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ import pytest
 from engine.artifacts.journal import RunRecord
 from engine.evidence import package
 from engine.evidence.bundle import read_bundle
+from engine.evidence.contents import Reader
+from engine.evidence.signing.private_keys import read_signing_key
+from engine.evidence.signing.sign import sign
+from engine.evidence.signing.trust import trusted_keys
 from tests.evidence import forger
 from tests.evidence.hostile_inputs import CASES
 from tests.evidence.standalone.conftest import Said, disagreements
@@ -112,6 +118,29 @@ def test_run_specs_that_are_none(folder: Path, alone: Alone, tmp_path: Path) -> 
     said = alone(paths)
     assert {one.statuses["V06"] for one in said} == {"fail"}
     assert disagreements(paths, said, details=False) == []
+
+
+def test_signatures(folder: Path, alone: Alone, tmp_path: Path) -> None:
+    """By a trusted key, by another one, over other bytes: level L1 or not, word for word, without a library."""
+    pytest.importorskip("cryptography")
+    keys = [tmp_path / "ann", tmp_path / "bob"]
+    for key in keys:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    plain = package(folder, tmp_path / "unsigned", "toy")
+    sign(folder, read_signing_key(keys[0]))
+    signed = package(folder, tmp_path / "signed", "toy")
+    forged = tmp_path / "forged"
+    shutil.copytree(folder, forged)
+    envelope = (forged / "provenance.dsse.json").read_text().replace('"sig": "', '"sig": "A', 1)
+    (forged / "provenance.dsse.json").write_text(envelope)
+    paths, levels = [plain, folder, signed, forged], []
+    for key in keys:
+        line = f"someone@example.org {key.with_suffix('.pub').read_text()}"
+        (tmp_path / "trusted").write_text(line)
+        said = alone(paths, options=["--trust", str(tmp_path / "trusted")])
+        assert disagreements(paths, said, reader=Reader(trusted_keys(line, str(tmp_path / "trusted")))) == []
+        levels.append([one.document["trust_level"] for one in said])
+    assert levels == [[None, "L1", "L1", None], [None] * 4]  # whom a reader trusts must have signed
 
 
 def test_a_bundle_is_what_is_compared(folder: Path) -> None:
