@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from engine.evidence.contents import Answer
 
 L0, L1, L2, L3 = "L0", "L1", "L2", "L3"
-SIGNATURES_CHECK = "V23"
+LEVEL_CHECK, SIGNATURES_CHECK = "V24", "V23"
 WITNESS_CHECKS = ("V17", "V18", "V19")
-RERUN_CHECK = "V29"
+NOT_RUN_AGAIN: Answer = ("n/a", "not run again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Rung:
 SCALE: Sequence[Rung] = (
     Rung(L0, "it agrees with itself", "the files agree with each other, and the score follows from the answers",
          "every check passes"),
-    Rung(L1, "somebody signed it", "somebody whom you trust signed exactly these files",
+    Rung(L1, "somebody signed it", "somebody you trust signed exactly these files",
          "a signature (`runspec sign`) by a key that you trust (`verify --trust KEYS`)"),
     Rung(L2, "a platform witnessed it", "the platform's output, as you downloaded it, has a nonce from before the run and these files' digests",
          "the output of the public notebook version, downloaded by you (`verify --witness FOLDER`)"),
@@ -68,11 +68,12 @@ class Trust:
         return next((rung for rung in self.rungs if not rung.shown), None)
 
 
-def judge(*, ok: bool, found: Mapping[str, Answer], signers: Sequence[str] = ()) -> Trust:
-    """The level, from the answers of the checks (id -> answer) and the trusted signers among those who signed."""
+def judge(
+    *, ok: bool, found: Mapping[str, Answer], signers: Sequence[str] = (), rerun: Answer = NOT_RUN_AGAIN
+) -> Trust:
+    """The level, from the answers of the checks (id -> answer), the trusted signers, and what running it again showed."""
     signature = found.get(SIGNATURES_CHECK, ("n/a", "not checked"))
     witness = [found.get(name, ("n/a", "")) for name in WITNESS_CHECKS]
-    rerun = found.get(RERUN_CHECK, ("n/a", "not run again"))
     shown = {
         L0: (True, "all checks passed"),
         L1: (bool(signers), signature[1]),
