@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from jinja2 import nodes
+from jinja2 import Environment, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -263,12 +263,16 @@ def _is_small(value: object) -> bool:
     return not isinstance(value, int) or value.bit_length() <= MAX_BITS
 
 
+def _without_context(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a filter that the template wrote: some filters get the rendering's context before them."""
+    return args[1:] if args and isinstance(args[0], nodes.EvalContext | Context | Environment) else args
+
+
 def _before_filter(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    numbers = [value for value in (*args, *kwargs.values()) if isinstance(value, int)]
-    if name in ("indent", "tojson", "batch", "slice", "round") and any(
-        abs(number) > MAX_WIDTH for number in numbers[:9]
-    ):
-        raise Exceeded(f"{name} has a number beyond {MAX_WIDTH}")
+    if name in ("indent", "tojson", "batch", "slice", "round"):
+        settings = _without_context(args)[1:]  # the first is the value itself, which may be any number
+        if any(isinstance(value, int) and abs(value) > MAX_WIDTH for value in (*settings, *kwargs.values())):
+            raise Exceeded(f"{name} has a number beyond {MAX_WIDTH}")
     texts = [value for value in args if isinstance(value, str)]
     if name == "replace" and len(texts) >= 3:
         _require_replaceable(*texts[:3])

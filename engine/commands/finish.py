@@ -1,19 +1,26 @@
-"""``verify`` and ``score``: somebody's evidence or predictions, checked without the run."""
+"""``verify`` and ``score``: somebody's evidence or predictions, checked without the run.
+
+runspec score toy.zip         # judged again, beside what the package records
+"""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
+from engine.commands.reading import evidence_of, not_verified, opened
 from engine.commands.trust import scale_text, trust_document
-from engine.errors import InputInvalid
+from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import verify as check
 from engine.evidence.checks.stated import explained
-from engine.evidence.contents import Reader
+from engine.evidence.contents import Evidence, Reader
 from engine.evidence.levels import headline
+from engine.evidence.report.page import part
+from engine.evidence.rescore import Judged, differences, judge, recorded_metric
 from engine.evidence.signing.trust import read_trusted_keys
 from engine.evidence.witness import read_witness
 from engine.printable import one_line
@@ -51,15 +58,81 @@ def _reader(arguments: Namespace) -> Reader:
 
 
 def score(arguments: Namespace) -> Reply:
-    """The scorer alone."""
+    """The scorer alone: of two files, or of evidence, whose recorded score must come out again."""
+    if arguments.eval_set is None:
+        return _score_evidence(arguments)
     metric = arguments.metric or next(iter(METRICS))
     rows, card = score_files(Path(arguments.predictions), Path(arguments.eval_set), metric)
-    scorecard = card.as_json()
-    document: JsonObject = {"ok": True, "scorecard": scorecard, "items": [row.as_json() for row in rows]}
+    document: JsonObject = {"ok": True, "scorecard": card.as_json(), "items": [row.as_json() for row in rows]}
+    return Reply(document, columns(_figures(card.as_json()), indent=""))
+
+
+def _score_evidence(arguments: Namespace) -> Reply:
+    """Exit code 5 where a verdict or the scorecard is another one, or where another check fails."""
+    if Path(arguments.predictions).suffix in (".jsonl", ".json"):
+        raise InputInvalid(
+            "U103",
+            "runspec score: EVAL_SET is missing",
+            hint="runspec score PREDICTIONS EVAL_SET, or of evidence: runspec score RUN",
+        )
+    source = evidence_of(arguments.predictions)
+    bundle, verification = opened(source)
+    evidence = Evidence(bundle)
+    found = part(lambda: _judged(evidence, arguments.metric))
+    if found.value is None:
+        raise VerificationFailed(
+            "U149", f"{source} cannot be scored: {one_line(found.reason)}", hint=f"runspec verify {source}"
+        )
+    judged, recorded, other = found.value
+    problems = not_verified(source, verification)
+    if other:
+        more = f" (and {len(other) - 3} more)" if len(other) > 3 else ""
+        message = f"{source} records another score than its predictions give: {one_line('; '.join(other[:3]))}{more}"
+        problems = (
+            Diagnostic(
+                "U156", message, hint=f"do not rely on the recorded one; which answers: runspec items {source} --wrong"
+            ),
+            *problems,
+        )
+    document = {"ok": not problems, "scorecard": judged.card.as_json(), "items": [row.as_json() for row in judged.rows],
+                "recorded": recorded, "differences": other, "trust_level": verification.trust_level}  # fmt: skip
+    return Reply(
+        document, _compared(source, judged, recorded, other), VerificationFailed.exit_code if problems else 0, problems
+    )
+
+
+def _judged(evidence: Evidence, metric: str | None) -> tuple[Judged, JsonObject | None, list[str]]:
+    """Judged again, the recorded scorecard, and how they differ; None and nothing where the metric is another one."""
+    judged = judge(evidence, metric)
+    if judged.card.metric != recorded_metric(evidence):
+        return judged, None, []
+    return judged, evidence.json("scorecard.json"), differences(evidence, judged)
+
+
+def _compared(source: Path, judged: Judged, recorded: JsonObject | None, other: Sequence[str]) -> str:
+    card, n_wrong = judged.card, sum(row.correct < 1 for row in judged.rows)
+    wrong = f"{n_wrong} not right: runspec items {source} --wrong" if n_wrong else "all right"
+    head = f"{card.metric} {100 * card.primary_score:.1f} % over {card.n_items} items, {wrong}"
+    again = [row for row in _figures(card.as_json()) if row[0] != "metric"]
+    if recorded is None:
+        table, verdict = columns(again), "not compared: the evidence records another metric"
+    else:
+        before = dict(_figures(recorded))
+        rows = [
+            ("", "scored again", "recorded"),
+            *((label, text, before.get(label, "nothing")) for label, text in again),
+        ]
+        table = columns(rows)
+        verdict = f"as recorded: the scorecard and all {len(judged.rows)} verdicts"
+    return "\n".join([one_line(head), table, *([] if other else [verdict])])
+
+
+def _figures(scorecard: JsonObject) -> list[tuple[str, str]]:
+    """A scorecard as labels and numbers; of a stranger's, whatever its values are."""
     lines: list[tuple[str, str]] = []
     for key, value in scorecard.items():
         group = value if isinstance(value, dict) else {"": value}
         for name, number in group.items():
             label = f"{key.removesuffix('_scores')}: {name}" if name else key
             lines.append((label, f"{number:.4f}" if isinstance(number, float) else str(number)))
-    return Reply(document, columns(lines, indent=""))
+    return lines

@@ -16,9 +16,10 @@ from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.contents import Evidence
 from engine.evidence.report import MARKER, ReportItem, read_items, report_page
 from engine.evidence.report.page import part
-from engine.evidence.report.shown import shown, shown_on_one_line
 from engine.os_errors import hint_for
+from engine.printable import one_line, printable
 
+MOST_CATEGORIES, LONGEST_CATEGORY = 12, 40  # that a hint lists
 HEAD_BYTES = 512  # of a file that is there already: its marker is in its second line
 
 
@@ -27,39 +28,47 @@ def report(arguments: Namespace) -> Reply:
     source = evidence_of(arguments.run)
     out = Path(arguments.out or f"{source.resolve().name.removesuffix('.zip')}.report.html")
     _require_own_place(out)
-    bundle, verification = _read(source)
+    bundle, verification = opened(source)
     page = report_page(bundle, verification)
     try:
         write_atomic(out, page)
     except OSError as error:
         raise RunFailed("U115", f"cannot write {error.filename or out}: {error.strerror or error}",
                         hint=hint_for(error.errno) or "choose a folder where this user may write: --out FILE") from error  # fmt: skip
-    problems = _not_verified(source, verification)
-    opened = webbrowser.open(out.resolve().as_uri()) if arguments.open else None
+    problems = not_verified(source, verification)
+    shown = webbrowser.open(out.resolve().as_uri()) if arguments.open else None
     text = f"{out}: {len(page)} bytes, trust level {verification.trust_level or 'none'}"
-    text += "\nno browser could be opened here; open the file yourself" if opened is False else ""
+    text += "\nno browser could be opened here; open the file yourself" if shown is False else ""
     document = {"ok": verification.ok, "trust_level": verification.trust_level, "report": str(out), "bytes": len(page),
-                "sha256": digest_bytes(page), "opened": opened}  # fmt: skip
+                "sha256": digest_bytes(page), "opened": shown}  # fmt: skip
     return Reply(document, text, VerificationFailed.exit_code if problems else 0, problems)
 
 
 def items(arguments: Namespace) -> Reply:
     """Every item with its question, what was expected and what came; the verdicts are judged again."""
     source = evidence_of(arguments.run)
-    bundle, verification = _read(source)
+    bundle, verification = opened(source)
     found = part(lambda: read_items(Evidence(bundle)))
     if found.value is None:
-        raise VerificationFailed("U149", f"the items of {source} cannot be shown: {shown_on_one_line(found.reason)}",
+        raise VerificationFailed("U149", f"the items of {source} cannot be shown: {one_line(found.reason)}",
                                  hint=f"runspec verify {source}")  # fmt: skip
     category, chosen = arguments.category, found.value
     if category is not None:
-        pick("category", category, {item.category for item in chosen if item.category is not None}, "U147",
-             or_else=f"`runspec items {source}` shows each item's category")  # fmt: skip
+        known = {item.category for item in chosen if item.category is not None}
+        many = len(known) > MOST_CATEGORIES or any(len(name) > LONGEST_CATEGORY for name in known)
+        pick(
+            "category",
+            category,
+            known,
+            "U147",
+            or_else=f"`runspec items {source}` shows each item's category" if many else "",
+        )
         chosen = [item for item in chosen if item.category == category]
     shown = [item for item in chosen if item.is_wrong] if arguments.wrong else chosen
     n_wrong = sum(item.is_wrong for item in found.value)
-    counts = f"{len(shown)} of {len(found.value)} items shown, {n_wrong} wrong in all"
-    problems = _not_verified(source, verification)
+    level = f"trust level {verification.trust_level or 'none'}"
+    counts = f"{len(shown)} of {len(found.value)} items shown, {n_wrong} wrong in all; {level}"
+    problems = not_verified(source, verification)
     document = {"ok": verification.ok, "trust_level": verification.trust_level, "n_items": len(found.value),
                 "n_wrong": n_wrong, "items": [item.as_json() for item in shown]}  # fmt: skip
     text = "\n\n".join([*map(_in_lines, shown), counts])
@@ -67,12 +76,13 @@ def items(arguments: Namespace) -> Reply:
 
 
 def evidence_of(word: str) -> Path:
-    """The folder or the zip that a word names: a path, a run-spec, or a run_version. Raises U112, U114, U145."""
+    """The folder or the zip that a word names: a path, a run-spec, or a run_version. Raises U112, U114, U145, U157."""
     path = Path(word)
     if path.suffix in (".yaml", ".yml") and is_spec(word):
         spec, _ = load(word)
         folder, again = spec.resolve(spec.evidence.dir), word
     elif path.exists():
+        _require_whole(path)
         return path
     elif path.suffix == ".zip" or len(path.parts) > 1:
         raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder, a zip or a run-spec")
@@ -85,12 +95,20 @@ def evidence_of(word: str) -> Path:
     return folder
 
 
-def _read(source: Path) -> tuple[Bundle, Verification]:
+def _require_whole(path: Path) -> None:
+    """U157 for one file of an evidence folder: its folder is meant."""
+    if path.is_file() and path.name in evidence_names(path.parent):
+        raise InputInvalid(
+            "U157", f"{path} is one file of the evidence in its folder", hint=f"name the folder: {path.parent}"
+        )
+
+
+def opened(source: Path) -> tuple[Bundle, Verification]:
     """The files and what the checks say. Raises VerificationFailed U149 where a zip gives no file at all."""
     verification = verify(source)  # V00 and X322 where there is no evidence
     bundle = read_bundle(source)
     if not bundle.files:
-        raise VerificationFailed("U149", f"{source} cannot be shown: {shown_on_one_line('; '.join(bundle.problems))}",
+        raise VerificationFailed("U149", f"{source} cannot be shown: {one_line('; '.join(bundle.problems))}",
                                  hint=f"runspec verify {source}")  # fmt: skip
     return bundle, verification
 
@@ -115,7 +133,8 @@ def _is_report(path: Path) -> bool:
         return False
 
 
-def _not_verified(source: Path, verification: Verification) -> tuple[Diagnostic, ...]:
+def not_verified(source: Path, verification: Verification) -> tuple[Diagnostic, ...]:
+    """U148 where a check failed: the first one, and how many more."""
     if verification.ok:
         return ()
     first, *more = verification.failed
@@ -123,7 +142,7 @@ def _not_verified(source: Path, verification: Verification) -> tuple[Diagnostic,
     return (
         Diagnostic(
             "U148",
-            f"{source} is NOT verified: {first.id} {first.title}: {shown_on_one_line(first.detail)}{also}",
+            f"{source} is NOT verified: {first.id} {first.title}: {one_line(first.detail)}{also}",
             hint=f"do not rely on what it shows; all checks: runspec verify {source}",
         ),
     )
@@ -139,9 +158,9 @@ def _in_lines(item: ReportItem) -> str:
         ("answered", item.answered),
         ("raw text", item.text),
     )
-    lines = [shown_on_one_line("  ".join([item.id, item.verdict, " · ".join(groups)]).rstrip())]
+    lines = [one_line("  ".join([item.id, item.verdict, " · ".join(groups)]).rstrip())]
     for label, text in rows:
         if text is not None:
             first, *others = text.split("\n")
-            lines += [f"  {label}  {shown(first)}".rstrip(), *(f"            {shown(line)}" for line in others)]
+            lines += [f"  {label}  {printable(first)}".rstrip(), *(f"            {printable(line)}" for line in others)]
     return "\n".join(lines)

@@ -90,9 +90,13 @@ COMMANDS: tuple[Command, ...] = (
     Command("sign", "signs evidence, so that a reader who trusts your key knows that it is yours", "trust:sign",
             (EVIDENCE, Argument("--key", "an Ed25519 private key: ssh-keygen -t ed25519 makes one", "FILE")),
             group=_PROVE, page="sign-evidence"),
-    Command("score", "scores a predictions file against an eval set", "finish:score",
-            (Argument("PREDICTIONS", "JSONL with id and text"), Argument("EVAL_SET", "JSONL eval set"),
-             Argument("--metric", "default: answer_correctness@v1", "NAME")), group=_PROVE, page="scoring"),
+    Command("score", "scores the predictions of evidence again, or a predictions file against an eval set", "finish:score",
+            (Argument("PREDICTIONS", "evidence (a run-spec, a run_version, a folder, a zip), or JSONL with id and text"),
+             Argument("EVAL_SET", "JSONL eval set, where PREDICTIONS is a JSONL file", count="optional"),
+             Argument("--metric", "default: the recorded one of evidence, answer_correctness@v1 of files", "NAME")),
+            more="""
+            Of evidence every answer is judged again: where the recorded score or a verdict is another one, the
+            exit code is 5.""", group=_PROVE, page="scoring"),
     Command("report", "writes evidence as one HTML page: result, curves, scores, every item, checks", "reading:report",
             (EVIDENCE, Argument("--out", "the file to write (default: NAME.report.html, here)", "FILE"),
              Argument("--open", "open the page in a browser")),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from engine.canonical import digest_bytes, digest_text
-from engine.data import render_prompt, without_repeats
+from engine.canonical import JsonObject, digest_bytes, digest_text
+from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.about import SIGNATURES
 from engine.evidence.asked import by_chat_template
@@ -27,26 +27,22 @@ from engine.evidence.checks.vouched import (
     signatures_fit,
     statement_is_of_these_files,
 )
-from engine.evidence.contents import Answer, Broken, Evidence, answer, changes, equal_values, leaves
+from engine.evidence.contents import Answer, Broken, Evidence, answer, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
+from engine.evidence.rescore import asked_items, differences, judge
 from engine.evidence.secrets import find_secrets
 from engine.evidence.view import clock_warnings
-from engine.scoring import ScoringItem, parse_eval_set, parse_predictions, score
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-([0-2]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
 _PLACEHOLDER = re.compile(
     r"<(?=[^<>]*>)[^<>]*?(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
     re.IGNORECASE,
 )
-
-
-def _asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
-    """The items of the eval set, without those that the recorded policy leaves out."""
-    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
-    return without_repeats(items) if evidence.drops_repeated_items else items
+ENDS = ("eos", "end_of_turn", "stop")  # of an answer that has not all the tokens it may have
 
 
 def names_are_safe(evidence: Evidence) -> Answer:
@@ -122,7 +118,12 @@ def commit_is_named(evidence: Evidence) -> Answer:
 
 
 def times_are_in_order(evidence: Evidence) -> Answer:
-    record, problems = evidence.record, []
+    record = evidence.record
+    problems = [
+        f"{time!r:.40} is no time of the form 2026-01-02T03:04:05Z"
+        for time in _times(record)
+        if not _TIME.fullmatch(str(time))
+    ]
     for step in record["steps"]:
         if not record["started_at"] <= step["started_at"] <= step["finished_at"] <= record["finished_at"]:
             problems.append(f"step {step['id']} is outside the run or ends before it starts")
@@ -130,18 +131,44 @@ def times_are_in_order(evidence: Evidence) -> Answer:
     return answer(problems, "; ".join([f"{record['started_at']} to {record['finished_at']}", *remarks]))
 
 
+def _times(record: JsonObject) -> list[object]:
+    return [
+        record["started_at"],
+        record["finished_at"],
+        *(step[name] for step in record["steps"] for name in ("started_at", "finished_at")),
+    ]
+
+
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
-    items = [item.id for item in _asked_items(evidence)]
-    rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
-    return answer(
-        [] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items"
+    items = [item.id for item in asked_items(evidence)]
+    rows, most = evidence.rows("predictions.jsonl"), evidence.step("generate")["with"]["max_new_tokens"]
+    problems = []
+    if items != [row.get("id") for row in rows]:
+        problems.append("predictions.jsonl does not have each item once, in order")
+    for row in rows:
+        if row["text"] is not None and not _could_be_generated(row, most):
+            problems.append(
+                f"{row['id']}: {row['new_tokens']} tokens, ended by {row['finish_reason']!r:.20}, of {most} at most"
+            )
+    return answer(problems, f"{len(items)} items, {most} tokens each at most")
+
+
+def _could_be_generated(row: JsonObject, most: int) -> bool:
+    """An answer ends with the token that ends it, with a stop string, or where it has all its tokens."""
+    tokens, reason, prompt = row["new_tokens"], row["finish_reason"], row["prompt_tokens"]
+    counts = all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in (tokens, prompt))
+    return (
+        counts
+        and tokens <= most
+        and row["milliseconds"] >= 0
+        and (tokens == most if reason == "length" else reason in ENDS)
     )
 
 
 def prompts_are_the_items(evidence: Evidence) -> Answer:
     template = evidence.step("generate")["facts"].get("chat_template")
     return (
-        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), _asked_items(evidence))
+        _by_render(evidence) if template is None else by_chat_template(evidence, str(template), asked_items(evidence))
     )
 
 
@@ -149,7 +176,7 @@ def _by_render(evidence: Evidence) -> Answer:
     render = str(evidence.step("train_sft")["facts"]["render"])
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
-    for item in _asked_items(evidence):
+    for item in asked_items(evidence):
         row = rows[item.id]
         expected = None if row["text"] is None else digest_text(render_prompt(render, item.prompt))
         if row["prompt_sha256"] != expected:
@@ -158,18 +185,10 @@ def _by_render(evidence: Evidence) -> Answer:
 
 
 def score_is_recomputed(evidence: Evidence) -> Answer:
-    predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
-    answered = [row for row in predictions if row.text is not None]
-    rows, card = score(_asked_items(evidence), answered, str(evidence.step("score")["with"]["metric"]))
-    found, expected = evidence.json("scorecard.json"), card.as_json()
-    problems = [
-        f"scorecard.json: {key} is {found.get(key)!r}, recomputed {expected.get(key)!r}"
-        for key in sorted({*found, *expected})
-        if key not in found or key not in expected or not equal_values(found[key], expected[key])
-    ]
-    for row, scored in zip(evidence.rows("predictions.jsonl"), rows, strict=True):
-        problems += changes(scored.as_json(), row, f"{scored.id}")
-    return answer(problems, f"{card.metric}: {card.primary_score:.4f}, recomputed on {card.n_items} items")
+    judged = judge(evidence)
+    card = judged.card
+    detail = f"{card.metric}: {card.primary_score:.4f}, recomputed on {card.n_items} items"
+    return answer(differences(evidence, judged), detail)
 
 
 def overlap_is_declared(evidence: Evidence) -> Answer:

@@ -157,6 +157,8 @@ def changes(expected: object, found: object, path: str = "") -> list[str]:
     >>> changes({"seed": 42, "packing": True}, {"seed": 43, "packing": 1})
     ['packing: True -> 1', 'seed: 42 -> 43']
     """
+    if canonical_json(expected) == canonical_json(found):  # first: of 20,000 rows nearly all are equal
+        return []
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         found_changes: list[str] = []
         for key in sorted({*expected, *found}):
@@ -166,8 +168,6 @@ def changes(expected: object, found: object, path: str = "") -> list[str]:
             else:
                 found_changes += changes(expected[key], found[key], inner)
         return found_changes
-    if canonical_json(expected) == canonical_json(found):
-        return []
     return [f"{path}: {_short(expected)} -> {_short(found)}"]
 
 

@@ -37,7 +37,7 @@ evidence:
   evidence       renders the evidence files of a finished run
   package        packs the evidence of a finished run into a zip
   verify         checks a run's evidence as a stranger would
-  score          scores a predictions file against an eval set
+  score          scores the predictions of evidence again, or a predictions file against an eval set
   report         writes evidence as one HTML page: result, curves, scores, every item, checks
   items          prints each item of the eval set with what the model answered
 
@@ -122,7 +122,7 @@ def test_every_command_has_its_function(command):
          'did you mean "--force"?'),
         (["run"], "U103", "runspec run: SPEC is missing", "see `runspec run --help`"),
         (["validate"], "U103", "runspec validate: SPEC is missing", "see `runspec validate --help`"),
-        (["score", "a"], "U103", "runspec score: EVAL_SET is missing", "see `runspec score --help`"),
+        (["score"], "U103", "runspec score: PREDICTIONS is missing", "see `runspec score --help`"),
         (["init", "a", "b"], "U103", "runspec init: too many arguments: b", "see `runspec init --help`"),
         (["plan", "s", "--target"], "U103", "runspec plan: --target: expected one argument",
          "see `runspec plan --help`"),

@@ -67,7 +67,9 @@ ANSWERS: Mapping[str, Answer] = {
         (5,),
     ),
     "sign": Answer("{ok, evidence, package, fresh, key, fingerprint, signers}", (1, 4, 5)),
-    "score": Answer("{ok, scorecard, items}"),
+    "score": Answer(
+        "{ok, scorecard, items, recorded, differences, trust_level}", (1, 4, 5), "EVAL_SET", "{ok, scorecard, items}"
+    ),
     "report": Answer("{ok, trust_level, report, bytes, sha256, opened}", (1, 4, 5)),
     "items": Answer(
         "{ok, trust_level, n_items, n_wrong, items: [{id, question, asked, expected, answered, text, score, section, category, "

@@ -41,6 +41,10 @@ EXCEEDED = {
     "a wide format": "{{ '{:1000000000}'.format(1) }}",
     "a wide indent": "{{ 'a'|indent(1000000000) }}",
     "a wide tojson": "{{ [1]|tojson(indent=1000000000) }}",
+    "a wide tojson, by place": "{{ [1]|tojson(1000000000) }}",
+    "a fine round": "{{ 2|round(1000000000) }}",
+    "a wide batch": "{{ [1]|batch(1000000000, 'a')|list }}",
+    "many slices": "{{ [1]|slice(1000000000)|list }}",
     "a power": "{{ 2 ** 100000000 }}",
     "a power of powers": "{{ 9 ** 9 ** 9 ** 9 }}",
     "a squared number": "{% set ns = namespace(x=3) %}{% for i in range(60) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
@@ -65,6 +69,22 @@ REFUSED = {
     "globals of a function": "{{ cycler.__init__.__globals__ }}",
     "a changed list": "{% set x = [1] %}{{ x.append(2) }}",
 }
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 20000|tojson }}",
+        "{{ n|tojson }}",
+        "{{ 20000|round|int }}",
+        "{{ '20000'|indent(4) }}",
+        "{{ (20000.4)|round(0)|int }}",
+    ],
+)
+def test_a_number_may_be_large_where_it_is_no_width(template: str) -> None:
+    """Law: the limit on widths is none on what is written: an eval set has more than 1,000 items."""
+    environment = Sandbox()
+    assert environment.bounded(lambda: environment.from_string(template).render(n=20000)) == "20000"
 
 
 @pytest.mark.parametrize("name", [*EXCEEDED, *REFUSED])

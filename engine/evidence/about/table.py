@@ -21,6 +21,7 @@ from engine.canonical import JsonMapping, JsonObject, digest_bytes, digest_text
 from engine.errors import InputInvalid
 from engine.evidence.about.values import about_values
 from engine.evidence.render import render_text
+from engine.evidence.report.page import PAGE, TEMPLATE, packaged_page
 from engine.evidence.shipped import shipped_template
 
 STATEMENT = "provenance.intoto.json"
@@ -63,6 +64,11 @@ def _by_template(file: AboutFile, text: str, inputs: Inputs, _: Mapping[str, byt
     return data
 
 
+def _page(_: AboutFile, text: str, inputs: Inputs, __: Mapping[str, bytes]) -> bytes:
+    """The page has a view and an environment of its own: what it shows is HTML, and of any length."""
+    return packaged_page(inputs.attested, text)
+
+
 def _template(name: str) -> AboutFile:
     return AboutFile(name, f"{name}.j2", _by_template)
 
@@ -73,6 +79,7 @@ ABOUT: Sequence[AboutFile] = (
     _template("croissant.json"),
     _template("model_card.md"),
     _template("README.txt"),
+    AboutFile(PAGE, TEMPLATE, _page),
 )
 ABOUT_NAMES = frozenset(file.name for file in ABOUT)
 

@@ -11,9 +11,22 @@ from collections.abc import Mapping
 
 from engine.canonical import JsonMapping
 from engine.evidence.contents import Evidence
+from engine.evidence.report.curves import is_finite
 
 Fact = tuple[str, str]
 NOT_RECORDED = "not recorded"
+
+
+def about(evidence: Evidence) -> list[Fact]:
+    """What the score is the score of: the model, what it was trained on, what it was asked."""
+    manifest, rows = evidence.manifest, evidence.metrics
+    last = rows[-1].get("loss") if rows else None
+    loss = f", last loss {last:.4f}" if is_finite(last) else ""
+    return [
+        ("model", _value(manifest, "model_id")),
+        ("trained on", f"{_value(manifest, 'dataset')}, {len(rows)} train steps{loss}"),
+        ("asked", _value(manifest, "eval_set")),
+    ]
 
 
 def run_facts(evidence: Evidence) -> list[Fact]:

@@ -16,10 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from engine.canonical import JsonObject
-from engine.data import without_repeats
 from engine.evidence.contents import Evidence
 from engine.evidence.report.intervals import Interval, interval
-from engine.scoring import parse_eval_set, parse_predictions, score
+from engine.evidence.rescore import judge
 
 Verdict = Literal["right", "partly right", "wrong", "no prediction"]
 
@@ -55,6 +54,12 @@ class ReportItem:
             return "no prediction"
         return "right" if not self.is_wrong else "partly right" if self.score > 0 else "wrong"
 
+    @property
+    def remarks(self) -> list[str]:
+        """Its groups and how its answer ended, as far as they are known."""
+        ended = None if self.finish_reason is None else f"ended by {self.finish_reason}"
+        return [text for text in (self.section, self.category, self.difficulty, ended) if text is not None]
+
     def as_json(self) -> JsonObject:
         """The row that ``runspec items --json`` prints."""
         return {**asdict(self), "verdict": self.verdict}
@@ -73,10 +78,7 @@ class GroupScore:
 
 def read_items(evidence: Evidence) -> list[ReportItem]:
     """The items. Raises Broken and InputInvalid where eval set, predictions or metric cannot be read."""
-    asked = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
-    items = without_repeats(asked) if evidence.drops_repeated_items else asked
-    predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
-    rows, _ = score(items, [row for row in predictions if row.text is not None], str(evidence.manifest["metric"]))
+    items, rows, _ = judge(evidence)
     return [
         ReportItem(
             id=item.id,

@@ -1,21 +1,24 @@
-"""Evidence and what the checks say of it -> the bytes of ``report.html``.
+"""Evidence -> the bytes of a page: the one that travels with it, or the one that also has what the checks say of it now.
 
-    page = report_page(read_bundle(path), verify(path))
+    inside = packaged_page(files)                              # report.html of a package: a function of its other files
+    page = report_page(read_bundle(path), verify(path))        # runspec report
 
 The template ``templates/report.html.j2`` gets the values of :func:`make_page`. Every value is escaped for HTML, and a character
 that would act on the page or reorder its text is spelled (``<U+202E>``): both at the one place where values enter the page.
 The filter is CSS alone; there is no script, and the page's own policy forbids every request.
+
+A page inside a package cannot vouch for itself: it has no word on whether the checks pass, only which there are and how to
+run them. Those words stand in the template, which the record names with its digest: the same files give the same page in
+every later version of the engine.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-import jinja2
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from engine.assets import asset
 from engine.canonical import JsonObject, digest_bytes
@@ -23,23 +26,20 @@ from engine.errors import RunspecError
 from engine.evidence.bundle import Bundle
 from engine.evidence.contents import Broken, Evidence
 from engine.evidence.report.curves import Chart, draw, points_of
-from engine.evidence.report.facts import environment_facts, run_facts, step_rows
+from engine.evidence.report.facts import about, environment_facts, run_facts, step_rows
 from engine.evidence.report.items import ReportItem, grouped, read_items, total
-from engine.evidence.report.shown import shown
+from engine.evidence.rescore import recorded_metric
+from engine.printable import printable
 
 if TYPE_CHECKING:
-    from engine.evidence.verify import Verification
+    import jinja2
 
-TEMPLATE = "report.html.j2"
+PAGE, TEMPLATE = "report.html", "report.html.j2"
 MARKER = b'data-made-by="runspec report"'  # by which a report is told from a file of other origin
 MOST_FILTERS = 40  # categories that the filter offers; the tables have all
+MOST_WRONG = 30  # wrong answers in the list at the top; the items have all
+MOST_CHARS = 160  # of each of their texts there
 GROUPS = ("section", "category", "difficulty")
-LEVELS = (
-    ("L0", "the evidence agrees with itself, and the score follows from the predictions", "every check passes"),
-    ("L1", "somebody signed it", "a signature by a key that the reader trusts"),
-    ("L2", "a platform witnessed it", "a public notebook version whose output has the same digests"),
-    ("L3", "it was run again", "items generated again from the checkpoint, with the same result"),
-)
 
 T = TypeVar("T")
 
@@ -52,6 +52,46 @@ class Part(Generic[T]):
     reason: str = ""
 
 
+class CheckRow(Protocol):
+    """One check and its outcome."""
+
+    @property
+    def id(self) -> str:
+        """V01 …"""
+
+    @property
+    def title(self) -> str:
+        """What it checks."""
+
+    @property
+    def status(self) -> str:
+        """pass, fail, n/a."""
+
+    @property
+    def detail(self) -> str:
+        """What was found."""
+
+
+class Verified(Protocol):
+    """What the page shows of a verification (:class:`engine.evidence.verify.Verification`, which makes this page again)."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+
+    @property
+    def trust_level(self) -> str | None:
+        """None where a check failed."""
+
+    @property
+    def checks(self) -> Sequence[CheckRow]:
+        """All, in order."""
+
+    @property
+    def failed(self) -> Sequence[CheckRow]:
+        """Those that failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """One category of the filter, by number: ``number`` is in the class of its items."""
@@ -60,6 +100,17 @@ class Filter:
     name: str
     n_items: int
     n_wrong: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrongAnswer:
+    """One row of the list at the top: ``number`` is that of the item below, texts are cut."""
+
+    number: int
+    id: str
+    question: str
+    expected: str
+    answered: str | None  # None: no prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +134,27 @@ def part(function: Callable[[], T]) -> Part[T]:
         return Part(None, f"a value is missing or of the wrong kind: {type(error).__name__} {error}")
 
 
-def report_page(bundle: Bundle, verification: Verification) -> bytes:
-    """The page. Never raises for what is in the bundle."""
-    return _template().render(make_page(bundle, verification)).encode()
+def report_page(bundle: Bundle, verification: Verified) -> bytes:
+    """The page with what the checks say now. Never raises for what is in the bundle."""
+    return template().render(make_page(bundle.files, verification)).encode()
+
+
+def packaged_page(files: Mapping[str, bytes], source: str | None = None) -> bytes:
+    """report.html of the files of a run; ``source``: the text of the engine's template, the present one or a former one."""
+    made_by = template() if source is None else _environment().from_string(source)
+    return made_by.render(make_page(files)).encode()
 
 
 @cache
-def _template() -> jinja2.Template:
+def template() -> jinja2.Template:
     """The shipped template, and no other: a stranger's evidence brings none."""
+    return _environment().get_template(TEMPLATE)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(asset("templates"))),
         undefined=jinja2.StrictUndefined,
@@ -101,30 +165,29 @@ def _template() -> jinja2.Template:
         finalize=_visible,
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
-    return environment.get_template(TEMPLATE)
+    return environment
 
 
 def _visible(value: object) -> object:
     """Text with every character that acts on a page spelled; line breaks stay. The template's own markup is left alone."""
     is_markup = hasattr(value, "__html__")  # what Jinja itself asks: the output of a macro
-    return shown(value) if isinstance(value, str) and not is_markup else value
+    return printable(value) if isinstance(value, str) and not is_markup else value
 
 
-def make_page(bundle: Bundle, verification: Verification) -> JsonObject:
-    """The names that the template uses, with their values."""
-    evidence = Evidence(bundle)
+def make_page(files: Mapping[str, bytes], verification: Verified | None = None) -> JsonObject:
+    """The names that the template uses, with their values; without a verification those of the page in a package."""
+    evidence = Evidence(Bundle("folder", files))
     items = part(lambda: read_items(evidence))
     known = items.value or []
-    level = verification.trust_level
     return {
         "run_version": part(lambda: str(evidence.record["run_version"])),
+        "about": part(lambda: about(evidence)),
         "verification": verification,
-        "levels": LEVELS,
-        "level": [name for name, _, _ in LEVELS].index(level) if level is not None else -1,
-        "metric": part(lambda: str(evidence.manifest["metric"])),
+        "metric": part(lambda: recorded_metric(evidence)),
         "items": items,
         "total": total(known) if known else None,
         "n_without_prediction": sum(item.text is None for item in known),
+        "wrong_answers": _wrong_answers(known),
         "groups": [(name, grouped(known, name), sum(getattr(i, name) is None for i in known)) for name in GROUPS],
         "filters": _filters(known),
         "charts": part(lambda: _charts(evidence)),
@@ -132,8 +195,26 @@ def make_page(bundle: Bundle, verification: Verification) -> JsonObject:
         "environment": part(lambda: environment_facts(evidence)),
         "steps": part(lambda: step_rows(evidence)),
         "spec": part(lambda: evidence.text("runspec.yaml")),
-        "files": [(name, len(data), digest_bytes(data)) for name, data in sorted(bundle.files.items())],
+        "files": [(name, len(data), digest_bytes(data)) for name, data in sorted(files.items())],
     }
+
+
+def _wrong_answers(items: Sequence[ReportItem]) -> list[WrongAnswer]:
+    """The first of them."""
+    wrong = [(number, item) for number, item in enumerate(items, start=1) if item.is_wrong][:MOST_WRONG]
+    return [
+        WrongAnswer(number, item.id, _cut(item.question), _cut(item.expected), item.answered and _cut(item.answered))
+        for number, item in wrong
+    ]
+
+
+def _cut(text: str) -> str:
+    """The beginning, where it is long.
+
+    >>> _cut("a" * 200)[-3:], len(_cut("a" * 200))
+    ('aa…', 160)
+    """
+    return text if len(text) <= MOST_CHARS else f"{text[: MOST_CHARS - 1].rstrip()}…"
 
 
 def _filters(items: Sequence[ReportItem]) -> Filters:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from engine.artifacts.journal import Journal, journal_path
 from engine.cli import main
 from engine.evidence import package
+from engine.scoring import METRICS
 
 Said = tuple[int, str, str]
 
@@ -42,7 +44,7 @@ def test_items_are_printed_as_blocks(folder: Path, say: Callable[..., Said]) -> 
     assert say("items", folder, "--wrong") == (
         0,
         "q4  wrong  core · addition · hard\n  question  4 + 1 = ?\n  expected  5\n  answered  no\n  raw text  so\n"
-        "            Answer: no\n\n1 of 5 items shown, 1 wrong in all\n",
+        "            Answer: no\n\n1 of 5 items shown, 1 wrong in all; trust level L0\n",
         "",
     )
 
@@ -65,6 +67,94 @@ def test_a_category_that_no_item_has(folder: Path, say: Callable[..., Said]) -> 
     code, out, err = say("items", folder, "--category", "additon")
     assert (code, out) == (2, "")
     assert err.startswith('error[U147]: there is no category "additon"\n   = help: did you mean "addition"?\n')
+
+
+def test_categories_are_listed_where_they_are_few(folder: Path, say: Callable[..., Said]) -> None:
+    """A word that is near to none: the hint has all that there are, or where to find them."""
+    assert "there are: addition\n" in say("items", folder, "--category", "geometry")[2]
+    items = [json.loads(line) for line in (folder / "eval_set.jsonl").read_text().splitlines()]
+    for item in items:
+        item["category"] = "a very long name of a category" * 2 + item["id"]
+    (folder / "eval_set.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    assert f"`runspec items {folder}` shows each item's category" in say("items", folder, "--category", "geometry")[2]
+
+
+@pytest.mark.parametrize("command", ["items", "report", "score"])
+def test_one_file_of_an_evidence_folder_is_not_evidence(folder: Path, say: Callable[..., Said], command: str) -> None:
+    """U157 with the folder that is meant: a tired reader names the file that is open in the browser."""
+    code, out, err = say(command, folder / "report.html")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error[U157]: {folder / 'report.html'} is one file of the evidence in its folder\n")
+    assert f"name the folder: {folder}\n" in err
+
+
+def test_a_score_that_comes_out_again(folder: Path, here: Path, say: Callable[..., Said]) -> None:
+    """Of a folder and of its zip: the figures side by side, the sentence, exit code 0."""
+    archive = package(folder, here / "submission", "toy")
+    for evidence in (folder, archive):
+        code, out, err = say("score", evidence)
+        assert (code, err) == (0, "")
+        assert out.startswith(
+            f"answer_correctness@v1 80.0 % over 5 items, 1 not right: runspec items {evidence} --wrong\n"
+            "                      scored again  recorded\n"
+            "  n_items             5             5\n"
+        )
+        assert "  primary_score       0.8000        0.8000\n" in out
+        assert out.endswith("as recorded: the scorecard and all 5 verdicts\n")
+
+
+def test_a_score_as_json(folder: Path, say: Callable[..., Said]) -> None:
+    """The new scorecard, the recorded one, and no difference."""
+    code, out, _ = say("score", folder, "--json")
+    document = json.loads(out)
+    assert (code, document["ok"], document["differences"], document["trust_level"]) == (0, True, [], "L0")
+    assert document["recorded"] == document["scorecard"] == json.loads((folder / "scorecard.json").read_text())
+    assert [row["correct"] for row in document["items"]] == [1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "says"),
+    [("scorecard.json", '"primary_score": 0.8', '"primary_score": 1.0', "scorecard.json: primary_score is 1.0, recomputed 0.8"),
+     ("predictions.jsonl", "Answer: no", "Answer: 5", "scorecard.json: category_scores is {'addition': 0.8}, recomputed {'addition': 1.0}"),
+     ("eval_set.jsonl", '"expected_answer": "1"', '"expected_answer": "2"', "category_scores is {'addition': 0.8}, recomputed {'addition': 0.6}")],
+)  # fmt: skip
+def test_a_score_that_does_not(
+    folder: Path, say: Callable[..., Said], name: str, old: str, new: str, says: str
+) -> None:
+    """A changed score, answer or expected answer: U156 with the difference, both numbers in the table, exit code 5."""
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new, 1))
+    code, out, err = say("score", folder)
+    assert code == 5
+    assert err.startswith(f"error[U156]: {folder} records another score than its predictions give: ")
+    assert says in err
+    assert "error[U148]" in err
+    assert "as recorded" not in out
+
+
+def test_another_metric_is_compared_with_nothing(
+    folder: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evidence records another one: no difference is made up, and an unknown metric is refused."""
+    known = METRICS["answer_correctness@v1"]
+    monkeypatch.setitem(METRICS, "other@v1", replace(known, id="other@v1"))
+    code, out, _ = say("score", folder, "--metric", "other@v1")
+    assert code == 0
+    assert out.endswith("not compared: the evidence records another metric\n")
+    code, _, err = say("score", folder, "--metric", "nothing@v1")
+    assert code != 0
+    assert "nothing@v1" in err
+
+
+def test_predictions_without_an_eval_set(folder: Path, here: Path, say: Callable[..., Said]) -> None:
+    """A JSONL file alone cannot be scored: U103 says what is missing; both together are scored."""
+    rows, asked = here / "rows.jsonl", here / "asked.jsonl"
+    shutil.copy(folder / "predictions.jsonl", rows)
+    shutil.copy(folder / "eval_set.jsonl", asked)
+    code, _, err = say("score", rows)
+    assert (code, err.split("\n")[0]) == (2, "error[U103]: runspec score: EVAL_SET is missing")
+    assert say("score", rows, asked)[0] == 0
 
 
 def test_no_character_of_a_stranger_reaches_the_terminal(folder: Path, say: Callable[..., Said]) -> None:
@@ -169,7 +259,7 @@ def test_a_run_is_named_by_its_version(
     assert (code, err.split(":")[0]) == (2, "error[U112]")
 
 
-@pytest.mark.parametrize("command", ["items", "report"])
+@pytest.mark.parametrize("command", ["items", "report", "score"])
 def test_what_is_not_evidence(here: Path, folder: Path, say: Callable[..., Said], command: str) -> None:
     """A zip that is none and evidence without predictions for ``items`` are U149, a missing path U114, an empty folder X322."""
     (here / "bad.zip").write_bytes(b"PK\x03\x04 cut in the middle")
@@ -180,5 +270,5 @@ def test_what_is_not_evidence(here: Path, folder: Path, say: Callable[..., Said]
     half = shutil.copytree(folder, here / "half")
     (half / "predictions.jsonl").unlink()
     code, _, err = say(command, half)
-    assert (code, err.split(":")[0]) == (5, "error[U149]" if command == "items" else "error[U148]")
+    assert (code, err.split(":")[0]) == (5, "error[U148]" if command == "report" else "error[U149]")
     assert not (here / "bad.report.html").exists()

@@ -7,10 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -18,51 +16,10 @@ import pytest
 from engine.evidence import Verification, package, verify
 from engine.evidence.bundle import read_bundle
 from engine.evidence.report import MARKER, report_page
+from tests.evidence.report.parsed import Page
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 QUICKSTART = REPOSITORY / "submission_runs" / "quickstart_v1"
-VOID = {"meta", "link", "input", "path", "rect", "circle"}
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, the text of each ``pre``, and what is closed out of order."""
-
-    def __init__(self, page: bytes) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.misnested: list[str] = []
-        self.pres: list[str] = []
-        self.text = ""
-        self.feed(page.decode())
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "pre":
-            self.pres.append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        self.text += " " * (tag in ("td", "th", "li", "dt"))
-        if not self.open or self.open.pop() != tag:
-            self.misnested.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
-        if "pre" in self.open:
-            self.pres[-1] += data
-
-    def shown(self) -> str:
-        return " ".join(self.text.split())
-
-    def classes(self) -> Counter[str]:
-        return Counter(name for _, attrs in self.elements for name in (attrs.get("class") or "").split())
 
 
 def made(path: Path) -> bytes:
@@ -76,17 +33,21 @@ def test_result_groups_and_trust_level_are_in_words(folder: Path) -> None:
     assert "95 % interval 37.6 % to 96.4 % (Wilson)" in shown
     assert "easy 3 0 100.0 % 43.9 % to 100.0 %" in shown
     assert "hard 2 1 50.0 % 9.5 % to 90.5 %" in shown
-    assert "Trust level L0: unsigned. The evidence agrees with itself, and nobody vouches for it" in shown
+    assert "Trust level L0: unsigned. The files agree with each other" in shown
+    assert "It does not prove that the run happened." in shown
+    assert "L0 self-consistent · reached" in shown
+    assert "L1 signed · next" in shown
+    assert "L2 witnessed · not reached" in shown
     assert "highest 1 (step 1), last 0.25 (step 4)" in shown
     assert "Linux x86_64, 2 CPUs" in shown
 
 
 def test_every_item_is_there_with_its_texts(folder: Path) -> None:
-    """Question, expected, answered and raw text of each item, and its verdict as a class for the filter."""
+    """Question, expected, answered and raw text of each item, line by line, and its verdict as a class for the filter."""
     page = Page(made(folder))
     texts = [text for n in range(4) for text in (f"{n} + 1 = ?", f"{n + 1}", f"{n + 1}", f"so\nAnswer: {n + 1}")]
-    assert [text.removeprefix("\n") for text in page.pres[:20]] == [*texts, "4 + 1 = ?", "5", "no", "so\nAnswer: no"]
-    assert page.classes()["wrong"] == 1
+    assert page.answers == [*texts, "4 + 1 = ?", "5", "no", "so\nAnswer: no"]
+    assert page.classes()["item"] == 5
     assert page.classes()["right"] == 4
 
 
@@ -97,8 +58,8 @@ def test_the_filter_is_css_and_names_what_it_hides(folder: Path) -> None:
     assert controls == dict.fromkeys(("show-all", "show-wrong", "show-right"), "show") | dict.fromkeys(
         ("c-all", "c-0"), "category"
     )
-    assert b"#items:has(#show-wrong:checked) .item.right," in page
-    assert b"#items:has(#c-0:checked) .item:not(.c0) { display: none; }" in page
+    assert b"#show-wrong:checked ~ ol > .right, #show-right:checked ~ ol > .wrong { display: none; }" in page
+    assert b"#c-0:checked ~ ol > .c0 { display: block; }" in page
     assert Page(page).classes()["c0"] == 5
 
 
@@ -151,34 +112,70 @@ def test_a_strangers_text_is_text(folder: Path, edit: Callable[..., None]) -> No
     (folder / "<b>.json").write_text("{}")
     page = Page(made(folder))
     assert {tag for tag, _ in page.elements} & {"script", "img", "b.json"} == set()
-    assert page.pres[0].removeprefix("\n") == SPELLED
-    assert page.pres[3].removeprefix("\n") == SPELLED
+    assert page.answers[0] == SPELLED
+    assert page.answers[3] == SPELLED
     assert page.text.count("<U+202E>") >= 6
     assert "\x1b" not in page.text
     assert "\u202e" not in page.text
     assert (page.misnested, page.open) == ([], [])
 
 
-def test_a_first_line_break_of_the_model_is_kept(folder: Path) -> None:
-    """A reader of HTML drops one line break after <pre>; the page has one more than the text."""
+def test_line_breaks_and_spaces_of_the_model_are_kept(folder: Path) -> None:
+    """What a ``pre`` would swallow at its beginning, too: the style of an answer keeps every line and space."""
     lines = (folder / "predictions.jsonl").read_text().splitlines()
-    first = {**json.loads(lines[0]), "text": "\n\nAnswer: 1"}
+    first = {**json.loads(lines[0]), "text": "\n\n  Answer:   1\n"}
     (folder / "predictions.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
-    assert b"<pre>\n\n\nAnswer: 1</pre>" in made(folder)
+    page = made(folder)
+    assert b"<dd>\n\n  Answer:   1\n</dd>" in page
+    assert re.search(rb"\.item dd \{[^}]*white-space: pre-wrap", page)
+
+
+def test_the_wrong_answers_stand_near_the_top(folder: Path) -> None:
+    """Before the curves, each with a link to its item; long texts are cut there and whole below."""
+    question = "why? " * 100
+    rows = [json.loads(line) for line in (folder / "eval_set.jsonl").read_text().splitlines()]
+    rows[4]["prompt"] = question
+    (folder / "eval_set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = Page(made(folder))
+    shown = page.shown()
+    listed = shown[shown.index("item question expected answered") : shown.index("by train step")]
+    assert listed.startswith("item question expected answered q4 why? why?")
+    assert "why?… 5 no" in listed
+    assert "#i5" in [attrs.get("href") for _, attrs in page.elements]
+    assert page.answers[16] == question
+
+
+def test_no_wrong_answer_is_said(folder: Path) -> None:
+    """An empty list would leave a reader in doubt."""
+    text = (folder / "predictions.jsonl").read_text()
+    (folder / "predictions.jsonl").write_text(text.replace("Answer: no", "Answer: 5"))
+    assert "Wrong answers None: every answer is right." in Page(made(folder)).shown()
+
+
+def test_many_wrong_answers_are_counted(folder: Path) -> None:
+    """The list has thirty; the page says of how many, and where the others are."""
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    items = [json.loads(line) for line in (folder / "eval_set.jsonl").read_text().splitlines()]
+    for name, last in (("predictions.jsonl", rows[4]), ("eval_set.jsonl", items[4])):
+        copies = "".join(json.dumps({**last, "id": f"w{n}", "prompt": f"{n}?"}) + "\n" for n in range(40))
+        (folder / name).write_text(copies)
+    shown = Page(made(folder)).shown()
+    assert "These are the first 30 of 40. The filter of the items shows all." in shown
 
 
 def test_evidence_that_fails_says_so_first(folder: Path) -> None:
-    """A changed score: NOT verified and every failed check come before anything else but the recomputed score."""
+    """A changed score: NOT verified and every failed check come before the score, and no level is reached."""
     summary = folder / "eval_summary.json"
     summary.write_text(summary.read_text().replace('"primary_score": 0.8', '"primary_score": 1.0'))
     shown = Page(made(folder)).shown()
-    result = shown[shown.index("Environment Files 80.0 %") : shown.index("level what it shows")]
+    before = shown[shown.index("Environment Files") : shown.index("80.0 % answer_correctness")]
     failed = verify(folder).failed
-    assert "NOT verified" in result
+    assert before.startswith("Environment Files NOT verified.")
     assert {check.id for check in failed} >= {"V02"}
-    assert [check.id for check in failed if f"{check.id} {check.title}: {check.detail}" not in result] == []
+    assert [check.id for check in failed if f"{check.id} {check.title}: {check.detail}" not in before] == []
     assert "Trust level" not in shown
-    assert "yes" not in shown[shown.index("level what it shows") : shown.index("by train step")].split()
+    assert "No trust level: a check failed." in shown
+    assert "· reached" not in shown
 
 
 @pytest.mark.parametrize(
