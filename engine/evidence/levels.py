@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from engine.evidence.contents import Answer
 
 L0, L1, L2, L3 = "L0", "L1", "L2", "L3"
-LEVEL_CHECK, SIGNATURES_CHECK = "V24", "V23"
+LEVEL_CHECK = "V24"
+SIGNATURES_CHECK = "V23"
 WITNESS_CHECKS = ("V17", "V18", "V19")
-NOT_RUN_AGAIN: Answer = ("n/a", "not run again")
+RERUN_CHECK = "V29"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,11 @@ class Trust:
         return next((rung for rung in self.rungs if not rung.shown), None)
 
 
-def judge(
-    *, ok: bool, found: Mapping[str, Answer], signers: Sequence[str] = (), rerun: Answer = NOT_RUN_AGAIN
-) -> Trust:
-    """The level, from the answers of the checks (id -> answer), the trusted signers, and what running it again showed."""
+def judge(*, ok: bool, found: Mapping[str, Answer], signers: Sequence[str] = ()) -> Trust:
+    """The level, from the answers of the checks (id -> answer) and the trusted signers among those who signed."""
     signature = found.get(SIGNATURES_CHECK, ("n/a", "not checked"))
     witness = [found.get(name, ("n/a", "")) for name in WITNESS_CHECKS]
+    rerun = found.get(RERUN_CHECK, ("n/a", "not run again"))
     shown = {
         L0: (True, "all checks passed"),
         L1: (bool(signers), signature[1]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.evidence.levels import NOT_RUN_AGAIN, SCALE, headline, judge
+from engine.evidence.levels import SCALE, headline, judge
 
 UNSIGNED = {"V23": ("n/a", "unsigned")}
 WITNESS = dict.fromkeys(("V17", "V18", "V19"), ("pass", "found"))
@@ -19,15 +19,15 @@ WITNESS = dict.fromkeys(("V17", "V18", "V19"), ("pass", "found"))
         ({**UNSIGNED, **WITNESS}, (), "L2", "L1", "L2, unsigned: the files agree"),
         ({"V23": ("pass", "signed by ann"), **WITNESS}, ("ann",), "L2", "L3", "L2: the files agree"),
         ({**UNSIGNED, **WITNESS, "V18": ("n/a", "no witness")}, (), "L0", "L1", "L0, unsigned"),
-        ({**UNSIGNED, "rerun": ("pass", "5 items")}, (), "L3", "L1", "L3, unsigned"),
-        ({"V23": ("pass", "signed"), **WITNESS, "rerun": ("pass", "5 items")}, ("ann",), "L3", None, "L3: the files agree"),
+        ({**UNSIGNED, "V29": ("pass", "5 items")}, (), "L3", "L1", "L3, unsigned"),
+        ({"V23": ("pass", "signed"), **WITNESS, "V29": ("pass", "5 items")}, ("ann",), "L3", None, "L3: the files agree"),
     ],
 )  # fmt: skip
 def test_the_level_follows_from_the_checks(
     found: dict[str, tuple[str, str]], signers: tuple[str, ...], level: str, next_: str | None, start: str
 ) -> None:
     """Each level stands for itself above L0."""
-    trust = judge(ok=True, found=found, signers=signers, rerun=found.get("rerun", NOT_RUN_AGAIN))  # type: ignore[arg-type]
+    trust = judge(ok=True, found=found, signers=signers)  # type: ignore[arg-type]
     assert (trust.level, trust.next.name if trust.next else None) == (level, next_)
     assert headline(trust).startswith(start)
     assert ("that the run happened is not proved" in headline(trust)) == (level in ("L0", "L1"))
