@@ -39,7 +39,7 @@ def verify(arguments: Namespace) -> Reply:
 
 
 def _reader(arguments: Namespace) -> Reader:
-    """What the reader brings: whom he trusts, and what he downloaded."""
+    """What the reader brings: keys to trust, and a downloaded output."""
     trust, witness = arguments.trust, arguments.witness
     return Reader(
         read_trusted_keys(Path(trust)) if trust is not None else None,

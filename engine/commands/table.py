@@ -81,7 +81,7 @@ COMMANDS: tuple[Command, ...] = (
             group=_PROVE, page="verify"),
     Command("verify", "checks a run's evidence as a stranger would", "finish:verify",
             (Argument("PATH", "an evidence folder, a zip, or a run-spec"),
-             Argument("--trust", "whom you trust: an allowed_signers file, or a public key", "KEYS"),
+             Argument("--trust", "the keys that you trust: an allowed_signers file, or a public key", "KEYS"),
              Argument("--witness", "the output of the run's notebook version, which you downloaded", "FOLDER"),
              Argument("--explain", "also list what the run states and nobody checks")),
             more="""

@@ -21,7 +21,7 @@ Answer = tuple[Status, str]  # of a check: and the detail that says why
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a reader brings to the evidence: whom he trusts, and a platform's output that he downloaded himself."""
+    """What a reader brings to the evidence: the keys to trust, and a platform's output, downloaded from the platform itself."""
 
     trust: TrustedKeys | None = None
     witness: Witness | None = None
