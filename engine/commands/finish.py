@@ -16,10 +16,10 @@ from engine.commands.reading import evidence_of, not_verified, opened
 from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import verify as check
 from engine.evidence.contents import Evidence, Reader
-from engine.evidence.outcome import verification_json, verification_text
 from engine.evidence.report.page import part
 from engine.evidence.rescore import Judged, differences, judge, recorded_metric
 from engine.evidence.signing.trust import read_trusted_keys
+from engine.evidence.standalone.outcome import verification_json, verification_text
 from engine.evidence.witness import read_witness
 from engine.printable import one_line
 from engine.scoring import METRICS, score_files

@@ -13,8 +13,8 @@ from pathlib import Path
 from engine.canonical import JsonMapping, pretty_json
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, VerificationFailed, render
 from engine.evidence.contents import Reader
-from engine.evidence.outcome import verification_json, verification_text
 from engine.evidence.signing.trust import read_trusted_keys
+from engine.evidence.standalone.outcome import verification_json, verification_text
 from engine.evidence.verify import verify
 from engine.evidence.witness import read_witness
 from engine.printable import escaped_json, printable

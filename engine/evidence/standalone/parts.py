@@ -1,6 +1,6 @@
 """What verify.py is made of: where it begins, and what stands in it for what it does not have.
 
-It has no third-party library, no files beside it and no steps to run. So it gets a reader of YAML, of JSON Schema and of templates
+It has no third-party library, no files beside it and no steps to run. So it gets readers of YAML and of templates
 of ours (:mod:`engine.evidence.standalone.stand_ins`), its schemas and templates as text, and of a step the description alone.
 """
 
@@ -19,7 +19,6 @@ STAND_INS: Mapping[str, str] = {
     "ruamel": f"{_STAND_INS}.empty",
     "ruamel.yaml": f"{_STAND_INS}.yaml_events",
     "ruamel.yaml.error": f"{_STAND_INS}.ruamel_error",
-    "jsonschema": f"{_STAND_INS}.json_schema",
     "jinja2": f"{_STAND_INS}.empty",
     "jinja2.exceptions": f"{_STAND_INS}.jinja_exceptions",
     "engine.assets": f"{_STAND_INS}.assets",

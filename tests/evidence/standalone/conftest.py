@@ -15,8 +15,8 @@ import pytest
 from engine.errors import RunspecError
 from engine.evidence import verify
 from engine.evidence.contents import NOBODY, Reader
-from engine.evidence.outcome import verification_json
 from engine.evidence.standalone import verify_py
+from engine.evidence.standalone.outcome import verification_json
 
 # Checks many paths in one process: prints [exit code, document, what it wrote as errors] for each, a line each.
 DRIVER = """

@@ -11,8 +11,8 @@ It runs no code of what it checks, unpacks nothing to disk and writes no file. W
 the project's own release instead: every release has the same bytes everywhere, and its SHA-256 is in the release's notes.
 
 How this file is made: SOURCES below has the definitions of the engine's own modules that the checks need, cut out word for word by
-engine/evidence/standalone, so that `runspec verify` and this file run the same checks; beside them small readers of YAML,
-JSON Schema and templates (in "ruamel.yaml", "jsonschema", "engine.evidence.templates"), where the engine uses libraries.
+engine/evidence/standalone, so that `runspec verify` and this file run the same checks; beside them small readers of YAML and
+templates (in "ruamel.yaml" and "engine.evidence.templates"), where the engine uses libraries.
 ASSETS has the schemas and templates that they read. The end of the file loads a module when it is first imported.
 """
 
