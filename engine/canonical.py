@@ -188,7 +188,11 @@ def without_measurements(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):  # most values; Mapping asks longer
         return value
     if isinstance(value, Mapping):
-        return {key: without_measurements(child) for key, child in value.items() if key not in MEASURED_KEYS}
+        return {
+            key: child if isinstance(child, str | int | float) else without_measurements(child)
+            for key, child in value.items()
+            if key not in MEASURED_KEYS
+        }
     if isinstance(value, list):
         return [without_measurements(child) for child in value]
     return value

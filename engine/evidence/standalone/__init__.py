@@ -3,7 +3,7 @@
     data = verify_py()         # the same bytes whatever the Python, the place and the locale
     strange(data) == []        # whether a verify.py among evidence is this engine's, or that of a release
 
-It travels in every evidence folder and zip, so that a stranger needs nothing but Python 3.9. docs/how-to/verify-evidence.md.
+It travels in every evidence folder and zip, so that a stranger needs nothing but Python 3.9. docs/how-to/verify.md.
 """
 
 from __future__ import annotations

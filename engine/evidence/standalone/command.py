@@ -99,7 +99,7 @@ def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _reader(values: Mapping[str, str]) -> Reader:
-    """What the reader brings: whom he trusts, and what he downloaded."""
+    """What the reader brings: which keys he trusts, and what he downloaded."""
     trust, witness = values.get("--trust"), values.get("--witness")
     return Reader(
         read_trusted_keys(Path(trust)) if trust is not None else None,

@@ -140,7 +140,7 @@ def test_signatures(folder: Path, alone: Alone, tmp_path: Path) -> None:
         said = alone(paths, options=["--trust", str(tmp_path / "trusted")])
         assert disagreements(paths, said, reader=Reader(trusted_keys(line, str(tmp_path / "trusted")))) == []
         levels.append([one.document["trust_level"] for one in said])
-    assert levels == [[None, "L1", "L1", None], [None] * 4]  # whom a reader trusts must have signed
+    assert levels == [[None, "L1", "L1", None], [None] * 4]  # a key that the reader trusts must have signed
 
 
 def test_a_bundle_is_what_is_compared(folder: Path) -> None:

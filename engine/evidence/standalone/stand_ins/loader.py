@@ -23,6 +23,7 @@ import sys
 if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
     del sys.path[0]  # first of all: a json.py beside this file must not be taken for the standard library's
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import itertools
@@ -85,9 +86,8 @@ sys.dont_write_bytecode = True
 
 def main(words: Sequence[str]) -> int:
     """Check what the words name; returns the exit code."""
-    from engine.evidence.standalone.command import main as check
-
-    return check(words, THIS_FILE)
+    command: Any = importlib.import_module("engine.evidence.standalone.command")
+    return int(command.main(words, THIS_FILE))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.evidence.contents import NeedsEngine
-from engine.evidence.standalone.stand_ins.template_expressions import Reader, compiled
+from engine.evidence.standalone.stand_ins.template_expressions import ExpressionReader, compiled
 from engine.evidence.standalone.stand_ins.template_operations import METER, Expression, Scope
 from engine.evidence.standalone.stand_ins.template_values import Loop, Markup, Undefined, UndefinedError, escaped
 from engine.evidence.standalone.stand_ins.template_words import Piece, TemplateFault, pieces, words
@@ -112,7 +112,7 @@ class _Blocks:
         return write
 
     def loop(self, text: str, piece: Piece) -> Write:
-        reader = Reader(words(text, piece.line), piece.line)
+        reader = ExpressionReader(words(text, piece.line), piece.line)
         names = _names(reader)
         reader.expect("name", "in")
         values = reader.tuple_of(reader.either)
@@ -127,7 +127,7 @@ class _Blocks:
         return _loop(names, values, condition, body, otherwise, sets)
 
     def setting(self, text: str, piece: Piece) -> Write:
-        reader = Reader(words(text, piece.line), piece.line)
+        reader = ExpressionReader(words(text, piece.line), piece.line)
         names = _names(reader)
         if reader.next.kind == "end" or reader.next.text == ".":
             raise NeedsEngine("this use of set")
@@ -142,7 +142,7 @@ class _Blocks:
         return write
 
     def macro(self, text: str, piece: Piece) -> Write:
-        reader = Reader(words(text, piece.line), piece.line)
+        reader = ExpressionReader(words(text, piece.line), piece.line)
         name, parameters = reader.expect("name").text, list[str]()
         reader.expect("sign", "(")
         while not reader.skip(")"):
@@ -163,7 +163,7 @@ class _Blocks:
         return define
 
 
-def _names(reader: Reader) -> list[str]:
+def _names(reader: ExpressionReader) -> list[str]:
     """``a`` or ``a, b``, also in brackets."""
     bracket = reader.skip("(")
     names = [reader.expect("name").text]

@@ -25,13 +25,13 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 
 def compiled(text: str, line: int) -> Expression:
     """The one expression of a text."""
-    reader = Reader(words(text, line), line)
+    reader = ExpressionReader(words(text, line), line)
     expression = reader.tuple_of(reader.conditional)
     reader.expect("end")
     return expression
 
 
-class Reader:
+class ExpressionReader:
     """Reads words from left to right, each rule by a method of its own, the loosest binding first."""
 
     def __init__(self, found: Sequence[Word], line: int) -> None:
