@@ -15,6 +15,7 @@ from engine.evidence import Verification, evidence_names, verify
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.contents import Evidence
 from engine.evidence.report import MARKER, ReportItem, read_items, report_page
+from engine.evidence.report.items import common_frame
 from engine.evidence.report.page import part
 from engine.os_errors import hint_for
 from engine.printable import one_line, printable
@@ -71,7 +72,11 @@ def items(arguments: Namespace) -> Reply:
     problems = not_verified(source, verification)
     document = {"ok": verification.ok, "trust_level": verification.trust_level, "n_items": len(found.value),
                 "n_wrong": n_wrong, "items": [item.as_json() for item in shown]}  # fmt: skip
-    text = "\n\n".join([*map(_in_lines, shown), counts])
+    frame = common_frame(found.value)
+    asked = (
+        [] if frame in (None, ("", "")) else [one_line(f"each question was asked as: {frame[0]}⟨question⟩{frame[1]}")]
+    )
+    text = "\n\n".join([*(_in_lines(item, with_asked=frame is None) for item in shown), *asked, counts])
     return Reply(document, text, VerificationFailed.exit_code if problems else 0, problems)
 
 
@@ -148,12 +153,12 @@ def not_verified(source: Path, verification: Verification) -> tuple[Diagnostic, 
     )
 
 
-def _in_lines(item: ReportItem) -> str:
-    """One item for a terminal: no character of a stranger's text acts on it."""
+def _in_lines(item: ReportItem, *, with_asked: bool) -> str:
+    """One item for a terminal: no character of a stranger's text acts on it. Where all share a frame, that is said once."""
     groups = [name for name in (item.section, item.category, item.difficulty) if name is not None]
     rows: Sequence[tuple[str, str | None]] = (
         ("question", item.question),
-        ("asked as", item.asked),
+        ("asked as", item.asked if with_asked else None),
         ("expected", item.expected),
         ("answered", item.answered),
         ("raw text", item.text),

@@ -44,7 +44,7 @@ def test_items_are_printed_as_blocks(folder: Path, say: Callable[..., Said]) -> 
     assert say("items", folder, "--wrong") == (
         0,
         "q4  wrong  core · addition · hard\n  question  4 + 1 = ?\n  expected  5\n  answered  no\n  raw text  so\n"
-        "            Answer: no\n\n1 of 5 items shown, 1 wrong in all; trust level L0\n",
+        "            Answer: no\n\neach question was asked as: ⟨question⟩⏎\n\n1 of 5 items shown, 1 wrong in all; trust level L0\n",
         "",
     )
 
@@ -56,7 +56,7 @@ def test_items_as_json(folder: Path, say: Callable[..., Said]) -> None:
     assert code == 0
     assert (document["ok"], document["trust_level"], document["n_items"], document["n_wrong"]) == (True, "L0", 5, 1)
     assert document["items"][4] == {
-        "id": "q4", "question": "4 + 1 = ?", "asked": None, "expected": "5", "answered": "no", "text": "so\nAnswer: no",
+        "id": "q4", "question": "4 + 1 = ?", "asked": "4 + 1 = ?\n", "expected": "5", "answered": "no", "text": "so\nAnswer: no",
         "score": 0.0, "section": "core", "category": "addition", "difficulty": "hard", "finish_reason": "eos",
         "verdict": "wrong",
     }  # fmt: skip

@@ -142,7 +142,21 @@ def test_the_wrong_answers_stand_near_the_top(folder: Path) -> None:
     assert listed.startswith("item question expected answered q4 why? why?")
     assert "why?… 5 no" in listed
     assert "#i5" in [attrs.get("href") for _, attrs in page.elements]
-    assert page.answers[16] == question
+    assert question in page.answers
+
+
+def test_what_was_really_asked_is_shown_once_or_for_each(folder: Path) -> None:
+    """One frame of all questions is said above the items; where a question has another, each item has its text."""
+    page = Page(made(folder))
+    assert page.pres[0] == "\n⟨question⟩\n"
+    assert "asked as" not in page.shown()
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    rows[2]["prompt"] = "Say 3. 2 + 1 = ?\n"
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = Page(made(folder))
+    assert page.shown().count("asked as") == 5
+    assert "Say 3. 2 + 1 = ?\n" in page.answers
+    assert "⟨question⟩" not in page.text
 
 
 def test_no_wrong_answer_is_said(folder: Path) -> None:
