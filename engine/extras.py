@@ -20,6 +20,7 @@ from engine.errors import InputInvalid
 # extra -> the modules that it needs to work. pyproject.toml lists what each extra installs.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("jax", "flax", "optax", "orbax", "transformers", "tokenizers", "safetensors"),
+    "sign": ("cryptography", "bcrypt"),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
     "trackio": ("trackio",),

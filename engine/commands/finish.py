@@ -13,12 +13,16 @@ from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
 from engine.commands.reading import evidence_of, not_verified, opened
+from engine.commands.trust import scale_text, trust_document
 from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import verify as check
 from engine.evidence.checks.stated import explained
-from engine.evidence.contents import Evidence
+from engine.evidence.contents import Evidence, Reader
+from engine.evidence.levels import headline
 from engine.evidence.report.page import part
 from engine.evidence.rescore import Judged, differences, judge, recorded_metric
+from engine.evidence.signing.trust import read_trusted_keys
+from engine.evidence.witness import read_witness
 from engine.printable import one_line
 from engine.scoring import METRICS, score_files
 
@@ -31,18 +35,26 @@ def verify(arguments: Namespace) -> Reply:
         path = spec.resolve(spec.evidence.dir)
     if not path.exists():
         raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder, a zip or a run-spec")
-    verification = check(path)
+    verification = check(path, _reader(arguments))
     rows = [
         {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail} for row in verification.checks
     ]
-    document: JsonObject = {"ok": verification.ok, "trust_level": verification.trust_level, "checks": rows}
-    verdict = f"{one_line(str(path))}: {'verified' if verification.ok else 'NOT verified'}, trust level {verification.trust_level or 'none'}"
     stated = explained()
-    document["stated"] = stated
-    if arguments.explain:
-        verdict = "\n".join(["stated by the run, checked by nobody:", *(f"  {line}" for line in stated), verdict])
+    document: JsonObject = {"ok": verification.ok, "trust_level": verification.trust_level,
+                            "trust": trust_document(verification.trust), "checks": rows, "stated": stated}  # fmt: skip
     table = columns((row["id"], row["status"], f"{row['title']}: {row['detail']}".rstrip(": ")) for row in rows)
-    return Reply(document, f"{table}\n{verdict}", 0 if verification.ok else 5)
+    lines = [table, *(["stated by the run, checked by nobody:", *(f"  {line}" for line in stated)] * arguments.explain)]
+    lines += [f"{one_line(str(path))}: {one_line(headline(verification.trust))}", scale_text(verification.trust)]
+    return Reply(document, "\n".join(lines), 0 if verification.ok else 5)
+
+
+def _reader(arguments: Namespace) -> Reader:
+    """What the reader brings: whom he trusts, and what he downloaded."""
+    trust, witness = arguments.trust, arguments.witness
+    return Reader(
+        read_trusted_keys(Path(trust)) if trust is not None else None,
+        read_witness(Path(witness)) if witness is not None else None,
+    )
 
 
 def score(arguments: Namespace) -> Reply:

@@ -81,7 +81,15 @@ COMMANDS: tuple[Command, ...] = (
             group=_PROVE, page="verify"),
     Command("verify", "checks a run's evidence as a stranger would", "finish:verify",
             (Argument("PATH", "an evidence folder, a zip, or a run-spec"),
-             Argument("--explain", "also list what the run states and nobody checks")), group=_PROVE, page="verify"),
+             Argument("--trust", "whom you trust: an allowed_signers file, or a public key", "KEYS"),
+             Argument("--witness", "the output of the run's notebook version, which you downloaded", "FOLDER"),
+             Argument("--explain", "also list what the run states and nobody checks")),
+            more="""
+            The last lines say what is proved, on the scale L0 to L3, and what the next level takes. With
+            --trust, evidence that nobody in KEYS signed is exit code 5.""", group=_PROVE, page="verify"),
+    Command("sign", "signs evidence, so that a reader who trusts your key knows that it is yours", "trust:sign",
+            (EVIDENCE, Argument("--key", "an Ed25519 private key: ssh-keygen -t ed25519 makes one", "FILE")),
+            group=_PROVE, page="sign-evidence"),
     Command("score", "scores the predictions of evidence again, or a predictions file against an eval set", "finish:score",
             (Argument("PREDICTIONS", "evidence (a run-spec, a run_version, a folder, a zip), or JSONL with id and text"),
              Argument("EVAL_SET", "JSONL eval set, where PREDICTIONS is a JSONL file", count="optional"),

@@ -101,14 +101,6 @@ def make_manifest(
     rows_sha256: str,
 ) -> JsonObject:
     """The manifest (schemas/dataset_manifest.schema.json): a pure function of its arguments."""
-    not_applicable = dict(NOT_APPLICABLE)
-    if source.builder is None:
-        not_applicable["seed"] = "read from a file: nothing was drawn"
-        not_applicable["builder"] = "read from a file"
-    else:
-        not_applicable["source_sha256"] = "made by a builder: there is no source file"
-    if not prepared.compared_with_eval_set:
-        not_applicable["lineage.n_overlap"] = "there was no eval set to compare with"
     builder = None if source.builder is None else {"name": source.builder, "version": source.version}
     return {
         "dataset_key": source.dataset,
@@ -137,9 +129,24 @@ def make_manifest(
             "schema": source.format,
             "fields": dict(source.fields or {}),
         },
-        "not_applicable": not_applicable,
+        "not_applicable": reasons_for_null(
+            is_built=source.builder is not None, was_compared=prepared.compared_with_eval_set
+        ),
         "trace_ids": [row.id for row in prepared.rows],
     }
+
+
+def reasons_for_null(*, is_built: bool, was_compared: bool) -> dict[str, str]:
+    """Why fields of a manifest are null. ``is_built``: by a builder, not read from a file; ``was_compared``: with an eval set."""
+    reasons = dict(NOT_APPLICABLE)
+    if is_built:
+        reasons["source_sha256"] = "made by a builder: there is no source file"
+    else:
+        reasons["seed"] = "read from a file: nothing was drawn"
+        reasons["builder"] = "read from a file"
+    if not was_compared:
+        reasons["lineage.n_overlap"] = "there was no eval set to compare with"
+    return reasons
 
 
 def build_id(dataset: str, dataset_sha256: str, rows_sha256: str) -> str:

@@ -1,4 +1,4 @@
-"""The named checks of ``verify``, V01 to V21, in order; each is a function of the evidence.
+"""The named checks of ``verify``, in order; each is a function of the evidence.
 
 A check returns (status, detail). The detail of ``n/a`` says why the check does not apply to this evidence.
 docs/reference/evidence-files.md says what each check proves.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from engine.canonical import digest_bytes, digest_text
+from engine.canonical import JsonObject, digest_bytes, digest_text
 from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.about import SIGNATURES
@@ -20,6 +20,13 @@ from engine.evidence.checks.facts import facts_are_the_files
 from engine.evidence.checks.members import only_named_files
 from engine.evidence.checks.rendered import files_are_rendered
 from engine.evidence.checks.training import metrics_follow
+from engine.evidence.checks.vouched import (
+    notebook_is_named,
+    platform_has_the_digests,
+    sessions_are_a_chain,
+    signatures_fit,
+    statement_is_of_these_files,
+)
 from engine.evidence.contents import Answer, Broken, Evidence, answer, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
@@ -29,12 +36,13 @@ from engine.evidence.secrets import find_secrets
 from engine.evidence.view import clock_warnings
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-(0[1-9]|1[0-2])-([0-2]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a repository's names are SHA-1 or SHA-256
 _PLACEHOLDER = re.compile(
     r"<(?=[^<>]*>)[^<>]*?(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
     re.IGNORECASE,
 )
-_KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
+ENDS = ("eos", "end_of_turn", "stop")  # of an answer that has not all the tokens it may have
 
 
 def names_are_safe(evidence: Evidence) -> Answer:
@@ -110,7 +118,12 @@ def commit_is_named(evidence: Evidence) -> Answer:
 
 
 def times_are_in_order(evidence: Evidence) -> Answer:
-    record, problems = evidence.record, []
+    record = evidence.record
+    problems = [
+        f"{time!r:.40} is no time of the form 2026-01-02T03:04:05Z"
+        for time in _times(record)
+        if not _TIME.fullmatch(str(time))
+    ]
     for step in record["steps"]:
         if not record["started_at"] <= step["started_at"] <= step["finished_at"] <= record["finished_at"]:
             problems.append(f"step {step['id']} is outside the run or ends before it starts")
@@ -118,11 +131,37 @@ def times_are_in_order(evidence: Evidence) -> Answer:
     return answer(problems, "; ".join([f"{record['started_at']} to {record['finished_at']}", *remarks]))
 
 
+def _times(record: JsonObject) -> list[object]:
+    return [
+        record["started_at"],
+        record["finished_at"],
+        *(step[name] for step in record["steps"] for name in ("started_at", "finished_at")),
+    ]
+
+
 def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
     items = [item.id for item in asked_items(evidence)]
-    rows = [row.get("id") for row in evidence.rows("predictions.jsonl")]
-    return answer(
-        [] if items == rows else ["predictions.jsonl does not have each item once, in order"], f"{len(items)} items"
+    rows, most = evidence.rows("predictions.jsonl"), evidence.step("generate")["with"]["max_new_tokens"]
+    problems = []
+    if items != [row.get("id") for row in rows]:
+        problems.append("predictions.jsonl does not have each item once, in order")
+    for row in rows:
+        if row["text"] is not None and not _could_be_generated(row, most):
+            problems.append(
+                f"{row['id']}: {row['new_tokens']} tokens, ended by {row['finish_reason']!r:.20}, of {most} at most"
+            )
+    return answer(problems, f"{len(items)} items, {most} tokens each at most")
+
+
+def _could_be_generated(row: JsonObject, most: int) -> bool:
+    """An answer ends with the token that ends it, with a stop string, or where it has all its tokens."""
+    tokens, reason, prompt = row["new_tokens"], row["finish_reason"], row["prompt_tokens"]
+    counts = all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in (tokens, prompt))
+    return (
+        counts
+        and tokens <= most
+        and row["milliseconds"] >= 0
+        and (tokens == most if reason == "length" else reason in ENDS)
     )
 
 
@@ -171,15 +210,6 @@ def no_secret_is_packed(evidence: Evidence) -> Answer:
     )
 
 
-def kaggle_is_well_formed(evidence: Evidence) -> Answer:
-    url = evidence.manifest["kaggle_notebook_url"]
-    if url is None:
-        return "n/a", str(evidence.manifest["not_applicable"].get("kaggle_notebook_url", "no notebook"))
-    return answer(
-        [] if _KAGGLE_URL.fullmatch(str(url)) else [f"{url} is not the address of a Kaggle notebook"], str(url)
-    )
-
-
 CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V01", "names and contents are safe to read", names_are_safe),
     ("V02", "manifest-sha256.txt covers every file and nothing else", manifest_covers_all),
@@ -192,9 +222,13 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V10", "prompts are those of the eval items", prompts_are_the_items),
     ("V11", "scores recomputed from the predictions", score_is_recomputed),
     ("V13", "metrics: no gaps, the declared rates, and the report follows", metrics_follow),
-    ("V19", "the notebook's address is well formed", kaggle_is_well_formed),
+    ("V17", "sessions of the platform are a chain", sessions_are_a_chain),
+    ("V18", "the platform's output has the nonce and the digests", platform_has_the_digests),
+    ("V19", "the notebook is named by its address", notebook_is_named),
     ("V20", "overlap with the eval set is declared", overlap_is_declared),
     ("V21", "no secret", no_secret_is_packed),
+    ("V22", "the statement is of these files, and follows from the record", statement_is_of_these_files),
+    ("V23", "signatures", signatures_fit),
     ("V25", "files rendered again from the record are the same bytes", files_are_rendered),
     ("V26", "the steps are a chain: each input is an output", steps_are_a_chain),
     ("V27", "facts follow from the files", facts_are_the_files),

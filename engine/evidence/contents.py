@@ -11,10 +11,23 @@ from typing import Literal
 
 from engine.canonical import JsonObject, canonical_json
 from engine.evidence.bundle import Bundle
+from engine.evidence.signing.trust import TrustedKeys
+from engine.evidence.witness import Witness
 
 TOLERANCE = 1e-12
 Status = Literal["pass", "fail", "n/a"]
 Answer = tuple[Status, str]  # of a check: and the detail that says why
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What a reader brings to the evidence: whom he trusts, and a platform's output that he downloaded himself."""
+
+    trust: TrustedKeys | None = None
+    witness: Witness | None = None
+
+
+NOBODY = Reader()
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,7 @@ class Evidence:
 
     bundle: Bundle
     archive: Path | None = None  # the zip itself, where the evidence is one
+    reader: Reader = NOBODY
 
     def data(self, name: str) -> bytes:
         """The bytes of a file."""

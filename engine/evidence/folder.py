@@ -18,6 +18,7 @@ from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
 from engine.evidence.about import (
     ABOUT_NAMES,
     SIGNATURES,
+    STATEMENT,
     Inputs,
     digests_of_sources,
     make_about,
@@ -223,18 +224,25 @@ def _run_version_in(data: bytes) -> str | None:
 def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Write the run's record first, which marks the folder as the run's own, and the manifest last.
 
-    Files of an earlier rendering that are no longer rendered are removed before, and what killed runs left.
+    Files of an earlier rendering that are no longer rendered are removed before, signatures over another statement, and
+    what killed runs left.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out_dir)
     for stale in out_dir.iterdir():
         if stale.is_file() and stale.name not in contents and _is_listed(stale.name, out_dir):
             stale.unlink()
+    if not _is_same(out_dir / STATEMENT, contents[STATEMENT]):
+        (out_dir / SIGNATURES).unlink(missing_ok=True)  # they are over another statement
     for name, data in sorted(contents.items(), key=lambda item: item[0] != OWNERS[1]):
         path = out_dir / name
-        if not path.is_file() or path.read_bytes() != data:
+        if not _is_same(path, data):
             write_atomic(path, data)
     return [out_dir / name for name in contents]
+
+
+def _is_same(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == data
 
 
 def _is_listed(name: str, out_dir: Path) -> bool:

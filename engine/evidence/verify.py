@@ -3,8 +3,8 @@
     verification = verify(Path("submission/quickstart_20260102_1a2b3c4.zip"))
     verification.ok, verification.trust_level
 
-Trust is computed, never claimed. L0: the evidence is consistent and the score follows from the predictions. L1: it is
-signed. L2: a platform witnessed the run. L3: the run was repeated. No digest alone proves that a run happened.
+Trust is computed, never claimed (:mod:`engine.evidence.levels`). What the reader brings counts: the keys that he trusts, a platform's output
+that he downloaded. No digest alone proves that a run happened.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from pathlib import Path
 from engine.errors import InputInvalid
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.checklist import CHECKS, Evidence, run_check
-from engine.evidence.contents import Status
+from engine.evidence.checks.vouched import signed
+from engine.evidence.contents import NOBODY, Reader, Status
 from engine.evidence.folder import MANIFEST, OWNERS
+from engine.evidence.levels import Trust, headline, judge
 from engine.evidence.line_ends import changed_line_ends
 
 OF_EVIDENCE = frozenset({MANIFEST, *OWNERS})
-TRUST_WORDS = "L0: self-consistent; unsigned, so it does not prove that the run happened"
+NOTHING_PROVED = judge(ok=False, found={})
 LONGEST_DETAIL = 2000  # characters: a detail can quote a value of megabytes
 
 
@@ -40,8 +42,9 @@ class Verification:
     """``ok`` where no check failed."""
 
     ok: bool
-    trust_level: str | None  # None where a check failed
+    trust_level: str | None  # the highest that is shown; None where a check failed
     checks: Sequence[Check]
+    trust: Trust = NOTHING_PROVED
 
     @property
     def failed(self) -> list[Check]:
@@ -49,7 +52,7 @@ class Verification:
         return [check for check in self.checks if check.status == "fail" and check.id != "V24"]
 
 
-def verify(path: Path) -> Verification:
+def verify(path: Path, reader: Reader = NOBODY) -> Verification:
     """Check a folder or a zip; never raises for its content. Raises InputInvalid V00 where it cannot be opened."""
     try:
         bundle = read_bundle(path)
@@ -60,7 +63,7 @@ def verify(path: Path) -> Verification:
             hint="name an evidence folder or a package",
         ) from error
     _require_evidence(path, bundle)
-    return verify_bundle(bundle, path if bundle.kind == "zip" else None)
+    return verify_bundle(bundle, path if bundle.kind == "zip" else None, reader)
 
 
 def _require_evidence(path: Path, bundle: Bundle) -> None:
@@ -76,9 +79,9 @@ def _require_evidence(path: Path, bundle: Bundle) -> None:
     raise InputInvalid("X322", f"no evidence here: {path} {what}", hint=hint)
 
 
-def verify_bundle(bundle: Bundle, archive: Path | None = None) -> Verification:
+def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = NOBODY) -> Verification:
     """All checks, in order. Where the names are not safe, or line ends were changed, no further check runs."""
-    evidence = Evidence(bundle, archive)
+    evidence = Evidence(bundle, archive, reader)
     turned = changed_line_ends(bundle.files, MANIFEST)
     checks: list[Check] = []
     for id_, title, function in CHECKS:
@@ -91,7 +94,7 @@ def verify_bundle(bundle: Bundle, archive: Path | None = None) -> Verification:
         status, detail = run_check(function, evidence)
         checks.append(Check(id_, title, status, detail[:LONGEST_DETAIL]))
     ok = all(check.status != "fail" for check in checks)
-    level = Check(
-        "V24", "trust level, computed", "pass" if ok else "fail", TRUST_WORDS if ok else "none: a check failed"
-    )
-    return Verification(ok, "L0" if ok else None, [*checks, level])
+    found = {check.id: (check.status, check.detail) for check in checks}
+    trust = judge(ok=ok, found=found, signers=signed(evidence).by if ok else ())
+    level = Check("V24", "trust level, computed", "pass" if ok else "fail", headline(trust))
+    return Verification(ok, trust.level, [*checks, level], trust)

@@ -17,7 +17,8 @@ from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSp
 from engine.steps import FunctionHandler, StepContext, StepResult
 
 SCHEMA = {"type": "object", "additionalProperties": False, "properties": {}}
-CHECKS = ({"id": "V01", "title": "names", "status": "pass", "detail": ""},
+CHECKS = ({"id": "V24", "title": "trust level", "status": "pass", "detail": "L0, unsigned: the files agree"},
+          {"id": "V01", "title": "names", "status": "pass", "detail": ""},
           {"id": "V19", "title": "address", "status": "n/a", "detail": "not run on Kaggle"})  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def test_a_run_ends_with_summary_evidence_checks_and_git_commands(runspec, toy):
         "=====\nRESULT SUMMARY\n=====\n"
         "evidence  submission_runs/toy_v1/\n"
         "package   submission/toy.zip\n"
-        "verified  1 checks passed (V01), 1 did not apply; trust level L0\n"
+        "verified  L0, unsigned: the files agree\n"
         "\ncommit the evidence:\n"
         "  git add -- submission_runs/toy_v1/\n"
         "  git commit -m 'Add evidence of run toy_v1' -- submission_runs/toy_v1/\n"
@@ -123,7 +124,7 @@ def test_run_with_json_is_one_document(runspec, toy):
     assert document["ran"] == ["grow", "summary"]
     assert document["summary"] == {"primary_score": 1.0}
     assert (document["evidence"], document["package"]) == ("submission_runs/toy_v1", "submission/toy.zip")
-    assert [check["id"] for check in document["checks"]] == ["V01", "V19"]
+    assert [check["id"] for check in document["checks"]] == ["V24", "V01", "V19"]
 
 
 def test_quiet_keeps_standard_error_empty(runspec, toy):

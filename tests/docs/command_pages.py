@@ -61,7 +61,12 @@ ANSWERS: Mapping[str, Answer] = {
     "logs": Answer("{ok, run_version, file, events}", (1,)),
     "evidence": Answer("{ok, evidence, files, notes, replaced}", (1, 4, 5, 6)),
     "package": Answer("{ok, package, sha256}", (1, 4)),
-    "verify": Answer("{ok, trust_level, checks: [{id, title, status, detail}], stated}", (5,)),
+    "verify": Answer(
+        "{ok, trust_level, trust: {level, proves, levels: [{level, title, shown, found, proves, takes}]}, "
+        "checks: [{id, title, status, detail}], stated}",
+        (5,),
+    ),
+    "sign": Answer("{ok, evidence, package, fresh, key, fingerprint, signers}", (1, 4, 5)),
     "score": Answer(
         "{ok, scorecard, items, recorded, differences, trust_level}", (1, 4, 5), "EVAL_SET", "{ok, scorecard, items}"
     ),

@@ -11,7 +11,7 @@ import pytest
 
 # Example -> what its own point leaves behind in the project, beside evidence and package.
 LEAVES = {
-    "own-template": ["submission_runs/own_template_v1/MODEL_CARD.md"],
+    "own-template": ["submission_runs/own_template_v1/RESULTS.md"],
     "own-step": [".runspec/store/wrong_answers/*/wrong.jsonl"],
     "tiny-smoke": ["submission_runs/tiny_smoke_v1/smoke_report.json"],
     "chat": [],

@@ -42,7 +42,7 @@ def _row(name: str, uri: str | None = None, digest: JsonMapping | None = None, *
     return {key: value for key, value in row.items() if value}
 
 
-def _section(record: RunRecord, name: str) -> JsonMapping | None:
+def section_of(record: RunRecord, name: str) -> JsonMapping | None:
     """A section of the run-spec, as the first step that read it recorded it."""
     for step in record.steps:
         section = step.artifact.ingredients["spec"].get(name)
@@ -53,7 +53,7 @@ def _section(record: RunRecord, name: str) -> JsonMapping | None:
 
 def _model(record: RunRecord) -> JsonObject | None:
     """The weights that training started from; with ``init: random`` there are none."""
-    section = _section(record, "model")
+    section = section_of(record, "model")
     if section is None or section["declared"]["init"] == "random":
         return None
     digest = {"runspecTree": section["content"]} if section["content"] else {}
@@ -67,7 +67,7 @@ def _model(record: RunRecord) -> JsonObject | None:
 
 def _dataset(record: RunRecord) -> JsonObject | None:
     """The source of the rows: a file, a dataset of the hub, or a builder of the engine; and the rows' own digest."""
-    section, build = _section(record, "dataset"), record.step_of("build_dataset")
+    section, build = section_of(record, "dataset"), record.step_of("build_dataset")
     if section is None or build is None:
         return None
     declared, facts = section["declared"], build.artifact.facts

@@ -75,6 +75,9 @@ def _template(name: str) -> AboutFile:
 
 ABOUT: Sequence[AboutFile] = (
     _template(STATEMENT),
+    _template("ro-crate-metadata.json"),
+    _template("croissant.json"),
+    _template("model_card.md"),
     _template("README.txt"),
     AboutFile(PAGE, TEMPLATE, _page),
 )

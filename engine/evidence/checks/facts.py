@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from engine.artifacts.journal import RunRecord, StepRecord
 from engine.canonical import JsonMapping, JsonObject, digest_bytes
 from engine.data import without_repeats
-from engine.data.manifest import NOT_APPLICABLE, build_id
+from engine.evidence.checks.dataset import manifest_problems
 from engine.evidence.checks.recorded import own_facts, recorded_run
 from engine.evidence.contents import Answer, Evidence, answer, changes
 from engine.scoring import parse_eval_set
@@ -34,7 +34,7 @@ def facts_are_the_files(evidence: Evidence) -> Answer:
         expected, found = TABLE[step.uses](evidence, record, step), own_facts(dict(step.artifact.facts))
         compared += len(expected)
         problems += [f"step {step.id}: {problem}" for problem in _compare(expected, found, step)]
-    problems += [f"dataset_manifest.json: {problem}" for problem in _dataset_manifest(evidence, record)]
+    problems += [f"dataset_manifest.json: {problem}" for problem in manifest_problems(evidence, record)]
     problems += _versions(record)
     return answer(problems, f"{compared} facts follow from files, arguments and earlier steps")
 
@@ -86,49 +86,15 @@ def _build_dataset(evidence: Evidence, record: RunRecord, step: StepRecord) -> J
     }
 
 
-def _dataset_manifest(evidence: Evidence, record: RunRecord) -> Iterator[str]:
-    """The manifest against arguments, section and files of its step."""
-    step, manifest = _must(record, "build_dataset"), evidence.json("dataset_manifest.json")
-    section, args, files = step.artifact.ingredients["spec"]["dataset"], step.args, step.artifact.files
-    declared, builder = section["declared"], section["builder"]
-    digests = {name: files[name] for name in ("dataset.jsonl", "rows.jsonl")}
-    expected = {
-        "dataset_key": record.dataset,
-        "dataset_name": record.dataset,
-        "build_id": build_id(record.dataset, digests["dataset.jsonl"], digests["rows.jsonl"]),
-        "dataset_version": builder or "1",
-        "filters": {"on_duplicate": args["on_duplicate"], "on_overlap": args["on_overlap"]},
-        "seed": args["seed"] if builder else None,
-        "files": digests,
-        "builder": {"name": declared["name"], "version": builder} if builder else None,
-        **dict.fromkeys(NOT_APPLICABLE),
-    }
-    if declared["hub"] is None:
-        expected["source_sha256"] = section["content"]
-    yield from changes(expected, {name: manifest[name] for name in expected})
-    provenance = {
-        "source": f"builder {declared['name']}" if builder else f"file {record.dataset}",
-        "schema": declared["format"],
-        "fields": declared["fields"],
-    }
-    yield from changes(provenance, {name: manifest["provenance"][name] for name in provenance}, "provenance")
-    ids, lineage = manifest["trace_ids"], manifest["lineage"]
-    if len(ids) != manifest["trace_count"]:
-        yield f"trace_count is {manifest['trace_count']}, and there are {len(ids)} trace_ids"
-    if lineage["n_read"] != manifest["trace_count"] + lineage["n_dropped"]:
-        yield "lineage.n_read is not the rows that are there and those that were dropped"
-    for name, stats in manifest["stats"].items():
-        if name.endswith("_characters") and not stats["min"] <= stats["median"] <= stats["max"]:
-            yield f"stats.{name} are not in order"
-        if name.endswith("_characters") and stats["mean"] != round(stats["sum"] / manifest["trace_count"], 2):
-            yield f"stats.{name}.mean is not the sum over the rows"
-
-
 def _smoke_run(evidence: Evidence, record: RunRecord, step: StepRecord) -> JsonObject:
     report = evidence.json("smoke_report.json")
-    args = step.args
+    args, trained, card = step.args, evidence.json("train_report.json"), evidence.json("scorecard.json")
+    # The whole data set was tokenised, unless the smoke run was declared a smaller one.
+    longest = report if args["reduce"] else trained
     return {
         **report,
+        "longest_row_tokens": longest["longest_row_tokens"],
+        "score_n_items": min(args["num_items"], card["n_items"]),
         "num_train_steps": args["num_train_steps"],
         "killed_at": report["killed_at"] if args["kill"] else None,
         "resumed_from": report["killed_at"],

@@ -149,8 +149,7 @@ def _devices(rows: Sequence[JsonMapping], step: StepRecord, report: JsonMapping)
         expected["sequences_per_train_step"] = args["per_device_batch_size"] * args["grad_accum_steps"] * ranks
     if args["matmul_dtype"] != "auto":
         expected["matmul_dtype"] = args["matmul_dtype"]
-    if report["peak_flops_per_device"] is not None:
-        expected["mfu"] = _mfu(rows, report)
+    expected["mfu"] = None if report["peak_flops_per_device"] is None else _mfu(rows, report)
     return expected
 
 

@@ -1,0 +1,156 @@
+"""Who vouches: V22 the statement, V23 its signatures, V17 to V19 the platform's witness.
+
+In: the evidence, and what the reader brings: the keys that he trusts, and a platform's output that he downloaded. Out: each check's
+answer. Without what the reader would bring, the last ones do not apply: nothing inside a package can vouch for it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any
+
+from engine.canonical import JsonMapping, JsonObject, digest_bytes
+from engine.evidence.about import SIGNATURES, STATEMENT
+from engine.evidence.about.dependencies import dependencies
+from engine.evidence.checks.recorded import recorded_run
+from engine.evidence.checks.rendered import first_stage, templates_of
+from engine.evidence.contents import Answer, Evidence, answer, changes
+from engine.evidence.signing.signatures import Signed, examine
+from engine.runspec import written_document
+
+NO_STATEMENT = "evidence of version 1 has no statement"
+NO_WITNESS = "no witness: --witness FOLDER, the output of the notebook version that you downloaded"
+STATEMENT_TYPE, PREDICATE_TYPE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "urn:runspec-engine:run:v1"
+_NONCE = re.compile(r"[0-9a-f]{32,128}")
+_KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
+
+
+def statement_is_of_these_files(evidence: Evidence) -> Answer:
+    """V22. V25 has made the statement again; here it is read as any consumer reads one."""
+    if templates_of(evidence) is None:
+        return "n/a", NO_STATEMENT
+    statement = evidence.json(STATEMENT)
+    found = {name: statement.get(name) for name in ("_type", "predicateType")}
+    problems = changes({"_type": STATEMENT_TYPE, "predicateType": PREDICATE_TYPE}, found)
+    problems += _subjects(evidence, statement["subject"])
+    problems += _predicate(evidence, statement["predicate"])
+    return answer(problems, f"in-toto statement with SLSA provenance over {len(statement['subject'])} files")
+
+
+def _subjects(evidence: Evidence, subjects: list[JsonObject]) -> list[str]:
+    """Exactly the files of the first stage, each once."""
+    names = [subject["name"] for subject in subjects]
+    wanted = {name: digest_bytes(evidence.data(name)) for name in first_stage(evidence)}
+    problems = [f"{name} is a subject twice" for name in sorted({name for name in names if names.count(name) > 1})]
+    problems += [f"{name} is not a subject" for name in sorted(wanted.keys() - set(names))]
+    problems += [f"{name} is a subject, and no file of the evidence" for name in sorted(set(names) - wanted.keys())]
+    return problems + [
+        f"{subject['name']} is not the file of its digest"
+        for subject in subjects
+        if subject["name"] in wanted and subject["digest"] != {"sha256": wanted[subject["name"]]}
+    ]
+
+
+def _predicate(evidence: Evidence, predicate: JsonObject) -> list[str]:
+    """What it says of the run, against the record and the run-spec."""
+    record, build, details = recorded_run(evidence), predicate["buildDefinition"], predicate["runDetails"]
+    inner, metadata = build["internalParameters"], details["metadata"]
+    expected = {
+        "buildType": BUILD_TYPE,
+        "externalParameters": {"runspec": written_document(record.spec_bytes, "runspec.yaml")},
+        "resolvedDependencies": dependencies(record),
+        "overrides": dict(record.overrides),
+        "command": record.command,
+        "steps": [{"id": step.id, "uses": step.uses, "with": dict(step.args)} for step in record.steps],
+        "engine": record.environment["engine"],
+        "startedOn": record.started_at,
+        "finishedOn": record.finished_at,
+    }
+    found = {
+        **{name: build[name] for name in ("buildType", "externalParameters", "resolvedDependencies")},
+        **{name: inner[name] for name in ("overrides", "command", "steps")},
+        "engine": details["builder"]["version"]["runspec-engine"],
+        **{name: metadata[name] for name in ("startedOn", "finishedOn")},
+    }
+    return changes(expected, found)
+
+
+def signed(evidence: Evidence) -> Signed:
+    """Who signed the statement, and whom of them the reader trusts."""
+    document = evidence.json(SIGNATURES) if SIGNATURES in evidence.bundle.files else None
+    statement = evidence.bundle.files.get(STATEMENT, b"")
+    return examine(statement, document, evidence.reader.trust, dt.datetime.now(dt.UTC))
+
+
+def signatures_fit(evidence: Evidence) -> Answer:
+    """V23."""
+    if templates_of(evidence) is None and evidence.reader.trust is None:
+        return "n/a", f"unsigned: {NO_STATEMENT}"
+    return signed(evidence).answer
+
+
+def sessions_are_a_chain(evidence: Evidence) -> Answer:
+    """V17: each session of a run of several went on from the checkpoint that the one before it left."""
+    witness = evidence.reader.witness
+    if witness is None:
+        return "n/a", NO_WITNESS
+    sessions = witness.document.get("sessions", [])
+    problems, step, parent = [], 0, None
+    for number, session in enumerate(sessions, start=1):
+        if session["first_train_step"] != step + 1 or session["last_train_step"] < session["first_train_step"]:
+            problems.append(f"session {number} does not begin after train step {step}")
+        if session["parent_sha256"] != parent:
+            problems.append(f"session {number} did not begin with the checkpoint that the one before it left")
+        step, parent = session["last_train_step"], session["checkpoint_sha256"]
+    n_steps = evidence.step("train_sft")["facts"]["num_train_steps"]
+    if step != n_steps:
+        problems.append(f"the sessions reach train step {step}, and the run has {n_steps}")
+    return answer(problems, f"{len(sessions)} sessions, train steps 1 to {step}")
+
+
+def platform_has_the_digests(evidence: Evidence) -> Answer:
+    """V18: the output of the notebook version has the nonce that was chosen before the run, and these files' digests."""
+    witness = evidence.reader.witness
+    if witness is None:
+        return "n/a", NO_WITNESS
+    document, record = witness.document, evidence.record
+    nonce = (record["environment"].get("kaggle") or {}).get("nonce")
+    problems = []
+    if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
+        problems.append("run_record.json has no nonce that was chosen before the run")
+    elif document.get("nonce") != nonce:
+        problems.append("the nonce of the output is another one than that of run_record.json")
+    elif not witness.is_logged(nonce):
+        problems.append("the nonce is not in the platform's log")
+    if document.get("run_version") != record["run_version"]:
+        problems.append(f"the output is of the run {document.get('run_version')!a:.60}")
+    wanted = {name: digest_bytes(evidence.data(name)) for name in ("run_record.json", STATEMENT)}
+    problems += _digests(evidence, document["digests"], wanted)
+    return answer(problems, f"nonce {str(nonce)[:12]}… and the digests of {len(document['digests'])} files")
+
+
+def _digests(evidence: Evidence, digests: JsonMapping, wanted: JsonMapping) -> list[str]:
+    problems = [f"the output has no digest of {name}" for name in wanted if name not in digests]
+    return problems + [
+        f"the output has another digest of {name}"
+        for name, digest in sorted(digests.items())
+        if name not in evidence.bundle.files or digest_bytes(evidence.data(name)) != digest
+    ]
+
+
+def notebook_is_named(evidence: Evidence) -> Answer:
+    """V19: the address is one of Kaggle's; with a witness, that of its version."""
+    url, witness = evidence.manifest["kaggle_notebook_url"], evidence.reader.witness
+    if url is None and witness is None:
+        return "n/a", str(evidence.manifest["not_applicable"].get("kaggle_notebook_url", "no notebook"))
+    problems = [] if _KAGGLE_URL.fullmatch(str(url)) else [f"{url} is not the address of a Kaggle notebook"]
+    if witness is not None:
+        version: Any = evidence.manifest["kaggle_notebook_version"]
+        problems += changes({"notebook_url": url, "notebook_version": str(version)}, {
+            "notebook_url": witness.document.get("notebook_url"), "notebook_version": str(witness.document.get("notebook_version")),
+        })  # fmt: skip
+        if version is None:
+            problems.append("no version of the notebook is named")
+    return answer(problems, str(url))

@@ -1,0 +1,107 @@
+"""What the signatures of a package are worth to a reader: V23, and the names that level L1 shows.
+
+In: the statement's bytes, the envelope (or none), the keys that the reader trusts (or none), the time. Out: :class:`Signed`. Whoever says
+whom he trusts asks for a signature: without one by such a key the check fails. Whoever does not learns who signed, and no more.
+
+    >>> examine(b"{}", None, None, dt.datetime.now(dt.UTC)).detail
+    'unsigned'
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.canonical import JsonObject
+from engine.evidence.contents import Answer, answer
+from engine.evidence.signing.envelope import PAYLOAD_TYPE, Envelope, NotAnEnvelope, Signature, envelope_of
+from engine.evidence.signing.trust import TrustedKey, TrustedKeys
+
+UNSIGNED = "unsigned"
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """``by``: the trusted signers; ``others``: those whose signatures fit, and whom the reader did not name."""
+
+    answer: Answer
+    by: Sequence[str] = ()
+    others: Sequence[str] = ()
+
+    @property
+    def detail(self) -> str:
+        """The finding in words."""
+        return self.answer[1]
+
+
+def examine(statement: bytes, document: JsonObject | None, trust: TrustedKeys | None, now: dt.datetime) -> Signed:
+    """Never raises for what is in the document."""
+    if document is None:
+        if trust is None:
+            return Signed(("n/a", UNSIGNED))
+        return Signed(("fail", f"{UNSIGNED}, and you asked for a signature by a key in {trust.source}"))
+    try:
+        envelope = envelope_of(document)
+    except NotAnEnvelope as error:
+        return Signed(("fail", f"provenance.dsse.json is no envelope of signatures: {error}"))
+    problems = _payload(envelope, statement) or _false(envelope, trust)
+    if problems:
+        return Signed(answer(problems, ""))
+    fits = [one.key.fingerprint for one in envelope.signatures if one.key is not None]
+    if trust is None:
+        return _of_nobody_trusted(envelope, fits)
+    return _trusted(envelope, trust, now, fits)
+
+
+def _payload(envelope: Envelope, statement: bytes) -> list[str]:
+    """Why the envelope is about something else than this statement."""
+    if envelope.payload_type != PAYLOAD_TYPE:
+        return [f"what is signed is {envelope.payload_type!a:.80}, not a statement ({PAYLOAD_TYPE})"]
+    if envelope.payload != statement:
+        return ["what is signed is another statement than provenance.intoto.json: it is about other files"]
+    return []
+
+
+def _false(envelope: Envelope, trust: TrustedKeys | None) -> list[str]:
+    """Signatures that do not fit. One without its key is tried with every trusted key; where none fits it may be anybody's."""
+    problems = []
+    for one in envelope.signatures:
+        if one.key is None:
+            continue
+        if one.keyid not in ("", one.key.fingerprint):
+            problems.append(f"a signature names the key {one.keyid!a:.80} and has another one, {one.key.fingerprint}")
+        elif not one.key.signed(envelope.signed_bytes, one.sig):
+            owners = [entry.name for entry in (trust.of(one.key) if trust else [])]
+            who = owners[0] if owners else one.key.fingerprint
+            problems.append(f"the signature does not fit: it is over other bytes, or not by {who}")
+    return problems
+
+
+def _of_nobody_trusted(envelope: Envelope, fits: Sequence[str]) -> Signed:
+    unknown = [one.name for one in envelope.signatures if one.key is None]
+    names = [f"signed by {name}, which you did not say you trust" for name in fits]
+    names += [f"signed by {name}, which is not here: --trust KEYS looks for it" for name in unknown]
+    return Signed(("pass" if fits else "n/a", "; ".join(names)), others=fits)
+
+
+def _trusted(envelope: Envelope, trust: TrustedKeys, now: dt.datetime, fits: Sequence[str]) -> Signed:
+    by, problems = [], []
+    for one in envelope.signatures:
+        entries = _entries(one, envelope, trust)
+        refusals = [entry.refusal(now) for entry in entries]
+        by += [entry.name for entry, refusal in zip(entries, refusals, strict=True) if refusal is None]
+        problems += [
+            f"the key of {entry.name} {refusal}" for entry, refusal in zip(entries, refusals, strict=True) if refusal
+        ]
+        if not entries:
+            problems.append(f"signed by {one.name}, which is not in {trust.source}")
+    if not by:
+        return Signed(answer(problems, ""), others=fits)
+    return Signed(("pass", f"signed by {', '.join(dict.fromkeys(by))}, whom you trust"), tuple(dict.fromkeys(by)), fits)
+
+
+def _entries(one: Signature, envelope: Envelope, trust: TrustedKeys) -> list[TrustedKey]:
+    if one.key is not None:
+        return trust.of(one.key)
+    return [entry for entry in trust.entries if entry.key.signed(envelope.signed_bytes, one.sig)]
