@@ -13,10 +13,12 @@ from engine.commands.loading import is_spec, load, run_of
 from engine.errors import Diagnostic, EvidenceIncomplete, InputInvalid, RunFailed, VerificationFailed
 from engine.evidence import Verification, evidence_names, verify
 from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.contents import Evidence
+from engine.evidence.contents import NOBODY, Evidence, Reader
 from engine.evidence.report import MARKER, ReportItem, read_items, report_page
 from engine.evidence.report.items import common_frame
 from engine.evidence.report.page import part
+from engine.evidence.signing.trust import read_trusted_keys
+from engine.evidence.witness import read_witness
 from engine.os_errors import hint_for
 from engine.printable import one_line, printable
 
@@ -29,7 +31,7 @@ def report(arguments: Namespace) -> Reply:
     source = evidence_of(arguments.run)
     out = Path(arguments.out or f"{source.resolve().name.removesuffix('.zip')}.report.html")
     _require_own_place(out)
-    bundle, verification = opened(source)
+    bundle, verification = opened(source, reader_of(arguments))
     page = report_page(bundle, verification)
     try:
         write_atomic(out, page)
@@ -108,9 +110,18 @@ def _require_whole(path: Path) -> None:
         )
 
 
-def opened(source: Path) -> tuple[Bundle, Verification]:
+def reader_of(arguments: Namespace) -> Reader:
+    """What the reader brings: whom he trusts, and what he downloaded."""
+    trust, witness = arguments.trust, arguments.witness
+    return Reader(
+        read_trusted_keys(Path(trust)) if trust is not None else None,
+        read_witness(Path(witness)) if witness is not None else None,
+    )
+
+
+def opened(source: Path, reader: Reader = NOBODY) -> tuple[Bundle, Verification]:
     """The files and what the checks say. Raises VerificationFailed U149 where a zip gives no file at all."""
-    verification = verify(source)  # V00 and X322 where there is no evidence
+    verification = verify(source, reader)  # V00 and X322 where there is no evidence
     bundle = read_bundle(source)
     if not bundle.files:
         raise VerificationFailed("U149", f"{source} cannot be shown: {one_line('; '.join(bundle.problems))}",

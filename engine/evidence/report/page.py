@@ -25,6 +25,7 @@ from engine.canonical import JsonObject, digest_bytes
 from engine.errors import RunspecError
 from engine.evidence.bundle import Bundle
 from engine.evidence.contents import Broken, Evidence
+from engine.evidence.levels import Trust
 from engine.evidence.report.curves import Chart, draw, points_of
 from engine.evidence.report.facts import about, environment_facts, run_facts, step_rows
 from engine.evidence.report.items import ReportItem, common_frame, grouped, read_items, total
@@ -90,6 +91,10 @@ class Verified(Protocol):
     @property
     def failed(self) -> Sequence[CheckRow]:
         """Those that failed."""
+
+    @property
+    def trust(self) -> Trust:
+        """The level with the whole scale."""
 
 
 @dataclass(frozen=True, slots=True)

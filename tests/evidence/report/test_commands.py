@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,21 @@ def test_a_report_of_a_zip(folder: Path, here: Path, say: Callable[..., Said]) -
     assert code == 0
     assert json.loads(out)["report"] == f"{archive.stem}.report.html"
     assert (here / f"{archive.stem}.report.html").is_file()
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+def test_a_report_for_somebody_who_trusts_a_key(folder: Path, here: Path, say: Callable[..., Said]) -> None:
+    """With ``--trust`` the page has who signed, and the level that this gives for that reader; without it the level is L0."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ann", "-f", here / "key"], check=True)
+    (here / "keys").write_text(f"ann@example.org {(here / 'key.pub').read_text()}")
+    inside = (folder / "report.html").read_bytes()
+    assert say("sign", folder, "--key", here / "key")[0] == 0
+    assert "trust level L1" in say("report", folder, "--trust", here / "keys")[1]
+    page = (here / "toy_v1.report.html").read_text()
+    assert "Trust level L1: the files agree" in page
+    assert "ann@example.org" in page
+    assert "trust level L0" in say("report", folder)[1]
+    assert (folder / "report.html").read_bytes() == inside
 
 
 def test_a_report_of_changed_evidence_is_written_and_exits_with_five(
