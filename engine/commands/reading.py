@@ -76,7 +76,9 @@ def items(arguments: Namespace) -> Reply:
                 "n_wrong": n_wrong, "items": [item.as_json() for item in shown]}  # fmt: skip
     frame = common_frame(found.value)
     asked = (
-        [] if frame in (None, ("", "")) else [one_line(f"each question was asked as: {frame[0]}⟨question⟩{frame[1]}")]
+        []
+        if frame is None or not "".join(frame).strip()
+        else [one_line(f"each question was asked as: {frame[0]}⟨question⟩{frame[1]}")]
     )
     text = "\n\n".join([*(_in_lines(item, with_asked=frame is None) for item in shown), *asked, counts])
     return Reply(document, text, VerificationFailed.exit_code if problems else 0, problems)

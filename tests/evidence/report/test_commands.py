@@ -45,9 +45,27 @@ def test_items_are_printed_as_blocks(folder: Path, say: Callable[..., Said]) -> 
     assert say("items", folder, "--wrong") == (
         0,
         "q4  wrong  core · addition · hard\n  question  4 + 1 = ?\n  expected  5\n  answered  no\n  raw text  so\n"
-        "            Answer: no\n\neach question was asked as: ⟨question⟩⏎\n\n1 of 5 items shown, 1 wrong in all; trust level L0\n",
+        "            Answer: no\n\n1 of 5 items shown, 1 wrong in all; trust level L0\n",
         "",
     )
+
+
+def test_the_text_around_every_question_is_said_once(folder: Path, say: Callable[..., Said]) -> None:
+    """A line at the end where all share it; each item's own text where one has another."""
+
+    def asked(frames: list[str]) -> str:
+        rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        for n, (row, frame) in enumerate(zip(rows, frames, strict=True)):
+            row["prompt"] = frame.format(f"{n} + 1 = ?")
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return say("items", folder)[1]
+
+    out = asked(["Q: {}\nA:"] * 5)
+    assert "\n\neach question was asked as: Q: ⟨question⟩⏎A:\n\n" in out
+    assert "asked as  " not in out
+    out = asked(["Q: {}\nA:"] * 4 + ["Say 5. {}"])
+    assert "each question" not in out
+    assert "  asked as  Say 5. 4 + 1 = ?\n" in out
 
 
 def test_items_as_json(folder: Path, say: Callable[..., Said]) -> None:

@@ -153,15 +153,21 @@ def test_the_wrong_answers_stand_near_the_top(folder: Path) -> None:
 
 def test_what_was_really_asked_is_shown_once_or_for_each(folder: Path) -> None:
     """One frame of all questions is said above the items; where a question has another, each item has its text."""
-    page = Page(made(folder))
-    assert page.pres[0] == "\n⟨question⟩\n"
+    lines = (folder / "predictions.jsonl").read_text().splitlines()
+
+    def asked(frames: list[str]) -> Page:
+        rows = [{**json.loads(lines[n]), "prompt": frame.format(f"{n} + 1 = ?")} for n, frame in enumerate(frames)]
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return Page(made(folder))
+
+    page = asked(["Q: {}\nA:"] * 5)
+    assert page.pres[0] == "\nQ: ⟨question⟩\nA:"
     assert "asked as" not in page.shown()
-    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    rows[2]["prompt"] = "Say 3. 2 + 1 = ?\n"
-    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    page = Page(made(folder))
+    page = asked(["{}\n"] * 5)
+    assert "⟨question⟩" not in page.text  # a line break alone is no news
+    page = asked(["Q: {}\nA:"] * 4 + ["Say 5. {}"])
     assert page.shown().count("asked as") == 5
-    assert "Say 3. 2 + 1 = ?\n" in page.answers
+    assert "Say 5. 4 + 1 = ?" in page.answers
     assert "⟨question⟩" not in page.text
 
 
