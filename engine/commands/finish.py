@@ -1,7 +1,4 @@
-"""``verify`` and ``score``: somebody's evidence or predictions, checked without the run.
-
-runspec score toy.zip         # judged again, beside what the package records
-"""
+"""``verify`` and ``score``: somebody's evidence or predictions, checked without the run."""
 
 from __future__ import annotations
 
@@ -12,39 +9,34 @@ from pathlib import Path
 from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
-from engine.commands.reading import evidence_of, not_verified, opened
+from engine.commands.reading import evidence_of, not_verified, opened, reader_of
+from engine.commands.rerun import asked, differences_text, judged_again, rerun_document
 from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import verify as check
-from engine.evidence.contents import Evidence, Reader
+from engine.evidence.contents import Evidence
 from engine.evidence.report.page import part
 from engine.evidence.rescore import Judged, differences, judge, recorded_metric
-from engine.evidence.signing.trust import read_trusted_keys
 from engine.evidence.standalone.outcome import verification_json, verification_text
-from engine.evidence.witness import read_witness
 from engine.printable import one_line
 from engine.scoring import METRICS, score_files
 
 
 def verify(arguments: Namespace) -> Reply:
     """Check a folder or a zip; of a run-spec, its evidence folder."""
-    path = Path(arguments.path)
+    path, request = Path(arguments.path), asked(arguments)
     if is_spec(arguments.path) and path.suffix in (".yaml", ".yml"):
         spec, _ = load(arguments.path)
         path = spec.resolve(spec.evidence.dir)
     if not path.exists():
         raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder, a zip or a run-spec")
-    verification = check(path, _reader(arguments))
-    text = verification_text(str(path), verification, explain=arguments.explain)
-    return Reply(verification_json(verification), text, 0 if verification.ok else VerificationFailed.exit_code)
-
-
-def _reader(arguments: Namespace) -> Reader:
-    """What the reader brings: keys to trust, and a downloaded output."""
-    trust, witness = arguments.trust, arguments.witness
-    return Reader(
-        read_trusted_keys(Path(trust)) if trust is not None else None,
-        read_witness(Path(witness)) if witness is not None else None,
-    )
+    reader = reader_of(arguments)
+    verification, other = check(path, reader), None
+    if request is not None and verification.ok:
+        verification, other = judged_again(path, reader, request, arguments)
+    found = differences_text(other) if request is not None else []
+    text = verification_text(str(path), verification, explain=arguments.explain, differences=found)
+    document = verification_json(verification, rerun_document(other))
+    return Reply(document, text, 0 if verification.ok else VerificationFailed.exit_code)
 
 
 def score(arguments: Namespace) -> Reply:

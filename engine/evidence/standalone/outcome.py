@@ -6,6 +6,8 @@ print(verification_text(str(path), verification))
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.canonical import JsonObject
 from engine.evidence.checks.stated import explained
 from engine.evidence.levels import Trust, headline
@@ -13,8 +15,8 @@ from engine.evidence.verify import Verification
 from engine.printable import columns, one_line
 
 
-def verification_json(verification: Verification) -> JsonObject:
-    """What ``--json`` prints."""
+def verification_json(verification: Verification, rerun: JsonObject | None = None) -> JsonObject:
+    """What ``--json`` prints; ``rerun``: what came out where a part was run again."""
     rows = [
         {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail} for row in verification.checks
     ]
@@ -24,17 +26,20 @@ def verification_json(verification: Verification) -> JsonObject:
         "trust": trust_document(verification.trust),
         "checks": rows,
         "stated": explained(),
+        "rerun": rerun,
     }
 
 
-def verification_text(path: str, verification: Verification, *, explain: bool = False) -> str:
+def verification_text(
+    path: str, verification: Verification, *, explain: bool = False, differences: Sequence[str] = ()
+) -> str:
     """The checks as a table, with ``explain`` what the run states and nobody checks, the verdict, and the scale of trust."""
     checks = verification.checks
     lines = [columns((row.id, row.status, f"{row.title}: {row.detail}".rstrip(": ")) for row in checks)]
     if explain:
         lines += ["stated by the run, checked by nobody:", *(f"  {line}" for line in explained())]
     verdict = f"{one_line(path)}: {one_line(headline(verification.trust))}"
-    return "\n".join([*lines, verdict, scale_text(verification.trust)])
+    return "\n".join([*lines, *differences, verdict, scale_text(verification.trust)])
 
 
 def trust_document(trust: Trust) -> JsonObject:

@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.artifacts.journal import RunRecord
+from engine.canonical import digest_text
 from engine.evidence import package
 from engine.evidence.bundle import read_bundle
 from engine.evidence.contents import Reader
@@ -20,6 +22,7 @@ from engine.evidence.signing.private_keys import read_signing_key
 from engine.evidence.signing.sign import sign
 from engine.evidence.signing.trust import trusted_keys
 from tests.evidence import forger
+from tests.evidence.conftest import CHAT_TEMPLATE, build
 from tests.evidence.hostile_inputs import CASES
 from tests.evidence.standalone.conftest import Said, disagreements
 
@@ -54,6 +57,28 @@ def test_good_evidence_as_folder_and_as_zip_and_of_version_1(folder: Path, alone
     paths = [folder, package(folder, tmp_path / "out", "toy"), COMMITTED]
     said = alone(paths)
     assert [one.code for one in said] == [0] * len(paths)
+    assert disagreements(paths, said) == []
+
+
+def test_evidence_of_other_runs(render: Any, alone: Alone, tmp_path: Path) -> None:
+    """A chat template, overrides, a repeated item, a changed checkout: every shipped template is filled in verify.py."""
+    facts = {"chat_template": CHAT_TEMPLATE, "chat_template_sha256": digest_text(CHAT_TEMPLATE)}
+    places = [tmp_path / f"store {number}" for number in range(3)]
+    for place in places:
+        place.mkdir()
+    records = [
+        build(places[0], frame="<u>{}</u><a>", template=facts),
+        build(places[1], args={"train": {"num_train_steps": 4, "log_every_steps": 1}}, on_duplicate="drop"),
+        build(places[2], changed_rows={2: {"eval_loss": 0.7}, 4: {"eval_loss": 0.5}}),
+    ]
+    environment = records[2].environment
+    records[2] = replace(records[2], environment={**environment, "commit_dirty": True, "diff_sha256": "ab" * 32})
+    paths = []
+    for number, record in enumerate(records):
+        render(record).rename(tmp_path / str(number))
+        paths.append(tmp_path / str(number))
+    said = alone(paths)
+    assert {one.statuses["V25"] for one in said} == {"pass"}
     assert disagreements(paths, said) == []
 
 

@@ -160,7 +160,7 @@ def _attribute_of(value: Any, name: str) -> Any:
         raise UndefinedError(value.message)
     if isinstance(value, Loop):
         return value[name]
-    if is_dataclass(value) and not name.startswith("_"):
+    if (is_dataclass(value) and not name.startswith("_")) or name in getattr(value, "_fields", ()):
         return getattr(value, name)
     if value is None:
         return Undefined(f"'None' has no attribute {name!r}")
