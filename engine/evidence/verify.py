@@ -4,7 +4,7 @@
     verification.ok, verification.trust_level
 
 Trust is computed, never claimed (:mod:`engine.evidence.levels`). What the reader brings counts: the keys that he trusts, a platform's output
-that he downloaded. No digest alone proves that a run happened.
+that he downloaded, what came out when he ran a part again. No digest alone proves that a run happened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine.errors import InputInvalid
 from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.checklist import CHECKS, Evidence, run_check
+from engine.evidence.checklist import CHECKS, RERUN_CHECKS, Evidence, run_check
 from engine.evidence.checks.vouched import signed
 from engine.evidence.contents import NOBODY, Reader, Status
 from engine.evidence.folder import MANIFEST, OWNERS
@@ -84,7 +84,7 @@ def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = 
     evidence = Evidence(bundle, archive, reader)
     turned = changed_line_ends(bundle.files, MANIFEST)
     checks: list[Check] = []
-    for id_, title, function in CHECKS:
+    for id_, title, function in (*CHECKS, *(RERUN_CHECKS if reader.rerun else ())):
         if checks and checks[0].status == "fail" and bundle.kind == "zip":
             checks.append(Check(id_, title, "n/a", "not checked: see V01"))
             continue

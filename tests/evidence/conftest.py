@@ -162,7 +162,7 @@ def build(
         frame.format(item["prompt"]) if template else render_prompt(render, str(item["prompt"]))
         for item in factory.asked
     ]
-    raw = [{"id": item["id"], "prompt_sha256": digest_text(prompt), **({"prompt": prompt} if template else {}),
+    raw = [{"id": item["id"], "prompt_sha256": digest_text(prompt), "prompt": prompt,
             "text": f"so\nAnswer: {item['expected_answer'] if item['id'] != 'q4' else 'no'}", "prompt_tokens": 5, "new_tokens": 4,
             "finish_reason": "eos", "milliseconds": 2.0} for item, prompt in zip(factory.asked, prompts, strict=True)]  # fmt: skip
     generated = {"n_items": len(raw), "new_tokens": 4 * len(raw), "tokens_per_second": 2000.0, "finish_reasons": {"eos": len(raw)},
