@@ -26,9 +26,9 @@ from engine.evidence.about import (
     refuse_look_alikes,
     refuse_own_templates,
 )
-from engine.evidence.about.shipped import shipped_template
 from engine.evidence.render import render_text, require_template
 from engine.evidence.secrets import refuse_secrets
+from engine.evidence.shipped import shipped_template
 from engine.evidence.view import make_view, record_dump
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers

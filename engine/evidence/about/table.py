@@ -19,10 +19,10 @@ from typing import NamedTuple
 from engine.artifacts.journal import RunRecord
 from engine.canonical import JsonMapping, JsonObject, digest_bytes, digest_text
 from engine.errors import InputInvalid
-from engine.evidence.about.shipped import shipped_template
 from engine.evidence.about.values import about_values
 from engine.evidence.render import render_text
 from engine.evidence.report.page import PAGE, TEMPLATE, packaged_page
+from engine.evidence.shipped import shipped_template
 
 STATEMENT = "provenance.intoto.json"
 SIGNATURES = "provenance.dsse.json"  # made after the evidence by whoever signs it: neither rendered nor listed

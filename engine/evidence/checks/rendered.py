@@ -16,11 +16,11 @@ from engine.artifacts.journal import RunRecord
 from engine.assets import asset
 from engine.canonical import JsonMapping, digest_text, pretty_json
 from engine.evidence.about import ABOUT, ABOUT_NAMES, Inputs, make_about
-from engine.evidence.about.shipped import shipped_template
 from engine.evidence.checks.recorded import published_file, recorded_run
 from engine.evidence.contents import Answer, Broken, Evidence, answer
 from engine.evidence.folder import ATTACHED, ATTACHMENTS, MANIFEST, digests_of
 from engine.evidence.render import render_text
+from engine.evidence.shipped import shipped_template
 from engine.evidence.view import RECORD_VERSION, Templates, make_view, record_dump
 from engine.redact import redact
 

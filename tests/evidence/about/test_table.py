@@ -14,7 +14,7 @@ from engine.canonical import digest_text
 from engine.errors import InputInvalid
 from engine.evidence import check_templates, package, verify
 from engine.evidence.about import ABOUT, ABOUT_NAMES
-from engine.evidence.about.shipped import former_name, shipped_template
+from engine.evidence.shipped import former_name, shipped_template
 from tests.evidence.conftest import FILES
 
 
