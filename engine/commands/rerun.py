@@ -17,7 +17,7 @@ from engine.evidence.checks.again import Difference, differing_answers, differin
 from engine.evidence.contents import Evidence, Reader
 from engine.evidence.rerun import Again, Rerun
 from engine.evidence.verify import Verification, verify_bundle
-from engine.pipeline.rerun.again import Request, run_again
+from engine.pipeline.rerun.request import Request
 from engine.printable import one_line
 from engine.runspec import marked_root
 
@@ -50,6 +50,8 @@ def asked(arguments: Namespace) -> Request | None:
 
 def judged_again(path: Path, reader: Reader, request: Request, arguments: Namespace) -> tuple[Verification, Compared]:
     """The verification with what came out when a part was run again."""
+    from engine.pipeline.rerun.again import run_again  # with the runner and the steps: only a re-run pays for them
+
     bundle = read_bundle(path)
     archive = path if bundle.kind == "zip" else None
     evidence = Evidence(bundle, archive, reader)

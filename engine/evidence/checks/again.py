@@ -19,6 +19,7 @@ NO_ANSWER, NO_STEP = "no answer was generated again: --rerun K", "no train step 
 ANSWER = ("text", "new_tokens", "finish_reason", "prompt_tokens", "prompt_sha256")
 TRAIN_STEP = ("loss", "grad_norm", "learning_rate", "tokens", "skipped", "non_finite")
 EVAL = "eval_loss"  # also made at the last step of a shorter run
+UNRECORDED = "is not recorded"  # how a phrase of what the record does not say ends
 BEFORE, SHOWN = 20, 60  # characters of a text, around the first that is another one
 
 
@@ -88,13 +89,20 @@ def _between(of: str, recorded: JsonObject, again: JsonObject, fields: Sequence[
 
 def _outcome(what: str, again: Again, other: Sequence[Difference]) -> Answer:
     n_other, n_rows = len({found.of for found in other}), len(again.rows)
-    elsewhere = "; ".join(again.elsewhere)
+    if not n_rows:
+        return "n/a", f"nothing to compare: {what}"
+    elsewhere = f"{_other_platform(again)} ({'; '.join(again.elsewhere)})" if again.elsewhere else ""
     if not other:
-        return "pass", what + (f", which is another platform ({elsewhere})" if elsewhere else "")
+        return "pass", what + (f", {elsewhere}" if elsewhere else "")
     if elsewhere:
-        return "n/a", f"another platform, so not exact ({elsewhere}): {n_rows - n_other} of {n_rows} are equal; {what}"
+        return "n/a", f"{elsewhere}, so not exact: {n_rows - n_other} of {n_rows} are equal; {what}"
     status, detail = answer([found.text() for found in other], "")
     return status, f"{n_other} of {n_rows} differ: {detail}; {what}"
+
+
+def _other_platform(again: Again) -> str:
+    is_unknown = all(phrase.endswith(UNRECORDED) for phrase in again.elsewhere)
+    return "perhaps another platform" if is_unknown else "another platform"
 
 
 def _common(one: str, other: str) -> int:

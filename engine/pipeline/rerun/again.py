@@ -1,6 +1,6 @@
 """The part of a run that a reader runs again.
 
-In: evidence that verifies otherwise, and a :class:`Request`. Out: :class:`engine.evidence.rerun.Rerun`, with which ``verify`` judges (V29,
+In: evidence that verifies otherwise, and a :class:`engine.pipeline.rerun.request.Request`. Out: :class:`engine.evidence.rerun.Rerun`, with which ``verify`` judges (V29,
 V30). Answers are generated from the model of the recorded digest, with the recorded arguments, by the step's own handler, for the
 items that the seed draws: an answer does not depend on the others (engine.trainer.generation.sampler). Train steps begin with the
 first, from the recorded base and rows. Raises what the steps raise, InputInvalid where something is not here, Interrupted U161.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from engine.evidence.checks.recorded import recorded_run
 from engine.evidence.contents import Evidence
 from engine.evidence.rerun import Again, Rerun, draw
 from engine.pipeline.rerun import machine, material
+from engine.pipeline.rerun.request import Request
 from engine.pipeline.rerun.workshop import Workshop
 from engine.pipeline.runner import RunDisplay, stop_on_signals
 from engine.runspec import load_recorded
@@ -35,16 +36,6 @@ from engine.temporary import working_folder
 
 # Arguments that change no result, and would reach beyond this machine or be of no use here.
 ALONE: Mapping[str, Any] = {"report_to": (), "profile": None, "cluster": "none"}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """``n_items`` answers, ``n_steps`` train steps; None: none. ``checkpoint``: the model folder, where the store has it not."""
-
-    seed: int
-    n_items: int | None = None
-    n_steps: int | None = None
-    checkpoint: Path | None = None
 
 
 def run_again(evidence: Evidence, request: Request, projects: Sequence[Path], console: RunDisplay) -> Rerun:
@@ -100,6 +91,8 @@ def _answers(
     drawn = draw([row["id"] for row in evidence.rows("predictions.jsonl")], request.seed, request.n_items)
     workshop.ask(_questions(evidence, workshop, drawn))
     facts, out = workshop.do(step.id, {model.type: model})
+    if facts["platform"] != "cpu":
+        facts = {**facts, "device_kind": workshop.device_kind()}
     if facts["model_sha256"] != model.facts["model_sha256"]:
         raise RunFailed("U162", "the model was changed while answers were generated from it", hint="type it again")
     rows = {row["id"]: row for row in _rows(out / "predictions_raw.jsonl")}
