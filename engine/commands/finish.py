@@ -1,7 +1,4 @@
-"""``verify`` and ``score``: somebody's evidence or predictions, checked without the run.
-
-runspec score toy.zip         # judged again, beside what the package records
-"""
+"""``verify`` and ``score``: somebody's evidence or predictions, checked without the run."""
 
 from __future__ import annotations
 
@@ -12,18 +9,16 @@ from pathlib import Path
 from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
-from engine.commands.reading import evidence_of, not_verified, opened
+from engine.commands.reading import evidence_of, not_verified, opened, reader_of
 from engine.commands.rerun import asked, differences_text, judged_again, rerun_document
 from engine.commands.trust import scale_text, trust_document
 from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import verify as check
 from engine.evidence.checks.stated import explained
-from engine.evidence.contents import Evidence, Reader
+from engine.evidence.contents import Evidence
 from engine.evidence.levels import headline
 from engine.evidence.report.page import part
 from engine.evidence.rescore import Judged, differences, judge, recorded_metric
-from engine.evidence.signing.trust import read_trusted_keys
-from engine.evidence.witness import read_witness
 from engine.printable import one_line
 from engine.scoring import METRICS, score_files
 
@@ -36,7 +31,7 @@ def verify(arguments: Namespace) -> Reply:
         path = spec.resolve(spec.evidence.dir)
     if not path.exists():
         raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder, a zip or a run-spec")
-    reader = _reader(arguments)
+    reader = reader_of(arguments)
     verification, other = check(path, reader), None
     if request is not None and verification.ok:
         verification, other = judged_again(path, reader, request, arguments)
@@ -53,15 +48,6 @@ def verify(arguments: Namespace) -> Reply:
         lines += differences_text(other)
     lines += [f"{one_line(str(path))}: {one_line(headline(verification.trust))}", scale_text(verification.trust)]
     return Reply(document, "\n".join(lines), 0 if verification.ok else 5)
-
-
-def _reader(arguments: Namespace) -> Reader:
-    """What the reader brings: whom he trusts, and what he downloaded."""
-    trust, witness = arguments.trust, arguments.witness
-    return Reader(
-        read_trusted_keys(Path(trust)) if trust is not None else None,
-        read_witness(Path(witness)) if witness is not None else None,
-    )
 
 
 def score(arguments: Namespace) -> Reply:

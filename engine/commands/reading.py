@@ -13,9 +13,12 @@ from engine.commands.loading import is_spec, load, run_of
 from engine.errors import Diagnostic, EvidenceIncomplete, InputInvalid, RunFailed, VerificationFailed
 from engine.evidence import Verification, evidence_names, verify
 from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.contents import Evidence
+from engine.evidence.contents import NOBODY, Evidence, Reader
 from engine.evidence.report import MARKER, ReportItem, read_items, report_page
+from engine.evidence.report.items import common_frame
 from engine.evidence.report.page import part
+from engine.evidence.signing.trust import read_trusted_keys
+from engine.evidence.witness import read_witness
 from engine.os_errors import hint_for
 from engine.printable import one_line, printable
 
@@ -28,7 +31,7 @@ def report(arguments: Namespace) -> Reply:
     source = evidence_of(arguments.run)
     out = Path(arguments.out or f"{source.resolve().name.removesuffix('.zip')}.report.html")
     _require_own_place(out)
-    bundle, verification = opened(source)
+    bundle, verification = opened(source, reader_of(arguments))
     page = report_page(bundle, verification)
     try:
         write_atomic(out, page)
@@ -71,7 +74,13 @@ def items(arguments: Namespace) -> Reply:
     problems = not_verified(source, verification)
     document = {"ok": verification.ok, "trust_level": verification.trust_level, "n_items": len(found.value),
                 "n_wrong": n_wrong, "items": [item.as_json() for item in shown]}  # fmt: skip
-    text = "\n\n".join([*map(_in_lines, shown), counts])
+    frame = common_frame(found.value)
+    asked = (
+        []
+        if frame is None or not "".join(frame).strip()
+        else [one_line(f"each question was asked as: {frame[0]}⟨question⟩{frame[1]}")]
+    )
+    text = "\n\n".join([*(_in_lines(item, with_asked=frame is None) for item in shown), *asked, counts])
     return Reply(document, text, VerificationFailed.exit_code if problems else 0, problems)
 
 
@@ -103,9 +112,18 @@ def _require_whole(path: Path) -> None:
         )
 
 
-def opened(source: Path) -> tuple[Bundle, Verification]:
+def reader_of(arguments: Namespace) -> Reader:
+    """What the reader brings: whom he trusts, and what he downloaded."""
+    trust, witness = arguments.trust, arguments.witness
+    return Reader(
+        read_trusted_keys(Path(trust)) if trust is not None else None,
+        read_witness(Path(witness)) if witness is not None else None,
+    )
+
+
+def opened(source: Path, reader: Reader = NOBODY) -> tuple[Bundle, Verification]:
     """The files and what the checks say. Raises VerificationFailed U149 where a zip gives no file at all."""
-    verification = verify(source)  # V00 and X322 where there is no evidence
+    verification = verify(source, reader)  # V00 and X322 where there is no evidence
     bundle = read_bundle(source)
     if not bundle.files:
         raise VerificationFailed("U149", f"{source} cannot be shown: {one_line('; '.join(bundle.problems))}",
@@ -148,12 +166,12 @@ def not_verified(source: Path, verification: Verification) -> tuple[Diagnostic, 
     )
 
 
-def _in_lines(item: ReportItem) -> str:
-    """One item for a terminal: no character of a stranger's text acts on it."""
+def _in_lines(item: ReportItem, *, with_asked: bool) -> str:
+    """One item for a terminal: no character of a stranger's text acts on it. Where all share a frame, that is said once."""
     groups = [name for name in (item.section, item.category, item.difficulty) if name is not None]
     rows: Sequence[tuple[str, str | None]] = (
         ("question", item.question),
-        ("asked as", item.asked),
+        ("asked as", item.asked if with_asked else None),
         ("expected", item.expected),
         ("answered", item.answered),
         ("raw text", item.text),

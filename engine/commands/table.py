@@ -18,6 +18,8 @@ TARGET = Argument("--target", "machine to plan for: kaggle-t4x2, h100, … (all:
 QUIET = Argument("--quiet", "no progress; errors are still printed")
 PLAIN = Argument("--plain", "plain lines instead of the live display of a terminal; notebooks get them by themselves")
 EVIDENCE = Argument("RUN", "a run-spec, a run_version, an evidence folder, or a zip")
+TRUST = Argument("--trust", "whom you trust: an allowed_signers file, or a public key", "KEYS")
+WITNESS = Argument("--witness", "the output of the run's notebook version, which you downloaded", "FOLDER")
 SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
 
 COMMANDS: tuple[Command, ...] = (
@@ -81,8 +83,7 @@ COMMANDS: tuple[Command, ...] = (
             group=_PROVE, page="verify"),
     Command("verify", "checks a run's evidence as a stranger would", "finish:verify",
             (Argument("PATH", "an evidence folder, a zip, or a run-spec"),
-             Argument("--trust", "whom you trust: an allowed_signers file, or a public key", "KEYS"),
-             Argument("--witness", "the output of the run's notebook version, which you downloaded", "FOLDER"),
+             TRUST, WITNESS,
              Argument("--rerun", "generate K answers again from the model, and compare them", "K", number=True),
              Argument("--rerun-steps", "run the first N train steps again, and compare their losses", "N", number=True),
              Argument("--seed", "which K items: a number that an earlier re-run printed (default: drawn now)", "N", number=True),
@@ -90,8 +91,8 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--explain", "also list what the run states and nobody checks"), QUIET, PLAIN),
             more="""
             The last lines say what is proved, on the scale L0 to L3, and what the next level takes. With
-            --trust, evidence that nobody in KEYS signed is exit code 5. So is a result that is another one when it
-            is run again on the recorded platform; a re-run changes nothing, here or in the evidence.""", group=_PROVE, page="verify"),
+            --trust, evidence that nobody in KEYS signed is exit code 5. So is another result of a re-run
+            on the recorded platform. A re-run changes nothing, here or in the evidence.""", group=_PROVE, page="verify"),
     Command("sign", "signs evidence, so that a reader who trusts your key knows that it is yours", "trust:sign",
             (EVIDENCE, Argument("--key", "an Ed25519 private key: ssh-keygen -t ed25519 makes one", "FILE")),
             group=_PROVE, page="sign-evidence"),
@@ -104,7 +105,7 @@ COMMANDS: tuple[Command, ...] = (
             exit code is 5.""", group=_PROVE, page="scoring"),
     Command("report", "writes evidence as one HTML page: result, curves, scores, every item, checks", "reading:report",
             (EVIDENCE, Argument("--out", "the file to write (default: NAME.report.html, here)", "FILE"),
-             Argument("--open", "open the page in a browser")),
+             Argument("--open", "open the page in a browser"), TRUST, WITNESS),
             more="""
             The page needs no network and no script. Equal evidence gives equal bytes. Where a check
             failed the page is written, says so first, and the exit code is 5.""", group=_PROVE, page="read-evidence"),

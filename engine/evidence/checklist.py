@@ -177,11 +177,14 @@ def _by_render(evidence: Evidence) -> Answer:
     render = str(evidence.step("train_sft")["facts"]["render"])
     problems = []
     rows = {row["id"]: row for row in evidence.rows("predictions.jsonl")}
+    without_texts = evidence.record["schema_version"] == 1  # rows had the digest alone
     for item in asked_items(evidence):
         row = rows[item.id]
-        expected = None if row["text"] is None else digest_text(render_prompt(render, item.prompt))
-        if row["prompt_sha256"] != expected:
+        asked = None if row["text"] is None else render_prompt(render, item.prompt)
+        if row["prompt_sha256"] != (None if asked is None else digest_text(asked)):
             problems.append(f"{item.id} was generated from another prompt")
+        elif row.get("prompt") != asked and not (without_texts and "prompt" not in row):
+            problems.append(f"{item.id}: its prompt is not the text of prompt_sha256")
     return answer(problems, f"rendered by {render}")
 
 

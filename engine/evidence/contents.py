@@ -11,7 +11,7 @@ from typing import Literal
 
 from engine.canonical import JsonObject, canonical_json
 from engine.evidence.bundle import Bundle
-from engine.evidence.rerun import Rerun
+from engine.evidence.checks.rerun import Rerun
 from engine.evidence.signing.trust import TrustedKeys
 from engine.evidence.witness import Witness
 
@@ -22,7 +22,7 @@ Answer = tuple[Status, str]  # of a check: and the detail that says why
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a reader brings to the evidence: whom he trusts, a platform's output that he downloaded himself, what he ran again."""
+    """What a reader brings to the evidence: the keys to trust, a platform's output as it was downloaded, what was run again."""
 
     trust: TrustedKeys | None = None
     witness: Witness | None = None

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from engine.evidence.contents import Answer
 
 L0, L1, L2, L3 = "L0", "L1", "L2", "L3"
+LEVEL_CHECK = "V24"
 SIGNATURES_CHECK = "V23"
 WITNESS_CHECKS = ("V17", "V18", "V19")
 ANSWERS_CHECK, LOSSES_CHECK = "V29", "V30"
@@ -40,12 +41,12 @@ class Rung:
 SCALE: Sequence[Rung] = (
     Rung(L0, "it agrees with itself", "the files agree with each other, and the score follows from the answers",
          "every check passes"),
-    Rung(L1, "somebody signed it", "somebody whom you trust signed exactly these files",
+    Rung(L1, "somebody signed it", "somebody you trust signed exactly these files",
          "a signature (`runspec sign`) by a key that you trust (`verify --trust KEYS`)"),
     Rung(L2, "a platform witnessed it", "the platform's output, as you downloaded it, has a nonce from before the run and these files' digests",
          "the output of the public notebook version, downloaded by you (`verify --witness FOLDER`)"),
     Rung(L3, "it was run again", "a part of the run was run again here, with the same results",
-         "generating some answers again, with the model at hand (`verify --rerun K`)"),
+         "running a part of it again, with model and data at hand (`verify --rerun K`)"),
 )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ class ScoringItem:
 class Prediction:
     """What a model wrote for one item. ``text`` None: nothing (it counts 0, as skipped).
 
-    ``prompt``: what it was asked, where the model's own chat template rendered it.
+    ``prompt``: what it was asked, as it was rendered.
     """
 
     id: str

@@ -34,7 +34,7 @@ def run(ctx: StepContext) -> StepResult:
 
 HANDLER = FunctionHandler(
     kind="generate",
-    version=3,
+    version=4,
     title="answer the eval set with the trained model",
     takes=("checkpoint",),
     makes="predictions",

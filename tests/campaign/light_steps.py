@@ -79,6 +79,7 @@ def light_generate(ctx: Any) -> Any:
     train = ctx.inputs["checkpoint"].facts
     items = read_eval_set(ctx.spec.resolve(ctx.spec.eval_set))
     rows = [{"id": item.id, "prompt_sha256": digest_text(render_prompt(train["render"], item.prompt)),
+             "prompt": render_prompt(train["render"], item.prompt),
              "text": f"so\nAnswer: {'no' if item.id == WRONG else item.expected_answer}", "prompt_tokens": 5, "new_tokens": 4,
              "finish_reason": "eos", "milliseconds": 2.0} for item in items]  # fmt: skip
     report = {"n_items": len(rows), "new_tokens": 4 * len(rows), "tokens_per_second": 2000.0, "platform": "cpu",

@@ -37,6 +37,7 @@ evidence:
   evidence       renders the evidence files of a finished run
   package        packs the evidence of a finished run into a zip
   verify         checks a run's evidence as a stranger would
+  sign           signs evidence, so that a reader who trusts your key knows that it is yours
   score          scores the predictions of evidence again, or a predictions file against an eval set
   report         writes evidence as one HTML page: result, curves, scores, every item, checks
   items          prints each item of the eval set with what the model answered

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from engine.artifacts.journal import RunRecord, StepRecord
 from engine.artifacts.store import Artifact, Store
@@ -18,6 +20,7 @@ from engine.canonical import digest_bytes, digest_json, digest_text, jsonl_bytes
 from engine.data import DatasetSource, prepare, render_prompt, trace_rows, write_dataset
 from engine.data import build as build_traces
 from engine.evidence import render_evidence
+from engine.evidence.signing.private_keys import SigningKey, read_signing_key
 from engine.pipeline.plan import without_tracking
 from engine.pipeline.section_digests import declared_dataset, declared_model
 from engine.runspec import load_recorded
@@ -159,7 +162,7 @@ def build(
         frame.format(item["prompt"]) if template else render_prompt(render, str(item["prompt"]))
         for item in factory.asked
     ]
-    raw = [{"id": item["id"], "prompt_sha256": digest_text(prompt), **({"prompt": prompt} if template else {}),
+    raw = [{"id": item["id"], "prompt_sha256": digest_text(prompt), "prompt": prompt,
             "text": f"so\nAnswer: {item['expected_answer'] if item['id'] != 'q4' else 'no'}", "prompt_tokens": 5, "new_tokens": 4,
             "finish_reason": "eos", "milliseconds": 2.0} for item, prompt in zip(factory.asked, prompts, strict=True)]  # fmt: skip
     generated = {"n_items": len(raw), "new_tokens": 4 * len(raw), "tokens_per_second": 2000.0, "finish_reasons": {"eos": len(raw)},
@@ -249,3 +252,23 @@ def edit() -> Callable[[Path, Callable[[Any], None]], None]:
         path.write_text(pretty_json(value), encoding="utf-8")
 
     return call
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Callable[[str], Path]:
+    """``key_file(name)`` -> a new private key, PEM."""
+
+    def call(name: str) -> Path:
+        path = tmp_path / name
+        key = Ed25519PrivateKey.generate()
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        path.chmod(0o600)
+        return path
+
+    return call
+
+
+@pytest.fixture
+def ann(key_file: Any) -> SigningKey:
+    """Somebody's key."""
+    return read_signing_key(key_file("ann.pem"))

@@ -13,8 +13,8 @@ import pytest
 
 from engine.artifacts.journal import RunRecord
 from engine.evidence import verify
+from engine.evidence.checks.rerun import Again, Rerun, draw
 from engine.evidence.contents import Reader
-from engine.evidence.rerun import Again, Rerun, draw
 from engine.evidence.verify import Verification
 
 HERE = "Linux x86_64, a processor, cpu"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from engine.artifacts.journal import RunRecord
 from engine.canonical import digest_text
+from engine.data import render_prompt
 from engine.errors import InputInvalid
 from engine.evidence import Verification, package, verify
 
@@ -354,6 +355,34 @@ def test_another_prompt_than_the_items_is_found(
     folder = by_template(make_record, render)
     path = folder / "predictions.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in edit(rows)))
+    reseal(folder)
+    check = next(check for check in verify(folder).checks if check.id == "V10")
+    assert check.status == "fail"
+    assert check.detail.startswith(detail)
+
+
+@pytest.mark.parametrize(
+    ("edit", "detail"),
+    [
+        (
+            lambda rows: [{**rows[0], "prompt": "1 + 1 = ?"}, *rows[1:]],
+            "q0: its prompt is not the text of prompt_sha256",
+        ),
+        (lambda rows: [resigned(rows[0], "1 + 1 = ?"), *rows[1:]], "q0 was generated from another prompt"),
+        (
+            lambda rows: [{key: row[key] for key in row if key != "prompt"} for row in rows],
+            "q0: its prompt is not the text of prompt_sha256",
+        ),
+    ],
+)
+def test_what_a_render_asked_is_in_the_row(record: Any, render: Any, reseal: Any, edit: Any, detail: str) -> None:
+    """Without a chat template too, each row has the text that was asked: the item's question in the dataset's render."""
+    folder = render(record)
+    path = folder / "predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    used = json.loads((folder / "run_record.json").read_text())["steps"][1]["facts"]["render"]
+    assert [row["prompt"] for row in rows] == [render_prompt(used, f"{n} + 1 = ?") for n in range(5)]
     path.write_text("".join(json.dumps(row) + "\n" for row in edit(rows)))
     reseal(folder)
     check = next(check for check in verify(folder).checks if check.id == "V10")

@@ -1,6 +1,6 @@
 """Run again by the reader: V29 the answers of some items, V30 the first train steps.
 
-In: the evidence, and what came out when the reader ran a part again (:mod:`engine.evidence.rerun`). Out: each check's answer, and every
+In: the evidence, and what came out when the reader ran a part again (:mod:`engine.evidence.checks.rerun`). Out: each check's answer, and every
 difference with both values. A result that differs on the recorded platform fails. On another one floating-point arithmetic may round
 differently, so a difference proves nothing there, and the check does not apply; equal results count wherever they were made.
 """
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from engine.canonical import JsonObject, canonical_json
+from engine.evidence.checks.rerun import Again
 from engine.evidence.contents import Answer, Evidence, answer
-from engine.evidence.rerun import Again
 
 NO_ANSWER, NO_STEP = "no answer was generated again: --rerun K", "no train step was run again: --rerun-steps N"
 # Of an answer, and of a train step: what must come out again. Times never do.

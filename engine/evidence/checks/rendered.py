@@ -22,6 +22,7 @@ from engine.evidence.folder import ATTACHED, ATTACHMENTS, MANIFEST, digests_of
 from engine.evidence.render import render_text
 from engine.evidence.shipped import shipped_template
 from engine.evidence.view import RECORD_VERSION, Templates, make_view, record_dump
+from engine.redact import redact
 
 ALWAYS = ("run_manifest.json", "eval_summary.json", "kaggle_output_log.txt")
 OF_VERSION_1 = (".json", ".txt", ".md", ".csv", ".jsonl", ".html")
@@ -169,4 +170,5 @@ def _differs(name: str, text: str, expected: str) -> list[str]:
 
 
 def _line(lines: Sequence[str], number: int) -> str:
-    return repr(lines[number].strip()[:70]) if number < len(lines) else "nothing"
+    """As it is quoted: a secret that a forger put there is masked before the line is cut."""
+    return repr(redact(lines[number], {}).strip()[:70]) if number < len(lines) else "nothing"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engine.canonical import JsonObject
 from engine.evidence.contents import Evidence
@@ -25,7 +25,7 @@ Verdict = Literal["right", "partly right", "wrong", "no prediction"]
 
 @dataclass(frozen=True, slots=True)
 class ReportItem:
-    """``asked``: the text that the model's chat template made of the question, where there was one.
+    """``asked``: the text that was made of the question for the model; None where the row has no such text (version 1).
 
     ``answered`` and ``text`` are None where there was no prediction.
     """
@@ -95,6 +95,29 @@ def read_items(evidence: Evidence) -> list[ReportItem]:
         )
         for item, row in zip(items, rows, strict=True)
     ]
+
+
+class Frame(NamedTuple):
+    """What stands before and after every question in the text that the model was asked."""
+
+    before: str
+    after: str
+
+
+def common_frame(items: Sequence[ReportItem]) -> Frame | None:
+    """The frame of all items that were asked; None where there is no such one, so that each text has to be shown.
+
+    >>> item = ReportItem("a", "1 + 1", "Q: 1 + 1\\nA:", "2", "2", "2", 1.0, None, None, None, None)
+    >>> common_frame([item])
+    Frame(before='Q: ', after='\\nA:')
+    """
+    asked = [(item.question, item.asked) for item in items if item.asked is not None]
+    if not asked:
+        return Frame("", "")
+    question, text = max(asked, key=lambda pair: len(pair[0]))
+    before, found, after = text.partition(question)
+    same = found and all(text == f"{before}{question}{after}" for question, text in asked)
+    return Frame(before, after) if same else None
 
 
 def total(items: Sequence[ReportItem], name: str = "all items") -> GroupScore:

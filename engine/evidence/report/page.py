@@ -25,9 +25,10 @@ from engine.canonical import JsonObject, digest_bytes
 from engine.errors import RunspecError
 from engine.evidence.bundle import Bundle
 from engine.evidence.contents import Broken, Evidence
+from engine.evidence.levels import Trust
 from engine.evidence.report.curves import Chart, draw, points_of
 from engine.evidence.report.facts import about, environment_facts, run_facts, step_rows
-from engine.evidence.report.items import ReportItem, grouped, read_items, total
+from engine.evidence.report.items import ReportItem, common_frame, grouped, read_items, total
 from engine.evidence.rescore import recorded_metric
 from engine.printable import printable
 
@@ -90,6 +91,10 @@ class Verified(Protocol):
     @property
     def failed(self) -> Sequence[CheckRow]:
         """Those that failed."""
+
+    @property
+    def trust(self) -> Trust:
+        """The level with the whole scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,7 @@ def make_page(files: Mapping[str, bytes], verification: Verified | None = None) 
         "n_without_prediction": sum(item.text is None for item in known),
         "wrong_answers": _wrong_answers(known),
         "groups": [(name, grouped(known, name), sum(getattr(i, name) is None for i in known)) for name in GROUPS],
+        "frame": common_frame(known),
         "filters": _filters(known),
         "charts": part(lambda: _charts(evidence)),
         "run": part(lambda: run_facts(evidence)),

@@ -3,7 +3,7 @@
 In: the run-spec, a folder that is removed afterwards, the display. Out: what the step's handler reports and the files that it made. The
 store's part of a run is missing on purpose: nothing is published, journaled or cached in the project.
 
-    workshop = Workshop(spec, folder, stop, console, total=1)
+    workshop = Workshop(spec, handlers(), folder, stop, console, total=1)
     facts, out = workshop.do("predict", {"checkpoint": artifact})
 """
 
@@ -22,7 +22,6 @@ from engine.pipeline.runner import RunDisplay
 from engine.protocol.jobs import ProbeJob
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
-from engine.steps.registry import handlers
 from engine.trainer_process.host import Host
 from engine.trainer_process.jobs import allocator_of
 from engine.trainer_process.process import run_trainer
@@ -33,6 +32,7 @@ class Workshop:
     """``total``: the steps that were asked for, for the display."""
 
     spec: Spec
+    kinds: Mapping[str, Handler]
     folder: Path
     stopping: Callable[[], bool]
     console: RunDisplay
@@ -41,7 +41,7 @@ class Workshop:
 
     def handler(self, step_id: str) -> Handler:
         """Who does a step."""
-        return handlers()[self.spec.step(step_id).uses]
+        return self.kinds[self.spec.step(step_id).uses]
 
     def ask(self, eval_set: Path) -> None:
         """From now on the run-spec's eval set is this file."""

@@ -60,7 +60,7 @@ from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
 
 PROGRESS_FILE, SEAL = "generated.jsonl", "row_sha256"
-ROW_VERSION = 2  # rows of an earlier form are generated again
+ROW_VERSION = 3  # rows of an earlier form are generated again
 LEAST_SECONDS = 1e-6  # a clock that stood still
 Row = dict[str, Any]
 
@@ -198,12 +198,12 @@ def _generate_rest(
 
 
 def _row(prompt: Prompt, generation: GeneratedSequence, tokenizer: Tokenizer) -> Row:
-    """``prompt`` stands in the row where the model's chat template rendered it: nobody else could rebuild the text."""
+    """With the text that the model was really asked, whichever way it was rendered: a reader needs no template to see it."""
     asked = asked_text(prompt, tokenizer)
     return {
         "id": prompt.id,
         "prompt_sha256": digest_text(asked),
-        **({"prompt": asked} if by_template(prompt, tokenizer) else {}),
+        "prompt": asked,
         "text": tokenizer.decode(generation.ids) if generation.text is None else generation.text,
         "prompt_tokens": generation.prompt_tokens,
         "new_tokens": generation.new_tokens,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.evidence import verify
+from engine.evidence.about import ABOUT_NAMES
 from engine.evidence.bundle import read_bundle
 from engine.evidence.report import packaged_page, report_page
 from tests.evidence.report.browser import Browser, Tab, find_browser
@@ -39,7 +40,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def files(folder: Path) -> dict[str, bytes]:
     """The files of a run, of two categories and with two wrong answers."""
-    about = ("README.txt", "provenance.intoto.json", "report.html", "manifest-sha256.txt")
+    about = (*ABOUT_NAMES, "manifest-sha256.txt")
     files = {name: data for name, data in read_bundle(folder).files.items() if name not in about}
     files["eval_set.jsonl"] = files["eval_set.jsonl"].replace(b'"addition"', b'"sums"', 2)
     files["predictions.jsonl"] = files["predictions.jsonl"].replace(b"Answer: 2", b"Answer: 7")

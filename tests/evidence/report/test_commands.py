@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,24 @@ def test_items_are_printed_as_blocks(folder: Path, say: Callable[..., Said]) -> 
     )
 
 
+def test_the_text_around_every_question_is_said_once(folder: Path, say: Callable[..., Said]) -> None:
+    """A line at the end where all share it; each item's own text where one has another."""
+
+    def asked(frames: list[str]) -> str:
+        rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        for n, (row, frame) in enumerate(zip(rows, frames, strict=True)):
+            row["prompt"] = frame.format(f"{n} + 1 = ?")
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return say("items", folder)[1]
+
+    out = asked(["Q: {}\nA:"] * 5)
+    assert "\n\neach question was asked as: Q: ⟨question⟩⏎A:\n\n" in out
+    assert "asked as  " not in out
+    out = asked(["Q: {}\nA:"] * 4 + ["Say 5. {}"])
+    assert "each question" not in out
+    assert "  asked as  Say 5. 4 + 1 = ?\n" in out
+
+
 def test_items_as_json(folder: Path, say: Callable[..., Said]) -> None:
     """The document has every field of every item that is chosen."""
     code, out, _ = say("items", folder, "--category", "addition", "--json")
@@ -56,7 +75,7 @@ def test_items_as_json(folder: Path, say: Callable[..., Said]) -> None:
     assert code == 0
     assert (document["ok"], document["trust_level"], document["n_items"], document["n_wrong"]) == (True, "L0", 5, 1)
     assert document["items"][4] == {
-        "id": "q4", "question": "4 + 1 = ?", "asked": None, "expected": "5", "answered": "no", "text": "so\nAnswer: no",
+        "id": "q4", "question": "4 + 1 = ?", "asked": "4 + 1 = ?\n", "expected": "5", "answered": "no", "text": "so\nAnswer: no",
         "score": 0.0, "section": "core", "category": "addition", "difficulty": "hard", "finish_reason": "eos",
         "verdict": "wrong",
     }  # fmt: skip
@@ -189,6 +208,21 @@ def test_a_report_of_a_zip(folder: Path, here: Path, say: Callable[..., Said]) -
     assert code == 0
     assert json.loads(out)["report"] == f"{archive.stem}.report.html"
     assert (here / f"{archive.stem}.report.html").is_file()
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+def test_a_report_for_somebody_who_trusts_a_key(folder: Path, here: Path, say: Callable[..., Said]) -> None:
+    """With ``--trust`` the page has who signed, and the level that this gives for that reader; without it the level is L0."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ann", "-f", here / "key"], check=True)
+    (here / "keys").write_text(f"ann@example.org {(here / 'key.pub').read_text()}")
+    inside = (folder / "report.html").read_bytes()
+    assert say("sign", folder, "--key", here / "key")[0] == 0
+    assert "trust level L1" in say("report", folder, "--trust", here / "keys")[1]
+    page = (here / "toy_v1.report.html").read_text()
+    assert "Trust level L1: the files agree" in page
+    assert "ann@example.org" in page
+    assert "trust level L0" in say("report", folder)[1]
+    assert (folder / "report.html").read_bytes() == inside
 
 
 def test_a_report_of_changed_evidence_is_written_and_exits_with_five(

@@ -33,11 +33,17 @@ def test_result_groups_and_trust_level_are_in_words(folder: Path) -> None:
     assert "95 % interval 37.6 % to 96.4 % (Wilson)" in shown
     assert "easy 3 0 100.0 % 43.9 % to 100.0 %" in shown
     assert "hard 2 1 50.0 % 9.5 % to 90.5 %" in shown
-    assert "Trust level L0: unsigned. The files agree with each other" in shown
-    assert "It does not prove that the run happened." in shown
-    assert "L0 self-consistent · reached" in shown
-    assert "L1 signed · next" in shown
-    assert "L2 witnessed · not reached" in shown
+    assert (
+        "Trust level L0, unsigned: the files agree with each other, and the score follows from the answers; that the"
+        in shown
+    )
+    assert "that the run happened is not proved." in shown
+    assert "L0 it agrees with itself · shown Proves: the files agree" in shown
+    assert (
+        "L1 somebody signed it · next Proves: somebody whom you trust signed exactly these files. Found: unsigned"
+        in shown
+    )
+    assert "L2 a platform witnessed it · not shown" in shown
     assert "highest 1 (step 1), last 0.25 (step 4)" in shown
     assert "Linux x86_64, 2 CPUs" in shown
 
@@ -142,7 +148,27 @@ def test_the_wrong_answers_stand_near_the_top(folder: Path) -> None:
     assert listed.startswith("item question expected answered q4 why? why?")
     assert "why?… 5 no" in listed
     assert "#i5" in [attrs.get("href") for _, attrs in page.elements]
-    assert page.answers[16] == question
+    assert question in page.answers
+
+
+def test_what_was_really_asked_is_shown_once_or_for_each(folder: Path) -> None:
+    """One frame of all questions is said above the items; where a question has another, each item has its text."""
+    lines = (folder / "predictions.jsonl").read_text().splitlines()
+
+    def asked(frames: list[str]) -> Page:
+        rows = [{**json.loads(lines[n]), "prompt": frame.format(f"{n} + 1 = ?")} for n, frame in enumerate(frames)]
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return Page(made(folder))
+
+    page = asked(["Q: {}\nA:"] * 5)
+    assert page.pres[0] == "\nQ: ⟨question⟩\nA:"
+    assert "asked as" not in page.shown()
+    page = asked(["{}\n"] * 5)
+    assert "⟨question⟩" not in page.text  # a line break alone is no news
+    page = asked(["Q: {}\nA:"] * 4 + ["Say 5. {}"])
+    assert page.shown().count("asked as") == 5
+    assert "Say 5. 4 + 1 = ?" in page.answers
+    assert "⟨question⟩" not in page.text
 
 
 def test_no_wrong_answer_is_said(folder: Path) -> None:
@@ -175,7 +201,8 @@ def test_evidence_that_fails_says_so_first(folder: Path) -> None:
     assert [check.id for check in failed if f"{check.id} {check.title}: {check.detail}" not in before] == []
     assert "Trust level" not in shown
     assert "No trust level: a check failed." in shown
-    assert "· reached" not in shown
+    assert "· shown" not in shown
+    assert "· next" not in shown
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,8 @@ def test_rows_come_in_the_order_of_the_prompts(make_job: Callable[..., Row]) -> 
     rows = output(job)
     assert [row["id"] for row in rows] == [f"item-{i}" for i in range(len(LENGTHS))]
     assert [row["prompt_tokens"] for row in rows] == [length + 3 for length in LENGTHS]  # BOS, é = 2 bytes
-    assert rows[0]["prompt_sha256"] == digest_text("é" + "q" * 20)
+    assert rows[0]["prompt"] == "é" + "q" * 20
+    assert rows[0]["prompt_sha256"] == digest_text(rows[0]["prompt"])
     assert {event["event"] for event in events[1:-1]} == {"generated"}
     assert [events[0]["event"], events[-1]["event"]] == ["generation_started", "finished"]
     assert events[-2] | {"tokens_per_second": 0} == {
