@@ -11,7 +11,7 @@ from typing import Literal
 
 from engine.canonical import JsonObject, canonical_json
 from engine.evidence.bundle import Bundle
-from engine.evidence.rerun import Rerun
+from engine.evidence.checks.rerun import Rerun
 from engine.evidence.signing.trust import TrustedKeys
 from engine.evidence.witness import Witness
 
