@@ -57,6 +57,7 @@ def test_a_name_that_does_not_exist_stops_the_making() -> None:
         ("isinstance(é, int | a.B | None)", "isinstance(é, (int, a.B, None))"),
         ("isinstance(a, int)", "isinstance(a, int)"),
         ("a | b", "a | b"),
+        ("dt.datetime.now(dt.UTC)", "dt.datetime.now(dt.timezone.utc)"),
         ("@dataclass(slots=True)\nclass A: pass", "@dataclass()\nclass A: pass"),
         ("'isinstance(a, int | str)'", "'isinstance(a, int | str)'"),
     ],
