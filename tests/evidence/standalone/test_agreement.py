@@ -92,6 +92,7 @@ def test_some_forgeries_of_each_kind(folder: Path, alone: Alone, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # each of 500 is verified twice
 @pytest.mark.parametrize("forge", [forger.alone, forger.together])
 def test_every_forgery(folder: Path, alone: Alone, tmp_path: Path, forge: Any) -> None:
     """More than 400 variants of each kind."""
