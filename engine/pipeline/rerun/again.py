@@ -55,7 +55,7 @@ def run_again(
             raise Interrupted(
                 "U161", "the re-run was stopped: nothing of it is kept, and nothing was changed", hint="type it again"
             ) from error
-    return Rerun(request.seed, machine.in_words(_platform(record)), answers, losses)
+    return Rerun(request.seed, machine.in_words(workshop.platform), answers, losses)
 
 
 def _spec(evidence: Evidence, record: RunRecord, root: Path) -> Spec:
@@ -92,6 +92,7 @@ def _answers(
     model = material.checkpoint(record, step, projects, request.checkpoint, workshop.folder)
     assert request.n_items is not None
     drawn = draw([row["id"] for row in evidence.rows("predictions.jsonl")], request.seed, request.n_items)
+    workshop.console.note(f"seed {request.seed}: {len(drawn)} of {len(evidence.rows('predictions.jsonl'))} items")
     workshop.ask(_questions(evidence, workshop, drawn))
     facts, out = workshop.do(step.id, {model.type: model})
     if facts["platform"] != "cpu":
@@ -133,6 +134,7 @@ def _dataset(
     stored = material.stored_rows(maker, projects)
     if stored is not None:
         return stored
+    material.check_builder(maker)
     workshop.ask(_questions(evidence, workshop, [row["id"] for row in evidence.rows("predictions.jsonl")]))
     _, out = workshop.do(maker.id, {})
     return material.rebuilt_rows(maker, out)
