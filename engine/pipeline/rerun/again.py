@@ -44,7 +44,11 @@ def run_again(
 ) -> Rerun:
     """``projects``: where model and data may be; the first one's paths are those of the run-spec."""
     record = recorded_run(evidence)
-    with working_folder("runspec-rerun-") as folder, stop_on_signals(console.note) as stop:
+
+    def stopping(_: str) -> None:
+        console.note("stopping: nothing of the re-run is kept (a second signal or Ctrl-C stops at once)")
+
+    with working_folder("runspec-rerun-") as folder, stop_on_signals(stopping) as stop:
         spec = _spec(evidence, record, projects[0] if projects else folder)
         total = (request.n_items is not None) + (request.n_steps is not None)
         workshop = Workshop(spec, kinds, folder, stop, console, total)
