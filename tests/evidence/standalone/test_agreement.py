@@ -115,7 +115,9 @@ def test_missing_files_damaged_bytes_and_added_ones(folder: Path, alone: Alone, 
     variants.append(("more", forger.sealed({**files, "more.py": b"print(1)\n"})))
     variants.append(("line ends", {name: data.replace(b"\n", b"\r\n") for name, data in files.items()}))
     paths = _written(folder, variants, tmp_path / "damaged")
-    assert disagreements(paths, alone(paths)) == []
+    for part in (True, False):  # of damaged YAML the parser's own words may differ
+        chosen = [path for path, (name, _) in zip(paths, variants, strict=True) if (name != "runspec.yaml") is part]
+        assert disagreements(chosen, alone(chosen), details=part) == []
 
 
 @pytest.mark.parametrize("part", range(4))
