@@ -47,6 +47,15 @@ def manifest_text(values: JsonMapping) -> str:
     return pretty_json(sealed(values, SEAL))
 
 
+def fingerprint_in(data: bytes) -> str:
+    """The fingerprint that the bytes of a manifest name, checked by nobody yet; empty where they name none."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return ""
+    return str(values.get("fingerprint", "")) if isinstance(values, dict) else ""
+
+
 def read_manifest(data: bytes, type_: str, fingerprint: str) -> Read | str:
     """The manifest of this artifact, or why the bytes are not it."""
     values, is_sealed = unsealed(data, SEAL), True

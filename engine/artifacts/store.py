@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.artifacts.holder import is_alive, mark_of
-from engine.artifacts.manifest import MANIFEST, SHAPE, Read, manifest_text, read_manifest
+from engine.artifacts.manifest import MANIFEST, SHAPE, Read, fingerprint_in, manifest_text, read_manifest
 from engine.artifacts.refusals import explained_reading, read_state
 from engine.canonical import JsonMapping, digest_file, digest_json, digest_result, digest_tree, write_atomic
 from engine.errors import LockBusy, RunFailed
@@ -99,6 +99,14 @@ class Store:
         """
         found = self._look(type_, fingerprint)
         return found if isinstance(found, Artifact) else None
+
+    def published(self, type_: str) -> Iterator[Artifact]:
+        """Every artifact of a type, as :meth:`find` sees it."""
+        for home in _folders(self.root / "store" / type_):
+            data = read_state(home / MANIFEST, f"moved away, with its folder {home}, it is made again by the next run")
+            found = self.find(type_, fingerprint_in(data)) if data is not None else None
+            if found is not None:
+                yield found
 
     def flaw(self, type_: str, fingerprint: str) -> str | None:
         """Why a folder that is there is no artifact; None where there is none, or where it is one."""

@@ -10,6 +10,7 @@ from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
 from engine.commands.reading import evidence_of, not_verified, opened, reader_of
+from engine.commands.rerun import asked, differences_text, judged_again, rerun_document
 from engine.commands.trust import scale_text, trust_document
 from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import verify as check
@@ -24,21 +25,27 @@ from engine.scoring import METRICS, score_files
 
 def verify(arguments: Namespace) -> Reply:
     """Check a folder or a zip; of a run-spec, its evidence folder."""
-    path = Path(arguments.path)
+    path, request = Path(arguments.path), asked(arguments)
     if is_spec(arguments.path) and path.suffix in (".yaml", ".yml"):
         spec, _ = load(arguments.path)
         path = spec.resolve(spec.evidence.dir)
     if not path.exists():
         raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder, a zip or a run-spec")
-    verification = check(path, reader_of(arguments))
+    reader = reader_of(arguments)
+    verification, other = check(path, reader), None
+    if request is not None and verification.ok:
+        verification, other = judged_again(path, reader, request, arguments)
     rows = [
         {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail} for row in verification.checks
     ]
     stated = explained()
     document: JsonObject = {"ok": verification.ok, "trust_level": verification.trust_level,
-                            "trust": trust_document(verification.trust), "checks": rows, "stated": stated}  # fmt: skip
+                            "trust": trust_document(verification.trust), "checks": rows, "stated": stated,
+                            "rerun": rerun_document(other)}  # fmt: skip
     table = columns((row["id"], row["status"], f"{row['title']}: {row['detail']}".rstrip(": ")) for row in rows)
     lines = [table, *(["stated by the run, checked by nobody:", *(f"  {line}" for line in stated)] * arguments.explain)]
+    if request is not None:
+        lines += differences_text(other)
     lines += [f"{one_line(str(path))}: {one_line(headline(verification.trust))}", scale_text(verification.trust)]
     return Reply(document, "\n".join(lines), 0 if verification.ok else 5)
 

@@ -16,6 +16,7 @@ from engine.commands.loading import load
 from engine.display.log import RunLog
 from engine.display.plain import Console, Tee, make_console
 from engine.errors import Diagnostic, InputInvalid
+from engine.evidence.levels import LEVEL_CHECK
 from engine.extras import extras_of, missing_modules, require
 from engine.pipeline.plan import Selection, make_plan, relative
 from engine.pipeline.runner import Outcome, execute
@@ -138,7 +139,7 @@ def _model_folder(made: Iterable[Artifact], spec: Spec) -> str | None:
 
 
 def _proved(checks: tuple[JsonMapping, ...]) -> str:
-    """What is proved, as check V24 computed it."""
+    """What is proved, as the last check computed it."""
     return next(
-        (str(check["detail"]) for check in checks if check["id"] == "V24"), "nothing: no trust level was computed"
+        (str(check["detail"]) for check in checks if check["id"] == LEVEL_CHECK), "nothing: no trust level was computed"
     )

@@ -84,10 +84,15 @@ COMMANDS: tuple[Command, ...] = (
     Command("verify", "checks a run's evidence as a stranger would", "finish:verify",
             (Argument("PATH", "an evidence folder, a zip, or a run-spec"),
              TRUST, WITNESS,
-             Argument("--explain", "also list what the run states and nobody checks")),
+             Argument("--rerun", "generate K answers again from the model, and compare them", "K", number=True),
+             Argument("--rerun-steps", "run the first N train steps again, and compare their losses", "N", number=True),
+             Argument("--seed", "which K items: a number that an earlier re-run printed (default: drawn now)", "N", number=True),
+             Argument("--checkpoint", "the model folder, where this project's store does not have it", "FOLDER"),
+             Argument("--explain", "also list what the run states and nobody checks"), QUIET, PLAIN),
             more="""
             The last lines say what is proved, on the scale L0 to L3, and what the next level takes. With
-            --trust, evidence that nobody in KEYS signed is exit code 5.""", group=_PROVE, page="verify"),
+            --trust, evidence that nobody in KEYS signed is exit code 5. So is a result that is another one when it
+            is run again on the recorded platform; a re-run changes nothing, here or in the evidence.""", group=_PROVE, page="verify"),
     Command("sign", "signs evidence, so that a reader who trusts your key knows that it is yours", "trust:sign",
             (EVIDENCE, Argument("--key", "an Ed25519 private key: ssh-keygen -t ed25519 makes one", "FILE")),
             group=_PROVE, page="sign-evidence"),

@@ -9,7 +9,6 @@ from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
 from engine.commands.reading import evidence_of
-from engine.errors import InputInvalid
 from engine.evidence import package as pack
 from engine.evidence.levels import Trust
 from engine.evidence.signing.private_keys import read_signing_key
@@ -20,9 +19,7 @@ from engine.printable import one_line
 
 def sign(arguments: Namespace) -> Reply:
     """Sign the statement of a folder or zip; of a run-spec: of its evidence folder, which is packed again."""
-    if arguments.key is None:
-        raise InputInvalid("U150", "sign needs a key", hint=f"runspec sign {arguments.run} --key ~/.ssh/id_ed25519")
-    key = read_signing_key(Path(arguments.key).expanduser())
+    key = read_signing_key(Path(arguments.key).expanduser() if arguments.key is not None else None)
     path = evidence_of(arguments.run)
     signing = add_signature(path, key)
     verb = "signed by" if signing.fresh else "is signed already by"

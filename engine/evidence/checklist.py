@@ -14,6 +14,7 @@ from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.about import SIGNATURES
 from engine.evidence.asked import by_chat_template
+from engine.evidence.checks.again import answers_come_out_again, losses_come_out_again
 from engine.evidence.checks.chain import steps_are_a_chain
 from engine.evidence.checks.declared import spec_is_the_one
 from engine.evidence.checks.facts import facts_are_the_files
@@ -234,6 +235,11 @@ CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V27", "facts follow from the files", facts_are_the_files),
     ("V28", "only files that the record names, as package writes them", only_named_files),
 )
+# Of a reader who ran a part again, which only the recorded machine's own libraries can do; for everybody else they are not in the list.
+RERUN_CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
+    ("V29", "answers come out again", answers_come_out_again),
+    ("V30", "train steps come out again", losses_come_out_again),
+)
 
 
 def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Answer:
@@ -249,4 +255,4 @@ def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Ans
         return "fail", f"a value is missing or of the wrong kind: {type(error).__name__} {error}"
 
 
-__all__ = ["CHECKS", "Evidence", "run_check"]
+__all__ = ["CHECKS", "RERUN_CHECKS", "Evidence", "run_check"]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from engine.canonical import JsonObject, canonical_json
 from engine.evidence.bundle import Bundle
+from engine.evidence.rerun import Rerun
 from engine.evidence.signing.trust import TrustedKeys
 from engine.evidence.witness import Witness
 
@@ -21,10 +22,11 @@ Answer = tuple[Status, str]  # of a check: and the detail that says why
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a reader brings to the evidence: whom he trusts, and a platform's output that he downloaded himself."""
+    """What a reader brings to the evidence: the keys to trust, a platform's output as it was downloaded, what was run again."""
 
     trust: TrustedKeys | None = None
     witness: Witness | None = None
+    rerun: Rerun | None = None
 
 
 NOBODY = Reader()

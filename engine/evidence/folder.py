@@ -26,7 +26,7 @@ from engine.evidence.about import (
     refuse_look_alikes,
     refuse_own_templates,
 )
-from engine.evidence.render import render_text
+from engine.evidence.render import render_text, require_template
 from engine.evidence.secrets import refuse_secrets
 from engine.evidence.shipped import shipped_template
 from engine.evidence.view import make_view, record_dump
@@ -82,13 +82,11 @@ def render_evidence(
 
 def check_templates(names: Sequence[str], template_dirs: Sequence[Path]) -> None:
     """Every evidence file has a template that is Jinja. Raises InputInvalid (E104, E106, E127), before hours of work."""
-    from engine.evidence.templates import load_template
-
     refuse_own_templates(template_dirs)
     refuse_look_alikes(names)
     for name in names:
         if name not in ABOUT_NAMES:
-            load_template(name, template_dirs)
+            require_template(name, template_dirs)
 
 
 def _rendered(

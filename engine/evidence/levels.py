@@ -15,14 +15,15 @@ that is shown; each stands for itself above L0 (a platform may have witnessed wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.evidence.contents import Answer
 
 L0, L1, L2, L3 = "L0", "L1", "L2", "L3"
+LEVEL_CHECK = "V24"
 SIGNATURES_CHECK = "V23"
 WITNESS_CHECKS = ("V17", "V18", "V19")
-RERUN_CHECK = "V29"
+ANSWERS_CHECK, LOSSES_CHECK = "V29", "V30"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,12 @@ class Rung:
 SCALE: Sequence[Rung] = (
     Rung(L0, "it agrees with itself", "the files agree with each other, and the score follows from the answers",
          "every check passes"),
-    Rung(L1, "somebody signed it", "somebody whom you trust signed exactly these files",
+    Rung(L1, "somebody signed it", "somebody you trust signed exactly these files",
          "a signature (`runspec sign`) by a key that you trust (`verify --trust KEYS`)"),
     Rung(L2, "a platform witnessed it", "the platform's output, as you downloaded it, has a nonce from before the run and these files' digests",
          "the output of the public notebook version, downloaded by you (`verify --witness FOLDER`)"),
     Rung(L3, "it was run again", "a part of the run was run again here, with the same results",
-         "running a part of it again, with model and data at hand (`verify --rerun K`)"),
+         "generating some answers again, with the model at hand (`verify --rerun K`)"),
 )  # fmt: skip
 
 
@@ -72,19 +73,28 @@ def judge(*, ok: bool, found: Mapping[str, Answer], signers: Sequence[str] = ())
     """The level, from the answers of the checks (id -> answer) and the trusted signers among those who signed."""
     signature = found.get(SIGNATURES_CHECK, ("n/a", "not checked"))
     witness = [found.get(name, ("n/a", "")) for name in WITNESS_CHECKS]
-    rerun = found.get(RERUN_CHECK, ("n/a", "not run again"))
     shown = {
         L0: (True, "all checks passed"),
         L1: (bool(signers), signature[1]),
         L2: (all(status == "pass" for status, _ in witness), witness[1][1] or "no witness"),
-        L3: (rerun[0] == "pass", rerun[1]),
+        L3: _run_again(found),
     }
     rungs = [
-        Rung(rung.name, rung.title, rung.proves, rung.takes, ok and shown[rung.name][0],
-             shown[rung.name][1] if ok else "a check failed")
+        replace(rung, shown=ok and shown[rung.name][0], found=shown[rung.name][1] if ok else "a check failed")
         for rung in SCALE
-    ]  # fmt: skip
+    ]
+    rungs = [
+        replace(rung, proves=f"{rung.proves}: {rung.found}") if rung.name == L3 and rung.shown else rung
+        for rung in rungs
+    ]
     return Trust(next((rung.name for rung in reversed(rungs) if rung.shown), None), rungs)
+
+
+def _run_again(found: Mapping[str, Answer]) -> tuple[bool, str]:
+    """Whether L3 is shown: by answers. Train steps alone are no proof of them: the first few of a run are done by any forger."""
+    answers, losses = (found.get(name, ("n/a", "")) for name in (ANSWERS_CHECK, LOSSES_CHECK))
+    told = [answers[1], losses[1] if losses[0] == "pass" else ""]
+    return answers[0] == "pass", "; ".join(filter(None, told)) or "not run again"
 
 
 def headline(trust: Trust) -> str:

@@ -71,3 +71,10 @@ def _schema(name: str) -> JsonObject | None:
         return None
     schema: JsonObject = json.loads(path.read_text(encoding="utf-8"))
     return schema
+
+
+def require_template(name: str, sources: Sequence[Path | Mapping[str, str]]) -> None:
+    """An evidence file has a template, and it is Jinja. Raises InputInvalid (E104, E106)."""
+    from engine.evidence.templates import load_template
+
+    load_template(name, sources)

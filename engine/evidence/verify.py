@@ -4,7 +4,7 @@
     verification.ok, verification.trust_level
 
 Trust is computed, never claimed (:mod:`engine.evidence.levels`). What the reader brings counts: the keys that he trusts, a platform's output
-that he downloaded. No digest alone proves that a run happened.
+that he downloaded, what came out when he ran a part again. No digest alone proves that a run happened.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from engine.errors import InputInvalid
 from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.checklist import CHECKS, Evidence, run_check
+from engine.evidence.checklist import CHECKS, RERUN_CHECKS, Evidence, run_check
 from engine.evidence.checks.vouched import signed
 from engine.evidence.contents import NOBODY, Reader, Status
 from engine.evidence.folder import MANIFEST, OWNERS
-from engine.evidence.levels import Trust, headline, judge
+from engine.evidence.levels import LEVEL_CHECK, Trust, headline, judge
 from engine.evidence.line_ends import changed_line_ends
 
 OF_EVIDENCE = frozenset({MANIFEST, *OWNERS})
@@ -49,7 +49,7 @@ class Verification:
     @property
     def failed(self) -> list[Check]:
         """The checks that failed, without V24, which only summarises them."""
-        return [check for check in self.checks if check.status == "fail" and check.id != "V24"]
+        return [check for check in self.checks if check.status == "fail" and check.id != LEVEL_CHECK]
 
 
 def verify(path: Path, reader: Reader = NOBODY) -> Verification:
@@ -84,7 +84,7 @@ def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = 
     evidence = Evidence(bundle, archive, reader)
     turned = changed_line_ends(bundle.files, MANIFEST)
     checks: list[Check] = []
-    for id_, title, function in CHECKS:
+    for id_, title, function in (*CHECKS, *(RERUN_CHECKS if reader.rerun else ())):
         if checks and checks[0].status == "fail" and bundle.kind == "zip":
             checks.append(Check(id_, title, "n/a", "not checked: see V01"))
             continue
@@ -96,5 +96,5 @@ def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = 
     ok = all(check.status != "fail" for check in checks)
     found = {check.id: (check.status, check.detail) for check in checks}
     trust = judge(ok=ok, found=found, signers=signed(evidence).by if ok else ())
-    level = Check("V24", "trust level, computed", "pass" if ok else "fail", headline(trust))
+    level = Check(LEVEL_CHECK, "trust level, computed", "pass" if ok else "fail", headline(trust))
     return Verification(ok, trust.level, [*checks, level], trust)

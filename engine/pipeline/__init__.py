@@ -9,4 +9,5 @@
 ``git``              asks git, without the caller's environment and settings
 ``checkout``         the commit, and whether the project's files are that commit's
 ``provenance``       the machine, the code and the libraries of a run
+``rerun``            a part of somebody's run again, for ``verify --rerun``
 """

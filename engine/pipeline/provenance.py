@@ -1,14 +1,16 @@
 """Facts about the machine and the checkout that somebody else needs to judge a run: gathered once, when it starts.
 
-Out: the ``environment`` of the run record: engine, python, platform, libraries, commit_sha,
+Out: the ``environment`` of the run record: engine, python, platform, processor, libraries, commit_sha,
 commit_dirty, diff_sha256 (with commit_unknown where git could not say), kaggle. Never the environment variables themselves:
 some hold secrets.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,6 +21,8 @@ from engine.pipeline.checkout import read_checkout
 from engine.pipeline.git import NOT_A_CHECKOUT
 from engine.steps import installed_version
 
+CPUINFO = Path("/proc/cpuinfo")
+VECTORS = ("amx_bf16", "avx512f", "avx2", "avx", "sve", "asimd")  # widest first: XLA compiles for what is there
 CORE_LIBRARIES = ("ruamel.yaml", "jsonschema", "jinja2", "structlog")
 
 
@@ -39,12 +43,33 @@ def environment(
         "engine": engine.__version__,
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu_count": os.cpu_count(),
+        **machine_facts(),
         "libraries": {name: installed_version(name) for name in names},
         **checkout.facts(),
         "kaggle": kaggle_facts(),
     }
+
+
+def machine_facts() -> dict[str, Any]:
+    """System and processor: on a CPU they decide how a sum is rounded."""
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def _processor() -> str | None:
+    """The processor's name and the widest vectors that it has; None where the system does not say."""
+    with contextlib.suppress(OSError):
+        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
+        values = dict(re.findall(r"^(model name|CPU part|flags|Features)\s*:\s*(.*)$", text, re.MULTILINE))
+        name = values.get("model name") or values.get("CPU part")
+        flags = (values.get("flags") or values.get("Features") or "").split()
+        vectors = next((flag for flag in VECTORS if flag in flags), None)
+        if name:
+            return f"{name} ({vectors})" if vectors else name
+    return platform.processor() or None
 
 
 def kaggle_facts() -> dict[str, Any] | None:

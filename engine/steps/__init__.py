@@ -38,6 +38,8 @@ class StepContext:
     ``emit``    live events for the display: those of engine.protocol.events, or a mapping ``{"event": "my_event", ...}`` of
                 your own; they are not recorded
     ``note``    one line for the log (and the console)
+    ``stop_at`` of a re-run (``verify --rerun-steps``): the train step that is the last to be asked for; None: all. A handler
+                may do more
     ``stopping`` true after a stop request (Ctrl-C, SIGTERM): finish cleanly and raise ``Interrupted``
     """
 
@@ -51,6 +53,7 @@ class StepContext:
     emit: Callable[[Event | Mapping[str, Any]], None]
     note: Callable[[str], None]
     stopping: Callable[[], bool]
+    stop_at: int | None = None
 
     @property
     def args(self) -> Mapping[str, Any]:

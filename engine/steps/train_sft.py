@@ -37,6 +37,7 @@ def run(ctx: StepContext) -> StepResult:
         questions=jobs.questions_after(ctx.spec, ctx.step, render=render, work=ctx.work),
         reports=ctx.cache.parent / "reports" / ctx.spec.run_version / ctx.step.id,
         cluster=cluster_of(ctx.args["cluster"], os.environ),
+        stop_at=ctx.stop_at,
     )
     report = process.run_trainer(job, ctx.host)
     if "process" in report:

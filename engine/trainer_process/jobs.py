@@ -55,11 +55,12 @@ def train_job(
     questions: Questions | None = None,
     reports: Path | None = None,
     cluster: Cluster | None = None,
+    stop_at: int | None = None,
 ) -> TrainJob:
     """The job of training by this spec. Raises InputInvalid T115 for arguments that the trainer does not know.
 
     ``questions``: from :func:`questions_after`. ``reports``: where loggers keep their files, outside the artifact. ``cluster``: of
-    engine.trainer_process.cluster; None: a single process.
+    engine.trainer_process.cluster; None: a single process. ``stop_at``: the last train step of a shorter run.
     """
     return TrainJob(
         model=model_source(spec.model, spec.root),
@@ -74,6 +75,7 @@ def train_job(
         device=spec.device,
         allocator=allocator_of(spec),
         cluster=cluster,
+        stop_at=stop_at,
         args=train_args(args),
     )
 

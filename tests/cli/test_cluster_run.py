@@ -80,7 +80,7 @@ def test_two_machines_run_one_spec(machines: Start, project: Path):
     (out, err), (along, noted) = first.communicate(timeout=60), second.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0), err + noted
     assert "nothing to do" in err
-    assert along == "process 1: nothing to do, no training is left\n"
+    assert along == "process 1: nothing to do, every training step is done\n"
 
 
 def _trainers(parent: int) -> list[int]:
@@ -103,7 +103,13 @@ def test_a_killed_trainer_ends_both(machines: Start, project: Path, victim: int)
     assert [process.returncode for process in processes] == [1, 1], said
     assert "error[R201]" in said[victim]
     other = said[1 - victim]
-    assert ("error[T171]: process 1 on" if victim else "error[R204]: JAX ended the train process") in other
+    # Without its coordinator a process is ended by JAX, or by our own watch, whichever notices first.
+    reasons = (
+        ["error[T171]: process 1 on"]
+        if victim
+        else ["error[R204]: JAX ended the train process", "error[T171]: process 0,"]
+    )
+    assert any(reason in other for reason in reasons), other
     assert "from the last checkpoint" in other
 
 

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from engine.artifacts.journal import RunRecord, StepRecord
 from engine.artifacts.store import Artifact, Store
@@ -18,6 +20,7 @@ from engine.canonical import digest_bytes, digest_json, digest_text, jsonl_bytes
 from engine.data import DatasetSource, prepare, render_prompt, trace_rows, write_dataset
 from engine.data import build as build_traces
 from engine.evidence import render_evidence
+from engine.evidence.signing.private_keys import SigningKey, read_signing_key
 from engine.pipeline.plan import without_tracking
 from engine.pipeline.section_digests import declared_dataset, declared_model
 from engine.runspec import load_recorded
@@ -249,3 +252,23 @@ def edit() -> Callable[[Path, Callable[[Any], None]], None]:
         path.write_text(pretty_json(value), encoding="utf-8")
 
     return call
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Callable[[str], Path]:
+    """``key_file(name)`` -> a new private key, PEM."""
+
+    def call(name: str) -> Path:
+        path = tmp_path / name
+        key = Ed25519PrivateKey.generate()
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        path.chmod(0o600)
+        return path
+
+    return call
+
+
+@pytest.fixture
+def ann(key_file: Any) -> SigningKey:
+    """Somebody's key."""
+    return read_signing_key(key_file("ann.pem"))

@@ -16,7 +16,7 @@ from typing import Any
 from engine.assets import asset
 from engine.canonical import digest_bytes, digest_json, digest_result_bytes, jsonl_bytes, pretty_json
 from engine.errors import RunspecError
-from engine.evidence.about import Inputs, make_about, present_sources
+from engine.evidence.about import ABOUT_NAMES, SIGNATURES, STATEMENT, Inputs, make_about, present_sources
 from engine.evidence.bundle import Bundle
 from engine.evidence.checks.recorded import known_file, published_file, recorded_run
 from engine.evidence.checks.rendered import first_stage
@@ -147,6 +147,49 @@ def about_again(files: dict[str, bytes]) -> dict[str, bytes]:
     attested = {name: files[name] for name in first_stage(evidence)}
     view = make_view(record, lambda step, name: published_file(evidence, step, name))
     return {**files, **make_about(Inputs(record, view, attested), present_sources())}
+
+
+def about(files: Files) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The files about the evidence, each changed by itself with a new list of digests: a value, a line, a file taken away."""
+    for name in sorted(ABOUT_NAMES):
+        if name.endswith(".json"):
+            value = parsed(files, name)
+            for path in leaves(value):
+                yield f"{name}: {dotted(path)}", sealed({**files, name: written(name, changed(value, path))})
+        for number, line in enumerate(files[name].split(b"\n")[:-1]):
+            rest = files[name].split(b"\n")
+            rest[number] = line + b"x"
+            if not name.endswith(".json"):
+                yield f"{name}: line {number + 1}", sealed({**files, name: b"\n".join(rest)})
+        yield f"{name}: taken away", sealed({key: data for key, data in files.items() if key != name})
+        yield f"{name}: empty", sealed({**files, name: b""})
+
+
+def vouched_otherwise(files: Files, other: Files) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """What is said about another run, or by nobody; ``files`` and ``other`` are two signed packages."""
+    statement = parsed(files, STATEMENT)
+    yield "the statement of another package", sealed({**files, STATEMENT: other[STATEMENT]})
+    yield "the signature of another package", {**files, SIGNATURES: other[SIGNATURES]}
+    yield "both of another package", sealed({**files, STATEMENT: other[STATEMENT], SIGNATURES: other[SIGNATURES]})
+    yield (
+        "a subject left out",
+        sealed({**files, STATEMENT: written(STATEMENT, {**statement, "subject": statement["subject"][1:]})}),
+    )
+    yield "no subject", sealed({**files, STATEMENT: written(STATEMENT, {**statement, "subject": []})})
+    yield "a statement written otherwise", sealed({**files, STATEMENT: json.dumps(statement).encode()})
+    envelope = parsed(files, SIGNATURES)
+    for path in leaves(envelope):
+        if path[-1] != "keyid":  # a hint
+            yield f"envelope: {dotted(path)}", {**files, SIGNATURES: written(SIGNATURES, changed(envelope, path))}
+    yield "two envelopes", {**files, SIGNATURES: files[SIGNATURES] * 2}
+    yield "a key twice", {**files, SIGNATURES: files[SIGNATURES].replace(b"{", b'{"payload": "",', 1)}
+    record = parsed(files, "run_record.json")
+    del record["templates"]
+    older = {key: data for key, data in files.items() if key not in ABOUT_NAMES}
+    yield (
+        "taken back to version 1",
+        sealed({**older, "run_record.json": written("run_record.json", {**record, "schema_version": 1})}),
+    )
 
 
 def _read_eval_set(section: Any, digest: str) -> None:

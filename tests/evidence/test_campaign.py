@@ -4,6 +4,7 @@ the list of what nobody checks."""
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ from typing import Any
 import pytest
 
 from engine.artifacts.journal import RunRecord
+from engine.evidence.about import SIGNATURES, STATEMENT
 from engine.evidence.bundle import Bundle
 from engine.evidence.checks.stated import is_stated
+from engine.evidence.contents import Reader
+from engine.evidence.signing.envelope import PAYLOAD_TYPE, Envelope, Signature, pre_authentication
+from engine.evidence.signing.private_keys import SigningKey
+from engine.evidence.signing.sign import sign
+from engine.evidence.signing.trust import trusted_keys
 from engine.evidence.verify import Verification, verify_bundle
-from tests.evidence.forger import alone, files_of, together
+from tests.evidence.forger import about, alone, files_of, together, vouched_otherwise
 
 Variant = tuple[str, dict[str, bytes]]
 
@@ -59,6 +66,45 @@ def test_a_single_change_is_found_although_nobody_checks_the_field(files: dict[s
         files for name, files in alone(files) if name.startswith(("metrics", "train_report", "dataset_manifest"))
     ]
     assert {_checked(files).ok for files in changed[::9]} == {False}
+
+
+def test_some_forgeries_of_what_is_said_about_the_evidence_are_found(files: dict[str, bytes]) -> None:
+    """Statement, crate, data set, card and README are made again: no byte of them is anybody's to choose."""
+    assert [name for name, forged in itertools.islice(about(files), 3, None, 41) if _checked(forged).ok] == []
+
+
+@pytest.mark.slow
+def test_every_forgery_of_what_is_said_about_the_evidence_is_found(files: dict[str, bytes]) -> None:
+    """Every value of the JSON files, every line of the others, every file taken away or emptied."""
+    variants = list(about(files))
+    assert len(variants) > 300
+    assert [name for name, forged in variants if _checked(forged).ok] == []
+
+
+def test_what_vouches_for_another_package_vouches_for_nothing(
+    record: RunRecord, render: Any, ann: SigningKey, tmp_path: Path
+) -> None:
+    """Statements and signatures moved, cut, doubled; a signed package taken back to the rules of version 1."""
+    folder = render(record)
+    sign(folder, ann)
+    good = files_of(folder)
+    shutil.rmtree(folder)
+    render(record, notes="another run")
+    statement = (folder / STATEMENT).read_bytes()
+    envelope = Envelope(
+        statement,
+        PAYLOAD_TYPE,
+        [Signature(ann.public.fingerprint, ann.sign(pre_authentication(PAYLOAD_TYPE, statement)), ann.public)],
+    )
+    other = {**files_of(folder), SIGNATURES: envelope.as_bytes()}
+    reader = Reader(trusted_keys(ann.public.openssh, "signers"))
+    assert verify_bundle(Bundle("folder", good), reader=reader).trust_level == "L1"
+    unnoticed = [
+        name
+        for name, forged in vouched_otherwise(good, other)
+        if verify_bundle(Bundle("folder", forged), reader=reader).ok
+    ]
+    assert unnoticed == []
 
 
 COMMITTED = Path(__file__).parents[2] / "submission_runs" / "quickstart_v1"

@@ -78,7 +78,7 @@ def _predicate(evidence: Evidence, predicate: JsonObject) -> list[str]:
 
 
 def signed(evidence: Evidence) -> Signed:
-    """Who signed the statement, and whom of them the reader trusts."""
+    """Who signed the statement, and which of these keys the reader trusts."""
     document = evidence.json(SIGNATURES) if SIGNATURES in evidence.bundle.files else None
     statement = evidence.bundle.files.get(STATEMENT, b"")
     return examine(statement, document, evidence.reader.trust, dt.datetime.now(dt.UTC))
@@ -92,7 +92,7 @@ def signatures_fit(evidence: Evidence) -> Answer:
 
 
 def sessions_are_a_chain(evidence: Evidence) -> Answer:
-    """V17: each session of a run of several went on from the checkpoint that the one before it left."""
+    """V17: each session of a run of several resumed from the checkpoint of the one before it."""
     witness = evidence.reader.witness
     if witness is None:
         return "n/a", NO_WITNESS

@@ -87,7 +87,7 @@ def _signature(row: object) -> Signature:
     if not isinstance(row, dict) or not isinstance(row.get("sig"), str):
         raise NotAnEnvelope("a signature needs sig")
     keyid, written = row.get("keyid", ""), row.get("public_key")
-    if not isinstance(keyid, str) or not isinstance(written, str | None):
+    if not isinstance(keyid, str) or not (written is None or isinstance(written, str)):
         raise NotAnEnvelope("keyid and public_key of a signature are texts")
     return Signature(keyid, _bytes(row["sig"]), None if written is None else public_key_of(written))
 

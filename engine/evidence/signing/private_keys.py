@@ -1,7 +1,7 @@
 """An Ed25519 private key from a file, for ``runspec sign``: PEM (PKCS #8) or OpenSSH's own form, encrypted or not.
 
 In: a path. Out: a :class:`SigningKey`. The passphrase of an encrypted key comes from RUNSPEC_SIGN_PASSPHRASE, or is asked for on a
-terminal. A key that others can read is refused, as ``ssh`` does. ``cryptography`` (extra ``sign``) is imported when a key is read.
+terminal. A key that others can read is refused, as ``ssh`` does. ``cryptography`` (extra ``sign``) is imported when a key is read: :mod:`engine.evidence.signing.library`.
 
     key = read_signing_key(Path("~/.ssh/id_ed25519").expanduser())
     key.sign(b"bytes"), key.public.fingerprint
@@ -34,17 +34,31 @@ class SigningKey:
     sign: Callable[[bytes], bytes]
 
 
-def read_signing_key(path: Path) -> SigningKey:
+def read_signing_key(path: Path | None) -> SigningKey:
     """The key. Raises InputInvalid: X101 (the extra is missing), U150 (the file is no key that can sign)."""
+    if path is None:
+        raise InputInvalid("U150", "sign needs a key", hint="name its file: --key ~/.ssh/id_ed25519")
     require("sign", "signing")
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from engine.evidence.signing import library
 
-    key = _loaded(path, _read(path))
-    if not isinstance(key, Ed25519PrivateKey):
-        raise InputInvalid("U150", f"{path} is a key of another kind; {KINDS}", hint="ssh-keygen -t ed25519 -f KEY")
-    public = PublicKey(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
-    return SigningKey(public, key.sign)
+    data = _read(path)
+    try:
+        try:
+            public, sign = library.loaded(data, None)
+        except library.Encrypted:
+            public, sign = library.loaded(data, _passphrase(path))
+    except library.OtherKind as error:
+        why = f" ({error})" if str(error) else ""
+        raise InputInvalid(
+            "U150", f"{path} is a key of another kind; {KINDS}{why}", hint="ssh-keygen -t ed25519 -f KEY"
+        ) from error
+    except ValueError as error:
+        raise InputInvalid(
+            "U150",
+            f"the key {path} cannot be opened: its passphrase is another one, or the file is damaged",
+            hint=f"type the passphrase when asked, or set {PASSPHRASE}",
+        ) from error
+    return SigningKey(PublicKey(public), sign)
 
 
 def _read(path: Path) -> bytes:
@@ -67,28 +81,6 @@ def _read(path: Path) -> bytes:
             hint=f"chmod 600 {path}",
         )
     return data
-
-
-def _loaded(path: Path, data: bytes) -> object:
-    """The library's key, of whatever kind; the passphrase is asked for only where there is one."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
-
-    load = load_ssh_private_key if b"BEGIN OPENSSH" in data else load_pem_private_key
-    try:
-        try:
-            return load(data, password=None)
-        except (TypeError, ValueError) as error:
-            if "password" not in str(error).lower() and "encrypted" not in str(error).lower():
-                raise
-        return load(data, password=_passphrase(path))
-    except UnsupportedAlgorithm as error:
-        raise InputInvalid("U150", f"the key {path} cannot be used: {error}", hint=KINDS) from error
-    except (TypeError, ValueError) as error:
-        raise InputInvalid(
-            "U150", f"the key {path} cannot be opened: its passphrase is another one, or the file is damaged",
-            hint=f"type the passphrase when asked, or set {PASSPHRASE}",
-        ) from error  # fmt: skip
 
 
 def _passphrase(path: Path) -> bytes:

@@ -54,7 +54,8 @@ def sign(path: Path, key: SigningKey) -> Signing:
 
 def _with_signature(bundle: Bundle, key: SigningKey) -> tuple[Envelope, bool]:
     """The envelope that is there with one signature more, where this key's is not there yet."""
-    statement, present = bundle.files[STATEMENT], ()
+    statement = bundle.files[STATEMENT]
+    present: tuple[Signature, ...] = ()
     if SIGNATURES in bundle.files:
         present = tuple(envelope_of(Evidence(bundle).json(SIGNATURES)).signatures)
     if any(one.key == key.public for one in present):

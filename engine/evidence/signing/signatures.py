@@ -1,7 +1,7 @@
 """What the signatures of a package are worth to a reader: V23, and the names that level L1 shows.
 
 In: the statement's bytes, the envelope (or none), the keys that the reader trusts (or none), the time. Out: :class:`Signed`. Whoever says
-whom he trusts asks for a signature: without one by such a key the check fails. Whoever does not learns who signed, and no more.
+which keys are trusted asks for a signature: without one by such a key the check fails. Whoever does not learns who signed, and no more.
 
     >>> examine(b"{}", None, None, dt.datetime.now(dt.UTC)).detail
     'unsigned'
@@ -23,7 +23,7 @@ UNSIGNED = "unsigned"
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """``by``: the trusted signers; ``others``: those whose signatures fit, and whom the reader did not name."""
+    """``by``: the trusted signers; ``others``: those whose signatures fit, by keys that the reader did not name."""
 
     answer: Answer
     by: Sequence[str] = ()
@@ -98,7 +98,9 @@ def _trusted(envelope: Envelope, trust: TrustedKeys, now: dt.datetime, fits: Seq
             problems.append(f"signed by {one.name}, which is not in {trust.source}")
     if not by:
         return Signed(answer(problems, ""), others=fits)
-    return Signed(("pass", f"signed by {', '.join(dict.fromkeys(by))}, whom you trust"), tuple(dict.fromkeys(by)), fits)
+    return Signed(
+        ("pass", f"signed by {', '.join(dict.fromkeys(by))}, a key that you trust"), tuple(dict.fromkeys(by)), fits
+    )
 
 
 def _entries(one: Signature, envelope: Envelope, trust: TrustedKeys) -> list[TrustedKey]:

