@@ -18,7 +18,7 @@ TARGET = Argument("--target", "machine to plan for: kaggle-t4x2, h100, … (all:
 QUIET = Argument("--quiet", "no progress; errors are still printed")
 PLAIN = Argument("--plain", "plain lines instead of the live display of a terminal; notebooks get them by themselves")
 EVIDENCE = Argument("RUN", "a run-spec, a run_version, an evidence folder, or a zip")
-TRUST = Argument("--trust", "whom you trust: an allowed_signers file, or a public key", "KEYS")
+TRUST = Argument("--trust", "the keys that you trust: an allowed_signers file, or a public key", "KEYS")
 WITNESS = Argument("--witness", "the output of the run's notebook version, which you downloaded", "FOLDER")
 SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
 

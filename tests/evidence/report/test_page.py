@@ -40,8 +40,7 @@ def test_result_groups_and_trust_level_are_in_words(folder: Path) -> None:
     assert "that the run happened is not proved." in shown
     assert "L0 it agrees with itself · shown Proves: the files agree" in shown
     assert (
-        "L1 somebody signed it · next Proves: somebody whom you trust signed exactly these files. Found: unsigned"
-        in shown
+        "L1 somebody signed it · next Proves: somebody you trust signed exactly these files. Found: unsigned" in shown
     )
     assert "L2 a platform witnessed it · not shown" in shown
     assert "highest 1 (step 1), last 0.25 (step 4)" in shown
