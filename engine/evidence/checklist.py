@@ -13,8 +13,8 @@ from engine.canonical import JsonObject, digest_bytes, digest_text
 from engine.data import render_prompt
 from engine.errors import RunspecError
 from engine.evidence.about import SIGNATURES
-from engine.evidence.asked import by_chat_template
 from engine.evidence.checks.again import answers_come_out_again, losses_come_out_again
+from engine.evidence.checks.asked import by_chat_template
 from engine.evidence.checks.chain import steps_are_a_chain
 from engine.evidence.checks.declared import spec_is_the_one
 from engine.evidence.checks.facts import facts_are_the_files
