@@ -56,6 +56,11 @@ COMPRESSED = {
 }
 
 
+# json.dumps makes an encoder for each call, which takes longer than a short row.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_ROW = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
 def unpacker_of(head: bytes) -> str | None:
     """The program that unpacks a file with these first bytes; None where it is not compressed.
 
@@ -67,7 +72,7 @@ def unpacker_of(head: bytes) -> str | None:
 
 def canonical_json(value: object) -> bytes:
     """The one byte string for this value. Raises ValueError for NaN and infinities."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def pretty_json(value: object, *, ascii_only: bool = False) -> str:
@@ -180,8 +185,14 @@ def without_measurements(value: Any) -> Any:
     >>> without_measurements({"text": "4", "milliseconds": 17.5})
     {'text': '4'}
     """
+    if value is None or isinstance(value, str | int | float):  # most values; Mapping asks longer
+        return value
     if isinstance(value, Mapping):
-        return {key: without_measurements(child) for key, child in value.items() if key not in MEASURED_KEYS}
+        return {
+            key: child if isinstance(child, str | int | float) else without_measurements(child)
+            for key, child in value.items()
+            if key not in MEASURED_KEYS
+        }
     if isinstance(value, list):
         return [without_measurements(child) for child in value]
     return value
@@ -201,7 +212,7 @@ def digest_result_bytes(name: str, data: bytes) -> str:
 
 def jsonl_bytes(rows: Iterable[JsonMapping]) -> bytes:
     """One JSON object a line, keys in the order given, each line ended by a newline."""
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+    return "".join(_ROW.encode(row) + "\n" for row in rows).encode()
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

@@ -68,7 +68,7 @@ def examine(root: Path, *, devices: bool = True) -> list[Finding]:
     findings = [_python(), _machine(), _memory(), _disk(root), _git(root), _token()]
     tools = [
         name for name in EXTRAS if name != "train" and not missing_modules(name)
-    ]  # those of report_to are optional: only installed ones are listed
+    ]  # those of report_to and sign are optional: only installed ones are listed
     findings += [_extra(name) for name in ("train", *tools)]
     findings += [_gpu_memory(), _compilers(root)]
     if devices and not missing_modules("train"):

@@ -16,6 +16,7 @@ are text: languages and emoji need them.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _LINE_FEED, _TAB = "\n", "\t"
 # Categories Cc, Zl and Zp, lone surrogates (Cs), and the embeddings, overrides and isolates of right-to-left writing.
@@ -65,3 +66,21 @@ def escaped_json(document: str) -> str:
     '{"name": "\\\\u009b2J"}'
     """
     return _ACTS.sub(lambda match: f"\\u{ord(match[0]):04x}", document)
+
+
+def columns(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> str:
+    """Rows of words, aligned; a cell stays on its line, whatever it contains.
+
+    >>> print(columns([("a", "1"), ("long", "2")], indent=""))
+    a     1
+    long  2
+    """
+    table = [tuple(one_line(str(cell)) for cell in row) for row in rows]
+    if not table:
+        return ""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = []
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines)

@@ -47,7 +47,7 @@ class Exceeded(SecurityError):
     """The template goes over a limit."""
 
 
-class _Meter:
+class Meter:
     """What one rendering has left."""
 
     def __init__(self) -> None:
@@ -55,6 +55,7 @@ class _Meter:
         self._end = time.thread_time() + MAX_SECONDS
 
     def count(self) -> None:
+        """One more operation. Raises Exceeded."""
         self._operations -= 1
         if self._operations < 0:
             raise Exceeded(f"it takes more than {MAX_OPERATIONS} operations")
@@ -62,15 +63,16 @@ class _Meter:
             raise Exceeded(f"it takes more than {MAX_SECONDS:g} s")
 
 
-def _require_short(characters: int) -> None:
+def require_short(characters: int) -> None:
+    """Raises Exceeded for a text that is too long."""
     if characters > MAX_CHARS:
         raise Exceeded(f"it builds more than {MAX_CHARS} characters")
 
 
-def _measured(value: Any) -> Any:
+def measured(value: Any) -> Any:
     """The value, where it is no text, list or mapping beyond the limits."""
     if isinstance(value, str):
-        _require_short(len(value))
+        require_short(len(value))
     elif isinstance(value, list | tuple | dict | set):
         left, characters = MAX_NODES, 0
         waiting: list[Iterator[Any]] = [iter([value])]
@@ -81,7 +83,7 @@ def _measured(value: Any) -> Any:
                     raise Exceeded(f"it builds a list of more than {MAX_NODES} values")
                 if isinstance(node, str):
                     characters += len(node)
-                    _require_short(characters)
+                    require_short(characters)
                 elif isinstance(node, list | tuple | dict | set):
                     waiting.append(iter([*node, *node.values()] if isinstance(node, dict) else node))
                     break
@@ -95,15 +97,15 @@ def _require_narrow(form: str, arguments: Iterable[object]) -> None:
     if _WIDE.search(form):
         raise Exceeded("it formats to a width of four digits")
     longest = max((len(text) for text in map(_as_text, arguments)), default=0)
-    _require_short(len(form) + (form.count("%") + form.count("{")) * (longest + MAX_WIDTH))
+    require_short(len(form) + (form.count("%") + form.count("{")) * (longest + MAX_WIDTH))
 
 
 def _as_text(value: object) -> str:
-    return value if isinstance(value, str) else str(_measured(value))
+    return value if isinstance(value, str) else str(measured(value))
 
 
 def _require_replaceable(text: str, old: str, new: str) -> None:
-    _require_short(len(text) + text.count(old) * len(new))
+    require_short(len(text) + text.count(old) * len(new))
 
 
 class _Metering(NodeTransformer):
@@ -144,7 +146,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(optimized=False, finalize=_measured, **options)
+        super().__init__(optimized=False, finalize=measured, **options)
         self._of_thread = threading.local()
         del self.globals["lipsum"]
         for name in REMOVED_FILTERS:
@@ -158,14 +160,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         @functools.wraps(function)
         def metered(*args: Any, **kwargs: Any) -> Any:
             self._count()
-            _before_filter(name, args, kwargs)
-            return _measured(function(*args, **kwargs))
+            before_filter(name, _without_context(args), kwargs)
+            return measured(function(*args, **kwargs))
 
         self.filters[name] = metered
 
     def bounded(self, render: Callable[[], T]) -> T:
         """What ``render`` returns. Raises Exceeded, also where Python's stack or the memory was not enough."""
-        self._of_thread.meter = _Meter()
+        self._of_thread.meter = Meter()
         try:
             return render()
         except RecursionError as error:
@@ -201,7 +203,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._count()
         for part in parts:
             characters += len(part)
-            _require_short(characters)
+            require_short(characters)
             texts.append(part)
         return "".join(texts)
 
@@ -214,13 +216,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def concatenated(self, *values: object) -> str:
         """``a ~ b``."""
         texts = [_as_text(value) for value in values]
-        _require_short(sum(map(len, texts)))
+        require_short(sum(map(len, texts)))
         return "".join(texts)
 
     @staticmethod
     def built(value: Any) -> Any:
         """A list, a tuple or a mapping in brackets."""
-        return _measured(value)
+        return measured(value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Measured before: one operator can multiply a text or a number."""
@@ -229,15 +231,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if operator == "%" and isinstance(left, str):
             _require_narrow(left, right if isinstance(right, tuple) else [right])
         elif operator == "+" and len(sizes) == 2:
-            _require_short(len(left) + len(right))
+            require_short(len(left) + len(right))
         elif operator == "*" and sizes:
             times = right if sizes[0] is left else left
-            _require_short(len(sizes[0]) * (times if isinstance(times, int) else 1))
+            require_short(len(sizes[0]) * (times if isinstance(times, int) else 1))
         elif operator in ("*", "**") and not all(_is_small(value) for value in (left, right)):
             raise Exceeded(f"it multiplies numbers of more than {MAX_BITS} bits")
         elif operator == "**" and isinstance(right, int) and abs(right) > MAX_BITS:
             raise Exceeded(f"it takes a power beyond {MAX_BITS}")
-        return _measured(super().call_binop(context, operator, left, right))
+        return measured(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """A function, a method or a macro."""
@@ -250,8 +252,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             elif name == "format":
                 _require_narrow(owner, [*args, *kwargs.values()])
             elif name == "join" and args and isinstance(args[0], list | tuple | dict):
-                _require_short(len(owner) * len(args[0]))
-        return _measured(super().call(context, obj, *args, **kwargs))
+                require_short(len(owner) * len(args[0]))
+        return measured(super().call(context, obj, *args, **kwargs))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Without the methods of texts that fill up to a width."""
@@ -268,10 +270,11 @@ def _without_context(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return args[1:] if args and isinstance(args[0], nodes.EvalContext | Context | Environment) else args
 
 
-def _before_filter(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def before_filter(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuses what a filter would take too much for. ``args``: the value, and what the template gives the filter."""
     if name in ("indent", "tojson", "batch", "slice", "round"):
-        settings = _without_context(args)[1:]  # the first is the value itself, which may be any number
-        if any(isinstance(value, int) and abs(value) > MAX_WIDTH for value in (*settings, *kwargs.values())):
+        settings = (*args[1:], *kwargs.values())  # the first is the value itself, which may be any number
+        if any(isinstance(value, int) and abs(value) > MAX_WIDTH for value in settings):
             raise Exceeded(f"{name} has a number beyond {MAX_WIDTH}")
     texts = [value for value in args if isinstance(value, str)]
     if name == "replace" and len(texts) >= 3:
@@ -280,6 +283,6 @@ def _before_filter(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         _require_narrow(texts[0], [*args[1:], *kwargs.values()])
     elif name == "join" and len(args) >= 2:
         words = next((value for value in args if isinstance(value, list | tuple | dict)), ())
-        _require_short(max(map(len, texts), default=0) * len(words))
+        require_short(max(map(len, texts), default=0) * len(words))
     elif name == "indent" and len(texts) >= 1:
-        _require_short(len(texts[0]) + (texts[0].count("\n") + 1) * max(map(len, texts[1:]), default=MAX_WIDTH))
+        require_short(len(texts[0]) + (texts[0].count("\n") + 1) * max(map(len, texts[1:]), default=MAX_WIDTH))

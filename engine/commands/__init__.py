@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from engine.canonical import JsonMapping
 from engine.errors import Diagnostic, InputInvalid, did_you_mean, listed
-from engine.printable import one_line
+from engine.printable import columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,4 @@ def pick(kind: str, name: str, known: Iterable[str], code: str = "U110", or_else
     raise InputInvalid(code, f'there is no {kind} "{name}"', hint=hint)
 
 
-def columns(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> str:
-    """Rows of words, aligned; a cell stays on its line, whatever it contains.
-
-    >>> print(columns([("a", "1"), ("long", "2")], indent=""))
-    a     1
-    long  2
-    """
-    table = [tuple(one_line(str(cell)) for cell in row) for row in rows]
-    if not table:
-        return ""
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = []
-    for row in table:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append((indent + "  ".join(cells)).rstrip())
-    return "\n".join(lines)
+__all__ = ["CommandFunction", "Reply", "columns", "pick"]

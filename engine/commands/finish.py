@@ -11,14 +11,12 @@ from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
 from engine.commands.reading import evidence_of, not_verified, opened, reader_of
 from engine.commands.rerun import asked, differences_text, judged_again, rerun_document
-from engine.commands.trust import scale_text, trust_document
 from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import verify as check
-from engine.evidence.checks.stated import explained
 from engine.evidence.contents import Evidence
-from engine.evidence.levels import headline
 from engine.evidence.report.page import part
 from engine.evidence.rescore import Judged, differences, judge, recorded_metric
+from engine.evidence.standalone.outcome import verification_json, verification_text
 from engine.printable import one_line
 from engine.scoring import METRICS, score_files
 
@@ -35,19 +33,10 @@ def verify(arguments: Namespace) -> Reply:
     verification, other = check(path, reader), None
     if request is not None and verification.ok:
         verification, other = judged_again(path, reader, request, arguments)
-    rows = [
-        {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail} for row in verification.checks
-    ]
-    stated = explained()
-    document: JsonObject = {"ok": verification.ok, "trust_level": verification.trust_level,
-                            "trust": trust_document(verification.trust), "checks": rows, "stated": stated,
-                            "rerun": rerun_document(other)}  # fmt: skip
-    table = columns((row["id"], row["status"], f"{row['title']}: {row['detail']}".rstrip(": ")) for row in rows)
-    lines = [table, *(["stated by the run, checked by nobody:", *(f"  {line}" for line in stated)] * arguments.explain)]
-    if request is not None:
-        lines += differences_text(other)
-    lines += [f"{one_line(str(path))}: {one_line(headline(verification.trust))}", scale_text(verification.trust)]
-    return Reply(document, "\n".join(lines), 0 if verification.ok else 5)
+    found = differences_text(other) if request is not None else []
+    text = verification_text(str(path), verification, explain=arguments.explain, differences=found)
+    document = verification_json(verification, rerun_document(other))
+    return Reply(document, text, 0 if verification.ok else VerificationFailed.exit_code)
 
 
 def score(arguments: Namespace) -> Reply:

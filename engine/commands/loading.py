@@ -29,10 +29,10 @@ def known_kinds() -> JsonObject:
 def load(path: str, overrides: Sequence[str] | None = None) -> tuple[Spec, Mapping[str, Handler]]:
     """The Spec and the handlers. Raises InputInvalid with every error of the file."""
     from engine.runspec import load_spec
-    from engine.steps.registry import handlers
 
-    spec = load_spec(Path(path), list(overrides or ()), **known_kinds(), on_former_name=_warn)
-    return spec, handlers()
+    known = known_kinds()
+    spec = load_spec(Path(path), list(overrides or ()), **known, on_former_name=_warn)
+    return spec, known["kinds"]
 
 
 def _warn(warning: Diagnostic) -> None:

@@ -109,7 +109,7 @@ def _require_whole(path: Path) -> None:
 
 
 def reader_of(arguments: Namespace) -> Reader:
-    """What the reader brings: the keys that he trusts, and what he downloaded."""
+    """What the reader brings: keys to trust, and a downloaded output."""
     trust, witness = arguments.trust, arguments.witness
     return Reader(
         read_trusted_keys(Path(trust)) if trust is not None else None,

@@ -14,12 +14,13 @@ from engine.display.plain import make_console
 from engine.errors import InputInvalid
 from engine.evidence.bundle import read_bundle
 from engine.evidence.checks.again import Difference, differing_answers, differing_steps
+from engine.evidence.checks.rerun import Again, Rerun
 from engine.evidence.contents import Evidence, Reader
-from engine.evidence.rerun import Again, Rerun
 from engine.evidence.verify import Verification, verify_bundle
-from engine.pipeline.rerun.again import Request, run_again
+from engine.pipeline.rerun.request import Request
 from engine.printable import one_line
 from engine.runspec import marked_root
+from engine.steps.registry import handlers
 
 SEEDS = 1 << 32  # whoever made the evidence could not have prepared for each
 
@@ -50,12 +51,14 @@ def asked(arguments: Namespace) -> Request | None:
 
 def judged_again(path: Path, reader: Reader, request: Request, arguments: Namespace) -> tuple[Verification, Compared]:
     """The verification with what came out when a part was run again."""
+    from engine.pipeline.rerun.again import run_again  # with the runner and the steps: only a re-run pays for them
+
     bundle = read_bundle(path)
     archive = path if bundle.kind == "zip" else None
     evidence = Evidence(bundle, archive, reader)
     console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
     try:
-        rerun = run_again(evidence, request, _projects(arguments.path, path), console)
+        rerun = run_again(evidence, request, _projects(arguments.path, path), handlers(), console)
     finally:
         console.close()
     compared = Compared(

@@ -16,7 +16,7 @@ from engine.commands.loading import load
 from engine.display.log import RunLog
 from engine.display.plain import Console, Tee, make_console
 from engine.errors import Diagnostic, InputInvalid
-from engine.evidence.levels import LEVEL_CHECK
+from engine.evidence.levels import LEVEL_CHECK, headline, judge
 from engine.extras import extras_of, missing_modules, require
 from engine.pipeline.plan import Selection, make_plan, relative
 from engine.pipeline.runner import Outcome, execute
@@ -112,7 +112,7 @@ def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome, model: str |
     lines += [
         f"evidence  {document['evidence']}/",
         f"package   {document['package']}",
-        f"verified  {_proved(finish.checks)}",
+        *_proved(finish.checks),
     ]
     lines += finish.replaced.text().splitlines() if finish.replaced else []
     if arguments.commit:
@@ -138,8 +138,9 @@ def _model_folder(made: Iterable[Artifact], spec: Spec) -> str | None:
     return relative(exported[-1], spec.root) if exported else None
 
 
-def _proved(checks: tuple[JsonMapping, ...]) -> str:
-    """What is proved, as the last check computed it."""
-    return next(
-        (str(check["detail"]) for check in checks if check["id"] == LEVEL_CHECK), "nothing: no trust level was computed"
-    )
+def _proved(checks: tuple[JsonMapping, ...]) -> list[str]:
+    """What is proved, as the last check computed it, and what the next level takes."""
+    found = {str(check["id"]): (check["status"], str(check["detail"])) for check in checks}
+    trust = judge(ok=all(status != "fail" for status, _ in found.values()), found=found)
+    lines = [f"verified  {found[LEVEL_CHECK][1] if LEVEL_CHECK in found else headline(trust)}"]
+    return lines + ([f"next      {trust.next.name}: {trust.next.takes}"] if trust.next is not None else [])

@@ -91,8 +91,8 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--explain", "also list what the run states and nobody checks"), QUIET, PLAIN),
             more="""
             The last lines say what is proved, on the scale L0 to L3, and what the next level takes. With
-            --trust, evidence that nobody in KEYS signed is exit code 5. So is a result that is another one when it
-            is run again on the recorded platform; a re-run changes nothing, here or in the evidence.""", group=_PROVE, page="verify"),
+            --trust, evidence that nobody in KEYS signed is exit code 5. So is another result of a re-run
+            on the recorded platform. A re-run changes nothing, here or in the evidence.""", group=_PROVE, page="verify"),
     Command("sign", "signs evidence, so that a reader who trusts your key knows that it is yours", "trust:sign",
             (EVIDENCE, Argument("--key", "an Ed25519 private key: ssh-keygen -t ed25519 makes one", "FILE")),
             group=_PROVE, page="sign-evidence"),

@@ -1,4 +1,4 @@
-"""``sign``, and how every command shows the level of trust: what is proved, the whole scale, and what the next level takes."""
+"""``sign``: a signature over the statement of what was made."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from engine.canonical import JsonObject
-from engine.commands import Reply, columns
+from engine.commands import Reply
 from engine.commands.loading import is_spec, load
 from engine.commands.reading import evidence_of
 from engine.evidence import package as pack
-from engine.evidence.levels import Trust
 from engine.evidence.signing.private_keys import read_signing_key
 from engine.evidence.signing.sign import sign as add_signature
 from engine.pipeline.plan import relative
@@ -35,34 +34,3 @@ def sign(arguments: Namespace) -> Reply:
                             "key": signing.key.openssh, "fingerprint": signing.key.fingerprint,
                             "signers": list(signing.signers)}  # fmt: skip
     return Reply(document, "\n".join(lines))
-
-
-def trust_document(trust: Trust) -> JsonObject:
-    """For ``--json``."""
-    levels = [
-        {
-            "level": rung.name,
-            "title": rung.title,
-            "shown": rung.shown,
-            "found": rung.found,
-            "proves": rung.proves,
-            "takes": rung.takes,
-        }
-        for rung in trust.rungs
-    ]
-    return {"level": trust.level, "proves": trust.proves, "levels": levels}
-
-
-def scale_text(trust: Trust) -> str:
-    """The scale as lines, and what the next level takes."""
-    rows = [
-        (
-            rung.name,
-            "shown" if rung.shown else "not shown",
-            rung.title + (f": {rung.found}" if rung.name != "L0" else ""),
-        )
-        for rung in trust.rungs
-    ]
-    if trust.level is None or trust.next is None:
-        return columns(rows)
-    return f"{columns(rows)}\nnext, {trust.next.name}: {trust.next.takes}"

@@ -28,7 +28,7 @@ from engine.evidence.checks.vouched import (
     signatures_fit,
     statement_is_of_these_files,
 )
-from engine.evidence.contents import Answer, Broken, Evidence, answer, leaves
+from engine.evidence.contents import Answer, Broken, Evidence, NeedsEngine, answer, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
@@ -248,9 +248,13 @@ def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Ans
         return function(evidence)
     except Broken as error:
         return "fail", str(error)
+    except NeedsEngine as error:
+        return "n/a", f"needs the engine (runspec verify): a template has {error}"
     except RunspecError as error:
         return "fail", error.diagnostics[0].message
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+    except (RecursionError, MemoryError):  # their words say where Python was, not what is wrong
+        return "fail", "a value is nested too deeply, or too large"
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         # A stranger's files can have a value of any type.
         return "fail", f"a value is missing or of the wrong kind: {type(error).__name__} {error}"
 

@@ -29,6 +29,8 @@ from engine.evidence.about import (
 from engine.evidence.render import render_text, require_template
 from engine.evidence.secrets import refuse_secrets
 from engine.evidence.shipped import shipped_template
+from engine.evidence.standalone import FILE as VERIFY_PY
+from engine.evidence.standalone import verify_py
 from engine.evidence.view import make_view, record_dump
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
@@ -68,6 +70,7 @@ def render_evidence(
     contents.update(_own_templates(used, contents))
     contents.update(make_about(Inputs(record, view, dict(contents)), sources))
     refuse_secrets(contents, RunFailed, "X340", NOT_WRITTEN)
+    contents[VERIFY_PY] = verify_py()
     manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
     try:
         return _write(out_dir, {**contents, MANIFEST: manifest.encode()})
@@ -119,7 +122,7 @@ def _own_templates(used: Mapping[str, Mapping[str, str]], contents: Mapping[str,
     texts = {template: text for templates in used.values() for template, text in templates.items()}
     own = {name: text.encode() for name, text in texts.items() if text != shipped_template(name)}
     for name in sorted(own):
-        if "/" in name or name in contents or name in (*ABOUT_NAMES, SIGNATURES):
+        if "/" in name or name in contents or name in (*ABOUT_NAMES, SIGNATURES, VERIFY_PY):
             raise InputInvalid(
                 "E126",
                 f"the template {name} cannot be among the evidence files: "
@@ -205,7 +208,8 @@ def evidence_names(folder: Path) -> frozenset[str]:
         is_evidence = record.is_file() and _run_version_in(record.read_bytes()) is not None
     except OSError:
         return frozenset()
-    names = (*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, *ABOUT_NAMES, SIGNATURES, MANIFEST)
+    always = ("runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, *ABOUT_NAMES, SIGNATURES, VERIFY_PY, MANIFEST)
+    names = (*RENDERED, *always)
     return frozenset({*names, *_listed(folder)}) if is_evidence else frozenset()
 
 

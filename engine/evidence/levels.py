@@ -46,7 +46,7 @@ SCALE: Sequence[Rung] = (
     Rung(L2, "a platform witnessed it", "the platform's output, as you downloaded it, has a nonce from before the run and these files' digests",
          "the output of the public notebook version, downloaded by you (`verify --witness FOLDER`)"),
     Rung(L3, "it was run again", "a part of the run was run again here, with the same results",
-         "generating some answers again, with the model at hand (`verify --rerun K`)"),
+         "running a part of it again, with model and data at hand (`verify --rerun K`)"),
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from engine.assets import asset
 from engine.canonical import JsonMapping, JsonObject, pretty_json
 from engine.errors import EvidenceIncomplete, InputInvalid
+from engine.evidence.checks.json_schema import schema_errors
 from engine.printable import printable
 
 MOST_ERRORS = 20  # of a schema: a list of 100,000 wrong values has as many
@@ -54,12 +55,10 @@ def render_text(
 
 def schema_problems(name: str, value: object) -> list[str]:
     """Where a value breaks the shipped schema of its evidence file; [] where there is no schema."""
-    from jsonschema import Draft7Validator
-
     schema = _schema(name)
     if schema is None:
         return []
-    first = islice(Draft7Validator(schema).iter_errors(value), MOST_ERRORS)
+    first = islice(schema_errors(value, schema), MOST_ERRORS)
     errors = sorted(first, key=lambda error: list(map(str, error.absolute_path)))
     return [f"{'.'.join(map(str, error.absolute_path)) or 'the document'}: {error.message[:200]}" for error in errors]
 

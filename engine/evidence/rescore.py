@@ -10,6 +10,7 @@ cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from engine.data import without_repeats
@@ -27,8 +28,12 @@ class Judged(NamedTuple):
 
 def asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
     """The items of the eval set, without those that the recorded policy leaves out."""
-    items = parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
-    return without_repeats(items) if evidence.drops_repeated_items else items
+    return _asked(evidence.text("eval_set.jsonl"), evidence.drops_repeated_items)
+
+
+def all_items(evidence: Evidence) -> Sequence[ScoringItem]:
+    """The items of the eval set, repeated ones too."""
+    return _asked(evidence.text("eval_set.jsonl"), drops_repeats=False)
 
 
 def recorded_metric(evidence: Evidence) -> str:
@@ -38,10 +43,24 @@ def recorded_metric(evidence: Evidence) -> str:
 
 def judge(evidence: Evidence, metric: str | None = None) -> Judged:
     """By the recorded metric, or another. Raises Broken, and InputInvalid where a file cannot be read as what it should be."""
-    items = asked_items(evidence)
-    predictions = parse_predictions(evidence.text("predictions.jsonl"), "predictions.jsonl")
-    answered = [row for row in predictions if row.text is not None]
-    return Judged(items, *score(items, answered, metric or recorded_metric(evidence)))
+    asked, drops_repeats = evidence.text("eval_set.jsonl"), evidence.drops_repeated_items
+    return _judge(asked, drops_repeats, evidence.text("predictions.jsonl"), metric or recorded_metric(evidence))
+
+
+# Several checks ask for the same, and so does the page that one of them makes again: the last answer is kept.
+
+
+@lru_cache(maxsize=2)
+def _asked(text: str, drops_repeats: bool) -> Sequence[ScoringItem]:
+    items = parse_eval_set(text, "eval_set.jsonl")
+    return without_repeats(items) if drops_repeats else items
+
+
+@lru_cache(maxsize=1)
+def _judge(eval_set: str, drops_repeats: bool, predictions: str, metric: str) -> Judged:
+    items = _asked(eval_set, drops_repeats)
+    answered = [row for row in parse_predictions(predictions, "predictions.jsonl") if row.text is not None]
+    return Judged(items, *score(items, answered, metric))
 
 
 def differences(evidence: Evidence, judged: Judged) -> list[str]:

@@ -48,8 +48,11 @@ BUDGETS = {
 OTHERS = Budget(MIB)
 MAX_TOTAL_BYTES = 128 * MIB
 
-# What makes it worth parsing a text here: each may be harmless, inside a string say.
-_SUSPECT = re.compile(rb"\d{25}|\d[eE]\+?\d{3,}(?=[\s,\]}])|NaN|Infinity|\\u[dD][89a-fA-F]")
+# What makes it worth parsing a text here: each may be harmless, inside a string say. Numbers are looked for where every digit
+# has become a 0, so that each search begins with a literal, which is ten times as fast.
+_DIGITS_AS_0 = bytes.maketrans(b"123456789E", b"000000000e")
+_LONG, _EXPONENT = b"0" * MAX_DIGITS, re.compile(rb"0e\+?0{3,}(?=[\s,\]}]|\Z)")
+_WORDS, _SURROGATE = (b"NaN", b"Infinity"), re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _Refused(Exception):
@@ -96,17 +99,19 @@ def _screen_json(name: str, data: bytes, budget: Budget) -> None:
     if not name.endswith(JSONL):
         _screen_text(data)
         return
+    is_suspect = _is_suspect(data)
     for number, line in enumerate(data.split(b"\n"), start=1):
         try:
             _within(len(line), MAX_LINE_BYTES, "bytes")
-            _screen_text(line)
+            if is_suspect or line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+                _screen_text(line)
         except _Refused as error:
             raise _Refused(f"line {number}: {error}") from error
 
 
 def _screen_text(text: bytes) -> None:
     """Parsed only where something in it is suspect."""
-    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH and not _SUSPECT.search(text):
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH and not _is_suspect(text):
         return
     try:
         value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_constant)
@@ -118,6 +123,13 @@ def _screen_text(text: bytes) -> None:
         raise _Refused(f"is nested more than {MAX_DEPTH} levels") from error
     except ValueError:
         return  # not JSON: the check that reads it says so
+
+
+def _is_suspect(text: bytes) -> bool:
+    zeros = text.translate(_DIGITS_AS_0)
+    if _LONG in zeros or _EXPONENT.search(zeros) or any(word in text for word in _WORDS):
+        return True
+    return b"\\u" in text and _SURROGATE.search(text) is not None
 
 
 def _integer(digits: str) -> int:

@@ -137,7 +137,7 @@ def fill(name: str, view: JsonMapping, sources: Sequence[Source], used: dict[str
             where=_line(error, file),
             hint=_maker_hint(str(error), view),
         ) from None
-    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+    except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise InputInvalid(
             "E104", f"the template cannot be rendered: {type(error).__name__}: {error}", where=_line(error, file)
         ) from None

@@ -69,7 +69,9 @@ TOKENS: Mapping[str, str] = {  # what a token begins with and is made of -> by k
     "an Airtable token": r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}",
     "an age key": r"AGE-(?:SECRET-KEY-1|PLUGIN-)[0-9A-Z-]{20,}",
 }
-_RUN = re.compile(rb"(?<![A-Za-z0-9_.-])[A-Za-z0-9_.-]{20,}")
+# Runs are looked for where each of their characters has become an a and every other one a space: by literals, which is fast.
+_RUNS = bytes(97 if chr(code).isascii() and (chr(code).isalnum() or chr(code) in "_.-") else 32 for code in range(256))
+_LEAST_RUN = b"a" * 20
 _NUMBER = re.compile(rb"[0-9a-f.-]*")  # a digest, a UUID, a version, a date: no row of the table is made of these alone
 _TOKENS = re.compile(f"(?<![A-Za-z0-9])(?:{'|'.join(f'({pattern})' for pattern in TOKENS.values())})".encode())
 _KINDS = tuple(TOKENS)
@@ -126,6 +128,14 @@ _CONTEXTS = tuple(
                 rf"(?i:{context.before})\Z".encode()))
     for context in CONTEXTS
 )  # fmt: skip
+# Each literal contains a root; where that is not in a text, none of its literals need to be looked for.
+_BEGINNINGS = (b"key", b"token", b"secret", b"pass", b"begin ", b"wandb", b"://", b":\\/\\/")
+_ROOT_OF = {
+    literal: next((root for root in _BEGINNINGS if root in literal), literal)
+    for _, literals, _, _ in _CONTEXTS
+    for literal in literals
+}
+_ROOTS = tuple(dict.fromkeys(_ROOT_OF.values()))
 _REST = re.compile(rb"[A-Za-z0-9_+/=.~%!-]*")  # of a value that is longer than its pattern looks at
 DEEPEST_JSON = 3
 _BEFORE = 24  # bytes before a literal that are looked at
@@ -136,8 +146,11 @@ def find_shapes(data: bytes) -> Iterator[Match]:
     data = _without_escapes(data)
     yield from _tokens(_PERCENT.sub(b"   ", data) if b"%" in data else data)
     lower = data.lower()
+    present = {root for root in _ROOTS if root in lower}
     for context, literals, pattern, before in _CONTEXTS:
         for literal in literals:
+            if _ROOT_OF[literal] not in present:
+                continue
             yield from _beside(context, literal, pattern, before, data, lower)
 
 
@@ -156,10 +169,21 @@ def _without_escapes(data: bytes) -> bytes:
 
 
 def _tokens(data: bytes) -> Iterator[Match]:
-    for run in _RUN.finditer(data):
-        if not _NUMBER.fullmatch(data, *run.span()):
-            for match in _TOKENS.finditer(data, *run.span()):
+    for begin, end in _runs(data):
+        if not _NUMBER.fullmatch(data, begin, end):
+            for match in _TOKENS.finditer(data, begin, end):
                 yield match.start(), match.end(), _KINDS[(match.lastindex or 1) - 1]
+
+
+def _runs(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where 20 and more characters of a token's alphabet follow each other."""
+    plain = data.translate(_RUNS)
+    begin = plain.find(_LEAST_RUN)
+    while begin >= 0:
+        end = plain.find(b" ", begin)
+        end = len(plain) if end < 0 else end
+        yield begin, end
+        begin = plain.find(_LEAST_RUN, end)
 
 
 def _beside(

@@ -170,10 +170,14 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
     return row
 
 
+# Made once: json.loads makes a decoder for each line.
+_STRICT = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicates)
+
+
 def strict_json(text: str) -> Any:
     """A JSON value; ValueError for NaN, infinities (1e999 too), duplicate keys, and nesting too deep to read."""
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicates)
+        return _STRICT.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

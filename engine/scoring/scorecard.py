@@ -43,8 +43,11 @@ class ScoredPrediction:
 
     def as_json(self) -> JsonObject:
         """The row, keys in the file's order; ``prompt`` only where there is one."""
-        row = asdict(self)
+        row = {name: getattr(self, name) for name in _FIELDS}
         return row if self.prompt is not None else {key: value for key, value in row.items() if key != "prompt"}
+
+
+_FIELDS = tuple(ScoredPrediction.__dataclass_fields__)  # asdict copies every value, which 20,000 rows wait for
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+WRONG = "quick-001"  # the item that is answered wrong
 PARAMS = 6512  # of the model that light_project declares
 CALLS = ("open", "fdopen", "fsync", "chmod", "replace", "rename", "mkdir", "unlink", "rmdir", "truncate")
 
@@ -70,7 +71,7 @@ def used_libraries() -> dict[str, str]:
 
 
 def light_generate(ctx: Any) -> Any:
-    """The expected answer to every question but the first."""
+    """The expected answer to every question but one; an answer does not depend on the others."""
     from engine.canonical import digest_text, jsonl_bytes, pretty_json, write_atomic
     from engine.data import read_eval_set, render_prompt
     from engine.steps import StepResult
@@ -79,8 +80,8 @@ def light_generate(ctx: Any) -> Any:
     items = read_eval_set(ctx.spec.resolve(ctx.spec.eval_set))
     rows = [{"id": item.id, "prompt_sha256": digest_text(render_prompt(train["render"], item.prompt)),
              "prompt": render_prompt(train["render"], item.prompt),
-             "text": f"so\nAnswer: {item.expected_answer if number else 'no'}", "prompt_tokens": 5, "new_tokens": 4,
-             "finish_reason": "eos", "milliseconds": 2.0} for number, item in enumerate(items)]  # fmt: skip
+             "text": f"so\nAnswer: {'no' if item.id == WRONG else item.expected_answer}", "prompt_tokens": 5, "new_tokens": 4,
+             "finish_reason": "eos", "milliseconds": 2.0} for item in items]  # fmt: skip
     report = {"n_items": len(rows), "new_tokens": 4 * len(rows), "tokens_per_second": 2000.0, "platform": "cpu",
               "finish_reasons": {"eos": len(rows)}, "chat_template": None, "chat_template_sha256": None,
               "model_sha256": train["model_sha256"]}  # fmt: skip

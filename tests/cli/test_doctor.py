@@ -31,6 +31,7 @@ def test_what_it_looks_at(tmp_path):
         "git",
         "hf_token",
         "extra.train",
+        "extra.sign",  # optional ones only where they are installed, and dev has it
         "gpu_memory",
         "compilers",
     ]

@@ -109,6 +109,7 @@ def test_a_run_ends_with_summary_evidence_checks_and_git_commands(runspec, toy):
         "evidence  submission_runs/toy_v1/\n"
         "package   submission/toy.zip\n"
         "verified  L0, unsigned: the files agree\n"
+        "next      L1: a signature (`runspec sign`) by a key that you trust (`verify --trust KEYS`)\n"
         "\ncommit the evidence:\n"
         "  git add -- submission_runs/toy_v1/\n"
         "  git commit -m 'Add evidence of run toy_v1' -- submission_runs/toy_v1/\n"

@@ -63,8 +63,9 @@ ANSWERS: Mapping[str, Answer] = {
     "package": Answer("{ok, package, sha256}", (1, 4)),
     "verify": Answer(
         "{ok, trust_level, trust: {level, proves, levels: [{level, title, shown, found, proves, takes}]}, "
-        "checks: [{id, title, status, detail}], stated}",
-        (5,),
+        "checks: [{id, title, status, detail}], stated, rerun: {seed, platform, items: {run_again, n_equal, elsewhere, "
+        "differences: [{of, field, recorded, again}]}, train_steps}}",
+        (1, 5),
     ),
     "sign": Answer("{ok, evidence, package, fresh, key, fingerprint, signers}", (1, 4, 5)),
     "score": Answer(

@@ -91,11 +91,11 @@ def alone(files: Files) -> Iterator[tuple[str, dict[str, bytes]]]:
                 yield f"{name}: {dotted(path)}", sealed({**files, name: written(name, changed(value, path))})
 
 
-def together(files: Files) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """One value, and everything that can be computed from it."""
+def together(files: Files, every: int = 1) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """One value, and everything that can be computed from it; of a sample ``every`` so manyth one."""
     for name in sorted({*ATTACHMENTS, "eval_set.jsonl", "run_record.json"} & set(files)):
         value = parsed(files, name)
-        for path in leaves(value):
+        for path in list(leaves(value))[::every]:
             new = dict(files)
             new[name] = written(name, changed(value, path))
             record = parsed(new, "run_record.json")

@@ -301,7 +301,7 @@ OF_FORM = [
     Case("a longer directory", _zip(longer=1), r"data before the zip"),
     Case("a shorter directory", _zip(longer=-1), r"data before the zip"),
     Case("a directory elsewhere", _zip(shift=1), r"data before the zip"),
-    Case("a directory at 4 GB", _zip(shift=0xFFFF0000), r"data before the zip"),
+    Case("a directory at 4 GB", _zip(shift=0xFF000000), r"data before the zip"),
     Case("bytes before the directory", _zip(filler=b"hidden"), r"data before the zip|belong to no member"),
     Case("bytes between members", _zip(lambda members: setattr(members[1], "before", b"hidden")), r"belong to no member"),
     Case("two entries for one place", _more(Member(f"{TOP}/more.txt".encode(), b"x", same_place_as_before=True)),

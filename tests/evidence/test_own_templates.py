@@ -89,3 +89,16 @@ def test_a_template_that_cannot_travel_is_refused(record: RunRecord, render: Any
         "   = help: rename it, and keep it in templates/ itself"
     )
     assert not (tmp_path / "submission_runs").exists()
+
+
+@pytest.mark.parametrize("text", ["{{ 1 | round(1, 'x') }}", "{{ 1 / 0 }}", "{{ range(1, 2, 0) }}"])
+def test_a_strangers_template_that_fails_is_a_finding(own: Any, reseal: Any, edit: Any, text: str) -> None:
+    """V25 says why, whatever exception of Jinja it is; nothing crashes."""
+    folder = own("card.md", "{{ model_id }}\n")
+    (folder / "card.md.j2").write_text(text)
+    edit(
+        folder / "run_record.json",
+        lambda record: record["templates"]["card.md"].update({"card.md.j2": digest_text(text)}),
+    )
+    reseal(folder)
+    assert _detail(folder, "V25").startswith("fail: the template cannot be rendered: ")

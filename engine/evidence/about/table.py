@@ -23,6 +23,7 @@ from engine.evidence.about.values import about_values
 from engine.evidence.render import render_text
 from engine.evidence.report.page import PAGE, TEMPLATE, packaged_page
 from engine.evidence.shipped import shipped_template
+from engine.evidence.standalone import FILE as VERIFY_PY
 
 STATEMENT = "provenance.intoto.json"
 SIGNATURES = "provenance.dsse.json"  # made after the evidence by whoever signs it: neither rendered nor listed
@@ -117,7 +118,7 @@ def refuse_own_templates(template_dirs: Sequence[Path]) -> None:
 
 def refuse_look_alikes(names: Sequence[str]) -> None:
     """E127: a rendered file whose name differs from one of these in case alone, or is that of the signatures."""
-    taken = {name.casefold(): name for name in (*ABOUT_NAMES, SIGNATURES)}
+    taken = {name.casefold(): name for name in (*ABOUT_NAMES, SIGNATURES, VERIFY_PY)}
     for name in names:
         twin = taken.get(name.casefold())
         if twin is not None and name not in ABOUT_NAMES:

@@ -1,6 +1,6 @@
 """Run again by the reader: V29 the answers of some items, V30 the first train steps.
 
-In: the evidence, and what came out when the reader ran a part again (:mod:`engine.evidence.rerun`). Out: each check's answer, and every
+In: the evidence, and what came out when the reader ran a part again (:mod:`engine.evidence.checks.rerun`). Out: each check's answer, and every
 difference with both values. A result that differs on the recorded platform fails. On another one floating-point arithmetic may round
 differently, so a difference proves nothing there, and the check does not apply; equal results count wherever they were made.
 """
@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from engine.canonical import JsonObject, canonical_json
+from engine.evidence.checks.rerun import Again
 from engine.evidence.contents import Answer, Evidence, answer
-from engine.evidence.rerun import Again
 
 NO_ANSWER, NO_STEP = "no answer was generated again: --rerun K", "no train step was run again: --rerun-steps N"
 # Of an answer, and of a train step: what must come out again. Times never do.
 ANSWER = ("text", "new_tokens", "finish_reason", "prompt_tokens", "prompt_sha256")
 TRAIN_STEP = ("loss", "grad_norm", "learning_rate", "tokens", "skipped", "non_finite")
 EVAL = "eval_loss"  # also made at the last step of a shorter run
+UNRECORDED = "is not recorded"  # how a phrase of what the record does not say ends
 BEFORE, SHOWN = 20, 60  # characters of a text, around the first that is another one
 
 
@@ -88,13 +89,20 @@ def _between(of: str, recorded: JsonObject, again: JsonObject, fields: Sequence[
 
 def _outcome(what: str, again: Again, other: Sequence[Difference]) -> Answer:
     n_other, n_rows = len({found.of for found in other}), len(again.rows)
-    elsewhere = "; ".join(again.elsewhere)
+    if not n_rows:
+        return "n/a", f"nothing to compare: {what}"
+    elsewhere = f"{_other_platform(again)} ({'; '.join(again.elsewhere)})" if again.elsewhere else ""
     if not other:
-        return "pass", what + (f", which is another platform ({elsewhere})" if elsewhere else "")
+        return "pass", what + (f", {elsewhere}" if elsewhere else "")
     if elsewhere:
-        return "n/a", f"another platform, so not exact ({elsewhere}): {n_rows - n_other} of {n_rows} are equal; {what}"
+        return "n/a", f"{elsewhere}, so not exact: {n_rows - n_other} of {n_rows} are equal; {what}"
     status, detail = answer([found.text() for found in other], "")
     return status, f"{n_other} of {n_rows} differ: {detail}; {what}"
+
+
+def _other_platform(again: Again) -> str:
+    is_unknown = all(phrase.endswith(UNRECORDED) for phrase in again.elsewhere)
+    return "perhaps another platform" if is_unknown else "another platform"
 
 
 def _common(one: str, other: str) -> int:

@@ -17,7 +17,7 @@ from engine.data import without_repeats
 from engine.evidence.checks.dataset import manifest_problems
 from engine.evidence.checks.recorded import own_facts, recorded_run
 from engine.evidence.contents import Answer, Evidence, answer, changes
-from engine.scoring import parse_eval_set
+from engine.evidence.rescore import all_items
 from engine.steps.registry import handlers
 
 LEAST_SECONDS = 1e-6  # of a generation, as the trainer counts it
@@ -148,7 +148,7 @@ def _generate(evidence: Evidence, record: RunRecord, _: StepRecord) -> JsonObjec
 
 
 def _score(evidence: Evidence, _: RunRecord, step: StepRecord) -> JsonObject:
-    card, items = evidence.json("scorecard.json"), parse_eval_set(evidence.text("eval_set.jsonl"), "eval_set.jsonl")
+    card, items = evidence.json("scorecard.json"), all_items(evidence)
     repeated = len(items) - len(without_repeats(items))
     expected: JsonObject = {name: card[name] for name in ("primary_score", "n_items", "n_scored", "n_skipped")}
     return {**expected, "metric": step.args["metric"], "n_repeated_items": repeated}

@@ -17,6 +17,8 @@ from engine.evidence.checks.rendered import first_stage, templates_of
 from engine.evidence.contents import Answer, Evidence, answer
 from engine.evidence.folder import MANIFEST
 from engine.evidence.packed import zip_bytes
+from engine.evidence.standalone import FILE as VERIFY_PY
+from engine.evidence.standalone import strange
 
 
 def only_named_files(evidence: Evidence) -> Answer:
@@ -28,6 +30,7 @@ def only_named_files(evidence: Evidence) -> Answer:
     present.discard(SIGNATURES)  # V23 reads it
     problems = [f"{_twin(name, named)}" for name in sorted(present - named)]
     problems += [f"{name} is missing" for name in sorted(named - present)]
+    problems += strange(evidence.bundle.files.get(VERIFY_PY))
     problems += _not_as_packed(evidence)
     return answer(problems, f"{len(named)} files, each named by the record")
 
@@ -47,7 +50,7 @@ def _not_as_packed(evidence: Evidence) -> list[str]:
 
 
 def _named(evidence: Evidence) -> set[str]:
-    about = ABOUT_NAMES if templates_of(evidence) is not None else frozenset()
+    about = {*ABOUT_NAMES, VERIFY_PY} if templates_of(evidence) is not None else frozenset()
     return {MANIFEST, *first_stage(evidence), *about}
 
 
@@ -55,7 +58,7 @@ def _of_a_later_version(evidence: Evidence) -> list[str]:
     """Version 1 has no statement, so nothing that is about it: evidence must not be taken back to the weaker rules."""
     if templates_of(evidence) is not None:
         return []
-    later = sorted({*ABOUT_NAMES, SIGNATURES} & set(evidence.bundle.files))
+    later = sorted({*ABOUT_NAMES, SIGNATURES, VERIFY_PY} & set(evidence.bundle.files))
     return [f"{name} does not belong to version 1, which run_record.json says it is" for name in later]
 
 

@@ -17,7 +17,7 @@ from engine.assets import asset
 from engine.canonical import JsonMapping, digest_text, pretty_json
 from engine.evidence.about import ABOUT, ABOUT_NAMES, Inputs, make_about
 from engine.evidence.checks.recorded import published_file, recorded_run
-from engine.evidence.contents import Answer, Broken, Evidence, answer
+from engine.evidence.contents import Answer, Broken, Evidence, NeedsEngine, answer
 from engine.evidence.folder import ATTACHED, ATTACHMENTS, MANIFEST, digests_of
 from engine.evidence.render import render_text
 from engine.evidence.shipped import shipped_template
@@ -70,12 +70,18 @@ def files_are_rendered(evidence: Evidence) -> Answer:
         "run_record.json", evidence.text("run_record.json"), pretty_json(record_dump(record, templates))
     )
     view = make_view(record, lambda step, name: published_file(evidence, step, name))
+    apart: list[str] = []
     for name in rendered_names(evidence):
-        problems += _compare(evidence, record, view, name)
+        problems += _compare(evidence, record, view, name, apart)
     names = rendered_names(evidence)
     if templates is not None:
         problems += _about(evidence, Inputs(record, view, _attested(evidence)), templates)
         names = sorted(templates)
+    if apart and not problems:
+        return (
+            "n/a",
+            f"not rendered again, which needs the engine (runspec verify): {', '.join(apart)}; nothing else differs",
+        )
     return answer(problems, f"{', '.join(names)}: the bytes that record, attachments and templates give")
 
 
@@ -96,7 +102,8 @@ def _about(evidence: Evidence, inputs: Inputs, templates: Templates) -> list[str
     return [problem for name in made for problem in _differs(name, evidence.text(name), made[name].decode())]
 
 
-def _compare(evidence: Evidence, record: RunRecord, view: JsonMapping, name: str) -> list[str]:
+def _compare(evidence: Evidence, record: RunRecord, view: JsonMapping, name: str, apart: list[str]) -> list[str]:
+    """What differs; ``apart`` gets a file that verify.py cannot render, of which the values alone are compared."""
     text, templates = evidence.text(name), templates_of(evidence)
     if templates is None:
         if shipped_template(f"{name}.j2") is None:
@@ -104,9 +111,13 @@ def _compare(evidence: Evidence, record: RunRecord, view: JsonMapping, name: str
         return _values(record, view, name, text)
     used: dict[str, str] = {}
     sources = _sources(evidence, name, templates[name])
-    problems = _differs(name, text, render_text(name, view, [sources], used))
-    if digests_of({name: used})[name] != templates[name]:
-        problems.append(f"{name} is not made from the templates that run_record.json lists for it")
+    try:
+        problems = _differs(name, text, render_text(name, view, [sources], used))
+        if digests_of({name: used})[name] != templates[name]:
+            problems.append(f"{name} is not made from the templates that run_record.json lists for it")
+    except NeedsEngine as error:
+        apart.append(f"{name} (its template has {error})")
+        problems = []
     own = any(template in evidence.bundle.files for template in templates[name])
     return problems + (_values(record, view, name, text) if own else [])
 

@@ -19,6 +19,7 @@ from engine.evidence.signing.envelope import PAYLOAD_TYPE, Envelope, NotAnEnvelo
 from engine.evidence.signing.trust import TrustedKey, TrustedKeys
 
 UNSIGNED = "unsigned"
+MOST_TRIED = 20  # trusted keys, for a signature that does not name its key by fingerprint: each takes milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def _payload(envelope: Envelope, statement: bytes) -> list[str]:
 
 
 def _false(envelope: Envelope, trust: TrustedKeys | None) -> list[str]:
-    """Signatures that do not fit. One without its key is tried with every trusted key; where none fits it may be anybody's."""
+    """Signatures that do not fit. One without its key may be anybody's."""
     problems = []
     for one in envelope.signatures:
         if one.key is None:
@@ -104,6 +105,9 @@ def _trusted(envelope: Envelope, trust: TrustedKeys, now: dt.datetime, fits: Seq
 
 
 def _entries(one: Signature, envelope: Envelope, trust: TrustedKeys) -> list[TrustedKey]:
+    """The trusted keys that made a signature; one without its key is looked for by fingerprint, or among a few."""
     if one.key is not None:
         return trust.of(one.key)
-    return [entry for entry in trust.entries if entry.key.signed(envelope.signed_bytes, one.sig)]
+    named = [entry for entry in trust.entries if entry.key.fingerprint == one.keyid]
+    candidates = named if named or len(trust.entries) > MOST_TRIED else trust.entries
+    return [entry for entry in candidates if entry.key.signed(envelope.signed_bytes, one.sig)]

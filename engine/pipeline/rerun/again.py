@@ -1,11 +1,11 @@
 """The part of a run that a reader runs again.
 
-In: evidence that verifies otherwise, and a :class:`Request`. Out: :class:`engine.evidence.rerun.Rerun`, with which ``verify`` judges (V29,
+In: evidence that verifies otherwise, and a :class:`engine.pipeline.rerun.request.Request`. Out: :class:`engine.evidence.checks.rerun.Rerun`, with which ``verify`` judges (V29,
 V30). Answers are generated from the model of the recorded digest, with the recorded arguments, by the step's own handler, for the
 items that the seed draws: an answer does not depend on the others (engine.trainer.generation.sampler). Train steps begin with the
 first, from the recorded base and rows. Raises what the steps raise, InputInvalid where something is not here, Interrupted U161.
 
-    rerun = run_again(evidence, Request(n_items=5, seed=7), [Path.cwd()], console)
+    rerun = run_again(evidence, Request(n_items=5, seed=7), [Path.cwd()], handlers(), console)
     verify_bundle(bundle, archive, replace(reader, rerun=rerun))
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +24,30 @@ from engine.data import read_eval_set
 from engine.errors import Interrupted, RunFailed
 from engine.evidence.checks.declared import kinds_of, typed_overrides
 from engine.evidence.checks.recorded import recorded_run
+from engine.evidence.checks.rerun import Again, Rerun, draw
 from engine.evidence.contents import Evidence
-from engine.evidence.rerun import Again, Rerun, draw
 from engine.pipeline.rerun import machine, material
+from engine.pipeline.rerun.request import Request
 from engine.pipeline.rerun.workshop import Workshop
 from engine.pipeline.runner import RunDisplay, stop_on_signals
 from engine.runspec import load_recorded
 from engine.runspec.model import Spec
+from engine.steps import Handler
 from engine.temporary import working_folder
 
 # Arguments that change no result, and would reach beyond this machine or be of no use here.
-ALONE: Mapping[str, Any] = {"report_to": (), "profile": None, "cluster": "none"}
+LOCAL: Mapping[str, Any] = {"report_to": (), "profile": None, "cluster": "none"}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """``n_items`` answers, ``n_steps`` train steps; None: none. ``checkpoint``: the model folder, where the store has it not."""
-
-    seed: int
-    n_items: int | None = None
-    n_steps: int | None = None
-    checkpoint: Path | None = None
-
-
-def run_again(evidence: Evidence, request: Request, projects: Sequence[Path], console: RunDisplay) -> Rerun:
+def run_again(
+    evidence: Evidence, request: Request, projects: Sequence[Path], kinds: Mapping[str, Handler], console: RunDisplay
+) -> Rerun:
     """``projects``: where model and data may be; the first one's paths are those of the run-spec."""
     record = recorded_run(evidence)
     with working_folder("runspec-rerun-") as folder, stop_on_signals(console.note) as stop:
         spec = _spec(evidence, record, projects[0] if projects else folder)
         total = (request.n_items is not None) + (request.n_steps is not None)
-        workshop = Workshop(spec, folder, stop, console, total)
+        workshop = Workshop(spec, kinds, folder, stop, console, total)
         try:
             answers = None if request.n_items is None else _answers(evidence, record, request, projects, workshop)
             losses = None if request.n_steps is None else _losses(evidence, record, request.n_steps, projects, workshop)
@@ -69,15 +63,15 @@ def _spec(evidence: Evidence, record: RunRecord, root: Path) -> Spec:
     kinds = kinds_of(evidence.record)
     spec = load_recorded(record.spec_bytes, "runspec.yaml", typed_overrides(record.command), kinds=kinds)
     recorded = {step.id: step.args for step in record.steps}
-    steps = tuple(replace(step, args=_alone({**step.args, **recorded[step.id]})) for step in spec.steps)
+    steps = tuple(replace(step, args=_local({**step.args, **recorded[step.id]})) for step in spec.steps)
     revision = record.model_revision if spec.model.path is None else spec.model.revision
     model = replace(spec.model, revision=revision)
     device: Any = "cpu" if _platform(record) == "cpu" else "auto"
     return replace(spec, root=root, steps=steps, model=model, device=device)
 
 
-def _alone(args: Mapping[str, Any]) -> dict[str, Any]:
-    return {**args, **{name: value for name, value in ALONE.items() if name in args}}
+def _local(args: Mapping[str, Any]) -> dict[str, Any]:
+    return {**args, **{name: value for name, value in LOCAL.items() if name in args}}
 
 
 def _platform(record: RunRecord) -> str:
@@ -100,6 +94,8 @@ def _answers(
     drawn = draw([row["id"] for row in evidence.rows("predictions.jsonl")], request.seed, request.n_items)
     workshop.ask(_questions(evidence, workshop, drawn))
     facts, out = workshop.do(step.id, {model.type: model})
+    if facts["platform"] != "cpu":
+        facts = {**facts, "device_kind": workshop.device_kind()}
     if facts["model_sha256"] != model.facts["model_sha256"]:
         raise RunFailed("U162", "the model was changed while answers were generated from it", hint="type it again")
     rows = {row["id"]: row for row in _rows(out / "predictions_raw.jsonl")}

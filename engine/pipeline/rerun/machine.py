@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.artifacts.journal import RunRecord, StepRecord
+from engine.evidence.checks.again import UNRECORDED
 from engine.pipeline.provenance import machine_facts
 from engine.steps import Handler
 
@@ -23,19 +24,26 @@ def elsewhere(record: RunRecord, step: StepRecord, handler: Handler, again: Mapp
     recorded = step.artifact
     found = list(_changed({step.uses: recorded.ingredients["version"]}, {step.uses: handler.version}))
     found += _changed(recorded.ingredients["environment"], handler.environment())
-    found += _changed(
-        {name: recorded.facts[name] for name in DEVICES if name in recorded.facts},
-        {name: again.get(name) for name in DEVICES},
-    )
+    found += _changed(_devices(record, step), {name: again.get(name) for name in DEVICES})
     here = machine_facts()
     names = ("platform", "processor", "cpu_count") if recorded.facts.get("platform") == "cpu" else ("platform",)
     return found + list(_changed({name: record.environment.get(name) for name in names}, here))
 
 
+def _devices(record: RunRecord, step: StepRecord) -> dict[str, Any]:
+    """What is recorded of the devices. A step that generates says no more than the platform; one run has one kind of each."""
+    found = {name: step.artifact.facts[name] for name in DEVICES if name in step.artifact.facts}
+    if "device_kind" not in found and found.get("platform") != "cpu":
+        trained = record.step_of("train_sft")
+        is_same = trained is not None and trained.artifact.facts.get("platform") == found.get("platform")
+        found["device_kind"] = trained.artifact.facts.get("device_kind") if trained is not None and is_same else None
+    return found
+
+
 def _changed(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
     for name, value in recorded.items():
         if value is None:
-            yield f"its {name} is not recorded"
+            yield f"its {name} {UNRECORDED}"
         elif value != here.get(name):
             yield f"{name} {value} recorded, {here.get(name)} here"
 

@@ -3,7 +3,7 @@
 In: the run-spec, a folder that is removed afterwards, the display. Out: what the step's handler reports and the files that it made. The
 store's part of a run is missing on purpose: nothing is published, journaled or cached in the project.
 
-    workshop = Workshop(spec, folder, stop, console, total=1)
+    workshop = Workshop(spec, handlers(), folder, stop, console, total=1)
     facts, out = workshop.do("predict", {"checkpoint": artifact})
 """
 
@@ -19,9 +19,12 @@ from engine.artifacts.store import Artifact, explain_os_error
 from engine.extras import require
 from engine.pipeline.plan import PlannedStep
 from engine.pipeline.runner import RunDisplay
+from engine.protocol.jobs import ProbeJob
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
-from engine.steps.registry import handlers
+from engine.trainer_process.host import Host
+from engine.trainer_process.jobs import allocator_of
+from engine.trainer_process.process import run_trainer
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class Workshop:
     """``total``: the steps that were asked for, for the display."""
 
     spec: Spec
+    kinds: Mapping[str, Handler]
     folder: Path
     stopping: Callable[[], bool]
     console: RunDisplay
@@ -37,7 +41,7 @@ class Workshop:
 
     def handler(self, step_id: str) -> Handler:
         """Who does a step."""
-        return handlers()[self.spec.step(step_id).uses]
+        return self.kinds[self.spec.step(step_id).uses]
 
     def ask(self, eval_set: Path) -> None:
         """From now on the run-spec's eval set is this file."""
@@ -63,6 +67,13 @@ class Workshop:
             raise explain_os_error(error, home) from error
         self.console.step_finished(step_id, time.monotonic() - started, result.facts)
         return result.facts, home / "out"
+
+    def device_kind(self) -> str:
+        """Of the accelerator of this machine; a step that generates does not say it."""
+        work = self.folder / "probe"
+        work.mkdir()
+        job = ProbeJob(device="auto", allocator=allocator_of(self.spec))
+        return str(run_trainer(job, Host(work, self.spec.root, stopping=self.stopping))["device_kind"])
 
     def _context(self, step_id: str, inputs: Mapping[str, Artifact], home: Path, stop_at: int | None) -> StepContext:
         return StepContext(

@@ -17,6 +17,11 @@ from engine.artifacts.journal import RunRecord
 from engine.canonical import digest_bytes
 from engine.evidence.about import ABOUT_NAMES
 
+BESIDE = {
+    "ro-crate-metadata.json",
+    "manifest-sha256.txt",
+    "verify.py",
+}  # itself, the list, and the checker, the same for all
 SCHEMA, ROCRATE = "http://schema.org/", "https://w3id.org/ro/crate/1.1/context"
 WFRUN = "https://w3id.org/ro/terms/workflow-run/context"
 TERMS = {
@@ -46,7 +51,7 @@ def test_the_crate_has_every_file_and_the_run(folder: Path, record: RunRecord) -
     """Digests and sizes of what is there; no author, who is not known; every reference leads to a node."""
     graph = _graph(folder)
     parts = {part["@id"] for part in graph["./"]["hasPart"]}
-    assert parts == {path.name for path in folder.iterdir()} - {"ro-crate-metadata.json", "manifest-sha256.txt"}
+    assert parts == {path.name for path in folder.iterdir()} - BESIDE
     for name in parts - ABOUT_NAMES:
         data = (folder / name).read_bytes()
         assert (graph[name]["sha256"], graph[name]["contentSize"]) == (digest_bytes(data), str(len(data)))

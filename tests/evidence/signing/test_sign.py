@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.artifacts.journal import RunRecord
+from engine.artifacts.journal import Journal, RunRecord
 from engine.errors import InputInvalid, VerificationFailed
 from engine.evidence import package, verify
 from engine.evidence.about import SIGNATURES, STATEMENT
@@ -20,7 +21,8 @@ from engine.evidence.signing.private_keys import SigningKey
 from engine.evidence.signing.sign import sign
 from engine.evidence.signing.trust import trusted_keys
 from engine.evidence.verify import Verification
-from tests.evidence.conftest import FILES
+from engine.pipeline.finish import finish_run
+from tests.evidence.conftest import FILES, build, toy_spec
 
 
 def _trusting(key: SigningKey, name: str = "ann@x.org", options: str = "") -> Reader:
@@ -196,3 +198,20 @@ def test_a_peer_reads_the_envelope(folder: Path, ann: SigningKey) -> None:
     key = signer.SSlibKey(ann.public.fingerprint, "ed25519", "ed25519", {"public": ann.public.data.hex()})
     assert list(envelope.verify([key], 1)) == [ann.public.fingerprint]
     assert envelope.payload == (folder / STATEMENT).read_bytes()
+
+
+def test_a_run_that_is_finished_again_keeps_the_signature(tmp_path: Path, ann: SigningKey) -> None:
+    """Nothing was computed again, so the statement is the same; the zip gets the signature too. Another record drops it."""
+    spec = replace(toy_spec(), path=tmp_path / "toy.yaml", root=tmp_path)
+    journal = Journal(tmp_path / ".runspec" / "runs" / "toy_v1" / "journal.jsonl")
+    first = finish_run(spec, build(tmp_path), journal, lambda _: None)
+    sign(first.evidence_dir, ann)
+    second = finish_run(spec, build(tmp_path), journal, lambda _: None)
+    assert verify(second.package, _trusting(ann)).trust_level == "L1"
+    assert finish_run(spec, build(tmp_path), journal, lambda _: None).fresh is False
+    args = {"train": {"seed": 43, "num_train_steps": 4}}
+    other = finish_run(
+        replace(toy_spec(args), path=spec.path, root=tmp_path), build(tmp_path, args), journal, lambda _: None
+    )
+    assert _v23(verify(other.package)) == "n/a: unsigned"
+    assert (tmp_path / other.replaced.kept / "evidence" / SIGNATURES).is_file()

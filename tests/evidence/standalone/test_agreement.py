@@ -1,0 +1,173 @@
+"""`runspec verify` and verify.py say the same of good evidence, of forgeries and of hostile inputs, check by check."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.artifacts.journal import RunRecord
+from engine.canonical import digest_text
+from engine.evidence import package
+from engine.evidence.bundle import read_bundle
+from engine.evidence.contents import Reader
+from engine.evidence.signing.private_keys import read_signing_key
+from engine.evidence.signing.sign import sign
+from engine.evidence.signing.trust import trusted_keys
+from tests.evidence import forger
+from tests.evidence.conftest import CHAT_TEMPLATE, build
+from tests.evidence.hostile_inputs import CASES
+from tests.evidence.standalone.conftest import Said, disagreements
+
+Alone = Callable[..., list[Said]]
+COMMITTED = Path(__file__).parents[3] / "submission_runs" / "quickstart_v1"
+
+
+@pytest.fixture
+def folder(record: RunRecord, render: Any) -> Path:
+    """Good evidence."""
+    path: Path = render(record)
+    return path
+
+
+def _written(good: Path, variants: Iterable[tuple[str, dict[str, bytes]]], target: Path) -> list[Path]:
+    """Each variant as a folder; files that did not change are hard links."""
+    paths = []
+    for number, (_, files) in enumerate(variants):
+        path = target / f"{number}"
+        path.mkdir(parents=True)
+        for name, data in files.items():
+            if (good / name).is_file() and (good / name).read_bytes() == data:
+                os.link(good / name, path / name)
+            else:
+                (path / name).write_bytes(data)
+        paths.append(path)
+    return paths
+
+
+def test_good_evidence_as_folder_and_as_zip_and_of_version_1(folder: Path, alone: Alone, tmp_path: Path) -> None:
+    """All pass, word for word the same document."""
+    paths = [folder, package(folder, tmp_path / "out", "toy"), COMMITTED]
+    said = alone(paths)
+    assert [one.code for one in said] == [0] * len(paths)
+    assert disagreements(paths, said) == []
+
+
+def test_evidence_of_other_runs(render: Any, alone: Alone, tmp_path: Path) -> None:
+    """A chat template, overrides, a repeated item, a changed checkout: every shipped template is filled in verify.py."""
+    facts = {"chat_template": CHAT_TEMPLATE, "chat_template_sha256": digest_text(CHAT_TEMPLATE)}
+    places = [tmp_path / f"store {number}" for number in range(3)]
+    for place in places:
+        place.mkdir()
+    records = [
+        build(places[0], frame="<u>{}</u><a>", template=facts),
+        build(places[1], args={"train": {"num_train_steps": 4, "log_every_steps": 1}}, on_duplicate="drop"),
+        build(places[2], changed_rows={2: {"eval_loss": 0.7}, 4: {"eval_loss": 0.5}}),
+    ]
+    environment = records[2].environment
+    records[2] = replace(records[2], environment={**environment, "commit_dirty": True, "diff_sha256": "ab" * 32})
+    paths = []
+    for number, record in enumerate(records):
+        render(record).rename(tmp_path / str(number))
+        paths.append(tmp_path / str(number))
+    said = alone(paths)
+    assert {one.statuses["V25"] for one in said} == {"pass"}
+    assert disagreements(paths, said) == []
+
+
+def test_some_forgeries_of_each_kind(folder: Path, alone: Alone, tmp_path: Path) -> None:
+    """Every forty-first value; the whole campaign is slow."""
+    files = forger.files_of(folder)
+    some = itertools.chain(itertools.islice(forger.alone(files), 3, None, 41), forger.together(files, every=47))
+    paths = _written(folder, some, tmp_path / "forged")
+    assert len(paths) > 15
+    assert disagreements(paths, alone(paths)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forge", [forger.alone, forger.together])
+def test_every_forgery(folder: Path, alone: Alone, tmp_path: Path, forge: Any) -> None:
+    """More than 400 variants of each kind."""
+    paths = _written(folder, forge(forger.files_of(folder)), tmp_path / "forged")
+    assert len(paths) > 400
+    assert disagreements(paths, alone(paths)) == []
+
+
+def _without(names: Iterable[str], files: dict[str, bytes]) -> dict[str, bytes]:
+    return forger.sealed({name: data for name, data in files.items() if name not in names})
+
+
+def test_missing_files_damaged_bytes_and_added_ones(folder: Path, alone: Alone, tmp_path: Path) -> None:
+    """Each file left out, each cut in the middle, each emptied, one that nobody named."""
+    files = forger.files_of(folder)
+    variants = [(name, _without([name], files)) for name in files]
+    variants += [(name, forger.sealed({**files, name: data[: len(data) // 2]})) for name, data in files.items()]
+    variants += [(name, forger.sealed({**files, name: b"{}\n"})) for name in files]
+    variants.append(("more", forger.sealed({**files, "more.py": b"print(1)\n"})))
+    variants.append(("line ends", {name: data.replace(b"\n", b"\r\n") for name, data in files.items()}))
+    paths = _written(folder, variants, tmp_path / "damaged")
+    assert disagreements(paths, alone(paths)) == []
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_hostile_inputs(folder: Path, alone: Alone, tmp_path: Path, part: int) -> None:
+    """Every one that is not large, refused with the same finding; the large ones are slow."""
+    files = {name: data for name, data in forger.files_of(folder).items() if name != "verify.py"}
+    paths = []
+    for number, case in enumerate([case for case in CASES if not case.is_large][part::4]):
+        (tmp_path / str(number)).mkdir()
+        paths.append(case.make(files, tmp_path / str(number)))
+    said = alone(paths)
+    assert 0 not in {one.code for one in said}
+    assert disagreements(paths, said) == []
+
+
+RUN_SPECS = {
+    "no YAML": "a: [1", "a tag": "a: !!str x", "two documents": "a: 1\n---\nb: 2", "an alias of nothing": "a: *b", "a list": "[1]",
+    "comments": "# nothing\n", "text": "text", "merge": "<<: {a: 1}\n", "twice": "a: 1\na: 2\n", "a tab": "a:\n\tb: 1\n",
+}  # fmt: skip
+
+
+def test_run_specs_that_are_none(folder: Path, alone: Alone, tmp_path: Path) -> None:
+    """The same check fails; the parser's own words may differ."""
+    files = forger.files_of(folder)
+    variants = [(name, forger.sealed({**files, "runspec.yaml": text.encode()})) for name, text in RUN_SPECS.items()]
+    paths = _written(folder, variants, tmp_path / "specs")
+    said = alone(paths)
+    assert {one.statuses["V06"] for one in said} == {"fail"}
+    assert disagreements(paths, said, details=False) == []
+
+
+def test_signatures(folder: Path, alone: Alone, tmp_path: Path) -> None:
+    """By a trusted key, by another one, over other bytes: level L1 or not, word for word, without a library."""
+    pytest.importorskip("cryptography")
+    keys = [tmp_path / "ann", tmp_path / "bob"]
+    for key in keys:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    plain = package(folder, tmp_path / "unsigned", "toy")
+    sign(folder, read_signing_key(keys[0]))
+    signed = package(folder, tmp_path / "signed", "toy")
+    forged = tmp_path / "forged"
+    shutil.copytree(folder, forged)
+    envelope = (forged / "provenance.dsse.json").read_text().replace('"sig": "', '"sig": "A', 1)
+    (forged / "provenance.dsse.json").write_text(envelope)
+    paths, levels = [plain, folder, signed, forged], []
+    for key in keys:
+        line = f"someone@example.org {key.with_suffix('.pub').read_text()}"
+        (tmp_path / "trusted").write_text(line)
+        said = alone(paths, options=["--trust", str(tmp_path / "trusted")])
+        assert disagreements(paths, said, reader=Reader(trusted_keys(line, str(tmp_path / "trusted")))) == []
+        levels.append([one.document["trust_level"] for one in said])
+    assert levels == [[None, "L1", "L1", None], [None] * 4]  # a key that the reader trusts must have signed
+
+
+def test_a_bundle_is_what_is_compared(folder: Path) -> None:
+    """The evidence has verify.py, so that the cases above are about evidence as a stranger gets it."""
+    assert "verify.py" in read_bundle(folder).files
