@@ -23,7 +23,7 @@ from engine.evidence.report import packaged_page
 from tests.evidence.report.parsed import Page
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-ABOUT = {*ABOUT_NAMES, "manifest-sha256.txt"}
+ABOUT = {*ABOUT_NAMES, "manifest-sha256.txt", "verify.py"}
 
 
 def page_of(folder: Path) -> bytes:
