@@ -206,8 +206,8 @@ def digest_result(path: Path) -> str:
 def digest_result_bytes(name: str, data: bytes) -> str:
     """The same for the bytes of a file of this name."""
     text = data.decode()
-    rows = [json.loads(text)] if name.endswith(".json") else [json.loads(line) for line in text.split("\n") if line]
-    return digest_json(without_measurements(rows))
+    lines = [text] if name.endswith(".json") else [line for line in text.split("\n") if line]
+    return digest_json([without_measurements(json.loads(line)) for line in lines])
 
 
 def jsonl_bytes(rows: Iterable[JsonMapping]) -> bytes:

@@ -23,6 +23,9 @@ from engine.evidence.zip_form import NotPlain, require_plain, shown
 
 MAX_MEMBERS = 200
 MAX_RATIO = 200  # deflate reaches about 1000 on zeros, and about 20 on our JSON
+# verify.py runs on Windows too, which has no pipes in folders and reads text unless told otherwise.
+_AS_IT_IS: int = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
 NOT_A_FILE = "it is a pipe or a device, not a file"
 
 
@@ -52,7 +55,7 @@ def read_bundle(path: Path) -> Bundle:
 
 def _open_file(path: Path, *flags: int) -> BinaryIO:
     """A regular file, looked at after it was opened. A pipe is not waited for; raises OSError for it and for a device."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | sum(flags))
+    descriptor = os.open(path, os.O_RDONLY | _AS_IT_IS | sum(flags))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, NOT_A_FILE, str(path))
@@ -88,7 +91,7 @@ def _read_entry(path: Path, most_bytes: int) -> tuple[bytes, str | None]:
     if not name.isprintable():
         return b"", f"{shown(name)} has a character that names must not have"
     limit = min(budget_of(name).most_bytes, most_bytes)
-    with _open_file(path, os.O_NOFOLLOW) as stream:
+    with _open_file(path, _NO_LINK) as stream:
         data = stream.read(limit + 1)
     return (b"", f"{name} is too large") if len(data) > limit else (data, None)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from sys import intern
 from typing import Literal
 
 from engine.canonical import JsonObject, canonical_json
@@ -120,7 +121,7 @@ class Evidence:
 
 def _once(pairs: list[tuple[str, object]]) -> JsonObject:
     """The pairs as an object; a key that is there twice would be read in one way here, in another elsewhere."""
-    value = dict(pairs)
+    value = {intern(name): item for name, item in pairs}  # 20,000 rows have eleven names, and not 220,000
     if len(value) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)

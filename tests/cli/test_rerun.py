@@ -92,6 +92,8 @@ def test_it_is_run_again_and_equal(root: Path, light: Any, runspec: Do) -> None:
     assert (document["ok"], document["trust_level"]) == (True, "L3")
     rerun = document["rerun"]
     assert rerun["seed"] == 7
+    assert rerun["platform"].endswith(", cpu")
+    assert "seed 7: 3 of 8 items" in done.err
     assert (len(rerun["items"]["run_again"]), rerun["items"]["n_equal"], rerun["items"]["differences"]) == (3, 3, [])
     assert (rerun["train_steps"]["run_again"], rerun["train_steps"]["n_equal"]) == ([1, 2], 2)
     assert "[1/2] predict · generate" in done.err
@@ -187,11 +189,18 @@ def test_a_stranger_names_the_model(root: Path, light: Any, runspec: Do, tmp_pat
     monkeypatch.chdir(tmp_path / "elsewhere")
     missing = runspec("verify", archive, "--rerun", "2")
     assert missing.code == 2
-    assert "error[U159]: the model of this evidence is not here: none of the digest" in missing.err
+    assert "error[U159]: the model of this evidence is not here: this folder belongs to no project" in missing.err
     assert "--checkpoint FOLDER" in missing.err
     done = runspec("verify", archive, "--rerun", "2", "--checkpoint", str(model), "--json")
     assert (done.code, done.document["trust_level"]) == (0, "L3")
     assert list((tmp_path / "elsewhere").iterdir()) == [Path(archive)]
+
+
+def test_a_store_without_the_model(root: Path, light: Any, runspec: Do) -> None:
+    """It is named, with the digest that was looked for."""
+    shutil.rmtree(root / ".runspec" / "store" / "checkpoint")
+    done = runspec("verify", "runspecs/spec.yaml", "--rerun", "2")
+    assert (done.code, "store has none of its digest, " in done.err) == (2, True)
 
 
 def test_another_model_is_refused(root: Path, light: Any, runspec: Do, tmp_path: Path) -> None:

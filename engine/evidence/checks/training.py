@@ -121,10 +121,11 @@ def _counts(record: RunRecord, step: StepRecord, report: JsonMapping) -> JsonObj
 def _params(step: StepRecord) -> JsonObject:
     """Numbers of parameters, where run-spec or model name give the shapes."""
     declared = step.artifact.ingredients["spec"]["model"]["declared"]
+    config: JsonMapping = {}
     if declared["config"] is not None:
         config = {"vocab_size": TOKENIZER_VOCABULARY.get(declared["tokenizer"] or "chars"), **declared["config"]}
-    else:
-        config = KNOWN_CONFIGS.get(declared["id"], {}) if declared["path"] is None else {}
+    elif declared["path"] is None:
+        config = KNOWN_CONFIGS.get(declared["id"], {})
     if any(not isinstance(config.get(name), int) for name in NEEDED):
         return {}
     params = param_count(config)
@@ -159,5 +160,10 @@ def _mfu(rows: Sequence[JsonMapping], report: JsonMapping) -> float | None:
     if not warm:
         return None
     seconds = sum(row["seconds"] for row in warm)
-    pace = sum(row["tokens_per_second"] * row["seconds"] for row in warm) / seconds
-    return round(report["model_flops_per_token"] * pace / (len(report["devices"]) * report["peak_flops_per_device"]), 4)
+    pace: float = sum(row["tokens_per_second"] * row["seconds"] for row in warm) / seconds
+    return round(
+        float(report["model_flops_per_token"])
+        * pace
+        / (len(report["devices"]) * float(report["peak_flops_per_device"])),
+        4,
+    )

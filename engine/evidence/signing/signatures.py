@@ -3,7 +3,7 @@
 In: the statement's bytes, the envelope (or none), the keys that the reader trusts (or none), the time. Out: :class:`Signed`. Whoever says
 which keys are trusted asks for a signature: without one by such a key the check fails. Whoever does not learns who signed, and no more.
 
-    >>> examine(b"{}", None, None, dt.datetime.now(dt.UTC)).detail
+    >>> examine(b"{}", None, None, dt.datetime.now(tz=dt.timezone.utc)).detail
     'unsigned'
 """
 

@@ -1,7 +1,7 @@
 """A module's text as Python 3.9 reads it: the engine needs 3.11, a stranger's machine may have an older one.
 
-In: text. Out: text that means the same. Two things are written in another way: ``@dataclass(slots=True)``, which saves memory
-only, and ``isinstance(value, int | float)``. ``zip(..., strict=True)`` is the loader's (:data:`COMPAT`).
+In: text. Out: text that means the same. Three things are written in another way: ``@dataclass(slots=True)``, which saves memory
+only, ``isinstance(value, int | float)`` and ``datetime.UTC``. ``zip(..., strict=True)`` is the loader's (:data:`COMPAT`).
 
     >>> for_python_3_9("isinstance(x, int | str | A.B)")
     'isinstance(x, (int, str, A.B))'
@@ -15,7 +15,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-_MAY_NEED_IT = re.compile(r"\bslots=|\bis(?:instance|subclass)\(")
+_MAY_NEED_IT = re.compile(r"\.UTC\b|\bslots=|\bis(?:instance|subclass)\(")
 _TYPE_TESTS = ("isinstance", "issubclass")
 Edit = tuple[int, int, str]  # bytes from, to, and what stands there instead
 
@@ -40,6 +40,8 @@ def _line_starts(text: str) -> list[int]:
 
 
 def _edits(node: ast.AST, data: bytes, starts: list[int]) -> Iterator[Edit]:
+    if isinstance(node, ast.Attribute) and node.attr == "UTC":
+        yield *_span(node, starts), f"{_source(node.value, data, starts)}.timezone.utc"
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return
     if node.func.id in _TYPE_TESTS and len(node.args) == 2 and isinstance(node.args[1], ast.BinOp):

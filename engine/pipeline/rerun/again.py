@@ -44,7 +44,11 @@ def run_again(
 ) -> Rerun:
     """``projects``: where model and data may be; the first one's paths are those of the run-spec."""
     record = recorded_run(evidence)
-    with working_folder("runspec-rerun-") as folder, stop_on_signals(console.note) as stop:
+
+    def stopping(_: str) -> None:
+        console.note("stopping: nothing of the re-run is kept (a second signal or Ctrl-C stops at once)")
+
+    with working_folder("runspec-rerun-") as folder, stop_on_signals(stopping) as stop:
         spec = _spec(evidence, record, projects[0] if projects else folder)
         total = (request.n_items is not None) + (request.n_steps is not None)
         workshop = Workshop(spec, kinds, folder, stop, console, total)
@@ -55,7 +59,7 @@ def run_again(
             raise Interrupted(
                 "U161", "the re-run was stopped: nothing of it is kept, and nothing was changed", hint="type it again"
             ) from error
-    return Rerun(request.seed, machine.in_words(_platform(record)), answers, losses)
+    return Rerun(request.seed, machine.in_words(workshop.platform), answers, losses)
 
 
 def _spec(evidence: Evidence, record: RunRecord, root: Path) -> Spec:
@@ -92,6 +96,7 @@ def _answers(
     model = material.checkpoint(record, step, projects, request.checkpoint, workshop.folder)
     assert request.n_items is not None
     drawn = draw([row["id"] for row in evidence.rows("predictions.jsonl")], request.seed, request.n_items)
+    workshop.console.note(f"seed {request.seed}: {len(drawn)} of {len(evidence.rows('predictions.jsonl'))} items")
     workshop.ask(_questions(evidence, workshop, drawn))
     facts, out = workshop.do(step.id, {model.type: model})
     if facts["platform"] != "cpu":
@@ -133,6 +138,7 @@ def _dataset(
     stored = material.stored_rows(maker, projects)
     if stored is not None:
         return stored
+    material.check_builder(maker)
     workshop.ask(_questions(evidence, workshop, [row["id"] for row in evidence.rows("predictions.jsonl")]))
     _, out = workshop.do(maker.id, {})
     return material.rebuilt_rows(maker, out)

@@ -82,11 +82,8 @@ def _no_model(wanted: str, projects: Sequence[Path], damaged: Sequence[Path]) ->
     if damaged:
         return InputInvalid("U159", f"the model in {damaged[0]} was changed since it was exported", hint=hint)
     where = " or ".join(str(project / ".runspec" / "store") for project in projects)
-    return InputInvalid(
-        "U159",
-        f"the model of this evidence is not here: none of the digest {wanted[:12]}… {f'in {where}' if where else 'was named'}",
-        hint=hint,
-    )
+    place = f"{where} has none of its digest, {wanted[:12]}…" if where else "this folder belongs to no project"
+    return InputInvalid("U159", f"the model of this evidence is not here: {place}", hint=hint)
 
 
 def stored_rows(maker: StepRecord, projects: Sequence[Path]) -> Artifact | None:
@@ -96,6 +93,16 @@ def stored_rows(maker: StepRecord, projects: Sequence[Path]) -> Artifact | None:
         if found is not None and _has_rows(maker, found.path):
             return replace(maker.artifact, path=found.path)
     return None
+
+
+def check_builder(maker: StepRecord) -> None:
+    """U160 for rows that another package's step made: it would need what it was made from in turn."""
+    if maker.uses != "build_dataset":
+        raise InputInvalid(
+            "U160",
+            f'the rows that step "{maker.id}" ({maker.uses}) made are not here, and only build_dataset is run again',
+            hint="verify it in the project that made them; or leave --rerun-steps out",
+        )
 
 
 def rebuilt_rows(maker: StepRecord, out: Path) -> Artifact:

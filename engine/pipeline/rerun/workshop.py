@@ -29,7 +29,7 @@ from engine.trainer_process.process import run_trainer
 
 @dataclass(slots=True)
 class Workshop:
-    """``total``: the steps that were asked for, for the display."""
+    """``total``: the steps that were asked for, for the display. ``platform``: the devices that the last of them said it ran on."""
 
     spec: Spec
     kinds: Mapping[str, Handler]
@@ -38,6 +38,7 @@ class Workshop:
     console: RunDisplay
     total: int
     n_done: int = 0
+    platform: str = ""
 
     def handler(self, step_id: str) -> Handler:
         """Who does a step."""
@@ -66,6 +67,7 @@ class Workshop:
         except OSError as error:
             raise explain_os_error(error, home) from error
         self.console.step_finished(step_id, time.monotonic() - started, result.facts)
+        self.platform = str(result.facts.get("platform", self.platform))
         return result.facts, home / "out"
 
     def device_kind(self) -> str:

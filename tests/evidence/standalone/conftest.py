@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +43,17 @@ class Said(NamedTuple):
         """Check -> pass, fail or n/a; of a refusal its codes."""
         rows = self.document.get("checks") or self.document["diagnostics"]
         return {row.get("id") or row["code"]: row.get("status", "refused") for row in rows}
+
+
+def python_of(version: str) -> str:
+    """A Python of this version, from the path or beside the one that runs; skips where there is none."""
+    beside = sorted(Path(sys.base_prefix).parent.glob(f"{version}.*/bin/python"))
+    for candidate in filter(None, [shutil.which(f"python{version}"), *map(str, beside)]):
+        words = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        said = subprocess.run(words, capture_output=True, text=True, check=False)
+        if said.stdout.strip() == version:
+            return candidate
+    pytest.skip(f"there is no Python {version} on this machine")
 
 
 @pytest.fixture(scope="session")

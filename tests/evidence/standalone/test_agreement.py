@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from engine.evidence.signing.trust import trusted_keys
 from tests.evidence import forger
 from tests.evidence.conftest import CHAT_TEMPLATE, build
 from tests.evidence.hostile_inputs import CASES
-from tests.evidence.standalone.conftest import Said, disagreements
+from tests.evidence.standalone.conftest import Said, disagreements, python_of
 
 Alone = Callable[..., list[Said]]
 COMMITTED = Path(__file__).parents[3] / "submission_runs" / "quickstart_v1"
@@ -92,6 +93,7 @@ def test_some_forgeries_of_each_kind(folder: Path, alone: Alone, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # each of 500 is verified twice
 @pytest.mark.parametrize("forge", [forger.alone, forger.together])
 def test_every_forgery(folder: Path, alone: Alone, tmp_path: Path, forge: Any) -> None:
     """More than 400 variants of each kind."""
@@ -145,9 +147,11 @@ def test_run_specs_that_are_none(folder: Path, alone: Alone, tmp_path: Path) -> 
     assert disagreements(paths, said, details=False) == []
 
 
-def test_signatures(folder: Path, alone: Alone, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["", "3.9"])
+def test_signatures(folder: Path, alone: Alone, tmp_path: Path, version: str) -> None:
     """By a trusted key, by another one, over other bytes: level L1 or not, word for word, without a library."""
     pytest.importorskip("cryptography")
+    python = python_of(version) if version else sys.executable
     keys = [tmp_path / "ann", tmp_path / "bob"]
     for key in keys:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -162,8 +166,9 @@ def test_signatures(folder: Path, alone: Alone, tmp_path: Path) -> None:
     for key in keys:
         line = f"someone@example.org {key.with_suffix('.pub').read_text()}"
         (tmp_path / "trusted").write_text(line)
-        said = alone(paths, options=["--trust", str(tmp_path / "trusted")])
-        assert disagreements(paths, said, reader=Reader(trusted_keys(line, str(tmp_path / "trusted")))) == []
+        said = alone(paths, python, options=["--trust", str(tmp_path / "trusted")])
+        reader = Reader(trusted_keys(line, str(tmp_path / "trusted")))
+        assert disagreements(paths, said, details=not version, reader=reader) == []
         levels.append([one.document["trust_level"] for one in said])
     assert levels == [[None, "L1", "L1", None], [None] * 4]  # a key that the reader trusts must have signed
 

@@ -20,10 +20,10 @@ from engine.evidence.standalone import FILE, RELEASED, strange, verify_py
 from engine.evidence.standalone.made import made
 from tests.evidence import forger
 from tests.evidence.hostile_inputs import CASES, Files
-from tests.evidence.standalone.conftest import disagreements
+from tests.evidence.standalone.conftest import disagreements, python_of
 
 REPOSITORY = Path(__file__).parents[3]
-MOST_BYTES = 700_000
+MOST_BYTES = 750_000
 MOST_SECONDS, MOST_KIB = 5.0, 300 << 10
 IN_A_PROCESS = ("cut at 50 %", "60,000 entries", "run_record.json: a number of 401 digits", "a pipe", "a bomb",
                 "a member named b'toy_v1/\\x1b[2J.txt'")  # fmt: skip
@@ -34,16 +34,6 @@ def folder(record: RunRecord, render: Any) -> Path:
     """Good evidence."""
     path: Path = render(record)
     return path
-
-
-def python_of(version: str) -> str:
-    """A Python of this version, from the path or beside the one that runs; skips where there is none."""
-    beside = sorted(Path(sys.base_prefix).parent.glob(f"{version}.*/bin/python"))
-    for candidate in filter(None, [shutil.which(f"python{version}"), *map(str, beside)]):
-        said = run([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], REPOSITORY)
-        if said.stdout.strip() == version:
-            return candidate
-    pytest.skip(f"there is no Python {version} on this machine")
 
 
 def run(words: list[str], cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from engine.errors import InputInvalid
 from engine.pipeline import provenance
 from engine.pipeline.provenance import machine_facts
 from engine.pipeline.rerun.machine import elsewhere
-from engine.pipeline.rerun.material import check_base
+from engine.pipeline.rerun.material import check_base, check_builder
 
 HANDLER: Any = SimpleNamespace(version=3, environment=lambda: {"jax": "2"})
 TRAINED = {"platform": "gpu", "device_kind": "H100", "devices": ["cuda:0"], "topology": {"processes": 1}}
@@ -117,3 +117,11 @@ def test_the_base_of_the_project_must_be_the_recorded_one(tmp_path: Path) -> Non
         (tmp_path / "models" / "mine").mkdir(parents=True, exist_ok=True)
     spec.model.path = None
     check_base(_record(step), step, spec)
+
+
+def test_rows_of_another_packages_step_are_not_made_again() -> None:
+    """U160 instead of half a pipeline."""
+    check_builder(_step("build_dataset", {}))
+    with pytest.raises(InputInvalid) as caught:
+        check_builder(_step("filter_rows", {}))
+    assert "only build_dataset is run again" in caught.value.diagnostics[0].message
