@@ -15,7 +15,7 @@ from engine.evidence import Verification, evidence_names, verify
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.contents import NOBODY, Evidence, Reader
 from engine.evidence.report import MARKER, ReportItem, read_items, report_page
-from engine.evidence.report.items import common_frame
+from engine.evidence.report.items import Frame, common_frame
 from engine.evidence.report.page import part
 from engine.evidence.signing.trust import read_trusted_keys
 from engine.evidence.witness import read_witness
@@ -75,11 +75,7 @@ def items(arguments: Namespace) -> Reply:
     document = {"ok": verification.ok, "trust_level": verification.trust_level, "n_items": len(found.value),
                 "n_wrong": n_wrong, "items": [item.as_json() for item in shown]}  # fmt: skip
     frame = common_frame(found.value)
-    asked = (
-        []
-        if frame is None or not "".join(frame).strip()
-        else [one_line(f"each question was asked as: {frame[0]}⟨question⟩{frame[1]}")]
-    )
+    asked = [] if frame is None or not f"{frame.before}{frame.after}".strip() else [_asked_in(frame)]
     text = "\n\n".join([*(_in_lines(item, with_asked=frame is None) for item in shown), *asked, counts])
     return Reply(document, text, VerificationFailed.exit_code if problems else 0, problems)
 
@@ -164,6 +160,11 @@ def not_verified(source: Path, verification: Verification) -> tuple[Diagnostic, 
             hint=f"do not rely on what it shows; all checks: runspec verify {source}",
         ),
     )
+
+
+def _asked_in(frame: Frame) -> str:
+    """The text around every question, on a line."""
+    return one_line(f"each question was asked as: {frame.before}⟨question⟩{frame.after}")
 
 
 def _in_lines(item: ReportItem, *, with_asked: bool) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from engine.canonical import JsonObject
 from engine.evidence.contents import Evidence
@@ -97,7 +97,8 @@ def read_items(evidence: Evidence) -> list[ReportItem]:
     ]
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Frame:
     """What stands before and after every question in the text that the model was asked."""
 
     before: str

@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def files(folder: Path) -> dict[str, bytes]:
     """The files of a run, of two categories and with two wrong answers."""
-    about = (*ABOUT_NAMES, "manifest-sha256.txt")
+    about = (*ABOUT_NAMES, "manifest-sha256.txt", "verify.py")
     files = {name: data for name, data in read_bundle(folder).files.items() if name not in about}
     files["eval_set.jsonl"] = files["eval_set.jsonl"].replace(b'"addition"', b'"sums"', 2)
     files["predictions.jsonl"] = files["predictions.jsonl"].replace(b"Answer: 2", b"Answer: 7")
