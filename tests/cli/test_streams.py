@@ -40,6 +40,7 @@ WORDS: Mapping[str, tuple[list[str], ...]] = {
     "evidence": (["evidence", SPEC],),
     "package": (["package", SPEC],),
     "verify": (["verify", "submission_runs/quickstart_v1"], ["verify", "damaged"]),
+    "sign": (["sign", "submission_runs/quickstart_v1", "--key", "no.key"],),
     "report": (["report", "submission_runs/quickstart_v1"], ["report", "damaged"]),
     "items": (["items", "submission_runs/quickstart_v1"], ["items", "damaged", "--wrong"]),
     "score": (["score", "submission_runs/quickstart_v1/predictions.jsonl", "evalsets/eval_v2.jsonl"], ["score", "x", "y"]),

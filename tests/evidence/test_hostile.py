@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,19 +12,14 @@ import pytest
 from engine.errors import RunspecError
 from engine.evidence import verify
 from tests.evidence.hostile_inputs import CASES, Case, Files, members_of, raw_zip, sealed
+from tests.fixtures.measured import measured
 
 REPOSITORY = Path(__file__).parent.parent.parent
 MOST_SECONDS, MOST_KIB = 5.0, 300 << 10
 IN_A_PROCESS = ("cut at 50 %", "60,000 entries", "run_record.json: a number of 401 digits", "a pipe",
                 "run_manifest.json: 600 lists", "a member named b'toy_v1/\\x1b[2J.txt'")  # fmt: skip
 
-# The memory of a process counts what the one had that forked it: pytest has more than the limit, this one has nothing.
-LAUNCHER = """
-import json, resource, subprocess, sys
-code = subprocess.run(sys.argv[1:], check=False).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print("\\n" + json.dumps([code, used.ru_utime + used.ru_stime, used.ru_maxrss]))
-"""
+
 MADE: Files = {}
 
 
@@ -70,15 +63,9 @@ def test_a_hostile_input_is_refused_by_name(case: Case, files: Files, tmp_path: 
 def test_a_real_process_refuses_it_in_time_and_memory(case: Case, files: Files, tmp_path: Path) -> None:
     """Law: exit code, finding, 5 s, 300 MB, measured by the system; no traceback."""
     path = case.make(files, tmp_path)
-    launched = subprocess.run(
-        [sys.executable, "-S", "-c", LAUNCHER, sys.executable, "-m", "engine", "verify", str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        text=True, encoding="utf-8", check=True,
-    )  # fmt: skip
-    text, _, usage = launched.stdout.rstrip().rpartition("\n")
-    exit_code, seconds, kib = json.loads(usage)
-    assert (exit_code, "Traceback" in text) == (case.exit_code, False), text[:3000]
-    assert re.search(case.finding, text), text[:3000]
-    # The time of the process itself: another one on the same machine does not make this one slow.
-    assert seconds <= MOST_SECONDS
-    assert kib <= MOST_KIB
+    words = [sys.executable, "-m", "engine", "verify", str(path)]
+    done = measured(words, tmp_path, {**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert (done.exit_code, "Traceback" in done.text) == (case.exit_code, False), done.text[:3000]
+    assert re.search(case.finding, done.text), done.text[:3000]
+    assert done.seconds <= MOST_SECONDS
+    assert done.kib <= MOST_KIB
