@@ -9,7 +9,7 @@ something is rendered or checked.
 """
 
 from engine.evidence.archive import package
-from engine.evidence.folder import check_owner, evidence_names, render_evidence
+from engine.evidence.folder import check_owner, evidence_names, names_to_come, render_evidence
 from engine.evidence.render import check_templates
 from engine.evidence.verify import Check, Verification, verify
 from engine.evidence.view import make_view, record_dump
@@ -21,6 +21,7 @@ __all__ = [
     "check_templates",
     "evidence_names",
     "make_view",
+    "names_to_come",
     "package",
     "record_dump",
     "render_evidence",

@@ -7,7 +7,7 @@ bytes is left alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from engine.artifacts.journal import RunRecord
@@ -139,6 +139,12 @@ def evidence_names(folder: Path) -> frozenset[str]:
         return frozenset()
     names = (*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, MANIFEST)
     return frozenset({*names, *_listed(folder)}) if is_evidence else frozenset()
+
+
+def names_to_come(files: Sequence[str], uses: Collection[str]) -> list[str]:
+    """The files that a run writes into its evidence folder: those of the spec, and what its kinds of steps leave there."""
+    attached = [name for name, (kind, _) in ATTACHMENTS.items() if kind in uses]
+    return sorted({*files, "runspec.yaml", "eval_set.jsonl", OWNERS[1], *attached, MANIFEST})
 
 
 def _run_version_in(data: bytes) -> str | None:
