@@ -13,8 +13,9 @@ from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 
 from engine.errors import InputInvalid, did_you_mean
+from engine.runspec.file_heads import stand_in
 from engine.runspec.findings import Case
-from engine.runspec.model_folder import advice, missing_parts
+from engine.runspec.model_folder import CONFIG_FILE, advice, missing_parts, other_files
 from engine.runspec.nodes import Mapping, Path, Scalar, text_of
 
 MODELINE = "yaml-language-server: $schema="
@@ -66,7 +67,9 @@ def check_paths(case: Case) -> None:
         needed = "inside the repository" if remote else role
         for code, message, hint in _path_findings(".".join(map(str, path)), text, needed, case):
             case.findings.error(code, message, path, node.position, hint)
-            if not code.startswith("M"):  # of a path the first finding says it; of a configuration each
+            if code != "S319" and not code.startswith(
+                "M"
+            ):  # of a path the first finding says it; of a model's files each
                 break
     _check_outputs(case)
 
@@ -131,15 +134,28 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
         yield "S303", f"{name}: there is no such {role}", hint or f"paths start at the project folder, {root.name}/"
     elif not target.is_dir() and not target.is_file():  # reading it could wait for ever
         yield "S303", f"{name} is a pipe, a socket or a device, not a {role}", "save what it gives into a file"
-    elif name == "model.path" and (lacking := missing_parts(target)):
-        yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(target)
     elif name == "model.path":
-        yield from _configuration(text, target)
+        yield from _model(text, target)
+    elif what_else := stand_in(target):
+        yield "S303", f"{name}: {text} {what_else[0]}", what_else[1]
+
+
+def _model(text: str, folder: FilePath) -> Iterator[_Problem]:
+    lacking = missing_parts(folder)
+    if lacking:
+        message = f"model.path is not a complete model: there is no {', no '.join(lacking)}"
+        yield "S319", message, advice(folder)
+        return
+    others = other_files(folder)
+    if CONFIG_FILE not in [file for file, *_ in others]:
+        yield from _configuration(text, folder)
+    for file, what, todo in others:
+        yield "S319", f"model.path is not a complete model: {file} {what}", todo
 
 
 def _configuration(text: str, folder: FilePath) -> Iterator[_Problem]:
     """What the trainer would say about the folder's config.json, by the same function."""
-    from engine.model_config import CONFIG_FILE, read_folder  # a few classes, only for those who have a folder
+    from engine.model_config import read_folder  # a few classes, only for those who have a folder
 
     try:
         read_folder(folder)
