@@ -7,6 +7,7 @@ files on disk have not changed since.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from engine.artifacts.journal import Journal, RunRecord
 from engine.artifacts.refusals import explained_reading
 from engine.assets import asset
 from engine.canonical import digest_file, digest_json, digest_tree
-from engine.errors import Diagnostic, VerificationFailed
+from engine.errors import Diagnostic, RunFailed, VerificationFailed
 from engine.evidence import Verification, check_owner, check_templates, package, record_dump, render_evidence, verify
 from engine.evidence.archive import is_package_of
 from engine.pipeline.plan import relative
@@ -85,8 +86,23 @@ def sweep_targets(spec: Spec) -> None:
     remove_leftovers(spec.resolve(spec.package.dir), is_package_of(spec.package.name))
 
 
+def check_targets_writable(spec: Spec) -> None:
+    """Before the first step that runs: evidence (E110) and package (P103) can be written, as far as permissions say."""
+    for folder, code, what in (
+        (spec.evidence.dir, "E110", "the evidence cannot be written"),
+        (spec.package.dir, "P103", "the package cannot be written"),
+    ):
+        path = spec.resolve(folder)
+        nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            reason = "no permission to write there" if nearest.is_dir() else "it is not a folder"
+            raise RunFailed(code, f"{what}: {nearest}: {reason}",
+                            hint="give this user write permission there, or name another folder")  # fmt: skip
+
+
 def check_templates_of(spec: Spec) -> None:
-    """Before the first step that runs: every evidence file has a template (E104, E106)."""
+    """Before the first step that runs: every evidence file has a template (E104, E106), and each can be read (R112)."""
+    _template_digests(spec)
     check_templates(spec.evidence.files, template_dirs(spec.root))
 
 
@@ -122,10 +138,15 @@ def verification_failed(path: Path, verification: Verification) -> VerificationF
 
 def evidence_identity(spec: Spec, record: RunRecord) -> str:
     """Changes whenever rendering, packaging or verifying again could give another result."""
-    with explained_reading(spec.root):
-        templates = {str(index): digest_tree(folder) for index, folder in enumerate(template_dirs(spec.root))}
+    templates = _template_digests(spec)
     targets = [spec.evidence.dir, list(spec.evidence.files), spec.package.dir, spec.package.name]
     return digest_json({"record": record_dump(record), "templates": templates, "targets": targets})
+
+
+def _template_digests(spec: Spec) -> dict[str, dict[str, str]]:
+    """Raises RunFailed R112 where a template, or the folder, cannot be read."""
+    with explained_reading(spec.root):
+        return {str(index): digest_tree(folder) for index, folder in enumerate(template_dirs(spec.root))}
 
 
 def _confirm_verified(journal: Journal) -> None:

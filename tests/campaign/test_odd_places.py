@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from engine.trainer_process.process import run_trainer
 from tests.campaign.light_project import RUN, LightProject
 from tests.fixtures.job_samples import JOB_SAMPLES
 
+OTHER_DISK = Path("/dev/shm")
 LATIN = os.fsdecode(b"lat\xe9")
 
 
@@ -54,6 +56,76 @@ def test_a_folder_whose_name_is_not_utf8(fresh: LightProject, tmp_path: Path) ->
     project = fresh.copy(tmp_path / LATIN)
     done = project.do("run", str(project.root / RUN[1]))
     assert (done.code, _record(project)["spec_path"]) == (0, "runspecs/spec.yaml"), done.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="permissions do not bind root here")
+@pytest.mark.parametrize(
+    ("folder", "mode", "error"),
+    [
+        ("templates", 0o000, "error[R112]: cannot read"),
+        ("templates/own.j2", 0o000, "error[R112]: cannot read"),
+        ("submission_runs", 0o555, "error[E110]: the evidence cannot be written"),
+        ("submission_runs/light_v1", 0o555, "error[E110]: the evidence cannot be written"),
+        ("submission", 0o555, "error[P103]: the package cannot be written"),
+    ],
+)
+def test_what_the_end_of_a_run_needs_is_tried_before_its_first_step(
+    fresh: LightProject, tmp_path: Path, folder: str, mode: int, error: str
+) -> None:
+    """The same error as at the end, before hours of work: no step has run. Mended, the run ends well."""
+    project = fresh.copy(tmp_path / "project")
+    path = project.root / folder
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix:
+        path.write_text("")
+    else:
+        path.mkdir()
+    before = path.stat().st_mode
+    path.chmod(mode)
+    done = project.do_without_rights(*RUN)
+    assert (done.code, error in done.err) == (1, True), done.err
+    assert not list((project.root / ".runspec").glob("store/*/*/artifact.json"))
+    path.chmod(before)
+    assert project.do_without_rights(*RUN).code == 0
+
+
+@pytest.mark.skipif(
+    not OTHER_DISK.is_dir() or OTHER_DISK.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev, reason="one disk"
+)
+@pytest.mark.parametrize("linked", [".runspec/runs", ".runspec/runs/light_v1", ".runspec/cache", ".runspec"])
+def test_a_part_of_the_state_on_another_disk(fresh: LightProject, tmp_path: Path, linked: str) -> None:
+    """The evidence that is replaced is kept there, and nothing is left over."""
+    project = fresh.copy(tmp_path / "project")
+    with tempfile.TemporaryDirectory(dir=OTHER_DISK) as elsewhere:
+        link = project.root / linked
+        if linked == ".runspec":
+            link.rmdir()
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(elsewhere)
+        assert project.do(*RUN).code == 0
+        done = project.do(*RUN, "train.num_train_steps=5")
+        assert done.code == 0, done.err
+        kept = list((project.root / ".runspec" / "runs" / "light_v1" / "replaced").iterdir())
+        assert ([path.name[0] != "." for path in kept], project.litter()) == ([True], [])
+
+
+def test_a_run_says_the_same_at_its_start_and_at_its_end(fresh: LightProject, tmp_path: Path) -> None:
+    """Of the evidence that it replaces, which an earlier engine has made, as in a new clone."""
+    project = fresh.copy(tmp_path / "project")
+    assert project.do(*RUN).code == 0
+    path = project.root / "submission_runs" / "light_v1" / "run_record.json"
+    record = json.loads(path.read_bytes())
+    for step in record["steps"][:2]:
+        step["ingredients"]["version"] = 0
+    path.write_text(json.dumps(record))
+    shutil.rmtree(project.root / ".runspec" / "store")
+    done = project.do(*RUN, "predict.max_new_tokens=9")
+    assert done.code == 0, done.err
+    told = [[line.strip() for line in text.splitlines() if "differs: " in line] for text in (done.err, done.out)]
+    assert told[0] == told[1]
+    assert len(told[0]) == 3
+    assert told[0][0].startswith("differs: dataset: build_dataset of another version of the engine (version: 0 -> ")
+    assert told[0][2] == "differs: predict.max_new_tokens: 8 -> 9"
 
 
 def test_the_trainer_is_not_started_where_its_libraries_cannot_write(tmp_path: Path) -> None:
