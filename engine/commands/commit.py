@@ -75,7 +75,7 @@ def commit_evidence(spec: Spec) -> str:
         staged = git.run(root, "diff", "--cached", "--quiet", "--no-ext-diff", "HEAD", *exactly)
         if staged.returncode == 0:
             sha = git.ask(root, "rev-list", "-1", "HEAD", *exactly).decode().strip()
-            _require_evidence(spec, sha, before, present)
+            _require_evidence(spec, sha, before, present, is_new=False)
             return sha
         answer(git.run(root, "commit", "-m", _message(spec), *exactly), "git commit")
         sha = git.commit_of(root)
@@ -151,7 +151,13 @@ def _everything_in(root: Path, folder: str) -> frozenset[str]:
 
 
 def _require_evidence(
-    spec: Spec, sha: str, before: Mapping[str, str], present: Collection[str], elsewhere: Sequence[str] = ()
+    spec: Spec,
+    sha: str,
+    before: Mapping[str, str],
+    present: Collection[str],
+    elsewhere: Sequence[str] = (),
+    *,
+    is_new: bool = True,
 ) -> None:
     """U126: the commit is not the evidence that was verified, or has more. A hook can add and rewrite files while git commits.
 
@@ -166,11 +172,25 @@ def _require_evidence(
     if not any(found.values()):
         return
     parts = [f"{what}: {listed(names)}" for what, names in found.items() if names]
-    back = "git reset --soft HEAD~1" if git.has_parent(spec.root, sha) else "git update-ref -d HEAD"
+    hint = (
+        _hook_hint(spec, sha)
+        if is_new
+        else (
+            "git was told to overlook changes in these files (`git ls-files -v` marks them): "
+            f"git update-index --no-assume-unchanged --no-skip-worktree {shlex.join(before)}, then run the same command again"
+        )
+    )
     raise RunFailed(
         "U126",
         f"--commit: commit {sha[:12]} is not the evidence and nothing else ({'; '.join(parts)})",
-        hint="a hook of this repository (.git/hooks, core.hooksPath) changes what is committed: let it leave "
+        hint=hint,
+    )
+
+
+def _hook_hint(spec: Spec, sha: str) -> str:
+    back = "git reset --soft HEAD~1" if git.has_parent(spec.root, sha) else "git update-ref -d HEAD"
+    return (
+        "a hook of this repository (.git/hooks, core.hooksPath) changes what is committed: let it leave "
         f"{spec.evidence.dir}/ alone and add nothing\n"
-        f"take this commit back with `{back}`, then run the same command again: it writes the evidence anew",
+        f"take this commit back with `{back}`, then run the same command again: it writes the evidence anew"
     )

@@ -38,7 +38,9 @@ _SETTINGS = (
 NOT_A_CHECKOUT = "the project is not a git checkout"
 NOT_INSTALLED = "git is not installed"
 NO_COMMIT = "the git checkout has no commit yet"
-RESTORE = "restore it, or move it away and git init"
+RESTORE = (
+    "give this user the right to read .git; damaged, restore it (from a clone, a backup), or move it away and git init"
+)
 FOREIGN = "git does not trust this checkout, whose folder belongs to another user (dubious ownership)"
 
 
@@ -135,7 +137,7 @@ def _no_repository(root: Path) -> NoAnswer:
     if home is None or _is_beyond_ceiling(home.parent, root):
         return NoAnswer(NOT_A_CHECKOUT, "git init")
     which = ".git" if home.parent == root else f"the .git of {home.parent.name}/ above it"
-    return NoAnswer(f"git cannot use {which}: {_flaw(home)}", f"git -C {home.parent} status  shows more; {RESTORE}")
+    return NoAnswer(f"git cannot use {which}: {_flaw(home)}", RESTORE)
 
 
 def _is_beyond_ceiling(folder: Path, root: Path) -> bool:

@@ -216,6 +216,19 @@ def test_a_hook_that_changes_the_commit(spec, checkout, lines, found, has_a_comm
     assert len(_git(checkout, "rev-list", "--all").split()) == has_a_commit
 
 
+def test_files_that_git_was_told_to_overlook(spec, checkout):
+    """`git add` passes them over without a word: U126 and the command that helps, not the commit that has the earlier bytes."""
+    commit_evidence(spec)
+    file = checkout / "submission_runs" / "v1" / "run_manifest.json"
+    _git(checkout, "update-index", "--assume-unchanged", "submission_runs/v1/run_manifest.json")
+    file.write_text('{"run_version": "v1"}\n')
+    diagnostic = _refused(spec, RunFailed)
+    assert diagnostic.code == "U126"
+    assert "(other bytes: submission_runs/v1/run_manifest.json)" in diagnostic.message
+    subprocess.run(shlex.split(diagnostic.hint.partition(": ")[2].partition(", then")[0]), cwd=checkout, check=True)
+    assert _git(checkout, "show", f"{commit_evidence(spec)}:submission_runs/v1/run_manifest.json") == file.read_text()
+
+
 def test_a_filter_is_called_a_filter(spec, checkout):
     """Git LFS's attributes (as the Hugging Face hub writes them) would store a pointer: X313 says so, and its hint is enough."""
     (checkout / "submission_runs" / "v1" / "metrics.jsonl").write_text("{}\n")
