@@ -7,6 +7,7 @@ bytes is left alone.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -115,6 +116,16 @@ def check_owner(run_version: str, out_dir: Path) -> None:
             f"{out_dir.name}/ contains files that no run has written: {', '.join(sorted(others)[:3])}{more}",
             hint="set evidence.dir to a folder of its own, or move these files",
         )
+
+
+def check_writable(out_dir: Path, package_dir: Path) -> None:
+    """E110, P103 where the evidence or its zip could not be written, as far as permissions say."""
+    for folder, code, what in ((out_dir, "E110", "the evidence"), (package_dir, "P103", "the package")):
+        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            reason = "no permission to write there" if nearest.is_dir() else "it is not a folder"
+            raise RunFailed(code, f"{what} cannot be written: {nearest}: {reason}",
+                            hint="give this user write permission there, or name another folder")  # fmt: skip
 
 
 def _owner_of(out_dir: Path) -> str | None:

@@ -7,7 +7,6 @@ files on disk have not changed since.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,17 @@ from engine.artifacts.journal import Journal, RunRecord
 from engine.artifacts.refusals import explained_reading
 from engine.assets import asset
 from engine.canonical import digest_file, digest_json, digest_tree
-from engine.errors import Diagnostic, RunFailed, VerificationFailed
-from engine.evidence import Verification, check_owner, check_templates, package, record_dump, render_evidence, verify
+from engine.errors import Diagnostic, VerificationFailed
+from engine.evidence import (
+    Verification,
+    check_owner,
+    check_templates,
+    check_writable,
+    package,
+    record_dump,
+    render_evidence,
+    verify,
+)
 from engine.evidence.archive import is_package_of
 from engine.pipeline.plan import relative
 from engine.pipeline.replaced import Replaced, keep_replaced
@@ -88,16 +96,7 @@ def sweep_targets(spec: Spec) -> None:
 
 def check_targets_writable(spec: Spec) -> None:
     """Before the first step that runs: evidence (E110) and package (P103) can be written, as far as permissions say."""
-    for folder, code, what in (
-        (spec.evidence.dir, "E110", "the evidence cannot be written"),
-        (spec.package.dir, "P103", "the package cannot be written"),
-    ):
-        path = spec.resolve(folder)
-        nearest = next(parent for parent in (path, *path.parents) if parent.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            reason = "no permission to write there" if nearest.is_dir() else "it is not a folder"
-            raise RunFailed(code, f"{what}: {nearest}: {reason}",
-                            hint="give this user write permission there, or name another folder")  # fmt: skip
+    check_writable(spec.resolve(spec.evidence.dir), spec.resolve(spec.package.dir))
 
 
 def check_templates_of(spec: Spec) -> None:

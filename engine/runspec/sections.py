@@ -13,10 +13,9 @@ from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 
 from engine.errors import InputInvalid, did_you_mean
-from engine.runspec.file_heads import stand_in
 from engine.runspec.findings import Case
 from engine.runspec.model import PackageSpec, default_evidence_dir
-from engine.runspec.model_folder import CONFIG_FILE, advice, missing_parts, other_files
+from engine.runspec.model_folder import advice, missing_parts
 from engine.runspec.nodes import Mapping, Path, Scalar, SourcePosition, text_of
 
 MODELINE = "yaml-language-server: $schema="
@@ -107,6 +106,7 @@ def _path_findings(name: str, text: str, role: str, case: Case) -> Iterator[_Pro
             yield from _output(name, target, root)
         else:
             yield from _read(name, text, target, role, root)
+            yield from _unreadable(name, text, target)
     except (OSError, ValueError, RuntimeError) as error:  # too long, a loop of links
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         yield "S303", f"{name} cannot be looked up: {reason}", "check the path"
@@ -148,28 +148,26 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
         yield "S303", f"{name}: there is no such {role}", hint or f"paths start at the project folder, {root.name}/"
     elif not target.is_dir() and not target.is_file():  # reading it could wait for ever
         yield "S303", f"{name} is a pipe, a socket or a device, not a {role}", "save what it gives into a file"
+    elif name == "model.path" and (lacking := missing_parts(target)):
+        yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(target)
     elif name == "model.path":
-        yield from _model(text, target)
-    elif what_else := stand_in(target):
-        yield "S303", f"{name}: {text} {what_else[0]}", what_else[1]
+        yield from _configuration(text, target)
 
 
-def _model(text: str, folder: FilePath) -> Iterator[_Problem]:
-    lacking = missing_parts(folder)
-    if lacking:
-        message = f"model.path is not a complete model: there is no {', no '.join(lacking)}"
-        yield "S319", message, advice(folder)
+def _unreadable(name: str, text: str, target: FilePath) -> Iterator[_Problem]:
+    """A file that is there and cannot be read: said now, and not by the step that reads it."""
+    if not target.is_file():
         return
-    others = other_files(folder)
-    if CONFIG_FILE not in [file for file, *_ in others]:
-        yield from _configuration(text, folder)
-    for file, what, todo in others:
-        yield "S319", f"model.path is not a complete model: {file} {what}", todo
+    try:
+        os.close(os.open(target, os.O_RDONLY))
+    except OSError as error:
+        hint = f"give this user the right to read it: chmod u+r {text}"
+        yield "S303", f"{name}: {text} cannot be read: {error.strerror or error}", hint
 
 
 def _configuration(text: str, folder: FilePath) -> Iterator[_Problem]:
     """What the trainer would say about the folder's config.json, by the same function."""
-    from engine.model_config import read_folder  # a few classes, only for those who have a folder
+    from engine.model_config import CONFIG_FILE, read_folder  # a few classes, only for those who have a folder
 
     try:
         read_folder(folder)

@@ -17,9 +17,7 @@ import safetensors.numpy
 from flax import serialization
 
 from engine.errors import Diagnostic, InputInvalid, render
-from engine.runspec.file_heads import LFS_POINTER
-from engine.runspec.model_folder import missing_parts, other_files
-from engine.trainer import lfs
+from engine.runspec.model_folder import missing_parts
 from engine.trainer.models.gemma import Gemma
 from engine.trainer.text.tokenizer import build_chars
 from engine.trainer.weights import FORMATS, load, load_folder, save_folder, stored_dtype
@@ -304,12 +302,6 @@ def test_what_is_not_there_is_named(copy: Path, lost: str, code: str) -> None:
     (copy / lost).unlink()
     assert errors_of(copy)[0].startswith(code)
     assert lost in missing_parts(copy)[0]
-
-
-def test_the_names_that_are_judged_before_are_those_that_are_read(copy: Path) -> None:
-    """engine.runspec, which may not import the trainer, has the same first line of a pointer, and accepts a folder that loads."""
-    assert LFS_POINTER == lfs.FIRST_LINE
-    assert other_files(copy) == []
 
 
 def test_the_nearest_name_is_of_the_same_layer(copy: Path) -> None:
