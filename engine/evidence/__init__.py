@@ -9,7 +9,14 @@ something is rendered or checked.
 """
 
 from engine.evidence.archive import package
-from engine.evidence.folder import check_owner, check_templates, evidence_names, render_evidence
+from engine.evidence.folder import (
+    check_owner,
+    check_templates,
+    check_writable,
+    evidence_names,
+    names_to_come,
+    render_evidence,
+)
 from engine.evidence.verify import Check, Verification, verify
 from engine.evidence.view import make_view, record_dump
 
@@ -18,8 +25,10 @@ __all__ = [
     "Verification",
     "check_owner",
     "check_templates",
+    "check_writable",
     "evidence_names",
     "make_view",
+    "names_to_come",
     "package",
     "record_dump",
     "render_evidence",

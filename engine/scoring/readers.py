@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import codecs
 import errno
-import io
 import json
 import math
 import os
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.canonical import JsonObject, unpacker_of
+from engine.canonical import CHUNK_BYTES, JsonObject, unpacker_of
 from engine.errors import Diagnostic, InputInvalid, Where
 
 MAX_FINDINGS = 20
@@ -146,8 +145,13 @@ def _bytes(path: Path) -> bytes:
         if stat.S_ISFIFO(mode) and first == b"":
             raise OSError(errno.EPIPE, "nobody writes into this pipe")
         os.set_blocking(stream.fileno(), True)
-        with io.BufferedReader(stream) as buffered:
-            return (first or b"") + buffered.read(MAX_FILE_BYTES)
+        pieces, left = [first or b""], MAX_FILE_BYTES
+        while left > 0 and (
+            piece := stream.read(min(CHUNK_BYTES, left))
+        ):  # read(n) takes n bytes of memory for any file
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
 
 
 def _no_constant(name: str) -> NoReturn:
