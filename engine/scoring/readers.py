@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from engine.canonical import JsonObject, unpacker_of
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.scoring.normalise import has_marker
 
 MAX_FINDINGS = 20
 MAX_FILE_BYTES = 256 << 20
@@ -61,8 +62,12 @@ class Prediction:
 
 
 def read_eval_set(path: Path) -> tuple[ScoringItem, ...]:
-    """The items of an eval set file, in its order. Raises InputInvalid with every finding."""
-    return parse_eval_set(_text(path), str(path))
+    """The items of an eval set file, in its order. Raises InputInvalid with every finding.
+
+    Here, before anything is scored, an answer that nothing can equal is a finding; in evidence that was scored it is
+    what it is.
+    """
+    return parse_eval_set(_text(path), str(path), answerable=True)
 
 
 def read_predictions(path: Path) -> tuple[Prediction, ...]:
@@ -70,14 +75,14 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
     return parse_predictions(_text(path), str(path))
 
 
-def parse_eval_set(text: str, file: str) -> tuple[ScoringItem, ...]:
-    """Items from JSONL text; ``file`` is the name that errors have."""
+def parse_eval_set(text: str, file: str, *, answerable: bool = False) -> tuple[ScoringItem, ...]:
+    """Items from JSONL text; ``file`` is the name that errors have. ``answerable``: refuse answers that nothing can equal."""
     findings = _Findings(file)
     items = [
         ScoringItem(
             id=findings.text(row, "id", line),
             prompt=findings.text(row, "prompt", line),
-            expected_answer=findings.answer(row, line),
+            expected_answer=findings.answer(row, line, answerable=answerable),
             **{group: findings.optional_text(row, group, line) for group in GROUPS},
         )
         for line, row in findings.rows(text)
@@ -216,9 +221,12 @@ class _Findings:
         self.add("K104", line, f'"{key}" must be a string that is not blank', f'add "{key}": "…"')
         return ""
 
-    def answer(self, row: JsonObject, line: int) -> str:
+    def answer(self, row: JsonObject, line: int, *, answerable: bool) -> str:
         """The expected answer, which must not be empty: an empty text would score 1."""
         value = row.get("expected_answer")
+        if answerable and isinstance(value, str) and has_marker(value):
+            message = 'the expected answer has the marker "Answer:" in it: nothing that follows a marker can equal it'
+            self.add("K107", line, message, "write the answer alone")
         if isinstance(value, str) and not value.strip():
             self.add("K107", line, "the expected answer is empty")
             return ""

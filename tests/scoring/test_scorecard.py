@@ -118,6 +118,7 @@ def test_bad_predictions_are_refused_with_code_and_line(
     [
         ("", "K107"),
         (_lines({**ITEM_ROW, "expected_answer": " "}), "K107"),
+        (_lines({**ITEM_ROW, "expected_answer": "Answer: 4"}), "K107"),
         (_lines(ITEM_ROW, ITEM_ROW), "K105"),
         (_lines({"id": "a"}), "K104"),
     ],
