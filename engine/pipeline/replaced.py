@@ -78,7 +78,7 @@ def will_replace(spec: Spec) -> str | None:
         return None
     coming = {step.id: {"with": dict(step.args)} for step in spec.steps}
     earlier = {str(step.get("id")): {"with": step.get("with", {})} for step in record["steps"]}
-    differs = _differences(earlier, coming)
+    differs = step_differences(earlier, coming)
     return (
         f"{spec.evidence.dir}/ has the evidence of {spec.run_version} finished {record.get('finished_at')}; this run will "
         f"replace it and keep it (another run_version has a folder of its own)\n{listed(differs)}"
@@ -100,7 +100,7 @@ def keep_replaced(spec: Spec, record: RunRecord, journal: Journal) -> Replaced |
             _copy(folder, _package(spec, journal), home, staging)
     except OSError as error:
         raise explain_os_error(error, home) from error
-    return Replaced(finished_at, _differences(_causes(earlier), _causes(coming)), relative(home, spec.root))
+    return Replaced(finished_at, step_differences(_causes(earlier), _causes(coming)), relative(home, spec.root))
 
 
 def _package(spec: Spec, journal: Journal) -> Path | None:
@@ -135,7 +135,7 @@ def _causes(record: JsonMapping) -> dict[str, Any]:
     return causes
 
 
-def _differences(earlier: JsonMapping, coming: JsonMapping) -> tuple[str, ...]:
+def step_differences(earlier: JsonMapping, coming: JsonMapping) -> tuple[str, ...]:
     """``train.seed: 42 -> 43``. What several steps read (the model, a library's version) is said once, without a step."""
     lines: dict[str, None] = {}
     for step_id in dict.fromkeys([*coming, *earlier]):
