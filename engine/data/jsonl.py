@@ -38,6 +38,7 @@ MORE = 99
 BYTE_ORDER_MARK = "\ufeff"
 
 SHOWN_OF_ONE_KIND = 3  # findings of the same words: the fourth tells nobody anything
+_COUNTED = re.compile(r"and (\d+) more")
 _PLACE = re.compile(r"\[\d+\]|column \d+|line \d+")
 
 
@@ -121,10 +122,9 @@ class JsonlFindings:
 
 def errors_line(path: str, findings: Sequence[Diagnostic], rest: str) -> str:
     """``rows.jsonl: 2 errors; no row can be read``: the first line of the report of a file with findings."""
-    shown = [finding for finding in findings if not finding.code.endswith(str(MORE))]
-    beyond = len(shown) < len(findings)
-    count = f"more than {len(shown)}" if beyond else str(len(shown))
-    return f"{path}: {count} error{'s' * (beyond or len(findings) != 1)}; {rest}"
+    counted = [_COUNTED.match(finding.message) if finding.code.endswith(str(MORE)) else None for finding in findings]
+    total = sum(int(found[1]) if found else 1 for found in counted)
+    return f"{path}: {total} error{'s' * (total != 1)}; {rest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ from engine.data.model import CONTROL_LITERALS, TURN_LITERALS
 from engine.data.text import excerpt
 from engine.errors import did_you_mean
 
-MISSING, WRONG_TYPE, BLANK_TEXT, CONTROL = 20, 21, 22, 23
-REFUSES_TRAINING = 34
+MISSING, WRONG_TYPE, BLANK_TEXT, CONTROL, NOT_TRAINED = 20, 21, 22, 23, 34
 # What people call the switch that keeps a text from being trained, without case, hyphens and underscores.
 SWITCHES = frozenset(
     {"weight", "lossweight", "trainweight", "train", "training", "trainable", "trained", "istrain", "istrained",
@@ -121,7 +120,7 @@ class RowReader:
                 place = f"{path}.{name}" if path else name
                 message = f'"{place}" says not to train this, and nothing is read from that key: it would be trained'
                 hint = 'delete what shall not be trained, or rename the key if it means something else; of a message "weight": 0 is read'
-                self.report(REFUSES_TRAINING, message, key or name, hint, path=place)
+                self.report(NOT_TRAINED, message, key or name, hint, path=place)
 
     def count_others(
         self, value: Mapping[str, object], known: Collection[str], path: str, *, is_trained: bool = True

@@ -221,7 +221,7 @@ GOOD_ROW = '{"id": "q", "prompt": "1 + 1?", "steps": [{"content": "add"}], "fina
     [
         ("{bad\n", "rows.jsonl: 1 error; no row can be read", 1),
         ("", "rows.jsonl: 1 error; no row can be read", 1),
-        ("{bad\n" * 60, "rows.jsonl: more than 50 errors; no row can be read", 1),
+        ("{bad\n" * 60, "rows.jsonl: 60 errors; no row can be read", 1),
         (GOOD_ROW + "{bad\n[]\n", "rows.jsonl: 2 errors; the report is of the rows without one", 13),
     ],
 )  # fmt: skip
