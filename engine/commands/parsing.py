@@ -14,7 +14,7 @@ import importlib
 import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, cast
 
@@ -41,6 +41,9 @@ class Argument:
     count: Count = "one"
     repeat: bool = False
     number: bool = False
+    least: int = 0  # of a number
+    most: int | None = None
+    required: bool = False  # an option that the command does nothing without
 
     @property
     def is_option(self) -> bool:
@@ -113,9 +116,25 @@ def _parser(command: Command) -> _Parser:
                 argument.name,
                 dest=argument.attribute,
                 action="append" if argument.repeat else "store",
-                type=int if argument.number else str,
+                type=_number_of(argument) if argument.number else str,
             )
     return parser
+
+
+def _number_of(argument: Argument) -> Callable[[str], int]:
+    """The reader of a number within the argument's limits, whose words argparse puts after the option's name."""
+    limits = f"at least {argument.least}" if argument.most is None else f"from {argument.least} to {argument.most}"
+
+    def read(word: str) -> int:
+        try:
+            number = int(word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'"{word}" is not a whole number') from None
+        if number < argument.least or (argument.most is not None and number > argument.most):
+            raise argparse.ArgumentTypeError(f"{number} is not allowed, it must be {limits}")
+        return number
+
+    return read
 
 
 def find_command(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, list[str]]:
@@ -206,7 +225,8 @@ def command_help(command: Command) -> str:
     """``runspec COMMAND --help``."""
     positionals = [argument for argument in command.arguments if not argument.is_option]
     options = [argument for argument in command.arguments if argument.is_option] + list(COMMON)
-    usage = " ".join(["runspec", command.name, *(argument.usage for argument in positionals), "[options]"])
+    needed = [argument.usage for argument in options if argument.required]
+    usage = " ".join(["runspec", command.name, *(argument.usage for argument in positionals), *needed, "[options]"])
     parts = [f"usage: {usage}", "", textwrap.fill(command.does[0].upper() + command.does[1:] + ".", _width())]
     if command.more:
         parts += ["", textwrap.dedent(command.more).strip("\n")]

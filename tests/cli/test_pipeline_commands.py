@@ -159,6 +159,23 @@ def test_a_part_of_the_steps_makes_no_evidence(runspec, toy):
     assert done.out == "ran: grow; a part of the steps makes no evidence\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--from summary --to grow", "--from summary comes after --to grow, so that no step is left"),
+        ("--only summary --from grow", "--only summary runs one step alone"),
+        ("--only summary --to summary", "--only summary runs one step alone"),
+        ("--to grow --force summary", "--force summary is not among the steps that are selected"),
+    ],
+)
+def test_a_selection_that_contradicts_itself_is_no_success(runspec, toy, options, message):
+    """Nothing would run, with exit code 0 and the words "all steps are done already"."""
+    done = runspec("run", "toy.yaml", *options.split(), "--json")
+    (found,) = done.document["diagnostics"]
+    assert (done.code, found["code"], found["message"]) == (2, "U103", f"runspec run: {message}")
+    assert runspec("run", "toy.yaml", "--from", "grow", "--to", "grow", "--force", "grow").code == 0
+
+
 @pytest.mark.parametrize("option", ["--from", "--to", "--only", "--force"])
 def test_an_unknown_step_is_suggested(runspec, toy, option):
     """A typo in the id of a step is exit 2."""
