@@ -78,6 +78,15 @@ def _print_reply(reply: Reply, as_json: bool, output: Output) -> None:
 def _lacking(characters: Collection[str]) -> Diagnostic:
     """The warning that the terminal's encoding has not all characters of the answer."""
     some = " ".join(f"U+{ord(character):04X}" for character in sorted(characters)[:3])
+    if all(
+        0xD800 <= ord(character) <= 0xDFFF for character in characters
+    ):  # Python's stand-ins for bytes, in any encoding
+        return Diagnostic(
+            "X321",
+            f"the answer has bytes that are not UTF-8, as in a path ({some})",
+            hint="they are written as escapes; a file whose name is UTF-8 is shown as it is",
+            severity="warning",
+        )
     return Diagnostic(
         "X321",
         f"standard output has the encoding {sys.stdout.encoding}, which lacks characters of the answer ({some})",

@@ -14,6 +14,7 @@ import importlib
 import re
 import shutil
 import textwrap
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, cast
@@ -193,6 +194,8 @@ def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> 
     ``run SPEC --force train key=value``: a list of words that an option interrupts."""
     hint = f"see `runspec {command.name} --help`"
     takes_overrides = any(argument.attribute == "overrides" for argument in command.arguments)
+    if takes_overrides:
+        _refuse_torn_overrides(words[1:])
     arguments.overrides = [word for word in words[1:] if takes_overrides and _OVERRIDE.match(word)]
     words = [word for index, word in enumerate(words) if index == 0 or word not in arguments.overrides]
     for positional in (argument for argument in command.arguments if not argument.is_option):
@@ -211,6 +214,20 @@ def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> 
         raise InputInvalid(
             "U103", f"runspec {command.name}: too many arguments: {' '.join(words)}", hint=override_hint + hint
         )
+
+
+def _refuse_torn_overrides(words: Sequence[str]) -> None:
+    """U103 for an override with spaces around its sign, and for a sign that only looks like one: they would be taken for files."""
+    for index, word in enumerate(words):
+        plain = unicodedata.normalize("NFKC", word)
+        if not _OVERRIDE.match(word) and _OVERRIDE.match(plain):
+            sign = next(one for one in word if one != "=" and unicodedata.normalize("NFKC", one) == "=")
+            name = f"{unicodedata.name(sign).lower()} (U+{ord(sign):04X})"
+            raise InputInvalid("U103", f'"{word}" has a {name} in the place of the sign =', hint=f"type {plain}")
+        if word.startswith("="):
+            torn = words[max(0, index - 1) : index + 2] if word == "=" else words[max(0, index - 1) : index + 1]
+            raise InputInvalid("U103", f'an override is one word: "{" ".join(torn)}" is {len(torn)}',
+                               hint=f"type {''.join(torn)}, without spaces around the sign")  # fmt: skip
 
 
 def _is_number(word: str) -> bool:

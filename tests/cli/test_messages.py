@@ -36,12 +36,27 @@ def test_verify_of_a_folder_without_evidence(runspec: Any, project: Path) -> Non
     )
 
 
+def test_verify_of_a_file_of_the_evidence(runspec: Any, project: Path) -> None:
+    """It is no package: said in one line, with the folder that it lies in; not 20 lines about an incomplete zip."""
+    file = EVIDENCE / "run_manifest.json"
+    done = runspec("verify", str(file))
+    assert (done.code, done.out) == (2, "")
+    assert _said(done) == (
+        f"error[X322]: no evidence here: {file} is a file and no package\n"
+        f"   = help: verify the folder that it is in: runspec verify {EVIDENCE}"
+    )
+    (project / "rows.jsonl").write_text("{}\n")
+    assert runspec("verify", "rows.jsonl").code == 2
+
+
 def test_damaged_evidence_is_still_evidence(runspec: Any, project: Path) -> None:
     """One of its files is enough to be checked, and to fail (5)."""
     (project / "damaged").mkdir()
     (project / "damaged" / "run_manifest.json").write_bytes((EVIDENCE / "run_manifest.json").read_bytes())
     assert runspec("verify", "damaged").code == 5
     (project / "half.zip").write_bytes(b"PK\x03\x04")
+    (project / "turned.zip").write_bytes(b"\0K\x03\x04")
+    assert runspec("verify", "turned.zip").code == 5
     assert runspec("verify", "half.zip").code == 5
 
 

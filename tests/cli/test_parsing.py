@@ -211,3 +211,22 @@ def _named(node, name, description):
     if isinstance(node.get(name), dict) and node[name].get("description") == description:
         return node[name]
     return next((found for child in node.values() if (found := _named(child, name, description))), None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("validate s.yaml train.seed\uff1d4",
+         '"train.seed\uff1d4" has a fullwidth equals sign (U+FF1D) in the place of the sign =', "type train.seed=4"),
+        ("run s.yaml train.seed = 4", 'an override is one word: "train.seed = 4" is 3',
+         "type train.seed=4, without spaces around the sign"),
+        ("plan s.yaml train.seed =4", 'an override is one word: "train.seed =4" is 2',
+         "type train.seed=4, without spaces around the sign"),
+    ],
+)  # fmt: skip
+def test_a_torn_override_is_not_taken_for_a_file(words, message, hint):
+    """ "There is no such file" was all that was said."""
+    with pytest.raises(InputInvalid) as caught:
+        parse(words.split(), COMMANDS)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message, found.hint) == ("U103", message, hint)
