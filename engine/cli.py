@@ -33,8 +33,10 @@ INTERRUPTED_EXIT_CODE = 130
 def answer(words: Sequence[str]) -> Reply:
     """Parse and run one command. Raises what the command raises."""
     if not words or words[0] in ("--help", "-h", "help"):
-        if words[1:]:
-            return Reply({"ok": True}, command_help(find_command(words[1:], COMMANDS)[0]))
+        named = [word for word in words[1:] if word not in ("--json", "--help", "-h")]
+        if named:
+            text = command_help(find_command(named, COMMANDS)[0])
+            return Reply({"ok": True, "help": text}, text)
         names = {command.name: command.does for command in COMMANDS}
         return Reply({"ok": True, "version": __version__, "commands": names}, top_help(COMMANDS, __version__))
     if words[0] in ("--version", "-V"):

@@ -190,7 +190,7 @@ class EvalSetReport:
         width = max([8, *(len(name) for name in self.categories)])
         lines = [f"{self.path}: {self.n_items} items", ""]
         if self.diagnostics:
-            lines.insert(0, errors_line(self.path, self.diagnostics, "the table is of the items without one"))
+            lines.insert(0, errors_line(self.path, self.diagnostics, "the table is of the items that can be read"))
         lines.append("  ".join(["category".ljust(width), *(name.rjust(6) for name in columns), "   all"]))
         for category, row in self.table.items():
             cells = [str(row.get(name, 0)).rjust(max(6, len(name))) for name in columns]

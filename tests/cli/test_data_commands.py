@@ -238,4 +238,6 @@ def test_a_failing_eval_set_prints_no_empty_table(runspec, project):
     assert runspec("evalset", "check", "items.jsonl").out == "items.jsonl: 2 errors; no item can be read\n"
     (project / "items.jsonl").write_text('{"id": "a", "prompt": "1 + 1?", "expected_answer": "2"}\n{\n')
     done = runspec("evalset", "check", "items.jsonl")
-    assert done.out.startswith("items.jsonl: 1 error; the table is of the items without one\nitems.jsonl: 1 items\n")
+    assert done.out.startswith(
+        "items.jsonl: 1 error; the table is of the items that can be read\nitems.jsonl: 1 items\n"
+    )

@@ -363,6 +363,8 @@ def test_status_and_show_while_the_next_attempt_runs(runspec, toy):
     shown = runspec("show", "toy_v1", "--json").document
     assert shown["steps"] == []
     assert next((step["id"], step["facts"]) for step in shown["complete"]["steps"]) == ("grow", {"n_rows": 3})
+    one = runspec("show", "toy_v1", "summary").out
+    assert one.startswith('the last attempt, not complete:\n  step "summary" has not finished\n\nthe last complete run')
     text = runspec("show", "toy_v1").out
     assert text.startswith(
         "the last attempt, not complete:\n  no step has finished yet\n\nthe last complete run, verified "
