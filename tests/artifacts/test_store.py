@@ -367,5 +367,5 @@ def test_the_refusal_that_is_said_is_the_one_that_was_met(tmp_path: Path, monkey
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(Path, "glob", refuse)
-    with pytest.raises(RunFailed, match="R103.*Too many open files"):
+    with pytest.raises(RunFailed, match=r"R103.*Too many open files"):
         Store(tmp_path).check_publication({"apple"})
