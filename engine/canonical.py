@@ -16,6 +16,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +25,7 @@ from typing import Any, TypeAlias
 from engine.temporary import replacing
 
 CHUNK_BYTES = 1 << 20
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # JSON objects: with keys to set, and to read only. Their values are whatever the schema of each says.
 JsonObject: TypeAlias = dict[str, Any]
@@ -104,6 +107,42 @@ def _without_non_finite(value: Any, path: str, reasons: dict[str, str]) -> Any:
     if isinstance(value, list | tuple):
         return [_without_non_finite(child, f"{prefix}{index}", reasons) for index, child in enumerate(value)]
     return value
+
+
+def readable(value: Any) -> Any:
+    """The value with every text in it as UTF-8 can have it: a byte of a file's name that is not UTF-8 is written as ``\\xe9``.
+
+    Linux hands any bytes on as a name, and Python reads such a byte as a lone surrogate, which no UTF-8 file can have.
+
+    >>> print(readable(os.fsdecode(b"lat\\xe9.yaml")), readable({"a": ["\\ud800", "\u00e9"]}))
+    lat\\xe9.yaml {'a': ['\\\\ud800', '\u00e9']}
+    """
+    if isinstance(value, str):
+        return _LONE_SURROGATE.sub(_escaped, value)
+    if isinstance(value, Mapping):
+        return {readable(key): readable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable(item) for item in value]
+    return value
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"
+
+
+def shell_words(words: Iterable[str]) -> str:
+    """The words as a shell reads them; one with bytes that are not UTF-8 in bash's form for them.
+
+    >>> print(shell_words(["a b", "it's lat\\udce9.yaml"]))
+    'a b' $'it\\'s lat\\xe9.yaml'
+    """
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    escaped = readable(word.replace("\\", "\\\\").replace("'", "\\'"))
+    return shlex.quote(word) if readable(word) == word else f"$'{escaped}'"
 
 
 def digest_bytes(data: bytes) -> str:

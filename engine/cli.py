@@ -11,19 +11,19 @@ one JSON document with ``--json``), everything else on standard error, and the e
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from engine import __version__
+from engine.canonical import shell_words
 from engine.commands import Reply
 from engine.commands.parsing import command_help, find_command, parse, top_help
 from engine.commands.table import COMMANDS
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunFailed, RunspecError, render
 from engine.interrupt import handle, requested
-from engine.os_errors import hint_for
+from engine.os_errors import hint_for, machine_fault
 from engine.redact import redact, redact_value
 from engine.streams import Output, prepare
 
@@ -54,11 +54,16 @@ def answer(words: Sequence[str]) -> Reply:
         what = f"{error.filename}: " if error.filename else ""
         message = f"the system refused what this command needs: {what}{error.strerror or error}"
         raise RunFailed("R113", message, hint=hint) from error
+    except (MemoryError, OverflowError) as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        raise RunFailed("R113", fault[0], hint=fault[1]) from error
 
 
 def _typed(words: Sequence[str]) -> str:
     """What was typed, quoted so that it can be typed again; it goes into the evidence, so secrets are masked."""
-    return redact(shlex.join(["runspec", *words]))
+    return redact(shell_words(["runspec", *words]))
 
 
 def _print_reply(reply: Reply, as_json: bool, output: Output) -> None:

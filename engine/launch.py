@@ -28,7 +28,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.assets import asset
-from engine.canonical import JsonMapping, JsonObject
+from engine.canonical import JsonMapping, JsonObject, readable, shell_words
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.redact import redact
 from engine.runspec.kinds import base_schema
@@ -133,8 +133,8 @@ def _view(spec: Spec, launch: LaunchSpec) -> JsonObject:
     return {
         "name": spec.run_version,
         "dns_name": dns_name(spec.run_version),
-        "spec_path": _where(spec, "").file,
-        "command": shlex.join(["runspec", "run", _where(spec, "").file, *_overrides(spec)]),
+        "spec_path": readable(_where(spec, "").file),
+        "command": shell_words(["runspec", "run", _where(spec, "").file, *_overrides(spec)]),
         "device": spec.device,
         "resource": DEVICES[launch.scheduler][spec.device],
         "machines": launch.machines,

@@ -1,4 +1,4 @@
-"""What helps against a refusal of the operating system, by its number.
+"""What helps against a refusal of the operating system: by its number, or by the exception that Python makes of it.
 
 >>> hint_for(errno.EMFILE)
 'too many files are open: raise the limit (ulimit -n 1024), then run again'
@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import time
 
 NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
@@ -20,6 +21,30 @@ MISSING = "this system does not have it: run it on another file system or machin
 FILE_SIZE = (
     "a limit on the size of files: ulimit -f unlimited lifts that of this shell; some file systems have one of 4 GiB"
 )
+
+
+def machine_fault(error: BaseException) -> tuple[str, str] | None:
+    """What an exception that is no OSError says about the machine, and what helps; None where it says nothing.
+
+    >>> machine_fault(MemoryError())[0]
+    'there is not enough memory'
+    """
+    if isinstance(error, MemoryError):
+        return (
+            "there is not enough memory",
+            "close other programs, or raise the limit (ulimit -v unlimited); then run again",
+        )
+    if isinstance(error, OverflowError) and not _has_readable_clock():
+        return "this machine's clock says a year after 2262, which Python cannot read", "set the clock, then run again"
+    return None
+
+
+def _has_readable_clock() -> bool:
+    try:
+        time.time()
+    except OverflowError:
+        return False
+    return True
 
 
 def hint_for(number: int | None, *, unforeseen: bool = False) -> str | None:

@@ -25,9 +25,11 @@ MARKER = ".runspec"
 GITIGNORE = (
     "# heavy artifacts, caches and journals of runspec; evidence is meant to be committed\n/.runspec/\n/submission/\n"
 )
-# Without it, evidence that was committed does not verify in a checkout with core.autocrlf.
-GITATTRIBUTES = "# digests are over bytes: git must not change the line ends of what runs read and write\n" + "".join(
-    f"/{folder}/** -text\n" for folder in ("submission_runs", "runspecs", "evalsets", "data", "templates")
+# Without it, evidence that was committed does not verify in a checkout with core.autocrlf, or one that stores pointers (Git LFS).
+GITATTRIBUTES = (
+    "# digests are over bytes: git must not change the line ends of what runs read and write\n"
+    "/submission_runs/** -text -filter\n"
+    + "".join(f"/{folder}/** -text\n" for folder in ("runspecs", "evalsets", "data", "templates"))
 )
 # file -> (our lines, whether a line says that they are there)
 GIT_FILES: Mapping[str, tuple[str, Callable[[bytes], bool]]] = {

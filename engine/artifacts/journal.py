@@ -24,7 +24,7 @@ from typing import Any
 from engine.artifacts.lines import Lines, line_of, parse_lines
 from engine.artifacts.refusals import changed_on_disk, explained_reading, read_state
 from engine.artifacts.store import Artifact, explain_os_error
-from engine.canonical import JsonMapping, JsonObject, digest_bytes
+from engine.canonical import JsonMapping, JsonObject, digest_bytes, readable
 from engine.errors import RunFailed
 
 
@@ -162,7 +162,7 @@ class Journal:
 
     def append(self, event: str, **facts: Any) -> JsonObject:
         """Write one event and return it. Raises RunFailed where it cannot be written."""
-        row = {"seq": len(self.events) + 1, "time": now(), "event": event, **facts}
+        row: JsonObject = readable({"seq": len(self.events) + 1, "time": now(), "event": event, **facts})
         line = b"\n" * self._is_open + line_of(row)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -119,7 +119,8 @@ def _complete_of(story: Story) -> JsonObject | None:
 def _kept(root: Path, run_version: str) -> list[Path]:
     """The folders of evidence that a later run replaced, the oldest first."""
     folder = replaced_folder(root, run_version)
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in entries if path.is_dir() and path.name[0] != ".")  # a dot: a copy that is not whole
 
 
 def show(arguments: Namespace) -> Reply:

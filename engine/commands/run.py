@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from engine.artifacts.store import Artifact, Store
 from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply
-from engine.commands.commit import commit_evidence, git_commands
+from engine.commands.commit import check_commit, commit_evidence, git_commands
 from engine.commands.follow import follow, follower_of, training_steps_ahead
 from engine.commands.loading import load
 from engine.display.log import RunLog
@@ -34,6 +34,8 @@ def run(arguments: Namespace) -> Reply:
         console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
         return follow(spec, *follower, training_steps_ahead(spec, handlers, selection), console.note)
     _require_extras(spec, handlers, selection)
+    if arguments.commit and not selection.partial:
+        check_commit(spec)  # before the training run, not after it
     started = time.monotonic()
     with _console(arguments, spec) as console:
         outcome = execute(spec, handlers, console=console, command=arguments.typed, selection=selection)

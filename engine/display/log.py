@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from engine.canonical import write_atomic
+from engine.canonical import readable, write_atomic
 from engine.display.event_text import typed
 from engine.redact import redact, redact_value
 
@@ -156,10 +156,10 @@ def write_traceback(error: BaseException, command: str, project: Path | None) ->
     if project is not None:
         with contextlib.suppress(OSError):
             path = project / ".runspec" / "logs" / name
-            write_atomic(path, text)
+            write_atomic(path, readable(text))
             return path
     with contextlib.suppress(OSError):  # there may be no temporary folder either
         path = Path(tempfile.gettempdir()) / f"runspec-{name}"
-        write_atomic(path, text)
+        write_atomic(path, readable(text))
         return path
     return None

@@ -9,7 +9,7 @@ something is rendered or checked.
 """
 
 from engine.evidence.archive import package
-from engine.evidence.folder import check_owner, evidence_names, render_evidence
+from engine.evidence.folder import check_owner, check_writable, evidence_names, names_to_come, render_evidence
 from engine.evidence.render import check_templates
 from engine.evidence.verify import Check, Verification, verify
 from engine.evidence.view import make_view, record_dump
@@ -19,8 +19,10 @@ __all__ = [
     "Verification",
     "check_owner",
     "check_templates",
+    "check_writable",
     "evidence_names",
     "make_view",
+    "names_to_come",
     "package",
     "record_dump",
     "render_evidence",

@@ -7,7 +7,8 @@ bytes is left alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from engine.artifacts.journal import RunRecord
@@ -117,6 +118,16 @@ def check_owner(run_version: str, out_dir: Path) -> None:
         )
 
 
+def check_writable(out_dir: Path, package_dir: Path) -> None:
+    """E110, P103 where the evidence or its zip could not be written, as far as permissions say."""
+    for folder, code, what in ((out_dir, "E110", "the evidence"), (package_dir, "P103", "the package")):
+        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            reason = "no permission to write there" if nearest.is_dir() else "it is not a folder"
+            raise RunFailed(code, f"{what} cannot be written: {nearest}: {reason}",
+                            hint="give this user write permission there, or name another folder")  # fmt: skip
+
+
 def _owner_of(out_dir: Path) -> str | None:
     """The run that the folder's files name; None where none of them can be read as one.
 
@@ -139,6 +150,12 @@ def evidence_names(folder: Path) -> frozenset[str]:
         return frozenset()
     names = (*RENDERED, "runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, MANIFEST)
     return frozenset({*names, *_listed(folder)}) if is_evidence else frozenset()
+
+
+def names_to_come(files: Sequence[str], uses: Collection[str]) -> list[str]:
+    """The files that a run writes into its evidence folder: those of the spec, and what its kinds of steps leave there."""
+    attached = [name for name, (kind, _) in ATTACHMENTS.items() if kind in uses]
+    return sorted({*files, "runspec.yaml", "eval_set.jsonl", OWNERS[1], *attached, MANIFEST})
 
 
 def _run_version_in(data: bytes) -> str | None:

@@ -17,7 +17,16 @@ from engine.artifacts.refusals import explained_reading
 from engine.assets import asset
 from engine.canonical import digest_file, digest_json, digest_tree
 from engine.errors import Diagnostic, VerificationFailed
-from engine.evidence import Verification, check_owner, check_templates, package, record_dump, render_evidence, verify
+from engine.evidence import (
+    Verification,
+    check_owner,
+    check_templates,
+    check_writable,
+    package,
+    record_dump,
+    render_evidence,
+    verify,
+)
 from engine.evidence.archive import is_package_of
 from engine.pipeline.plan import relative
 from engine.pipeline.replaced import Replaced, keep_replaced
@@ -85,8 +94,14 @@ def sweep_targets(spec: Spec) -> None:
     remove_leftovers(spec.resolve(spec.package.dir), is_package_of(spec.package.name))
 
 
+def check_targets_writable(spec: Spec) -> None:
+    """Before the first step that runs: evidence (E110) and package (P103) can be written, as far as permissions say."""
+    check_writable(spec.resolve(spec.evidence.dir), spec.resolve(spec.package.dir))
+
+
 def check_templates_of(spec: Spec) -> None:
-    """Before the first step that runs: every evidence file has a template (E104, E106)."""
+    """Before the first step that runs: every evidence file has a template (E104, E106), and each can be read (R112)."""
+    _template_digests(spec)
     check_templates(spec.evidence.files, template_dirs(spec.root))
 
 
@@ -122,10 +137,15 @@ def verification_failed(path: Path, verification: Verification) -> VerificationF
 
 def evidence_identity(spec: Spec, record: RunRecord) -> str:
     """Changes whenever rendering, packaging or verifying again could give another result."""
-    with explained_reading(spec.root):
-        templates = {str(index): digest_tree(folder) for index, folder in enumerate(template_dirs(spec.root))}
+    templates = _template_digests(spec)
     targets = [spec.evidence.dir, list(spec.evidence.files), spec.package.dir, spec.package.name]
     return digest_json({"record": record_dump(record), "templates": templates, "targets": targets})
+
+
+def _template_digests(spec: Spec) -> dict[str, dict[str, str]]:
+    """Raises RunFailed R112 where a template, or the folder, cannot be read."""
+    with explained_reading(spec.root):
+        return {str(index): digest_tree(folder) for index, folder in enumerate(template_dirs(spec.root))}
 
 
 def _confirm_verified(journal: Journal) -> None:

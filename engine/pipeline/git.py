@@ -38,6 +38,9 @@ _SETTINGS = (
 NOT_A_CHECKOUT = "the project is not a git checkout"
 NOT_INSTALLED = "git is not installed"
 NO_COMMIT = "the git checkout has no commit yet"
+RESTORE = (
+    "give this user the right to read .git; damaged, restore it (from a clone, a backup), or move it away and git init"
+)
 FOREIGN = "git does not trust this checkout, whose folder belongs to another user (dubious ownership)"
 
 
@@ -60,9 +63,9 @@ def ask(root: Path, *words: str, data: bytes = b"") -> bytes:
     return done.stdout
 
 
-def run(root: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+def run(root: Path, *words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """A command in the person's name, to be judged by its exit status. Raises NoAnswer where git is not installed or hangs."""
-    return _started(root, ["git", *words], _environment(_PASS_FOR_A_COMMIT), RUN_SECONDS)
+    return _started(root, ["git", *words], _environment(_PASS_FOR_A_COMMIT), RUN_SECONDS, data)
 
 
 def commit_of(root: Path) -> str:
@@ -71,9 +74,18 @@ def commit_of(root: Path) -> str:
     try:
         return ask(root, "rev-parse", "--verify", "HEAD").decode("ascii").strip()
     except NoAnswer as error:
-        if "Needed a single revision" in error.reason:
-            raise NoAnswer(NO_COMMIT, "git add . && git commit -m 'first commit'") from None
-        raise
+        if "Needed a single revision" not in error.reason:
+            raise
+    try:
+        ask(root, "symbolic-ref", "HEAD")
+    except NoAnswer:  # a power cut leaves a branch's file empty
+        raise NoAnswer("git cannot use .git: the branch that its HEAD names is empty or damaged", RESTORE) from None
+    raise NoAnswer(NO_COMMIT, "git add . && git commit -m 'first commit'")
+
+
+def has_parent(root: Path, sha: str) -> bool:
+    """False for the first commit of a repository. Raises NoAnswer."""
+    return len(ask(root, "rev-list", "-1", "--parents", sha).split()) > 1
 
 
 def _environment(more: tuple[str, ...] = ()) -> dict[str, str]:
@@ -119,14 +131,47 @@ def _started(
         raise NoAnswer(f"git cannot be started ({error.strerror or type(error).__name__})") from None
 
 
+def _no_repository(root: Path) -> NoAnswer:
+    """git says the same of a folder that is no checkout and of a checkout whose .git is damaged or may not be read."""
+    home = next((parent / ".git" for parent in (root, *root.parents) if os.path.lexists(parent / ".git")), None)
+    if home is None or _is_beyond_ceiling(home.parent, root):
+        return NoAnswer(NOT_A_CHECKOUT, "git init")
+    which = ".git" if home.parent == root else f"the .git of {home.parent.name}/ above it"
+    return NoAnswer(f"git cannot use {which}: {_flaw(home)}", RESTORE)
+
+
+def _is_beyond_ceiling(folder: Path, root: Path) -> bool:
+    """Whether git does not look that far up (GIT_CEILING_DIRECTORIES); it always looks into ``root`` itself."""
+    ceilings = [Path(name) for name in os.environ.get("GIT_CEILING_DIRECTORIES", "").split(os.pathsep) if name]
+    return folder != root and any(root.is_relative_to(top) and top.is_relative_to(folder) for top in ceilings)
+
+
+def _flaw(home: Path) -> str:
+    """What is wrong with a .git, of the things that a power cut, a permission or a moved repository leave."""
+    try:
+        if not home.exists():
+            return "it is a link that leads nowhere"
+        if home.is_file():
+            return "it is a file that names a repository which is not there (any more)"
+        head = (home / "HEAD").read_bytes() if os.path.lexists(home / "HEAD") else None
+        missing = [name for name in ("objects", "refs") if not (home / name).is_dir()]
+    except OSError as error:
+        return (error.strerror or type(error).__name__).lower()
+    if head is None or missing:
+        return f"it has no {' and no '.join([*['HEAD'] * (head is None), *missing])}"
+    if not re.fullmatch(rb"ref: refs/.+\n?|[0-9a-f]{40}([0-9a-f]{24})?\n?", head):
+        return "its HEAD is empty" if not head.strip() else "its HEAD is damaged"
+    return "git does not take it for a repository"
+
+
 def _explained(root: Path, done: subprocess.CompletedProcess[bytes]) -> NoAnswer:
     """The reason in a sentence, with the cure that git itself prints where it has one."""
     said = done.stderr.decode(errors="replace").strip()
     trust = re.search(r"git config --global --add safe\.directory .+", said)
     if trust or "unsafe repository" in said:
         return NoAnswer(FOREIGN, trust.group().strip() if trust else f"git config --global --add safe.directory {root}")
-    if "not a git repository (or any" in said:
-        return NoAnswer(NOT_A_CHECKOUT, "git init")
+    if "not a git repository" in said:
+        return _no_repository(root)
     first = (
         (said.splitlines() or [f"exit status {done.returncode}"])[0].removeprefix("fatal: ").removeprefix("warning: ")
     )

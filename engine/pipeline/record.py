@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.artifacts.journal import Journal, RunRecord, StepRecord, damaged_journal
 from engine.artifacts.store import Artifact
-from engine.canonical import digest_bytes
+from engine.canonical import digest_bytes, readable
 from engine.errors import RunFailed
 from engine.pipeline.plan import relative
 from engine.pipeline.section_digests import unreadable
@@ -27,7 +27,7 @@ def make_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> R
     return RunRecord(
         run_version=spec.run_version,
         notes=spec.notes,
-        spec_path=relative(spec.path, spec.root),
+        spec_path=readable(relative(spec.path, spec.root)),
         spec_bytes=spec.data,
         spec_digest=spec.digest,
         overrides={override.path: override.value for override in spec.overrides},

@@ -13,20 +13,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.artifacts.journal import Journal, RunRecord
-from engine.artifacts.store import explain_os_error
+from engine.artifacts.store import Store, explain_os_error
 from engine.canonical import JsonMapping, JsonObject, digest_file
 from engine.evidence import record_dump
 from engine.pipeline.attempts import replaced_folder
-from engine.pipeline.plan import differences, relative
+from engine.pipeline.plan import differences, relative, step_ingredients
 from engine.runspec.model import Spec
+from engine.steps import Handler
 
 RECORD = "run_record.json"
 SAME = "nothing that is declared: the same arguments, run again"
+PARTIAL = ".partial-"  # the beginning of a copy's name until it is whole
 MOST_DIFFERENCES = 12  # on the screen; --json and the two records have all
 
 
@@ -71,14 +74,16 @@ def _is_step(step: object) -> bool:
     return isinstance(step, dict) and all(isinstance(step.get(key, {}), dict) for key in ("with", "ingredients"))
 
 
-def will_replace(spec: Spec) -> str | None:
-    """What to say before the first step runs: which evidence this run will replace, and what is declared otherwise."""
+def will_replace(spec: Spec, handlers: Mapping[str, Handler], store: Store) -> str | None:
+    """What to say before the first step runs: which evidence this run will replace, and what differs, as its end will say it."""
     record = earlier_record(spec)
     if record is None:
         return None
-    coming = {step.id: {"with": dict(step.args)} for step in spec.steps}
-    earlier = {str(step.get("id")): {"with": step.get("with", {})} for step in record["steps"]}
-    differs = step_differences(earlier, coming)
+    coming = [
+        {"id": step.id, "ingredients": step_ingredients(spec, step, handlers[step.uses], {}, {}, store)}
+        for step in spec.steps
+    ]
+    differs = step_differences(_causes(record), _causes(json.loads(json.dumps({"steps": coming}))))
     return (
         f"{spec.evidence.dir}/ has the evidence of {spec.run_version} finished {record.get('finished_at')}; this run will "
         f"replace it and keep it (another run_version has a folder of its own)\n{listed(differs)}"
@@ -93,14 +98,22 @@ def keep_replaced(spec: Spec, record: RunRecord, journal: Journal) -> Replaced |
     folder = spec.resolve(spec.evidence.dir)
     finished_at = str(earlier.get("finished_at"))
     stamp = "".join(character for character in finished_at if character.isalnum())[:20]
-    home = replaced_folder(spec.root, spec.run_version) / f"{stamp}-{digest_file(folder / RECORD)[:8]}"
+    parent = replaced_folder(spec.root, spec.run_version)
+    home = parent / f"{stamp}-{digest_file(folder / RECORD)[:8]}"
     try:
+        remove_partial(spec)
         if not home.exists():
-            staging = spec.root / ".runspec" / "staging" / f"replaced-{spec.run_version}"  # Store.sweep knows the name
-            _copy(folder, _package(spec, journal), home, staging)
+            # Beside it, and so on the same disk whatever of .runspec/ is a link to another one: a rename works within one disk.
+            _copy(folder, _package(spec, journal), home, parent / f"{PARTIAL}{home.name}")
     except OSError as error:
         raise explain_os_error(error, home) from error
     return Replaced(finished_at, step_differences(_causes(earlier), _causes(coming)), relative(home, spec.root))
+
+
+def remove_partial(spec: Spec) -> None:
+    """Remove what killed runs left of their copies. Holds the run's lock."""
+    for partial in replaced_folder(spec.root, spec.run_version).glob(f"{PARTIAL}*"):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _package(spec: Spec, journal: Journal) -> Path | None:
@@ -145,5 +158,9 @@ def step_differences(earlier: JsonMapping, coming: JsonMapping) -> tuple[str, ..
         for change in differences(earlier[step_id], coming[step_id]):
             part, _, rest = change.partition(".")
             shared = part in ("spec", "environment")
+            if part.startswith("version: "):  # nothing that a person has written
+                kind = coming[step_id].get("kind")
+                lines[f"{step_id}: {kind} of another version of the engine ({change})"] = None
+                continue
             lines[rest if shared else f"{step_id}.{rest if part == 'with' else change}"] = None
     return tuple(lines)

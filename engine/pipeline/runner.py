@@ -22,12 +22,19 @@ from engine.artifacts.store import Artifact, Store, explain_os_error
 from engine.canonical import finite_or_null
 from engine.errors import Interrupted, RunFailed, RunspecError
 from engine.pipeline.clock import REMARK, Clock, clock_facts
-from engine.pipeline.finish import Finish, check_targets, check_templates_of, finish_run, sweep_targets
+from engine.pipeline.finish import (
+    Finish,
+    check_targets,
+    check_targets_writable,
+    check_templates_of,
+    finish_run,
+    sweep_targets,
+)
 from engine.pipeline.older_artifacts import check_artifact, take_over
 from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_step
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
-from engine.pipeline.replaced import will_replace
+from engine.pipeline.replaced import remove_partial, will_replace
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
 
@@ -133,6 +140,7 @@ def execute(
         run = _Run(spec, handlers, store, journal, console, command, selection, stop)
         if not selection.partial:
             sweep_targets(spec)
+            remove_partial(spec)
             check_targets(spec)
         run.run_steps()
         if selection.partial:
@@ -167,7 +175,8 @@ class _Run:
         due = [entry for entry in plan.steps if entry.action == "run"]
         if due and not self.selection.partial:
             check_templates_of(self.spec)
-            if replaces := will_replace(self.spec):
+            check_targets_writable(self.spec)
+            if replaces := will_replace(self.spec, self.handlers, self.store):
                 self.console.note(replaces)
         self.store.check_publication({entry.handler.makes for entry in due})
         total = len(self.spec.steps)

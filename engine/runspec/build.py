@@ -12,7 +12,17 @@ from typing import Any
 
 from engine.canonical import JsonObject, digest_bytes
 from engine.runspec.kinds import Kinds, Schema, base_schema, properties
-from engine.runspec.model import DatasetSpec, EvidenceSpec, LaunchSpec, ModelSpec, Override, PackageSpec, Spec, StepSpec
+from engine.runspec.model import (
+    DatasetSpec,
+    EvidenceSpec,
+    LaunchSpec,
+    ModelSpec,
+    Override,
+    PackageSpec,
+    Spec,
+    StepSpec,
+    default_evidence_dir,
+)
 from engine.runspec.nodes import Mapping, at, plain
 
 
@@ -65,7 +75,7 @@ def make_spec(
         on_duplicate_item="fail" if isinstance(eval_set, str) else eval_set["on_duplicate"],
         steps=tuple(_step(index, written, tree, kinds) for index in range(len(filled["steps"]))),
         evidence=EvidenceSpec(
-            filled["evidence"].get("dir", f"submission_runs/{run_version}"), tuple(filled["evidence"]["files"])
+            filled["evidence"].get("dir", default_evidence_dir(run_version)), tuple(filled["evidence"]["files"])
         ),
         package=PackageSpec(filled["package"].get("name", run_version), filled["package"]["dir"]),
         path=path,

@@ -63,6 +63,11 @@ class StepSpec:
     where: Where
 
 
+def default_evidence_dir(run_version: str) -> str:
+    """Where the evidence goes if ``evidence.dir`` is left out."""
+    return f"submission_runs/{run_version}"
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceSpec:
     """Where the evidence goes and which files are rendered into it."""

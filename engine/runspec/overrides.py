@@ -7,9 +7,11 @@ read as YAML. Key and value go through the same checks as the file; their findin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.canonical import readable
 from engine.errors import Diagnostic, InputInvalid, did_you_mean
 from engine.runspec.document import parse
 from engine.runspec.former_names import present_name
@@ -66,6 +68,10 @@ def _read(tree: Mapping, source: SpecSource, kinds: Kinds) -> tuple[str, Path, E
     everything = SourcePosition(source, source.first, 1, len(text))
     if "\n" in text or "\r" in text:
         raise _wrong("U201", "an override is one line", SourcePosition(source, source.first, 1, 1), EXAMPLE)
+    if not_utf8 := re.search("[\ud800-\udfff]", text):
+        position = SourcePosition(source, source.first, not_utf8.start() + 1, 1)
+        raise _wrong("U201", f"an override is UTF-8 text; this has the byte {readable(not_utf8[0])}", position,
+                     "type it in a terminal with a UTF-8 locale, or write it into the run-spec")  # fmt: skip
     name, sign, value = text.partition("=")
     parts = name.strip().split(".")
     if not sign or not all(parts):

@@ -14,8 +14,9 @@ from pathlib import PurePosixPath
 
 from engine.errors import InputInvalid, did_you_mean
 from engine.runspec.findings import Case
+from engine.runspec.model import PackageSpec, default_evidence_dir
 from engine.runspec.model_folder import advice, missing_parts
-from engine.runspec.nodes import Mapping, Path, Scalar, text_of
+from engine.runspec.nodes import Mapping, Path, Scalar, SourcePosition, text_of
 
 MODELINE = "yaml-language-server: $schema="
 FIELDS = {
@@ -59,16 +60,30 @@ def check_dataset(case: Case) -> None:
 def check_paths(case: Case) -> None:
     """Every path of the spec."""
     for path, role in _PATHS:
-        node, text = case.at(*path), case.good_text(*path)
-        if text is None or not isinstance(node, Scalar):
+        text = _effective(case, path)
+        if text is None:
             continue
+        position = _position(case, path)
         remote = path == ("dataset", "path") and case.at("dataset", "hub") is not None
         needed = "inside the repository" if remote else role
         for code, message, hint in _path_findings(".".join(map(str, path)), text, needed, case):
-            case.findings.error(code, message, path, node.position, hint)
-            if not code.startswith("M"):  # of a path the first finding says it; of a configuration each
+            case.findings.error(code, message, path, position, hint)
+            if code != "S319" and not code.startswith(
+                "M"
+            ):  # of a path the first finding says it; of a model's files each
                 break
     _check_outputs(case)
+
+
+def _effective(case: Case, path: Path) -> str | None:
+    """The path that the run will take: as written, or the default of an output folder; None where something is wrong with it."""
+    node = case.at(*path)
+    if node is not None:
+        return case.good_text(*path) if isinstance(node, Scalar) else None
+    if path == ("package", "dir"):
+        return PackageSpec("").dir
+    run_version = case.good_text("run_version")
+    return default_evidence_dir(run_version) if path == ("evidence", "dir") and run_version else None
 
 
 _Problem = tuple[str, str, str]  # code, message, hint
@@ -85,11 +100,13 @@ def _path_findings(name: str, text: str, role: str, case: Case) -> Iterator[_Pro
         if not lexical.is_relative_to(root):
             yield "S301", f"{name} leads out of the project", f"copy it into {root.name}/ and name it from there"
         elif not target.is_relative_to(root) and name != "model.path":
-            yield "S301", f"{name} leads out of the project through a link", f"copy it into {root.name}/"
+            hint = "remove the link, or name another folder" if role == "output" else f"copy it into {root.name}/"
+            yield "S301", f"{name} leads out of the project through a link ({text})", hint
         elif role == "output":
             yield from _output(name, target, root)
         else:
             yield from _read(name, text, target, role, root)
+            yield from _unreadable(name, text, target)
     except (OSError, ValueError, RuntimeError) as error:  # too long, a loop of links
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         yield "S303", f"{name} cannot be looked up: {reason}", "check the path"
@@ -147,6 +164,17 @@ def _model_folder(name: str, text: str, folder: FilePath) -> Iterator[_Problem]:
         yield from _configuration(text, folder)
 
 
+def _unreadable(name: str, text: str, target: FilePath) -> Iterator[_Problem]:
+    """A file that is there and cannot be read: said now, and not by the step that reads it."""
+    if not target.is_file():
+        return
+    try:
+        os.close(os.open(target, os.O_RDONLY))
+    except OSError as error:
+        hint = f"give this user the right to read it: chmod u+r {text}"
+        yield "S303", f"{name}: {text} cannot be read: {error.strerror or error}", hint
+
+
 def _configuration(text: str, folder: FilePath) -> Iterator[_Problem]:
     """What the trainer would say about the folder's config.json, by the same function."""
     from engine.model_config import CONFIG_FILE, read_folder  # a few classes, only for those who have a folder
@@ -166,19 +194,26 @@ def _check_outputs(case: Case) -> None:
         *filter(None, (_target(case, *map(str, path)) for path, role in _PATHS if role == "file")),
     ]
     for key, folder in folders.items():
-        node = case.at(key, "dir")
         inside = next((path for path in inputs if folder and path.is_relative_to(folder)), None)
-        if inside is not None and node is not None:
+        if inside is not None:
             message = f"{key}.dir contains {inside.name}, which the run reads"
-            case.findings.error("S316", message, (key, "dir"), node.position, "name a folder of its own")
-    evidence, package, node = folders["evidence"], folders["package"], case.at("package", "dir")
-    if evidence and package and node is not None and package.is_relative_to(evidence):
+            case.findings.error(
+                "S316", message, (key, "dir"), _position(case, (key, "dir")), "name a folder of its own"
+            )
+    evidence, package, path = folders["evidence"], folders["package"], ("package", "dir")
+    if evidence and package and package.is_relative_to(evidence):
         message = "package.dir is inside evidence.dir: the zip would become part of what it packs"
-        case.findings.error("S316", message, ("package", "dir"), node.position, "name a folder beside it")
+        case.findings.error("S316", message, path, _position(case, path), "name a folder beside it")
+
+
+def _position(case: Case, path: Path) -> SourcePosition:
+    """Of the value; where it is left out, of the nearest mapping around it."""
+    node = case.at(*path)
+    return case.key_position(*path) if node is None else node.position
 
 
 def _target(case: Case, *path: str) -> FilePath | None:
-    text = case.good_text(*path)
+    text = _effective(case, path)
     return FilePath(os.path.normpath(case.root.resolve() / text)) if text else None
 
 

@@ -11,7 +11,6 @@ a blank line, a duplicate key or a NaN is an error. Keys that a scorer does not 
 from __future__ import annotations
 
 import errno
-import io
 import json
 import math
 import os
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.canonical import JsonObject
+from engine.canonical import CHUNK_BYTES, JsonObject
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.file_kinds import PROBE_BYTES, byte_order_mark, kind_of
 from engine.scoring.normalise import has_marker
@@ -152,8 +151,13 @@ def _bytes(path: Path) -> bytes:
         if stat.S_ISFIFO(mode) and first == b"":
             raise OSError(errno.EPIPE, "nobody writes into this pipe")
         os.set_blocking(stream.fileno(), True)
-        with io.BufferedReader(stream) as buffered:
-            return (first or b"") + buffered.read(MAX_FILE_BYTES)
+        pieces, left = [first or b""], MAX_FILE_BYTES
+        while left > 0 and (
+            piece := stream.read(min(CHUNK_BYTES, left))
+        ):  # read(n) takes n bytes of memory for any file
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
 
 
 def _no_constant(name: str) -> NoReturn:

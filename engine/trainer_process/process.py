@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from engine.canonical import pretty_json, write_atomic
+from engine.canonical import pretty_json, readable, write_atomic
 from engine.errors import (
     Diagnostic,
     EvidenceIncomplete,
@@ -92,10 +92,22 @@ def kill_trainer_at(kind: type[E], job: Job, host: Host) -> E | None:
     return event if isinstance(event, kind) else None
 
 
+def _refuse_undecodable(text: str) -> None:
+    """X324: XLA and the library of the checkpoints take no path with bytes that are not UTF-8, and say so hours later."""
+    for line in text.split("\n"):
+        if readable(line) != line:
+            raise InputInvalid(
+                "X324", f"a path that training needs has bytes that are not UTF-8: {readable(line.strip())}",
+                hint="its libraries take no such path: rename the folder (mv), then run again",
+            )  # fmt: skip
+
+
 def _run(job: Job, host: Host, kill_at: type[Event] | None) -> Event:
     """The event at which the child was killed on purpose, or ``finished``."""
+    text = pretty_json(job_json(job))
+    _refuse_undecodable(f"{host.work}\n{text}")
     job_path, stderr_path = host.work / f"{job.verb}_job.json", host.work / f"{job.verb}_stderr.log"
-    write_atomic(job_path, pretty_json(job_json(job)))
+    write_atomic(job_path, text)
     with stderr_path.open("wb") as stderr, _spawn(job.verb, job_path, host.cwd, stderr) as child:
         try:
             last = _listen(child, host, kill_at)

@@ -85,6 +85,15 @@ class LightProject:
         out, err = process.communicate(timeout=SECONDS)
         return Done(process.returncode, out, err)
 
+    def do_without_rights(self, *words: str) -> Done:
+        """A command that permissions bind, also where the tests are run as root."""
+        prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+        done = subprocess.run(
+            [*prefix, sys.executable, str(DRIVER), *words], cwd=self.root, text=True, capture_output=True, check=False,
+            timeout=SECONDS, env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout, done.stderr)
+
     def calls(self, *words: str) -> int:
         """How many calls that change files the command makes. Does it."""
         file = self.root.parent / f"{self.root.name}.calls"
@@ -110,7 +119,11 @@ class LightProject:
         return self.kill_at(draw.randint(1, calls), *words)
 
     def litter(self) -> list[str]:
-        """What is there and belongs to nobody: temporary files, folders in the staging area."""
+        """What is there and belongs to nobody: temporary files, folders in the staging area, half a copy."""
         everything = [path.relative_to(self.root) for path in self.root.rglob("*") if ".git" not in path.parts]
-        found = [path for path in everything if NAME.fullmatch(path.name) or path.parent.name == "staging"]
+        found = [
+            path
+            for path in everything
+            if NAME.fullmatch(path.name) or path.parent.name == "staging" or path.name.startswith(".partial-")
+        ]
         return sorted(map(str, found))

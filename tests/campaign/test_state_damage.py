@@ -12,8 +12,6 @@ import os
 import random
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +54,6 @@ SHAPES = {"empty": b"", "list": b"[]\n", "null": b"null\n", "object": b"{}\n", "
 COMMANDS = (("plan", RUN[1]), ("status",), ("status", "light_v1"), ("show", "light_v1"), ("explain", RUN[1]), ("logs", "light_v1"),
             ("verify", EVIDENCE), ("package", RUN[1]), ("evidence", RUN[1]), RUN, (*RUN, "--force", "summary"))  # fmt: skip
 CODES = {0, 1, 2, 4, 5}
-WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")  # root reads everything, but for this
 
 
 @pytest.fixture(autouse=True)
@@ -164,20 +161,6 @@ def test_every_command_over_every_damage(
     try_all(copy, whole, evidence_of, name, how, capsys)
 
 
-def as_this_user_without_rights(project: LightProject, *words: str) -> subprocess.CompletedProcess[str]:
-    """A process that permissions bind: root's own powers are taken from it."""
-    prefix = WITHOUT_RIGHTS if os.geteuid() == 0 else ()
-    driver = Path(__file__).with_name("light_steps.py")
-    return subprocess.run(
-        [*prefix, sys.executable, str(driver), *words],
-        cwd=project.root,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="permissions do not bind root here")
@@ -188,10 +171,10 @@ def test_every_command_without_the_right_to_read(copy: Any, whole: LightProject,
         project = copy()
         path = the(name, project.root)
         spoil(path, "denied")
-        done = as_this_user_without_rights(project, *words)
-        check_answer(done.returncode, done.stderr, path, words)
+        done = project.do_without_rights(*words)
+        check_answer(done.code, done.err, path, words)
         path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-        if done.returncode == 0 and words[0] in ("run", "evidence"):
+        if done.code == 0 and words[0] in ("run", "evidence"):
             assert changed_evidence(whole, project, evidence_of) == []
         shutil.rmtree(project.root)
 
@@ -365,8 +348,8 @@ def test_a_journal_without_the_right_to_read_it(copy: Any) -> None:
     """The file, the reason, and the cure that the person can type."""
     project = copy()
     spoil(the("journal", project.root), "denied")
-    done = as_this_user_without_rights(project, "status", "light_v1")
-    assert done.returncode == 1
+    done = project.do_without_rights("status", "light_v1")
+    assert done.code == 1
     path = the("journal", project.root)
-    assert f"error[R112]: cannot read {path}: Permission denied" in done.stderr
-    assert f"sudo chown -R $USER {project.root / '.runspec'}" in done.stderr
+    assert f"error[R112]: cannot read {path}: Permission denied" in done.err
+    assert f"sudo chown -R $USER {project.root / '.runspec'}" in done.err

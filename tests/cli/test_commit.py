@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.commands.commit import commit_evidence, git_commands
+from engine.commands.commit import check_commit, commit_evidence, git_commands
 from engine.errors import InputInvalid, RunFailed
 
 
@@ -145,3 +145,146 @@ def test_bytes_that_git_would_change_are_not_committed(spec, checkout):
         ["git", "show", f"{sha}:submission_runs/v1/runspec.yaml"], cwd=checkout, check=True, capture_output=True
     )
     assert committed.stdout == b"version: 1\r\n"
+
+
+@pytest.mark.parametrize("where", [".gitignore", ".git/info/exclude", "core.excludesFile"])
+def test_one_ignored_file_stops_the_commit(spec, checkout, where, tmp_path_factory):
+    """A rule for *.jsonl anywhere would leave one file out, and the clone would not verify: U123 names file and rule, nothing is
+    committed; the hinted and printed `git add -f` lets the same commit through, complete."""
+    (checkout / "submission_runs" / "v1" / "metrics.jsonl").write_text("{}\n")
+    rules = tmp_path_factory.mktemp("rules") / "ignore" if where == "core.excludesFile" else checkout / where
+    rules.write_text("*.log\n*.jsonl\n!run.jsonl\n")
+    _git(checkout, "config", "core.excludesFile", str(rules))
+    diagnostic = _refused(spec, InputInvalid)
+    assert (diagnostic.code, diagnostic.message) == ("U123", "--commit: git ignores submission_runs/v1/metrics.jsonl")
+    assert ":2: *.jsonl" in diagnostic.hint
+    assert _git(checkout, "rev-list", "--all") == ""
+    add = "git add -f -- submission_runs/v1/"
+    assert add in diagnostic.hint
+    assert git_commands(spec)[0] == add
+    subprocess.run(shlex.split(add), cwd=checkout, check=True)
+    assert git_commands(spec)[0] == "git add -- submission_runs/v1/"
+    names = _git(checkout, "show", "--name-only", "--format=", commit_evidence(spec)).split()
+    assert names == ["submission_runs/v1/metrics.jsonl", "submission_runs/v1/run_manifest.json"]
+
+
+def test_an_ignored_folder_can_be_added_in_spite_of_it(spec, checkout):
+    """The hint of U123 works for a rule that ignores the whole folder, too."""
+    (checkout / ".gitignore").write_text("submission_runs/\n")
+    subprocess.run(
+        shlex.split(_refused(spec, InputInvalid).hint.splitlines()[-1].partition(": ")[2]), cwd=checkout, check=True
+    )
+    assert "run_manifest.json" in _git(checkout, "show", "--name-only", commit_evidence(spec))
+
+
+def test_a_later_rule_that_takes_the_evidence_in_again(spec, checkout):
+    """`!/submission_runs/**` after `*.json`: nothing is ignored."""
+    (checkout / ".gitignore").write_text("*.json\n!/submission_runs/**\n")
+    assert commit_evidence(spec)
+
+
+def _hook(checkout: Path, *lines: str) -> None:
+    hook = checkout / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    hook.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["f=submission_runs/v1/run_manifest.json", "echo >> $f", "git add $f"], "other bytes: submission_runs/v1/run_manifest.json"),
+        (["git add -A"], "added: stray.py"),
+        (["echo > submission_runs/v1/more", "git add -A submission_runs"], "added: submission_runs/v1/more"),
+        (["git rm -q --cached submission_runs/v1/run_manifest.json", "git add stray.py"],
+         "missing: submission_runs/v1/run_manifest.json; added: stray.py"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("has_a_commit", [False, True])
+def test_a_hook_that_changes_the_commit(spec, checkout, lines, found, has_a_commit):
+    """What a hook makes of the evidence is not called committed: U126 says what differs, and the hint takes the commit back."""
+    if has_a_commit:
+        _git(checkout, "commit", "--allow-empty", "-qm", "first")
+    (checkout / "stray.py").write_text("1")
+    _hook(checkout, *lines)
+    diagnostic = _refused(spec, RunFailed)
+    assert diagnostic.code == "U126"
+    assert diagnostic.message.endswith(f"is not the evidence and nothing else ({found})")
+    back = diagnostic.hint.split("`")[1]
+    subprocess.run(shlex.split(back), cwd=checkout, check=True)
+    (checkout / ".git" / "hooks" / "pre-commit").unlink()
+    assert len(_git(checkout, "rev-list", "--all").split()) == has_a_commit
+
+
+def test_files_that_git_was_told_to_overlook(spec, checkout):
+    """`git add` passes them over without a word: U126 and the command that helps, not the commit that has the earlier bytes."""
+    commit_evidence(spec)
+    file = checkout / "submission_runs" / "v1" / "run_manifest.json"
+    _git(checkout, "update-index", "--assume-unchanged", "submission_runs/v1/run_manifest.json")
+    file.write_text('{"run_version": "v1"}\n')
+    diagnostic = _refused(spec, RunFailed)
+    assert diagnostic.code == "U126"
+    assert "(other bytes: submission_runs/v1/run_manifest.json)" in diagnostic.message
+    subprocess.run(shlex.split(diagnostic.hint.partition(": ")[2].partition(", then")[0]), cwd=checkout, check=True)
+    assert _git(checkout, "show", f"{commit_evidence(spec)}:submission_runs/v1/run_manifest.json") == file.read_text()
+
+
+def test_a_filter_is_called_a_filter(spec, checkout):
+    """Git LFS's attributes (as the Hugging Face hub writes them) would store a pointer: X313 says so, and its hint is enough."""
+    (checkout / "submission_runs" / "v1" / "metrics.jsonl").write_text("{}\n")
+    (checkout / ".gitattributes").write_text("*.jsonl filter=lfs diff=lfs merge=lfs -text\n")
+    _git(checkout, "config", "filter.lfs.clean", "sed s/^/pointer/")
+    diagnostic = _refused(spec, InputInvalid)
+    assert diagnostic.code == "X313"
+    assert diagnostic.message == (
+        "--commit: git would store other bytes than those of submission_runs/v1/metrics.jsonl (filter=lfs in its attributes)"
+    )
+    _follow(checkout, diagnostic.hint)
+    assert _git(checkout, "show", f"{commit_evidence(spec)}:submission_runs/v1/metrics.jsonl") == "{}\n"
+
+
+def test_a_filter_that_is_required_and_missing(spec, checkout):
+    """X313, too, with the same cure; not git's words about a program."""
+    (checkout / ".gitattributes").write_text("*.json filter=lfs\n")
+    _git(checkout, "config", "filter.lfs.clean", "no-such-program")
+    _git(checkout, "config", "filter.lfs.required", "true")
+    diagnostic = _refused(spec, InputInvalid)
+    assert diagnostic.code == "X313"
+    _follow(checkout, diagnostic.hint)
+    assert commit_evidence(spec)
+
+
+@pytest.mark.parametrize("attributes", ["ident", "working-tree-encoding=UTF-16LE text"])
+def test_other_attributes_that_change_bytes(spec, checkout, attributes):
+    """The hint of X313 is enough for each of them, also where a deeper .gitattributes decides."""
+    file = checkout / "submission_runs" / "v1" / "run_manifest.json"
+    file.write_bytes("{$Id: 1$}\n".encode("utf-16-le" if "UTF-16" in attributes else "utf-8"))
+    (checkout / "submission_runs" / ".gitattributes").write_text(f"*.json {attributes}\n")
+    diagnostic = _refused(spec, InputInvalid)
+    assert diagnostic.code == "X313"
+    assert "into submission_runs/.gitattributes" in diagnostic.hint
+    _follow(checkout, diagnostic.hint)
+    sha = commit_evidence(spec)
+    shown = subprocess.run(["git", "cat-file", "blob", f"{sha}:submission_runs/v1/run_manifest.json"], cwd=checkout, check=True,
+                           capture_output=True)  # fmt: skip
+    assert shown.stdout == file.read_bytes()
+
+
+def _follow(checkout: Path, hint: str) -> None:
+    """Write the line of the hint into the file of the hint."""
+    _, line, rest = hint.split("`")
+    with (checkout / rest.split()[1].rstrip(",")).open("a") as stream:
+        stream.write(f"{line}\n")
+
+
+def test_what_would_refuse_the_commit_is_said_before_the_first_step(spec, checkout):
+    """The names of the files to come are enough for git to say that it ignores one."""
+    spec.steps = [SimpleNamespace(uses="train_sft")]
+    spec.evidence.files = ["run_manifest.json"]
+    spec.evidence.dir = "submission_runs/v2"
+    check_commit(spec)
+    (checkout / ".gitignore").write_text("metrics.*\nscorecard.*\n")
+    with pytest.raises(InputInvalid) as caught:
+        check_commit(spec)
+    assert (caught.value.code, "metrics.jsonl" in str(caught.value)) == ("U123", True)
+    assert "scorecard" not in str(caught.value)

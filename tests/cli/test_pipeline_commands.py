@@ -195,12 +195,12 @@ def test_commit_does_what_the_printed_commands_do(runspec, toy, monkeypatch):
 
 
 def test_commit_outside_a_checkout_is_explained(runspec, toy, monkeypatch):
-    """The evidence is there, the exit code is 2, the sentence says what to do."""
+    """Before the first step runs: the exit code is 2, the sentence says what to do."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(toy.parent))
     done = runspec("run", "toy.yaml", "--commit")
     assert done.code == 2
     assert "U122" in done.err
-    assert (toy / "submission_runs" / "toy_v1" / "run_manifest.json").is_file()
+    assert not (toy / ".runspec" / "store").exists()
 
 
 def test_a_step_without_its_extra_stops_before_the_first_step(runspec, toy, monkeypatch):

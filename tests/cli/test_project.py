@@ -81,7 +81,7 @@ def test_own_git_files_are_extended_once(runspec, tmp_path, monkeypatch):
     assert once[".gitignore"].startswith(b"mine\n# ")
     assert once[".gitignore"].endswith(b"\n/.runspec/\n/submission/\n")
     assert once[".gitattributes"].startswith(before[".gitattributes"] + b"# ")
-    assert b"\n/submission_runs/** -text\n" in once[".gitattributes"]
+    assert b"\n/submission_runs/** -text -filter\n" in once[".gitattributes"]
     runspec("init")
     assert {name: (tmp_path / name).read_bytes() for name in before} == once
 

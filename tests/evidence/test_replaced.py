@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from engine.artifacts.journal import Journal, RunRecord
+from engine.artifacts.store import Store
 from engine.canonical import digest_tree
 from engine.errors import InputInvalid, RunFailed, Where
 from engine.evidence import verify
 from engine.pipeline.finish import Finish, finish_run
 from engine.pipeline.replaced import Replaced, keep_replaced, listed, will_replace
 from engine.runspec.model import DatasetSpec, EvidenceSpec, ModelSpec, PackageSpec, Spec, StepSpec
+from engine.steps.registry import handlers
 from tests.evidence.conftest import build
 
 SECOND = {"train": {"seed": 43, "num_train_steps": 4}}
@@ -74,15 +76,17 @@ def test_every_replaced_one_is_kept_and_none_twice(finish: Any, spec: Spec, tmp_
 
 def test_a_run_says_before_its_first_step_what_it_will_replace(finish: Any, spec: Spec, tmp_path: Path) -> None:
     """Hours before the evidence is replaced; silent where there is none, or another run's."""
-    assert will_replace(spec) is None
+    store = Store(tmp_path)
+    (tmp_path / "items.jsonl").write_text("{}\n")
+    assert will_replace(spec, handlers(), store) is None
     finish(dataclasses.replace(build(tmp_path, FIRST)))
-    said = will_replace(spec)
+    said = will_replace(spec, handlers(), store)
     assert said is not None
     assert said.startswith(
         "submission_runs/toy_v1/ has the evidence of toy_v1 finished 2026-01-02T03:04:05Z; this run will replace it and keep it "
     )
-    assert "\ndiffers: train.num_train_steps: added, 4" in said
-    assert will_replace(dataclasses.replace(spec, run_version="toy_v2")) is None
+    assert "\ndiffers: train.seed: 42 -> 43" in said
+    assert will_replace(dataclasses.replace(spec, run_version="toy_v2"), handlers(), store) is None
 
 
 def test_evidence_of_another_run_is_not_touched(finish: Any, spec: Spec, tmp_path: Path) -> None:
@@ -120,7 +124,7 @@ def test_a_damaged_earlier_record_is_no_fault(text: str, finish: Any, spec: Spec
     """It is no evidence that could be compared; whether the folder may be written is E108's to say."""
     folder = finish(build(tmp_path, FIRST)).evidence_dir
     (folder / "run_record.json").write_text(text)
-    assert will_replace(spec) is None
+    assert will_replace(spec, handlers(), Store(tmp_path)) is None
     assert keep_replaced(spec, build(tmp_path, SECOND), Journal(tmp_path / "j")) is None
 
 

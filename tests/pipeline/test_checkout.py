@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -277,7 +278,40 @@ def test_a_damaged_link_to_the_repository_is_not_no_checkout(root: Path) -> None
     (root / ".git").write_text("gitdir: /moved/away\n")
     checkout = read_checkout(root, OWN)
     assert checkout.commit is None
-    assert checkout.unknown == "git failed: not a git repository: /moved/away"
+    assert checkout.unknown == "git cannot use .git: it is a file that names a repository which is not there (any more)"
+
+
+def _truncated(file: str) -> Callable[[Path], object]:
+    return lambda home: (home / file).write_text("")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda home: (home / "HEAD").write_text("foo\n"), "its HEAD is damaged"),
+        (_truncated("HEAD"), "its HEAD is empty"),
+        (lambda home: (home / "HEAD").unlink(), "it has no HEAD"),
+        (lambda home: shutil.rmtree(home / "objects"), "it has no objects"),
+        (lambda home: (shutil.rmtree(home), home.mkdir()), "it has no HEAD and no objects and no refs"),
+        (lambda home: (shutil.rmtree(home), home.symlink_to("/gone/away")), "it is a link that leads nowhere"),
+        (_truncated("refs/heads/trunk"), "the branch that its HEAD names is empty or damaged"),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_damaged_repository_is_not_no_checkout(
+    root: Path, damage: Callable[[Path], object], reason: str, below: str
+) -> None:
+    """What a power cut leaves: unknown with its true reason, which names no path of this machine, and a warning on the screen."""
+    from engine.pipeline.provenance import environment
+
+    _git(root, "branch", "-qM", "trunk")
+    damage(root / ".git")
+    (root / below).mkdir(exist_ok=True)
+    said: list[str] = []
+    facts = environment(root / below, [], OWN, said.append)
+    which = ".git" if not below or reason.startswith("the branch") else f"the .git of {root.name}/ above it"
+    assert (facts["commit_sha"], facts["commit_unknown"]) == (None, f"git cannot use {which}: {reason}")
+    assert facts["commit_unknown"] in said[0]
 
 
 def test_a_repository_of_sha256_names(tmp_path: Path) -> None:

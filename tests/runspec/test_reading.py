@@ -379,6 +379,56 @@ def test_a_folder_that_is_no_model_folder(project: Path, name: str | None, hint:
     assert [str(row.hint)[: len(hint)] for row in found if row.code == "S319"] == [hint]
 
 
+@pytest.mark.parametrize("is_dead", [False, True])
+@pytest.mark.parametrize(("link", "key"), [("submission", "package.dir"), ("submission_runs", "evidence.dir")])
+@pytest.mark.parametrize("is_written", [False, True])
+def test_an_output_folder_is_not_a_link_that_leads_out(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, link: str, key: str, is_dead: bool, is_written: bool
+) -> None:
+    """Dead or not, and whether the run-spec names the folder or leaves the default: nothing is made outside the project."""
+    outside = tmp_path_factory.mktemp("outside") / "made"
+    if not is_dead:
+        outside.mkdir()
+    (project / link).symlink_to(outside)
+    path = project / "runspecs" / "spec.yaml"
+    if not is_written:
+        text = path.read_text()
+        path.write_text(
+            text.replace(
+                "  dir: submission_runs/good_v1\n",
+                "  files: [run_manifest.json, eval_summary.json, kaggle_output_log.txt]\n",
+            )
+        )
+        assert path.read_text() != text
+    found = [row for row in check_spec(path, kinds=HANDLERS) if row.code == "S301"]
+    assert [row.message.partition(" (")[0] for row in found] == [f"{key} leads out of the project through a link"]
+
+
+def test_default_folders_count_where_folders_are_compared(project: Path) -> None:
+    """evidence.dir: submission would hold its own zip, which goes to submission/ by default."""
+    found = check_spec(project / "runspecs" / "spec.yaml", ["evidence.dir=submission"], kinds=HANDLERS)
+    assert [row.code for row in found if row.severity == "error"] == ["S316"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+@pytest.mark.parametrize("key", ["eval_set", "dataset.path"])
+def test_a_file_that_cannot_be_read(project: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, key: str) -> None:
+    """Said by `validate`, and not by the step that reads it."""
+    (project / "mine.jsonl").write_text("{}\n")
+    real = os.open
+
+    def refuse(path: object, *arguments: int) -> int:
+        if str(path).endswith("mine.jsonl"):
+            raise error
+        return real(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("engine.runspec.sections.os.open", refuse)
+    value = "mine.jsonl" if key == "eval_set" else "{path: mine.jsonl}"
+    found = check_spec(project / "runspecs" / "spec.yaml", [f"{key.partition('.')[0]}={value}"], kinds=HANDLERS)
+    [one] = [row for row in found if row.code == "S303"]
+    assert one.message == f"{key}: mine.jsonl cannot be read: {error.strerror}"
+
+
 def test_the_configuration_of_a_folder_is_judged_as_the_trainer_judges_it(project: Path) -> None:
     """Each finding of its config.json, at the line of the spec that names the folder; what is read past is none."""
     (project / "models").mkdir()
