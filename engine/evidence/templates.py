@@ -15,11 +15,13 @@ from typing import Any
 
 import jinja2
 from jinja2.exceptions import SecurityError
+from jinja2.loaders import split_template_path
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.canonical import JsonMapping
 from engine.errors import EvidenceIncomplete, InputInvalid, Where, did_you_mean, listed
+from engine.model_config.folder_files import what_else
 
 MAX_OUTPUT_CHARS = 4_000_000
 MAX_RANGE_ITEMS = 100_000  # of all ranges in one rendering together
@@ -48,10 +50,25 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value) and not isinstance(obj, str | bytes)
 
 
+class _Loader(jinja2.FileSystemLoader):
+    """The first folder's template. One that is there and is no file is an error: the next folder has another of its name."""
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        for folder in self.searchpath:
+            path = Path(folder, *split_template_path(template))
+            problem = what_else(path)
+            if problem is not None:
+                raise InputInvalid("E106", f"{_path(template)} is {problem}, not a template",
+                                   hint="put the template there, or remove what is there")  # fmt: skip
+            if path.is_file():
+                break
+        return super().get_source(environment, template)
+
+
 def _environment(file: str, template_dirs: Sequence[Path]) -> jinja2.Environment:
     """Jinja in a sandbox, strict about names, with bounds on output and counting."""
     environment = _Sandbox(
-        loader=jinja2.FileSystemLoader([str(folder) for folder in template_dirs]),
+        loader=_Loader([str(folder) for folder in template_dirs]),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
