@@ -273,6 +273,7 @@ FILES: dict[str, bytes] = {
     "file_too_large": b"# " + b"x" * (1 << 20) + b"\n",
 }
 OVERRIDES: dict[str, list[str]] = {
+    "override_cyrillic_letter": ["tr\u0430in.seed=4"],
     "override_no_equals": ["train.seq_len"],
     "override_unknown_step": ["trian.seq_len=64"],
     "override_unknown_argument": ["train.seq_length=64"],

@@ -19,7 +19,7 @@ from engine.errors import Diagnostic, Where
 CODES = ("Y034", "Y035")
 VISIBLE = "\N{REPLACEMENT CHARACTER}"  # what a message shows for a character without a width
 # Findings about a word that a schema knows; in a path or a sentence a full-width sign may be meant.
-ABOUT_WORDS = frozenset({"S101", "S103", "S104", "S105", "S107", "S201"})
+ABOUT_WORDS = frozenset({"S101", "S103", "S104", "S105", "S107", "S201", "U202"})
 
 _QUOTES = dict.fromkeys("“”„‟«»「」", '"') | dict.fromkeys("‘’‚‛", "'")
 _DASHES = dict.fromkeys("‐‑‒–—−•", "-")
