@@ -56,6 +56,7 @@ COMPRESSED = {
     b"BZh": "bunzip2",
     b"\xfd7zXZ": "unxz",
     b"\x28\xb5\x2f\xfd": "unzstd",
+    b"\x04\x22\x4d\x18": "lz4 -d",
 }
 
 

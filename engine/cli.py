@@ -33,8 +33,10 @@ INTERRUPTED_EXIT_CODE = 130
 def answer(words: Sequence[str]) -> Reply:
     """Parse and run one command. Raises what the command raises."""
     if not words or words[0] in ("--help", "-h", "help"):
-        if words[1:]:
-            return Reply({"ok": True}, command_help(find_command(words[1:], COMMANDS)[0]))
+        named = [word for word in words[1:] if word not in ("--json", "--help", "-h")]
+        if named:
+            text = command_help(find_command(named, COMMANDS)[0])
+            return Reply({"ok": True, "help": text}, text)
         names = {command.name: command.does for command in COMMANDS}
         return Reply({"ok": True, "version": __version__, "commands": names}, top_help(COMMANDS, __version__))
     if words[0] in ("--version", "-V"):
@@ -84,6 +86,15 @@ def _print_reply(reply: Reply, as_json: bool, output: Output) -> None:
 def _lacking(characters: Collection[str]) -> Diagnostic:
     """The warning that the terminal's encoding has not all characters of the answer."""
     some = " ".join(f"U+{ord(character):04X}" for character in sorted(characters)[:3])
+    if all(
+        0xD800 <= ord(character) <= 0xDFFF for character in characters
+    ):  # Python's stand-ins for bytes, in any encoding
+        return Diagnostic(
+            "X321",
+            f"the answer has bytes that are not UTF-8, as in a path ({some})",
+            hint="they are written as escapes; a file whose name is UTF-8 is shown as it is",
+            severity="warning",
+        )
     return Diagnostic(
         "X321",
         f"standard output has the encoding {sys.stdout.encoding}, which lacks characters of the answer ({some})",

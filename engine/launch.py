@@ -11,7 +11,7 @@ Each machine runs one process, with all devices of the machine. The processes fi
 - on Cloud TPUs through the TPU's own metadata (also ``cluster: auto``),
 - elsewhere by RUNSPEC_COORDINATOR (host:port of the first), RUNSPEC_NUM_PROCESSES and RUNSPEC_PROCESS_ID.
 
-A run that is interrupted or reaches its time limit saves a checkpoint and ends with 130 or 7 (docs/reference/exit-codes.md);
+A run that is interrupted or reaches its time limit saves a checkpoint and ends with 130 (docs/reference/exit-codes.md);
 the scheduler restarts those. Sources: the manuals of sbatch and srun; SkyPilot's YAML reference and
 sky/utils/schemas.py; JobSet's API (jobset.x-k8s.io/v1alpha2); jax/_src/clusters.
 """
@@ -35,7 +35,7 @@ from engine.redact import find_secrets, is_secret_name, redact
 from engine.runspec.kinds import base_schema
 from engine.runspec.model import LaunchSpec, Spec
 
-RESTART_EXIT_CODES = (7, 130)
+RESTART_EXIT_CODES = (130,)
 GRACE_SECONDS = 180  # between the stop signal and the kill: the train step in progress, then a checkpoint
 COORDINATOR_PORT = 55527
 EXAMPLE = "launch: {scheduler: slurm, machines: 2, devices_per_machine: 4, time_limit_minutes: 720}"

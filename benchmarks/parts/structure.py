@@ -31,6 +31,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
             "locks",
             "model_config",
             "os_errors",
+            "file_kinds",
         }
     ),
     "protocol": frozenset({"protocol"}),

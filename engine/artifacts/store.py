@@ -267,7 +267,8 @@ class Store:
                         with suppress(FileNotFoundError):
                             probe.rmdir()
                 except OSError as error:
-                    tried.rmdir()
+                    with suppress(FileNotFoundError):  # what was refused came after the rename
+                        tried.rmdir()
                     if error.errno != errno.EXDEV:
                         raise
                     raise RunFailed(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from engine.commands import Reply, pick
 from engine.commands.loading import load
+from engine.commands.own_place import refuse_evidence
 from engine.data import (
     BUILDERS,
     DatasetReport,
@@ -178,16 +179,24 @@ def dataset_build(arguments: Namespace) -> Reply:
     name = pick("dataset builder", arguments.name, BUILDERS)
     seed = 42 if arguments.seed is None else arguments.seed
     out = Path(arguments.out or Path("datasets") / name)
+    refuse_evidence(out, "dataset build … --out DIR")
     traces = build(name, seed=seed, num_rows=arguments.num_rows)
     prepared = prepare(trace_rows(traces), None)
     try:
-        written = write_dataset(out, prepared, source=builder_source(name, seed=seed))
+        written = write_dataset(out, prepared, source=builder_source(name, seed=seed), allow=_refuse_other_files)
     except OSError as error:
         raise RunFailed("U115", f"cannot write {error.filename or out}: {error.strerror or error}",
                         hint=hint_for(error.errno) or "choose a folder where this user may write: --out DIR") from error  # fmt: skip
     facts = dict(written.facts)
     text = f"{out}/: {facts['n_rows']} rows, rows.jsonl has SHA-256 {facts['rows_sha256']}"
     return Reply({"ok": True, "out": str(out), "facts": facts}, text)
+
+
+def _refuse_other_files(files: list[Path]) -> None:
+    """A build replaces an earlier one and nothing else."""
+    if files:
+        raise InputInvalid.of([Diagnostic("U111", f"{path} is there already, and no build has written it",
+                                          hint="name another folder: --out DIR") for path in files])  # fmt: skip
 
 
 def evalset_check(arguments: Namespace) -> Reply:

@@ -12,10 +12,11 @@ from engine.commands import Reply, columns
 from engine.commands.loading import load
 from engine.errors import EvidenceIncomplete
 from engine.evidence import package as pack
-from engine.pipeline.finish import check_folder, replace_evidence
+from engine.pipeline.finish import check_folder, check_targets, replace_evidence
 from engine.pipeline.older_artifacts import take_over
 from engine.pipeline.plan import make_plan, relative
 from engine.pipeline.record import make_record
+from engine.pipeline.same_run import refuse_another_run
 from engine.runspec.model import Spec
 from engine.steps import Handler
 
@@ -63,12 +64,14 @@ def evidence(arguments: Namespace) -> Reply:
 
 
 def package(arguments: Namespace) -> Reply:
-    """Pack the evidence folder."""
-    spec, _ = load(arguments.spec, arguments.overrides)
+    """Pack the evidence folder, where its evidence is that of the run-spec as it is now."""
+    spec, handlers = load(arguments.spec, arguments.overrides)
     folder = spec.resolve(spec.evidence.dir)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise EvidenceIncomplete("U131", f"there is no evidence folder {spec.evidence.dir}/ yet",
                                  hint=f"runspec run {arguments.spec}")  # fmt: skip
+    check_targets(spec)
+    refuse_another_run(spec, handlers, [arguments.spec, *(arguments.overrides or ())])
     archive = pack(folder, spec.resolve(spec.package.dir), spec.package.name)
     where = relative(archive, spec.root)
     return Reply({"ok": True, "package": where, "sha256": digest_file(archive)}, where)

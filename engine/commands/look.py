@@ -141,7 +141,8 @@ def show(arguments: Namespace) -> Reply:
     if story.complete is not None:
         complete, more = _artifacts(of_complete, store, with_files=with_files)
         document["complete"] = {"verified_at": story.verified_at, "steps": complete}
-        text = (f"the last attempt, not complete:\n{text or '  no step has finished yet'}\n\n"
+        nothing = f'  step "{arguments.step}" has not finished' if arguments.step else "  no step has finished yet"
+        text = (f"the last attempt, not complete:\n{text or nothing}\n\n"
                 f"the last complete run, verified {story.verified_at}:\n{more}")  # fmt: skip
     return Reply(document, text or f"{run_version}: no step has finished yet")
 

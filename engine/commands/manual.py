@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ PARTS = {
     "explanation": "explanation: how it works and why",
 }
 ERRORS = "errors"
+MOST_PAGES = 6
 _CODE = re.compile(r"[A-Z]\d{2,3}")
 _LINK = re.compile(r"\[([^\]]+)\]\((?:[^)#]*/)?([\w-]+)\.md[^)]*\)")
 
@@ -78,11 +80,22 @@ def topics() -> list[Topic]:
 
 
 def find(name: str) -> Topic:
-    """The page of that name: ``own-data``, or its address. Raises InputInvalid U110 with a did-you-mean."""
-    word = name.lower().removeprefix("docs/").removesuffix(".md")
+    """The page of that name: ``own-data``, ``own data``, or its address. Raises InputInvalid U110 with what is near.
+
+    Near is a topic of a similar name, else the pages that say the word.
+    """
+    word = re.sub(r"[\s_]+", "-", name.strip().lower()).removeprefix("docs/").removesuffix(".md")
     pages = {page.name: page for page in (*map(_topic, asset("docs").glob("*.md")), *topics())}
     addresses = {page.address.removesuffix(".md"): page.name for page in pages.values()}
-    return pages[pick("topic", addresses.get(word, word), pages, or_else="`runspec docs` lists the topics")]
+    return pages[pick("topic", addresses.get(word, word), pages, or_else=_pages_with(name.strip().lower(), pages))]
+
+
+def _pages_with(words: str, pages: Mapping[str, Topic]) -> str:
+    """The topics whose pages say these words, those that say them most often first; else how to see all topics."""
+    counts = {page.name: page.text().lower().count(words) for page in pages.values()} if words else {}
+    said = sorted((name for name, count in counts.items() if count), key=lambda name: (-counts[name], name))
+    also = f'pages that say "{words}": {", ".join(said[:MOST_PAGES])}\n' if said else ""
+    return f"{also}`runspec docs` lists the topics"
 
 
 def error_rows() -> dict[str, tuple[str, str]]:
@@ -160,6 +173,10 @@ def docs(arguments: Namespace) -> Reply:
     """The topics, a page, or an error code."""
     if arguments.topic is None:
         pages = topics()
+        return Reply({"ok": True, "topics": [page.as_json() for page in pages]}, _listing(pages))
+    part = arguments.topic.strip().lower().removeprefix("docs/").rstrip("/")
+    if part in PARTS:
+        pages = [page for page in topics() if page.part == part or page.part.startswith(f"{part}/")]
         return Reply({"ok": True, "topics": [page.as_json() for page in pages]}, _listing(pages))
     if _CODE.fullmatch(arguments.topic.upper()):
         name, page = arguments.topic.upper(), find(ERRORS)

@@ -14,7 +14,8 @@ import importlib
 import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, cast
 
@@ -41,6 +42,9 @@ class Argument:
     count: Count = "one"
     repeat: bool = False
     number: bool = False
+    least: int = 0  # of a number
+    most: int | None = None
+    required: bool = False  # an option that the command does nothing without
 
     @property
     def is_option(self) -> bool:
@@ -113,9 +117,25 @@ def _parser(command: Command) -> _Parser:
                 argument.name,
                 dest=argument.attribute,
                 action="append" if argument.repeat else "store",
-                type=int if argument.number else str,
+                type=_number_of(argument) if argument.number else str,
             )
     return parser
+
+
+def _number_of(argument: Argument) -> Callable[[str], int]:
+    """The reader of a number within the argument's limits, whose words argparse puts after the option's name."""
+    limits = f"at least {argument.least}" if argument.most is None else f"from {argument.least} to {argument.most}"
+
+    def read(word: str) -> int:
+        try:
+            number = int(word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'"{word}" is not a whole number') from None
+        if number < argument.least or (argument.most is not None and number > argument.most):
+            raise argparse.ArgumentTypeError(f"{number} is not allowed, it must be {limits}")
+        return number
+
+    return read
 
 
 def find_command(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, list[str]]:
@@ -174,6 +194,8 @@ def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> 
     ``run SPEC --force train key=value``: a list of words that an option interrupts."""
     hint = f"see `runspec {command.name} --help`"
     takes_overrides = any(argument.attribute == "overrides" for argument in command.arguments)
+    if takes_overrides:
+        _refuse_torn_overrides(words[1:])
     arguments.overrides = [word for word in words[1:] if takes_overrides and _OVERRIDE.match(word)]
     words = [word for index, word in enumerate(words) if index == 0 or word not in arguments.overrides]
     for positional in (argument for argument in command.arguments if not argument.is_option):
@@ -194,6 +216,20 @@ def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> 
         )
 
 
+def _refuse_torn_overrides(words: Sequence[str]) -> None:
+    """U103 for an override with spaces around its sign, and for a sign that only looks like one: they would be taken for files."""
+    for index, word in enumerate(words):
+        plain = unicodedata.normalize("NFKC", word)
+        if not _OVERRIDE.match(word) and _OVERRIDE.match(plain):
+            sign = next(one for one in word if one != "=" and unicodedata.normalize("NFKC", one) == "=")
+            name = f"{unicodedata.name(sign).lower()} (U+{ord(sign):04X})"
+            raise InputInvalid("U103", f'"{word}" has a {name} in the place of the sign =', hint=f"type {plain}")
+        if word.startswith("="):
+            torn = words[max(0, index - 1) : index + 2] if word == "=" else words[max(0, index - 1) : index + 1]
+            raise InputInvalid("U103", f'an override is one word: "{" ".join(torn)}" is {len(torn)}',
+                               hint=f"type {''.join(torn)}, without spaces around the sign")  # fmt: skip
+
+
 def _is_number(word: str) -> bool:
     return re.fullmatch(r"-\d+(\.\d+)?", word) is not None
 
@@ -206,7 +242,8 @@ def command_help(command: Command) -> str:
     """``runspec COMMAND --help``."""
     positionals = [argument for argument in command.arguments if not argument.is_option]
     options = [argument for argument in command.arguments if argument.is_option] + list(COMMON)
-    usage = " ".join(["runspec", command.name, *(argument.usage for argument in positionals), "[options]"])
+    needed = [argument.usage for argument in options if argument.required]
+    usage = " ".join(["runspec", command.name, *(argument.usage for argument in positionals), *needed, "[options]"])
     parts = [f"usage: {usage}", "", textwrap.fill(command.does[0].upper() + command.does[1:] + ".", _width())]
     if command.more:
         parts += ["", textwrap.dedent(command.more).strip("\n")]

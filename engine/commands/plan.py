@@ -12,6 +12,7 @@ from engine.display.plain import make_console
 from engine.pipeline.plan import Plan, make_plan
 from engine.preflight import price, shardings
 from engine.preflight.shardings import shardings_text
+from engine.protocol.device_memory import USABLE_SHARE
 
 
 def plan(arguments: Namespace) -> Reply:
@@ -80,6 +81,8 @@ def _memory(memory: JsonMapping) -> str:
     share = memory["memory_fraction"]
     of = "" if limit is None else f" of {_gib(limit)}"
     of += "" if share is None else f" ({share:.0%} of {_gib(memory['device_bytes'])})"
+    if memory["fits"] is False and limit is not None and peak <= limit:
+        of += f", of which a program can use {USABLE_SHARE:.0%} (the rest is lost in gaps between arrays),"
     policy = f"remat: {memory['remat']}"
     return f"memory  {verdict}: {'about ' * estimate}{_gib(peak)}{of} per device on {where}, {policy} ({how})"
 

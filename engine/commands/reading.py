@@ -10,8 +10,9 @@ from pathlib import Path
 from engine.canonical import digest_bytes, write_atomic
 from engine.commands import Reply, pick
 from engine.commands.loading import is_spec, load, run_of
+from engine.commands.own_place import refuse_evidence
 from engine.errors import Diagnostic, EvidenceIncomplete, InputInvalid, RunFailed, VerificationFailed
-from engine.evidence import Verification, evidence_names, verify
+from engine.evidence import Verification, verify
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.contents import NOBODY, Evidence, Reader
 from engine.evidence.report import MARKER, ReportItem, read_items, report_page
@@ -129,9 +130,7 @@ def opened(source: Path, reader: Reader = NOBODY) -> tuple[Bundle, Verification]
 
 def _require_own_place(out: Path) -> None:
     """U146: a page never replaces a file of other origin, and never lies among evidence, which it would make invalid."""
-    if evidence_names(out.resolve().parent):
-        raise InputInvalid("U146", f"{out} would lie in an evidence folder, whose files are counted",
-                           hint=f"runspec report … --out {Path('..') / out.name}")  # fmt: skip
+    refuse_evidence(out.parent, f"report … --out {Path('..') / out.name}")
     if out.exists() and not _is_report(out):
         raise InputInvalid("U146", f"{out} is there already and is not a report", hint="name another file: --out FILE")
 

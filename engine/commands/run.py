@@ -29,6 +29,7 @@ def run(arguments: Namespace) -> Reply:
     spec, handlers = load(arguments.spec, arguments.overrides)
     force = frozenset(arguments.force or ())
     selection = Selection(arguments.start, arguments.to, arguments.only, force)
+    _refuse_nothing(spec, selection)
     follower = follower_of(spec)
     if follower is not None:
         console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
@@ -42,6 +43,25 @@ def run(arguments: Namespace) -> Reply:
         console.finished(outcome.ran, outcome.skipped, time.monotonic() - started)
     made = [artifact for step_id, artifact in outcome.made.items() if selection.covers(spec, step_id)]
     return _end_of_run(arguments, spec, outcome, _model_folder(made, spec))
+
+
+def _refuse_nothing(spec: Spec, selection: Selection) -> None:
+    """Raises InputInvalid U103 for a selection that contradicts itself: "nothing to do" would be taken for done."""
+    selection.check(spec)
+    said = "runspec run: "
+    if selection.only and (selection.start or selection.stop):
+        other = "--from" if selection.start else "--to"
+        raise InputInvalid(
+            "U103", f"{said}--only {selection.only} runs one step alone", hint=f"leave out {other}, or --only"
+        )
+    order = [step.id for step in spec.steps]
+    if selection.start and selection.stop and order.index(selection.start) > order.index(selection.stop):
+        raise InputInvalid("U103", f"{said}--from {selection.start} comes after --to {selection.stop}, so that no step is left",
+                           hint=f"the steps in order: {', '.join(order)}")  # fmt: skip
+    left_out = sorted(step for step in selection.force - {"all"} if not selection.covers(spec, step))
+    if left_out:
+        raise InputInvalid("U103", f"{said}--force {left_out[0]} is not among the steps that are selected",
+                           hint="select it too, or leave out --force for it")  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from engine import project
 from engine.canonical import JsonObject, pretty_json
 from engine.commands import Reply, columns, pick
 from engine.commands.loading import plugin_warnings, project_root
+from engine.commands.own_place import refuse_evidence
 from engine.gallery import GROUPS, shipped
 
 
@@ -18,6 +19,7 @@ def init(arguments: Namespace) -> Reply:
 
     found = shipped()
     name = pick("preset or example", arguments.name or "quickstart", found)
+    refuse_evidence(Path(arguments.dir or "."), "init … --dir DIR")
     made = project.init(found[name].path, Path(arguments.dir or "."), kinds=handlers(), force=arguments.force)
     steps = [*made.first, *(f"runspec {verb} {made.spec}" for verb in ("validate", "plan", "run"))]
     if arguments.dir:

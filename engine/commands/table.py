@@ -63,7 +63,7 @@ COMMANDS: tuple[Command, ...] = (
             standard error: a live display on a terminal, plain lines elsewhere and in notebooks.""", group=_RUN, page="resume"),
     Command("launch", "writes a job file for a cluster: SLURM, SkyPilot or JobSet",
             "launching:launch",
-            (SPEC, OVERRIDES, Argument("--print", "print the job file on standard output; nothing is submitted"),
+            (SPEC, OVERRIDES, Argument("--print", "needed: print the job file on standard output; nothing is submitted", required=True),
              Argument("--for", "slurm, skypilot or jobset (default: the run-spec's own)", "SCHEDULER")),
             more="""
             The run-spec's launch section says which machines. A job that was preempted or reached its time
@@ -124,8 +124,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("dataset build", "builds a named dataset", "data:dataset_build",
             (Argument("NAME", "the builder's name"),
              Argument("--out", "folder to write to (default: datasets/NAME)", "DIR"),
-             Argument("--seed", "default: 42", "N", number=True),
-             Argument("--num-rows", "default: the builder's own number", "N", number=True)), group=_DATA, page="builders"),
+             Argument("--seed", "default: 42", "N", number=True, most=2**31 - 1),
+             Argument("--num-rows", "default: the builder's own number", "N", number=True, least=1)), group=_DATA, page="builders"),
     Command("evalset check", "checks an eval set: rows, ids, composition", "data:evalset_check",
             (Argument("FILE", "JSONL"),
              Argument("--on-duplicate", "of items that repeat a question: fail (default), keep or drop", "POLICY")),

@@ -11,7 +11,8 @@ these names is an error: a fraction would need a loss that is weighed token by t
 
 **Content** is a text, or a list of one text part, ``[{"type": "text", "text": "Hi"}]``.
 
-All other keys, at any depth, are counted by their path (``messages[].name``), except those that hold a part of the answer
+All other keys, at any depth, are counted by their path (``messages[].name``), except those that say under another name that
+the answer is not to be trained (``trainable: false``, :mod:`engine.data.row_reader`), and those that hold a part of the answer
 itself (``tool_calls``) or train a part of it (``train_detail``): a row with them is refused.
 """
 
@@ -88,11 +89,13 @@ def _read_message(reader: RowReader, key: str, index: int, value: object) -> Mes
     if role is None:
         return None
     content_path = f"{path}.{reader.names['content']}"
-    content = _read_content(reader, key, content_path, value[reader.names["content"]])
+    train = _is_trained(reader, key, path, role, value)
+    is_trained = train and role == "assistant"
+    content = _read_content(reader, key, content_path, value[reader.names["content"]], is_trained=is_trained)
     reader.refuse_turns(content, key, content_path)
     known = (reader.names["role"], reader.names["content"], *TRAIN_KEYS)
-    reader.count_others(value, known, f"{key}[]")
-    return Message(role, content, _is_trained(reader, key, path, role, value))
+    reader.count_others(value, known, f"{key}[]", is_trained=is_trained)
+    return Message(role, content, train)
 
 
 def _read_role(reader: RowReader, key: str, path: str, value: object) -> Role | None:
@@ -113,13 +116,14 @@ def _refuse_keys(reader: RowReader, key: str, path: str, message: Mapping[str, o
                           path=f"{path}.{name}")  # fmt: skip
 
 
-def _read_content(reader: RowReader, key: str, path: str, content: object) -> str:
+def _read_content(reader: RowReader, key: str, path: str, content: object, *, is_trained: bool) -> str:
     """The text, or that of its one part; "" after reporting."""
     if not isinstance(content, list):
         return reader.check_text(content, key, path)
     kinds = [str(part.get("type")) if isinstance(part, dict) else json_kind(part) for part in content]
     if kinds == ["text"] and "text" in content[0]:
-        reader.count_others(content[0], TEXT_PART_KEYS, f"{key}[].{reader.names['content']}[]")
+        part = f"{key}[].{reader.names['content']}[]"
+        reader.count_others(content[0], TEXT_PART_KEYS, part, is_trained=is_trained)
         return reader.check_text(content[0]["text"], key, f"{path}[0].text")
     shown = excerpt(", ".join(kinds), 40) or "none"
     hint = 'write the message as one text: "…"'

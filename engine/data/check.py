@@ -118,7 +118,7 @@ class DatasetReport:
         lines.append(f"rows whose prompt an earlier row has: {self.n_duplicates}")
         if self.unused_fields:
             names = ", ".join(f"{one_line(name)} ({count} rows)" for name, count in self.unused_fields.items())
-            lines.append(f"keys that no field is mapped to (not trained on): {names}")
+            lines.append(f"keys that nothing is read from: {names}")
         if self.sample is not None:
             how = "green is trained" if color else f"trained between {OPEN_MARK} and {CLOSE_MARK}"
             lines += ["", f"row {one_line(self.sample_id)} ({how}):", marked(self.sample, color=color)]

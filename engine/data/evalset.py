@@ -12,6 +12,7 @@ A question that stands twice counts twice in the score. ``on_duplicate`` says wh
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ KEYS = (*REQUIRED, *GROUPS, "meta")
 
 MISSING, WRONG_TYPE, BLANK_TEXT, UNKNOWN_KEY = 20, 21, 22, 23
 UNKNOWN_DIFFICULTY, SAME_ID, SAME_PROMPT, ANSWER_SHAPE = 24, 25, 26, 27
+# The scorer cuts a model's text behind the last marker, so that nothing it compares has one. As engine.scoring.normalise
+# has it, which this part does not import: a test compares the two.
+MARKER = re.compile(r"answer:", re.IGNORECASE | re.ASCII)
 
 
 class Asked(Protocol):
@@ -131,6 +135,11 @@ def _check_values(line: Line, report: Callable[[int, str, str, str], None]) -> N
     if isinstance(answer, str) and len(answer.strip().splitlines()) > 1:
         hint = "the scorer compares single lines"
         report(ANSWER_SHAPE, '"expected_answer" has more than one line', "expected_answer", hint)
+    if isinstance(answer, str) and (marker := MARKER.search(answer)):
+        alone = excerpt(MARKER.split(answer)[-1].strip(), 40)
+        hint = f'write the answer alone: "{alone}"' if alone else "write the answer alone"
+        message = f'"expected_answer" has "{marker[0]}" in it, and the scorer compares what follows that: every answer would be wrong'
+        report(ANSWER_SHAPE, message, "expected_answer", hint)
     difficulty = line.value.get("difficulty")
     if isinstance(difficulty, str) and difficulty.strip() and difficulty not in DIFFICULTIES:
         near = did_you_mean(difficulty, DIFFICULTIES)
@@ -181,7 +190,7 @@ class EvalSetReport:
         width = max([8, *(len(name) for name in self.categories)])
         lines = [f"{self.path}: {self.n_items} items", ""]
         if self.diagnostics:
-            lines.insert(0, errors_line(self.path, self.diagnostics, "the table is of the items without one"))
+            lines.insert(0, errors_line(self.path, self.diagnostics, "the table is of the items that can be read"))
         lines.append("  ".join(["category".ljust(width), *(name.rjust(6) for name in columns), "   all"]))
         for category, row in self.table.items():
             cells = [str(row.get(name, 0)).rjust(max(6, len(name))) for name in columns]

@@ -15,6 +15,7 @@ means the same thing in both. See docs/reference/errors.md for the list.
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,9 +23,9 @@ from pathlib import Path
 from typing import IO, Literal, NoReturn
 
 from engine.canonical import JsonObject
-from engine.data.file_kinds import PROBE_BYTES, kind_of
 from engine.data.text import near, position
 from engine.errors import Diagnostic, InputInvalid
+from engine.file_kinds import PROBE_BYTES, byte_order_mark, kind_of
 
 MAX_LINE_BYTES = 4 << 20
 MAX_DEPTH = 64
@@ -36,22 +37,40 @@ BLANK, DEEP, BIG_NUMBER, OTHER_KIND = 13, 14, 15, 16
 MORE = 99
 BYTE_ORDER_MARK = "\ufeff"
 
-_BYTE_ORDER_MARKS = (
-    (b"\xef\xbb\xbf", "a byte order mark (the three bytes EF BB BF)"),
-    (b"\xff\xfe", "the byte order mark of UTF-16"),
-    (b"\xfe\xff", "the byte order mark of UTF-16"),
-)
+SHOWN_OF_ONE_KIND = 3  # findings of the same words: the fourth tells nobody anything
+_COUNTED = re.compile(r"and (\d+) more")
+_PLACE = re.compile(r"\[\d+\]|column \d+|line \d+")
+
+
+@dataclass(slots=True)
+class _Kind:
+    """Findings that differ by their place alone: the first one's words, how many there were and are shown, the last line."""
+
+    message: str
+    total: int = 0
+    shown: int = 0
+    last: int = 0
+
+    @property
+    def beyond(self) -> int:
+        """How many are not shown."""
+        return self.total - self.shown
 
 
 @dataclass(slots=True)
 class JsonlFindings:
-    """Collects the errors of one file: in full up to ``limit``, as a count beyond it."""
+    """Collects the errors of one file: in full up to ``limit``, as a count beyond it.
+
+    Of one error in every line the first few are shown, and the others counted beside them.
+    """
 
     file: str
     family: Literal["D1", "D2"]
     limit: int = 50
+    of_one_kind: int = SHOWN_OF_ONE_KIND
     shown: list[Diagnostic] = field(default_factory=list)
     total: int = 0
+    kinds: dict[tuple[str, str], _Kind] = field(default_factory=dict)  # by code and words
 
     def add(
         self,
@@ -66,26 +85,34 @@ class JsonlFindings:
         hint: str | None = None,
     ) -> None:
         """Report one finding."""
-        self.total += 1
-        if len(self.shown) < self.limit:
+        code = f"{self.family}{number:02d}"
+        if self._is_shown(code, message, line):
             where = position(self.file, line, text, column, width, path)
-            code = f"{self.family}{number:02d}"
             self.shown.append(Diagnostic(code, message + near(text, column), where, hint))
 
     def add_foreign(self, finding: Diagnostic, *, line: int = 0, path: str = "") -> None:
         """Report a finding about a line that another part made, under its own code."""
-        self.total += 1
-        if len(self.shown) < self.limit:
+        if self._is_shown(finding.code, finding.message, line):
             self.shown.append(replace(finding, where=position(self.file, line, "", 0, 1, path)))
 
+    def _is_shown(self, code: str, message: str, line: int) -> bool:
+        """Count a finding; whether it is one of those shown in full."""
+        kind = self.kinds.setdefault((code, _PLACE.sub("", message)), _Kind(message))
+        self.total, kind.total, kind.last = self.total + 1, kind.total + 1, line
+        is_shown = kind.shown < self.of_one_kind and len(self.shown) < self.limit
+        kind.shown += is_shown
+        return is_shown
+
     def diagnostics(self) -> list[Diagnostic]:
-        """The findings, and one more that counts those beyond the limit."""
-        beyond = self.total - len(self.shown)
-        if not beyond:
-            return list(self.shown)
-        more = f"and {beyond} more error{'s' * (beyond > 1)} in this file"
-        hint = f"the first {len(self.shown)} are shown; fix these and check again"
-        return [*self.shown, Diagnostic(f"{self.family}{MORE}", more, position(self.file, 0), hint)]
+        """The findings, and what counts the others: one for each kind that repeats, one for all beyond the limit."""
+        repeated = [kind for kind in self.kinds.values() if kind.shown and kind.total > self.of_one_kind]
+        counted = [f"and {kind.beyond} more of the same, up to line {kind.last}: {kind.message}" for kind in repeated]
+        beyond = self.total - len(self.shown) - sum(kind.beyond for kind in repeated)
+        if beyond:
+            counted.append(f"and {beyond} more error{'s' * (beyond > 1)} in this file")
+        hint = "correct what is shown and check again"
+        more = [Diagnostic(f"{self.family}{MORE}", message, position(self.file, 0), hint) for message in counted]
+        return [*self.shown, *more]
 
     def raise_if_any(self) -> None:
         """Raise InputInvalid with all of them."""
@@ -95,9 +122,9 @@ class JsonlFindings:
 
 def errors_line(path: str, findings: Sequence[Diagnostic], rest: str) -> str:
     """``rows.jsonl: 2 errors; no row can be read``: the first line of the report of a file with findings."""
-    beyond = bool(findings) and findings[-1].code.endswith(str(MORE))
-    count = f"more than {len(findings) - 1}" if beyond else str(len(findings))
-    return f"{path}: {count} error{'s' * (beyond or len(findings) != 1)}; {rest}"
+    counted = [_COUNTED.match(finding.message) if finding.code.endswith(str(MORE)) else None for finding in findings]
+    total = sum(int(found[1]) if found else 1 for found in counted)
+    return f"{path}: {total} error{'s' * (total != 1)}; {rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +196,10 @@ def _objects(stream: IO[bytes], findings: JsonlFindings) -> Iterator[Line]:
 def _begins_as_text(stream: IO[bytes], findings: JsonlFindings) -> bool:
     head = stream.read(PROBE_BYTES)
     stream.seek(0)
-    for mark, name in _BYTE_ORDER_MARKS:
-        if head.startswith(mark):
-            findings.add(MARKED, f"the file begins with {name}", line=1, hint="save it as UTF-8 without BOM")
-            return False
+    mark = byte_order_mark(head, findings.file)
+    if mark is not None:
+        findings.add(MARKED, f"the file begins with {mark.what}", line=1, hint=mark.hint)
+        return False
     kind = kind_of(head, findings.file)
     if kind is not None:
         findings.add(OTHER_KIND, f"{findings.file} is {kind.what}", hint=kind.hint)

@@ -12,13 +12,14 @@ under ``not_applicable``; the run record has them.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.canonical import JsonMapping, JsonObject, digest_bytes, jsonl_bytes, pretty_json, write_atomic
+from engine.canonical import JsonMapping, JsonObject, digest_bytes, digest_file, jsonl_bytes, pretty_json, write_atomic
 from engine.data.lineage import Prepared
 from engine.data.model import DatasetRow, RenderedRow, RowFormat, Trace
 from engine.data.render import render_rows
@@ -60,8 +61,13 @@ class Written:
     manifest: JsonMapping
 
 
-def write_dataset(out: Path, prepared: Prepared, *, source: DatasetSource) -> Written:
-    """Render the rows and write the three files into ``out``. Raises OSError (disk full, no permission)."""
+def write_dataset(
+    out: Path, prepared: Prepared, *, source: DatasetSource, allow: Callable[[list[Path]], None] | None = None
+) -> Written:
+    """Render the rows and write the three files into ``out``. Raises OSError (disk full, no permission).
+
+    ``allow`` is called with the files that would be lost, before anything is written: see :func:`of_other_origin`.
+    """
     render, rendered = render_rows(prepared.rows, source.format)
     dataset = jsonl_bytes(row.body.as_json() for row in prepared.rows)
     rows = jsonl_bytes(row.as_json() for row in rendered)
@@ -75,6 +81,8 @@ def write_dataset(out: Path, prepared: Prepared, *, source: DatasetSource) -> Wr
     )
     manifest_bytes = pretty_json(manifest).encode()
     files = {DATASET_FILE: dataset, ROWS_FILE: rows, MANIFEST_FILE: manifest_bytes}
+    if allow is not None:
+        allow(of_other_origin(out, files))
     remove_leftovers(out, files.__contains__)
     for name, data in files.items():
         write_atomic(out / name, data)
@@ -89,6 +97,25 @@ def write_dataset(out: Path, prepared: Prepared, *, source: DatasetSource) -> Wr
         "manifest_sha256": digest_bytes(manifest_bytes),
     }
     return Written(facts, manifest)
+
+
+def of_other_origin(out: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """The files in the place of these that no build has written: not of the same bytes, and not those of the manifest there."""
+    built = _built(out / MANIFEST_FILE)
+    here = [(out / name, data) for name, data in files.items() if (out / name).is_file()]
+    return [path for path, data in here if digest_file(path) not in {digest_bytes(data), built.get(path.name)}]
+
+
+def _built(manifest: Path) -> Mapping[str, str]:
+    """Name -> digest of the three files of the build whose manifest this is; empty where it is none, or was edited."""
+    try:
+        data = manifest.read_bytes() if manifest.is_file() else b""
+        value = json.loads(data)
+        files = dict(value["files"])
+        is_own = value["build_id"] == build_id(value["dataset_key"], files[DATASET_FILE], files[ROWS_FILE])
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return {}
+    return {**files, manifest.name: digest_bytes(data)} if is_own and pretty_json(value).encode() == data else {}
 
 
 def make_manifest(

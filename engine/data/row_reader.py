@@ -19,7 +19,29 @@ from engine.data.model import CONTROL_LITERALS, TURN_LITERALS
 from engine.data.text import excerpt
 from engine.errors import did_you_mean
 
-MISSING, WRONG_TYPE, BLANK_TEXT, CONTROL = 20, 21, 22, 23
+MISSING, WRONG_TYPE, BLANK_TEXT, CONTROL, NOT_TRAINED = 20, 21, 22, 23, 34
+# What people call the switch that keeps a text from being trained, without case, hyphens and underscores.
+SWITCHES = frozenset(
+    {"weight", "lossweight", "trainweight", "train", "training", "trainable", "trained", "istrain", "istrained",
+     "loss", "lossmask", "trainmask"}
+)  # fmt: skip
+NO_WORDS = frozenset({"false", "no", "off", "0"})
+
+
+def is_switched_off(key: str, value: object) -> bool:
+    """Whether a key is named like a switch of training and its value says no, for the whole text or a part of it.
+
+    >>> is_switched_off("trainable", False), is_switched_off("Weight", 0), is_switched_off("weight", 72.5)
+    (True, True, False)
+    >>> is_switched_off("loss_mask", [1, 0]), is_switched_off("source", False)
+    (True, False)
+    """
+    if key.casefold().replace("_", "").replace("-", "") not in SWITCHES:
+        return False
+    values = value if isinstance(value, list) else [value]
+    return any(
+        one.strip().casefold() in NO_WORDS if isinstance(one, str) else one is not None and one == 0 for one in values
+    )
 
 
 class RowReader:
@@ -29,6 +51,7 @@ class RowReader:
         self.line, self.names, self.findings = line, names, findings
         self.before = findings.total
         self._others: dict[str, None] = {}
+        self._refuse_switches(line.value, names.values(), "", "")
 
     @property
     def is_good(self) -> bool:
@@ -90,8 +113,24 @@ class RowReader:
         """Turn markers are allowed in a prompt that a person renders, never in a chat message."""
         self._refuse_control(value, key, path, TURN_LITERALS)
 
-    def count_others(self, value: Mapping[str, object], known: Collection[str], path: str) -> None:
-        """Remember the keys of an object inside the row that are not ``known``: ``path`` has [] for any position."""
+    def _refuse_switches(self, value: Mapping[str, object], known: Collection[str], path: str, key: str) -> None:
+        """A key that nothing is read from and that says "not to be trained" would be trained all the same."""
+        for name in value:
+            if name not in known and is_switched_off(name, value[name]):
+                place = f"{path}.{name}" if path else name
+                message = f'"{place}" says not to train this, and nothing is read from that key: it would be trained'
+                hint = 'delete what shall not be trained, or rename the key if it means something else; of a message "weight": 0 is read'
+                self.report(NOT_TRAINED, message, key or name, hint, path=place)
+
+    def count_others(
+        self, value: Mapping[str, object], known: Collection[str], path: str, *, is_trained: bool = True
+    ) -> None:
+        """Remember the keys of an object inside the row that are not ``known``: ``path`` has [] for any position.
+
+        ``is_trained``: its text will be; a key that says otherwise is refused (D134).
+        """
+        if is_trained:
+            self._refuse_switches(value, known, path, path.partition("[")[0])
         self._others.update((f"{path}.{key}", None) for key in value if key not in known)
 
     def unused(self, known: Collection[str]) -> tuple[str, ...]:

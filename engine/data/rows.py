@@ -6,7 +6,7 @@ one InputInvalid that names every invalid line and field (up to a limit, then "a
     read_rows(Path("mine.jsonl"), "prompt_completion", {"prompt": "question", "completion": "reply"})
 
 Keys that nothing is read from, at any depth, are kept by their path in :attr:`DatasetRow.unused` and counted by
-``dataset check`` and the manifest; they are not trained on. Ids: a trace can have an ``id``, which must be unique;
+``dataset check`` and the manifest. One that says that its text is not to be trained is an error. Ids: a trace can have an ``id``, which must be unique;
 every other row is named after its line, ``line-12``. Conversations: :mod:`engine.data.chat_rows`.
 """
 

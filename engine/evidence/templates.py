@@ -15,10 +15,12 @@ from typing import Any, cast
 
 import jinja2
 from jinja2.exceptions import SecurityError
+from jinja2.loaders import split_template_path
 from jinja2.runtime import Context
 
 from engine.canonical import JsonMapping
 from engine.errors import EvidenceIncomplete, InputInvalid, Where, did_you_mean, listed
+from engine.model_config.folder_files import what_else
 from engine.sandbox import Exceeded, Sandbox
 
 Source = Path | Mapping[str, str]  # a folder of templates, or their names -> texts
@@ -48,6 +50,21 @@ class _Sandbox(Sandbox):
         return super().is_safe_attribute(obj, attr, value) and not isinstance(obj, str | bytes)
 
 
+class _Loader(jinja2.FileSystemLoader):
+    """The first folder's template. One that is there and is no file is an error: the next folder has another of its name."""
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        for folder in self.searchpath:
+            path = Path(folder, *split_template_path(template))
+            problem = what_else(path)
+            if problem is not None:
+                raise InputInvalid("E106", f"{_path(template)} is {problem}, not a template",
+                                   hint="put the template there, or remove what is there")  # fmt: skip
+            if path.is_file():
+                break
+        return super().get_source(environment, template)
+
+
 class _Noting(jinja2.ChoiceLoader):
     """The first source that has a template; ``used`` gets the text of every one that was loaded."""
 
@@ -66,7 +83,7 @@ class _Noting(jinja2.ChoiceLoader):
 
 
 def _loader(source: Source) -> jinja2.BaseLoader:
-    return jinja2.DictLoader(source) if isinstance(source, Mapping) else jinja2.FileSystemLoader(str(source))
+    return jinja2.DictLoader(source) if isinstance(source, Mapping) else _Loader(str(source))
 
 
 def _environment(file: str, sources: Sequence[Source], used: dict[str, str]) -> jinja2.Environment:

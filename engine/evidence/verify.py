@@ -68,6 +68,14 @@ def verify(path: Path, reader: Reader = NOBODY) -> Verification:
 
 def _require_evidence(path: Path, bundle: Bundle) -> None:
     """X322 where there is no evidence that could be checked, and where it may be."""
+    if bundle.kind == "zip" and bundle.problems and not _claims_to_be_zip(path):
+        inside = path.parent if (path.parent / MANIFEST).is_file() else None
+        hint = (
+            f"verify the folder that it is in: runspec verify {inside}"
+            if inside
+            else "name an evidence folder, a package or a run-spec"
+        )
+        raise InputInvalid("X322", f"no evidence here: {path} is a file and no package", hint=hint)
     if not OF_EVIDENCE.isdisjoint(bundle.files) or (bundle.problems and bundle.kind == "zip"):
         return
     below = sorted({found.parent for name in OF_EVIDENCE for found in path.glob(f"*/{name}")} if path.is_dir() else ())
@@ -77,6 +85,12 @@ def _require_evidence(path: Path, bundle: Bundle) -> None:
         hint = "name an evidence folder, a package or a run-spec; `runspec run SPEC` makes evidence"
     what = "is empty" if not bundle.files and not bundle.problems else f"has no {MANIFEST} and no {OWNERS[0]}"
     raise InputInvalid("X322", f"no evidence here: {path} {what}", hint=hint)
+
+
+def _claims_to_be_zip(path: Path) -> bool:
+    """By its name or its first bytes: then what is wrong with it is a finding, however little of it is left."""
+    with path.open("rb") as stream:
+        return path.suffix.lower() == ".zip" or stream.read(2) == b"PK"
 
 
 def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = NOBODY) -> Verification:

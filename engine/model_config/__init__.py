@@ -10,6 +10,7 @@ In: a mapping with Hugging Face's keys, or a model folder. Out: a typed configur
     16
 
 ``decoder``  what all families share; one file for each family beside it
+``folder_files``  the files of a model folder, by name
 ``keys``     what a key is that no family reads
 ``values``   single values, rotary positions in both styles
 ``shapes``   the shapes of a model's tensors, and what is counted from them
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import InputInvalid, Where, did_you_mean
 from engine.model_config.decoder import DecoderConfig
+from engine.model_config.folder_files import file_in
 from engine.model_config.gemma import GemmaConfig
 from engine.model_config.gemma2 import Gemma2Config
 from engine.model_config.gemma3 import Gemma3Config
@@ -116,8 +118,8 @@ def stored_dtype(mapping: Mapping[str, object], source: str = CONFIG_FILE) -> st
 
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The mapping of ``config.json``. Raises InputInvalid M106 where it is missing, unreadable or not a JSON object."""
-    path = Path(folder) / CONFIG_FILE
-    if not path.is_file():  # a named pipe would hang, a folder is none either
+    path = file_in(Path(folder), CONFIG_FILE, "M106")
+    if path is None:
         message, where = f"the model folder has no {CONFIG_FILE}", Where(file=str(folder))
         raise InputInvalid("M106", message, where=where, hint=NO_MODEL)
     try:

@@ -175,4 +175,4 @@ def _examine(
     check_paths(case)
     check_file_names(case)
     check_modeline(case, text)
-    return _Read(data, text, written, case, applied, [*map(at_the_character, case.findings.sorted()), *refused])
+    return _Read(data, text, written, case, applied, [*map(at_the_character, [*case.findings.sorted(), *refused])])

@@ -11,6 +11,7 @@ every key and value has its position, and nothing is ever constructed from a tag
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -236,12 +237,24 @@ class _Builder:
         if isinstance(key, Scalar) and isinstance(key.value, str):
             return key
         if isinstance(key, Scalar):
+            number = self.divided_number(key)
+            if number is not None:
+                message = (
+                    f"in braces a comma separates two entries: {number} is read as two, and the second has no name"
+                )
+                raise self.refuse("Y024", message, key.position, f"write {number.replace(',', '')}")
             kind = "empty" if key.value is None else f"{key.text}, which is not a name"
             raise self.refuse(
                 "Y024", f"keys are names; this key is {kind}", key.position, "write a name before the colon"
             )
         hint = "in flow style a mapping is {key: value}; {{ }} is for templates"
         raise self.refuse("Y024", "keys are names; this key is a list or a mapping", key.position, hint)
+
+    def divided_number(self, key: Scalar) -> str | None:
+        """``2,000`` where the key is the ``000`` of it."""
+        before = (self.source.line(key.position.line) or "")[: key.position.column - 1]
+        start = re.search(r"(?<![\w,.])[0-9]{1,3}(,[0-9]{3})*,$", before)
+        return f"{start[0]}{key.text}" if start and re.fullmatch(r"[0-9]{3}", key.text) else None
 
     def position(self, event: _Event) -> SourcePosition:
         start, end = event.start_mark, event.end_mark

@@ -1,4 +1,4 @@
-"""Where an unknown key belongs. Computed from the schemas, never listed by hand.
+"""Where an unknown key belongs. Computed from the schemas; by hand only what other tools have and no schema (spelling.other_tools).
 
 hint_for("learning_rate", (), base_schema(), case)
 # (None, 'it belongs under `with:` of a train_sft step (here: "train")')
@@ -12,6 +12,7 @@ from engine.errors import MOST_LISTED, did_you_mean, listed
 from engine.runspec.findings import Case
 from engine.runspec.kinds import Schema, base_schema, properties, step_schema
 from engine.runspec.nodes import Path
+from engine.runspec.spelling.other_tools import hint_of
 
 MOST_SECTIONS = 3
 CLOSE = 0.8
@@ -23,6 +24,9 @@ def hint_for(key: str, here: Path, schema: Schema, case: Case) -> tuple[str | No
     for name, entry in known.items():
         if key.casefold().replace("-", "_") in _names(name, entry):
             return name, f'here it is called "{name}"'
+    elsewhere_only = hint_of(key)
+    if elsewhere_only is not None:
+        return None, elsewhere_only
     if ":" in key:
         return None, f"a space follows the colon: {key.replace(':', ': ', 1)}"
     near, sections = did_you_mean(key, known), list(_sections(key, here, case))

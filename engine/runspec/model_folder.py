@@ -36,13 +36,12 @@ MISTAKEN = {
 
 
 def missing_parts(folder: Path) -> list[str]:
-    """The parts of a model that are missing: configuration, tokenizer, weights."""
-    missing = [] if (folder / CONFIG_FILE).is_file() else [CONFIG_FILE]
-    missing += (
-        [] if any((folder / name).is_file() for name in (TOKENIZER_FILE, *OTHER_TOKENIZERS)) else [TOKENIZER_FILE]
-    )
+    """The parts of a model whose names are missing; what else than a file has such a name, folder_findings says."""
+    names = {path.name for path in folder.iterdir()}
+    missing = [] if CONFIG_FILE in names else [CONFIG_FILE]
+    missing += [] if names.intersection((TOKENIZER_FILE, *OTHER_TOKENIZERS)) else [TOKENIZER_FILE]
     weights = [f"{name}{ending}" for name in (SAFETENSORS, MSGPACK) for ending in ("", INDEX)]
-    if not any((folder / name).is_file() for name in weights):
+    if not names.intersection(weights):
         missing.append(f"weights ({SAFETENSORS} or {MSGPACK})")
     return missing
 

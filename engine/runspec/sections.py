@@ -148,10 +148,20 @@ def _read(name: str, text: str, target: FilePath, role: str, root: FilePath) -> 
         yield "S303", f"{name}: there is no such {role}", hint or f"paths start at the project folder, {root.name}/"
     elif not target.is_dir() and not target.is_file():  # reading it could wait for ever
         yield "S303", f"{name} is a pipe, a socket or a device, not a {role}", "save what it gives into a file"
-    elif name == "model.path" and (lacking := missing_parts(target)):
-        yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(target)
     elif name == "model.path":
-        yield from _configuration(text, target)
+        yield from _model_folder(name, text, target)
+
+
+def _model_folder(name: str, text: str, folder: FilePath) -> Iterator[_Problem]:
+    """What the trainer would say about the folder without reading its weights, by the same functions."""
+    from engine.model_config.folder_files import folder_findings  # only for those who have a folder
+
+    for one in folder_findings(folder):
+        yield one.code, f"{PurePosixPath(text)}/{one.message}", one.hint or "fetch the folder again"
+    if lacking := missing_parts(folder):
+        yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(folder)
+    else:
+        yield from _configuration(text, folder)
 
 
 def _unreadable(name: str, text: str, target: FilePath) -> Iterator[_Problem]:

@@ -31,6 +31,11 @@ def extract_answer(text: str) -> str:
     return text[end:].strip()
 
 
+def has_marker(answer: str) -> bool:
+    """Whether an expected answer has a marker in it: no extracted answer has one, so that nothing equals it."""
+    return _MARKER.search(answer) is not None
+
+
 def normalise(answer: str) -> str:
     """The form in which two answers are compared: stripped and case-folded."""
     return answer.strip().casefold()

@@ -10,21 +10,24 @@ a blank line, a duplicate key or a NaN is an error. Keys that a scorer does not 
 
 from __future__ import annotations
 
-import codecs
 import errno
 import json
 import math
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.canonical import CHUNK_BYTES, JsonObject, unpacker_of
+from engine.canonical import CHUNK_BYTES, JsonObject
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.file_kinds import PROBE_BYTES, byte_order_mark, kind_of
+from engine.scoring.normalise import has_marker
 
 MAX_FINDINGS = 20
+SHOWN_OF_ONE_KIND = 3  # findings of the same words
 MAX_FILE_BYTES = 256 << 20
 
 GROUPS = ("section", "category", "difficulty")
@@ -60,8 +63,12 @@ class Prediction:
 
 
 def read_eval_set(path: Path) -> tuple[ScoringItem, ...]:
-    """The items of an eval set file, in its order. Raises InputInvalid with every finding."""
-    return parse_eval_set(_text(path), str(path))
+    """The items of an eval set file, in its order. Raises InputInvalid with every finding.
+
+    Here, before anything is scored, an answer that nothing can equal is a finding; in evidence that was scored it is
+    what it is.
+    """
+    return parse_eval_set(_text(path), str(path), answerable=True)
 
 
 def read_predictions(path: Path) -> tuple[Prediction, ...]:
@@ -69,14 +76,14 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
     return parse_predictions(_text(path), str(path))
 
 
-def parse_eval_set(text: str, file: str) -> tuple[ScoringItem, ...]:
-    """Items from JSONL text; ``file`` is the name that errors have."""
+def parse_eval_set(text: str, file: str, *, answerable: bool = False) -> tuple[ScoringItem, ...]:
+    """Items from JSONL text; ``file`` is the name that errors have. ``answerable``: refuse answers that nothing can equal."""
     findings = _Findings(file)
     items = [
         ScoringItem(
             id=findings.text(row, "id", line),
             prompt=findings.text(row, "prompt", line),
-            expected_answer=findings.answer(row, line),
+            expected_answer=findings.answer(row, line, answerable=answerable),
             **{group: findings.optional_text(row, group, line) for group in GROUPS},
         )
         for line, row in findings.rows(text)
@@ -120,13 +127,12 @@ def _text(path: Path) -> str:
         raise InputInvalid("K102", f"cannot read {path}: {error.strerror}", where=where) from error
     if len(data) > MAX_FILE_BYTES:
         raise InputInvalid("K102", f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB", where=where)
-    program = unpacker_of(data[:8])
-    if program is not None:
-        raise InputInvalid("K102", f"{path} is compressed", where=where, hint=f"unpack it: {program} {path}")
-    if data.startswith(codecs.BOM_UTF8):
-        raise InputInvalid(
-            "K102", f"{path} begins with a byte order mark", where=where, hint="save it as UTF-8 without BOM"
-        )
+    head = data[:PROBE_BYTES]
+    mark, kind = byte_order_mark(head, str(path)), kind_of(head, str(path))
+    if mark is not None:
+        raise InputInvalid("K102", f"{path} begins with {mark.what}", where=where, hint=mark.hint)
+    if kind is not None:
+        raise InputInvalid("K102", f"{path} is {kind.what}", where=where, hint=kind.hint)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -186,6 +192,14 @@ def strict_json(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def _words_of(error: ValueError, line: str) -> str:
+    """Where a line stops being JSON; Python's own words say "line 1 column 1 (char 0)" of any line."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    at = line[error.pos : error.pos + 1]
+    return f"unexpected `{at}` at column {error.pos + 1}" if at.strip() else "it ends too early"
+
+
 class _Findings:
     """Collects the errors of one file, so that a person sees all of them at once."""
 
@@ -207,7 +221,7 @@ class _Findings:
             try:
                 row = strict_json(line)
             except ValueError as error:
-                reason = "the line is blank" if not line.strip() else str(error)
+                reason = "the line is blank" if not line.strip() else _words_of(error, line)
                 self.add("K103", number, f"not a JSON object: {reason}", "one JSON object a line")
                 continue
             if isinstance(row, dict):
@@ -224,9 +238,12 @@ class _Findings:
         self.add("K104", line, f'"{key}" must be a string that is not blank', f'add "{key}": "…"')
         return ""
 
-    def answer(self, row: JsonObject, line: int) -> str:
+    def answer(self, row: JsonObject, line: int, *, answerable: bool) -> str:
         """The expected answer, which must not be empty: an empty text would score 1."""
         value = row.get("expected_answer")
+        if answerable and isinstance(value, str) and has_marker(value):
+            message = 'the expected answer has the marker "Answer:" in it: nothing that follows a marker can equal it'
+            self.add("K107", line, message, "write the answer alone")
         if isinstance(value, str) and not value.strip():
             self.add("K107", line, "the expected answer is empty")
             return ""
@@ -273,9 +290,18 @@ class _Findings:
         """Raise one InputInvalid for all findings, with the first :data:`MAX_FINDINGS` of them."""
         if not self.diagnostics:
             return
-        shown = sorted(self.diagnostics, key=lambda finding: finding.where.line if finding.where else 0)
+        shown: list[Diagnostic] = []
+        seen: Counter[tuple[str, str]] = Counter()
+        for finding in sorted(self.diagnostics, key=lambda finding: finding.where.line if finding.where else 0):
+            seen[finding.code, finding.message] += 1
+            if seen[finding.code, finding.message] <= SHOWN_OF_ONE_KIND:
+                shown.append(finding)
+        rest = [
+            Diagnostic(code, f"and {count - SHOWN_OF_ONE_KIND} more lines with this: {message}", Where(file=self.file))
+            for (code, message), count in seen.items()
+            if count > SHOWN_OF_ONE_KIND
+        ]
         more = len(shown) - MAX_FINDINGS
         if more > 0:
-            rest = Diagnostic(shown[0].code, f"and {more} more findings", Where(file=self.file))
-            shown = [*shown[:MAX_FINDINGS], rest]
-        raise InputInvalid.of(shown)
+            rest = [Diagnostic(shown[0].code, f"and {more} more findings", Where(file=self.file)), *rest]
+        raise InputInvalid.of([*shown[:MAX_FINDINGS], *rest])

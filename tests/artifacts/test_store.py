@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 import signal
@@ -357,3 +358,14 @@ def test_the_attempt_to_publish_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / ".runspec" / "store" / "apple" / ".probe-1").mkdir(parents=True)
     Store(tmp_path).check_publication({"apple"})
     assert [path.name for path in tmp_path.rglob("*probe*")] == []
+
+
+def test_the_refusal_that_is_said_is_the_one_that_was_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rename was done and what followed was refused: not "no such file", for the folder that is no longer there."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    with pytest.raises(RunFailed, match=r"R103.*Too many open files"):
+        Store(tmp_path).check_publication({"apple"})

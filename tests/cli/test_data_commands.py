@@ -24,6 +24,11 @@ def _write(path: Path, rows: list[dict[str, object]]) -> str:
     return str(path)
 
 
+def _put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+
+
 def test_a_good_file_shows_a_row_with_the_trained_part_marked(runspec, project):
     """The answer stands between the marks; exit 0."""
     file = _write(project / "rows.jsonl", ROWS)
@@ -113,6 +118,42 @@ def test_a_dataset_is_built_and_passes_its_own_check(runspec, project):
     assert runspec("dataset", "check", "a/dataset.jsonl").code == 0
 
 
+BUILD = ("dataset", "build", "quickstart-reasoning", "--num-rows", "20")
+
+
+@pytest.mark.parametrize("name", ["dataset.jsonl", "rows.jsonl", "manifest.json"])
+def test_a_build_never_replaces_a_file_of_other_origin(runspec, project, name):
+    """`--out data` beside one's own data/dataset.jsonl: nothing is written at all."""
+    own = '{"files": {"dataset.jsonl": "0"}, "build_id": "mine"}'
+    _put(project / "data" / name, own)
+    done = runspec(*BUILD, "--out", "data", "--json")
+    (found,) = done.document["diagnostics"]
+    assert (done.code, found["code"]) == (2, "U111")
+    assert found["message"] == f"data/{name} is there already, and no build has written it"
+    assert [(path.name, path.read_text()) for path in (project / "data").iterdir()] == [(name, own)]
+
+
+def test_a_build_replaces_an_earlier_build_until_that_is_edited(runspec, project):
+    """What a builder made, it makes again; a row that a person corrected is kept."""
+    assert runspec(*BUILD, "--out", "data", "--seed", "1").code == 0
+    assert runspec(*BUILD, "--out", "data", "--seed", "2").code == 0
+    with (project / "data" / "dataset.jsonl").open("a") as stream:
+        stream.write("\n")
+    assert runspec(*BUILD, "--out", "data", "--seed", "2").code == 2
+    (project / "data" / "dataset.jsonl").unlink()
+    assert runspec(*BUILD, "--out", "data", "--seed", "3").code == 0
+
+
+@pytest.mark.parametrize("below", ["", "/more"])
+@pytest.mark.parametrize("words", [(*BUILD, "--out"), ("init", "quickstart", "--dir")])
+def test_nothing_is_written_into_an_evidence_folder(runspec, project, words, below):
+    """Every later run would end with 4 for the file that no run has written."""
+    _put(project / "submission_runs" / "x" / "run_record.json", '{"run_version": "x"}')
+    done = runspec(*words, f"submission_runs/x{below}", "--json")
+    assert (done.code, done.document["diagnostics"][0]["code"]) == (2, "U146")
+    assert [path.name for path in (project / "submission_runs" / "x").iterdir()] == ["run_record.json"]
+
+
 def test_an_unknown_builder_is_suggested(runspec, project):
     """A typo in the name of a dataset is U110 with the near one."""
     done = runspec("dataset", "build", "dev-reasoning-v3", "--json")
@@ -180,7 +221,7 @@ GOOD_ROW = '{"id": "q", "prompt": "1 + 1?", "steps": [{"content": "add"}], "fina
     [
         ("{bad\n", "rows.jsonl: 1 error; no row can be read", 1),
         ("", "rows.jsonl: 1 error; no row can be read", 1),
-        ("{bad\n" * 60, "rows.jsonl: more than 50 errors; no row can be read", 1),
+        ("{bad\n" * 60, "rows.jsonl: 60 errors; no row can be read", 1),
         (GOOD_ROW + "{bad\n[]\n", "rows.jsonl: 2 errors; the report is of the rows without one", 13),
     ],
 )  # fmt: skip
@@ -197,4 +238,6 @@ def test_a_failing_eval_set_prints_no_empty_table(runspec, project):
     assert runspec("evalset", "check", "items.jsonl").out == "items.jsonl: 2 errors; no item can be read\n"
     (project / "items.jsonl").write_text('{"id": "a", "prompt": "1 + 1?", "expected_answer": "2"}\n{\n')
     done = runspec("evalset", "check", "items.jsonl")
-    assert done.out.startswith("items.jsonl: 1 error; the table is of the items without one\nitems.jsonl: 1 items\n")
+    assert done.out.startswith(
+        "items.jsonl: 1 error; the table is of the items that can be read\nitems.jsonl: 1 items\n"
+    )

@@ -88,7 +88,7 @@ def test_an_interruption_that_python_changes_is_still_one(customize: str, tmp_pa
     [
         (["--version"], 0), (["docs", "T114"], 0), (["presets"], 0), (["validate", SPEC], 0),
         (["verify", str(REPOSITORY / "submission_runs" / "quickstart_v1")], 0),
-        (["validate", "spec.yaml"], 2), (["status"], 2), (["init"], 1), (["verify", "x.zip"], 2), (["run", "x.yaml"], 2),
+        (["validate", "spec.yaml"], 2), (["status"], 2), (["init"], 2), (["verify", "x.zip"], 2), (["run", "x.yaml"], 2),
         (["dataset", "check", "x.jsonl"], 2), (["score", "p.jsonl", "e.jsonl"], 2),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -128,3 +128,29 @@ def test_an_error_says_where_to_read_more_once(runspec, project):
 def test_a_warning_alone_says_nothing_more(runspec, repository):
     """A command that succeeds ends as it did."""
     assert "more:" not in runspec("validate", str(repository / "runspecs" / "quickstart.yaml")).err
+
+
+@pytest.mark.parametrize("name", ["exit codes", "Exit Codes", "exit_codes", "exit-codes"])
+def test_a_topic_is_found_by_its_words(runspec, name):
+    assert runspec("docs", name, "--json").document["topic"] == "exit-codes"
+
+
+def test_a_part_lists_its_pages(runspec):
+    """`how-to` is a folder of pages, those that extend the engine among them."""
+    document = runspec("docs", "how-to", "--json").document
+    assert {row["part"] for row in document["topics"]} == {"how-to", "how-to/extend"}
+    assert runspec("docs", "how-to").out.startswith(manual.PARTS["how-to"])
+
+
+def test_a_word_that_is_no_topic_leads_to_the_pages_that_say_it(runspec):
+    hint = runspec("docs", "kaggle", "--json").document["diagnostics"][0]["hint"]
+    assert hint.startswith('pages that say "kaggle": ')
+    for name in hint.splitlines()[0].partition(": ")[2].split(", "):
+        assert "kaggle" in manual.find(name).text().lower()
+    assert runspec("docs", "zzqq", "--json").document["diagnostics"][0]["hint"] == "`runspec docs` lists the topics"
+
+
+def test_help_takes_json_like_every_command(runspec):
+    assert "run" in runspec("--help", "--json").document["commands"]
+    assert runspec("--help", "run", "--json").document["help"].startswith("usage: runspec run SPEC")
+    assert runspec("help", "run", "--json").document == runspec("run", "--help", "--json").document

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -35,12 +36,27 @@ def test_verify_of_a_folder_without_evidence(runspec: Any, project: Path) -> Non
     )
 
 
+def test_verify_of_a_file_of_the_evidence(runspec: Any, project: Path) -> None:
+    """It is no package: said in one line, with the folder that it lies in; not 20 lines about an incomplete zip."""
+    file = EVIDENCE / "run_manifest.json"
+    done = runspec("verify", str(file))
+    assert (done.code, done.out) == (2, "")
+    assert _said(done) == (
+        f"error[X322]: no evidence here: {file} is a file and no package\n"
+        f"   = help: verify the folder that it is in: runspec verify {EVIDENCE}"
+    )
+    (project / "rows.jsonl").write_text("{}\n")
+    assert runspec("verify", "rows.jsonl").code == 2
+
+
 def test_damaged_evidence_is_still_evidence(runspec: Any, project: Path) -> None:
     """One of its files is enough to be checked, and to fail (5)."""
     (project / "damaged").mkdir()
     (project / "damaged" / "run_manifest.json").write_bytes((EVIDENCE / "run_manifest.json").read_bytes())
     assert runspec("verify", "damaged").code == 5
     (project / "half.zip").write_bytes(b"PK\x03\x04")
+    (project / "turned.zip").write_bytes(b"\0K\x03\x04")
+    assert runspec("verify", "turned.zip").code == 5
     assert runspec("verify", "half.zip").code == 5
 
 
@@ -89,10 +105,27 @@ def test_compressed_files_and_byte_order_marks_are_named(runspec: Any, project: 
         "error[K102]: p.jsonl.gz is compressed\n  --> p.jsonl.gz\n   = help: unpack it: gunzip p.jsonl.gz"
     )
     assert _said(runspec("score", "bom.jsonl", eval_set)) == (
-        "error[K102]: bom.jsonl begins with a byte order mark\n  --> bom.jsonl\n   = help: save it as UTF-8 without BOM"
+        "error[K102]: bom.jsonl begins with a byte order mark (the three bytes EF BB BF)\n  --> bom.jsonl\n   = help: save it as UTF-8 without BOM"
     )
     assert _said(runspec("dataset", "check", "p.jsonl.gz")) == (
         "error[D116]: p.jsonl.gz is compressed\n  --> p.jsonl.gz\n   = help: unpack it: gunzip p.jsonl.gz"
+    )
+
+
+def test_predictions_of_another_kind_are_one_finding(runspec: Any, project: Path) -> None:
+    """As for rows; and a broken line is told by its own place, not in the parser's words."""
+    (project / "p.csv").write_text("id,text\n" + "a,b\n" * 30)
+    (project / "p.json").write_text(json.dumps([{"id": "a", "text": "b"}] * 30, indent=2))
+    (project / "p.jsonl").write_text('{"id": "a", "text": }\n')
+    eval_set = str(EVIDENCE / "eval_set.jsonl")
+    assert _said(runspec("score", "p.csv", eval_set)).startswith(
+        "error[K102]: p.csv is CSV, not JSONL (columns: id, text)"
+    )
+    assert _said(runspec("score", "p.json", eval_set)).startswith(
+        "error[K102]: p.json is one JSON list over several lines"
+    )
+    assert _said(runspec("score", "p.jsonl", eval_set)).startswith(
+        "error[K103]: not a JSON object: unexpected `}` at column 21\n  --> p.jsonl:1"
     )
 
 

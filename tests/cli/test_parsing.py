@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from engine.assets import asset
 from engine.commands.parsing import command_help, parse
 from engine.commands.table import COMMANDS
 from engine.errors import InputInvalid
@@ -127,7 +130,7 @@ def test_every_command_has_its_function(command):
         (["init", "a", "b"], "U103", "runspec init: too many arguments: b", "see `runspec init --help`"),
         (["plan", "s", "--target"], "U103", "runspec plan: --target: expected one argument",
          "see `runspec plan --help`"),
-        (["logs", "--tail", "x"], "U103", "runspec logs: --tail: invalid int value: 'x'",
+        (["logs", "--tail", "x"], "U103", "runspec logs: --tail: \"x\" is not a whole number",
          "see `runspec logs --help`"),
         (["run", "s.yaml", "train.x", "5"], "U103", "runspec run: too many arguments: train.x 5",
          "an override is KEY=VALUE, for example train.num_train_steps=50\nsee `runspec run --help`"),
@@ -173,3 +176,58 @@ def test_explain_takes_a_step_and_overrides():
     """A word without an equals sign is the step, the others are overrides."""
     _, arguments = parse(["explain", "s.yaml", "train.seed=1", "train"], COMMANDS)
     assert (arguments.step, arguments.overrides) == ("train", ["train.seed=1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("dataset build x --seed -1", "--seed: -1 is not allowed, it must be from 0 to 2147483647"),
+        ("dataset build x --seed 2147483648", "--seed: 2147483648 is not allowed, it must be from 0 to 2147483647"),
+        ("dataset build x --seed 4.5", '--seed: "4.5" is not a whole number'),
+        ("dataset build x --num-rows 0", "--num-rows: 0 is not allowed, it must be at least 1"),
+        ("logs --tail -3", "--tail: -3 is not allowed, it must be at least 0"),
+    ],
+)
+def test_a_number_has_the_limits_that_the_run_spec_has(words, message):
+    """A data set of seed -1 could be built, and no run-spec could name it."""
+    with pytest.raises(InputInvalid) as caught:
+        parse(words.split(), COMMANDS)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message.partition(": ")[2]) == ("U103", message)
+
+
+def test_the_limits_of_the_seed_are_the_schemas():
+    known = json.loads(asset("schemas", "runspec.schema.json").read_text())
+    seed = _named(known, "seed", "Seed of a builder. Equal seeds give equal results.")
+    argument = next(a for c in COMMANDS if c.name == "dataset build" for a in c.arguments if a.name == "--seed")
+    assert (argument.least, argument.most) == (seed["minimum"], seed["maximum"])
+
+
+def _named(node, name, description):
+    """The first schema of that name and description anywhere in the document."""
+    if isinstance(node, list):
+        return next((found for child in node if (found := _named(child, name, description))), None)
+    if not isinstance(node, dict):
+        return None
+    if isinstance(node.get(name), dict) and node[name].get("description") == description:
+        return node[name]
+    return next((found for child in node.values() if (found := _named(child, name, description))), None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("validate s.yaml train.seed\uff1d4",
+         '"train.seed\uff1d4" has a fullwidth equals sign (U+FF1D) in the place of the sign =', "type train.seed=4"),
+        ("run s.yaml train.seed = 4", 'an override is one word: "train.seed = 4" is 3',
+         "type train.seed=4, without spaces around the sign"),
+        ("plan s.yaml train.seed =4", 'an override is one word: "train.seed =4" is 2',
+         "type train.seed=4, without spaces around the sign"),
+    ],
+)  # fmt: skip
+def test_a_torn_override_is_not_taken_for_a_file(words, message, hint):
+    """ "There is no such file" was all that was said."""
+    with pytest.raises(InputInvalid) as caught:
+        parse(words.split(), COMMANDS)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message, found.hint) == ("U103", message, hint)

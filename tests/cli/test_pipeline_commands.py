@@ -161,6 +161,23 @@ def test_a_part_of_the_steps_makes_no_evidence(runspec, toy):
     assert done.out == "ran: grow; a part of the steps makes no evidence\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--from summary --to grow", "--from summary comes after --to grow, so that no step is left"),
+        ("--only summary --from grow", "--only summary runs one step alone"),
+        ("--only summary --to summary", "--only summary runs one step alone"),
+        ("--to grow --force summary", "--force summary is not among the steps that are selected"),
+    ],
+)
+def test_a_selection_that_contradicts_itself_is_no_success(runspec, toy, options, message):
+    """Nothing would run, with exit code 0 and the words "all steps are done already"."""
+    done = runspec("run", "toy.yaml", *options.split(), "--json")
+    (found,) = done.document["diagnostics"]
+    assert (done.code, found["code"], found["message"]) == (2, "U103", f"runspec run: {message}")
+    assert runspec("run", "toy.yaml", "--from", "grow", "--to", "grow", "--force", "grow").code == 0
+
+
 @pytest.mark.parametrize("option", ["--from", "--to", "--only", "--force"])
 def test_an_unknown_step_is_suggested(runspec, toy, option):
     """A typo in the id of a step is exit 2."""
@@ -348,6 +365,8 @@ def test_status_and_show_while_the_next_attempt_runs(runspec, toy):
     shown = runspec("show", "toy_v1", "--json").document
     assert shown["steps"] == []
     assert next((step["id"], step["facts"]) for step in shown["complete"]["steps"]) == ("grow", {"n_rows": 3})
+    one = runspec("show", "toy_v1", "summary").out
+    assert one.startswith('the last attempt, not complete:\n  step "summary" has not finished\n\nthe last complete run')
     text = runspec("show", "toy_v1").out
     assert text.startswith(
         "the last attempt, not complete:\n  no step has finished yet\n\nthe last complete run, verified "

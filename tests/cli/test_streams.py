@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from engine.cli import _lacking
 from engine.commands.table import COMMANDS
 from engine.streams import PLAIN
 from tests.fixtures.streams import CASES
@@ -152,6 +153,13 @@ def test_characters_that_an_encoding_lacks_are_named(tmp_path: Path) -> None:
     )
     assert "gr\\xf6\\xdfe-\\u4e2d" in plain.err + plain.out
     assert json.loads(with_json.out)
+
+
+def test_bytes_that_are_no_utf8_are_told_as_that() -> None:
+    """Python's stand-ins for them are in no encoding: PYTHONIOENCODING=utf-8 would print nothing else."""
+    assert _lacking({"\udce9"}).message == "the answer has bytes that are not UTF-8, as in a path (U+DCE9)"
+    assert "PYTHONIOENCODING" not in str(_lacking({"\udce9"}).hint)
+    assert "PYTHONIOENCODING=utf-8" in str(_lacking({"\udce9", "\u4e2d"}).hint)
 
 
 @pytest.mark.parametrize("redirection", ["", "<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])

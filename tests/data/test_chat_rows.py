@@ -169,3 +169,44 @@ def test_an_answer_of_several_lines_is_a_row_like_any(jsonl):
     assert row.body.final_answer == listed
     assert render_row(row).segments[1].text == "s\nAnswer: 1. first\n2. second"
     assert check_dataset(path, "trace").ok
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ({"messages": [USER, answer(trainable=False)]}, "messages[].trainable"),
+        ({"messages": [USER, answer(loss_weight=0.0)]}, "messages[].loss_weight"),
+        ({"messages": [USER, answer(Weight=0)]}, "messages[].Weight"),
+        ({"messages": [USER, answer(loss_mask=[1, 0])]}, "messages[].loss_mask"),
+        (
+            {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "Ho", "weight": 0}]}]},
+            "messages[].content[].weight",
+        ),
+        ({"messages": [USER, answer()], "weight": 0}, "weight"),
+        ({"messages": [USER, answer()], "train": "False"}, "train"),
+    ],
+)
+def test_what_says_not_to_be_trained_is_never_trained(jsonl, row, place):
+    """Nothing is read from these keys: the row is refused, not trained as if they were not there."""
+    with pytest.raises(InputInvalid) as caught:
+        read_rows(jsonl(row), "chat")
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.where.path) == ("D134", place)
+    assert found.message == (
+        f'"{place}" says not to train this, and nothing is read from that key: it would be trained'
+    )
+
+
+def test_the_other_formats_refuse_it_too(jsonl):
+    pair = {"prompt": "a", "completion": "b", "trainable": 0}
+    trace = {"prompt": "a", "steps": [{"content": "b", "train": False}], "final_answer": "c"}
+    for row, form in ((pair, "prompt_completion"), (trace, "trace")):
+        with pytest.raises(InputInvalid, match="D134"):
+            read_rows(jsonl(row), form)
+
+
+def test_a_switch_that_changes_nothing_is_counted_like_any_key(jsonl):
+    """It says yes, or it says no of a text that is not trained anyway."""
+    messages = [{**USER, "trainable": False}, answer(trainable=True), USER, answer(weight=0, trainable=False)]
+    path = jsonl({"messages": messages, "weight": 72.5, "train": None})
+    assert read_rows(path, "chat")[0].unused == ("weight", "train", "messages[].trainable")

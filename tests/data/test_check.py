@@ -34,7 +34,7 @@ def test_a_good_file_is_shown_with_its_trained_part_marked(jsonl):
     assert report.ok
     shown = "<bos>2 + 2 = ?\n[trained>2 + 2 = 4\nAnswer: 4<eos><trained]"
     assert report.text().endswith(shown)
-    assert "keys that no field is mapped to (not trained on): note (1 rows)" in report.text()
+    assert "keys that nothing is read from: note (1 rows)" in report.text()
     assert report.as_json()["sample"] == {"id": "line-1", "text": shown}
     json.dumps(report.as_json())
 

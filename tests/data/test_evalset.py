@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from engine.assets import asset
 from engine.data import check_eval_set, normalise_prompt, read_eval_set
+from engine.data.evalset import MARKER
 from engine.data.evalsets import eval_v2
 from engine.data.make_evalsets import make, second_answer
 from engine.errors import InputInvalid
+from engine.scoring import metric_named
 
 SHIPPED = ["eval_v2.jsonl", "quickstart.jsonl"]
 
@@ -135,6 +137,13 @@ GOLDEN = [
  1 | {"id": "i1", "prompt": "p1", "expected_answer": "a\nb"}
    |                              ^^^^^^^^^^^^^^^^^
    = help: the scorer compares single lines"""),
+    ("marker", [item(1, expected_answer="The answer: 4")], """error[D227]: "expected_answer" has "answer:" in it, and the \
+scorer compares what follows that: every answer would be wrong
+  --> mine.jsonl:1:30
+   |
+ 1 | {"id": "i1", "prompt": "p1", "expected_answer": "The answer: 4"}
+   |                              ^^^^^^^^^^^^^^^^^
+   = help: write the answer alone: "4\""""),
     ("empty", [], """error[D204]: mine.jsonl is empty
   --> mine.jsonl
    = help: one JSON object a line is expected"""),
@@ -144,6 +153,19 @@ GOLDEN = [
 @pytest.mark.parametrize(("lines", "message"), [g[1:] for g in GOLDEN], ids=[g[0] for g in GOLDEN])
 def test_each_bad_item_has_its_message(jsonl, complaint, lines, message):
     assert complaint(read_eval_set, jsonl(*lines)) == message
+
+
+@given(
+    st.text(max_size=12),
+    st.sampled_from(["Answer:", "answer:", "ANSWER:", "an\u017fwer:", "answer", "Antwort:"]),
+    st.text(max_size=12),
+)
+def test_an_answer_is_refused_exactly_where_the_scorer_could_never_give_1(before: str, marker: str, after: str) -> None:
+    """This part and the scorer each have the marker, and neither imports the other."""
+    answer = f"{before}{marker}{after}"
+    own = f"so\nAnswer: {answer}"
+    could_be_right = metric_named("answer_correctness@v1").judge(own, answer)[1] == 1.0
+    assert could_be_right is (MARKER.search(answer) is None)
 
 
 def test_bad_json_in_line_57_is_found_with_its_column(jsonl, complaint):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import zipfile
 
 import pytest
 
 from engine.data import check_dataset, check_eval_set
-from engine.data.file_kinds import PROBE_BYTES, kind_of
+from engine.file_kinds import PROBE_BYTES, kind_of
 
 ROW = {"prompt": "a, b", "completion": "c"}
 ROWS = [ROW] * 60
@@ -52,6 +53,18 @@ FILES = {
     "notes.txt": (lambda p: text_of(p, "Once upon a time\n" * 60), "text of another kind", "export it as JSONL"),
     "rows.yaml": (lambda p: text_of(p, "- prompt: a\n  completion: b\n" * 60), "text of another kind", "export it"),
     "rows.db": (lambda p: p.write_bytes(b"SQLite format 3\0" + bytes(99)), "a SQLite database", "export it as JSONL"),
+    "commas.json": (
+        lambda p: text_of(p, ",\n".join(json.dumps(row) for row in ROWS)),
+        "a list whose lines end in a comma, not JSONL",
+        "sed 's/,$//' {}",
+    ),
+    "python.txt": (
+        lambda p: text_of(p, "\n".join(map(repr, ROWS))),
+        "written as Python writes objects, not JSONL",
+        "ast.literal_eval",
+    ),
+    "rows.pkl": (lambda p: p.write_bytes(pickle.dumps(ROWS)), "a pickle of Python", "read_pickle"),
+    "rows.lz4": (lambda p: p.write_bytes(b"\x04\x22\x4d\x18" + bytes(99)), "compressed", "lz4 -d {}"),
     "rows.bin": (lambda p: p.write_bytes(bytes(range(256))), "a binary file", "export it as JSONL"),
 }
 

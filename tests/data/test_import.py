@@ -16,4 +16,4 @@ def test_importing_the_door_loads_no_framework_and_no_builder():
     late = ("engine.data.builders.", "engine.data.recheck", "engine.data.evalsets")
     assert not [name for name in loaded if name.startswith(late)]
     ours = {name.split(".")[1] for name in loaded if name.startswith("engine.")}
-    assert ours <= {"data", "errors", "canonical", "printable", "temporary"}
+    assert ours <= {"data", "errors", "canonical", "printable", "temporary", "file_kinds"}

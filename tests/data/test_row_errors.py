@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -102,7 +103,13 @@ GOLDEN = [
         "utf16", "prompt_completion", [PAIR.encode("utf-16")],
         """error[D105]: the file begins with the byte order mark of UTF-16
   --> mine.jsonl:1
-   = help: save it as UTF-8 without BOM""",
+   = help: convert it: iconv -f UTF-16 -t UTF-8 mine.jsonl > mine.rows.jsonl""",
+    ),
+    (
+        "utf32", "prompt_completion", [PAIR.encode("utf-32")],
+        """error[D105]: the file begins with the byte order mark of UTF-32
+  --> mine.jsonl:1
+   = help: convert it: iconv -f UTF-32 -t UTF-8 mine.jsonl > mine.rows.jsonl""",
     ),
     (
         "blank_line", "prompt_completion", [PAIR, "", PAIR],
@@ -320,9 +327,29 @@ def test_every_bad_row_is_reported_and_the_good_ones_do_not_hide_them(jsonl):
 def test_beyond_the_limit_the_errors_are_counted(jsonl):
     with pytest.raises(InputInvalid) as caught:
         read_rows(jsonl(*["{}"] * 10), "prompt_completion", limit_errors=3)
-    assert len(caught.value.diagnostics) == 4
-    assert caught.value.diagnostics[-1].code == "D199"
-    assert caught.value.diagnostics[-1].message == "and 17 more errors in this file"
+    assert [(row.code, row.message) for row in caught.value.diagnostics[3:]] == [
+        ("D199", 'and 8 more of the same, up to line 10: the row has no "prompt"'),
+        ("D199", 'and 9 more of the same, up to line 10: the row has no "completion"'),
+    ]
+
+
+def test_of_one_error_in_every_line_three_are_shown_and_other_errors_are_not_buried(jsonl):
+    lines = ['{"messages": [{"role": "user"}]}'] * 60 + ["{"]
+    with pytest.raises(InputInvalid) as caught:
+        read_rows(jsonl(*lines), "chat")
+    found = [(row.code, row.where.line) for row in caught.value.diagnostics]
+    assert found == [("D120", 1), ("D120", 2), ("D120", 3), ("D107", 61), ("D199", 0)]
+    assert (
+        caught.value.diagnostics[-1].message == 'and 57 more of the same, up to line 60: "messages[0]" has no "content"'
+    )
+
+
+def test_errors_of_many_kinds_are_counted_beyond_the_limit(jsonl):
+    lines = [json.dumps({"prompt": "a", "completion": "b", "id": f"x{at}", "weight": 1}) for at in range(4)]
+    lines = [line.replace("}", f', "k{at}": 1, "k{at}": 2}}') for at, line in enumerate(lines)]
+    with pytest.raises(InputInvalid) as caught:
+        read_rows(jsonl(*lines), "prompt_completion", limit_errors=2)
+    assert [row.message for row in caught.value.diagnostics[2:]] == ["and 2 more errors in this file"]
 
 
 @pytest.mark.parametrize(

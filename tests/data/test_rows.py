@@ -102,7 +102,7 @@ def test_every_line_is_either_a_row_or_a_finding(tmp_path_factory, rows, form):
     """No line vanishes: rows and lines with findings together are all lines."""
     path = tmp_path_factory.mktemp("nearly") / "f.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    findings = JsonlFindings("f", "D1", 1000)
+    findings = JsonlFindings("f", "D1", 1000, of_one_kind=1000)
     good = {row.line for row in collect_rows(path, form, {}, findings)}
     bad = {d.where.line for d in findings.diagnostics()}
     assert good.isdisjoint(bad)

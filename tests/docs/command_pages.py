@@ -116,6 +116,6 @@ def _command(command: Command) -> str:
 
 
 def _in_usage(argument: Argument) -> str:
-    if not argument.is_option:
+    if not argument.is_option or argument.required:
         return argument.usage
     return f"[{argument.usage}]" + "…" * argument.repeat

@@ -199,6 +199,23 @@ def test_no_template_and_broken_json_are_told_apart(record: RunRecord, render: A
         render(record, files=("eval_summary.json",), templates=templates)
 
 
+@pytest.mark.parametrize("entry", ["a dead link", "a folder"])
+def test_an_own_template_that_is_no_file_is_not_replaced_by_the_shipped_one(
+    record: RunRecord, render: Any, tmp_path: Path, entry: str
+) -> None:
+    """The evidence would be rendered by another template than the project's, without a word."""
+    own = tmp_path / "templates" / "eval_summary.json.j2"
+    own.parent.mkdir()
+    if entry == "a folder":
+        own.mkdir()
+    else:
+        own.symlink_to("gone.j2")
+    with pytest.raises(
+        InputInvalid, match=r"E106.*templates/eval_summary\.json\.j2 is a (folder|link that leads nowhere)"
+    ):
+        render(record, files=("eval_summary.json",), templates=own.parent)
+
+
 def test_a_projects_own_template_and_an_extra_file_are_used(record: RunRecord, render: Any, tmp_path: Path) -> None:
     """The playbook for one more evidence file: a template and one line."""
     templates = tmp_path / "templates"

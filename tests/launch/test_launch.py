@@ -129,7 +129,15 @@ SECRETS = {"HF_TOKEN": "x", "WANDB_API_KEY": "y"}
 
 @pytest.mark.parametrize(
     ("status", "restarts", "requeued"),
-    [(0, None, False), (1, None, False), (2, "0", False), (7, None, True), (130, "2", True), (130, "3", False)],
+    [
+        (0, None, False),
+        (1, None, False),
+        (2, "0", False),
+        (7, None, False),
+        (130, None, True),
+        (130, "2", True),
+        (130, "3", False),
+    ],
 )
 def test_slurm_begins_again_what_can_be_resumed(
     make_spec: MakeSpec, run_script: Callable[..., Any], status: int, restarts: str | None, requeued: bool

@@ -17,6 +17,7 @@ from engine.commands.manual import error_rows
 from engine.commands.parsing import COMMON
 from engine.commands.table import COMMANDS
 from engine.evidence.checklist import CHECKS, RERUN_CHECKS
+from engine.launch import RESTART_EXIT_CODES
 
 TOLD = ("engine/", "docs/", "schemas/", "templates/", "runspecs/", "README.md", "CONTRIBUTING.md", "Makefile")
 # Words after `runspec` that stand for something, and words of a sentence in which the command is the subject.
@@ -97,6 +98,20 @@ def test_every_code_that_is_told_is_explained(texts: Mapping[str, str]) -> None:
     rows = error_rows()
     told = {(name, code) for name, text in _told(texts) for code in CODE.findall(text)}
     assert [f"{name}: {code}" for name, code in sorted(told) if code not in rows] == []
+
+
+def test_every_exit_code_that_is_told_is_explained(texts: Mapping[str, str]) -> None:
+    """Exit code 7 was removed, and a page and the job files went on naming it."""
+    page = set(re.findall(r"^\| (\d+) \|", texts["docs/reference/exit-codes.md"], re.MULTILINE))
+    pattern = re.compile(r"[Ee]xit codes? (\d+(?:(?:, | and | or )\d+)*)")
+    told = {
+        (name, code)
+        for name, text in _told(texts)
+        for found in pattern.findall(text)
+        for code in re.findall(r"\d+", found)
+    }
+    assert sorted((name, code) for name, code in told if code not in page) == []
+    assert {str(code) for code in RESTART_EXIT_CODES} <= page
 
 
 def test_the_explained_checks_are_those_of_verify(texts: Mapping[str, str]) -> None:

@@ -135,6 +135,17 @@ def test_what_a_person_reads(spec, compiler):
     assert "of 19.83 GiB (90% of 22.03 GiB) per device on l4, 1 device, remat: none" in gpu
 
 
+def test_a_refusal_below_the_limit_says_the_rule(spec, monkeypatch):
+    """ "148.0 MiB of 149.3 MiB" and "does NOT fit" contradict each other for who does not know that gaps take a part."""
+    memory = price(spec, HANDLERS, "kaggle-v5e-8")["memory"]
+    close = {**price(spec, HANDLERS, "kaggle-v5e-8"), "memory": {**memory, "fits": False,
+             "peak_bytes_per_device": 99, "limit_bytes_per_device": 100}}  # fmt: skip
+    rule = "of which a program can use 96% (the rest is lost in gaps between arrays), per device"
+    assert rule in price_text(close)
+    far = {**close, "memory": {**close["memory"], "peak_bytes_per_device": 101}}
+    assert "gaps between arrays" not in price_text(far)
+
+
 def test_without_the_compiler_exact_is_an_error_that_says_what_to_type(spec):
     """--exact without the compiler is T151: an estimate would be a silent replacement."""
     with pytest.raises(InputInvalid) as caught:

@@ -56,6 +56,16 @@ CHANGES: dict[str, list[Change]] = {
     "home_of_device_in_model": [("init: random", "init: random\n  device: cpu")],
     "home_of_hidden_size": [("init: random", "init: random\n  hidden_size: 3")],
     "home_of_needs_in_with": [("num_train_steps: 10", "num_train_steps: 10\n      needs: [dataset]")],
+    "epochs_are_no_steps": [("num_train_steps: 10", "num_train_steps: 10\n      num_train_epochs: 3")],
+    "key_of_another_tool": [("num_train_steps: 10", "num_train_steps: 10\n      fp16: true")],
+    "share_of_warm_up": [("num_train_steps: 10", "num_train_steps: 10\n      warmup_ratio: 0.1")],
+    "thousands_in_braces": [("uses: smoke_run}", "uses: smoke_run, with: {num_train_steps: 2,000}}")],
+    "thousands": [("num_train_steps: 10", "num_train_steps: 2,000")],
+    "cyrillic_letter_in_a_key": [("version: 1\n", "version: 1\nd\u0435vice: cpu\n")],
+    "cyrillic_letter_in_a_value": [("version: 1\n", "version: 1\ndevice: \u0441pu\n")],
+    "a_word_in_another_script": [
+        ("version: 1\n", "version: 1\n\u0443\u0441\u0442\u0440\u043e\u0439\u0441\u0442\u0432\u043e: cpu\n")
+    ],
     "unknown_key_of_many": [("num_train_steps: 10", "num_train_steps: 10\n      zzqy: 3")],
     "no_break_space_after_the_colon": [("run_version: ", "run_version:\u00a0")],
     "no_break_space_indents": [("  id: runspec/tiny", " \u00a0id: runspec/tiny")],
@@ -263,6 +273,7 @@ FILES: dict[str, bytes] = {
     "file_too_large": b"# " + b"x" * (1 << 20) + b"\n",
 }
 OVERRIDES: dict[str, list[str]] = {
+    "override_cyrillic_letter": ["tr\u0430in.seed=4"],
     "override_no_equals": ["train.seq_len"],
     "override_unknown_step": ["trian.seq_len=64"],
     "override_unknown_argument": ["train.seq_length=64"],

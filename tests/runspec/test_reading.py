@@ -432,8 +432,8 @@ def test_a_file_that_cannot_be_read(project: Path, monkeypatch: pytest.MonkeyPat
 def test_the_configuration_of_a_folder_is_judged_as_the_trainer_judges_it(project: Path) -> None:
     """Each finding of its config.json, at the line of the spec that names the folder; what is read past is none."""
     (project / "models").mkdir()
-    for name in ("tokenizer.model", "model.safetensors"):
-        (project / "models" / name).touch()
+    (project / "models" / "tokenizer.model").touch()
+    (project / "models" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     config = {"model_type": "gemma", "unsloth_fixed": True, "hiden_size": 8, "quantization_config": {"bits": 4}}
     (project / "models" / "config.json").write_text(json.dumps(config))
     overrides = ["model.init=pretrained", "model.path=models"]

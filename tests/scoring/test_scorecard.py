@@ -118,6 +118,7 @@ def test_bad_predictions_are_refused_with_code_and_line(
     [
         ("", "K107"),
         (_lines({**ITEM_ROW, "expected_answer": " "}), "K107"),
+        (_lines({**ITEM_ROW, "expected_answer": "Answer: 4"}), "K107"),
         (_lines(ITEM_ROW, ITEM_ROW), "K105"),
         (_lines({"id": "a"}), "K104"),
     ],
@@ -128,8 +129,17 @@ def test_bad_eval_sets_are_refused(tmp_path: Path, eval_set: str, code: str) -> 
 
 
 def test_all_findings_come_at_once_up_to_a_limit(tmp_path: Path) -> None:
-    """Thirty bad lines: twenty are shown, and the rest are counted."""
-    assert len(_refused(tmp_path, "x\n" * 30, _lines(ITEM_ROW))) == 21
+    """Thirty lines with errors of their own: twenty are shown, and the rest are counted."""
+    twice = [{"id": f"i{at // 2}", "text": ""} for at in range(60)]
+    found = _refused(tmp_path, _lines(*twice), _lines(ITEM_ROW))
+    assert [line for _, line in found] == [*range(2, 42, 2), 0]
+
+
+def test_of_one_error_in_every_line_three_are_shown(tmp_path: Path) -> None:
+    """The thirty-first line has another one, which is not buried."""
+    rows = [{"id": f"i{at}", "text": 4} for at in range(30)]
+    found = _refused(tmp_path, _lines(*rows, "{}"), _lines(ITEM_ROW))
+    assert found == [("K104", 1), ("K104", 2), ("K104", 3), ("K104", 31), ("K104", 0)]
 
 
 def test_missing_files_and_folders_are_said_plainly(tmp_path: Path) -> None:

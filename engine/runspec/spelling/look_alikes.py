@@ -19,13 +19,18 @@ from engine.errors import Diagnostic, Where
 CODES = ("Y034", "Y035")
 VISIBLE = "\N{REPLACEMENT CHARACTER}"  # what a message shows for a character without a width
 # Findings about a word that a schema knows; in a path or a sentence a full-width sign may be meant.
-ABOUT_WORDS = frozenset({"S101", "S103", "S104", "S105", "S107", "S201"})
+ABOUT_WORDS = frozenset({"S101", "S103", "S104", "S105", "S107", "S201", "U202"})
 
 _QUOTES = dict.fromkeys("“”„‟«»「」", '"') | dict.fromkeys("‘’‚‛", "'")
 _DASHES = dict.fromkeys("‐‑‒–—−•", "-")
 _COLONS = "：﹕︓ː"
 _COMMAS = "，、﹐"
 _OTHERS = dict.fromkeys(_COLONS, ":") | dict.fromkeys(_COMMAS, ",")
+# Letters of other scripts in the shape of Latin ones; where every foreign letter of a word is one of them, Latin was meant.
+_LETTERS = dict(
+    zip("асԁеһіјӏԛорѕԝхуАВСЕНІЈКМОРЅТХУ" + "αικνορυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
+        "acdehijlqopswxyABCEHIJKMOPSTXY" + "aiknopuABEZHIKMNOPTYX", strict=True)
+)  # fmt: skip
 _WORD = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|(?<!\S)#.*""")  # quoted text, a comment
 
 
@@ -87,7 +92,7 @@ def finding_at(where: Where, column: int) -> Diagnostic:
                 "Y034", f"{name} is here, which is not a space to YAML", place, "type a plain space in its place"
             )
         return Diagnostic("Y034", f"{name} is here, which nobody sees", place, "delete it; it was probably pasted in")
-    plain = meant(character) or _DASHES[character]
+    plain = meant(character) or _LETTERS.get(character) or _DASHES[character]
     return Diagnostic("Y035", f"{name} is here, which only looks like {plain}", place, f"type {plain} in its place")
 
 
@@ -97,6 +102,8 @@ def _article(character: str) -> str:
         .lower()
         .replace("fullwidth", "full-width")
         .replace("zero width", "zero-width")
+        .replace("cyrillic", "Cyrillic")
+        .replace("greek", "Greek")
     )
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
@@ -107,8 +114,11 @@ def at_the_character(finding: Diagnostic) -> Diagnostic:
     if finding.severity != "error" or where is None or where.text is None or not where.column or finding.code in CODES:
         return finding
     end = min(len(where.text), where.column - 1 + where.width)
+    foreign = [one for one in where.text[where.column - 1 : end] if not one.isascii()]
+    is_latin = finding.code in ABOUT_WORDS and all(one in _LETTERS for one in foreign)
     for index in range(where.column - 1, end):
         character = where.text[index]
-        if is_invisible(character) or (finding.code in ABOUT_WORDS and meant(character)):
+        is_other = finding.code in ABOUT_WORDS and (meant(character) or (is_latin and character in _LETTERS))
+        if is_invisible(character) or is_other:
             return finding_at(where, index + 1)
     return finding

@@ -25,6 +25,7 @@ from engine.trainer.text.tokenizer import Tokenizer
 
 OnLongRow = Literal["fail", "drop", "truncate", "split"]
 SHOWN_ROWS = 20
+OF_THE_TEMPLATE = ("M305", "M308")  # whichever row is rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,9 @@ def _parsed(
             yield str(row["id"]), row_segments(segments, row.get("messages"), tokenizer), number
         except InputInvalid as error:
             finding = error.diagnostics[0]
+            if finding.code in OF_THE_TEMPLATE:  # every row would say it again
+                message = f'{finding.message} (first at row "{row["id"]}", line {number})'
+                raise InputInvalid.of([replace(finding, message=message)]) from error
             message, where = f'row "{row["id"]}": {finding.message}', Where(findings.file, number)
             findings.extend([replace(finding, message=message, where=where)], 1)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -25,7 +25,7 @@ import safetensors.numpy
 
 from engine.canonical import digest_json, pretty_json, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where, did_you_mean
-from engine.trainer import lfs
+from engine.model_config.folder_files import HEAD_BYTES, file_in, stand_in
 from engine.trainer.lora.adapter_config import ADAPTER_CONFIG, peft_config, read_args, read_json
 from engine.trainer.lora.adapters import TARGETS, Lora, adapter_shapes, with_adapters
 from engine.trainer.models import family_of
@@ -93,7 +93,7 @@ def load_adapter(folder: str | Path, model: Decoder, *, base: Mapping[str, objec
 
 def is_adapter(folder: str | Path) -> bool:
     """Whether a folder holds adapters."""
-    return (Path(folder) / ADAPTER_CONFIG).is_file()
+    return file_in(Path(folder), ADAPTER_CONFIG, "M602") is not None
 
 
 def read_base(folder: str | Path) -> dict[str, Any]:
@@ -162,8 +162,8 @@ def _stored(model: Decoder, lora: Lora) -> Iterator[tuple[str, np.ndarray]]:
 
 def _refuse_other_base(folder: Path, model: Decoder, base: Mapping[str, object]) -> None:
     """Raises M605 where the adapter's base is known and is not this one."""
-    path = folder / BASE_FILE
-    if path.is_file():
+    path = file_in(folder, BASE_FILE, "M602")
+    if path is not None:
         made_for, present = read_json(path), {**base, "config_sha256": _config_digest(model)}
         keys = ("config_sha256", "weights")
     else:  # written by PEFT: it records a name, and perhaps a revision
@@ -194,8 +194,9 @@ def _config_digest(model: Decoder) -> str:
 def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     try:
         with path.open("rb") as stream:
-            if lfs.is_pointer(stream.read(lfs.HEAD_BYTES)):
-                raise InputInvalid("M602", lfs.NOT_HERE, where=Where(file=str(path)), hint=lfs.GET_IT)
+            stands_for = stand_in(stream.read(HEAD_BYTES))
+        if stands_for is not None:
+            raise InputInvalid("M602", stands_for[0], where=Where(file=str(path)), hint=stands_for[1])
         with safetensors.safe_open(path, "np") as opened:
             for name in sorted(opened.keys()):
                 yield name, opened.get_tensor(name)

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputInvalid, Where
+from engine.model_config.folder_files import read_in
 from engine.trainer.text.tokenizer import Tokenizer
 
 GENERATION_FILE = "generation_config.json"
 
 
 def read_generation_config(folder: Path) -> dict[str, Any]:
-    """The mapping of generation_config.json; empty where there is none. Raises InputInvalid M309."""
-    path = folder / GENERATION_FILE
-    if not path.is_file():
+    """The mapping of generation_config.json; empty where there is none. Raises InputInvalid M309, M112."""
+    path, data = folder / GENERATION_FILE, read_in(folder, GENERATION_FILE)
+    if data is None:
         return {}
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise _invalid(f"not JSON: {error}", str(path)) from error
     if not isinstance(config, dict):

@@ -23,6 +23,7 @@ A folder's chat template is :attr:`Tokenizer.chat`; its output is encoded by oth
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
@@ -232,6 +233,10 @@ class Tokenizer:
     def template_text(self) -> str | None:
         """chat_template.jinja, else tokenizer_config.json's (the one named "default" of several), as transformers."""
         if TEMPLATE_FILE in self._files:
+            if self._files[TEMPLATE_FILE].startswith(BOM_UTF8):
+                raise _no_template(
+                    self._source, f"{TEMPLATE_FILE} begins with a byte order mark: save it as UTF-8 without BOM"
+                )
             try:
                 return self._files[TEMPLATE_FILE].decode()
             except UnicodeDecodeError as error:

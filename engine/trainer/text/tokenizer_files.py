@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputInvalid, Where
-from engine.trainer import lfs
+from engine.model_config.folder_files import file_in, read_in, stand_in
 from engine.trainer.reference.converted import tokenizer_json
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -35,14 +35,16 @@ LISTS = ("additional_special_tokens", "extra_special_tokens")
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    """Raises InputInvalid M301 (no tokenizer), M302 (broken), M312 (transformers cannot read it either)."""
+    """Raises InputInvalid M301 (no tokenizer), M302 (broken), M112 (no file), M312 (transformers cannot read it either)."""
     names = (TOKENIZER_FILE, CONFIG_FILE, SPECIALS_FILE, *COMPANION_FILES)
-    files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    read = {name: read_in(folder, name) for name in names}
+    files = {name: data for name, data in read.items() if data is not None}
     for name, data in files.items():
-        if lfs.is_pointer(data):
-            raise InputInvalid("M302", lfs.NOT_HERE, where=Where(file=str(folder / name)), hint=lfs.GET_IT)
+        stands_for = stand_in(data)
+        if stands_for is not None:
+            raise InputInvalid("M302", stands_for[0], where=Where(file=str(folder / name)), hint=stands_for[1])
     if TOKENIZER_FILE not in files:
-        if not any((folder / name).is_file() for name in OTHER_TOKENIZERS):
+        if not any(file_in(folder, name) for name in OTHER_TOKENIZERS):
             raise InputInvalid(
                 "M301",
                 f"the model folder has no {TOKENIZER_FILE}, and nothing to make one of",

@@ -21,6 +21,7 @@ from types import ModuleType
 
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.model_config import NO_MODEL
+from engine.model_config.folder_files import file_in, what_else
 from engine.trainer.weights import msgpack_file, safetensors_file
 from engine.trainer.weights.reading import Stored, WeightsFile
 
@@ -82,12 +83,12 @@ def common_name(name: str, prefixes: Mapping[str, str]) -> str:
 
 
 def weight_files(folder: Path) -> list[tuple[Path, frozenset[str] | None]]:
-    """(file, the names in it by the index; None: no index). Raises InputInvalid M201 (no weights), M206 (index)."""
+    """(file, the names in it by the index; None: no index). Raises InputInvalid M201 (no weights), M206 (index), M112 (no file)."""
     for name in (SAFETENSORS, MSGPACK):
-        if (folder / name).is_file():
+        if file_in(folder, name) is not None:
             return [(folder / name, None)]
-        index = folder / f"{name}{INDEX}"
-        if index.is_file():
+        index = file_in(folder, f"{name}{INDEX}")
+        if index is not None:
             return _sharded(index)
     raise InputInvalid(
         "M201",
@@ -115,7 +116,7 @@ def _sharded(index: Path) -> list[tuple[Path, frozenset[str] | None]]:
         raise InputInvalid.of(
             Diagnostic(
                 "M206",
-                f'the index names "{name}", which is not in the folder',
+                f'the index names "{name}", which is {what_else(index.parent / name) or "not in the folder"}',
                 Where(file=str(index)),
                 "fetch that file, or the whole folder again",
             )

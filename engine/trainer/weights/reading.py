@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from engine.errors import InputInvalid, Where
-from engine.trainer import lfs
+from engine.model_config.folder_files import HEAD_BYTES, stand_in
 
 Array = np.ndarray
 
@@ -43,9 +43,10 @@ class WeightsFile:
         self.size = os.fstat(self._descriptor).st_size
 
     def __enter__(self) -> Self:
-        if lfs.is_pointer(os.pread(self._descriptor, lfs.HEAD_BYTES, 0)):
+        stands_for = stand_in(os.pread(self._descriptor, HEAD_BYTES, 0))
+        if stands_for is not None:
             os.close(self._descriptor)
-            raise InputInvalid("M205", lfs.NOT_HERE, where=Where(file=str(self.path)), hint=lfs.GET_IT)
+            raise InputInvalid("M205", stands_for[0], where=Where(file=str(self.path)), hint=stands_for[1])
         return self
 
     def __exit__(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputInvalid
+from engine.trainer.input_pipeline.rows import RowFindings, token_rows
 from engine.trainer.text.encoding import row_segments
 from engine.trainer.text.stop_tokens import read_generation_config, stop_ids
 from engine.trainer.text.tokenizer import Tokenizer, build_chars
@@ -93,6 +94,24 @@ def test_of_several_templates_the_default_is_used(gemma_files: dict[str, bytes])
 def test_a_template_that_is_not_utf8(gemma_files: dict[str, bytes]) -> None:
     with pytest.raises(InputInvalid, match=r"M305.*chat_template\.jinja is not UTF-8"):
         Tokenizer(gemma_files | {"chat_template.jinja": b"\xff"})
+
+
+def test_a_template_with_a_byte_order_mark(gemma_files: dict[str, bytes]) -> None:
+    """The mark would be the first letter of every conversation, before BOS."""
+    with pytest.raises(InputInvalid, match=r"M305.*chat_template\.jinja begins with a byte order mark"):
+        Tokenizer(gemma_files | {"chat_template.jinja": b"\xef\xbb\xbf" + gemma_files["chat_template.jinja"]})
+
+
+def test_a_template_at_fault_is_one_error_and_not_one_a_row(with_template: Make) -> None:
+    """The first row that shows it is named; a refused conversation (M306) stays a finding of its row."""
+    row = {"id": "a", "segments": [{"text": "x", "train": True}], "messages": HI}
+    lines = b"".join(json.dumps({**row, "id": f"r{at}"}).encode() + b"\n" for at in range(30))
+    findings = RowFindings("rows.jsonl")
+    with pytest.raises(InputInvalid) as caught:
+        token_rows(lines, 1, with_template("{{ strftime_now('%d') }}"), findings)
+    (found,) = caught.value.diagnostics
+    assert (found.code, findings.total) == ("M305", 0)
+    assert found.message.endswith('(first at row "r0", line 1)')
 
 
 def test_a_refused_system_turn(maker: object, with_template: Make) -> None:

@@ -12,8 +12,11 @@ import pytest
 import sentencepiece
 
 from engine.errors import InputInvalid
+from engine.model_config.folder_files import NAMES
+from engine.trainer.text import stop_tokens, tokenizer_files
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.text.tokenizer_files import added_elsewhere, read_files
+from engine.trainer.weights import folder as weights
 
 GEMMA_LIKE = Path(__file__).parents[2] / "fixtures" / "gemma_like"
 PLAIN = "A man has 3 boxes.\n\nnaïve 漢字"
@@ -115,3 +118,20 @@ def test_what_transformers_cannot_read_either_is_named(tmp_path: Path) -> None:
 def test_every_file_that_adds_tokens_is_looked_at(name: str, content: Any, expected: list[str]) -> None:
     """In each of its forms; one of another shape adds none."""
     assert list(added_elsewhere({name: json.dumps(content).encode()})) == expected
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"])
+def test_a_dead_link_is_not_an_absent_file(folder: Path, name: str) -> None:
+    """With its chat template's file gone, the model would be trained with another template."""
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("../../blobs/4c2a")
+    with pytest.raises(InputInvalid, match=rf"M112.*{name} is a link that leads nowhere \(\.\./\.\./blobs/4c2a\)"):
+        Tokenizer.load(folder)
+
+
+def test_every_name_that_is_looked_for_is_known_to_validation() -> None:
+    looked_for = {stop_tokens.GENERATION_FILE, *tokenizer_files.COMPANION_FILES, *tokenizer_files.OTHER_TOKENIZERS,
+                  tokenizer_files.TOKENIZER_FILE, tokenizer_files.CONFIG_FILE, tokenizer_files.SPECIALS_FILE,
+                  weights.SAFETENSORS, weights.MSGPACK, f"{weights.SAFETENSORS}{weights.INDEX}",
+                  f"{weights.MSGPACK}{weights.INDEX}", "config.json"}  # fmt: skip
+    assert looked_for == set(NAMES)
