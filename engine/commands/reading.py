@@ -12,7 +12,7 @@ from engine.commands import Reply, pick
 from engine.commands.loading import is_spec, load, run_of
 from engine.commands.own_place import refuse_evidence
 from engine.errors import Diagnostic, EvidenceIncomplete, InputInvalid, RunFailed, VerificationFailed
-from engine.evidence import Verification, verify
+from engine.evidence import Verification, evidence_names, verify
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.contents import NOBODY, Evidence, Reader
 from engine.evidence.report import MARKER, ReportItem, read_items, report_page
