@@ -140,6 +140,10 @@ def _calling(name: str, arguments: list[Any], node: nodes.Node) -> nodes.Call:
     return call
 
 
+MOST_COMPILED = 64  # templates whose code is kept
+_COMPILED: dict[object, Any] = {}
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's immutable sandbox with the bounds. Render inside :meth:`bounded`."""
 
@@ -181,6 +185,25 @@ class Sandbox(ImmutableSandboxedEnvironment):
         meter = getattr(self._of_thread, "meter", None)
         if meter is not None:
             meter.count()
+
+    def compile(  # type: ignore[override]
+        self,
+        source: str | nodes.Template,
+        name: str | None = None,
+        filename: str | None = None,
+        raw: bool = False,
+        defer_init: bool = False,
+    ) -> Any:
+        """As Jinja compiles it, once for each text: evidence is rendered, and rendered again to check it."""
+        if raw or not isinstance(source, str):
+            return super().compile(source, name, filename, raw, defer_init)
+        options = (self.trim_blocks, self.lstrip_blocks, self.keep_trailing_newline, self.autoescape, defer_init)
+        key = (type(self), source, name, filename, options, tuple(self.extensions), frozenset(self.filters))
+        if key not in _COMPILED:
+            if len(_COMPILED) >= MOST_COMPILED:
+                _COMPILED.clear()
+            _COMPILED[key] = super().compile(source, name, filename, raw, defer_init)
+        return _COMPILED[key]
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         if len(source) > MAX_TEMPLATE_CHARS:

@@ -92,9 +92,20 @@ def _top_level(spec: Spec, record: JsonObject) -> list[str]:
     said = {name: record[name] for name in declared}
     problems = [f"{change} (declared -> recorded)" for change in changes(declared, said)]
     file = PurePosixPath(record["spec_path"]).name
-    if file not in {PurePosixPath(word.replace("\\", "/")).name for word in shlex.split(record["command"])}:
+    if file not in set(_file_names(record["command"])):
         problems.append(f"the command does not name {file}")
     return problems
+
+
+def _file_names(command: str) -> Iterator[str]:
+    """The last part of each word, as POSIX and as Windows divide it. ``$'…'`` is how a name is quoted that is not UTF-8.
+
+    >>> sorted(set(_file_names("runspec run $'runspecs/lat\\\\xe9.yaml'")))
+    ['lat\\\\xe9.yaml', 'run', 'runspec', 'xe9.yaml']
+    """
+    for word in shlex.split(command.replace("$'", "'")):
+        yield PurePosixPath(word).name
+        yield PurePosixPath(word.replace("\\", "/")).name
 
 
 def _steps(spec: Spec, record: JsonObject, kinds: Mapping[str, Handler]) -> list[str]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from engine.assets import asset
@@ -146,8 +146,14 @@ def report_page(bundle: Bundle, verification: Verified) -> bytes:
 
 def packaged_page(files: Mapping[str, bytes], source: str | None = None) -> bytes:
     """report.html of the files of a run; ``source``: the text of the engine's template, the present one or a former one."""
-    made_by = template() if source is None else _environment().from_string(source)
+    made_by = template() if source is None else _from_text(source)
     return made_by.render(make_page(files)).encode()
+
+
+@lru_cache(maxsize=4)
+def _from_text(source: str) -> jinja2.Template:
+    """Compiled once: a page is made, and made again to check it."""
+    return _environment().from_string(source)
 
 
 @cache
