@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.commands import Reply, pick
-from engine.commands.loading import load
-from engine.commands.own_place import refuse_evidence
+from engine.commands.loading import load, refuse_evidence
 from engine.data import (
     BUILDERS,
     DatasetReport,

@@ -11,6 +11,7 @@ from engine.artifacts import journal
 from engine.canonical import JsonObject
 from engine.commands import pick
 from engine.errors import Diagnostic, InputInvalid, render
+from engine.evidence import evidence_names
 
 if TYPE_CHECKING:
     from engine.runspec.model import Spec
@@ -80,3 +81,13 @@ def run_of(name: str | None) -> tuple[Path, str]:
 def run_versions(root: Path) -> list[str]:
     """Every run of the project, the newest first. Raises RunFailed R112."""
     return journal.run_versions(root / ".runspec")
+
+
+def refuse_evidence(folder: Path, option: str) -> None:
+    """Raises InputInvalid U146 where the folder, or one that it is in, holds a run's evidence: the next run would end with 4."""
+    place = folder.resolve()
+    found = next((path for path in (place, *place.parents) if evidence_names(path)), None)
+    if found is not None:
+        within = "is" if found == place else "lies in"
+        raise InputInvalid("U146", f"{folder} {within} the evidence folder {found.name}/, whose files are counted",
+                           hint=f"name a folder of its own: runspec {option}")  # fmt: skip

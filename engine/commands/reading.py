@@ -9,8 +9,7 @@ from pathlib import Path
 
 from engine.canonical import digest_bytes, write_atomic
 from engine.commands import Reply, pick
-from engine.commands.loading import is_spec, load, run_of
-from engine.commands.own_place import refuse_evidence
+from engine.commands.loading import is_spec, load, refuse_evidence, run_of
 from engine.errors import Diagnostic, EvidenceIncomplete, InputInvalid, RunFailed, VerificationFailed
 from engine.evidence import Verification, evidence_names, verify
 from engine.evidence.bundle import Bundle, read_bundle

@@ -8,8 +8,7 @@ from pathlib import Path
 from engine import project
 from engine.canonical import JsonObject, pretty_json
 from engine.commands import Reply, columns, pick
-from engine.commands.loading import plugin_warnings, project_root
-from engine.commands.own_place import refuse_evidence
+from engine.commands.loading import plugin_warnings, project_root, refuse_evidence
 from engine.gallery import GROUPS, shipped
 
 

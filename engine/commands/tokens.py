@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.canonical import jsonl_bytes
+from engine.data import Tokenized
 from engine.errors import Diagnostic, InputInvalid
 from engine.extras import require
 from engine.protocol.jobs import TokensJob
@@ -38,7 +39,6 @@ def tokens_of(rows: Iterable[RenderedRow], folder: Path | None) -> Iterator[tupl
     if folder is not None and not folder.is_dir():
         raise InputInvalid("U120", f'there is no model folder "{folder}"',
                            hint="name a folder with tokenizer.json in it, as a checkpoint has")  # fmt: skip
-    from engine.data import Tokenized
 
     with working_folder("runspec-tokens-") as work:
         rows_path, tokens_path = work / "rows.jsonl", work / "tokens.jsonl"

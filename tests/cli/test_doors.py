@@ -101,7 +101,11 @@ LINES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
     "validate, a key": (a_spec, ("validate", "key.yaml"), NAMED),
     "validate, raw": (a_spec, ("validate", "raw.yaml"), "error["),
     "a command": (a_spec, (FORGED,), NAMED),
-    "a topic": (a_spec, ("docs", FORGED), NAMED.replace("J", "j")),
+    "a topic": (
+        a_spec,
+        ("docs", FORGED),
+        "<U+001B>[2j<U+001B>]0;title<U+0007><U+009B>2j-<U+0008><U+007F><U+202E><U+2066>-",
+    ),
     "a path": (a_spec, ("validate", f"{IN_A_NAME}.yaml"), NAMED_NAME),
     "an override": (a_spec, ("plan", "key.yaml", f"{FORGED}=1"), NAMED),
     "a step": (a_run, ("show", "toy", FORGED), NAMED),

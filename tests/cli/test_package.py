@@ -53,7 +53,7 @@ def test_other_arguments_are_another_run(project: LightProject, word: str | None
     ("old", "new", "differs"),
     [
         ("num_rows: 20", "num_rows: 21", "dataset.num_rows: 20 -> 21"),
-        ("files: [", "files: [README.txt, ", "evidence.files: README.txt is not in the folder"),
+        ("files: [", "files: [extra.txt, ", "evidence.files: extra.txt is not in the folder"),
         ("  - {id: summary, uses: result_summary}\n", "  - {id: last, uses: result_summary}\n", "last: a new step"),
     ],
 )

@@ -292,14 +292,14 @@ def test_the_missing_extra_is_named(root: Path, light: Any, runspec: Do, monkeyp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--rerun", "0"), "--rerun is 0, and must be 1 or more"),
-        (("--rerun-steps", "-1"), "--rerun-steps is -1, and must be 1 or more"),
-        (("--rerun", "1", "--seed", "-1"), "--seed is -1, and must be 0 or more"),
-        (("--seed", "1"), "--seed is for the items of --rerun K"),
-        (("--rerun-steps", "1", "--checkpoint", "x"), "--checkpoint is for the items of --rerun K"),
+        (("--rerun", "0"), "U158]: --rerun is 0, and must be 1 or more"),
+        (("--rerun-steps", "-1"), "U103]: runspec verify: --rerun-steps: -1 is not allowed, it must be at least 0"),
+        (("--rerun", "1", "--seed", "-1"), "U103]: runspec verify: --seed: -1 is not allowed, it must be at least 0"),
+        (("--seed", "1"), "U158]: --seed is for the items of --rerun K"),
+        (("--rerun-steps", "1", "--checkpoint", "x"), "U158]: --checkpoint is for the items of --rerun K"),
     ],
 )
 def test_what_cannot_be_asked_for(root: Path, light: Any, runspec: Do, words: tuple[str, ...], message: str) -> None:
-    """U158 before anything is read."""
+    """U158, or U103 for what is no number of it, before anything is read."""
     done = runspec("verify", EVIDENCE, *words)
-    assert (done.code, f"error[U158]: {message}" in done.err) == (2, True)
+    assert (done.code, f"error[{message}" in done.err) == (2, True)
