@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.pipeline.plan import differences
+from tests.campaign.light_project import SPEC
 
 QUICKSTART = (Path(__file__).parent.parent.parent / "runspecs" / "quickstart.yaml").read_text(encoding="utf-8")
 # The quickstart with every step of it, made small enough for `make test`.
@@ -73,17 +74,25 @@ def test_the_quickstart_killed_at_twenty_instants_ends_in_the_same_evidence(new_
     check_kills(new_project, whole, whole.finish(), instants=20, seed=20261124)
 
 
-def test_a_second_run_does_nothing_and_leaves_everything_byte_identical(small: Any) -> None:
+@pytest.fixture(scope="module")
+def tiny(new_project: Any) -> Any:
+    """A finished run of a model of 6,512 parameters, without a smoke run."""
+    project = new_project("tiny", SPEC.replace("items.jsonl", "quickstart.jsonl"), ())
+    project.finish()
+    return project
+
+
+def test_a_second_run_does_nothing_and_leaves_everything_byte_identical(tiny: Any) -> None:
     """Evidence, package, journal and artifacts are the same bytes after it."""
-    project, _ = small
+    project = tiny
     before = _bytes(project.root)
     project.finish()
     assert _bytes(project.root) == before
 
 
-def test_a_run_with_nothing_to_do_imports_nothing_heavy(small: Any) -> None:
+def test_a_run_with_nothing_to_do_imports_nothing_heavy(tiny: Any) -> None:
     """No framework and no logger: it has nothing to log (`benchmarks/startup.py` measures what that is worth)."""
-    project, _ = small
+    project = tiny
     script = (
         "import sys\nfrom engine.cli import main\ncode = main(sys.argv[1:])\n"
         "print(code, *sorted({'jax', 'numpy', 'rich', 'structlog', 'jinja2', 'jsonschema'} & set(sys.modules)))"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,9 @@ def sealed(files: Files) -> dict[str, bytes]:
     return {**files, MANIFEST: "".join(lines).encode()}
 
 
-def alone(files: Files) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """One value of one file."""
-    for name in sorted(files):
+def alone(files: Files, only: Iterable[str] | None = None) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """One value of one file; ``only``: of these."""
+    for name in sorted(files if only is None else only):
         if name.endswith((".json", ".jsonl")):
             value = parsed(files, name)
             for path in leaves(value):

@@ -16,6 +16,8 @@ from engine.evidence.contents import Evidence
 from engine.evidence.rescore import judge
 from tests.evidence.forger import files_of, parsed, redone, written
 
+# What the command says and judges is tested with light steps in tests/cli/test_rerun.py.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 Verify = Callable[..., tuple[int, Any]]
 
 
@@ -39,7 +41,6 @@ def verify(folder: Path, capsys: pytest.CaptureFixture[str]) -> Verify:
     return call
 
 
-@pytest.mark.timeout(300)
 def test_real_answers_come_out_again(verify: Verify) -> None:
     """Three of a hundred, asked without the others: the same texts, tokens and ends."""
     code, document = verify("--rerun", "3")
@@ -47,8 +48,6 @@ def test_real_answers_come_out_again(verify: Verify) -> None:
     assert (document["rerun"]["items"]["n_equal"], document["rerun"]["items"]["elsewhere"]) == (3, [])
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_real_train_steps_come_out_again(verify: Verify) -> None:
     """Two of three, each loss to its last digit, although the recorded run did not end there."""
     code, document = verify("--rerun-steps", "2")
@@ -56,7 +55,6 @@ def test_real_train_steps_come_out_again(verify: Verify) -> None:
     assert (document["rerun"]["train_steps"]["n_equal"], document["rerun"]["train_steps"]["elsewhere"]) == (2, [])
 
 
-@pytest.mark.timeout(300)
 def test_an_invented_answer_does_not_come_out(verify: Verify, folder: Path) -> None:
     """Its verdict, the digests and the rendered files were made to fit: nothing but the model tells."""
     files = files_of(folder)
