@@ -20,13 +20,11 @@ LEAVES = {
     "trackers": [".runspec/reports/trackers_v1/train/*/tensorboard/*", ".runspec/reports/trackers_v1/train/*/profile"],
     "two-training-runs": [],
 }
-QUICK = ("own-template",)
 
 
+@pytest.mark.slow  # each trains for real; `make test` validates them, and runs projects of light steps
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "name", [*QUICK, *(pytest.param(one, marks=pytest.mark.slow) for one in LEAVES if one not in QUICK)]
-)
+@pytest.mark.parametrize("name", LEAVES)
 def test_an_example_runs_to_verified_evidence(
     runspec_process: Any, begin: Callable[[str], str], tmp_path: Path, name: str
 ) -> None:

@@ -88,6 +88,7 @@ def test_killed_while_saving(
     same_training(whole, job)
 
 
+@pytest.mark.slow
 def test_compiled_afresh_is_the_same(
     whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None]
 ) -> None:
@@ -98,6 +99,7 @@ def test_compiled_afresh_is_the_same(
     same_training(whole, job)
 
 
+@pytest.mark.slow
 def test_tokenised_by_workers_is_the_same(
     whole: dict[str, Any], make_job: Callable[..., Any], child: Start, same_training: Callable[..., None], tmp_path: Path,
     jax_cache: Path,
