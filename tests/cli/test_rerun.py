@@ -300,6 +300,6 @@ def test_the_missing_extra_is_named(root: Path, light: Any, runspec: Do, monkeyp
     ],
 )
 def test_what_cannot_be_asked_for(root: Path, light: Any, runspec: Do, words: tuple[str, ...], message: str) -> None:
-    """U158, or U103 for what is no number of it, before anything is read."""
+    """U158, or U103 for a number that it cannot be, before anything is read."""
     done = runspec("verify", EVIDENCE, *words)
     assert (done.code, f"error[{message}" in done.err) == (2, True)

@@ -65,7 +65,7 @@ def test_attention_of_a_row_that_sees_nothing_is_finite() -> None:
     assert jnp.isfinite(grad).all()
 
 
-@pytest.mark.parametrize("length", [64, 65, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("length", [64, *(pytest.param(length, marks=pytest.mark.slow) for length in (65, 300))])
 def test_attention_in_pieces_is_attention(length: int) -> None:
     """Result and gradients, with a soft cap, packed rows and a window; later tokens have no effect, not even NaN."""
     q, k, v = normal(2, length, 4, 8), normal(2, length, 2, 8, seed=1), normal(2, length, 2, 8, seed=2)
