@@ -42,6 +42,8 @@ def is_shown_as_it_is(character: str) -> bool:
 
 def printable(text: str) -> str:
     """Text of several lines with every acting character named, ``<U+001B>``."""
+    if text.isprintable():  # nearly every text; the answer comes from a table in C
+        return text
     return _ACTS.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
 
 

@@ -33,7 +33,7 @@ def asked_items(evidence: Evidence) -> Sequence[ScoringItem]:
 
 def all_items(evidence: Evidence) -> Sequence[ScoringItem]:
     """The items of the eval set, repeated ones too."""
-    return _asked(evidence.text("eval_set.jsonl"), drops_repeats=False)
+    return _asked(evidence.text("eval_set.jsonl"), False)
 
 
 def recorded_metric(evidence: Evidence) -> str:
