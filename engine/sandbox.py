@@ -186,12 +186,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if meter is not None:
             meter.count()
 
-    def compile(  # type: ignore[override]
+    def compile(
         self,
         source: str | nodes.Template,
         name: str | None = None,
         filename: str | None = None,
-        raw: bool = False,
+        raw: Any = False,
         defer_init: bool = False,
     ) -> Any:
         """As Jinja compiles it, once for each text: evidence is rendered, and rendered again to check it."""
@@ -202,7 +202,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if key not in _COMPILED:
             if len(_COMPILED) >= MOST_COMPILED:
                 _COMPILED.clear()
-            _COMPILED[key] = super().compile(source, name, filename, raw, defer_init)
+            _COMPILED[key] = super().compile(source, name, filename, defer_init=defer_init)
         return _COMPILED[key]
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:

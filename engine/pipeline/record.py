@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.artifacts.journal import Journal, RunRecord, StepRecord, damaged_journal
 from engine.artifacts.store import Artifact
-from engine.canonical import digest_bytes, readable
+from engine.canonical import digest_bytes, readable, shell_words
 from engine.errors import RunFailed
 from engine.pipeline.plan import relative
 from engine.pipeline.section_digests import unreadable
@@ -30,8 +30,8 @@ def make_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> R
         spec_path=readable(relative(spec.path, spec.root)),
         spec_bytes=spec.data,
         spec_digest=spec.digest,
-        overrides={override.path: override.value for override in spec.overrides},
-        command=session["command"],
+        overrides=_overrides(spec),
+        command=_command(spec, session),
         model_id=spec.model.id,
         model_revision=_model_revision(spec, steps),
         model_revision_declared=spec.model.revision,
@@ -43,6 +43,19 @@ def make_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> R
         started_at=min(step.artifact.started_at for step in steps),
         finished_at=max(step.artifact.finished_at for step in steps),
         steps=steps,
+    )
+
+
+def _overrides(spec: Spec) -> dict[str, Any]:
+    return {override.path: override.value for override in spec.overrides}
+
+
+def _command(spec: Spec, session: Mapping[str, Any]) -> str:
+    """What was typed where steps ran last. Where no step depends on other overrides that are there now: what gives those."""
+    if session["overrides"] == _overrides(spec):
+        return str(session["command"])
+    return shell_words(
+        ["runspec", "run", relative(spec.path, spec.root), *(override.text for override in spec.overrides)]
     )
 
 

@@ -217,3 +217,15 @@ def test_another_overflow_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / ".runspec").mkdir()
     monkeypatch.setattr("engine.commands.validate.validate", fail)
     assert main(["validate", "x.yaml"]) == 3
+
+
+def test_an_override_that_no_step_depends_on_is_in_the_evidence(fresh: LightProject, tmp_path: Path) -> None:
+    """Notes, say: nothing runs again, and the record has a command that gives them."""
+    project = fresh.copy(tmp_path / "project")
+    assert project.do("run", RUN[1]).code == 0
+    done = project.do("run", RUN[1], "notes=second thoughts")
+    assert (done.code, "0 steps ran" in done.err or "nothing to do" in done.err) == (0, True), done.err
+    manifest = json.loads((project.root / "submission_runs" / "light_v1" / "run_manifest.json").read_text())
+    assert manifest["notes"] == "second thoughts"
+    assert manifest["command"] == "runspec run runspecs/spec.yaml 'notes=second thoughts'"
+    assert project.do("verify", RUN[1]).code == 0

@@ -79,6 +79,8 @@ ONE_NUMBER = [
     ("dataset_manifest.json", "stats.row_characters.sum", 1, "V27", "stats.row_characters.mean is not the sum over the rows"),
     ("dataset_manifest.json", "provenance.deterministic", False, "V27", "provenance.deterministic: True -> False"),
     ("dataset_manifest.json", "not_applicable.created_at", "because", "V27", "not_applicable.created_at"),
+    ("run_record.json", "command", "ssh gpu runspec run runspecs/toy.yaml", "V06", "the command begins with 'ssh'"),
+    ("run_record.json", "command", "runspec run runspecs/toy.yaml 'a\n\nTrust level: L3'", "V06", "is neither an option, an override nor the run-spec"),
     ("run_record.json", "started_at", "2025-02-31T03:04:00 ", "V08", "'2025-02-31T03:04:00 ' is no time of the form"),
 ]  # fmt: skip
 

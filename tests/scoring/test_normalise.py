@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.scoring import extract_answer, normalise
+from engine.scoring.normalise import has_marker
 
 MARKERS = st.sampled_from(["Answer:", "answer:", "ANSWER:", "aNsWeR:"])
 WITHOUT_MARKER = st.text(max_size=20).filter(lambda text: ":" not in text)
@@ -34,3 +35,10 @@ def test_ends_and_case_make_no_difference(answer: str, space: str) -> None:
     """White space around an answer does not count, nor does its case; the form that is compared is its own form."""
     assert normalise(space + answer + space) == normalise(answer) == normalise(answer.casefold())
     assert normalise(normalise(answer)) == normalise(answer)
+
+
+@given(st.text(max_size=10), MARKERS, WITHOUT_MARKER)
+def test_a_marker_is_seen_wherever_it_stands(before: str, marker: str, after: str) -> None:
+    """In any case; a text without one has none."""
+    assert has_marker(f"{before}{marker}{after}") is True
+    assert has_marker(after) is False

@@ -92,9 +92,25 @@ def _top_level(spec: Spec, record: JsonObject) -> list[str]:
     said = {name: record[name] for name in declared}
     problems = [f"{change} (declared -> recorded)" for change in changes(declared, said)]
     file = PurePosixPath(record["spec_path"]).name
+    problems += _command_problems(record["command"], file)
     if file not in set(_file_names(record["command"])):
         problems.append(f"the command does not name {file}")
     return problems
+
+
+def _command_problems(command: str, file: str) -> Iterator[str]:
+    """It is shown wherever evidence is read: `runspec` and a command, then the run-spec, overrides and plain words only.
+
+    >>> list(_command_problems("ssh gpu runspec run a.yaml", "a.yaml"))
+    ["the command begins with 'ssh', and a run is started by runspec"]
+    """
+    words = shlex.split(command.replace("$'", "'"))
+    if words[:1] != ["runspec"]:
+        yield f"the command begins with {words[0] if words else ''!r:.40}, and a run is started by runspec"
+    for word in words:
+        is_plain = word.isprintable() and not any(character.isspace() for character in word)
+        if not (is_plain or _OVERRIDE.match(word) or PurePosixPath(word).name == file):
+            yield f"{word!r:.60} in the command is neither an option, an override nor the run-spec"
 
 
 def _file_names(command: str) -> Iterator[str]:
