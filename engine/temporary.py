@@ -80,13 +80,22 @@ def working_folder(prefix: str) -> Iterator[Path]:
     with suppress(OSError):
         for earlier in parent.glob(f"{prefix}*/{LOCK}"):
             _remove_folder_without_owner(earlier)
-    with tempfile.TemporaryDirectory(prefix=prefix) as name:
-        descriptor = os.open(Path(name, LOCK), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            _is_locked(descriptor, without_locks=True)
-            yield Path(name)
-        finally:
-            os.close(descriptor)
+    with _owned_folder(prefix) as folder:
+        yield folder
+
+
+@contextmanager
+def _owned_folder(prefix: str) -> Iterator[Path]:
+    """A new folder whose lock is ours. Another is made where a cleaning process was quicker than the lock."""
+    while True:
+        with tempfile.TemporaryDirectory(prefix=prefix) as name:
+            descriptor = os.open(Path(name, LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                if _is_locked(descriptor, without_locks=True) and os.fstat(descriptor).st_nlink:
+                    yield Path(name)
+                    return
+            finally:
+                os.close(descriptor)
 
 
 def fsync_dir(path: Path) -> None:

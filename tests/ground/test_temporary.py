@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,3 +155,29 @@ def test_the_working_folder_of_a_killed_process_goes_with_the_next(
     with working_folder("runspec-test-") as mine:
         assert names(tmp_path) == sorted([*kept, mine.name])
     assert names(tmp_path) == kept
+
+
+def test_a_cleaner_that_is_quicker_than_the_lock_costs_a_working_folder_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes began with the same prefix: one took the other's new folder for a killed one's, and removed it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(temporary.tempfile, "tempdir", None)
+    real, stolen = fcntl.flock, []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if len(stolen) < 2:
+            (lock,) = tmp_path.glob("runspec-test-*/.lock")
+            stolen.append(lock.parent.name)
+            shutil.rmtree(lock.parent)
+            if len(stolen) == 2:
+                raise BlockingIOError(errno.EAGAIN, "locked")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(temporary.fcntl, "flock", flock)
+    with working_folder("runspec-test-") as folder:
+        (folder / "rows").write_text("x")
+        assert names(tmp_path) == [folder.name]
+        assert folder.name not in stolen
+    assert len(stolen) == 2
+    assert names(tmp_path) == []
