@@ -19,7 +19,7 @@ from engine.assets import asset
 from engine.canonical import digest_bytes, digest_json, digest_text, jsonl_bytes, pretty_json
 from engine.data import DatasetSource, prepare, render_prompt, trace_rows, write_dataset
 from engine.data import build as build_traces
-from engine.evidence import render_evidence
+from engine.evidence import package, render_evidence
 from engine.evidence.signing.private_keys import SigningKey, read_signing_key
 from engine.pipeline.plan import without_tracking
 from engine.pipeline.section_digests import declared_dataset, declared_model
@@ -272,3 +272,16 @@ def key_file(tmp_path: Path) -> Callable[[str], Path]:
 def ann(key_file: Any) -> SigningKey:
     """Somebody's key."""
     return read_signing_key(key_file("ann.pem"))
+
+
+@pytest.fixture
+def folder(record: RunRecord, render: Any) -> Path:
+    """A good evidence folder."""
+    path: Path = render(record)
+    return path
+
+
+@pytest.fixture
+def archive(folder: Path, tmp_path: Path) -> Path:
+    """The zip of it."""
+    return package(folder, tmp_path / "submission", "toy")

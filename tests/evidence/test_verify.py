@@ -13,26 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.artifacts.journal import RunRecord
 from engine.canonical import digest_text
 from engine.data import render_prompt
 from engine.errors import InputInvalid
-from engine.evidence import Verification, package, verify
+from engine.evidence import Verification, verify
 
 
 def failed(verification: Verification) -> set[str]:
     return {check.id for check in verification.checks if check.status == "fail"} - {"V24"}
-
-
-@pytest.fixture
-def folder(record: RunRecord, render: Any) -> Path:
-    path: Path = render(record)
-    return path
-
-
-@pytest.fixture
-def archive(folder: Path, tmp_path: Path) -> Path:
-    return package(folder, tmp_path / "submission", "toy")
 
 
 def test_good_evidence_passes_as_folder_and_as_zip(folder: Path, archive: Path) -> None:

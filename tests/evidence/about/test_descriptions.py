@@ -36,13 +36,6 @@ CONTEXTS = {
 }
 
 
-@pytest.fixture
-def folder(record: RunRecord, render: Any) -> Path:
-    """An evidence folder."""
-    path: Path = render(record)
-    return path
-
-
 def _graph(folder: Path) -> dict[str, Any]:
     return {node["@id"]: node for node in json.loads((folder / "ro-crate-metadata.json").read_bytes())["@graph"]}
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from engine.artifacts.journal import RunRecord
 from engine.canonical import digest_text
 from engine.evidence import package
 from engine.evidence.bundle import read_bundle
@@ -29,13 +28,6 @@ from tests.evidence.standalone.conftest import Said, disagreements, python_of
 
 Alone = Callable[..., list[Said]]
 COMMITTED = Path(__file__).parents[3] / "submission_runs" / "quickstart_v1"
-
-
-@pytest.fixture
-def folder(record: RunRecord, render: Any) -> Path:
-    """Good evidence."""
-    path: Path = render(record)
-    return path
 
 
 def _written(good: Path, variants: Iterable[tuple[str, dict[str, bytes]]], target: Path) -> list[Path]:

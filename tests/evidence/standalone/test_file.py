@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from engine.artifacts.journal import RunRecord
 from engine.evidence import package, verify
 from engine.evidence.standalone import FILE, RELEASED, strange, verify_py
 from engine.evidence.standalone.made import made
@@ -28,13 +27,6 @@ MOST_BYTES = 750_000
 MOST_SECONDS, MOST_KIB = 5.0, 300 << 10
 IN_A_PROCESS = ("cut at 50 %", "60,000 entries", "run_record.json: a number of 401 digits", "a pipe", "a bomb",
                 "a member named b'toy_v1/\\x1b[2J.txt'")  # fmt: skip
-
-
-@pytest.fixture
-def folder(record: RunRecord, render: Any) -> Path:
-    """Good evidence."""
-    path: Path = render(record)
-    return path
 
 
 def run(words: list[str], cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
