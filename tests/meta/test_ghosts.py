@@ -17,6 +17,7 @@ from engine.commands.manual import error_rows
 from engine.commands.parsing import COMMON
 from engine.commands.table import COMMANDS
 from engine.evidence.checklist import CHECKS, RERUN_CHECKS
+from engine.evidence.checks.stated import STATED
 from engine.launch import RESTART_EXIT_CODES
 
 TOLD = ("engine/", "docs/", "schemas/", "templates/", "runspecs/", "README.md", "CONTRIBUTING.md", "Makefile")
@@ -145,3 +146,10 @@ def test_every_variable_that_is_told_is_read(texts: Mapping[str, str]) -> None:
     page = texts["docs/reference/environment.md"]
     assert sorted(told - set(VARIABLE.findall(code))) == []
     assert sorted(told - set(VARIABLE.findall(page))) == []
+
+
+def test_the_page_lists_what_nobody_checks_as_verify_explains_it(texts: Mapping[str, str]) -> None:
+    """Row by row; the page once named fields that a check had taken over."""
+    page = texts["docs/reference/evidence-files.md"]
+    rows = re.findall(r"^\| `([a-z_.]+)` \| (.*) \|$", page.split("## What nobody checks")[1], re.MULTILINE)
+    assert rows == [(entry.file, entry.what) for entry in STATED]
