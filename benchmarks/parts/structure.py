@@ -38,7 +38,9 @@ FLOORS: Mapping[str, frozenset[str]] = {
     "islands": frozenset({"data", "scoring", "runspec"}),
     "machinery": frozenset({"artifacts", "trainer_process", "trainer"}),
     "steps": frozenset({"steps"}),
-    "pipeline": frozenset({"pipeline", "evidence", "preflight", "launch", "doctor", "gallery", "project", "display"}),
+    "pipeline": frozenset(
+        {"pipeline", "evidence", "preflight", "launch", "doctor", "gallery", "project", "display", "kaggle"}
+    ),
     "commands": frozenset({"commands"}),
     "command line": frozenset({"cli", "__main__", "interrupt", "streams"}),
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from engine.commands.parsing import Argument, Command
 
-_START, _RUN, _LOOK, _PROVE, _DATA = (
+_START, _RUN, _LOOK, _PROVE, _DATA, _KAGGLE = (
     "start here",
     "check and run",
     "see what happened",
     "evidence",
     "data by itself",
+    "on Kaggle",
 )
 
 SPEC = Argument("SPEC", "the run-spec, a YAML file")

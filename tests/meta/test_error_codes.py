@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.errors import RunspecError
 
-CODE = re.compile(r"[YSDTMKEPVRXLU]\d{3}|V\d{2}")
+CODE = re.compile(r"[YSDTMKEPVRXLUG]\d{3}|V\d{2}")
 ROW = re.compile(r"^\| `([A-Z]\d{2,3})` \| (.+?) \| (.+?) \|$", re.MULTILINE)
 # What a letter stands for.
 HEADINGS = {
@@ -26,6 +26,7 @@ HEADINGS = {
     "R": "runs, the store and locks",
     "X": "the environment and extras",
     "L": "job files",
+    "G": "Kaggle",
     "U": "use of the command line",
 }
 

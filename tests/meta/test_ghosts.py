@@ -31,7 +31,7 @@ TYPED = re.compile(
     re.MULTILINE,
 )
 MADE = re.compile(r"(?:`|^ {4,}|\")make ([a-z][a-z-]{2,})(?=[ `\"\n;.:,]|$)", re.MULTILINE)
-CODE = re.compile(r"`([YSDTMKEPVRXLU]\d{3}|V\d{2})`")
+CODE = re.compile(r"`([YSDTMKEPVRXLUG]\d{3}|V\d{2})`")
 VARIABLE = re.compile(r"\bRUNSPEC_[A-Z]+(?:_[A-Z]+)*\b")
 
 

@@ -1,0 +1,7 @@
+"""Kaggle: the notebook that carries a run there, and what runs inside the session.
+
+``notebook``  run-spec -> one .ipynb with the engine in it
+``session``   what its cells call: bootstrap, secrets, mounts, devices, the output folder; the standard library alone
+
+Codes: G100 to G149 notebook, G150 to G199 session, G200 to G399 driver.
+"""
