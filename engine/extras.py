@@ -21,6 +21,7 @@ from engine.errors import InputInvalid
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("jax", "flax", "optax", "orbax", "transformers", "tokenizers", "safetensors"),
     "sign": ("cryptography", "bcrypt"),
+    "kaggle": ("kagglesdk", "requests"),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
     "trackio": ("trackio",),

@@ -21,6 +21,17 @@ PLAIN = Argument("--plain", "plain lines instead of the live display of a termin
 EVIDENCE = Argument("RUN", "a run-spec, a run_version, an evidence folder, or a zip")
 TRUST = Argument("--trust", "the keys that you trust: an allowed_signers file, or a public key", "KEYS")
 WITNESS = Argument("--witness", "the output of the run's notebook version, which you downloaded", "FOLDER")
+KAGGLE_RUN = Argument("RUN", "a run-spec or a run_version that was pushed")
+_PUSHES = (
+    Argument("--target", "Kaggle's machine: kaggle-t4x2, kaggle-v5e-8 or cpu (default: by the run-spec's device)", "T"),
+    Argument("--notebook", "the notebook's name there: SLUG or OWNER/SLUG (default: runspec-RUN_VERSION)", "NAME"),
+    Argument("--session-limit", "when a session stops by itself, to be resumed by the next: 8h30m (default: what the quota allows, at most that)", "TIME"),
+    Argument("--wheel-dataset", "OWNER/SLUG of a dataset with the engine's wheel, instead of the engine in the notebook", "DATASET"),
+    Argument("--offline", "a session without internet: packages come from the wheel's dataset"),
+    Argument("--public", "everybody may read the notebook, which trust level L2 needs"),
+    Argument("--again", "push anew after an end; an unfinished run is resumed without it"),
+    QUIET,
+)
 SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
 
 COMMANDS: tuple[Command, ...] = (
@@ -131,4 +142,20 @@ COMMANDS: tuple[Command, ...] = (
             (Argument("FILE", "JSONL"),
              Argument("--on-duplicate", "of items that repeat a question: fail (default), keep or drop", "POLICY")),
             group=_DATA, page="data-formats"),
+    Command("kaggle push", "pushes the run-spec's notebook to Kaggle, and says which version it is", "kaggle_driver:push",
+            (SPEC, OVERRIDES, *_PUSHES), more="""
+            What Kaggle would refuse is said before: credentials, quota, running sessions, size, machine. A push that got no
+            answer is looked up, never sent twice.""", group=_KAGGLE, page="kaggle"),
+    Command("kaggle run", "pushes, waits, fetches and verifies, through as many sessions as the run needs", "kaggle_driver:run",
+            (SPEC, OVERRIDES, *_PUSHES), more="""
+            Stopped or killed anywhere, the same command resumes. It ends with the evidence in this project, packed and
+            verified, or with what went wrong.""", group=_KAGGLE, page="kaggle"),
+    Command("kaggle status", "shows the runs that were pushed, or where one is now and what quota is left", "kaggle_driver:status",
+            (SPEC_OR_RUN, QUIET), group=_KAGGLE, page="kaggle"),
+    Command("kaggle logs", "prints the log of a run's last version", "kaggle_driver:logs",
+            (KAGGLE_RUN, Argument("--follow", "print it on standard error as it comes, to its end"),
+             Argument("--tail", "only the last N lines", "N", number=True), QUIET), group=_KAGGLE, page="kaggle"),
+    Command("kaggle fetch", "fetches the output of a run's last version; of a complete run it makes the evidence", "kaggle_driver:fetch",
+            (KAGGLE_RUN, Argument("--all", "checkpoints for the next session, too"), QUIET), more="""
+            Exit code 7 where the session stopped at its limit and another one has to go on.""", group=_KAGGLE, page="kaggle"),
 )  # fmt: skip

@@ -92,7 +92,12 @@ def will_replace(spec: Spec, handlers: Mapping[str, Handler], store: Store) -> s
 
 def keep_replaced(spec: Spec, record: RunRecord, journal: Journal) -> Replaced | None:
     """Copy the evidence that ``record`` is about to replace; None where there is none, or it is of the same record."""
-    earlier, coming = earlier_record(spec), record_dump(record)
+    return keep_replaced_by(spec, record_dump(record), journal)
+
+
+def keep_replaced_by(spec: Spec, coming: JsonMapping, journal: Journal) -> Replaced | None:
+    """The same for a record that was made elsewhere, as its run_record.json has it."""
+    earlier = earlier_record(spec)
     if earlier is None or earlier == json.loads(json.dumps(coming)):
         return None
     folder = spec.resolve(spec.evidence.dir)

@@ -1,0 +1,134 @@
+"""``kaggle push``, ``status``, ``logs``, ``fetch``, ``run`` and ``run --on kaggle``: a run on Kaggle from this machine."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from typing import get_args
+
+from engine.canonical import JsonObject
+from engine.commands import Reply, columns
+from engine.commands.loading import is_spec, load, project_root
+from engine.display.plain import make_console
+from engine.errors import InputInvalid
+from engine.kaggle.driver.door import connect, driving
+from engine.kaggle.driver.logs import LogEvent, stream, until_now
+from engine.kaggle.driver.machine import begin, drive_on, fetch_now
+from engine.kaggle.driver.request import Request
+from engine.kaggle.driver.standing import Standing, pushed_attempt, standing_of
+from engine.kaggle.driver.story import State, read_story, stories
+from engine.redact import redact
+from engine.runspec.model import Spec
+
+_PUSHED = frozenset(get_args(State)) - {"planned", "preflight", "pushing", "continue"}
+
+
+def push(arguments: Namespace) -> Reply:
+    """Up to the version's number; what is under way already is told, not pushed again."""
+    spec, request, note = _spec(arguments), _request(arguments), _note(arguments)
+    with driving(spec, request, note) as drive:
+        begin(drive)
+        drive_on(drive, until=_PUSHED)
+        return _reply(standing_of(drive.story, spec))
+
+
+def run(arguments: Namespace) -> Reply:
+    """Through as many sessions as the run needs, to verified evidence."""
+    return run_there(_spec(arguments), _request(arguments), _note(arguments))
+
+
+def run_there(spec: Spec, request: Request, note: Callable[[str], None]) -> Reply:
+    """The same for ``run --on kaggle``."""
+    with driving(spec, request, note) as drive:
+        begin(drive)
+        drive_on(drive)
+        return _reply(standing_of(drive.story, spec))
+
+
+def fetch(arguments: Namespace) -> Reply:
+    """The output of the last version, where its session is over; of a complete run the evidence too."""
+    spec = _pushed_spec(arguments.run)
+    with driving(spec, Request(whole_output=arguments.all), _note(arguments)) as drive:
+        fetch_now(drive)
+        return _reply(standing_of(drive.story, spec))
+
+
+def status(arguments: Namespace) -> Reply:
+    """Of one run with the platform's word now; of all runs what is known here."""
+    if arguments.run is None:
+        root = project_root()
+        known = [standing_of(read_story(root, name), None) for name in stories(root)]
+        text = columns([one.row for one in known]) or "nothing of this project was pushed to Kaggle: runspec kaggle push SPEC"
+        return Reply({"ok": True, "runs": [one.document for one in known]}, text)
+    spec = _pushed_spec(arguments.run)
+    story = read_story(spec.root, spec.run_version)
+    standing = standing_of(story, spec)
+    kaggle = connect(_note(arguments), story.last.name.owner if story.last else None)
+    return _reply(standing.asked(kaggle), exit_code=0)
+
+
+def logs(arguments: Namespace) -> Reply:
+    """The log of the last version; with --follow as it comes, on standard error with --json."""
+    spec = _pushed_spec(arguments.run)
+    attempt = pushed_attempt(read_story(spec.root, spec.run_version), spec.run_version)
+    note = _note(arguments)
+    kaggle = connect(note, attempt.name.owner)
+    if arguments.follow:
+        found = _noted(stream(kaggle, attempt.name, attempt.version), note)
+    else:
+        found = list(until_now(kaggle, attempt.name, attempt.version))
+    text = redact("".join(event.data if event.data.endswith("\n") else f"{event.data}\n" for event in found))
+    lines = text.splitlines()
+    if arguments.tail is not None:
+        lines = lines[-arguments.tail :] if arguments.tail else []
+    document: JsonObject = {"ok": True, "run_version": spec.run_version, "version": attempt.version, "lines": lines}
+    return Reply(document, "" if arguments.follow else "\n".join(lines))
+
+
+def _noted(events: Iterable[LogEvent], note: Callable[[str], None]) -> list[LogEvent]:
+    """Show each as it comes."""
+    found = []
+    for event in events:
+        note(redact(event.data.rstrip("\n")))
+        found.append(event)
+    return found
+
+
+def _spec(arguments: Namespace) -> Spec:
+    return load(arguments.spec, arguments.overrides)[0]
+
+
+def _pushed_spec(word: str) -> Spec:
+    """The run-spec that a word names, or that the run of this name was pushed of, with its overrides then."""
+    if is_spec(word):
+        spec, _ = load(word)
+        root, run_version = spec.root, spec.run_version
+    else:
+        root, run_version = project_root(), word
+    last = read_story(root, run_version).last
+    if last is None:
+        known = stories(root)
+        hint = f"pushed were: {', '.join(known)}" if known else "push it: runspec kaggle push SPEC"
+        raise InputInvalid("U112", f"{run_version} was never pushed to Kaggle from this project", hint=hint)
+    return load(str(root / last.facts["spec"]), last.facts["overrides"])[0]
+
+
+def _request(arguments: Namespace) -> Request:
+    return Request(
+        typed=tuple(arguments.overrides),
+        target=arguments.target,
+        notebook=arguments.notebook,
+        session_limit=arguments.session_limit,
+        wheel_dataset=arguments.wheel_dataset,
+        offline=arguments.offline,
+        is_public=arguments.public,
+        again=arguments.again,
+    )
+
+
+def _note(arguments: Namespace) -> Callable[[str], None]:
+    return make_console(quiet=arguments.quiet, plain=True).note
+
+
+def _reply(standing: Standing, exit_code: int | None = None) -> Reply:
+    return Reply(standing.document, standing.text, standing.exit_code if exit_code is None else exit_code)

@@ -1,0 +1,64 @@
+"""The way in for commands: from a run-spec and the words that were typed to a :class:`Drive`, with the credentials named.
+
+In: the environment. Out: a connection, or what is missing. Here alone the library is loaded, and only when the platform is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+
+from engine.artifacts.store import Store
+from engine.extras import require
+from engine.kaggle.driver.api.address import Address, address_of
+from engine.kaggle.driver.api.connection import Kaggle, sign_in
+from engine.kaggle.driver.api.credentials import check_agreement, choose, find_logins, home_of
+from engine.kaggle.driver.api.pacing import Clock, SystemClock
+from engine.kaggle.driver.api.refusals import explaining
+from engine.kaggle.driver.api.wire import Wire
+from engine.kaggle.driver.drive import Drive
+from engine.kaggle.driver.request import Request
+from engine.kaggle.driver.story import open_story
+from engine.runspec.model import Spec
+
+Note = Callable[[str], None]
+
+
+def connect(
+    note: Note, owner: str | None = None, environ: Mapping[str, str] | None = None, clock: Clock | None = None
+) -> Kaggle:
+    """Signed in. Raises InputInvalid X101, G201, G203, G204, RemoteRefused G205 to G211.
+
+    ``owner``: whose notebook it is, where that is known: of several kinds of credentials those of this user count.
+    """
+    environ, clock = os.environ if environ is None else environ, clock or SystemClock()
+    address = address_of(environ)
+    logins = find_logins(environ, home_of(environ))
+    first = choose(logins, owner)
+    require("kaggle", "Kaggle")
+    wire = _wire(address)
+    with explaining("your account", first):
+        kaggle = sign_in(wire, first, clock, note)
+    check_agreement(logins, kaggle.user, owner)
+    where = "" if address.is_kaggle else f", at {address.base} instead of Kaggle"
+    note(f"Kaggle: {kaggle.user}, credentials from {kaggle.login}{where}")
+    return kaggle
+
+
+def _wire(address: Address) -> Wire:
+    client: Wire = import_module("engine.kaggle.driver.api.client").Client(address)
+    return client
+
+
+@contextmanager
+def driving(spec: Spec, request: Request, note: Note, clock: Clock | None = None) -> Iterator[Drive]:
+    """One driver a run: raises LockBusy R106 where another has it."""
+    with Store(spec.root).lock(f"kaggle-{spec.run_version}"):
+        story = open_story(spec.root, spec.run_version)
+        owner = request.notebook.partition("/")[0] if request.notebook and "/" in request.notebook else None
+        if owner is None and story.last is not None:
+            owner = story.last.name.owner
+        kaggle = connect(note, owner, clock=clock)
+        yield Drive(spec, request, story, kaggle, kaggle.clock, note)
