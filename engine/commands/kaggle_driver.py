@@ -58,7 +58,10 @@ def status(arguments: Namespace) -> Reply:
     if arguments.run is None:
         root = project_root()
         known = [standing_of(read_story(root, name), None) for name in stories(root)]
-        text = columns([one.row for one in known]) or "nothing of this project was pushed to Kaggle: runspec kaggle push SPEC"
+        text = (
+            columns([one.row for one in known])
+            or "nothing of this project was pushed to Kaggle: runspec kaggle push SPEC"
+        )
         return Reply({"ok": True, "runs": [one.document for one in known]}, text)
     spec = _pushed_spec(arguments.run)
     story = read_story(spec.root, spec.run_version)

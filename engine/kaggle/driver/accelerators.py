@@ -52,7 +52,9 @@ def accelerator_for(device: str, target: str | None) -> Accelerator:
         return ACCELERATORS[_OF_DEVICE[device]]
     named = target_named(target)
     if named.retired is not None:
-        raise InputInvalid("G223", f"{target} is gone: {named.retired.fact.says}", hint=f"--target {named.retired.instead}")
+        raise InputInvalid(
+            "G223", f"{target} is gone: {named.retired.fact.says}", hint=f"--target {named.retired.instead}"
+        )
     if target not in ACCELERATORS:
         raise InputInvalid("G223", f"{target} is no machine of Kaggle's", hint=f"one of {_CHOICES}")
     found = ACCELERATORS[target]

@@ -34,8 +34,12 @@ ERROR_LINE = re.compile(r"error\[([A-Z]\d{2,3})\]: (.+)")
 REASONS: Mapping[str, re.Pattern[str]] = {
     "oom": re.compile(r"RESOURCE_EXHAUSTED|out of memory|\bOOM\b|Killed\b.*memory", re.IGNORECASE),
     "secret": re.compile(r"No user secrets exist|error\[(M401|G15\d)\].*(secret|token)", re.IGNORECASE),
-    "device": re.compile(r"error\[G1[5-9]\d\].*device|No (TPU|GPU|accelerator)|Unable to initialize backend", re.IGNORECASE),
-    "data-missing": re.compile(r"error\[(D1\d\d|Y001|G1[5-9]\d)\].*(not there|missing|no file|not attached)|FileNotFoundError", re.IGNORECASE),
+    "device": re.compile(
+        r"error\[G1[5-9]\d\].*device|No (TPU|GPU|accelerator)|Unable to initialize backend", re.IGNORECASE
+    ),
+    "data-missing": re.compile(
+        r"error\[(D1\d\d|Y001|G1[5-9]\d)\].*(not there|missing|no file|not attached)|FileNotFoundError", re.IGNORECASE
+    ),
     "disk": re.compile(r"No space left on device|error\[R101\]", re.IGNORECASE),
     "timeout": re.compile(r"timed? ?out|Timeout", re.IGNORECASE),
 }
@@ -55,7 +59,9 @@ def check(drive: Drive, attempt: Attempt) -> None:
     fetched = attempt.event("fetched") or {}
     with explained_reading(folder):
         changed = [name for name, digest in fetched["files"].items() if _digest(folder / name) != digest]
-        log = "".join(event.data for event in events((folder / fetched["log"]).read_text(encoding="utf-8", errors="replace")))
+        log = "".join(
+            event.data for event in events((folder / fetched["log"]).read_text(encoding="utf-8", errors="replace"))
+        )
         outcome, witness = (_document(folder / name) for name in (OUTCOME, WITNESS))
     if changed:
         fail(drive, 5, "G252", f"changed since they were fetched: {', '.join(changed[:3])}",
@@ -116,7 +122,9 @@ def _without_outcome(drive: Drive, attempt: Attempt, log: str, *, is_there: bool
              "it was deleted, or the platform lost it; push again: add --again")  # fmt: skip
 
 
-def _of_another_push(drive: Drive, attempt: Attempt, outcome: JsonMapping, witness: JsonMapping, log: str) -> str | None:
+def _of_another_push(
+    drive: Drive, attempt: Attempt, outcome: JsonMapping, witness: JsonMapping, log: str
+) -> str | None:
     nonce, logged = attempt.facts["nonce"], set(NONCE_LINE.findall(log))
     if outcome.get("run_version") != drive.spec.run_version:
         return f"it is of the run {one_line(str(outcome.get('run_version')))[:60]}"
@@ -140,7 +148,10 @@ def _other_digests(attempt: Attempt, witness: JsonMapping) -> list[str]:
 def _edited(attempt: Attempt, outcome: JsonMapping) -> list[str]:
     """What differs from what was pushed without making the evidence false: recorded, and said."""
     notes = []
-    for key, what in (("engine_sha256", "the engine in the notebook"), ("notebook_sha256_of_cells", "the notebook's cells")):
+    for key, what in (
+        ("engine_sha256", "the engine in the notebook"),
+        ("notebook_sha256_of_cells", "the notebook's cells"),
+    ):
         pushed, ran = attempt.facts.get(key), outcome.get(key)
         if pushed and ran and pushed != ran:
             notes.append(f"{what} is not what was pushed: somebody has edited it (sha256 {str(ran)[:12]}…)")
@@ -156,7 +167,10 @@ def progress_of(witness: JsonMapping, drive: Drive, attempt: Attempt) -> JsonObj
     rows = [row for row in sessions if isinstance(row, dict)]
     steps = [step for row in rows if isinstance(step := row.get("last_train_step"), int)]
     last = rows[-1] if rows else {}
-    return {"progress": max(steps, default=0), "train_seconds": _seconds_between(last.get("started_at"), last.get("finished_at"))}
+    return {
+        "progress": max(steps, default=0),
+        "train_seconds": _seconds_between(last.get("started_at"), last.get("finished_at")),
+    }
 
 
 def _seconds_between(start: object, end: object) -> float | None:

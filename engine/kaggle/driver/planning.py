@@ -69,7 +69,9 @@ def plan(spec: Spec, request: Request, story: Story, user: str, quota: Quota | N
     """Make the notebook, put it on disk, return the facts. Raises InputInvalid G1xx, G202, G222 to G226, RunFailed R101 to R103."""
     machine, chain = machine_of(spec, request), chain_of(story, spec)
     name = chain[-1].name if chain and not request.notebook else name_for(spec.run_version, request.notebook, user)
-    earlier = chain[-1] if chain and chain[-1].name == name else None  # only its own notebook's output is surely what was left
+    earlier = (
+        chain[-1] if chain and chain[-1].name == name else None
+    )  # only its own notebook's output is surely what was left
     times, nonce = times_of(spec, request, machine, quota), secrets.token_hex(16)
     notebook = make_notebook(
         spec,

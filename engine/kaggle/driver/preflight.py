@@ -36,7 +36,7 @@ class Survey:
 def preflight(drive: Drive, attempt: Attempt) -> None:
     """Raises RemoteRefused G220, G221, and what a refused call is."""
     machine = ACCELERATORS[attempt.facts["target"]]
-    survey = Survey(quota_of(drive, machine), tuple(_running(drive, machine, attempt)))
+    survey = Survey(quota_of(drive, machine), tuple(_running(drive, machine)))
     coming = forecast(drive.spec, drive.story, machine)
     findings = [*_quota(attempt, machine, survey.quota, coming, drive), *_sessions(machine, survey.running)]
     if findings:
@@ -94,7 +94,7 @@ def _sessions(machine: Accelerator, running: tuple[str, ...]) -> Iterator[Diagno
         )
 
 
-def _running(drive: Drive, machine: Accelerator, attempt: Attempt) -> Iterator[str]:
+def _running(drive: Drive, machine: Accelerator) -> Iterator[str]:
     """The user's notebooks whose newest version waits or runs on this kind of machine, among those that ran last."""
     try:
         for row in drive.kaggle.recent_notebooks():
@@ -102,7 +102,11 @@ def _running(drive: Drive, machine: Accelerator, attempt: Attempt) -> Iterator[s
             if name is None or _kind(row) != machine.quota:
                 continue
             version = row.get("currentVersionNumber")
-            if isinstance(version, int) and drive.kaggle.status(name, version).phase in ("queued", "running", "cancelling"):
+            if isinstance(version, int) and drive.kaggle.status(name, version).phase in (
+                "queued",
+                "running",
+                "cancelling",
+            ):
                 yield f"{name} (version {version})"
     except Refusal as refusal:
         drive.note(f"your running sessions cannot be looked up now ({refusal})")
@@ -128,7 +132,11 @@ def _say(drive: Drive, attempt: Attempt, machine: Accelerator, survey: Survey, c
     parts = [f"{machine.target}, session of at most {duration(facts['session_seconds'])}"]
     if survey.quota is not None:
         parts.append(f"quota left {duration(survey.quota.left_seconds)}")
-    parts.append(f"the run takes about {duration(coming.seconds)} ({coming.source})" if coming.seconds is not None else coming.source)
+    parts.append(
+        f"the run takes about {duration(coming.seconds)} ({coming.source})"
+        if coming.seconds is not None
+        else coming.source
+    )
     parts.append(f"notebook of {facts['notebook_bytes']:,} bytes")
     drive.note("; ".join(parts))
     for model in facts["request"]["model_data_sources"]:

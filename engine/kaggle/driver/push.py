@@ -38,7 +38,6 @@ def send(drive: Drive, attempt: Attempt) -> None:
         drive.clock.sleep(seconds)
 
 
-
 def _send_once(drive: Drive, attempt: Attempt) -> Refusal | None:
     """None where the attempt is pushed; else why nothing was saved, so that sending again is safe."""
     name = attempt.name
@@ -78,8 +77,12 @@ def _judge(drive: Drive, attempt: Attempt, base: int, answer: PushAnswer) -> Non
         raise _refused(drive, answer.error, saved)
     if answer.invalid:
         told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in answer.invalid.items())
-        drive.story.append("refused", error=f"invalid sources: {told}", version=answer.version, saved_version=answer.version)
-        running = f"\nversion {answer.version} runs without them: cancel it at {_url(attempt.name)}" if answer.version else ""
+        drive.story.append(
+            "refused", error=f"invalid sources: {told}", version=answer.version, saved_version=answer.version
+        )
+        running = (
+            f"\nversion {answer.version} runs without them: cancel it at {_url(attempt.name)}" if answer.version else ""
+        )
         raise RemoteRefused("G231", f"Kaggle left sources out of the run ({told})",
                             hint=_source_hint(answer) + running)  # fmt: skip
     if answer.version is None or answer.version <= base:
@@ -113,7 +116,9 @@ def _named(answer: PushAnswer, asked: NotebookName) -> NotebookName:
 
 def _pushed(drive: Drive, name: NotebookName, version: int, kernel_id: int | None, how: str) -> None:
     url = _url(name)
-    drive.story.append("pushed", version=version, url=url, kernel_id=kernel_id, owner=name.owner, slug=name.slug, how=how)
+    drive.story.append(
+        "pushed", version=version, url=url, kernel_id=kernel_id, owner=name.owner, slug=name.slug, how=how
+    )
     drive.note(f"pushed as version {version}: {url}")
 
 

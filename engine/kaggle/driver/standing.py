@@ -52,7 +52,9 @@ class Standing:
             rows.append(("on Kaggle", " ".join(filter(None, [status.word, status.message]))))
         with explaining("your quota", kaggle.login):
             quota, end = kaggle.quota(), kaggle.quota_end()
-        added["quota"] = {kind: {"left_seconds": row.left_seconds, "allowed_seconds": row.allowed} for kind, row in quota.items()}
+        added["quota"] = {
+            kind: {"left_seconds": row.left_seconds, "allowed_seconds": row.allowed} for kind, row in quota.items()
+        }
         added["quota_until"] = end or None
         left = ", ".join(f"{kind.upper()} {duration(row.left_seconds)}" for kind, row in quota.items())
         rows.append(("quota left", f"{left or 'not told'}{f', until {end}' if end else ''}"))

@@ -47,7 +47,7 @@ State = Literal[
     "done",
     "failed",
 ]
-_SEEN = ("queued", "running", "superseded", "complete", "error", "cancelled", "vanished", "refused")
+_SEEN: tuple[State, ...] = ("queued", "running", "superseded", "complete", "error", "cancelled", "vanished", "refused")
 # State -> the states that may follow it.
 NEXT: Mapping[State, tuple[State, ...]] = {
     "planned": ("preflight",),
@@ -71,10 +71,9 @@ NEXT: Mapping[State, tuple[State, ...]] = {
     "failed": (),
 }
 WORDS = frozenset({"error", "message", "hint", "failure_message", "last_error", "word"})
-LIVE: frozenset[State] = frozenset(
-    {"pushing", "pushed", "queued", "running", "superseded", "complete", "error", "cancelled", "fetching", "fetched"}
-    | {"checked", "completing", "vanished"}
-)  # something of this attempt is, or may be, on the platform
+# Nothing of such an attempt is on the platform, or everything of it has been judged.
+_NOT_LIVE: tuple[State, ...] = ("planned", "preflight", "refused", "continue", "done", "failed")
+LIVE: frozenset[State] = frozenset(NEXT.keys() - set(_NOT_LIVE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,23 +6,25 @@ watching (no connection, credentials that ended, a session that hangs) leaves th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.errors import RemoteRefused
 from engine.kaggle.driver.api.answers import Refusal, SessionStatus
 from engine.kaggle.driver.api.pacing import POLLS
-from engine.kaggle.driver.api.phases import OVER
+from engine.kaggle.driver.api.phases import OVER, Phase
 from engine.kaggle.driver.api.refusals import explained
 from engine.kaggle.driver.drive import Drive
 from engine.kaggle.driver.logs import LogEvent, Seen, follow
 from engine.kaggle.driver.push import not_run
-from engine.kaggle.driver.story import Attempt
+from engine.kaggle.driver.story import Attempt, State
 from engine.protocol.figures import duration
 from engine.redact import redact
 
 GONE_AFTER = 3  # answers in a row that there is no such version
 UNKNOWN_AFTER = 10
 LONGEST_QUEUE_SECONDS = 24 * 3600.0
+_ENDS: Mapping[Phase, State] = {"complete": "complete", "error": "error", "cancelled": "cancelled"}
 GRACE_SECONDS = 3600.0  # after the time at which the platform itself ends a session
 
 
@@ -83,8 +85,7 @@ def _look(drive: Drive, attempt: Attempt, state: _Watch) -> bool:
 
 
 def _over(drive: Drive, attempt: Attempt, status: SessionStatus) -> None:
-    state = {"complete": "complete", "error": "error", "cancelled": "cancelled"}[status.phase]
-    drive.story.append(state, word=status.word, failure_message=status.message)  # type: ignore[arg-type]
+    drive.story.append(_ENDS[status.phase], word=status.word, failure_message=status.message)
     told = f": {status.message}" if status.message else ""
     drive.note(f"version {attempt.version} is over ({status.word}){told}")
 
@@ -106,7 +107,7 @@ def _changed(drive: Drive, attempt: Attempt, status: SessionStatus, state: _Watc
     if status.phase == "running" and not state.is_running:
         state.is_running, state.since, state.looks = True, drive.clock.now(), 0
     if status.phase in ("queued", "running") and was not in (status.phase, "superseded"):
-        drive.story.append(status.phase, word=status.word, at=drive.clock.now())  # type: ignore[arg-type]
+        drive.story.append(status.phase, word=status.word, at=drive.clock.now())
         drive.note(f"version {attempt.version}: {status.word}")
 
 

@@ -19,7 +19,9 @@ from engine.canonical import JsonMapping
 from engine.kaggle.driver.api.phases import Phase, phase_of
 from engine.printable import one_line
 
-RefusalKind = Literal["credentials", "forbidden", "missing", "limited", "server", "rejected", "unreachable", "unreadable"]
+RefusalKind = Literal[
+    "credentials", "forbidden", "missing", "limited", "server", "rejected", "unreachable", "unreadable"
+]
 LONGEST_TEXT = 300  # characters of the platform's own words that are shown
 SOURCES = ("dataset", "competition", "kernel", "model")
 
@@ -51,7 +53,13 @@ def kind_of(status: int) -> RefusalKind:
     >>> [kind_of(status) for status in (401, 403, 404, 429, 502, 400)]
     ['credentials', 'forbidden', 'missing', 'limited', 'server', 'rejected']
     """
-    known: Mapping[int, RefusalKind] = {401: "credentials", 403: "forbidden", 404: "missing", 410: "missing", 429: "limited"}
+    known: Mapping[int, RefusalKind] = {
+        401: "credentials",
+        403: "forbidden",
+        404: "missing",
+        410: "missing",
+        429: "limited",
+    }
     return known.get(status) or ("server" if status >= 500 or status == 408 else "rejected")
 
 
@@ -112,7 +120,9 @@ class OutputFile:
 
 def read_push(answer: JsonMapping) -> PushAnswer:
     """Of SaveKernel. A version number of 0, or none, is None."""
-    invalid = {name: tuple(map(str, names)) for name in SOURCES if (names := answer.get(f"invalid{name.title()}Sources"))}
+    invalid = {
+        name: tuple(map(str, names)) for name in SOURCES if (names := answer.get(f"invalid{name.title()}Sources"))
+    }
     return PushAnswer(
         version=_whole(answer, "versionNumber") or None,
         url=_text(answer, "url"),

@@ -116,22 +116,25 @@ class Client:
         return cast(JsonMapping, getattr(service(sender), function)(_filled(kind, fields)))
 
     def _post(self, path: str, body: JsonMapping, auth: object, seconds: float) -> JsonObject:
-        with _explained():
-            with self._session.post(
+        with (
+            _explained(),
+            self._session.post(
                 f"{self.address.base}/{path}",
                 json=body,
                 auth=auth,
                 timeout=(CONNECT_SECONDS, seconds),
                 allow_redirects=False,
                 stream=True,
-            ) as response:
-                return _answer(response)
+            ) as response,
+        ):
+            return _answer(response)
 
     @contextmanager
     def log_stream(self, path: str, version: str, login: Login, idle_seconds: float) -> Iterator[Iterator[str]]:
         """See :class:`engine.kaggle.driver.api.wire.Wire`."""
-        with _explained():
-            with self._session.get(
+        with (
+            _explained(),
+            self._session.get(
                 f"{self.address.base}/kernels/logs/stream/{path}",
                 params={"versionLabel": version},
                 headers={"Accept": "text/event-stream, */*"},
@@ -139,12 +142,13 @@ class Client:
                 timeout=(CONNECT_SECONDS, idle_seconds),
                 allow_redirects=False,
                 stream=True,
-            ) as response:
-                _refuse_status(response, b"" if response.status_code < 400 else _body(response))
-                if response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-                    yield _events(response)
-                else:
-                    yield iter([_body(response).decode("utf-8", "replace")])
+            ) as response,
+        ):
+            _refuse_status(response, b"" if response.status_code < 400 else _body(response))
+            if response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
+                yield _events(response)
+            else:
+                yield iter([_body(response).decode("utf-8", "replace")])
 
     @contextmanager
     def open_file(self, url: str, offset: int, validator: str | None) -> Iterator[FileBody]:
@@ -152,12 +156,11 @@ class Client:
         headers = {"Accept-Encoding": "identity"}
         if offset and validator:
             headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
-        with _explained():
-            with self._followed(url, headers) as response:
-                if response.status_code == 416:  # the part that is here is longer than the file
-                    raise Refusal("unreadable", 416, "the file is not the one that was begun")
-                _refuse_status(response, b"" if response.status_code < 400 else _body(response))
-                yield _file_body(response)
+        with _explained(), self._followed(url, headers) as response:
+            if response.status_code == 416:  # the part that is here is longer than the file
+                raise Refusal("unreadable", 416, "the file is not the one that was begun")
+            _refuse_status(response, b"" if response.status_code < 400 else _body(response))
+            yield _file_body(response)
 
     def _followed(self, url: str, headers: Mapping[str, str]) -> Any:
         for _ in range(MOST_REDIRECTS + 1):
@@ -184,7 +187,9 @@ class Client:
 class _Sender:
     """The http client that kagglesdk's services call; its answers are ours to read."""
 
-    def __init__(self, post: Callable[[str, JsonMapping, object, float], JsonObject], auth: object, seconds: float) -> None:
+    def __init__(
+        self, post: Callable[[str, JsonMapping, object, float], JsonObject], auth: object, seconds: float
+    ) -> None:
         self._post, self._auth, self._seconds = post, auth, seconds
 
     def call(self, service: str, method: str, request: Any, _: object) -> JsonObject:
@@ -216,7 +221,9 @@ def _explained() -> Iterator[None]:
     except requests.exceptions.Timeout as error:
         raise Refusal("unreachable", 0, "no answer in time") from error
     except (requests.exceptions.RequestException, TransferError) as error:
-        what = "the connection was cut" if "Chunked" in type(error).__name__ else f"no connection ({type(error).__name__})"
+        what = (
+            "the connection was cut" if "Chunked" in type(error).__name__ else f"no connection ({type(error).__name__})"
+        )
         raise Refusal("unreachable", 0, what) from error
 
 

@@ -66,7 +66,9 @@ class Wire(Protocol):
     def ask(self, method: Method, fields: Mapping[str, object], login: Login | None) -> JsonMapping:
         """One call, one answer. Names of fields are those of kagglesdk's requests."""
 
-    def log_stream(self, path: str, version: str, login: Login, idle_seconds: float) -> AbstractContextManager[Iterator[str]]:
+    def log_stream(
+        self, path: str, version: str, login: Login, idle_seconds: float
+    ) -> AbstractContextManager[Iterator[str]]:
         """The payloads of the log stream as they come; each is one JSON event, or one array of all of them."""
 
     def open_file(self, url: str, offset: int, validator: str | None) -> AbstractContextManager[FileBody]:

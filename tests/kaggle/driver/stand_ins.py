@@ -1,0 +1,134 @@
+"""What stands in for the slow parts: a small notebook, a clock that does not wait, a session that leaves what a real one would."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.assets import asset
+from engine.canonical import digest_bytes, digest_text, pretty_json
+from engine.commands import kaggle_driver
+from engine.evidence import render_evidence
+from engine.kaggle.driver import door, planning
+from engine.kaggle.notebook import Notebook, NotebookRequest
+from engine.runspec import load_spec
+from engine.runspec.model import Spec
+from engine.steps.registry import handlers
+from tests.evidence.conftest import FILES, ITEMS, build, spec_text
+from tests.kaggle.platform.world.kernels import KernelVersion
+
+NONCE = re.compile(r"runspec nonce: ([0-9a-f]{32})")
+ENGINE = "e" * 64
+URL = "https://www.kaggle.com/code/someone/runspec-toy-v1"
+
+
+def project_in(root: Path) -> Path:
+    """A project with the run-spec whose evidence :func:`finished` leaves; the path of the run-spec."""
+    (root / ".runspec").mkdir(parents=True)
+    (root / "runspecs").mkdir()
+    path = root / "runspecs" / "toy.yaml"
+    path.write_text(spec_text(), encoding="utf-8")
+    (root / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS), encoding="utf-8")
+    return path
+
+
+def small_notebook(spec: Spec, request: NotebookRequest, _: Callable[[str], bool]) -> Notebook:
+    """A notebook with the nonce, and nothing of the engine: the real one takes seconds to pack."""
+    cell = {"cell_type": "code", "id": "a", "execution_count": None, "metadata": {}, "outputs": [],
+            "source": [f"print('runspec nonce: {request.nonce}')\n", f"# {request}"]}  # fmt: skip
+    text = json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    return Notebook(text, digest_text(text), len(text), ENGINE, digest_text("cells"))
+
+
+def load_toy(path: str, overrides: Any = None) -> tuple[Spec, Any]:
+    """As the commands do, with a builder for the toy's dataset."""
+    return load_spec(
+        Path(path), list(overrides or ()), kinds=handlers(), builders=("toy",), metrics=("answer_correctness@v1",)
+    ), handlers()
+
+
+class QuickClock:
+    """Waits by moving ``advance``'s clock; remembers what was waited."""
+
+    def __init__(self, advance: Callable[[float], object] = lambda _: None) -> None:
+        self.waits: list[float] = []
+        self._advance = advance
+
+    def now(self) -> float:
+        return time.time() + sum(self.waits)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + sum(self.waits)
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self._advance(seconds)
+
+    def jitter(self) -> float:
+        return 0.5
+
+
+def install(patch: pytest.MonkeyPatch, clock: QuickClock) -> None:
+    """In place of the slow parts, in this process."""
+    patch.setattr(planning, "make_notebook", small_notebook)
+    patch.setattr(kaggle_driver, "load", load_toy)
+    patch.setattr(door, "SystemClock", lambda: clock)
+
+
+def nonce_of(version: KernelVersion) -> str:
+    match = NONCE.search(version.text)
+    assert match is not None, "the notebook that was pushed has a nonce"
+    return match[1]
+
+
+def log_of(version: KernelVersion) -> list[str]:
+    """What the notebook prints."""
+    return [f"runspec nonce: {nonce_of(version)}", "train step 4/4 loss 0.25"]
+
+
+def outcome(version: KernelVersion, state: str = "complete", exit_code: int = 0, **more: Any) -> dict[str, str]:
+    """``outcome.json`` and ``witness.json`` of a session; ``last`` is the train step it reached."""
+    last = more.pop("last", 4)
+    chain = [{"first_train_step": 1, "last_train_step": last, "checkpoint_sha256": "c" * 64, "parent_sha256": None,
+              "started_at": "2026-01-02T03:00:00+00:00", "finished_at": "2026-01-02T03:10:00+00:00"}]  # fmt: skip
+    said = {"schema_version": 1, "exit_code": exit_code, "state": state, "run_version": "toy_v1", "engine_sha256": ENGINE,
+            "notebook_sha256_of_cells": digest_text("cells"), "next": None, **more}  # fmt: skip
+    witness = {"schema_version": 1, "platform": "kaggle", "notebook_url": URL, "notebook_version": version.number,
+               "nonce": nonce_of(version), "run_version": "toy_v1", "digests": {}, "sessions": chain}  # fmt: skip
+    return {"outcome.json": pretty_json(said), "witness.json": pretty_json(witness)}
+
+
+def finished(folder: Path) -> Callable[[KernelVersion], Mapping[str, str | bytes]]:
+    """The output of a session that completed the run: evidence that verifies, and the witness of it."""
+
+    def files(version: KernelVersion) -> dict[str, str | bytes]:
+        home = folder / f"made-{version.number}-{time.monotonic_ns()}"
+        record = build(home)
+        where = {
+            "run_type": "Batch",
+            "notebook_url": URL,
+            "notebook_version": str(version.number),
+            "run_id": None,
+            "nonce": nonce_of(version),
+        }
+        record = replace(record, environment={**record.environment, "kaggle": where})
+        evidence = home / "evidence"
+        render_evidence(record, FILES, evidence, template_dirs=[asset("templates")])
+        made = {path.name: path.read_bytes() for path in sorted(evidence.iterdir())}
+        said = outcome(version)
+        witness = json.loads(said["witness.json"])
+        witness["digests"] = {name: digest_bytes(made[name]) for name in ("run_record.json", "provenance.intoto.json")}
+        return {
+            **said,
+            "witness.json": pretty_json(witness),
+            **{f"evidence/{name}": data for name, data in made.items()},
+        }
+
+    return files
