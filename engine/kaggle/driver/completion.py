@@ -36,7 +36,8 @@ def complete(drive: Drive, attempt: Attempt) -> None:
     problem = _problem(source, spec, attempt)
     if problem is not None:
         fail(drive, 5, "G263", f"the evidence of {attempt.label} does not verify: {problem}",
-             f"nothing of it was used; look at it: runspec verify {relative(source, spec.root)}")  # fmt: skip
+             f"nothing of it was used; look at it: runspec verify {relative(source, spec.root)}\n"
+             f"or fetch it once more: runspec kaggle fetch {spec.run_version}")  # fmt: skip
         return
     drive.story.append("completing")
     folder = spec.resolve(spec.evidence.dir)

@@ -10,13 +10,15 @@ platform lists is refused.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from engine.canonical import digest_file, digest_text, write_atomic
+from engine.canonical import CHUNK_BYTES, digest_file, digest_text, write_atomic
 from engine.errors import RunFailed
 from engine.kaggle.driver.api.answers import OutputFile, Refusal
 from engine.kaggle.driver.api.wire import FileBody, Wire
@@ -104,7 +106,19 @@ def fetch_file(wire: Wire, output: OutputFile, place: Place, expected: int | Non
     if wanted is not None and length != wanted:
         _forget(place, output.name)
         raise Refusal("unreadable", 200, f"{output.name} has {length:,} bytes, and the platform lists {wanted:,}")
+    if body.md5 is not None and body.md5 != _md5(part):
+        _forget(place, output.name)
+        raise Refusal("unreadable", 200, f"{output.name} has other bytes than the server says")
     return _publish(place, output.name)
+
+
+def _md5(path: Path) -> str:
+    """As object stores write it: against bytes that the way has changed, not against a person."""
+    hasher = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            hasher.update(chunk)
+    return base64.b64encode(hasher.digest()).decode()
 
 
 def _begun(place: Place, name: str) -> tuple[int, str | None]:

@@ -27,6 +27,7 @@ from engine.printable import one_line
 from engine.redact import redact
 
 OUTCOME, WITNESS, EVIDENCE = "outcome.json", "witness.json", "evidence"
+FETCHED_AGAIN = frozenset({"G252", "G253", "G256", "G262", "G263"})  # ends that another download may mend
 LARGEST_DOCUMENT = 1 << 20
 NONCE_LINE = re.compile(r"runspec nonce: ([0-9a-f]{32,128})")
 ERROR_LINE = re.compile(r"error\[([A-Z]\d{2,3})\]: (.+)")
@@ -65,7 +66,7 @@ def check(drive: Drive, attempt: Attempt) -> None:
         outcome, witness = (_document(folder / name) for name in (OUTCOME, WITNESS))
     if changed:
         fail(drive, 5, "G252", f"changed since they were fetched: {', '.join(changed[:3])}",
-             f"move {folder} away, then type the same command again")  # fmt: skip
+             _fetch_again(drive))  # fmt: skip
     elif outcome is None or not _is_outcome(outcome):
         _without_outcome(drive, attempt, log, is_there=outcome is not None)
     else:
@@ -77,10 +78,10 @@ def _judged(drive: Drive, attempt: Attempt, outcome: JsonObject, witness: JsonOb
     changed = _other_digests(attempt, witness)
     if problem is not None:
         fail(drive, 5, "G256", f"the output of {attempt.label} is not of this push: {problem}",
-             "nothing of it was used; push again: add --again")  # fmt: skip
+             _fetch_again(drive))  # fmt: skip
     elif changed:
         fail(drive, 5, "G252", f"{attempt.label}: other bytes than the session wrote: {', '.join(changed[:3])}",
-             "nothing of it was used; fetch it again: move its folder away, then type the same command")  # fmt: skip
+             _fetch_again(drive))  # fmt: skip
     else:
         notes = _edited(attempt, outcome)
         for note in notes:
@@ -108,7 +109,7 @@ def _without_outcome(drive: Drive, attempt: Attempt, log: str, *, is_there: bool
     word, told = ended.get("word", ""), ended.get("failure_message") or ""
     if is_there:
         fail(drive, 8, "G262", f"{OUTCOME} of {attempt.label} is not what a notebook of this engine writes",
-             "was the notebook edited on its page? push again: add --again")  # fmt: skip
+             f"was the notebook edited on its page? {_fetch_again(drive)}")  # fmt: skip
     elif attempt.event("cancelled"):
         fail(drive, 1, "G241", f"{attempt.label} was cancelled, and left no outcome",
              "a session that the platform cuts leaves nothing: a shorter --session-limit; then add --again", "timeout")  # fmt: skip
@@ -119,7 +120,11 @@ def _without_outcome(drive: Drive, attempt: Attempt, log: str, *, is_there: bool
              HINTS.get(reason, "its whole log: runspec kaggle logs " + drive.spec.run_version), reason)  # fmt: skip
     else:
         fail(drive, 8, "G253", f"the output of {attempt.label} is not there, though the session is complete",
-             "it was deleted, or the platform lost it; push again: add --again")  # fmt: skip
+             _fetch_again(drive))  # fmt: skip
+
+
+def _fetch_again(drive: Drive) -> str:
+    return f"nothing of it was used; fetch it once more: runspec kaggle fetch {drive.spec.run_version}\nor push again: add --again"
 
 
 def _of_another_push(

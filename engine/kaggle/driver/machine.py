@@ -23,8 +23,8 @@ from engine.errors import (
 )
 from engine.kaggle.driver.completion import complete
 from engine.kaggle.driver.drive import Drive
-from engine.kaggle.driver.judge import HINTS, check, fail
-from engine.kaggle.driver.outputs import fetch
+from engine.kaggle.driver.judge import FETCHED_AGAIN, HINTS, check, fail
+from engine.kaggle.driver.outputs import discard, fetch
 from engine.kaggle.driver.planning import chain_of, is_of, machine_of, plan
 from engine.kaggle.driver.preflight import preflight, quota_of
 from engine.kaggle.driver.push import resolve, send
@@ -84,6 +84,9 @@ def fetch_now(drive: Drive) -> Attempt:
         resolve(drive, attempt)
     if attempt.state in ("pushed", "queued", "running", "superseded") and not look(drive, attempt):
         raise RemoteRefused("G236", f"{attempt.label} is not over yet", hint=f"wait for it: {_follow(drive)}")
+    if attempt.state == "failed" and attempt.facts["code"] in FETCHED_AGAIN:
+        discard(drive, attempt)
+        fetch(drive, attempt)
     return drive_on(drive, until=frozenset({"continue", "refused"}))
 
 

@@ -6,6 +6,7 @@ ended or the process is killed, the same command goes on with the bytes that are
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def fetch(drive: Drive, attempt: Attempt) -> None:
         raise explain_os_error(error, place.folder) from error
     drive.note(f"fetched {len(digests)} files, {size(sum(sizes.get(name, 0) for name in digests))}")
     drive.story.append("fetched", files=digests, log=log_name, log_sha256=digest_text(log))
+
+
+def discard(drive: Drive, attempt: Attempt) -> None:
+    """Before an output that was judged is fetched once more: nothing of it is taken for finished. Raises RunFailed R103."""
+    folder = drive.story.output(attempt.version)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
 
 
 def _wanted(attempt: Attempt, files: Iterable[OutputFile], *, whole: bool) -> dict[str, OutputFile]:

@@ -94,6 +94,23 @@ def _judge(drive: Drive, attempt: Attempt, base: int, answer: PushAnswer) -> Non
     if name != attempt.name:
         drive.note(f"Kaggle has named the notebook {name}, not {attempt.name}")
     _pushed(drive, name, answer.version, answer.kernel_id, "answer")
+    _look_at_machine(drive, name, attempt.facts["request"].get("machine_shape"))
+
+
+def _look_at_machine(drive: Drive, name: NotebookName, asked: str | None) -> None:
+    """The platform substitutes machines and images without a word; the session stops by itself then, and here it is said why."""
+    try:
+        kernel = drive.kaggle.kernel(name)
+    except Refusal as refusal:
+        drive.note(f"which machine Kaggle gives cannot be told now ({refusal})")
+        return
+    if kernel.machine_shape != (asked or ""):
+        drive.note(f"Kaggle gives {kernel.machine_shape or 'a session without accelerator'} instead of {asked}: "
+                   "the session will stop by itself")  # fmt: skip
+    elif asked and asked.startswith("Tpu") and kernel.docker_image and "tpu" not in kernel.docker_image:
+        drive.note(
+            f"Kaggle gives the image {kernel.docker_image.partition('@')[0]}, which is none for a TPU: the session will stop by itself"
+        )
 
 
 def _source_hint(answer: PushAnswer) -> str:
@@ -144,7 +161,7 @@ def _hint(told: str) -> str:
     if "not found" in lower:
         return "the notebook's name is somebody else's, or its title and name differ: --notebook OWNER/SLUG"
     if "megabyte" in lower:
-        return "put the engine into a dataset instead of the notebook: --wheel OWNER/SLUG"
+        return "put the engine into a dataset instead of the notebook: --wheel-dataset OWNER/SLUG"
     return "nothing runs; type the same command again when the cause is gone"
 
 

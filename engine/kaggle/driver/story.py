@@ -68,7 +68,7 @@ NEXT: Mapping[State, tuple[State, ...]] = {
     "continue": (),
     "completing": ("completing", "done", "failed"),
     "done": (),
-    "failed": (),
+    "failed": ("fetching",),
 }
 WORDS = frozenset({"error", "message", "hint", "failure_message", "last_error", "word"})
 # Nothing of such an attempt is on the platform, or everything of it has been judged.

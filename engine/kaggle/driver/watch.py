@@ -65,7 +65,7 @@ def _look(drive: Drive, attempt: Attempt, state: _Watch) -> bool:
     try:
         status = drive.kaggle.status(attempt.name, attempt.version)
     except Refusal as refusal:
-        if refusal.kind != "missing":
+        if not _may_be_gone(drive, attempt, refusal):
             raise explained(refusal, attempt.label, drive.kaggle.login) from refusal
         state.gone += 1
         if state.gone == GONE_AFTER:
@@ -82,6 +82,16 @@ def _look(drive: Drive, attempt: Attempt, state: _Watch) -> bool:
     _superseded(drive, attempt)
     _patience(drive, attempt, state)
     return False
+
+
+def _may_be_gone(drive: Drive, attempt: Attempt, refusal: Refusal) -> bool:
+    """404 for a version; 403 for a notebook that is not, or no longer, this user's: of an own one the list of notebooks decides."""
+    if refusal.kind != "forbidden" or attempt.name.owner != drive.kaggle.user:
+        return refusal.kind == "missing"
+    try:
+        return all(row.get("ref") != str(attempt.name) for row in drive.kaggle.recent_notebooks())
+    except Refusal:
+        return False
 
 
 def _over(drive: Drive, attempt: Attempt, status: SessionStatus) -> None:

@@ -83,9 +83,9 @@ def install(patch: pytest.MonkeyPatch, clock: QuickClock) -> None:
 
 
 def nonce_of(version: KernelVersion) -> str:
+    """Of a notebook that the driver pushed; "" of a stranger's."""
     match = NONCE.search(version.text)
-    assert match is not None, "the notebook that was pushed has a nonce"
-    return match[1]
+    return match[1] if match else ""
 
 
 def log_of(version: KernelVersion) -> list[str]:

@@ -10,6 +10,7 @@ its own http client has no time-out, retries nothing and dies of a status that i
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -178,9 +179,10 @@ class Client:
         """See :class:`engine.kaggle.driver.api.wire.Wire`."""
         if not self.address.allows(url):
             raise Refusal("rejected", 0, "the answer names an address for the upload that is not https")
-        with _explained(), path.open("rb") as stream:
-            with self._session.put(url, data=stream if path.stat().st_size else b"", auth=_NoPassword(),
-                                   timeout=(CONNECT_SECONDS, PUSH_SECONDS), allow_redirects=False, stream=True) as response:  # fmt: skip
+        with path.open("rb") as stream, _explained():
+            body = stream if path.stat().st_size else b""
+            with self._session.put(url, data=body, auth=_NoPassword(), timeout=(CONNECT_SECONDS, PUSH_SECONDS),
+                                   allow_redirects=False, stream=True) as response:  # fmt: skip
                 _refuse_status(response, _body(response))
 
 
@@ -232,11 +234,11 @@ def _answer(response: Any) -> JsonObject:
     data = _body(response)
     _refuse_status(response, data)
     try:
-        value = json.loads(data or b"{}")
+        value = json.loads(data.decode("utf-8", "replace"))  # a log is part of an answer, and may be anything
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict) or response.status_code >= 300:
-        raise Refusal("unreadable", response.status_code, f"the answer is not JSON but {_beginning(data)}")
+        raise Refusal("unreadable", response.status_code, f"the answer is not JSON but {_what(data)}")
     code = value.get("code")
     if isinstance(code, int) and code >= 400:
         raise Refusal(kind_of(code), code, str(value.get("message") or "no reason is given"), _wait(response))
@@ -251,7 +253,7 @@ def _refuse_status(response: Any, data: bytes) -> None:
     with suppress(ValueError, RecursionError):
         value = json.loads(data)
         message = value.get("message") if isinstance(value, dict) else None
-    raise Refusal(kind_of(status), status, str(message or _beginning(data)), _wait(response))
+    raise Refusal(kind_of(status), status, str(message or _what(data)), _wait(response))
 
 
 def _wait(response: Any) -> float | None:
@@ -259,11 +261,11 @@ def _wait(response: Any) -> float | None:
     return retry_after(headers.get("Retry-After"), headers.get("Date"), now=time.time())
 
 
-def _beginning(data: bytes) -> str:
-    text = data[:2000].decode("utf-8", "replace").strip()
-    if text[:1] == "<":
-        return "a page of HTML"
-    return text[:200] or "nothing"
+def _what(data: bytes) -> str:
+    """What a body is that should be JSON. Nothing of it is shown: half an answer has signed addresses in it."""
+    if not data.strip():
+        return "empty"
+    return "a page of HTML" if data.lstrip()[:1] == b"<" else f"{len(data):,} bytes of something else"
 
 
 def _body(response: Any) -> bytes:
@@ -305,7 +307,8 @@ def _file_body(response: Any) -> FileBody:
         total = int(whole) if whole.isdigit() else None if length is None else start + length
     tag = headers.get("ETag", "")
     validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
-    return FileBody(start, total, validator, _chunks(response))
+    md5 = re.search(r"md5=([A-Za-z0-9+/]{22}==)", headers.get("x-goog-hash", ""))
+    return FileBody(start, total, validator, _chunks(response), md5[1] if md5 else None)
 
 
 def _chunks(response: Any) -> Iterator[bytes]:

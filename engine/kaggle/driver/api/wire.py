@@ -58,6 +58,7 @@ class FileBody:
     total: int | None
     validator: str | None  # an ETag or Last-Modified, for If-Range
     chunks: Iterator[bytes]
+    md5: str | None = None  # of the whole, in base64, where the object store says it
 
 
 class Wire(Protocol):
