@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.examples import examples
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 _REAL_ENVIRONMENT = dict(os.environ)
 _HOME = Path(tempfile.mkdtemp(prefix="runspec-tests-home-"))
@@ -76,7 +78,8 @@ os.environ["XLA_FLAGS"] = os.environ.setdefault("TEST_XLA_FLAGS", "--xla_backend
 time.tzset()
 
 # Each test has its time limit (pyproject.toml); 200 ms for each example fails on a machine that is busy.
-settings.register_profile("house", deadline=None)
+# `make test` draws half as many examples as `make test-all`; tests with a number of their own say it through `examples`.
+settings.register_profile("house", deadline=None, max_examples=examples(100))
 settings.load_profile("house")
 
 _LOOPBACK = ("127.", "::1", "localhost")
