@@ -47,7 +47,8 @@ class RunRecord:
     that the run-spec names (both None where the weights do not come from the hub). ``command`` is what was typed,
     ``started_at``/``finished_at`` are ISO 8601 UTC, ``overrides`` map ``id.key`` to the value of the command line. ``environment`` has: engine, python, platform, libraries
     {name: version}, commit_sha (40 hex or None), commit_dirty (bool or None), diff_sha256 (of the uncommitted
-    change, or None), kaggle {run_type, notebook_url, notebook_version, run_id} or None.
+    change, or None), kaggle {run_type, nonce, notebook_url, notebook_version, run_id} or None. ``platform``: what the platform
+    named the run afterwards, in a file of its own beside the record (engine.evidence.completed).
     """
 
     run_version: str
@@ -68,6 +69,13 @@ class RunRecord:
     finished_at: str
     steps: tuple[StepRecord, ...]
     model_revision_declared: str | None = None
+    platform: JsonMapping | None = None
+
+    @property
+    def kaggle(self) -> JsonMapping | None:
+        """What is known of the Kaggle session: by the run itself, then by whoever fetched it; None elsewhere."""
+        facts: JsonMapping | None = self.environment.get("kaggle")
+        return {**facts, **(self.platform or {})} if facts else None
 
     def step_of(self, kind: str) -> StepRecord | None:
         """The last step of this kind, or None where the run had none."""

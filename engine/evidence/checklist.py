@@ -29,7 +29,7 @@ from engine.evidence.checks.vouched import (
     statement_is_of_these_files,
 )
 from engine.evidence.contents import Answer, Broken, Evidence, NeedsEngine, answer, leaves
-from engine.evidence.folder import MANIFEST
+from engine.evidence.folder import MANIFEST, PLATFORM
 from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.render import schema_problems
 from engine.evidence.rescore import asked_items, differences, judge
@@ -77,7 +77,7 @@ def schemas_hold(evidence: Evidence) -> Answer:
     names = [
         "run_manifest.json",
         "eval_summary.json",
-        *(name for name in evidence.bundle.files if name == "scorecard.json"),
+        *(name for name in ("scorecard.json", PLATFORM) if name in evidence.bundle.files),
     ]
     problems = [f"{name}: {problem}" for name in names for problem in schema_problems(name, evidence.json(name))]
     return answer(problems, f"{', '.join(names)}")

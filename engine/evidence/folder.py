@@ -51,6 +51,7 @@ ATTACHMENTS: Mapping[str, tuple[str, str]] = {
     "scorecard.json": ("score", "scorecard.json"),
 }
 
+PLATFORM = "platform.json"  # what the platform named the run: written after it, by whoever fetched it
 ATTACHED = ("runspec.yaml", "eval_set.jsonl", "run_record.json", *ATTACHMENTS)
 
 
@@ -72,6 +73,11 @@ def render_evidence(
     contents.update(make_about(Inputs(record, view, dict(contents)), sources))
     refuse_secrets(contents, RunFailed, "X340", NOT_WRITTEN)
     contents[VERIFY_PY] = verify_py()
+    return write_all(out_dir, contents)
+
+
+def write_all(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write these files and the list of their digests. Raises RunFailed E110."""
     manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
     try:
         return _write(out_dir, {**contents, MANIFEST: manifest.encode()})
@@ -219,7 +225,17 @@ def evidence_names(folder: Path) -> frozenset[str]:
         is_evidence = record.is_file() and _run_version_in(record.read_bytes()) is not None
     except OSError:
         return frozenset()
-    always = ("runspec.yaml", "eval_set.jsonl", *OWNERS, *ATTACHMENTS, *ABOUT_NAMES, SIGNATURES, VERIFY_PY, MANIFEST)
+    always = (
+        "runspec.yaml",
+        "eval_set.jsonl",
+        *OWNERS,
+        *ATTACHMENTS,
+        PLATFORM,
+        *ABOUT_NAMES,
+        SIGNATURES,
+        VERIFY_PY,
+        MANIFEST,
+    )
     names = (*RENDERED, *always)
     return frozenset({*names, *_listed(folder)}) if is_evidence else frozenset()
 

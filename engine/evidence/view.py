@@ -152,7 +152,7 @@ class _Needed:
 
 def _kaggle(record: RunRecord, reasons: dict[str, str]) -> JsonObject:
     """The three fields of the runbook, each with a value or a reason."""
-    facts = record.environment.get("kaggle")
+    facts = record.kaggle
     fields = {}
     for name in ("notebook_url", "notebook_version", "run_id"):
         value = facts.get(name) if facts else None

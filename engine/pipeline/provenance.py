@@ -75,14 +75,16 @@ def _processor() -> str | None:
 def kaggle_facts() -> dict[str, Any] | None:
     """What a Kaggle kernel can say of itself; None elsewhere.
 
-    It cannot learn its own address or version: a person sets them in the notebook before the run, as
-    RUNSPEC_KAGGLE_NOTEBOOK_URL, RUNSPEC_KAGGLE_NOTEBOOK_VERSION and RUNSPEC_KAGGLE_RUN_ID.
+    It cannot learn its own address or version: `runspec kaggle fetch` names them afterwards (engine.evidence.completed), or a person
+    sets them in the notebook before the run, as RUNSPEC_KAGGLE_NOTEBOOK_URL, RUNSPEC_KAGGLE_NOTEBOOK_VERSION and
+    RUNSPEC_KAGGLE_RUN_ID. ``nonce``: a number that was drawn before the run, by whoever started it (RUNSPEC_KAGGLE_NONCE).
     """
     run_type = os.environ.get("KAGGLE_KERNEL_RUN_TYPE")
     if not run_type:
         return None
     return {
         "run_type": run_type,
+        "nonce": os.environ.get("RUNSPEC_KAGGLE_NONCE") or None,
         "notebook_url": os.environ.get("RUNSPEC_KAGGLE_NOTEBOOK_URL") or None,
         "notebook_version": os.environ.get("RUNSPEC_KAGGLE_NOTEBOOK_VERSION") or None,
         "run_id": os.environ.get("RUNSPEC_KAGGLE_RUN_ID") or None,

@@ -17,7 +17,7 @@ from engine.evidence import verify
 from engine.evidence.about import STATEMENT
 from engine.evidence.contents import Reader
 from engine.evidence.verify import Verification
-from engine.evidence.witness import read_witness
+from engine.evidence.witness import read_witness, write_witness
 
 URL, NONCE = "https://www.kaggle.com/code/ann/toy", "0123456789abcdef" * 2
 KAGGLE = {"run_type": "Batch", "notebook_url": URL, "notebook_version": "3", "run_id": "77", "nonce": NONCE}
@@ -106,26 +106,35 @@ def test_evidence_of_version_1_has_no_statement_and_must_not_bring_one(tmp_path:
     )
 
 
+FETCHED = {"schema_version": 1, "platform": "kaggle", "notebook_url": URL, "version": 3, "is_private": False}
+
+
 @pytest.fixture
 def witnessed(record: RunRecord, render: Any, tmp_path: Path) -> Callable[..., Verification]:
-    """``witnessed(change)``: a run on Kaggle and the output of its notebook version, as a stand-in; ``change`` edits witness.json."""
+    """``witnessed(change)``: a run on Kaggle and its notebook version as a reader fetches it; ``change`` edits witness.json.
 
-    def call(change: Edit = lambda _: None, *, log: str = f"nonce {NONCE}\n", **kaggle: Any) -> Verification:
+    ``fetched``: what fetched.json says; None: another program downloaded the output.
+    """
+
+    def call(
+        change: Edit = lambda _: None, *, log: str = f"nonce {NONCE}\n", fetched: Any = FETCHED, **kaggle: Any
+    ) -> Verification:
         environment = {**record.environment, "kaggle": {**KAGGLE, **kaggle}}
         folder = render(dataclasses.replace(record, environment=environment))
-        digests = {name: digest_bytes((folder / name).read_bytes()) for name in ("run_record.json", STATEMENT)}
         sessions = [
             {"first_train_step": 1, "last_train_step": 2, "checkpoint_sha256": "a" * 64, "parent_sha256": None},
             {"first_train_step": 3, "last_train_step": 4, "checkpoint_sha256": "b" * 64, "parent_sha256": "a" * 64},
         ]
-        document = {"schema_version": 1, "platform": "kaggle", "notebook_url": URL, "notebook_version": 3, "nonce": NONCE,
-                    "run_version": "toy_v1", "digests": digests, "sessions": sessions}  # fmt: skip
+        version = tmp_path / "version"
+        output = version if fetched is None else version / "output"
+        output.mkdir(parents=True)
+        document = json.loads(write_witness(folder, output).read_bytes()) | {"sessions": sessions}
         change(document)
-        output = tmp_path / "output"
-        output.mkdir()
         (output / "witness.json").write_text(json.dumps(document))
-        (output / "toy.log").write_text(log)
-        return verify(folder, Reader(witness=read_witness(output)))
+        (version / "session.log").write_text(log)
+        if fetched is not None:
+            (version / "fetched.json").write_text(json.dumps(fetched))
+        return verify(folder, Reader(witness=read_witness(version)))
 
     return call
 
@@ -135,21 +144,19 @@ def test_a_platforms_output_gives_level_2(witnessed: Any) -> None:
     found = witnessed()
     assert (found.ok, found.trust_level) == (True, "L2")
     assert _detail(found, "V17") == "pass: 2 sessions, train steps 1 to 4"
-    assert _detail(found, "V18") == "pass: nonce 0123456789ab… and the digests of 2 files"
-    assert _detail(found, "V19") == f"pass: {URL}"
+    assert _detail(found, "V18") == "pass: nonce 0123456789ab… and the digests of 9 files"
+    assert _detail(found, "V19") == f"pass: {URL}, version 3"
 
 
 @pytest.mark.parametrize(
     ("change", "id_", "finding"),
     [
-        (lambda w: w["digests"].update({STATEMENT: "0" * 64}), "V18", f"the output has another digest of {STATEMENT}"),
+        (lambda w: w["digests"].update({"metrics.jsonl": "0" * 64}), "V18", "the output has another digest of metrics.jsonl"),
         (lambda w: w["digests"].pop("run_record.json"), "V18", "the output has no digest of run_record.json"),
         (lambda w: w["digests"].update(x="0" * 64), "V18", "the output has another digest of x"),
         (lambda w: w.update(nonce="f" * 32), "V18", "the nonce of the output is another one than that of run_record.json"),
         (lambda w: w.update(run_version="other"), "V18", "the output is of the run 'other'"),
         (lambda w: w.update(digests=[]), "V18", "a value is missing or of the wrong kind"),
-        (lambda w: w.update(notebook_url=URL + "2"), "V19", "notebook_url: "),
-        (lambda w: w.update(notebook_version=4), "V19", "notebook_version: "),
         (lambda w: w["sessions"].pop(), "V17", "the sessions reach train step 2, and the run has 4"),
         (lambda w: w["sessions"].pop(0), "V17", "session 1 does not begin after train step 0; session 1 did not begin with the checkpoint"),
         (lambda w: w["sessions"][1].update(parent_sha256="c" * 64), "V17", "session 2 did not begin with the checkpoint that the one before it left"),
@@ -176,9 +183,47 @@ def test_a_record_without_a_nonce(witnessed: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("fetched", "answer"),
+    [
+        ({**FETCHED, "notebook_url": URL + "2"}, "fail: notebook_url: "),
+        ({**FETCHED, "version": 4}, "fail: notebook_version: '3' -> '4'"),
+        ({**FETCHED, "is_private": True}, "n/a: the notebook is private: nobody but its owner can look"),
+        (None, "n/a: the output does not say which version it is of: fetch it with runspec kaggle fetch OWNER/NAME/VERSION"),
+    ],
+)  # fmt: skip
+def test_the_version_is_the_one_that_the_reader_fetched(witnessed: Any, fetched: Any, answer: str) -> None:
+    """And everybody can fetch it. Without either it is no witness; a download that says it is of another version is a finding."""
+    found = witnessed(fetched=fetched)
+    assert _detail(found, "V19").startswith(answer)
+    assert found.trust_level == (None if answer.startswith("fail") else "L0")
+
+
+def test_a_session_cannot_say_where_it_was_fetched_from(witnessed: Any, tmp_path: Path) -> None:
+    """A fetched.json among the output files is the author's, not the reader's."""
+    witnessed(fetched=None)
+    (tmp_path / "version" / "output").mkdir()
+    (tmp_path / "version" / "output" / "fetched.json").write_text(json.dumps(FETCHED))
+    assert read_witness(tmp_path / "version").fetched is None
+
+
+def test_an_address_with_its_version_is_the_same_notebook(witnessed: Any) -> None:
+    """As a person copies it from the page."""
+    assert _detail(witnessed(notebook_url=f"{URL}/versions/3"), "V19") == f"pass: {URL}/versions/3, version 3"
+
+
 def test_a_notebook_without_a_version_is_no_witness(witnessed: Any) -> None:
     """A notebook's next version is another output."""
-    assert "no version of the notebook is named" in _detail(witnessed(notebook_version=None), "V19")
+    assert _detail(witnessed(notebook_version=None), "V19").startswith("fail: notebook_version: None -> '3'")
+
+
+def test_a_fetched_version_that_does_not_say_what_it_is(tmp_path: Path) -> None:
+    """U155, with the file."""
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "witness.json").write_text('{"schema_version": 1}')
+    (tmp_path / "fetched.json").write_text('{"schema_version": 1, "version": "3"}')
+    with pytest.raises(InputInvalid, match=r"fetched\.json cannot be used: it does not say what was fetched"):
+        read_witness(tmp_path)
 
 
 @pytest.mark.parametrize(

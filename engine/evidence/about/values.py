@@ -47,7 +47,7 @@ def about_values(record: RunRecord, attested: Mapping[str, bytes], about: Sequen
         "invocation": _invocation(record, digests["run_record.json"]),
         "record_sets": record_sets(attested["eval_set.jsonl"], attested["predictions.jsonl"]),
         **_card(record),
-        "on_kaggle": bool(record.environment.get("kaggle")),
+        "on_kaggle": record.kaggle is not None,
     }
 
 
@@ -87,5 +87,4 @@ def _machine(record: RunRecord) -> JsonObject:
 
 def _invocation(record: RunRecord, record_sha256: str) -> str:
     """A name of this one run: Kaggle's, or its record's digest, which no other run has."""
-    kaggle = record.environment.get("kaggle") or {}
-    return str(kaggle.get("run_id") or f"{record.run_version}@sha256:{record_sha256}")
+    return str((record.kaggle or {}).get("run_id") or f"{record.run_version}@sha256:{record_sha256}")

@@ -17,9 +17,10 @@ from engine.artifacts.journal import RunRecord, StepRecord
 from engine.artifacts.store import Artifact
 from engine.canonical import JsonObject, digest_bytes, jsonl_bytes, pretty_json
 from engine.evidence.contents import Broken, Evidence
-from engine.evidence.folder import ATTACHMENTS
+from engine.evidence.folder import ATTACHMENTS, PLATFORM
 from engine.scoring import result_summary_text
 
+PLATFORM_NAMES = ("notebook_url", "notebook_version", "run_id")
 REMARKS = frozenset({"clock"})  # facts that the pipeline adds to those of the step's own report
 _NAMES = (
     "run_version", "notes", "spec_path", "spec_digest", "command", "model_id", "model_revision", "model_revision_declared",
@@ -37,7 +38,15 @@ def recorded_run(evidence: Evidence) -> RunRecord:
         spec_bytes=evidence.data("runspec.yaml"),
         eval_set_bytes=evidence.data("eval_set.jsonl"),
         steps=tuple(map(_step, values["steps"])),
+        platform=named_by_platform(evidence),
     )
+
+
+def named_by_platform(evidence: Evidence) -> JsonObject | None:
+    """The names in platform.json; None where there is no such file, as in evidence of version 1."""
+    if PLATFORM not in evidence.bundle.files or "templates" not in evidence.record:
+        return None
+    return {name: evidence.json(PLATFORM)[name] for name in PLATFORM_NAMES}
 
 
 def _step(values: JsonObject) -> StepRecord:

@@ -18,7 +18,7 @@ from engine.canonical import JsonMapping, digest_text, pretty_json
 from engine.evidence.about import ABOUT, ABOUT_NAMES, Inputs, make_about
 from engine.evidence.checks.recorded import published_file, recorded_run
 from engine.evidence.contents import Answer, Broken, Evidence, NeedsEngine, answer
-from engine.evidence.folder import ATTACHED, ATTACHMENTS, MANIFEST, digests_of
+from engine.evidence.folder import ATTACHED, ATTACHMENTS, MANIFEST, PLATFORM, digests_of
 from engine.evidence.render import render_text
 from engine.evidence.shipped import shipped_template
 from engine.evidence.view import RECORD_VERSION, Templates, make_view, record_dump
@@ -53,13 +53,16 @@ def first_stage(evidence: Evidence) -> set[str]:
     kinds = {step["uses"] for step in evidence.record["steps"]}
     attached = {name for name, (kind, _) in ATTACHMENTS.items() if kind in kinds}
     rendered, templates = rendered_names(evidence), templates_of(evidence)
+    later: set[str] = set()
     if templates is None:  # version 1 did not name what was rendered: text and JSON of any name
         own: set[str] = set()
         rendered = [name for name in rendered if name.endswith(OF_VERSION_1) and name not in ABOUT_NAMES]
     else:
         used = {template for name in rendered for template in templates[name]}
         own = {name for name in used if name in evidence.bundle.files}
-    return {"run_record.json", "runspec.yaml", "eval_set.jsonl", *attached, *rendered, *own}
+        if evidence.record["environment"].get("kaggle"):
+            later = {PLATFORM} & set(evidence.bundle.files)
+    return {"run_record.json", "runspec.yaml", "eval_set.jsonl", *attached, *rendered, *own, *later}
 
 
 def files_are_rendered(evidence: Evidence) -> Answer:
@@ -110,7 +113,7 @@ def _compare(evidence: Evidence, record: RunRecord, view: JsonMapping, name: str
             return [f"{name} was rendered by a template that did not travel with it"] if name in ALWAYS else []
         return _values(record, view, name, text)
     used: dict[str, str] = {}
-    sources = _sources(evidence, name, templates[name])
+    sources = sources_of(evidence, name, templates[name])
     try:
         problems = _differs(name, text, render_text(name, view, [sources], used))
         if digests_of({name: used})[name] != templates[name]:
@@ -122,8 +125,8 @@ def _compare(evidence: Evidence, record: RunRecord, view: JsonMapping, name: str
     return problems + (_values(record, view, name, text) if own else [])
 
 
-def _sources(evidence: Evidence, name: str, templates: Mapping[str, str]) -> dict[str, str]:
-    """The texts of the templates of a file: the project's own are in the evidence, the others are the engine's."""
+def sources_of(evidence: Evidence, name: str, templates: Mapping[str, str]) -> dict[str, str]:
+    """The texts of the templates of a file, each of the recorded digest: the project's own are in the evidence, the others the engine's. Raises Broken."""
     texts = {}
     for template, digest in templates.items():
         own = template in evidence.bundle.files

@@ -46,6 +46,7 @@ STATED: Sequence[Stated] = (
         "the devices and their figures, versions, and lengths of rows",
     ),
     Stated("predictions.jsonl", ("*.text", "*.prompt_tokens", "*.new_tokens", "*.finish_reason", "*.milliseconds"), "what the model answered, and how long it took"),
+    Stated("platform.json", ("notebook_url", "notebook_version", "run_id"), "what the platform is said to have named the run (V19 compares it with a version that the reader fetched)"),
     Stated("eval_set.jsonl", ("*",), "questions and expected answers: whether they are the published ones"),
 )  # fmt: skip
 

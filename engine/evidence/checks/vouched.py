@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Any
 
 from engine.canonical import JsonMapping, JsonObject, digest_bytes
 from engine.evidence.about import SIGNATURES, STATEMENT
 from engine.evidence.about.dependencies import dependencies
 from engine.evidence.checks.recorded import recorded_run
-from engine.evidence.checks.rendered import first_stage, templates_of
+from engine.evidence.checks.rendered import first_stage, rendered_names, templates_of
 from engine.evidence.contents import Answer, Evidence, answer, changes
+from engine.evidence.folder import PLATFORM
 from engine.evidence.signing.signatures import Signed, examine
 from engine.runspec import written_document
 
 NO_STATEMENT = "evidence of version 1 has no statement"
-NO_WITNESS = "no witness: --witness FOLDER, the output of the notebook version that you downloaded"
+NO_WITNESS = (
+    "no witness: --witness FOLDER, the notebook version as you fetched it (runspec kaggle fetch OWNER/NAME/VERSION)"
+)
+NOT_FETCHED = "the output does not say which version it is of: fetch it with runspec kaggle fetch OWNER/NAME/VERSION"
+PRIVATE = "the notebook is private: nobody but its owner can look"
 STATEMENT_TYPE, PREDICATE_TYPE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:runspec-engine:run:v1"
 _NONCE = re.compile(r"[0-9a-f]{32,128}")
-_KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
+_KAGGLE_URL = re.compile(r"(https://www\.kaggle\.com/code/[\w-]+/[\w-]+)(/versions/\d+|\?scriptVersionId=\d+)?")
 
 
 def statement_is_of_these_files(evidence: Evidence) -> Answer:
@@ -112,7 +116,7 @@ def sessions_are_a_chain(evidence: Evidence) -> Answer:
 
 
 def platform_has_the_digests(evidence: Evidence) -> Answer:
-    """V18: the output of the notebook version has the nonce that was chosen before the run, and these files' digests."""
+    """V18: the output of the notebook version has the nonce that was chosen before the run, and the digests of what nothing renders."""
     witness = evidence.reader.witness
     if witness is None:
         return "n/a", NO_WITNESS
@@ -127,13 +131,14 @@ def platform_has_the_digests(evidence: Evidence) -> Answer:
         problems.append("the nonce is not in the platform's log")
     if document.get("run_version") != record["run_version"]:
         problems.append(f"the output is of the run {document.get('run_version')!a:.60}")
-    wanted = {name: digest_bytes(evidence.data(name)) for name in ("run_record.json", STATEMENT)}
-    problems += _digests(evidence, document["digests"], wanted)
+    problems += _digests(evidence, document["digests"])
     return answer(problems, f"nonce {str(nonce)[:12]}… and the digests of {len(document['digests'])} files")
 
 
-def _digests(evidence: Evidence, digests: JsonMapping, wanted: JsonMapping) -> list[str]:
-    problems = [f"the output has no digest of {name}" for name in wanted if name not in digests]
+def _digests(evidence: Evidence, digests: JsonMapping) -> list[str]:
+    """Of everything that no template renders; the rest follows from it (V25), and may name what the platform named later."""
+    wanted = first_stage(evidence) - {*rendered_names(evidence), PLATFORM}
+    problems = [f"the output has no digest of {name}" for name in sorted(wanted) if name not in digests]
     return problems + [
         f"the output has another digest of {name}"
         for name, digest in sorted(digests.items())
@@ -142,16 +147,19 @@ def _digests(evidence: Evidence, digests: JsonMapping, wanted: JsonMapping) -> l
 
 
 def notebook_is_named(evidence: Evidence) -> Answer:
-    """V19: the address is one of Kaggle's; with a witness, that of its version."""
+    """V19: the address is one of Kaggle's; with a witness, it and the version are those that the reader fetched, which everybody can."""
     url, witness = evidence.manifest["kaggle_notebook_url"], evidence.reader.witness
     if url is None and witness is None:
         return "n/a", str(evidence.manifest["not_applicable"].get("kaggle_notebook_url", "no notebook"))
-    problems = [] if _KAGGLE_URL.fullmatch(str(url)) else [f"{url} is not the address of a Kaggle notebook"]
-    if witness is not None:
-        version: Any = evidence.manifest["kaggle_notebook_version"]
-        problems += changes({"notebook_url": url, "notebook_version": str(version)}, {
-            "notebook_url": witness.document.get("notebook_url"), "notebook_version": str(witness.document.get("notebook_version")),
-        })  # fmt: skip
-        if version is None:
-            problems.append("no version of the notebook is named")
-    return answer(problems, str(url))
+    address = _KAGGLE_URL.fullmatch(str(url))
+    problems = [] if address else [f"{url} is not the address of a Kaggle notebook"]
+    if witness is None or witness.fetched is None:
+        return answer(problems, str(url)) if problems or witness is None else ("n/a", NOT_FETCHED)
+    fetched, version = witness.fetched, evidence.manifest["kaggle_notebook_version"]
+    problems += changes(
+        {"notebook_url": address and address[1], "notebook_version": version},
+        {"notebook_url": fetched["notebook_url"], "notebook_version": str(fetched["version"])},
+    )
+    if problems or not fetched["is_private"]:
+        return answer(problems, f"{url}, version {version}")
+    return "n/a", PRIVATE
