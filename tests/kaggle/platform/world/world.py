@@ -9,7 +9,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -65,7 +65,7 @@ class World:
     competitions: dict[str, list[StoredFile]] = field(default_factory=dict)
     user_secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     blobs: dict[str, Blob] = field(default_factory=dict)
-    links: dict[str, tuple[StoredFile, object]] = field(default_factory=dict)
+    links: dict[str, tuple[StoredFile, datetime]] = field(default_factory=dict)
     passes: dict[str, KernelVersion] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -141,6 +141,12 @@ class World:
         self.accounts.issued.add(signature)
         self.links[signature] = (file, self.clock.now() + timedelta(seconds=LINK_SECONDS))
         return f"{origin}/dl/{file.name.rsplit('/', 1)[-1]}?sig={signature}"
+
+    def pass_for(self, version: KernelVersion) -> str:
+        """What a session of this version shows to the secrets service (``KAGGLE_USER_SECRETS_TOKEN``)."""
+        made = self.accounts.secret("session")
+        self.passes[made] = version
+        return made
 
     def model(self, owner: str, slug: str, framework: str, variation: str, version: int | None) -> Model | None:
         """A version of a variation, the newest where none is named."""
