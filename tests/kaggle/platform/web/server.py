@@ -22,7 +22,8 @@ from tests.kaggle.platform.web.routes import operation_of
 from tests.kaggle.platform.world.clock import Clock, http_date
 
 OURS = ("localhost", "127.0.0.1")
-DRIP_BYTES = 64
+# An answer that comes in a trickle comes in pieces of so many bytes, or in so many pieces.
+DRIP_BYTES, DRIP_PIECES = 8, 20
 
 
 class HostRefused(Exception):
@@ -181,7 +182,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         whole = reply.body if reply.cut is None else reply.body[: reply.cut]
         self.close_connection = self.close_connection or reply.cut is not None
-        step = DRIP_BYTES if reply.drip else max(len(whole), 1)
+        step = max(len(whole) // DRIP_PIECES, DRIP_BYTES) if reply.drip else max(len(whole), 1)
         for start in range(0, len(whole), step):
             self.wfile.write(whole[start : start + step])
             self.wfile.flush()

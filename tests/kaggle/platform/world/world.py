@@ -19,7 +19,7 @@ from tests.kaggle.platform.world.accounts import Accounts
 from tests.kaggle.platform.world.clock import Clock
 from tests.kaggle.platform.world.files import StoredFile
 from tests.kaggle.platform.world.kernels import Kernel, KernelVersion
-from tests.kaggle.platform.world.quota import GPU, TPU, Quota
+from tests.kaggle.platform.world.quota import GPU, TPU, Machine, Quota
 from tests.kaggle.platform.world.sessions import COMPLETE, Session
 from tests.kaggle.platform.world.sources import Dataset, Model
 
@@ -58,6 +58,7 @@ class World:
     layouts: tuple[str, ...] = ("new", "old")
     push_detaches_secrets: bool = True
     dataset_seconds: float = 0.0
+    forced_machine: Machine | None = None
     stream_idle_seconds: float = 30.0
     kernels: dict[str, Kernel] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
@@ -94,9 +95,9 @@ class World:
         return (version for kernel in self.kernels.values() for version in kernel.versions)
 
     def begin(self, version: KernelVersion) -> None:
-        """Give a version its session: the first kind that is meant for its kernel; the last one of a kernel is kept."""
-        ref = version.kernel.ref
-        meant = [entry for entry in self.session_kinds if entry[0] in (None, ref)]
+        """Give a version its session: the first kind that is meant for its kernel, else for any; the last one is kept."""
+        own = [entry for entry in self.session_kinds if entry[0] == version.kernel.ref]
+        meant = own or [entry for entry in self.session_kinds if entry[0] is None]
         kind: SessionKind = meant[0][1] if meant else Script()
         if len(meant) > 1:
             self.session_kinds.remove(meant[0])
