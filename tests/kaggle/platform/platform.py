@@ -43,7 +43,7 @@ HANDLERS: Handlers = {
     **logs.HANDLERS,
     **in_session.HANDLERS,
 }
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.01
 
 
 class PlatformBroke(AssertionError):
@@ -102,7 +102,14 @@ class Platform:
         self.world.session_kinds += [(kernel, kind) for kind in kinds]
 
     def fail(
-        self, name: str, *, times: int | None = None, on: str | tuple[str, ...] = (), after: int = 0, **arguments: Any
+        self,
+        name: str,
+        /,
+        *,
+        times: int | None = None,
+        on: str | tuple[str, ...] = (),
+        after: int = 0,
+        **arguments: Any,
     ) -> Armed:
         """From now on this failure happens: ``times`` times (None: until :meth:`heal`), after so many calls, on these operations."""
         failure = FAILURES[name]

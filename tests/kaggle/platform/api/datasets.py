@@ -63,9 +63,9 @@ def _answer(dataset: Dataset) -> Reply:
 def create_dataset(call: Call) -> Reply:
     """A new dataset; a taken slug is an answer with ``status: error`` and HTTP 200."""
     body, world = call.body, call.world
-    owner = body.get("ownerSlug") or call.identity.required()
-    slug = body.get("slug", "")
-    if owner != call.identity.required():
+    user = call.identity.required()
+    owner, slug = str(body.get("ownerSlug") or user), str(body.get("slug", ""))
+    if owner != user:
         raise ApiError(403, "Permission 'datasets.create' was denied")
     if f"{owner}/{slug}" in world.datasets:
         said = f'The requested slug "{slug}" is already in use by a dataset. Please choose another slug.'

@@ -28,17 +28,27 @@ def file_headers(file: StoredFile) -> dict[str, str]:
     }
 
 
+def _linked(call: Call) -> StoredFile | None:
+    known = call.world.links.get(call.incoming.query.get("sig", ""))
+    return None if known is None or known[1] <= call.world.clock.now() else known[0]
+
+
+def whole_file(call: Call) -> Reply:
+    """All of it, whatever range is asked for."""
+    file = _linked(call)
+    return refused() if file is None else Reply(200, file.read(), "application/octet-stream", file_headers(file))
+
+
 def download(call: Call) -> Reply:
     """The file, or the part that is asked for where `If-Range` still holds."""
-    known = call.world.links.get(call.incoming.query.get("sig", ""))
-    if known is None or known[1] <= call.world.clock.now():
+    file = _linked(call)
+    if file is None:
         return refused()
-    file = known[0]
     content, headers = file.read(), file_headers(file)
     asked = re.fullmatch(r"bytes=(\d+)-(\d*)", call.incoming.headers.get("range", ""))
     unchanged = call.incoming.headers.get("if-range") in (None, headers["ETag"], headers["Last-Modified"])
     if asked is None or not unchanged:
-        return Reply(200, content, "application/octet-stream", headers)
+        return whole_file(call)
     start, end = int(asked[1]), min(int(asked[2] or len(content) - 1), len(content) - 1)
     if start > end:
         return Reply(416, b"", "", {"Content-Range": f"bytes */{len(content)}"})

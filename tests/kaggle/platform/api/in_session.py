@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.kaggle.platform.api.calls import Call, Handlers
 from tests.kaggle.platform.session.mounts import mount_model, mount_named
 from tests.kaggle.platform.web.messages import ApiError, Json, Reply, json_reply
@@ -38,7 +40,7 @@ def attach_datasource(call: Call) -> Reply:
     return json_reply({"wasSuccessful": True, "result": mounted})
 
 
-def _attach(call: Call, version: KernelVersion, folder: object) -> Json:
+def _attach(call: Call, version: KernelVersion, folder: Path) -> Json:
     body, world = call.body, call.world
     if "modelRef" in body:
         ref = body["modelRef"]

@@ -32,71 +32,82 @@ def _worded(go: Go, word: object) -> Reply:
 
 @STATUSES.add(STATUS, fact="Absent = QUEUED (default)")
 def status_absent(call: Call, go: Go) -> Reply:
+    """The answer has no status."""
     return json_reply({key: value for key, value in go().json.items() if key != "status"})
 
 
-@STATUSES.add(STATUS, fact="a number `AttributeError` in the client (exit 1, seen)")
+@STATUSES.add(STATUS, fact="a number `AttributeError` in the client (both exit 1, seen)")
 def status_numeric(call: Call, go: Go, *, number: int = 1) -> Reply:
+    """The status is a number."""
     return _worded(go, number)
 
 
-@STATUSES.add(STATUS, fact="an unknown word is `KeyError` (exit 1, seen)")
+@STATUSES.add(STATUS, fact="an unknown word is `KeyError`")
 def status_unknown(call: Call, go: Go, *, word: str = "HIBERNATING") -> Reply:
+    """The status is a word that nobody knows."""
     return _worded(go, word)
 
 
 @STATUSES.add(STATUS, fact="Parsed from a string of any case")
 def status_spelling(call: Call, go: Go) -> Reply:
+    """`Complete`, `CancelAcknowledged`: the words in other letters."""
     answer = go()
     return json_reply(answer.json | {"status": answer.json["status"].title().replace("_", "")})
 
 
 @STATUSES.add(STATUS, fact="TPU queue waits 30 min and more")
 def stuck_queued(call: Call, go: Go) -> Reply:
+    """QUEUED for ever."""
     return _worded(go, "QUEUED")
 
 
 @STATUSES.add(STATUS, fact="stuck running")
 def stuck_running(call: Call, go: Go) -> Reply:
+    """RUNNING for ever."""
     return _worded(go, "RUNNING")
 
 
 @STATUSES.add(STATUS, fact="a cancelled/timed-out version can expose no outputs, logs or reason")
 def session_cancelled(call: Call, go: Go) -> Reply:
+    """Somebody cancels the session."""
     session = _session(call)
     if session is not None:
         session.cancel()
     return go()
 
 
-@STATUSES.add(STATUS, fact="a cancelled/timed-out version can expose no outputs, logs or reason: at the time limit")
+@STATUSES.add(STATUS, fact="a cancelled/timed-out version can expose no outputs, logs or reason")
 def session_timed_out(call: Call, go: Go) -> Reply:
+    """The session meets its time limit."""
     session = _session(call)
     if session is not None and not session.is_over:
         session.limit = 0.0
     return go()
 
 
-@STATUSES.add(STATUS, fact="KernelWorkerStatus … ERROR, with a failureMessage")
+@STATUSES.add(STATUS, fact="failed(reason class: oom, secret, device, timeout, data-missing, code)")
 def session_failed(
     call: Call, go: Go, *, message: str = "Your notebook tried to allocate more memory than is available."
 ) -> Reply:
+    """The session ends in ERROR with this message."""
     session = _session(call)
     if session is not None:
         session.fail(message)
     return go()
 
 
-@STATUSES.add(STATUS, fact="superseded(version>N): a newer version pushed meanwhile")
+@STATUSES.add(STATUS, fact="newer version pushed meanwhile")
 def newer_version(call: Call, go: Go) -> Reply:
+    """Right after this answer somebody pushes another version."""
     version = version_of(call)
     answer = go()
     save(call.world, version.kernel, {**version.request, "text": '{"cells": []}'}, version.machine, runs=True)
     return answer
 
 
-@STATUSES.add(STATUS, fact="SaveKernel … GetKernel 500 afterwards; a version that is not there is 404 on the server")
+@STATUSES.add(STATUS, fact="{complete, error, cancelled, vanished, superseded(version>N)}")
 def version_vanished(call: Call, go: Go) -> Reply:
+    """The version is deleted."""
     version = version_of(call)
     if len(version.kernel.versions) > 1:
         version.kernel.versions.remove(version)

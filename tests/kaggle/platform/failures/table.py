@@ -19,12 +19,17 @@ ANYTHING = "*"
 
 @dataclass(frozen=True)
 class Failure:
-    """``on``: the operations that it meets unless a test names others; ``fact``: the sentence that it is made after."""
+    """``on``: the operations that it meets unless a test names others; ``fact``: the words that it is made after, as recorded."""
 
     name: str
     on: tuple[str, ...]
     fact: str
     act: Act
+
+    @property
+    def does(self) -> str:
+        """In one sentence."""
+        return (self.act.__doc__ or "").split("\n")[0]
 
 
 class Collection(dict[str, Failure]):

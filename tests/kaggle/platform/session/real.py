@@ -76,8 +76,6 @@ class RealSession(Session):
 
     def _environment(self, version: KernelVersion, world: World) -> dict[str, str]:
         home = str(self.root / "home")
-        pass_token, proxy_token = world.accounts.secret("session"), world.accounts.secret("proxy")
-        world.passes[pass_token] = version
         variables = {name: os.environ[name] for name in KEPT if name in os.environ}
         variables |= {
             "HOME": home, "TMPDIR": str(self.root / "tmp"), "PYTHONUNBUFFERED": "1", MARK: self._mark,
@@ -87,7 +85,7 @@ class RealSession(Session):
             "NO_PROXY": "127.0.0.1,localhost",
             "RUNSPEC_KAGGLE_ROOT": str(self.root), "RUNSPEC_SCRATCH": str(self.root / "tmp" / "runspec"),
             "KAGGLE_KERNEL_RUN_TYPE": "Batch", "KAGGLE_URL_BASE": world.url, "KAGGLE_DATA_PROXY_URL": world.url,
-            "KAGGLE_DATA_PROXY_TOKEN": proxy_token, "KAGGLE_USER_SECRETS_TOKEN": pass_token,
+            "KAGGLE_DATA_PROXY_TOKEN": world.accounts.secret("proxy"), "KAGGLE_USER_SECRETS_TOKEN": world.pass_for(version),
             "KAGGLE_DOCKER_IMAGE": version.machine.image, "KAGGLE_GCP_ZONE": "us-central1-a",
             "KAGGLE_CACHE_MOUNT_FOLDER": str(self.root / "input"),
         }  # fmt: skip

@@ -45,7 +45,7 @@ class Incoming:
 
 @dataclass
 class Reply:
-    """An answer. ``chunks``: sent as they come; ``cut``: the connection is closed after so many bytes of the body."""
+    """An answer. ``chunks``: sent as they come; ``cut``: the connection is closed after so many bytes of the body; ``drip``: seconds after each piece."""
 
     status: int = 200
     body: bytes = b""
@@ -63,6 +63,10 @@ class Reply:
 
 
 Go: TypeAlias = Callable[[], Reply]
+
+
+class StreamCut(Exception):
+    """Raised by an answer's chunks: the connection breaks here."""
 
 
 class ApiError(Exception):

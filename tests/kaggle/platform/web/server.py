@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import socketserver
+import sys
 import threading
 import time
 import urllib.parse
@@ -16,12 +17,13 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.kaggle.platform.web.messages import Incoming, Reply
+from tests.kaggle.platform.web.messages import Incoming, Reply, StreamCut
 from tests.kaggle.platform.web.routes import operation_of
 from tests.kaggle.platform.world.clock import Clock, http_date
 
 OURS = ("localhost", "127.0.0.1")
-DRIP_BYTES = 64
+# An answer that comes in a trickle comes in pieces of so many bytes, or in so many pieces.
+DRIP_BYTES, DRIP_PIECES = 8, 20
 
 
 class HostRefused(Exception):
@@ -61,6 +63,9 @@ class LoopbackServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Called inside an except clause; what a client does to its connection is no crash of ours."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            self.crashes.append(error)
 
     def stop(self) -> None:
         """Close every connection, wait for the threads."""
@@ -156,21 +161,28 @@ class Handler(BaseHTTPRequestHandler):
         if reply.chunks is None:
             self.send_header("Content-Length", str(len(reply.body)))
         else:
-            self.send_header("Connection", "close")
-            self.close_connection = True
+            self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if self.command != "HEAD":
             self._send_body(reply)
 
+    def _send_chunks(self, chunks: Iterator[bytes]) -> None:
+        try:
+            for chunk in chunks:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                self.wfile.flush()
+        except StreamCut:
+            self.close_connection = True
+            return
+        self.wfile.write(b"0\r\n\r\n")
+
     def _send_body(self, reply: Reply) -> None:
         if reply.chunks is not None:
-            for chunk in reply.chunks:
-                self.wfile.write(chunk)
-                self.wfile.flush()
+            self._send_chunks(reply.chunks)
             return
         whole = reply.body if reply.cut is None else reply.body[: reply.cut]
         self.close_connection = self.close_connection or reply.cut is not None
-        step = DRIP_BYTES if reply.drip else max(len(whole), 1)
+        step = max(len(whole) // DRIP_PIECES, DRIP_BYTES) if reply.drip else max(len(whole), 1)
         for start in range(0, len(whole), step):
             self.wfile.write(whole[start : start + step])
             self.wfile.flush()

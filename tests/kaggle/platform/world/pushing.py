@@ -25,7 +25,7 @@ def push(world: World, user: str, body: Json) -> Json:
         raise ApiError(400, "The kernel source must be less than 1 megabytes in size.")
     kernel, refusal = kernel_of(world, user, body)
     runs = body.get("kernelExecutionType") != QUICK_SAVE
-    machine = machine_of(body)
+    machine = world.forced_machine or machine_of(body)
     if refusal is None and runs:
         refusal = world.quota.refusal(
             machine.kind, world.used(user).get(machine.kind, 0), world.under_way(machine.kind, user)

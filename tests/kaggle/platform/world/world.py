@@ -9,7 +9,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from tests.kaggle.platform.world.accounts import Accounts
 from tests.kaggle.platform.world.clock import Clock
 from tests.kaggle.platform.world.files import StoredFile
 from tests.kaggle.platform.world.kernels import Kernel, KernelVersion
-from tests.kaggle.platform.world.quota import GPU, TPU, Quota
+from tests.kaggle.platform.world.quota import GPU, TPU, Machine, Quota
 from tests.kaggle.platform.world.sessions import COMPLETE, Session
 from tests.kaggle.platform.world.sources import Dataset, Model
 
@@ -58,6 +58,7 @@ class World:
     layouts: tuple[str, ...] = ("new", "old")
     push_detaches_secrets: bool = True
     dataset_seconds: float = 0.0
+    forced_machine: Machine | None = None
     stream_idle_seconds: float = 30.0
     kernels: dict[str, Kernel] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class World:
     competitions: dict[str, list[StoredFile]] = field(default_factory=dict)
     user_secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     blobs: dict[str, Blob] = field(default_factory=dict)
-    links: dict[str, tuple[StoredFile, object]] = field(default_factory=dict)
+    links: dict[str, tuple[StoredFile, datetime]] = field(default_factory=dict)
     passes: dict[str, KernelVersion] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -94,9 +95,9 @@ class World:
         return (version for kernel in self.kernels.values() for version in kernel.versions)
 
     def begin(self, version: KernelVersion) -> None:
-        """Give a version its session: the first kind that is meant for its kernel; the last one of a kernel is kept."""
-        ref = version.kernel.ref
-        meant = [entry for entry in self.session_kinds if entry[0] in (None, ref)]
+        """Give a version its session: the first kind that is meant for its kernel, else for any; the last one is kept."""
+        own = [entry for entry in self.session_kinds if entry[0] == version.kernel.ref]
+        meant = own or [entry for entry in self.session_kinds if entry[0] is None]
         kind: SessionKind = meant[0][1] if meant else Script()
         if len(meant) > 1:
             self.session_kinds.remove(meant[0])
@@ -141,6 +142,12 @@ class World:
         self.accounts.issued.add(signature)
         self.links[signature] = (file, self.clock.now() + timedelta(seconds=LINK_SECONDS))
         return f"{origin}/dl/{file.name.rsplit('/', 1)[-1]}?sig={signature}"
+
+    def pass_for(self, version: KernelVersion) -> str:
+        """What a session of this version shows to the secrets service (``KAGGLE_USER_SECRETS_TOKEN``)."""
+        made = self.accounts.secret("session")
+        self.passes[made] = version
+        return made
 
     def model(self, owner: str, slug: str, framework: str, variation: str, version: int | None) -> Model | None:
         """A version of a variation, the newest where none is named."""
