@@ -11,8 +11,8 @@ from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load, project_root
 from engine.display.plain import make_console
 from engine.errors import InputInvalid
+from engine.kaggle.driver.api.logs import LogEvent, stream, until_now
 from engine.kaggle.driver.door import connect, driving
-from engine.kaggle.driver.logs import LogEvent, stream, until_now
 from engine.kaggle.driver.machine import begin, drive_on, fetch_now
 from engine.kaggle.driver.request import Request
 from engine.kaggle.driver.standing import Standing, pushed_attempt, standing_of

@@ -16,8 +16,9 @@ from engine.artifacts.store import Store, explain_os_error
 from engine.canonical import JsonObject, digest_file
 from engine.errors import InputInvalid
 from engine.evidence import Verification, check_owner, package, verify
+from engine.evidence.completed import Named, complete_evidence
 from engine.evidence.contents import NOBODY, Reader
-from engine.evidence.witness import read_witness
+from engine.evidence.witness import OUTPUT, read_witness
 from engine.kaggle.driver.drive import Drive
 from engine.kaggle.driver.judge import EVIDENCE, fail
 from engine.kaggle.driver.story import Attempt
@@ -30,9 +31,9 @@ RECORD = "run_record.json"
 
 
 def complete(drive: Drive, attempt: Attempt) -> None:
-    """Raises what the evidence's own parts raise (E108, R1xx, P1xx, R106); the attempt stays ``completing`` then."""
-    output = drive.story.output(attempt.version)
-    source, spec = output / EVIDENCE, drive.spec
+    """Raises what the evidence's own parts raise (E108, E130, R1xx, P1xx, R106); the attempt stays ``completing`` then."""
+    fetched = drive.story.fetched(attempt.version)
+    source, spec = fetched / OUTPUT / EVIDENCE, drive.spec
     problem = _problem(source, spec, attempt)
     if problem is not None:
         fail(drive, 5, "G263", f"the evidence of {attempt.label} does not verify: {problem}",
@@ -49,14 +50,17 @@ def complete(drive: Drive, attempt: Attempt) -> None:
             _place(source, folder)
         except OSError as error:
             raise explain_os_error(error, folder) from error
+        complete_evidence(
+            folder, Named(attempt.facts["url"], str(attempt.version), f"{attempt.name}/{attempt.version}")
+        )
         archive = package(folder, spec.resolve(spec.package.dir), spec.package.name)
-    verification = verify(archive, _reader(drive, output))
+    verification = verify(archive, _reader(drive, fetched))
     if not verification.ok:
         fail(drive, 5, "G263", f"the evidence of {attempt.label} does not verify: {_failed(verification)}",
-             f"look at it: runspec verify {relative(archive, spec.root)} --witness {relative(output, spec.root)}")  # fmt: skip
+             f"look at it: runspec verify {relative(archive, spec.root)} --witness {relative(fetched, spec.root)}")  # fmt: skip
         return
     drive.story.append("done", evidence=relative(folder, spec.root), package=relative(archive, spec.root), sha256=digest_file(archive),
-                       trust_level=verification.trust_level, witness=relative(output, spec.root),
+                       trust_level=verification.trust_level, witness=relative(fetched, spec.root),
                        replaced=replaced and replaced.as_json())  # fmt: skip
 
 
@@ -85,10 +89,10 @@ def _record(folder: Path) -> JsonObject:
     return record
 
 
-def _reader(drive: Drive, output: Path) -> Reader:
-    """The platform's output as the witness; without witness.json there is none."""
+def _reader(drive: Drive, folder: Path) -> Reader:
+    """What was fetched as the witness; without witness.json there is none."""
     try:
-        return Reader(witness=read_witness(output))
+        return Reader(witness=read_witness(folder))
     except InputInvalid as error:
         drive.note(f"no witness: {error.diagnostics[0].message}")
         return NOBODY

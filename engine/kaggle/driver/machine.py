@@ -23,11 +23,12 @@ from engine.errors import (
 )
 from engine.kaggle.driver.completion import complete
 from engine.kaggle.driver.drive import Drive
-from engine.kaggle.driver.judge import FETCHED_AGAIN, HINTS, check, fail
+from engine.kaggle.driver.judge import FETCHED_AGAIN, check, fail
 from engine.kaggle.driver.outputs import discard, fetch
 from engine.kaggle.driver.planning import chain_of, is_of, machine_of, plan
 from engine.kaggle.driver.preflight import preflight, quota_of
 from engine.kaggle.driver.push import resolve, send
+from engine.kaggle.driver.reasons import HINTS
 from engine.kaggle.driver.standing import pushed_attempt
 from engine.kaggle.driver.story import LIVE, Attempt, State
 from engine.kaggle.driver.watch import look, watch
@@ -137,19 +138,17 @@ _CODES: Mapping[int, str] = {2: "G246", 4: "G247", 5: "G248", 8: "G249"}
 
 def _go_on(drive: Drive, attempt: Attempt) -> None:
     """Another session, where this one brought the run on."""
-    before = chain_of(drive.story, drive.spec)
-    reached, was = attempt.facts["progress"], before[-1].facts["progress"] if before else 0
+    before, facts = chain_of(drive.story, drive.spec), attempt.facts
     if attempt.event("superseded"):
-        newer = attempt.facts["superseded_by"]
-        fail(drive, 8, "G243", f"the run is not finished, and version {newer} of {attempt.name} was pushed meanwhile by somebody: "
-             "the next session would be given that version's output",
+        fail(drive, 8, "G243", f"the run is not finished, and version {facts['superseded_by']} of {attempt.name} was pushed meanwhile "
+             "by somebody: the next session would be given that version's output",
              f"go on here: runspec kaggle fetch {drive.spec.run_version} --all, then runspec run with --continue-from")  # fmt: skip
-    elif before and reached <= was:
-        fail(drive, 1, "G260", f"session {len(before) + 1} ended without a train step more than the one before ({reached})",
+    elif before and facts["standing_sha256"] == before[-1].facts["standing_sha256"]:
+        fail(drive, 1, "G260", f"session {len(before) + 1} brought the run no further than the one before (train step {facts['progress']})",
              "its limit is shorter than a train step and a save: a longer --session-limit, or a smaller save_every_steps; then add --again",
              "timeout")  # fmt: skip
     else:
-        drive.note(f"session {len(before) + 1} reached train step {reached}; the next one goes on from there")
+        drive.note(f"session {len(before) + 1} reached train step {facts['progress']}; the next one goes on from there")
         drive.story.append("continue")
 
 

@@ -1,22 +1,33 @@
 """The output of one version, fetched: every file with its size and digest, nothing outside the folder, nothing of another version.
 
-In: an attempt whose session is over. Out: the attempt ``fetched``, with the digest of each file. Where the connection is cut, an address has
-ended or the process is killed, the same command goes on with the bytes that are missing.
+In: a notebook, a version whose session is over, a folder. Out: the folder as a reader brings it to ``verify --witness``:
+
+    fetched.json   which version the platform was asked for, and whether everybody can; written last
+    session.log    the platform's log, as text
+    output/        the files as they are
+
+Where the connection is cut, an address has ended or the process is killed, the same command goes on with the bytes that are missing.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from engine.artifacts.journal import iso_time
 from engine.artifacts.store import explain_os_error
-from engine.canonical import digest_text, write_atomic
+from engine.canonical import JsonObject, digest_text, pretty_json, write_atomic
 from engine.errors import RemoteRefused
+from engine.evidence.witness import FETCHED, OUTPUT, PLATFORM, VERSION
 from engine.kaggle.driver.api.answers import OutputFile, Refusal
+from engine.kaggle.driver.api.connection import Kaggle
+from engine.kaggle.driver.api.download import Place, check_space, fetch_file, finished, safe_name
+from engine.kaggle.driver.api.logs import events
+from engine.kaggle.driver.api.names import NotebookName, url_of
 from engine.kaggle.driver.api.pacing import CALLS
 from engine.kaggle.driver.api.refusals import explaining
-from engine.kaggle.driver.download import Place, check_space, fetch_file, finished, safe_name
 from engine.kaggle.driver.drive import Drive
 from engine.kaggle.driver.story import Attempt
 from engine.printable import one_line
@@ -25,30 +36,30 @@ from engine.protocol.figures import size
 MOST_FILES, MOST_BYTES = 2000, 21_000_000_000  # the platform keeps 20 GB of a session
 TRIES = 5  # with fresh addresses each time
 CARRY_OVER, CHAIN = "session/", "session/session.json"  # checkpoints, which the next session takes from its mount
+LOG = "session.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """``files``: name in ``output/`` -> SHA-256."""
+
+    files: Mapping[str, str]
+    log_sha256: str
+    n_bytes: int
 
 
 def fetch(drive: Drive, attempt: Attempt) -> None:
-    """Raises RemoteRefused G250, G251, G254, RunFailed G255 and R101 to R103; the attempt stays ``fetching`` then."""
-    place = Place(drive.story.output(attempt.version))
+    """The attempt is ``fetched`` then. Raises what :func:`fetch_version` raises; it stays ``fetching`` then."""
     drive.story.append("fetching")
-    with explaining(f"the output of {attempt.label}", drive.kaggle.login):
-        files, log = drive.kaggle.outputs(attempt.name, attempt.version)
-        sizes = drive.kaggle.sizes(attempt.name, attempt.version)
-    wanted = _wanted(attempt, files, whole=drive.request.whole_output)
-    _check_limits(attempt, wanted, sizes)
-    try:
-        check_space(place, sum(sizes.get(name, 0) for name in wanted if not place.file(name).exists()))
-        digests = {name: _fetched(drive, attempt, wanted, name, place, sizes.get(name)) for name in list(wanted)}
-        log_name = _write_log(attempt, log, place.folder, wanted)
-    except OSError as error:
-        raise explain_os_error(error, place.folder) from error
-    drive.note(f"fetched {len(digests)} files, {size(sum(sizes.get(name, 0) for name in digests))}")
-    drive.story.append("fetched", files=digests, log=log_name, log_sha256=digest_text(log))
+    folder = drive.story.fetched(attempt.version)
+    found = fetch_version(drive.kaggle, attempt.name, attempt.version, folder, whole=drive.request.whole_output)
+    drive.note(f"fetched {len(found.files)} files, {size(found.n_bytes)}")
+    drive.story.append("fetched", files=dict(found.files), log_sha256=found.log_sha256)
 
 
 def discard(drive: Drive, attempt: Attempt) -> None:
     """Before an output that was judged is fetched once more: nothing of it is taken for finished. Raises RunFailed R103."""
-    folder = drive.story.output(attempt.version)
+    folder = drive.story.fetched(attempt.version)
     try:
         if folder.exists():
             shutil.rmtree(folder)
@@ -56,7 +67,41 @@ def discard(drive: Drive, attempt: Attempt) -> None:
         raise explain_os_error(error, folder) from error
 
 
-def _wanted(attempt: Attempt, files: Iterable[OutputFile], *, whole: bool) -> dict[str, OutputFile]:
+def fetch_version(kaggle: Kaggle, name: NotebookName, version: int, folder: Path, *, whole: bool) -> Fetched:
+    """Raises RemoteRefused G205 to G211, G250, G251, G254, RunFailed G255 and R101 to R103. ``whole``: with the carry-over."""
+    label, place = f"{name}, version {version}", Place(folder / OUTPUT)
+    with explaining(f"the output of {label}", kaggle.login):
+        files, log = kaggle.outputs(name, version)
+        sizes = kaggle.sizes(name, version)
+        kernel = kaggle.kernel(name, version)
+    wanted = _wanted(label, files, whole=whole)
+    _check_limits(label, wanted, sizes)
+    text = "".join(event.data if event.data.endswith("\n") else f"{event.data}\n" for event in events(log))
+    try:
+        check_space(place, sum(sizes.get(one, 0) for one in wanted if not place.file(one).exists()))
+        place.folder.mkdir(parents=True, exist_ok=True)
+        download = _Download(kaggle, name, version, wanted, place)
+        digests = {one: download.file(one, sizes.get(one)) for one in list(wanted)}
+        write_atomic(folder / LOG, text)
+        write_atomic(
+            folder / FETCHED, pretty_json(_fetched_json(kaggle, name, version, kernel.kernel_id, kernel.is_private))
+        )
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
+    return Fetched(digests, digest_text(text), sum(sizes.get(one, 0) for one in digests))
+
+
+def _fetched_json(
+    kaggle: Kaggle, name: NotebookName, version: int, kernel_id: int | None, is_private: bool
+) -> JsonObject:
+    """What was asked of whom. A server on this machine is named: what it says is nobody's word."""
+    api = {} if kaggle.wire.address.is_kaggle else {"api": kaggle.wire.address.base}
+    return {"schema_version": VERSION, "platform": PLATFORM, "owner": name.owner, "slug": name.slug, "version": version,
+            "kernel_id": kernel_id, "is_private": is_private, "notebook_url": url_of(name), "fetched_at": iso_time(kaggle.clock.now()),
+            **api}  # fmt: skip
+
+
+def _wanted(label: str, files: Iterable[OutputFile], *, whole: bool) -> dict[str, OutputFile]:
     """Those to fetch, by name. Raises RemoteRefused G250 for names that no file of ours may have."""
     found: dict[str, OutputFile] = {}
     for output in files:
@@ -64,7 +109,7 @@ def _wanted(attempt: Attempt, files: Iterable[OutputFile], *, whole: bool) -> di
             what = "twice" if output.name in found else "and it would be written outside the folder of the output"
             raise RemoteRefused(
                 "G250",
-                f'the output of {attempt.label} has a file named "{one_line(output.name)[:80]}", {what}',
+                f'the output of {label} has a file named "{one_line(output.name)[:80]}", {what}',
                 hint="nothing was written; a notebook of this engine makes no such file: look at the version's page",
             )
         if whole or not output.name.startswith(CARRY_OVER) or output.name == CHAIN:
@@ -72,47 +117,44 @@ def _wanted(attempt: Attempt, files: Iterable[OutputFile], *, whole: bool) -> di
     return found
 
 
-def _check_limits(attempt: Attempt, wanted: Mapping[str, OutputFile], sizes: Mapping[str, int]) -> None:
+def _check_limits(label: str, wanted: Mapping[str, OutputFile], sizes: Mapping[str, int]) -> None:
     total = sum(sizes.get(name, 0) for name in wanted)
     if len(wanted) > MOST_FILES or total > MOST_BYTES:
-        raise RemoteRefused("G254", f"the output of {attempt.label} has {len(wanted):,} files of {size(total)}, too much to fetch",
+        raise RemoteRefused("G254", f"the output of {label} has {len(wanted):,} files of {size(total)}, too much to fetch",
                             hint=f"at most {MOST_FILES:,} files of {size(MOST_BYTES)}: look at the version's page")  # fmt: skip
 
 
-def _fetched(
-    drive: Drive, attempt: Attempt, wanted: dict[str, OutputFile], name: str, place: Place, expected: int | None
-) -> str:
-    """The digest of one file, tried again with fresh addresses."""
-    done = finished(place, name)
-    if done is not None:
-        return done
-    for number in range(TRIES):
-        try:
-            return fetch_file(drive.kaggle.wire, wanted[name], place, expected)
-        except Refusal as refusal:
-            problem = refusal
-        if number < TRIES - 1:
-            drive.clock.sleep(max(CALLS.seconds(number, drive.clock.jitter()), problem.wait or 0.0))
-            _refresh(drive, attempt, wanted)
-    raise RemoteRefused(
-        "G251",
-        f"{one_line(name)} of {attempt.label} does not come whole: {problem}",
-        hint="what came of it is kept: the same command fetches the rest",
-    )
+@dataclass(frozen=True, slots=True)
+class _Download:
+    """``wanted`` is replaced by fresh addresses where signed ones have ended."""
 
+    kaggle: Kaggle
+    name: NotebookName
+    version: int
+    wanted: dict[str, OutputFile]
+    place: Place
 
-def _refresh(drive: Drive, attempt: Attempt, wanted: dict[str, OutputFile]) -> None:
-    """New addresses: signed ones end after a while. A file that is no longer listed keeps its old one."""
-    with explaining(f"the output of {attempt.label}", drive.kaggle.login):
-        files, _ = drive.kaggle.outputs(attempt.name, attempt.version)
-    for output in files:
-        if output.name in wanted:
-            wanted[output.name] = output
+    def file(self, name: str, expected: int | None) -> str:
+        """The digest of one file, tried again with fresh addresses. Raises RemoteRefused G251."""
+        done = finished(self.place, name)
+        if done is not None:
+            return done
+        for number in range(TRIES):
+            try:
+                return fetch_file(self.kaggle.wire, self.wanted[name], self.place, expected)
+            except Refusal as refusal:
+                problem = refusal
+            if number < TRIES - 1:
+                self.kaggle.clock.sleep(max(CALLS.seconds(number, self.kaggle.clock.jitter()), problem.wait or 0.0))
+                self._refresh()
+        raise RemoteRefused(
+            "G251",
+            f"{one_line(name)} of {self.name}, version {self.version} does not come whole: {problem}",
+            hint="what came of it is kept: the same command fetches the rest",
+        )
 
-
-def _write_log(attempt: Attempt, log: str, folder: Path, wanted: Mapping[str, OutputFile]) -> str:
-    """The platform's log beside the files, as its own client names it."""
-    name = f"{attempt.name.slug}.log"
-    name = name if name not in wanted else f"{attempt.name.slug}.kaggle.log"
-    write_atomic(folder / name, log)
-    return name
+    def _refresh(self) -> None:
+        """New addresses. A file that is no longer listed keeps its old one."""
+        with explaining(f"the output of {self.name}, version {self.version}", self.kaggle.login):
+            files, _ = self.kaggle.outputs(self.name, self.version)
+        self.wanted.update({output.name: output for output in files if output.name in self.wanted})

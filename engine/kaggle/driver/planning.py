@@ -16,7 +16,7 @@ from engine.canonical import JsonObject, digest_text, write_atomic
 from engine.errors import InputInvalid
 from engine.kaggle.driver.accelerators import HOUR, Accelerator, accelerator_for
 from engine.kaggle.driver.api.answers import Quota
-from engine.kaggle.driver.names import NotebookName, name_for
+from engine.kaggle.driver.api.names import NotebookName, name_for
 from engine.kaggle.driver.request import Request
 from engine.kaggle.driver.story import Attempt, Story
 from engine.kaggle.notebook import NotebookRequest, make_notebook

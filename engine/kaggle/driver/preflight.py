@@ -14,10 +14,10 @@ from engine.canonical import JsonMapping
 from engine.errors import Diagnostic, RemoteRefused
 from engine.kaggle.driver.accelerators import ACCELERATORS, Accelerator
 from engine.kaggle.driver.api.answers import Quota, Refusal
+from engine.kaggle.driver.api.names import NotebookName
 from engine.kaggle.driver.api.refusals import explained
 from engine.kaggle.driver.drive import Drive
 from engine.kaggle.driver.forecast import Forecast, forecast
-from engine.kaggle.driver.names import NotebookName
 from engine.kaggle.driver.planning import SHORTEST_SECONDS
 from engine.kaggle.driver.story import Attempt
 from engine.protocol.figures import duration

@@ -15,10 +15,10 @@ from typing import NoReturn
 from engine.canonical import digest_text
 from engine.errors import RemoteRefused, RunFailed
 from engine.kaggle.driver.api.answers import Kernel, PushAnswer, Refusal, read_push
+from engine.kaggle.driver.api.names import NotebookName, url_of
 from engine.kaggle.driver.api.pacing import CALLS, RECONCILE
 from engine.kaggle.driver.api.refusals import explained, explaining
 from engine.kaggle.driver.drive import Drive
-from engine.kaggle.driver.names import NotebookName
 from engine.kaggle.driver.story import Attempt
 
 PUSHES_AT_MOST = 4
@@ -81,7 +81,9 @@ def _judge(drive: Drive, attempt: Attempt, base: int, answer: PushAnswer) -> Non
             "refused", error=f"invalid sources: {told}", version=answer.version, saved_version=answer.version
         )
         running = (
-            f"\nversion {answer.version} runs without them: cancel it at {_url(attempt.name)}" if answer.version else ""
+            f"\nversion {answer.version} runs without them: cancel it at {url_of(attempt.name)}"
+            if answer.version
+            else ""
         )
         raise RemoteRefused("G231", f"Kaggle left sources out of the run ({told})",
                             hint=_source_hint(answer) + running)  # fmt: skip
@@ -132,15 +134,11 @@ def _named(answer: PushAnswer, asked: NotebookName) -> NotebookName:
 
 
 def _pushed(drive: Drive, name: NotebookName, version: int, kernel_id: int | None, how: str) -> None:
-    url = _url(name)
+    url = url_of(name)
     drive.story.append(
         "pushed", version=version, url=url, kernel_id=kernel_id, owner=name.owner, slug=name.slug, how=how
     )
     drive.note(f"pushed as version {version}: {url}")
-
-
-def _url(name: NotebookName) -> str:
-    return f"https://www.kaggle.com/code/{name}"
 
 
 def _refused(drive: Drive, told: str, saved: tuple[int, Kernel] | None) -> RemoteRefused:

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 from engine.artifacts.journal import Journal, read_journal
 from engine.canonical import JsonMapping, JsonObject
 from engine.errors import RunFailed
-from engine.kaggle.driver.names import NotebookName
+from engine.kaggle.driver.api.names import NotebookName
 from engine.redact import redact_value
 from engine.temporary import fsync_dir
 
@@ -157,9 +157,13 @@ class Story:
         """Where the notebook of an attempt is, as it was or will be pushed."""
         return self.folder / "notebooks" / f"{nonce}.ipynb"
 
-    def output(self, version: int) -> Path:
-        """The folder of one version's output: versions never share one."""
+    def fetched(self, version: int) -> Path:
+        """The folder of one version: versions never share one. A reader brings it as a witness (engine.evidence.witness)."""
         return self.folder / f"v{version}"
+
+    def output(self, version: int) -> Path:
+        """The output files in it, as they are."""
+        return self.fetched(version) / "output"
 
 
 def _masked(facts: JsonMapping) -> JsonObject:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from engine.errors import RemoteRefused
 from engine.kaggle.driver.api.answers import Refusal, SessionStatus
+from engine.kaggle.driver.api.logs import LogEvent, Seen, follow
 from engine.kaggle.driver.api.pacing import POLLS
 from engine.kaggle.driver.api.phases import OVER, Phase
 from engine.kaggle.driver.api.refusals import explained
 from engine.kaggle.driver.drive import Drive
-from engine.kaggle.driver.logs import LogEvent, Seen, follow
 from engine.kaggle.driver.push import not_run
 from engine.kaggle.driver.story import Attempt, State
 from engine.protocol.figures import duration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from engine.assets import asset
-from engine.canonical import digest_bytes, digest_text, pretty_json
+from engine.canonical import digest_json, digest_text, pretty_json, sealed
 from engine.commands import kaggle_driver
 from engine.evidence import render_evidence
+from engine.evidence.witness import write_witness
 from engine.kaggle.driver import door, planning
 from engine.kaggle.notebook import Notebook, NotebookRequest
 from engine.runspec import load_spec
@@ -26,6 +28,7 @@ from tests.kaggle.platform.world.kernels import KernelVersion
 
 NONCE = re.compile(r"runspec nonce: ([0-9a-f]{32})")
 ENGINE = "e" * 64
+CHAIN = [{"first_train_step": 1, "last_train_step": 4, "checkpoint_sha256": "c" * 64, "parent_sha256": None}]
 URL = "https://www.kaggle.com/code/someone/runspec-toy-v1"
 
 
@@ -77,7 +80,9 @@ class QuickClock:
 
 def install(patch: pytest.MonkeyPatch, clock: QuickClock) -> None:
     """In place of the slow parts, in this process."""
+    numbers = itertools.count(1)
     patch.setattr(planning, "make_notebook", small_notebook)
+    patch.setattr(planning.secrets, "token_hex", lambda _: f"{next(numbers):032x}")
     patch.setattr(kaggle_driver, "load", load_toy)
     patch.setattr(door, "SystemClock", lambda: clock)
 
@@ -94,41 +99,63 @@ def log_of(version: KernelVersion) -> list[str]:
 
 
 def outcome(version: KernelVersion, state: str = "complete", exit_code: int = 0, **more: Any) -> dict[str, str]:
-    """``outcome.json`` and ``witness.json`` of a session; ``last`` is the train step it reached."""
-    last = more.pop("last", 4)
-    chain = [{"first_train_step": 1, "last_train_step": last, "checkpoint_sha256": "c" * 64, "parent_sha256": None,
-              "started_at": "2026-01-02T03:00:00+00:00", "finished_at": "2026-01-02T03:10:00+00:00"}]  # fmt: skip
+    """``outcome.json`` and ``witness.json`` of a session."""
     said = {"schema_version": 1, "exit_code": exit_code, "state": state, "run_version": "toy_v1", "engine_sha256": ENGINE,
             "notebook_sha256_of_cells": digest_text("cells"), "next": None, **more}  # fmt: skip
-    witness = {"schema_version": 1, "platform": "kaggle", "notebook_url": URL, "notebook_version": version.number,
-               "nonce": nonce_of(version), "run_version": "toy_v1", "digests": {}, "sessions": chain}  # fmt: skip
+    witness = {
+        "schema_version": 1,
+        "platform": "kaggle",
+        "run_version": "toy_v1",
+        "nonce": nonce_of(version),
+        "digests": {},
+    }
     return {"outcome.json": pretty_json(said), "witness.json": pretty_json(witness)}
+
+
+def unfinished(
+    last: int, parent: Mapping[str, Any] | None = None
+) -> tuple[Callable[[KernelVersion], dict[str, str]], dict[str, Any]]:
+    """The output of a session that stopped at its limit after train step ``last``, and its session.json for the next one."""
+    row = {
+        "last_train_step": last,
+        "started_at": "2026-01-02T03:00:00+00:00",
+        "finished_at": "2026-01-02T03:10:00+00:00",
+    }
+    earlier = list(parent["sessions"]) if parent else []
+    carried = {"schema_version": 1, "run_version": "toy_v1", "state": "unfinished", "number": len(earlier) + 1, "steps": [], "begun": None,
+               "parent_sha256": digest_json(parent) if parent else None, "sessions": [*earlier, row]}  # fmt: skip
+
+    def files(version: KernelVersion) -> dict[str, str]:
+        sealed_text = pretty_json(sealed(carried, "session_sha256"))
+        return {
+            **outcome(version, "incomplete", 7),
+            "session/session.json": sealed_text,
+            "session/carried-1/work": "checkpoint",
+        }
+
+    return files, carried
 
 
 def finished(folder: Path) -> Callable[[KernelVersion], Mapping[str, str | bytes]]:
     """The output of a session that completed the run: evidence that verifies, and the witness of it."""
 
-    def files(version: KernelVersion) -> dict[str, str | bytes]:
-        home = folder / f"made-{version.number}-{time.monotonic_ns()}"
-        record = build(home)
-        where = {
-            "run_type": "Batch",
-            "notebook_url": URL,
-            "notebook_version": str(version.number),
-            "run_id": None,
-            "nonce": nonce_of(version),
-        }
-        record = replace(record, environment={**record.environment, "kaggle": where})
-        evidence = home / "evidence"
-        render_evidence(record, FILES, evidence, template_dirs=[asset("templates")])
-        made = {path.name: path.read_bytes() for path in sorted(evidence.iterdir())}
-        said = outcome(version)
-        witness = json.loads(said["witness.json"])
-        witness["digests"] = {name: digest_bytes(made[name]) for name in ("run_record.json", "provenance.intoto.json")}
-        return {
-            **said,
-            "witness.json": pretty_json(witness),
-            **{f"evidence/{name}": data for name, data in made.items()},
-        }
+    def files(version: KernelVersion) -> Mapping[str, str | bytes]:
+        nonce = nonce_of(version)
+        if nonce not in _MADE:
+            _MADE[nonce] = _made(folder / f"made-{nonce}", nonce)
+        return {**outcome(version), **_MADE[nonce]}
 
     return files
+
+
+_MADE: dict[str, dict[str, str | bytes]] = {}
+
+
+def _made(home: Path, nonce: str) -> dict[str, str | bytes]:
+    record = build(home)
+    record = replace(record, environment={**record.environment, "kaggle": {"run_type": "Batch", "nonce": nonce}})
+    evidence = home / "evidence"
+    render_evidence(record, FILES, evidence, template_dirs=[asset("templates")])
+    made: dict[str, str | bytes] = {f"evidence/{path.name}": path.read_bytes() for path in sorted(evidence.iterdir())}
+    witness = json.loads(write_witness(evidence, home).read_bytes())
+    return {**made, "witness.json": pretty_json({**witness, "sessions": CHAIN})}

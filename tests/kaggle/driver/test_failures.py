@@ -222,7 +222,7 @@ def state_of(project: Path) -> str | None:
 def assert_nothing_mixed(project: Path, kaggle: Platform) -> None:
     """Each version's folder has the bytes of that version."""
     for attempt in read_story(project, "toy_v1").attempts:
-        folder = project / ".runspec" / "kaggle" / "toy_v1" / f"v{attempt.version}"
+        folder = project / ".runspec" / "kaggle" / "toy_v1" / f"v{attempt.version}" / "output"
         for name in (attempt.event("fetched") or {}).get("files", ()):
             stored = {file.name: file.read() for file in kaggle.session(f"{attempt.name}/{attempt.version}").output()}
             assert (folder / name).read_bytes() == stored[name]

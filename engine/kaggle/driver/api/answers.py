@@ -85,6 +85,7 @@ class Kernel:
     machine_shape: str
     docker_image: str
     source: str
+    is_private: bool = True  # where the platform does not say it, nobody else is taken to see it
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ def read_kernel(answer: JsonMapping) -> Kernel:
         machine_shape=_text(metadata, "machineShape"),
         docker_image=_text(metadata, "dockerImage"),
         source=_text(blob, "source"),
+        is_private=metadata.get("isPrivate", False) is not False,
     )
 
 

@@ -30,9 +30,9 @@ from engine.kaggle.driver.api.answers import (
     text_of,
 )
 from engine.kaggle.driver.api.credentials import Login
+from engine.kaggle.driver.api.names import NotebookName
 from engine.kaggle.driver.api.pacing import CALLS, CALLS_AT_MOST, Clock
 from engine.kaggle.driver.api.wire import REPEATABLE, Method, Wire
-from engine.kaggle.driver.names import NotebookName
 
 PAGE, MOST_PAGES = 20, 200
 TOLD_FROM_SECONDS = 5.0  # shorter waits are not worth a line

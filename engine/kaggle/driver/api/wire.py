@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from engine.canonical import JsonMapping
+from engine.kaggle.driver.api.address import Address
 from engine.kaggle.driver.api.credentials import Login
 
 Method = Literal[
@@ -63,6 +64,8 @@ class FileBody:
 
 class Wire(Protocol):
     """Every method raises :class:`engine.kaggle.driver.api.answers.Refusal` where there is no usable answer."""
+
+    address: Address
 
     def ask(self, method: Method, fields: Mapping[str, object], login: Login | None) -> JsonMapping:
         """One call, one answer. Names of fields are those of kagglesdk's requests."""

@@ -32,6 +32,11 @@ class NotebookName:
         return f"{self.owner}/{self.slug}"
 
 
+def url_of(name: NotebookName) -> str:
+    """The address of its page, without a version."""
+    return f"https://www.kaggle.com/code/{name}"
+
+
 def slugify(text: str) -> str:
     """As Kaggle makes an address of a title: accents off, lower case, one ``-`` for whatever is no letter or digit."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()

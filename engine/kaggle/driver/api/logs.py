@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from engine.kaggle.driver.api.answers import Refusal
 from engine.kaggle.driver.api.connection import Kaggle
+from engine.kaggle.driver.api.names import NotebookName
 from engine.kaggle.driver.api.pacing import CALLS
 from engine.kaggle.driver.api.refusals import explained, explaining
-from engine.kaggle.driver.names import NotebookName
 
 END = "END_OF_LOG"
 SNAPSHOT_SECONDS = 5.0
