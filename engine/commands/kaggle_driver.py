@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import get_args
 
 from engine.canonical import JsonObject
@@ -12,7 +13,8 @@ from engine.commands.loading import is_spec, load, project_root
 from engine.display.plain import make_console
 from engine.errors import InputInvalid
 from engine.kaggle.driver.api.logs import LogEvent, stream, until_now
-from engine.kaggle.driver.door import connect, driving
+from engine.kaggle.driver.api.names import NotebookName, named_version
+from engine.kaggle.driver.door import connect, driving, fetch_witness
 from engine.kaggle.driver.machine import begin, drive_on, fetch_now
 from engine.kaggle.driver.request import Request
 from engine.kaggle.driver.standing import Standing, pushed_attempt, standing_of
@@ -47,10 +49,24 @@ def run_there(spec: Spec, request: Request, note: Callable[[str], None]) -> Repl
 
 def fetch(arguments: Namespace) -> Reply:
     """The output of the last version, where its session is over; of a complete run the evidence too."""
+    named = named_version(arguments.run) if not is_spec(arguments.run) else None
+    if named is not None:
+        return _fetch_stranger(arguments, *named)
+    if arguments.out is not None:
+        raise InputInvalid("U103", "runspec kaggle fetch: --out is for a notebook that is named OWNER/NAME/VERSION",
+                           hint="a run's output is kept in .runspec/kaggle/, and its evidence where the run-spec says")  # fmt: skip
     spec = _pushed_spec(arguments.run)
     with driving(spec, Request(whole_output=arguments.all), _note(arguments)) as drive:
         fetch_now(drive)
         return _reply(standing_of(drive.story, spec))
+
+
+def _fetch_stranger(arguments: Namespace, name: NotebookName, version: int | None) -> Reply:
+    """A notebook version of anybody's, as a witness for ``verify``."""
+    out = Path(arguments.out) if arguments.out is not None else None
+    fetched = fetch_witness(connect(_note(arguments), name.owner), name, version, out, whole=arguments.all)
+    text = f"fetched   {fetched['folder']}/ ({len(fetched['files'])} files)\nverify    runspec verify EVIDENCE --witness {fetched['folder']}"
+    return Reply({"ok": True, **fetched}, text)
 
 
 def status(arguments: Namespace) -> Reply:

@@ -156,6 +156,9 @@ COMMANDS: tuple[Command, ...] = (
             (KAGGLE_RUN, Argument("--follow", "print it on standard error as it comes, to its end"),
              Argument("--tail", "only the last N lines", "N", number=True), QUIET), group=_KAGGLE, page="kaggle"),
     Command("kaggle fetch", "fetches the output of a run's last version; of a complete run it makes the evidence", "kaggle_driver:fetch",
-            (KAGGLE_RUN, Argument("--all", "checkpoints for the next session, too"), QUIET), more="""
+            (Argument("RUN", "a run-spec or a run_version that was pushed; or anybody's notebook: OWNER/NAME/VERSION"),
+             Argument("--all", "checkpoints for the next session, too"),
+             Argument("--out", "folder for OWNER/NAME/VERSION (default: kaggle-OWNER-NAME-vN, here)", "FOLDER"), QUIET), more="""
+            OWNER/NAME/VERSION fetches the platform's own copy, which `runspec verify --witness` takes.
             Exit code 7 where the session stopped at its limit and another one has to go on.""", group=_KAGGLE, page="kaggle"),
 )  # fmt: skip

@@ -9,16 +9,20 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 
 from engine.artifacts.store import Store
+from engine.canonical import JsonObject
 from engine.extras import require
 from engine.kaggle.driver.api.address import Address, address_of
 from engine.kaggle.driver.api.connection import Kaggle, sign_in
 from engine.kaggle.driver.api.credentials import check_agreement, choose, find_logins, home_of
+from engine.kaggle.driver.api.names import NotebookName
 from engine.kaggle.driver.api.pacing import Clock, SystemClock
 from engine.kaggle.driver.api.refusals import explaining
 from engine.kaggle.driver.api.wire import Wire
 from engine.kaggle.driver.drive import Drive
+from engine.kaggle.driver.outputs import fetch_version, refuse_other_version
 from engine.kaggle.driver.request import Request
 from engine.kaggle.driver.story import open_story
 from engine.runspec.model import Spec
@@ -62,3 +66,24 @@ def driving(spec: Spec, request: Request, note: Note, clock: Clock | None = None
             owner = story.last.name.owner
         kaggle = connect(note, owner, clock=clock)
         yield Drive(spec, request, story, kaggle, kaggle.clock, note)
+
+
+def fetch_witness(
+    kaggle: Kaggle, name: NotebookName, version: int | None, out: Path | None, *, whole: bool
+) -> JsonObject:
+    """A version of anybody's notebook into a folder of its own (default: ``kaggle-OWNER-NAME-vN``, here).
+
+    Raises InputInvalid G238 where the folder holds something else, RemoteRefused G205 to G211, G250, G251, G254.
+    """
+    with explaining(str(name), kaggle.login):
+        version = version or kaggle.kernel(name).version
+    folder = out or Path(f"kaggle-{name.owner}-{name.slug}-v{version}")
+    refuse_other_version(folder, name, version)
+    found = fetch_version(kaggle, name, version, folder, whole=whole)
+    return {
+        "folder": str(folder),
+        "owner": name.owner,
+        "slug": name.slug,
+        "version": version,
+        "files": dict(found.files),
+    }

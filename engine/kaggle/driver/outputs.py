@@ -11,19 +11,21 @@ Where the connection is cut, an address has ended or the process is killed, the 
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.artifacts.journal import iso_time
+from engine.artifacts.refusals import explained_reading
 from engine.artifacts.store import explain_os_error
 from engine.canonical import JsonObject, digest_text, pretty_json, write_atomic
-from engine.errors import RemoteRefused
+from engine.errors import InputInvalid, RemoteRefused
 from engine.evidence.witness import FETCHED, OUTPUT, PLATFORM, VERSION
 from engine.kaggle.driver.api.answers import OutputFile, Refusal
 from engine.kaggle.driver.api.connection import Kaggle
-from engine.kaggle.driver.api.download import Place, check_space, fetch_file, finished, safe_name
+from engine.kaggle.driver.api.download import PARTS, Place, check_space, fetch_file, finished, safe_name
 from engine.kaggle.driver.api.logs import events
 from engine.kaggle.driver.api.names import NotebookName, url_of
 from engine.kaggle.driver.api.pacing import CALLS
@@ -36,7 +38,7 @@ from engine.protocol.figures import size
 MOST_FILES, MOST_BYTES = 2000, 21_000_000_000  # the platform keeps 20 GB of a session
 TRIES = 5  # with fresh addresses each time
 CARRY_OVER, CHAIN = "session/", "session/session.json"  # checkpoints, which the next session takes from its mount
-LOG = "session.log"
+LOG, BEGUN = "session.log", "version.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def fetch_version(kaggle: Kaggle, name: NotebookName, version: int, folder: Path
     text = "".join(event.data if event.data.endswith("\n") else f"{event.data}\n" for event in events(log))
     try:
         check_space(place, sum(sizes.get(one, 0) for one in wanted if not place.file(one).exists()))
-        place.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(place.folder / PARTS / BEGUN, pretty_json(_asked(name, version)))
         download = _Download(kaggle, name, version, wanted, place)
         digests = {one: download.file(one, sizes.get(one)) for one in list(wanted)}
         write_atomic(folder / LOG, text)
@@ -91,12 +93,28 @@ def fetch_version(kaggle: Kaggle, name: NotebookName, version: int, folder: Path
     return Fetched(digests, digest_text(text), sum(sizes.get(one, 0) for one in digests))
 
 
+def refuse_other_version(folder: Path, name: NotebookName, version: int) -> None:
+    """Raises InputInvalid G238 where the folder has another version, or something else than a version, in it."""
+    with explained_reading(folder):
+        if not folder.exists() or not any(folder.iterdir()):
+            return
+        marks = [mark for mark in (folder / FETCHED, folder / OUTPUT / PARTS / BEGUN) if mark.is_file()]
+        asked: object = json.loads(marks[0].read_bytes()) if marks else {}
+    if not isinstance(asked, dict) or {key: asked.get(key) for key in _asked(name, version)} != _asked(name, version):
+        raise InputInvalid("G238", f"{folder} has something else in it than {name}, version {version}",
+                           hint="name a new folder: --out FOLDER")  # fmt: skip
+
+
+def _asked(name: NotebookName, version: int) -> JsonObject:
+    return {"owner": name.owner, "slug": name.slug, "version": version}
+
+
 def _fetched_json(
     kaggle: Kaggle, name: NotebookName, version: int, kernel_id: int | None, is_private: bool
 ) -> JsonObject:
     """What was asked of whom. A server on this machine is named: what it says is nobody's word."""
     api = {} if kaggle.wire.address.is_kaggle else {"api": kaggle.wire.address.base}
-    return {"schema_version": VERSION, "platform": PLATFORM, "owner": name.owner, "slug": name.slug, "version": version,
+    return {"schema_version": VERSION, "platform": PLATFORM, **_asked(name, version),
             "kernel_id": kernel_id, "is_private": is_private, "notebook_url": url_of(name), "fetched_at": iso_time(kaggle.clock.now()),
             **api}  # fmt: skip
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from engine.kaggle.driver import planning
+from engine.kaggle.driver import machine, planning
 from engine.kaggle.driver.api import client
 from engine.kaggle.driver.story import read_story
-from tests.kaggle.driver.stand_ins import log_of, outcome
+from tests.kaggle.driver.stand_ins import done_at_once, log_of, outcome
 from tests.kaggle.platform.platform import Platform
 from tests.kaggle.platform.session.scripted import Script
 
@@ -162,17 +162,10 @@ def quick(monkeypatch: pytest.MonkeyPatch, kaggle: Platform) -> None:
     """Short time-outs, and a run that is done when its session says so: tests/kaggle/driver/test_run.py has the evidence."""
     monkeypatch.setattr(client, "READ_SECONDS", 0.5)
     monkeypatch.setattr(client, "PUSH_SECONDS", 0.5)
-    from engine.kaggle.driver import machine
-
     monkeypatch.setattr(machine, "complete", done_at_once)
     monkeypatch.setitem(machine.ACTIONS, "completing", done_at_once)  # type: ignore[index]
     kaggle.add_dataset("someone/engine", {"engine.whl": "x"})
     kaggle.add_model(MODEL, {"config.json": "{}"})
-
-
-def done_at_once(drive: Any, _: Any) -> None:
-    drive.story.append("completing")
-    drive.story.append("done")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

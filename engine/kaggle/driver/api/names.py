@@ -63,3 +63,13 @@ def name_for(run_version: str, typed: str | None, user: str) -> NotebookName:
         raise InputInvalid("G202", f'the name "{slug}" has {len(slug)} characters, and Kaggle takes {limits}',
                            hint="choose another name: --notebook SLUG")  # fmt: skip
     return NotebookName(owner or user, slug, slug.replace("-", " "))
+
+
+def named_version(word: str) -> tuple[NotebookName, int | None] | None:
+    """Of ``OWNER/SLUG`` or ``OWNER/SLUG/VERSION``; None for a word of another form.
+
+    >>> named_version("someone/my-run/3")
+    (NotebookName(owner='someone', slug='my-run', title=''), 3)
+    """
+    match = re.fullmatch(r"([A-Za-z0-9][\w-]*)/([a-z0-9][a-z0-9-]*)(?:/v?(\d{1,9}))?", word)
+    return (NotebookName(match[1], match[2], ""), int(match[3]) if match[3] else None) if match else None
