@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import os
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,12 +18,14 @@ from engine.commands.follow import follow, follower_of, training_steps_ahead
 from engine.commands.loading import load
 from engine.display.log import RunLog
 from engine.display.plain import Console, Tee, make_console
-from engine.errors import Diagnostic, InputInvalid
+from engine.errors import Diagnostic, InputInvalid, render
 from engine.evidence.levels import LEVEL_CHECK, headline, judge
 from engine.extras import extras_of, missing_modules, require
+from engine.kaggle.session.platform import name_of
 from engine.pipeline.plan import Selection, make_plan, relative
 from engine.pipeline.runner import Outcome, execute
-from engine.runspec.model import Spec
+from engine.protocol.hub_token import LABEL
+from engine.runspec.model import Spec, needs_token
 from engine.steps import Handler
 
 
@@ -35,6 +40,7 @@ def run(arguments: Namespace) -> Reply:
         console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
         return follow(spec, *follower, training_steps_ahead(spec, handlers, selection), console.note)
     _require_extras(spec, handlers, selection)
+    _take_token(spec)
     if arguments.commit and not selection.partial:
         check_commit(spec)  # before the training run, not after it
     started = time.monotonic()
@@ -95,6 +101,20 @@ def _require_extras(spec: Spec, handlers: Mapping[str, Handler], selection: Sele
                 findings += error.diagnostics
     if findings:
         raise InputInvalid.of(findings)
+
+
+def _take_token(spec: Spec) -> None:
+    """On Kaggle the hub's token is a secret that a service has: asked for once, before the first step, for the processes of this run.
+
+    The module is imported there alone: it brings an HTTP client, and a run with nothing to do is to end at once.
+    """
+    if name_of(os.environ) == "kaggle" and needs_token(spec) and not os.environ.get(LABEL):
+        secrets = importlib.import_module("engine.kaggle.session.secrets")
+        token = secrets.find_token(os.environ, in_kernel=False)
+        if token.problem is not None:
+            sys.stderr.write(f"{render(token.problem)}\n")
+        elif token.value is not None:
+            os.environ[LABEL] = token.value
 
 
 def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome, model: str | None) -> Reply:

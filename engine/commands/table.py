@@ -131,4 +131,16 @@ COMMANDS: tuple[Command, ...] = (
             (Argument("FILE", "JSONL"),
              Argument("--on-duplicate", "of items that repeat a question: fail (default), keep or drop", "POLICY")),
             group=_DATA, page="data-formats"),
+    Command("kaggle notebook", "writes the notebook that does a run there, in Colab or in Jupyter",
+            "kaggle.notebook:notebook",
+            (SPEC, OVERRIDES,
+             Argument("--out", "the file to write (default: RUN_VERSION.ipynb, here)", "FILE"),
+             Argument("--target", "the machine whose devices are asserted before anything long: kaggle-t4x2, kaggle-v5e-8, …", "T"),
+             Argument("--session-limit", "the run stops by itself after this time: 8h30m", "TIME"),
+             Argument("--wheel-dataset", "the engine is a wheel in this dataset, not in the notebook; the wheel is written, too",
+                      "OWNER/SLUG"),
+             Argument("--offline", "packages come from the wheels of that dataset: for a session without internet")),
+            more="""
+            The notebook has the runbook's nine cells, the run-spec and the files that it names. Equal
+            engine, run-spec and options give equal bytes. Nothing is uploaded.""", group=_KAGGLE, page="kaggle"),
 )  # fmt: skip

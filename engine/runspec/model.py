@@ -147,3 +147,8 @@ class Spec:
     def resolve(self, path: str) -> Path:
         """A path of the spec, made absolute. The schema has refused paths that leave the project."""
         return (self.root / path).resolve()
+
+
+def needs_token(spec: Spec) -> bool:
+    """Whether something comes from the hub, which asks for a token where it is gated or private."""
+    return (spec.model.init == "pretrained" and spec.model.path is None) or spec.dataset.hub is not None

@@ -48,6 +48,7 @@ WORDS: Mapping[str, tuple[list[str], ...]] = {
     "dataset check": (["dataset", "check", "evalsets/eval_v2.jsonl"],),
     "dataset build": (["dataset", "build", "quickstart-reasoning", "--num-rows", "5"],),
     "evalset check": (["evalset", "check", "evalsets/eval_v2.jsonl"], ["evalset", "check", SPEC]),
+    "kaggle notebook": (["kaggle", "notebook", SPEC], ["kaggle", "notebook", SPEC, "--offline"]),
 }  # fmt: skip
 
 

@@ -86,6 +86,7 @@ ANSWERS: Mapping[str, Answer] = {
     "evalset check": Answer(
         "{ok, path, n_items, n_duplicates, sections, categories, difficulties, table, diagnostics}"
     ),
+    "kaggle notebook": Answer("{ok, notebook, wheel, sha256, bytes, engine_sha256, cells_sha256}", (1,)),
 }
 # Of every command: done, the words or the input are wrong, a fault of ours, interrupted.
 OF_ALL = (0, 2, 3, 130)
