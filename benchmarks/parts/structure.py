@@ -32,6 +32,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
             "model_config",
             "os_errors",
             "file_kinds",
+            "interrupt",
         }
     ),
     "protocol": frozenset({"protocol"}),
@@ -42,7 +43,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
         {"pipeline", "evidence", "preflight", "launch", "doctor", "gallery", "project", "display", "kaggle"}
     ),
     "commands": frozenset({"commands"}),
-    "command line": frozenset({"cli", "__main__", "interrupt", "streams"}),
+    "command line": frozenset({"cli", "__main__", "streams"}),
 }
 FOLDERS = ("engine", "tests", "docs")
 
