@@ -39,7 +39,7 @@ ifneq ($(shell test -x $(PY) && cat $(VENV)/.path 2>/dev/null),$(HERE))
 .PHONY: $(VENV)/.path
 endif
 
-.PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints \
+.PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints notebook \
 	mutants compilers parity parity-tests parity-real golden golden-file docs docs-serve reference
 
 help: ## this list
@@ -119,6 +119,9 @@ package: $(RUN_STAMP) ## SPEC: make the zip of the evidence
 verify: $(RUN_STAMP) ## SPEC: check its evidence as a stranger would
 	@$(RUNSPEC) verify $(SPEC) $(ARGS)
 
+notebook: $(RUN_STAMP) ## SPEC: write its notebook for Kaggle, Colab or Jupyter
+	@$(RUNSPEC) kaggle notebook $(SPEC) $(ARGS)
+
 compilers: .compilers/.ready ## the compilers of TPUs and GPUs, for `runspec plan --exact` without the device (1.3 GB)
 
 # The extra `parity` is pinned by hand at the file's end: torch brings two dozen CUDA pins of its own, exact ones.
@@ -130,6 +133,7 @@ constraints: ## choose new versions: rewrite constraints.txt (needs uv and the n
 	  --no-annotate --no-header pyproject.toml >> constraints.tmp
 	@sed -n '/^# By hand/,$$p' constraints.txt >> constraints.tmp
 	@mv constraints.tmp constraints.txt
+	@sed -n '/^# By hand/q;/^[^#]/p' constraints.txt > templates/kaggle/constraints.txt
 
 # A folder of its own, never in .venv: where these can be imported they take over JAX's search for devices.
 # Without what they depend on: to compile, the CUDA libraries (5 GB) are not needed.

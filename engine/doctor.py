@@ -22,9 +22,12 @@ from engine import __version__
 from engine.canonical import JsonObject
 from engine.errors import RunspecError
 from engine.extras import EXTRAS, compilers_command, install_command, missing_modules, versions
+from engine.kaggle.session.platform import name_of
+from engine.kaggle.session.secrets import find_token
 from engine.pipeline import git
 from engine.preflight.exact import compiler_versions, compilers_folder
 from engine.protocol.device_memory import FRACTION, JAX_FRACTION, declared_fraction, machine_memory_bytes
+from engine.protocol.hub_token import LABEL, ON_KAGGLE, token_file
 from engine.protocol.jobs import ProbeJob
 from engine.temporary import working_folder
 from engine.trainer_process.host import Host
@@ -126,21 +129,25 @@ def _git(root: Path) -> Finding:
 
 
 def _token() -> Finding:
-    """Whether the hub's client will find a token: in the environment, or in the file of ``hf auth login``."""
-    if os.environ.get("HF_TOKEN", "").strip():
+    """Whether a run will find the hub's token: in the environment, in the file of ``hf auth login``, on Kaggle as a secret."""
+    if os.environ.get(LABEL, "").strip():
         return Finding("hf_token", "ok", "HF_TOKEN is set (its value is never printed)")
-    if _token_file().is_file():
+    if token_file(os.environ).is_file():
         return Finding("hf_token", "ok", "HF_TOKEN is not set; the token saved by hf auth login is used")
+    if name_of(os.environ) == "kaggle":
+        return _kaggle_token()
     return Finding("hf_token", "warning", "HF_TOKEN is not set: gated models such as google/gemma-2b need it",
-                   "export HF_TOKEN=…   (on Kaggle: a secret named HF_TOKEN; quickstart works without)")  # fmt: skip
+                   f"export HF_TOKEN=…   ({ON_KAGGLE}; quickstart works without)")  # fmt: skip
 
 
-def _token_file() -> Path:
-    """The file that huggingface_hub reads: by its documented variables, in its order."""
-    if named := os.environ.get("HF_TOKEN_PATH"):
-        return Path(named).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("HF_HOME") or f"{cache}/huggingface").expanduser() / "token"
+def _kaggle_token() -> Finding:
+    """What Kaggle's secret service answers; each of its failures says what to do."""
+    problem = find_token(os.environ, in_kernel=False).problem
+    if problem is None:
+        return Finding(
+            "hf_token", "ok", "HF_TOKEN is a secret of Kaggle's, attached to this notebook (its value is never printed)"
+        )
+    return Finding("hf_token", "warning", problem.message, problem.hint, {"code": problem.code})
 
 
 def _extra(name: str) -> Finding:

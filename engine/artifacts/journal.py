@@ -27,6 +27,8 @@ from engine.artifacts.store import Artifact, explain_os_error
 from engine.canonical import JsonMapping, JsonObject, digest_bytes, readable
 from engine.errors import RunFailed
 
+DAMAGED = "R111"
+
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
@@ -134,7 +136,7 @@ def _read(path: Path) -> Lines:
 def damaged_journal(path: Path, what: str) -> RunFailed:
     """R111: the journal cannot say what happened. Artifacts are found without it."""
     return RunFailed(
-        "R111",
+        DAMAGED,
         f"{path} is damaged: {what}",
         hint=f"move it away, then run again: {_move_away(path)}\n"
         "no step is computed again; the evidence then names the session that takes the artifacts over "

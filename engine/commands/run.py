@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import os
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from engine.artifacts.store import Artifact, Store
 from engine.canonical import JsonMapping, JsonObject
@@ -13,19 +17,27 @@ from engine.commands import Reply
 from engine.commands.commit import check_commit, commit_evidence, git_commands
 from engine.commands.follow import follow, follower_of, training_steps_ahead
 from engine.commands.loading import load
+from engine.commands.parsing import Command
 from engine.display.log import RunLog
 from engine.display.plain import Console, Tee, make_console
-from engine.errors import Diagnostic, InputInvalid
+from engine.errors import Diagnostic, InputInvalid, render
 from engine.evidence.levels import LEVEL_CHECK, headline, judge
 from engine.extras import extras_of, missing_modules, require
+from engine.kaggle.session.platform import name_of
 from engine.pipeline.plan import Selection, make_plan, relative
 from engine.pipeline.runner import Outcome, execute
-from engine.runspec.model import Spec
+from engine.protocol.hub_token import LABEL
+from engine.runspec.model import Spec, needs_token
 from engine.steps import Handler
+
+# Imported only when it is typed, as every command is.
+ON_PLATFORM = Command("run --on", "", "kaggle.driver:run_on")
 
 
 def run(arguments: Namespace) -> Reply:
     """load -> plan -> execute (which renders, packages and verifies) -> the reply."""
+    if arguments.on is not None:
+        return _elsewhere(arguments)
     spec, handlers = load(arguments.spec, arguments.overrides)
     force = frozenset(arguments.force or ())
     selection = Selection(arguments.start, arguments.to, arguments.only, force)
@@ -35,6 +47,7 @@ def run(arguments: Namespace) -> Reply:
         console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
         return follow(spec, *follower, training_steps_ahead(spec, handlers, selection), console.note)
     _require_extras(spec, handlers, selection)
+    _take_token(spec)
     if arguments.commit and not selection.partial:
         check_commit(spec)  # before the training run, not after it
     started = time.monotonic()
@@ -43,6 +56,21 @@ def run(arguments: Namespace) -> Reply:
         console.finished(outcome.ran, outcome.skipped, time.monotonic() - started)
     made = [artifact for step_id, artifact in outcome.made.items() if selection.covers(spec, step_id)]
     return _end_of_run(arguments, spec, outcome, _model_folder(made, spec))
+
+
+def _elsewhere(arguments: Namespace) -> Reply:
+    """``--on``: the whole run on a platform. Raises InputInvalid U103 for options that are about this machine alone."""
+    own = [(f"--{name}", arguments.start if name == "from" else getattr(arguments, name)) for name in ("from", "to", "only", "force")]
+    given = [option for option, value in own if value]
+    if given:
+        raise InputInvalid("U103", f"runspec run: {given[0]} is for this machine, and --on {arguments.on} runs all steps there",
+                           hint=f"leave out {given[0]}, or --on")  # fmt: skip
+    if not arguments.commit:
+        return ON_PLATFORM.function()(arguments)
+    spec, _ = load(arguments.spec, arguments.overrides)
+    check_commit(spec)  # before the sessions there, not after them
+    reply = ON_PLATFORM.function()(arguments)
+    return replace(reply, document={**reply.document, "committed": commit_evidence(spec)})
 
 
 def _refuse_nothing(spec: Spec, selection: Selection) -> None:
@@ -95,6 +123,20 @@ def _require_extras(spec: Spec, handlers: Mapping[str, Handler], selection: Sele
                 findings += error.diagnostics
     if findings:
         raise InputInvalid.of(findings)
+
+
+def _take_token(spec: Spec) -> None:
+    """On Kaggle the hub's token is a secret that a service has: asked for once, before the first step, for the processes of this run.
+
+    The module is imported there alone: it brings an HTTP client, and a run with nothing to do is to end at once.
+    """
+    if name_of(os.environ) == "kaggle" and needs_token(spec) and not os.environ.get(LABEL):
+        secrets = importlib.import_module("engine.kaggle.session.secrets")
+        token = secrets.find_token(os.environ, in_kernel=False)
+        if token.problem is not None:
+            sys.stderr.write(f"{render(token.problem)}\n")
+        elif token.value is not None:
+            os.environ[LABEL] = token.value
 
 
 def _end_of_run(arguments: Namespace, spec: Spec, outcome: Outcome, model: str | None) -> Reply:

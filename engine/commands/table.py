@@ -69,7 +69,9 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--only", "this step alone (no evidence is rendered)", "ID"),
              Argument("--force", "run this step again although nothing changed; repeatable; or: all", "ID",
                       repeat=True),
-             Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"), QUIET, PLAIN),
+             Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"),
+             Argument("--on", "not here: kaggle, or one of its machines (kaggle-t4x2, kaggle-v5e-8); as `runspec kaggle run`", "PLATFORM"),
+             QUIET, PLAIN),
             more="""
             A run that was stopped or killed resumes when the same command is typed again. Progress goes to
             standard error: a live display on a terminal, plain lines elsewhere and in notebooks.""", group=_RUN, page="resume"),
@@ -142,20 +144,32 @@ COMMANDS: tuple[Command, ...] = (
             (Argument("FILE", "JSONL"),
              Argument("--on-duplicate", "of items that repeat a question: fail (default), keep or drop", "POLICY")),
             group=_DATA, page="data-formats"),
-    Command("kaggle push", "pushes the run-spec's notebook to Kaggle, and says which version it is", "kaggle_driver:push",
+    Command("kaggle notebook", "writes the notebook that does a run there, in Colab or in Jupyter",
+            "kaggle.notebook:notebook",
+            (SPEC, OVERRIDES,
+             Argument("--out", "the file to write (default: RUN_VERSION.ipynb, here)", "FILE"),
+             Argument("--target", "the machine whose devices are asserted before anything long: kaggle-t4x2, kaggle-v5e-8, …", "T"),
+             Argument("--session-limit", "the run stops by itself after this time: 8h30m", "TIME"),
+             Argument("--wheel-dataset", "the engine is a wheel in this dataset, not in the notebook; the wheel is written, too",
+                      "OWNER/SLUG"),
+             Argument("--offline", "packages come from the wheels of that dataset: for a session without internet")),
+            more="""
+            The notebook has the runbook's nine cells, the run-spec and the files that it names. Equal
+            engine, run-spec and options give equal bytes. Nothing is uploaded.""", group=_KAGGLE, page="kaggle"),
+    Command("kaggle push", "pushes the run-spec's notebook to Kaggle, and says which version it is", "kaggle.driver:push",
             (SPEC, OVERRIDES, *_PUSHES), more="""
-            What Kaggle would refuse is said before: credentials, quota, running sessions, size, machine. A push that got no
-            answer is looked up, never sent twice.""", group=_KAGGLE, page="kaggle"),
-    Command("kaggle run", "pushes, waits, fetches and verifies, through as many sessions as the run needs", "kaggle_driver:run",
+            What Kaggle would refuse is said before: credentials, quota, running sessions, size,
+            machine. A push that got no answer is looked up, never sent twice.""", group=_KAGGLE, page="kaggle"),
+    Command("kaggle run", "pushes, waits, fetches and verifies, through as many sessions as the run needs", "kaggle.driver:run",
             (SPEC, OVERRIDES, *_PUSHES), more="""
-            Stopped or killed anywhere, the same command resumes. It ends with the evidence in this project, packed and
-            verified, or with what went wrong.""", group=_KAGGLE, page="kaggle"),
-    Command("kaggle status", "shows the runs that were pushed, or where one is now and what quota is left", "kaggle_driver:status",
+            Stopped or killed anywhere, the same command resumes. It ends with the evidence in this
+            project, packed and verified, or with what went wrong.""", group=_KAGGLE, page="kaggle"),
+    Command("kaggle status", "shows the runs that were pushed, or where one is now and what quota is left", "kaggle.driver:status",
             (SPEC_OR_RUN, QUIET), group=_KAGGLE, page="kaggle"),
-    Command("kaggle logs", "prints the log of a run's last version", "kaggle_driver:logs",
+    Command("kaggle logs", "prints the log of a run's last version", "kaggle.driver:logs",
             (KAGGLE_RUN, Argument("--follow", "print it on standard error as it comes, to its end"),
              Argument("--tail", "only the last N lines", "N", number=True), QUIET), group=_KAGGLE, page="kaggle"),
-    Command("kaggle fetch", "fetches the output of a run's last version; of a complete run it makes the evidence", "kaggle_driver:fetch",
+    Command("kaggle fetch", "fetches the output of a run's last version; of a complete run it makes the evidence", "kaggle.driver:fetch",
             (Argument("RUN", "a run-spec or a run_version that was pushed; or anybody's notebook: OWNER/NAME/VERSION"),
              Argument("--all", "checkpoints for the next session, too"),
              Argument("--out", "folder for OWNER/NAME/VERSION (default: kaggle-OWNER-NAME-vN, here)", "FOLDER"), QUIET), more="""

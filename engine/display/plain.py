@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from engine.pipeline.plan import PlannedStep
     from engine.protocol.events.base import Event
 
-LINE_EVERY_SECONDS = 2.0  # one line of progress in 2 s keeps a notebook or a CI log readable
+LINE_EVERY_SECONDS = 2.0  # at first: one line of progress in 2 s keeps a notebook or a CI log readable
+# Later rarer: an hour then takes 30 kB of a notebook's output, which the platforms bound and keep.
+LONGEST_LINE_EVERY_SECONDS, LINES_IN_ALL = 15.0, 50
 # What notebooks set for their kernel, whose `!runspec …` has a pseudo-terminal that does not redraw. The terminals of JupyterLab
 # have neither of Jupyter's. Kaggle and Colab have no terminal of another kind.
 NOTEBOOK_VARIABLES = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "KAGGLE_KERNEL_RUN_TYPE")
@@ -57,6 +59,15 @@ class Console(Protocol):
         """Restore the terminal, also after a failure. May be called twice."""
 
 
+def line_every(seconds: float) -> float:
+    """Seconds between two lines of progress, this long after a step began.
+
+    >>> line_every(0), line_every(300), line_every(3600)
+    (2.0, 6.0, 15.0)
+    """
+    return min(LONGEST_LINE_EVERY_SECONDS, max(LINE_EVERY_SECONDS, seconds / LINES_IN_ALL))
+
+
 class PlainConsole:
     """Readable lines, never rewritten: for pipes, logs and notebooks."""
 
@@ -65,6 +76,7 @@ class PlainConsole:
         self._clock = clock
         self._last: dict[str, float] = {}
         self._label = ""
+        self._began = clock()
 
     def _print(self, text: str) -> None:
         # sys.stderr is read at the time of the call: a notebook or a test may have replaced it.
@@ -74,17 +86,18 @@ class PlainConsole:
         """``[3/6] train · train_sft: trains the model``."""
         self._label = f"[{index}/{total}] "
         self._last.clear()
+        self._began = self._clock()
         title = getattr(planned.handler, "title", "")
         text = f"{planned.step.uses}: {title}" if title else planned.step.uses
         self._print(f"{self._label}{planned.step.id} · {text}")
 
     def _is_due(self, event: Event) -> bool:
-        """Progress is printed at most every LINE_EVERY_SECONDS; the first and the last always."""
+        """Progress is printed every :func:`line_every` seconds at most; the first and the last always."""
         if event.bar is None:
             return True
         now, name = self._clock(), event.name
         done, total = event.progress()
-        if done == total or name not in self._last or now - self._last[name] >= LINE_EVERY_SECONDS:
+        if done == total or name not in self._last or now - self._last[name] >= line_every(now - self._began):
             self._last[name] = now
             return True
         return False

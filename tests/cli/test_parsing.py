@@ -17,38 +17,43 @@ runspec VERSION: one run-spec, from YAML to verified evidence
 usage: runspec COMMAND [arguments] [--json]
 
 start here:
-  init           writes a run-spec to start with, its eval set and the schema for your editor
-  presets        lists the run-specs that `init` can write
-  steps          lists what `uses:` can name, installed plug-ins included
-  schema         prints the JSON schema of a run-spec, or of one step's `with`
-  doctor         lists what this machine has, what is missing, and what to type
-  docs           prints these documents: the topics, a page, or what an error code means
+  init             writes a run-spec to start with, its eval set and the schema for your editor
+  presets          lists the run-specs that `init` can write
+  steps            lists what `uses:` can name, installed plug-ins included
+  schema           prints the JSON schema of a run-spec, or of one step's `with`
+  doctor           lists what this machine has, what is missing, and what to type
+  docs             prints these documents: the topics, a page, or what an error code means
 
 check and run:
-  validate       reports every error of the run-specs at once
-  plan           shows what would run or be skipped and why, and the cost: memory, time, disk
-  run            runs the steps, resumes an interrupted run, renders evidence, packages and verifies
-  launch         writes a job file for a cluster: SLURM, SkyPilot or JobSet
+  validate         reports every error of the run-specs at once
+  plan             shows what would run or be skipped and why, and the cost: memory, time, disk
+  run              runs the steps, resumes an interrupted run, renders evidence, packages and
+                   verifies
+  launch           writes a job file for a cluster: SLURM, SkyPilot or JobSet
 
 see what happened:
-  status         shows the runs of this project, or the steps of one
-  show           shows what a finished run published: facts, files, digests
-  explain        explains why each step would run or be skipped, and what changed
-  logs           prints the log of a run
+  status           shows the runs of this project, or the steps of one
+  show             shows what a finished run published: facts, files, digests
+  explain          explains why each step would run or be skipped, and what changed
+  logs             prints the log of a run
 
 evidence:
-  evidence       renders the evidence files of a finished run
-  package        packs the evidence of a finished run into a zip
-  verify         checks a run's evidence as a stranger would
-  sign           signs evidence, so that a reader who trusts your key knows that it is yours
-  score          scores the predictions of evidence again, or a predictions file against an eval set
-  report         writes evidence as one HTML page: result, curves, scores, every item, checks
-  items          prints each item of the eval set with what the model answered
+  evidence         renders the evidence files of a finished run
+  package          packs the evidence of a finished run into a zip
+  verify           checks a run's evidence as a stranger would
+  sign             signs evidence, so that a reader who trusts your key knows that it is yours
+  score            scores the predictions of evidence again, or a predictions file against an eval
+                   set
+  report           writes evidence as one HTML page: result, curves, scores, every item, checks
+  items            prints each item of the eval set with what the model answered
 
 data by itself:
-  dataset check  checks a dataset file and shows one row with its trained part
-  dataset build  builds a named dataset
-  evalset check  checks an eval set: rows, ids, composition
+  dataset check    checks a dataset file and shows one row with its trained part
+  dataset build    builds a named dataset
+  evalset check    checks an eval set: rows, ids, composition
+
+on Kaggle:
+  kaggle notebook  writes the notebook that does a run there, in Colab or in Jupyter
 
 `runspec COMMAND --help` says more, `runspec docs` has the documents. Exit codes: 0 ok,
 1 run failed, 2 input invalid, 3 internal error, 4 evidence incomplete, 5 verification failed,

@@ -48,6 +48,12 @@ WORDS: Mapping[str, tuple[list[str], ...]] = {
     "dataset check": (["dataset", "check", "evalsets/eval_v2.jsonl"],),
     "dataset build": (["dataset", "build", "quickstart-reasoning", "--num-rows", "5"],),
     "evalset check": (["evalset", "check", "evalsets/eval_v2.jsonl"], ["evalset", "check", SPEC]),
+    "kaggle notebook": (["kaggle", "notebook", SPEC], ["kaggle", "notebook", SPEC, "--offline"]),
+    "kaggle push": (["kaggle", "push", SPEC],),
+    "kaggle run": (["kaggle", "run", SPEC],),
+    "kaggle status": (["kaggle", "status"], ["kaggle", "status", "no_such_run"]),
+    "kaggle logs": (["kaggle", "logs", SPEC],),
+    "kaggle fetch": (["kaggle", "fetch", SPEC],),
 }  # fmt: skip
 
 

@@ -57,6 +57,31 @@ class Clock:
         return self.now
 
 
+def test_an_hour_of_training_is_at_most_60_kb_of_plain_lines():
+    """Law: what a notebook keeps of an hour, with long numbers, a checkpoint a minute and an evaluation every two."""
+    stream, clock = io.StringIO(), Clock()
+    console = PlainConsole(stream, clock)
+    console.step_started(_planned("train", "train_sft", "trains the model"), 1, 1)
+    for at in range(1, 3601):
+        clock.now += 1.0
+        step = replace(
+            TRAIN_STEP,
+            train_step=at,
+            num_train_steps=100_000,
+            loss=10.12345,
+            tokens_per_second=123_456.7,
+            seconds_left=99_999.0,
+        )
+        console.event(step)
+        if at % 60 == 0:
+            console.event(CheckpointSaved(at, 12.5, 0.0))
+        if at % 120 == 0:
+            console.event(Evaluated(at, 10.12345))
+    text = stream.getvalue()
+    assert 15_000 < len(text.encode()) < 60_000
+    assert text.count("\n") > 250
+
+
 def _train_step(at: int, loss: float, speed: float, left: float) -> TrainStep:
     return replace(TRAIN_STEP, train_step=at, num_train_steps=20, loss=loss, tokens_per_second=speed, seconds_left=left)
 

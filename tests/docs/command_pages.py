@@ -28,6 +28,11 @@ class Answer(NamedTuple):
     other: str = ""
 
 
+# Where a run on Kaggle stands, of all commands that are about one.
+STANDING = (
+    "{ok, run_version, state, owner, slug, version, url, evidence, package, trust_level, next, "
+    "attempts: [{number, state, version, target, earlier, progress, notes, …}]}"
+)
 ANSWERS: Mapping[str, Answer] = {
     "init": Answer("{ok, root, spec, written, kept, next}", (1,)),
     "presets": Answer("{ok, presets: [{name, about}]}"),
@@ -85,6 +90,19 @@ ANSWERS: Mapping[str, Answer] = {
     "dataset build": Answer("{ok, out, facts}", (1,)),
     "evalset check": Answer(
         "{ok, path, n_items, n_duplicates, sections, categories, difficulties, table, diagnostics}"
+    ),
+    "kaggle notebook": Answer("{ok, notebook, wheel, sha256, bytes, engine_sha256, cells_sha256}", (1,)),
+    "kaggle push": Answer(STANDING, (1, 6, 8)),
+    "kaggle run": Answer(STANDING, (1, 4, 5, 6, 8)),
+    "kaggle status": Answer(
+        "{ok, runs: [the answer of `kaggle push`]}",
+        (1, 8),
+        "RUN",
+        f"{STANDING[:-1]}, platform: {{phase, word, message}}, quota: {{gpu, tpu}}, quota_until}}",
+    ),
+    "kaggle logs": Answer("{ok, run_version, version, lines}", (1, 8)),
+    "kaggle fetch": Answer(
+        STANDING, (1, 4, 5, 6, 7, 8), "OWNER/NAME/VERSION", "{ok, folder, owner, slug, version, files}"
     ),
 }
 # Of every command: done, the words or the input are wrong, a fault of ours, interrupted.

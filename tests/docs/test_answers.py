@@ -39,6 +39,8 @@ TYPED = {
     "dataset build": ["dataset", "build", "quickstart-reasoning", "--num-rows", "20", "--out", "OUT"],
     "dataset check": ["dataset", "check", "OUT/dataset.jsonl"],
     "evalset check": ["evalset", "check", "evalsets/quickstart.jsonl"],
+    "kaggle status": ["kaggle", "status"],
+    "kaggle notebook": ["kaggle", "notebook", SPEC, "--out", "OUT/run.ipynb"],
 }
 
 

@@ -49,7 +49,10 @@ def _ghosts(name: str, text: str) -> Iterator[str]:
         words, rest = match[1], match[2]
         command = _command(words)
         if command is None:
-            if words.split()[0] not in STAND_FOR | FAMILIES | {"runspec"}:
+            alone = (
+                STAND_FOR | {"runspec"} | (FAMILIES if " " not in words else set())
+            )  # a family's name, with any word after it
+            if words.split()[0] not in alone:
                 yield f"{name}: runspec {words}"
             continue
         known = next(row for row in COMMANDS if row.name == command).arguments + COMMON
@@ -59,13 +62,13 @@ def _ghosts(name: str, text: str) -> Iterator[str]:
 
 
 def test_every_command_and_option_that_is_told_exists(texts: Mapping[str, str]) -> None:
-    """`runspec kaggle` told nobody anything."""
+    """`runspec kaggle` told nobody anything, before it was a family of commands."""
     assert [ghost for name, text in _told(texts) for ghost in _ghosts(name, text)] == []
 
 
 @pytest.mark.parametrize(
     ("text", "ghost"),
-    [("see `runspec kaggle push`", "x: runspec kaggle push"), ("`runspec plan SPEC --remote`", "x: runspec plan --remote"),
+    [("see `runspec kaggle pull`", "x: runspec kaggle pull"), ("`runspec plan SPEC --remote`", "x: runspec plan --remote"),
      ("    runspec sho RUN\n", "x: runspec sho")],
 )  # fmt: skip
 def test_a_ghost_is_found(text: str, ghost: str) -> None:

@@ -18,12 +18,12 @@ from engine.kaggle.driver.api.address import Address, address_of
 from engine.kaggle.driver.api.connection import Kaggle, sign_in
 from engine.kaggle.driver.api.credentials import check_agreement, choose, find_logins, home_of
 from engine.kaggle.driver.api.names import NotebookName
-from engine.kaggle.driver.api.pacing import Clock, SystemClock
+from engine.kaggle.driver.api.pacing import SystemClock, WaitingClock
 from engine.kaggle.driver.api.refusals import explaining
 from engine.kaggle.driver.api.wire import Wire
 from engine.kaggle.driver.drive import Drive
 from engine.kaggle.driver.outputs import fetch_version, refuse_other_version
-from engine.kaggle.driver.request import Request
+from engine.kaggle.driver.request import PushRequest
 from engine.kaggle.driver.story import open_story
 from engine.runspec.model import Spec
 
@@ -31,7 +31,7 @@ Note = Callable[[str], None]
 
 
 def connect(
-    note: Note, owner: str | None = None, environ: Mapping[str, str] | None = None, clock: Clock | None = None
+    note: Note, owner: str | None = None, environ: Mapping[str, str] | None = None, clock: WaitingClock | None = None
 ) -> Kaggle:
     """Signed in. Raises InputInvalid X101, G201, G203, G204, RemoteRefused G205 to G211.
 
@@ -52,20 +52,20 @@ def connect(
 
 
 def _wire(address: Address) -> Wire:
-    client: Wire = import_module("engine.kaggle.driver.api.client").Client(address)
+    client: Wire = import_module("engine.kaggle.driver.api.client").ApiClient(address)
     return client
 
 
 @contextmanager
-def driving(spec: Spec, request: Request, note: Note, clock: Clock | None = None) -> Iterator[Drive]:
+def driving(spec: Spec, request: PushRequest, note: Note, is_built_in: Callable[[str], bool]) -> Iterator[Drive]:
     """One driver a run: raises LockBusy R106 where another has it."""
     with Store(spec.root).lock(f"kaggle-{spec.run_version}"):
         story = open_story(spec.root, spec.run_version)
         owner = request.notebook.partition("/")[0] if request.notebook and "/" in request.notebook else None
         if owner is None and story.last is not None:
             owner = story.last.name.owner
-        kaggle = connect(note, owner, clock=clock)
-        yield Drive(spec, request, story, kaggle, kaggle.clock, note)
+        kaggle = connect(note, owner)
+        yield Drive(spec, request, story, kaggle, kaggle.clock, note, is_built_in)
 
 
 def fetch_witness(

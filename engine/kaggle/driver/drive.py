@@ -9,19 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.kaggle.driver.api.connection import Kaggle
-from engine.kaggle.driver.api.pacing import Clock
-from engine.kaggle.driver.request import Request
-from engine.kaggle.driver.story import Story
+from engine.kaggle.driver.api.pacing import WaitingClock
+from engine.kaggle.driver.request import PushRequest
+from engine.kaggle.driver.story import PushStory
 from engine.runspec.model import Spec
 
 
 @dataclass
 class Drive:
-    """``request``: what the person asked for on the command line."""
+    """``request``: what the person asked for on the command line; ``is_built_in``: of a kind of step, whether the engine has it."""
 
     spec: Spec
-    request: Request
-    story: Story
+    request: PushRequest
+    story: PushStory
     kaggle: Kaggle
-    clock: Clock
+    clock: WaitingClock
     note: Callable[[str], None]
+    is_built_in: Callable[[str], bool]

@@ -12,7 +12,7 @@ from engine.artifacts.journal import journal_path, read_journal
 from engine.artifacts.store import Store
 from engine.errors import RunspecError
 from engine.kaggle.driver.accelerators import Accelerator
-from engine.kaggle.driver.story import Story
+from engine.kaggle.driver.story import PushStory
 from engine.preflight.targets import target_named
 from engine.runspec.model import Spec
 
@@ -27,7 +27,7 @@ class Forecast:
     source: str
 
 
-def forecast(spec: Spec, story: Story, machine: Accelerator) -> Forecast:
+def forecast(spec: Spec, story: PushStory, machine: Accelerator) -> Forecast:
     """The train steps that are left, at the measured pace."""
     total = sum(int(step.args["num_train_steps"]) for step in spec.steps if step.uses == "train_sft")
     reached, measured = 0, []

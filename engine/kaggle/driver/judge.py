@@ -158,7 +158,7 @@ def _hole(drive: Drive, attempt: Attempt, carried: JsonObject | None) -> str | N
     )
     parent = earlier.facts.get("session_sha256") if earlier else None
     if carried.get("parent_sha256") != parent:
-        return f"{attempt.label} did not go on from what version {attempt.facts['earlier']} left"
+        return f"{attempt.label} did not resume from what version {attempt.facts['earlier']} left"
     return None
 
 

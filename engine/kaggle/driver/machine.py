@@ -63,7 +63,9 @@ def begin(drive: Drive) -> Attempt:
 def plan_next(drive: Drive) -> Attempt:
     """A new attempt. What was planned and never pushed is planned anew: the engine, or the quota, may be another."""
     quota = quota_of(drive, machine_of(drive.spec, drive.request))
-    drive.story.append("planned", **plan(drive.spec, drive.request, drive.story, drive.kaggle.user, quota))
+    drive.story.append(
+        "planned", **plan(drive.spec, drive.request, drive.story, drive.kaggle.user, quota, drive.is_built_in)
+    )
     return _last(drive)
 
 
@@ -148,7 +150,7 @@ def _go_on(drive: Drive, attempt: Attempt) -> None:
              "its limit is shorter than a train step and a save: a longer --session-limit, or a smaller save_every_steps; then add --again",
              "timeout")  # fmt: skip
     else:
-        drive.note(f"session {len(before) + 1} reached train step {facts['progress']}; the next one goes on from there")
+        drive.note(f"session {len(before) + 1} reached train step {facts['progress']}; the next one resumes there")
         drive.story.append("continue")
 
 

@@ -25,7 +25,7 @@ from engine.errors import InputInvalid, RemoteRefused
 from engine.evidence.witness import FETCHED, OUTPUT, PLATFORM, VERSION
 from engine.kaggle.driver.api.answers import OutputFile, Refusal
 from engine.kaggle.driver.api.connection import Kaggle
-from engine.kaggle.driver.api.download import PARTS, Place, check_space, fetch_file, finished, safe_name
+from engine.kaggle.driver.api.download import PARTS, OutputFolder, check_space, fetch_file, finished, safe_name
 from engine.kaggle.driver.api.logs import events
 from engine.kaggle.driver.api.names import NotebookName, url_of
 from engine.kaggle.driver.api.pacing import CALLS
@@ -71,7 +71,7 @@ def discard(drive: Drive, attempt: Attempt) -> None:
 
 def fetch_version(kaggle: Kaggle, name: NotebookName, version: int, folder: Path, *, whole: bool) -> Fetched:
     """Raises RemoteRefused G205 to G211, G250, G251, G254, RunFailed G255 and R101 to R103. ``whole``: with the carry-over."""
-    label, place = f"{name}, version {version}", Place(folder / OUTPUT)
+    label, place = f"{name}, version {version}", OutputFolder(folder / OUTPUT)
     with explaining(f"the output of {label}", kaggle.login):
         files, log = kaggle.outputs(name, version)
         sizes = kaggle.sizes(name, version)
@@ -112,7 +112,7 @@ def _asked(name: NotebookName, version: int) -> JsonObject:
 def _fetched_json(
     kaggle: Kaggle, name: NotebookName, version: int, kernel_id: int | None, is_private: bool
 ) -> JsonObject:
-    """What was asked of whom. A server on this machine is named: what it says is nobody's word."""
+    """Which version the platform was asked for. A server on this machine is named: what it says is nobody's word."""
     api = {} if kaggle.wire.address.is_kaggle else {"api": kaggle.wire.address.base}
     return {"schema_version": VERSION, "platform": PLATFORM, **_asked(name, version),
             "kernel_id": kernel_id, "is_private": is_private, "notebook_url": url_of(name), "fetched_at": iso_time(kaggle.clock.now()),
@@ -150,7 +150,7 @@ class _Download:
     name: NotebookName
     version: int
     wanted: dict[str, OutputFile]
-    place: Place
+    place: OutputFolder
 
     def file(self, name: str, expected: int | None) -> str:
         """The digest of one file, tried again with fresh addresses. Raises RemoteRefused G251."""

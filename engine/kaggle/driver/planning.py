@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.artifacts.store import explain_os_error
@@ -17,12 +17,11 @@ from engine.errors import InputInvalid
 from engine.kaggle.driver.accelerators import HOUR, Accelerator, accelerator_for
 from engine.kaggle.driver.api.answers import Quota
 from engine.kaggle.driver.api.names import NotebookName, name_for
-from engine.kaggle.driver.request import Request
-from engine.kaggle.driver.story import Attempt, Story
+from engine.kaggle.driver.request import PushRequest
+from engine.kaggle.driver.story import Attempt, PushStory
 from engine.kaggle.notebook import NotebookRequest, make_notebook
 from engine.protocol.deadline import in_words, seconds_of
 from engine.runspec.model import Spec
-from engine.steps.registry import HANDLERS
 
 DEFAULT_LIMIT_SECONDS = int(8.5 * HOUR)  # the platform's own limit was 9 hours at its shortest
 GRACE_SECONDS = HOUR // 2  # from our own deadline to the platform's: setting up, packaging, a slow save
@@ -38,12 +37,12 @@ class Times:
     session: int
 
 
-def machine_of(spec: Spec, request: Request) -> Accelerator:
+def machine_of(spec: Spec, request: PushRequest) -> Accelerator:
     """Raises InputInvalid G223, G225."""
     return accelerator_for(spec.device, request.target)
 
 
-def times_of(spec: Spec, request: Request, machine: Accelerator, quota: Quota | None) -> Times:
+def times_of(spec: Spec, request: PushRequest, machine: Accelerator, quota: Quota | None) -> Times:
     """What was declared, or what the platform and the week's quota allow. Raises InputInvalid G226."""
     declared = request.session_limit or spec.session.limit
     if declared is None:
@@ -65,7 +64,14 @@ def times_of(spec: Spec, request: Request, machine: Accelerator, quota: Quota | 
     return Times(limit, limit + GRACE_SECONDS)
 
 
-def plan(spec: Spec, request: Request, story: Story, user: str, quota: Quota | None) -> JsonObject:
+def plan(
+    spec: Spec,
+    request: PushRequest,
+    story: PushStory,
+    user: str,
+    quota: Quota | None,
+    is_built_in: Callable[[str], bool],
+) -> JsonObject:
     """Make the notebook, put it on disk, return the facts. Raises InputInvalid G1xx, G202, G222 to G226, RunFailed R101 to R103."""
     machine, chain = machine_of(spec, request), chain_of(story, spec)
     name = chain[-1].name if chain and not request.notebook else name_for(spec.run_version, request.notebook, user)
@@ -84,7 +90,7 @@ def plan(spec: Spec, request: Request, story: Story, user: str, quota: Quota | N
             offline=request.offline,
             target=machine.target,
         ),
-        HANDLERS.__contains__,
+        is_built_in,
     )
     text = pushed_text(notebook.text)
     path = story.notebook(nonce)
@@ -114,7 +120,7 @@ def plan(spec: Spec, request: Request, story: Story, user: str, quota: Quota | N
 
 
 def _fields(
-    spec: Spec, request: Request, name: NotebookName, machine: Accelerator, times: Times, earlier: Attempt | None
+    spec: Spec, request: PushRequest, name: NotebookName, machine: Accelerator, times: Times, earlier: Attempt | None
 ) -> JsonObject:
     """SaveKernel's fields but the text. No image is named: with one, a TPU session runs on the CPU's, without an error."""
     shape = {"machine_shape": machine.machine_shape} if machine.machine_shape else {}
@@ -155,7 +161,7 @@ def pushed_text(notebook: str) -> str:
     return text
 
 
-def chain_of(story: Story, spec: Spec) -> list[Attempt]:
+def chain_of(story: PushStory, spec: Spec) -> list[Attempt]:
     """The unfinished sessions of this very run-spec since its last end, oldest first; the next one begins with the output of the last."""
     found: list[Attempt] = []
     for attempt in reversed(story.attempts):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PushRequest:
     """The options of the command line. ``again``: a new push after an end; ``whole_output``: checkpoints are fetched too."""
 
     typed: tuple[str, ...] = ()  # the overrides

@@ -12,7 +12,7 @@ from engine.canonical import JsonObject
 from engine.errors import InputInvalid
 from engine.kaggle.driver.api.connection import Kaggle
 from engine.kaggle.driver.api.refusals import explaining
-from engine.kaggle.driver.story import LIVE, Attempt, Story
+from engine.kaggle.driver.story import LIVE, Attempt, PushStory
 from engine.printable import columns
 from engine.protocol.figures import duration
 from engine.runspec.model import Spec
@@ -61,7 +61,7 @@ class Standing:
         return replace(self, document={**self.document, **added}, rows=tuple(rows))
 
 
-def standing_of(story: Story, spec: Spec | None) -> Standing:
+def standing_of(story: PushStory, spec: Spec | None) -> Standing:
     """Of the last attempt, with all attempts in the document."""
     last = story.last
     run_version = spec.run_version if spec else story.folder.name
@@ -107,7 +107,7 @@ def _next(attempt: Attempt, spec: str) -> str | None:
     return shlex.join([*words, "--again"] if attempt.state == "failed" else words)
 
 
-def pushed_attempt(story: Story, run_version: str) -> Attempt:
+def pushed_attempt(story: PushStory, run_version: str) -> Attempt:
     """The newest attempt that has a version. Raises InputInvalid G237 where nothing was ever pushed."""
     found = next((attempt for attempt in reversed(story.attempts) if attempt.version), None)
     if found is None:

@@ -1,6 +1,6 @@
 """What the driver has done and is about to do, on disk before it is done: the journal of a run's pushes, and where it stands.
 
-In: ``.runspec/kaggle/<run_version>/journal.jsonl``. Out: a :class:`Story` of :class:`Attempt`. An attempt is one push of a notebook, from its
+In: ``.runspec/kaggle/<run_version>/journal.jsonl``. Out: a :class:`PushStory` of :class:`Attempt`. An attempt is one push of a notebook, from its
 plan to its end; a run of several sessions is several attempts, each of which begins with the output of the one before it. Every event is
 a state (:data:`NEXT`), written and fsynced before the driver acts on it, so that a driver that was killed anywhere knows what may have
 happened.
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from engine.artifacts.journal import Journal, read_journal
+from engine.artifacts.journal import DAMAGED, Journal, read_journal
 from engine.canonical import JsonMapping, JsonObject
 from engine.errors import RunFailed
 from engine.kaggle.driver.api.names import NotebookName
@@ -115,7 +115,7 @@ class Attempt:
 
 
 @dataclass
-class Story:
+class PushStory:
     """All attempts of a run. The writer holds the run's lock."""
 
     folder: Path
@@ -176,13 +176,13 @@ def story_folder(root: Path, run_version: str) -> Path:
     return root / ".runspec" / "kaggle" / run_version
 
 
-def read_story(root: Path, run_version: str) -> Story:
+def read_story(root: Path, run_version: str) -> PushStory:
     """To look at. Raises RunFailed G271 where the journal is damaged, R112 where it cannot be read."""
     folder = story_folder(root, run_version)
-    return Story(folder, events=_checked(folder, lambda: read_journal(folder / "journal.jsonl")))
+    return PushStory(folder, events=_checked(folder, lambda: read_journal(folder / "journal.jsonl")))
 
 
-def open_story(root: Path, run_version: str) -> Story:
+def open_story(root: Path, run_version: str) -> PushStory:
     """To write. The caller holds the lock."""
     folder = story_folder(root, run_version)
     journals: list[Journal] = []
@@ -192,7 +192,7 @@ def open_story(root: Path, run_version: str) -> Story:
         return list(journals[0].events)
 
     events = _checked(folder, opened)
-    return Story(folder, journals[0], events)
+    return PushStory(folder, journals[0], events)
 
 
 def _checked(folder: Path, read: Callable[[], list[JsonObject]]) -> list[JsonObject]:
@@ -201,7 +201,7 @@ def _checked(folder: Path, read: Callable[[], list[JsonObject]]) -> list[JsonObj
     try:
         events = read()
     except RunFailed as error:
-        if error.code != "R111":
+        if error.code != DAMAGED:
             raise
         raise RunFailed("G271", f"{path} is damaged: what was pushed cannot be told", hint=hint) from error
     known = get_args(State)

@@ -11,13 +11,13 @@ import errno
 from collections.abc import Sequence
 
 from engine.errors import InputInvalid, RemoteRefused, RunFailed, RunspecError, Where, did_you_mean
+from engine.protocol.hub_token import ON_KAGGLE
 from engine.trainer.hub.client import Client, Repository
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RETRYABLE_STATUS = (408, 429, 500, 502, 503, 504)
 RETRYABLE_KINDS = frozenset({"NetworkError", "TimeoutException", "RemoteProtocolError", "ChunkedEncodingError"})
 SHOWN_BRANCHES = 20
-ON_KAGGLE = "on Kaggle: Add-ons > Secrets, one named HF_TOKEN, attached to this notebook"
 
 
 def _kinds(error: BaseException) -> set[str]:

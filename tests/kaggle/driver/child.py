@@ -13,7 +13,7 @@ import pytest
 
 from engine.cli import main
 from engine.kaggle.driver import machine
-from engine.kaggle.driver.story import Story
+from engine.kaggle.driver.story import PushStory
 from tests.kaggle.driver.stand_ins import QuickClock, done_at_once, install
 
 
@@ -24,9 +24,9 @@ def die() -> None:
 
 def kill_at(number: int, moment: str) -> None:
     """Patch the story."""
-    append, counted = Story.append, iter(range(1, 1000))
+    append, counted = PushStory.append, iter(range(1, 1000))
 
-    def dying(self: Story, state: str, **facts: object) -> None:
+    def dying(self: PushStory, state: str, **facts: object) -> None:
         here = next(counted) == number
         if here and moment == "before":
             die()
@@ -34,7 +34,7 @@ def kill_at(number: int, moment: str) -> None:
         if here:
             die()
 
-    Story.append = dying  # type: ignore[method-assign, assignment]
+    PushStory.append = dying  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 
 from engine.assets import asset
 from engine.canonical import digest_json, digest_text, pretty_json, sealed
-from engine.commands import kaggle_driver
+from engine.commands.kaggle import driver as commands
 from engine.evidence import render_evidence
 from engine.evidence.witness import write_witness
 from engine.kaggle.driver import door, planning
@@ -83,7 +83,7 @@ def install(patch: pytest.MonkeyPatch, clock: QuickClock) -> None:
     numbers = itertools.count(1)
     patch.setattr(planning, "make_notebook", small_notebook)
     patch.setattr(planning.secrets, "token_hex", lambda _: f"{next(numbers):032x}")
-    patch.setattr(kaggle_driver, "load", load_toy)
+    patch.setattr(commands, "load", load_toy)
     patch.setattr(door, "SystemClock", lambda: clock)
 
 

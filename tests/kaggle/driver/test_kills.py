@@ -22,7 +22,7 @@ REPOSITORY = CHILD.parents[3]
 WORDS = ("kaggle", "run", "runspecs/toy.yaml", "--target", "kaggle-t4x2", "--json")
 # The events of a run of one session, in order; of two, the second session's are those from the first "planned" on.
 ONE = ("planned", "preflight", "pushing", "pushed", "queued", "running", "complete", "fetching", "fetched", "checked")
-ALONE = (*ONE, "completing", "done")
+WHOLE = (*ONE, "completing", "done")
 TWO = (*ONE, "continue", *ONE, "completing", "done")
 
 
@@ -52,7 +52,7 @@ QUICK = {("after", "pushing"), ("before", "pushed"), ("after", "running"), ("bef
     ("number", "moment"),
     [
         pytest.param(number, moment, id=f"{moment}-{state}", marks=() if (moment, state) in QUICK else pytest.mark.slow)
-        for number, state in enumerate(ALONE, start=1)
+        for number, state in enumerate(WHOLE, start=1)
         for moment in ("before", "after")
     ],
 )
@@ -62,7 +62,7 @@ def test_killed_at_a_transition(
     """One version on the platform, the same states, exit code 0."""
     kaggle.script(Script(files=outcome, log=log_of, queued_polls=1, running_polls=1))
     killed(project, number, moment)
-    assert states(project) == list(ALONE[: number - (moment == "before")])
+    assert states(project) == list(WHOLE[: number - (moment == "before")])
     assert run("--json").code == 0
     assert len(kaggle.kernels["someone/runspec-toy-v1"].versions) == 1
     seen = states(project)

@@ -15,7 +15,7 @@ from engine.trainer.hub.choice import no_file
 from engine.trainer.hub.client import Repository
 
 SET_TOKEN = """make a token that may read it at {url}/settings/tokens,
-           then set it: export HF_TOKEN=…   (on Kaggle: Add-ons > Secrets, one named HF_TOKEN, attached to this notebook)"""
+           then set it: export HF_TOKEN=…   (on Kaggle: model: {kaggle: …} needs no token; else Add-ons > Secrets, one named HF_TOKEN, attached to this notebook)"""
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def test_an_unknown_repository_without_a_token(says: Callable[..., None]) -> Non
         InputInvalid,
         "error[M402]: the hub has no model 'acme/nothing', or it is private (HTTP 401)\n"
         "  --> acme/nothing\n"
-        "   = help: check model.id; for a private one: export HF_TOKEN=…   (on Kaggle: Add-ons > Secrets, one named "
-        "HF_TOKEN, attached to this notebook)",
+        "   = help: check model.id; for a private one: export HF_TOKEN=…   (on Kaggle: model: {kaggle: …} needs no "
+        "token; else Add-ons > Secrets, one named HF_TOKEN, attached to this notebook)",
         "main",
         "acme/nothing",
     )
@@ -145,8 +145,8 @@ def test_an_invalid_id(says: Callable[..., None]) -> None:
         InputInvalid,
         "error[M402]: the hub has no model 'acme//tiny?', or it is private\n"
         "  --> acme//tiny?\n"
-        "   = help: check model.id; for a private one: export HF_TOKEN=…   (on Kaggle: Add-ons > Secrets, one named "
-        "HF_TOKEN, attached to this notebook)",
+        "   = help: check model.id; for a private one: export HF_TOKEN=…   (on Kaggle: model: {kaggle: …} needs no "
+        "token; else Add-ons > Secrets, one named HF_TOKEN, attached to this notebook)",
         "main",
         "acme//tiny?",
     )

@@ -3,7 +3,7 @@
 In: the name of a call and its fields. Out: the answer's JSON as it came, or :class:`Refusal`. kagglesdk gives the requests and their places;
 its own http client has no time-out, retries nothing and dies of a status that it does not know, so its services are given this one.
 
-    client = Client(address_of(os.environ))
+    client = ApiClient(address_of(os.environ))
     client.ask("get_kernel", {"user_name": "someone", "kernel_slug": "my-run"}, login)
 """
 
@@ -100,7 +100,7 @@ class _Bearer(requests.auth.AuthBase):  # type: ignore[misc]
         return request
 
 
-class Client:
+class ApiClient:
     """A :class:`engine.kaggle.driver.api.wire.Wire` over HTTP."""
 
     def __init__(self, address: Address) -> None:

@@ -31,7 +31,7 @@ from engine.kaggle.driver.api.answers import (
 )
 from engine.kaggle.driver.api.credentials import Login
 from engine.kaggle.driver.api.names import NotebookName
-from engine.kaggle.driver.api.pacing import CALLS, CALLS_AT_MOST, Clock
+from engine.kaggle.driver.api.pacing import CALLS, CALLS_AT_MOST, WaitingClock
 from engine.kaggle.driver.api.wire import REPEATABLE, Method, Wire
 
 PAGE, MOST_PAGES = 20, 200
@@ -42,7 +42,7 @@ RENEW = "make a new one: on kaggle.com, Settings > API; then give it as before"
 class Kaggle:
     """One connection, for one user."""
 
-    def __init__(self, wire: Wire, login: Login, clock: Clock, note: Callable[[str], None]) -> None:
+    def __init__(self, wire: Wire, login: Login, clock: WaitingClock, note: Callable[[str], None]) -> None:
         self.wire, self.login, self.clock, self._note = wire, login, clock, note
 
     @property
@@ -153,7 +153,7 @@ class Kaggle:
         return rows_of(answer, "kernels")
 
 
-def sign_in(wire: Wire, login: Login, clock: Clock, note: Callable[[str], None]) -> Kaggle:
+def sign_in(wire: Wire, login: Login, clock: WaitingClock, note: Callable[[str], None]) -> Kaggle:
     """Learn whose credentials these are. Raises RemoteRefused G205 where the platform refuses them; no other kind is tried."""
     kaggle = Kaggle(wire, login, clock, note)
     if login.kind == "token":

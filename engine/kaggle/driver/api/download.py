@@ -43,7 +43,7 @@ def safe_name(name: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OutputFolder:
     """Where the files of one version go."""
 
     folder: Path
@@ -65,7 +65,7 @@ class Place:
         return self.part(name).with_suffix(".done")
 
 
-def check_space(place: Place, needed: int) -> None:
+def check_space(place: OutputFolder, needed: int) -> None:
     """Raises RunFailed G255 where the disk has not the space, before the first byte."""
     folder = next(path for path in (place.folder, *place.folder.parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
@@ -74,7 +74,7 @@ def check_space(place: Place, needed: int) -> None:
                         hint="free some disk space, then type the same command again")  # fmt: skip
 
 
-def finished(place: Place, name: str) -> str | None:
+def finished(place: OutputFolder, name: str) -> str | None:
     """The digest of a file that an earlier try has finished, where it is still the one that came; else None."""
     try:
         recorded = json.loads(place.done(name).read_bytes())["sha256"]
@@ -83,7 +83,7 @@ def finished(place: Place, name: str) -> str | None:
         return None
 
 
-def fetch_file(wire: Wire, output: OutputFile, place: Place, expected: int | None) -> str:
+def fetch_file(wire: Wire, output: OutputFile, place: OutputFolder, expected: int | None) -> str:
     """The digest of the finished file. Raises Refusal where it does not come whole; what came of it stays for the next try.
 
     ``expected``: its size, where the platform lists one.
@@ -121,7 +121,7 @@ def _md5(path: Path) -> str:
     return base64.b64encode(hasher.digest()).decode()
 
 
-def _begun(place: Place, name: str) -> tuple[int, str | None]:
+def _begun(place: OutputFolder, name: str) -> tuple[int, str | None]:
     """How much is here, and of which file; nothing where the mark is missing."""
     try:
         validator = json.loads(place.mark(name).read_bytes())["validator"]
@@ -131,7 +131,7 @@ def _begun(place: Place, name: str) -> tuple[int, str | None]:
     return (length, str(validator)) if validator and length else (0, None)
 
 
-def _receive(place: Place, name: str, body: FileBody) -> None:
+def _receive(place: OutputFolder, name: str, body: FileBody) -> None:
     if body.start == 0:
         _forget(place, name)
         write_atomic(place.mark(name), json.dumps({"validator": body.validator}))
@@ -144,7 +144,7 @@ def _receive(place: Place, name: str, body: FileBody) -> None:
         os.fsync(stream.fileno())
 
 
-def _publish(place: Place, name: str) -> str:
+def _publish(place: OutputFolder, name: str) -> str:
     part, file = place.part(name), place.file(name)
     digest = digest_file(part)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -155,6 +155,6 @@ def _publish(place: Place, name: str) -> str:
     return digest
 
 
-def _forget(place: Place, name: str) -> None:
+def _forget(place: OutputFolder, name: str) -> None:
     for path in (place.part(name), place.mark(name)):
         path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ In: the payloads of the stream, which begins again at its first event on each co
 
     >>> seen = Seen()
     >>> first = seen.new(events('{"stream_name": "stdout", "time": 1.0, "data": "a\\\\n"}'))
+    >>> seen.reconnected()
     >>> again = seen.new(events('[{"stream_name": "stdout", "time": 1.0, "data": "a\\\\n"}, {"stream_name": "stdout", "time": 2.0, "data": "b\\\\n"}]'))
     >>> [event.data for event in first], [event.data for event in again]
     (['a\\n'], ['b\\n'])

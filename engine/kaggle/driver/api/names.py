@@ -54,7 +54,9 @@ def name_for(run_version: str, typed: str | None, user: str) -> NotebookName:
     owner, _, slug = typed.rpartition("/")
     right = slugify(slug)
     if "/" in owner or owner != owner.strip() or not right:
-        raise InputInvalid("G202", f'"{typed}" is no name of a notebook', hint="write OWNER/SLUG, say someone/my-run")
+        raise InputInvalid(
+            "G202", f'"{typed}" is not the name of a notebook', hint="write OWNER/SLUG, say someone/my-run"
+        )
     if right != slug:
         prefix = f"{owner}/" * bool(owner)
         raise InputInvalid("G202", f'Kaggle would change the name "{slug}" to "{right}"', hint=f"write {prefix}{right}")

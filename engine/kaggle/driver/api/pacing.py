@@ -1,6 +1,6 @@
 """How long to wait: between looks at a session, before a call is repeated, and as long as the platform asks for.
 
-In: the number of the wait, a clock. Out: seconds. Every wait of the driver goes through a :class:`Clock`, so that a test moves the
+In: the number of the wait, a clock. Out: seconds. Every wait of the driver goes through a :class:`WaitingClock`, so that a test moves the
 time instead of spending it.
 
     >>> [round(POLLS.seconds(number, jitter=0.5)) for number in range(7)]
@@ -20,7 +20,7 @@ from typing import Protocol
 MOST_ASKED_SECONDS = 3600.0  # a server that asks for a day is asked again after an hour
 
 
-class Clock(Protocol):
+class WaitingClock(Protocol):
     """The time, and what it takes to let it pass."""
 
     def now(self) -> float:

@@ -8,27 +8,30 @@ from pathlib import Path
 from typing import get_args
 
 from engine.canonical import JsonObject
-from engine.commands import Reply, columns
+from engine.commands import Reply, columns, pick
 from engine.commands.loading import is_spec, load, project_root
 from engine.display.plain import make_console
 from engine.errors import InputInvalid
+from engine.kaggle.driver.accelerators import ACCELERATORS
 from engine.kaggle.driver.api.logs import LogEvent, stream, until_now
 from engine.kaggle.driver.api.names import NotebookName, named_version
 from engine.kaggle.driver.door import connect, driving, fetch_witness
 from engine.kaggle.driver.machine import begin, drive_on, fetch_now
-from engine.kaggle.driver.request import Request
+from engine.kaggle.driver.request import PushRequest
 from engine.kaggle.driver.standing import Standing, pushed_attempt, standing_of
 from engine.kaggle.driver.story import State, read_story, stories
 from engine.redact import redact
 from engine.runspec.model import Spec
+from engine.steps.registry import HANDLERS
 
+PLATFORM = "kaggle"
 _PUSHED = frozenset(get_args(State)) - {"planned", "preflight", "pushing", "continue"}
 
 
 def push(arguments: Namespace) -> Reply:
     """Up to the version's number; what is under way already is told, not pushed again."""
     spec, request, note = _spec(arguments), _request(arguments), _note(arguments)
-    with driving(spec, request, note) as drive:
+    with driving(spec, request, note, HANDLERS.__contains__) as drive:
         begin(drive)
         drive_on(drive, until=_PUSHED)
         return _reply(standing_of(drive.story, spec))
@@ -39,12 +42,21 @@ def run(arguments: Namespace) -> Reply:
     return run_there(_spec(arguments), _request(arguments), _note(arguments))
 
 
-def run_there(spec: Spec, request: Request, note: Callable[[str], None]) -> Reply:
+def run_there(spec: Spec, request: PushRequest, note: Callable[[str], None]) -> Reply:
     """The same for ``run --on kaggle``."""
-    with driving(spec, request, note) as drive:
+    with driving(spec, request, note, HANDLERS.__contains__) as drive:
         begin(drive)
         drive_on(drive)
         return _reply(standing_of(drive.story, spec))
+
+
+def run_on(arguments: Namespace) -> Reply:
+    """``run --on``: ``kaggle``, or one of its machines."""
+    machines = [name for name in ACCELERATORS if name.startswith(f"{PLATFORM}-")]
+    pick("platform", arguments.on, [PLATFORM, *machines])
+    target = arguments.on if arguments.on in machines else None
+    request = PushRequest(typed=tuple(arguments.overrides), target=target, session_limit=getattr(arguments, "session_limit", None))
+    return run_there(_spec(arguments), request, _note(arguments))
 
 
 def fetch(arguments: Namespace) -> Reply:
@@ -56,7 +68,7 @@ def fetch(arguments: Namespace) -> Reply:
         raise InputInvalid("U103", "runspec kaggle fetch: --out is for a notebook that is named OWNER/NAME/VERSION",
                            hint="a run's output is kept in .runspec/kaggle/, and its evidence where the run-spec says")  # fmt: skip
     spec = _pushed_spec(arguments.run)
-    with driving(spec, Request(whole_output=arguments.all), _note(arguments)) as drive:
+    with driving(spec, PushRequest(whole_output=arguments.all), _note(arguments), HANDLERS.__contains__) as drive:
         fetch_now(drive)
         return _reply(standing_of(drive.story, spec))
 
@@ -132,8 +144,8 @@ def _pushed_spec(word: str) -> Spec:
     return load(str(root / last.facts["spec"]), last.facts["overrides"])[0]
 
 
-def _request(arguments: Namespace) -> Request:
-    return Request(
+def _request(arguments: Namespace) -> PushRequest:
+    return PushRequest(
         typed=tuple(arguments.overrides),
         target=arguments.target,
         notebook=arguments.notebook,

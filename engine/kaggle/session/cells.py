@@ -1,0 +1,295 @@
+"""What the cells of a notebook call: one method each, every one of which can be called again.
+
+In: what the notebook was made with (:class:`Made`), the configuration cell's values. Out: readable lines, and the output folder. This
+runs in the notebook's own kernel, with the standard library alone; each step of the run is a child process, a plain ``runspec run``.
+
+    session = Session(engine, Made(spec="runspecs/m36.yaml", …))
+    session.begin()
+    session.setup()
+    session.configure(SPEC, OVERRIDES, SESSION_LIMIT)
+    session.stage("dataset")
+    session.summary()
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import __version__
+from engine.canonical import JsonObject, digest_text, write_atomic
+from engine.errors import Diagnostic, RunFailed, RunspecError, render
+from engine.kaggle.session.devices import Expected, check_look, look, probe
+from engine.kaggle.session.edits import Edits, running_cell
+from engine.kaggle.session.mounts import find_dataset
+from engine.kaggle.session.outcome import DEADLINE, SessionOutcome, collect, state_of, write_outcome
+from engine.kaggle.session.platform import image_date, place
+from engine.kaggle.session.process import answer, stream
+from engine.kaggle.session.python import session_python
+from engine.kaggle.session.secrets import Token, find_token
+from engine.kaggle.session.stages import STAGES, last_steps
+from engine.protocol.device_memory import machine_memory_bytes
+from engine.protocol.hub_token import LABEL
+
+ANSWER_SECONDS = 600.0
+NONCE_VARIABLE = "RUNSPEC_KAGGLE_NONCE"
+LOW_DISK_BYTES = 2 << 30
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a notebook was made with: the spec's path in the project, the digests, the machine it was planned for.
+
+    ``cells``: name -> digest of each code cell; ``wheelhouse``: the dataset to install from, without the network.
+    """
+
+    spec: str
+    run_version: str
+    engine_sha256: str
+    cells: Mapping[str, str]
+    needs_token: bool
+    expected: Mapping[str, object] | None = None
+    nonce: str | None = None
+    wheelhouse: str | None = None
+
+
+class CellStopped(Exception):
+    """The end of a cell, as a person reads it: IPython prints these lines, without a traceback."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.split("\n", maxsplit=1)[0])
+        self._text = text
+
+    def _render_traceback_(self) -> list[str]:
+        return self._text.split("\n")
+
+
+class Session:
+    """One notebook in one kernel. ``show`` prints one line."""
+
+    def __init__(self, engine: Path, made: Made, environ: Mapping[str, str] | None = None) -> None:
+        self._engine, self._made = engine, made
+        self._environ = dict(os.environ if environ is None else environ)
+        self.place = place(self._environ)
+        self.project = self.place.scratch / f"project-{made.run_version}"
+        self._edits = Edits(made.cells)
+        self._python: Path | None = None
+        self._token = Token(None)
+        self._overrides: list[str] = []
+        self._stops: Mapping[str, str | None] | None = None
+        self._stopped = False  # at the session's limit: what comes after it is for the next session
+
+    def show(self, line: str) -> None:
+        """One line of the cell's output."""
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    def begin(self) -> None:
+        """Cell 1: where this is, the nonce, the token."""
+        with_errors(self, "engine", self._begin)
+
+    def setup(self) -> None:
+        """Cell 2: the machine, the packages, the devices; all of it before anything long."""
+        with_errors(self, "setup", self._setup)
+
+    def configure(self, spec: str, overrides: Sequence[str], session_limit: str | None) -> None:
+        """Cell 3: what will run, checked and priced."""
+        with_errors(self, "configuration", lambda: self._configure(spec, overrides, session_limit))
+
+    def stage(self, name: str) -> None:
+        """Cells 4 to 8: the steps of one kind."""
+        with_errors(self, name, lambda: self._stage(name))
+
+    def summary(self) -> None:
+        """Cell 9: the rest of the steps, the result, the evidence and the package in the output folder."""
+        with_errors(self, "summary", self._summary)
+
+    def saw(self, name: str) -> None:
+        """Note the text of the running cell."""
+        if not self._edits.saw(name, running_cell(name)):
+            self.show(
+                f"note: this cell is not the generated one any more; {self.place.output / 'outcome.json'} will say so"
+            )
+
+    def ended(self, exit_code: int, *, finished: bool = False, package: str | None = None) -> None:
+        """Write the outcome."""
+        made = self._made
+        self.place.output.mkdir(parents=True, exist_ok=True)
+        write_outcome(
+            self.place.output,
+            SessionOutcome(exit_code, state_of(exit_code, finished=finished), made.run_version, made.engine_sha256, self._edits.digest,
+                    self._edits.edited, package),
+        )  # fmt: skip
+
+    def _begin(self) -> None:
+        made, where = self._made, self.place
+        built = f", image of {date}" if (date := image_date()) else ""
+        self.show(
+            f"runspec {__version__} for {made.run_version}, engine {made.engine_sha256[:12]}, on {where.name}{built}"
+        )
+        self.show(f"work in {where.scratch}, results in {where.output}")
+        if made.nonce:
+            self.show(f"runspec nonce: {made.nonce}")
+        if made.needs_token:
+            self._find_token()
+
+    def _find_token(self) -> None:
+        self._token = find_token(self._environ, in_kernel=True)
+        if self._token.problem is not None:
+            self.show(render(self._token.problem))
+        else:
+            self.show(f"{LABEL}  found: {self._token.source}")
+
+    def _setup(self) -> None:
+        self.show(f"python    {sys.version.split()[0]} ({sys.executable})")
+        self._show_machine()
+        expected = Expected(**self._made.expected) if self._made.expected else None  # type: ignore[arg-type]
+        kind, names = look()
+        self.show(f"looking   {', '.join(names) or kind}")
+        check_look(expected, kind, names)
+        constraints = self._engine / "engine" / "_assets" / "templates" / "kaggle" / "constraints.txt"
+        self._python, lines = session_python(kind, constraints, self.place.scratch, wheelhouse=self._wheelhouse())
+        for line in lines:
+            self.show(line)
+        self.show(probe(self._python, self._child_environ(), expected))
+
+    def _wheelhouse(self) -> Path | None:
+        return find_dataset(self.place.inputs, self._made.wheelhouse, holds="*.whl") if self._made.wheelhouse else None
+
+    def _show_machine(self) -> None:
+        """Memory and disk. Raises RunFailed G157."""
+        for folder in (self.place.scratch, self.place.output):
+            folder.mkdir(parents=True, exist_ok=True)
+        memory, free = machine_memory_bytes(), shutil.disk_usage(self.place.scratch).free
+        self.show(
+            f"machine   {os.cpu_count()} cores, {(memory or 0) / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB free on scratch"
+        )
+        if free < LOW_DISK_BYTES:
+            raise RunFailed("G157", f"{self.place.scratch} has {free / GIB:.1f} GiB of free disk space; a run needs more than 2",
+                            hint="free some disk space, or set RUNSPEC_SCRATCH to a folder on a larger disk")  # fmt: skip
+
+    def _child_environ(self) -> dict[str, str]:
+        """The environment of the engine: the engine that travelled in the notebook, plain lines, the token, the nonce."""
+        environ = {
+            **self._environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(self._engine), self._environ.get("PYTHONPATH", "")])),
+            "PYTHONUNBUFFERED": "1",
+            "TERM": "dumb",
+            "NO_COLOR": "1",
+        }
+        if self._python is not None and str(self._python) != sys.executable:
+            environ.pop("TPU_LIBRARY_PATH", None)  # the image's libtpu, which would win over the one that fits
+        if self._token.value:
+            environ[LABEL] = self._token.value
+        if self._made.nonce:
+            environ[NONCE_VARIABLE] = self._made.nonce
+        return environ
+
+    def _words(self, *words: str) -> list[str]:
+        """The command line of the engine. Raises RunFailed G158 before the cells that it needs."""
+        if self._python is None:
+            raise RunFailed("G158", "this cell needs the ones before it", hint="run the cells from the first one")
+        return [str(self._python), "-m", "engine", *words]
+
+    def _configure(self, spec: str, overrides: Sequence[str], session_limit: str | None) -> None:
+        path = self.project / self._made.spec
+        self._words()
+        (self.project / ".runspec").mkdir(parents=True, exist_ok=True)
+        write_atomic(path, spec)
+        self._overrides, self._limit = list(overrides), session_limit
+        self.show(f"run-spec  {self._made.spec}, sha256 {digest_text(spec)[:12]}")
+        self.show(f"overrides {' '.join(overrides) or 'none'}")
+        self.show(f"limit     {session_limit or 'none'}")
+        plan = self._plan()
+        self._stops = last_steps((str(step["id"]), str(step["uses"])) for step in plan["steps"])
+        self._stopped = False
+        if plan["disk"]["fits"] is False:
+            raise RunFailed("G159", "the run needs more disk space than this session has: the plan above says how much",
+                            hint="fewer checkpoints (keep_checkpoints), or a machine with a larger disk")  # fmt: skip
+
+    def _plan(self) -> JsonObject:
+        """Show the plan and return it. Raises RunFailed G165 where the run-spec has errors, which are shown."""
+        if self._run("validate", self._made.spec, *self._overrides) or self._run(
+            "plan", self._made.spec, *self._overrides
+        ):
+            raise RunFailed(
+                "G165",
+                "the run-spec cannot run here: the lines above say why",
+                hint="correct it in this cell, and run it again",
+            )
+        code, text, said = self._answer("plan", self._made.spec, *self._overrides, "--json")
+        if code:
+            raise RunFailed("G165", f"the plan ended with exit code {code}", hint=said)
+        return dict(json.loads(text))
+
+    def _run(self, *words: str) -> int:
+        return stream(self._words(*words), self._child_environ(), self.project, self.show)
+
+    def _answer(self, *words: str) -> tuple[int, str, str]:
+        try:
+            return answer(self._words(*words), self._child_environ(), self.project, ANSWER_SECONDS)
+        except subprocess.SubprocessError as error:
+            return 3, "", type(error).__name__
+
+    def _stage(self, name: str) -> None:
+        if self._stops is None:
+            raise RunFailed("G158", "this cell needs the configuration", hint="run the cells from the first one")
+        stop = self._stops[name]
+        if self._stopped:
+            self.show("left for the next session")
+        elif stop is None:
+            self.show(f"this run-spec has no step of the kind {STAGES[name]} here")
+        else:
+            self._go("--to", stop)
+
+    def _go(self, *words: str) -> int:
+        """``runspec run``, and the outcome where it does not end well. Raises RunFailed G166."""
+        code = self._run("run", self._made.spec, *self._overrides, *words)
+        if code == 0:
+            return code
+        self.ended(code)
+        if code != DEADLINE:
+            raise RunFailed("G166", f"runspec run ended with exit code {code}: the lines above say why",
+                            hint="correct what they name, then run this cell again: what was done is kept")  # fmt: skip
+        self._stopped = True
+        return code
+
+    def _summary(self) -> None:
+        if self._stops is None:
+            raise RunFailed("G158", "this cell needs the configuration", hint="run the cells from the first one")
+        if self._stopped or self._go() == DEADLINE:
+            self.show("the session's limit was reached: the next session continues")
+            return
+        code, text, said = self._answer("run", self._made.spec, *self._overrides, "--json")
+        if code:
+            self.ended(code)
+            raise RunFailed("G166", f"runspec run ended with exit code {code}", hint=said)
+        document = json.loads(text)
+        name = collect(self.place.output, self.project / document["evidence"], self.project / document["package"])
+        self.ended(0, finished=True, package=name)
+        self.show(f"kept      {self.place.output}: evidence/, {name}, outcome.json")
+
+
+def with_errors(session: Session, name: str, work: Callable[[], None]) -> None:
+    """A cell's work; an error of the engine ends the cell with its text, and without a traceback."""
+    try:
+        session.saw(name)
+        work()
+    except RunspecError as error:
+        _note_failure(session, error)
+        raise CellStopped("\n\n".join(render(diagnostic) for diagnostic in error.diagnostics)) from None
+    except KeyboardInterrupt:
+        raise CellStopped(render(Diagnostic("G167", "interrupted", hint="run the cell again: it resumes"))) from None
+
+
+def _note_failure(session: Session, error: RunspecError) -> None:
+    """The outcome of an error of the session itself; the engine's own has been noted with its exit code."""
+    if error.code != "G166":
+        session.ended(error.exit_code)

@@ -1,0 +1,46 @@
+"""What Kaggle has mounted: a dataset or the output of another notebook, in both layouts, found by what lies in it.
+
+In: the input folder, ``owner/slug``. Out: the folder, or an error that lists what is mounted. Since 2026 Kaggle mounts
+``input/datasets/OWNER/SLUG`` and ``input/notebooks/OWNER/SLUG``, before it was ``input/SLUG`` for both.
+
+    find_dataset(Path("/kaggle/input"), "owner/wheels", holds="*.whl")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from engine.errors import InputInvalid, listed
+
+MOST_LISTED = 20
+
+
+def find_dataset(inputs: Path, name: str, *, holds: str) -> Path:
+    """The dataset's folder, with a file of that pattern somewhere in it. Raises InputInvalid (G170)."""
+    return _find(inputs, "datasets", name, holds)
+
+
+def find_output(inputs: Path, name: str, *, holds: str) -> Path:
+    """The output of a notebook (``owner/slug`` or ``owner/slug/version``). Raises InputInvalid (G170)."""
+    return _find(inputs, "notebooks", name, holds)
+
+
+def _find(inputs: Path, kind: str, name: str, holds: str) -> Path:
+    owner, slug = name.split("/")[:2]
+    for folder in (inputs / kind / owner / slug, inputs / slug):
+        if folder.is_dir() and next(folder.rglob(holds), None) is not None:
+            return folder
+    there = listed(islice(_mounted(inputs), MOST_LISTED)) or "nothing"
+    what = "dataset" if kind == "datasets" else "output of the notebook"
+    raise InputInvalid(
+        "G170", f"the {what} {owner}/{slug}, with {holds} in it, is not mounted",
+        hint=f"attach it: Add input, in the notebook's editor. Mounted are: {there}",
+    )  # fmt: skip
+
+
+def _mounted(inputs: Path) -> Iterator[str]:
+    """The folders that somebody can have meant."""
+    for pattern in ("datasets/*/*", "notebooks/*/*", "*"):
+        yield from (path.relative_to(inputs).as_posix() for path in sorted(inputs.glob(pattern)) if path.is_dir())
