@@ -18,7 +18,7 @@ from engine.artifacts.journal import journal_path, read_journal
 from engine.artifacts.store import Store
 from engine.canonical import pretty_json, unsealed
 from engine.errors import InputInvalid, Interrupted, LockBusy, RunFailed
-from engine.pipeline import runner
+from engine.pipeline import stop
 from engine.pipeline.plan import Selection
 from engine.pipeline.runner import execute
 from engine.runspec.model import Spec
@@ -109,7 +109,7 @@ def test_a_repeated_signal_is_one_stop_request(
     pressed = {**kinds, "press": make_handler("press", ("apple",), "juice", hook=interrupted)}
     with pytest.raises(Interrupted, match="train step 7"):
         run(make_spec(GROW, PRESS), pressed, console)
-    monkeypatch.setattr(runner, "REPEATED_SIGNAL_SECONDS", 0.0)
+    monkeypatch.setattr(stop, "REPEATED_SIGNAL_SECONDS", 0.0)
     with pytest.raises(Interrupted) as caught:
         run(make_spec(GROW, PRESS), pressed, console)
     assert "train step 7" not in str(caught.value)
