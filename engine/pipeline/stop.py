@@ -10,9 +10,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from engine import interrupt
 
 REPEATED_SIGNAL_SECONDS = 1.0
+STOPPING = "stopping: the step saves its work first (a second signal or Ctrl-C stops at once)"
 
 
 class Stop:
@@ -24,20 +27,25 @@ class Stop:
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._requested, self._note, self._since = threading.Event(), note, 0.0
+        self._unsaid = [STOPPING]
 
     def __call__(self) -> bool:
-        """True after a stop request."""
-        return self._requested.is_set()
+        """True after a stop request; the first to ask says so on the screen."""
+        if not self._requested.is_set():
+            return False
+        with suppress(IndexError):
+            self._note(self._unsaid.pop())
+        return True
 
-    def ask(self, *_: object) -> None:
-        """The signal handler."""
+    def ask(self, number: int, _: object) -> None:
+        """The signal handler. It writes nothing: it may run in the middle of a line of the display or of the log."""
         if self._requested.is_set():
             if time.monotonic() - self._since < REPEATED_SIGNAL_SECONDS:
                 return
+            interrupt.received(number)
             raise KeyboardInterrupt
         self._since = time.monotonic()
         self._requested.set()
-        self._note("stopping: the step saves its work first (a second signal or Ctrl-C stops at once)")
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
