@@ -50,7 +50,8 @@ class RunRecord:
     ``started_at``/``finished_at`` are ISO 8601 UTC, ``overrides`` map ``id.key`` to the value of the command line. ``environment`` has: engine, python, platform, libraries
     {name: version}, commit_sha (40 hex or None), commit_dirty (bool or None), diff_sha256 (of the uncommitted
     change, or None), kaggle {run_type, nonce, notebook_url, notebook_version, run_id} or None. ``platform``: what the platform
-    named the run afterwards, in a file of its own beside the record (engine.evidence.completed).
+    named the run afterwards, in a file of its own beside the record (engine.evidence.completed). ``sessions``: the attempts that
+    something of the result came from, as a chain (engine.pipeline.session.rows); None in the record of an engine that kept none.
     """
 
     run_version: str
@@ -72,6 +73,7 @@ class RunRecord:
     steps: tuple[StepRecord, ...]
     model_revision_declared: str | None = None
     platform: JsonMapping | None = None
+    sessions: tuple[JsonMapping, ...] | None = None
 
     @property
     def kaggle(self) -> JsonMapping | None:

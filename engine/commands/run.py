@@ -16,7 +16,7 @@ from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply
 from engine.commands.commit import check_commit, commit_evidence, git_commands
 from engine.commands.follow import follow, follower_of, training_steps_ahead
-from engine.commands.loading import load
+from engine.commands.loading import load, refuse_evidence
 from engine.commands.parsing import Command
 from engine.display.log import RunLog
 from engine.display.plain import Console, Tee, make_console
@@ -26,6 +26,8 @@ from engine.extras import extras_of, missing_modules, require
 from engine.kaggle.session.platform import name_of
 from engine.pipeline.plan import Selection, make_plan, relative
 from engine.pipeline.runner import Outcome, execute
+from engine.pipeline.session.limits import session_options
+from engine.protocol.deadline import process_began, steady_seconds
 from engine.protocol.hub_token import LABEL
 from engine.runspec.model import Spec, needs_token
 from engine.steps import Handler
@@ -38,10 +40,16 @@ def run(arguments: Namespace) -> Reply:
     """load -> plan -> execute (which renders, packages and verifies) -> the reply."""
     if arguments.on is not None:
         return _elsewhere(arguments)
+    began = (
+        process_began() if sys.argv[1:2] == ["run"] else steady_seconds()
+    )  # a process that is not this command alone
     spec, handlers = load(arguments.spec, arguments.overrides)
     force = frozenset(arguments.force or ())
     selection = Selection(arguments.start, arguments.to, arguments.only, force)
     _refuse_nothing(spec, selection)
+    options = session_options(spec, began, arguments.session_limit, arguments.session_out, arguments.continue_from)
+    if options.out is not None:
+        refuse_evidence(options.out, "run --session-out DIR")
     follower = follower_of(spec)
     if follower is not None:
         console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
@@ -52,7 +60,9 @@ def run(arguments: Namespace) -> Reply:
         check_commit(spec)  # before the training run, not after it
     started = time.monotonic()
     with _console(arguments, spec) as console:
-        outcome = execute(spec, handlers, console=console, command=arguments.typed, selection=selection)
+        outcome = execute(
+            spec, handlers, console=console, command=arguments.typed, selection=selection, options=options
+        )
         console.finished(outcome.ran, outcome.skipped, time.monotonic() - started)
     made = [artifact for step_id, artifact in outcome.made.items() if selection.covers(spec, step_id)]
     return _end_of_run(arguments, spec, outcome, _model_folder(made, spec))
@@ -60,8 +70,9 @@ def run(arguments: Namespace) -> Reply:
 
 def _elsewhere(arguments: Namespace) -> Reply:
     """``--on``: the whole run on a platform. Raises InputInvalid U103 for options that are about this machine alone."""
-    own = [(f"--{name}", arguments.start if name == "from" else getattr(arguments, name)) for name in ("from", "to", "only", "force")]
-    given = [option for option, value in own if value]
+    own = {"--from": arguments.start, "--to": arguments.to, "--only": arguments.only, "--force": arguments.force,
+           "--session-out": arguments.session_out, "--continue-from": arguments.continue_from}  # fmt: skip
+    given = [option for option, value in own.items() if value]
     if given:
         raise InputInvalid("U103", f"runspec run: {given[0]} is for this machine, and --on {arguments.on} runs all steps there",
                            hint=f"leave out {given[0]}, or --on")  # fmt: skip

@@ -70,6 +70,9 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--force", "run this step again although nothing changed; repeatable; or: all", "ID",
                       repeat=True),
              Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"),
+             Argument("--session-limit", "end by itself before this time is over, resumable: 8h30m, 45m, 90s (exit code 7)", "TIME"),
+             Argument("--session-out", "when the session ends, write what another machine needs to resume into this folder", "DIR"),
+             Argument("--continue-from", "resume from the --session-out folder of the session before", "DIR"),
              Argument("--on", "not here: kaggle, or one of its machines (kaggle-t4x2, kaggle-v5e-8); as `runspec kaggle run`", "PLATFORM"),
              QUIET, PLAIN),
             more="""

@@ -85,6 +85,14 @@ class PackageSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """When one attempt ends by itself: ``8h30m``; None: no limit, the default margin."""
+
+    limit: str | None = None
+    margin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """The machines that a job file asks a scheduler for; ``own``: scheduler -> the keys of that scheduler alone."""
 
@@ -136,6 +144,7 @@ class Spec:
     allocator: JsonMapping | None = None  # kind, preallocate, fraction: a GPU's memory
     launch: LaunchSpec | None = None
     on_duplicate_item: OnDuplicateItem = "fail"  # of the eval set
+    session: SessionSpec = SessionSpec()
 
     def step(self, step_id: str) -> StepSpec:
         """The step of this id. Raises KeyError."""
@@ -147,3 +156,8 @@ class Spec:
     def resolve(self, path: str) -> Path:
         """A path of the spec, made absolute. The schema has refused paths that leave the project."""
         return (self.root / path).resolve()
+
+
+def needs_token(spec: Spec) -> bool:
+    """Whether something comes from the hub, which asks for a token where it is gated or private."""
+    return (spec.model.init == "pretrained" and spec.model.path is None) or spec.dataset.hub is not None

@@ -55,7 +55,7 @@ def run_on(arguments: Namespace) -> Reply:
     machines = [name for name in ACCELERATORS if name.startswith(f"{PLATFORM}-")]
     pick("platform", arguments.on, [PLATFORM, *machines])
     target = arguments.on if arguments.on in machines else None
-    request = PushRequest(typed=tuple(arguments.overrides), target=target, session_limit=getattr(arguments, "session_limit", None))
+    request = PushRequest(typed=tuple(arguments.overrides), target=target, session_limit=arguments.session_limit)
     return run_there(_spec(arguments), request, _note(arguments))
 
 

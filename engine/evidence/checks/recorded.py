@@ -18,6 +18,7 @@ from engine.artifacts.store import Artifact
 from engine.canonical import JsonObject, digest_bytes, jsonl_bytes, pretty_json
 from engine.evidence.contents import Broken, Evidence
 from engine.evidence.folder import ATTACHMENTS, PLATFORM
+from engine.evidence.view import RECORD_VERSION
 from engine.scoring import result_summary_text
 
 PLATFORM_NAMES = ("notebook_url", "notebook_version", "run_id")
@@ -39,6 +40,7 @@ def recorded_run(evidence: Evidence) -> RunRecord:
         eval_set_bytes=evidence.data("eval_set.jsonl"),
         steps=tuple(map(_step, values["steps"])),
         platform=named_by_platform(evidence),
+        sessions=tuple(values["sessions"]) if values["schema_version"] == RECORD_VERSION else None,
     )
 
 
