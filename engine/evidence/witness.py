@@ -29,7 +29,7 @@ FILE, FETCHED, OUTPUT = "witness.json", "fetched.json", "output"
 PLATFORM = "kaggle"
 VERSION = 1
 MAX_LOG_BYTES, MAX_LOGS = 16 << 20, 20
-HOW = "fetch the notebook version yourself, and name that folder: runspec kaggle fetch OWNER/NAME/VERSION, then --witness FOLDER"
+HOW = "fetch the notebook version yourself (`runspec kaggle fetch OWNER/NAME/VERSION`), and name that folder: --witness FOLDER"
 _FETCHED_TYPES: Mapping[str, type] = {"notebook_url": str, "version": int, "is_private": bool}
 
 

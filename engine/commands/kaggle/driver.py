@@ -18,7 +18,7 @@ from engine.kaggle.driver.api.names import NotebookName, named_version
 from engine.kaggle.driver.door import connect, driving, fetch_witness
 from engine.kaggle.driver.machine import begin, drive_on, fetch_now
 from engine.kaggle.driver.request import PushRequest
-from engine.kaggle.driver.standing import Standing, pushed_attempt, standing_of
+from engine.kaggle.driver.standing import RunStanding, pushed_attempt, standing_of
 from engine.kaggle.driver.story import State, read_story, stories
 from engine.redact import redact
 from engine.runspec.model import Spec
@@ -161,5 +161,5 @@ def _note(arguments: Namespace) -> Callable[[str], None]:
     return make_console(quiet=arguments.quiet, plain=True).note
 
 
-def _reply(standing: Standing, exit_code: int | None = None) -> Reply:
+def _reply(standing: RunStanding, exit_code: int | None = None) -> Reply:
     return Reply(standing.document, standing.text, standing.exit_code if exit_code is None else exit_code)

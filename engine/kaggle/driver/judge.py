@@ -108,7 +108,8 @@ def _without_outcome(drive: Drive, attempt: Attempt, log: str, *, is_there: bool
 
 
 def _fetch_again(drive: Drive) -> str:
-    return f"nothing of it was used; fetch it once more: runspec kaggle fetch {drive.spec.run_version}\nor push again: add --again"
+    fetch = f"runspec kaggle fetch {drive.spec.run_version}"
+    return f"nothing of it was used; fetch it once more: {fetch}\nor push again: add --again"
 
 
 def _of_another_push(drive: Drive, attempt: Attempt, found: Found) -> str | None:

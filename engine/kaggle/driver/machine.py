@@ -55,7 +55,8 @@ def begin(drive: Drive) -> Attempt:
         raise InputInvalid(
             "G235",
             f"{last.label} was pushed of another state of this run-spec, and is {last.state}",
-            hint=f"wait for it: runspec kaggle fetch {drive.spec.run_version}\nor push the run-spec as it is now: add --again",
+            hint=f"wait for it: runspec kaggle fetch {drive.spec.run_version}"
+            "\nor push the run-spec as it is now: add --again",
         )
     return plan_next(drive)
 
@@ -144,7 +145,8 @@ def _go_on(drive: Drive, attempt: Attempt) -> None:
     if attempt.event("superseded"):
         fail(drive, 8, "G243", f"the run is not finished, and version {facts['superseded_by']} of {attempt.name} was pushed meanwhile "
              "by somebody: the next session would be given that version's output",
-             f"go on here: runspec kaggle fetch {drive.spec.run_version} --all, then runspec run with --continue-from")  # fmt: skip
+             f"resume it here: runspec kaggle fetch {drive.spec.run_version} --all"
+             "\nthen `runspec run` with --continue-from and the folder session/ of that output")  # fmt: skip
     elif before and facts["standing_sha256"] == before[-1].facts["standing_sha256"]:
         fail(drive, 1, "G260", f"session {len(before) + 1} brought the run no further than the one before (train step {facts['progress']})",
              "its limit is shorter than a train step and a save: a longer --session-limit, or a smaller save_every_steps; then add --again",

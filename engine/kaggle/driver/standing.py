@@ -1,6 +1,6 @@
 """Where a run on Kaggle stands, as a person reads it and as ``--json`` prints it.
 
-In: a story. Out: a :class:`Standing`. No secret is in it, and no signed address: neither is in the story.
+In: a story. Out: a :class:`RunStanding`. No secret is in it, and no signed address: neither is in the story.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEYS = ("number", "state", "owner", "slug", "version", "url", "target", "earlie
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RunStanding:
     """``rows``: label and text."""
 
     document: JsonObject
@@ -41,7 +41,7 @@ class Standing:
         """All of it."""
         return columns(self.rows, indent="")
 
-    def asked(self, kaggle: Kaggle) -> Standing:
+    def asked(self, kaggle: Kaggle) -> RunStanding:
         """With the platform's word now, and the quota. Raises RemoteRefused."""
         added: JsonObject = {"platform": None}
         rows = list(self.rows)
@@ -61,7 +61,7 @@ class Standing:
         return replace(self, document={**self.document, **added}, rows=tuple(rows))
 
 
-def standing_of(story: PushStory, spec: Spec | None) -> Standing:
+def standing_of(story: PushStory, spec: Spec | None) -> RunStanding:
     """Of the last attempt, with all attempts in the document."""
     last = story.last
     run_version = spec.run_version if spec else story.folder.name
@@ -69,7 +69,7 @@ def standing_of(story: PushStory, spec: Spec | None) -> Standing:
                             "url": None, "evidence": None, "package": None, "trust_level": None, "next": None,
                             "attempts": [_attempt(one) for one in story.attempts]}  # fmt: skip
     if last is None:
-        return Standing(document, (("state", "nothing pushed"),))
+        return RunStanding(document, (("state", "nothing pushed"),))
     facts = last.facts
     document |= {key: facts.get(key) for key in ("owner", "slug", "url", "evidence", "package", "trust_level")}
     document |= {"state": last.state, "version": last.version or None, "next": _next(last, facts["spec"])}
@@ -80,7 +80,7 @@ def standing_of(story: PushStory, spec: Spec | None) -> Standing:
         *(("note", note) for note in facts.get("notes") or ()),
         *([("next", document["next"])] if document["next"] else []),
     ]
-    return Standing(document, tuple(rows), DEADLINE_EXIT_CODE if last.state == "continue" else 0)
+    return RunStanding(document, tuple(rows), DEADLINE_EXIT_CODE if last.state == "continue" else 0)
 
 
 def _attempt(attempt: Attempt) -> JsonObject:

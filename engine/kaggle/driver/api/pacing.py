@@ -57,7 +57,7 @@ class SystemClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Backoff:
     """Waits that grow: ``first`` seconds, then ``factor`` times the last, at most ``most``; each a quarter more or less."""
 
     first: float
@@ -70,10 +70,10 @@ class Pace:
         return min(grown, self.most) * (0.75 + 0.5 * jitter)
 
 
-POLLS = Pace(30.0, 1.5, 300.0)
-CALLS = Pace(1.0, 2.0, 60.0)
+POLLS = Backoff(30.0, 1.5, 300.0)
+CALLS = Backoff(1.0, 2.0, 60.0)
 CALLS_AT_MOST = 6  # of one request that is safe to repeat: about a minute of a server that is down
-RECONCILE = Pace(5.0, 2.0, 30.0)  # between looks for a version whose push got no answer
+RECONCILE = Backoff(5.0, 2.0, 30.0)  # between looks for a version whose push got no answer
 
 
 def retry_after(value: str | None, date: str | None, *, now: float) -> float | None:

@@ -1,4 +1,4 @@
-"""A log is shown once, whatever the stream does: cut, begun again, silent, never ended, not JSON."""
+"""A log is shown once, whatever the stream does: cut, restarted, silent, never ended, not JSON."""
 
 from __future__ import annotations
 
