@@ -157,5 +157,7 @@ def test_how_often_after_what_and_where(kaggle: Platform, api: Plain) -> None:
     assert status(api).status == 403  # the first that was asked for is the outermost
     kaggle.heal()
     assert status(api).status == 200
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="no_such_failure"):
         kaggle.fail("no_such_failure")
+    with pytest.raises(KeyError, match="no such operation"):
+        kaggle.fail("server_error", on="GetKernels")
