@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.kaggle.platform.parity import bodies, differences
 from tests.kaggle.platform.plain import Plain
 from tests.kaggle.platform.platform import Platform
 from tests.kaggle.platform.real_client import NOTEBOOK, RealClient
@@ -31,7 +32,7 @@ def _recorded(operation: str) -> list[dict[str, Any]]:
 
 
 def _asked(kaggle: Platform, operation: str) -> list[Any]:
-    return [one.body for one in kaggle.requests if one.operation == operation]
+    return bodies(kaggle.requests, operation)
 
 
 @pytest.fixture
@@ -46,12 +47,12 @@ def pushed(kaggle: Platform, real: RealClient) -> RealClient:
     kaggle.script(Script(files=FILES, log=["hello", (2.0, "warn\n", "stderr")], queued_polls=1, running_polls=1))
     metadata = NOTEBOOK["metadata"]
     assert isinstance(metadata, dict)
+    notebook = {**NOTEBOOK, "metadata": {**metadata, "kaggle": {"accelerator": "nvidiaTeslaT4"}}}
     folder = real.notebook(
+        json.dumps(notebook),
         dataset_sources=["someone/engine-wheel"], kernel_sources=["someone/earlier-run"],
         model_sources=["google/gemma/flax/2b/2"], docker_image_pinning_type="original",
     )  # fmt: skip
-    notebook = {**NOTEBOOK, "metadata": {**metadata, "kaggle": {"accelerator": "nvidiaTeslaT4"}}}
-    (real.folder / folder / "my-run.ipynb").write_text(json.dumps(notebook))
     ran = real.run("kernels", "push", "-p", folder, "-t", "3600", "--accelerator", "NvidiaTeslaT4")
     said = (
         "Kernel version 3 successfully pushed.  Please check progress at https://www.kaggle.com/code/someone/my-run\n"
@@ -199,6 +200,11 @@ def test_kagglesdk_alone(kaggle: Platform, real: RealClient) -> None:
     """Without the command: a push, its word, the list of kernels."""
     done = _python(kaggle, real.home, SDK)
     number = kaggle.kernels["someone/my-run"].number
+    real.run("kernels", "push", "-p", real.notebook())
+    by_sdk, by_command = bodies(kaggle.requests, "SaveKernel")
+    assert set(differences(by_sdk, by_command)) == {
+        "enableGpu", "enableInternet", "enableTpu", "isPrivate", "kernelType", "language", "text",
+    }  # fmt: skip
     said = f"1 {number} https://www.kaggle.com/code/someone/my-run\nCOMPLETE\n['someone/my-run']\n"
     assert (done.returncode, done.stdout) == (0, said), done.stderr
 

@@ -78,13 +78,16 @@ def test_a_version_into_the_folder_of_another(kaggle: Platform, real: RealClient
 
 @pytest.mark.slow
 def test_a_refused_token_falls_to_the_next_kind(kaggle: Platform, real: RealClient) -> None:
-    """Without a word: the push is made with the key of whoever that is; with 401 it is not."""
+    """In name only: the command goes on without a word, and kagglesdk sends the refused token all the same. 401 ends it."""
     Plain(kaggle).push()
     kaggle.fail("token_refused", status=403)
     variables = {"KAGGLE_USERNAME": "someone", "KAGGLE_KEY": kaggle.key}
     ran = real.run("kernels", "status", "someone/my-run/1", **variables)
     assert (ran.code, ran.err) == (0, "")
-    assert kaggle.requests[-1].auth == "<redacted:Basic>"
+    assert [(one.auth, one.status) for one in kaggle.requests[-2:]] == [
+        ("<redacted:Bearer>", 403),
+        ("<redacted:Bearer>", 200),
+    ]
     kaggle.heal()
     kaggle.fail("unauthorized", on="IntrospectToken")
     assert real.run("kernels", "status", "someone/my-run/1", **variables).code == 1
