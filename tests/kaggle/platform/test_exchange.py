@@ -55,7 +55,7 @@ def _missing(recorded: Any, ours: Any, where: str) -> Iterator[str]:
     """What of a recorded value is not in ours."""
     if isinstance(recorded, dict):
         if not isinstance(ours, dict):
-            yield f"{where}: {ours!r} is no object"
+            yield f"{where}: {ours!r} is not an object"
             return
         for key, value in recorded.items():
             if key not in ours:

@@ -13,7 +13,7 @@ import pytest
 from tests.kaggle.platform.notebooks import notebook
 from tests.kaggle.platform.plain import Plain
 from tests.kaggle.platform.platform import Platform
-from tests.kaggle.platform.session.real import MARK, RealKernel, RealSession, processes_with
+from tests.kaggle.platform.session.real import SESSION_VARIABLE, RealKernel, RealSession, processes_with
 from tests.kaggle.platform.session.scripted import Script
 
 pytestmark = [
@@ -127,7 +127,7 @@ def _until_it_prints(kaggle: Platform) -> str:
     until = time.monotonic() + 60
     while not session.log() and time.monotonic() < until:
         time.sleep(0.05)
-    mark = f"{MARK}={session._mark}"
+    mark = f"{SESSION_VARIABLE}={session._mark}"
     assert len(processes_with(mark)) >= 3
     return mark
 
