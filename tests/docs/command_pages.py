@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 ANSWERS: Mapping[str, Answer] = {
-    "init": Answer("{ok, root, spec, written, kept, next}", (1,)),
+    "init": Answer("{ok, root, spec, notebook, written, kept, next}", (1,)),
     "presets": Answer("{ok, presets: [{name, about}]}"),
     "steps": Answer("{ok, steps: [{uses, version, title, takes, makes, needs_extra, built_in}], warnings}"),
     "schema": Answer("the schema itself"),

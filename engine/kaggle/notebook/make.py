@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from engine import __version__
 from engine.errors import InputInvalid, Where
 from engine.kaggle.notebook.cells import cells, digest_of, document
-from engine.kaggle.notebook.embed import DOCUMENTS, PackedFiles, engine_files, pack
+from engine.kaggle.notebook.embed import DOCUMENTS, PackedFiles, pack, packed_engine
 from engine.kaggle.notebook.first_cell import MESSAGES
 from engine.kaggle.notebook.project_files import project_files
 from engine.kaggle.session.devices import Expected
@@ -58,7 +58,7 @@ def make_notebook(
     """The notebook of a run-spec, the same bytes for the same engine, spec and request."""
     _check_request(request)
     files = project_files(spec, is_built_in)
-    engine, project = pack(engine_files()), pack(files)
+    engine, project = packed_engine(), pack(files)
     made = cells(_values(spec, request, engine, project))
     text = document(made)
     data = text.encode()
