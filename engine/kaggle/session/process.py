@@ -17,7 +17,9 @@ from engine.redact import redact
 
 GRACE_SECONDS = 90.0  # after an interruption: the train step in progress, then a checkpoint
 # An escape sequence of a terminal, from whatever program a step starts; the engine's plain lines have none.
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_ESCAPE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-~])?|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+)
 
 
 def plain(line: str) -> str:
