@@ -13,29 +13,33 @@ runs in the notebook's own kernel, with the standard library alone; each step of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine import __version__
 from engine.canonical import JsonObject, digest_text, write_atomic
-from engine.errors import Diagnostic, RunFailed, RunspecError, render
+from engine.errors import RunFailed, RunspecError, render
 from engine.kaggle.session.devices import Expected, check_look, look, probe
 from engine.kaggle.session.edits import Edits, running_cell
 from engine.kaggle.session.mounts import find_dataset
-from engine.kaggle.session.outcome import DEADLINE, SessionOutcome, collect, state_of, write_outcome
+from engine.kaggle.session.outcome import DEADLINE, INTERRUPTED, SessionOutcome, collect, state_of, write_outcome
 from engine.kaggle.session.platform import image_date, place
 from engine.kaggle.session.process import answer, stream
 from engine.kaggle.session.python import session_python
 from engine.kaggle.session.secrets import Token, find_token
 from engine.kaggle.session.stages import STAGES, last_steps
+from engine.os_errors import hint_for
 from engine.protocol.device_memory import machine_memory_bytes
 from engine.protocol.hub_token import LABEL
+from engine.redact import redact
 
 ANSWER_SECONDS = 600.0
 NONCE_VARIABLE = "RUNSPEC_KAGGLE_NONCE"
@@ -255,6 +259,8 @@ class Session:
         if code == 0:
             return code
         self.ended(code)
+        if code == INTERRUPTED:
+            raise interrupted()
         if code != DEADLINE:
             raise RunFailed("G166", f"runspec run ended with exit code {code}: the lines above say why",
                             hint="correct what they name, then run this cell again: what was done is kept")  # fmt: skip
@@ -278,18 +284,41 @@ class Session:
 
 
 def with_errors(session: Session, name: str, work: Callable[[], None]) -> None:
-    """A cell's work; an error of the engine ends the cell with its text, and without a traceback."""
+    """A cell's work; an error ends the cell with its text, and without a traceback, whose colours are escape sequences."""
     try:
         session.saw(name)
         work()
-    except RunspecError as error:
-        _note_failure(session, error)
-        raise CellStopped("\n\n".join(render(diagnostic) for diagnostic in error.diagnostics)) from None
     except KeyboardInterrupt:
-        raise CellStopped(render(Diagnostic("G167", "interrupted", hint="run the cell again: it resumes"))) from None
+        raise CellStopped(str(interrupted())) from None
+    except Exception as error:  # noqa: BLE001 - the last resort for unforeseen exceptions
+        known = error if isinstance(error, RunspecError) else _unforeseen(error)
+        _note_failure(session, known)
+        raise CellStopped(str(known)) from None
+
+
+def interrupted() -> RunFailed:
+    """G167."""
+    return RunFailed("G167", "interrupted", hint="run the cell again: it resumes")
+
+
+def _unforeseen(error: Exception) -> RunFailed:
+    """G171 of the system (a full disk, a folder that cannot be written), G172 a fault of ours, with its place."""
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{error.filename}: " if error.filename else ""
+        return RunFailed(
+            "G171", f"{file}{error.strerror}", hint=hint_for(error.errno) or "correct it, then run the cell again"
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
+    return RunFailed(
+        "G172",
+        f"internal error at {place}: {redact(repr(error))}",
+        hint="this is a fault in runspec: please report these lines",
+    )
 
 
 def _note_failure(session: Session, error: RunspecError) -> None:
     """The outcome of an error of the session itself; the engine's own has been noted with its exit code."""
-    if error.code != "G166":
-        session.ended(error.exit_code)
+    if error.code not in ("G166", "G167"):
+        with contextlib.suppress(OSError):  # the output folder may be what is broken
+            session.ended(error.exit_code)

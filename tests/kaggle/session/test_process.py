@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
+from engine.kaggle.session import process
 from engine.kaggle.session.process import plain, stream
 
 
@@ -44,7 +44,7 @@ def test_a_secret_that_a_child_prints_is_masked(tmp_path: Path) -> None:
 
 
 def test_an_interruption_is_waited_for(tmp_path: Path) -> None:
-    """Law: the kernel's Ctrl-C reaches the child, whose last words are shown and whose exit code is returned."""
+    """Law: the kernel's interruption is passed on to the child, whose last words are shown and whose exit code is returned."""
     code = """
 import signal, sys, time
 def stop(*_):
@@ -59,12 +59,22 @@ time.sleep(60)
     def show(line: str) -> None:
         lines.append(line)
         if line == "ready":
-            threading.Thread(target=lambda: (time.sleep(0.2), os.killpg(os.getpgid(0), signal.SIGINT))).start()
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    group = os.getpgid(0)
-    os.setpgid(0, 0)  # the interruption is for this process and its child, not for who started the tests
-    try:
-        assert stream([sys.executable, "-c", code], os.environ, tmp_path, show) == 130
-    finally:
-        os.setpgid(0, group)
+    before = signal.getsignal(signal.SIGINT)
+    assert stream([sys.executable, "-c", code], os.environ, tmp_path, show) == 130
     assert lines == ["ready", "saved"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_child_that_does_not_stop_is_killed_after_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is deaf to the interruption does not hold the notebook for ever."""
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.2)
+    code = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    )
+
+    def show(_: str) -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    assert stream([sys.executable, "-c", code], os.environ, tmp_path, show) == -signal.SIGKILL
