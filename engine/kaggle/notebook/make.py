@@ -29,7 +29,8 @@ class NotebookRequest:
 
     ``nonce``: printed early in the session's log; ``earlier``: ``owner/slug/version`` whose output the run continues from;
     ``wheel_dataset``: ``owner/slug`` that has the engine's wheel, instead of the engine in the notebook; ``offline``: packages come from
-    a wheelhouse there, too; ``target``: the machine whose devices are asserted.
+    a wheelhouse there, too; ``target``: the machine whose devices are asserted; ``data_files``: (path in the project, name in ``data_dataset``, SHA-256) of
+    files that the session copies from that dataset, which are left out of the notebook.
     """
 
     nonce: str | None = None
@@ -39,6 +40,8 @@ class NotebookRequest:
     wheel_dataset: str | None = None
     offline: bool = False
     target: str | None = None
+    data_dataset: str | None = None
+    data_files: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ def make_notebook(
 ) -> Notebook:
     """The notebook of a run-spec, the same bytes for the same engine, spec and request."""
     _check_request(request)
-    files = project_files(spec, is_built_in)
+    elsewhere = {path for path, _, _ in request.data_files}
+    files = {path: data for path, data in project_files(spec, is_built_in).items() if path not in elsewhere}
     engine, project = packed_engine(), pack(files)
     made = cells(_values(spec, request, engine, project))
     text = document(made)
@@ -96,6 +100,8 @@ def _values(spec: Spec, request: NotebookRequest, engine: PackedFiles, project: 
         "expected": expected_devices(spec, request.target),
         "nonce": request.nonce,
         "earlier": request.earlier,
+        "data_dataset": request.data_dataset,
+        "data_files": list(request.data_files),
     }
 
 

@@ -3,7 +3,7 @@
 In: what the notebook was made with (:class:`Made`), the configuration cell's values. Out: readable lines, and the output folder. This
 runs in the notebook's own kernel, with the standard library alone; each step of the run is a child process, a plain ``runspec run``.
 
-    session = Session(engine, Made(spec="runspecs/m36.yaml", …))
+    session = NotebookSession(engine, Made(spec="runspecs/m36.yaml", …))
     session.begin()
     session.setup()
     session.configure(SPEC, OVERRIDES, SESSION_LIMIT)
@@ -29,7 +29,7 @@ from engine.canonical import JsonObject, digest_text, write_atomic
 from engine.errors import RunFailed, RunspecError, render
 from engine.kaggle.session.devices import Expected, check_look, look, probe
 from engine.kaggle.session.edits import Edits, running_cell
-from engine.kaggle.session.mounts import find_dataset
+from engine.kaggle.session.mounts import find_dataset, find_file
 from engine.kaggle.session.outcome import DEADLINE, INTERRUPTED, SessionOutcome, collect, state_of, write_outcome
 from engine.kaggle.session.platform import image_date, place
 from engine.kaggle.session.process import answer, stream
@@ -51,7 +51,8 @@ GIB = 1 << 30
 class Made:
     """What a notebook was made with: the spec's path in the project, the digests, the machine it was planned for.
 
-    ``cells``: name -> digest of each code cell; ``wheelhouse``: the dataset to install from, without the network.
+    ``cells``: name -> digest of each code cell; ``wheelhouse``: the dataset to install from, without the network; ``data_files``:
+    (path in the project, name in ``data_dataset``, SHA-256) of files that were too large for the notebook.
     """
 
     spec: str
@@ -62,6 +63,8 @@ class Made:
     expected: Mapping[str, object] | None = None
     nonce: str | None = None
     wheelhouse: str | None = None
+    data_dataset: str | None = None
+    data_files: Sequence[tuple[str, str, str]] = ()
 
 
 class CellStopped(Exception):
@@ -75,7 +78,7 @@ class CellStopped(Exception):
         return self._text.split("\n")
 
 
-class Session:
+class NotebookSession:
     """One notebook in one kernel. ``show`` prints one line."""
 
     def __init__(self, engine: Path, made: Made, environ: Mapping[str, str] | None = None) -> None:
@@ -143,6 +146,15 @@ class Session:
             self.show(f"runspec nonce: {made.nonce}")
         if made.needs_token:
             self._find_token()
+        self._copy_data()
+
+    def _copy_data(self) -> None:
+        """The project's files that did not travel in the notebook, from their dataset. Raises InputInvalid G170, G173."""
+        for path, name, sha256 in self._made.data_files:
+            source = find_file(self.place.inputs, str(self._made.data_dataset), name, sha256)
+            (self.project / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, self.project / path)
+            self.show(f"data      {path} from {self._made.data_dataset}")
 
     def _find_token(self) -> None:
         self._token = find_token(self._environ, in_kernel=True)
@@ -283,7 +295,7 @@ class Session:
         self.show(f"kept      {self.place.output}: evidence/, {name}, outcome.json")
 
 
-def with_errors(session: Session, name: str, work: Callable[[], None]) -> None:
+def with_errors(session: NotebookSession, name: str, work: Callable[[], None]) -> None:
     """A cell's work; an error ends the cell with its text, and without a traceback, whose colours are escape sequences."""
     try:
         session.saw(name)
@@ -317,7 +329,7 @@ def _unforeseen(error: Exception) -> RunFailed:
     )
 
 
-def _note_failure(session: Session, error: RunspecError) -> None:
+def _note_failure(session: NotebookSession, error: RunspecError) -> None:
     """The outcome of an error of the session itself; the engine's own has been noted with its exit code."""
     if error.code not in ("G166", "G167"):
         with contextlib.suppress(OSError):  # the output folder may be what is broken

@@ -209,11 +209,21 @@ def test_overrides_and_local_files_travel(notebook_of: Callable[..., Any], tiny:
     assert made.engine_sha256 == digest_of_files(engine_files())
 
 
+def test_files_that_are_too_large_can_stay_in_a_dataset(notebook_of: Callable[..., Any], tiny: str) -> None:
+    """They are left out of the notebook, which has their digests."""
+    files = (("evalsets/quickstart.jsonl", "evalsets__quickstart.jsonl", "0" * 64),)
+    _, document = notebook_of(tiny, NotebookRequest(data_dataset="acme/data", data_files=files))
+    source = next("".join(cell["source"]) for cell in document["cells"] if cell["id"] == "engine")
+    assert f"data_dataset='acme/data', data_files={list(files)!r}" in source
+    blob = source.split('PROJECT = embedded("""\n')[1].split('\n"""')[0]
+    assert unpack(blob) == {}
+
+
 def test_the_digest_of_the_cells_is_that_of_code_alone() -> None:
     """A changed text around the code is not an edit."""
     values: dict[str, Any] = dict.fromkeys(
         ("version", "run_version", "notes", "spec_path", "spec_text", "overrides", "session_limit", "wheel_dataset", "documents",
-         "wheelhouse", "needs_token", "expected", "nonce", "earlier"), ""
+         "wheelhouse", "needs_token", "expected", "nonce", "earlier", "data_dataset", "data_files"), ""
     )  # fmt: skip
     values |= {
         "engine": pack({"a": b""}),

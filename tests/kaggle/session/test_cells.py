@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from engine.errors import RunFailed
-from engine.kaggle.session.cells import CellStopped, Made, Session, with_errors
+from engine.kaggle.session.cells import CellStopped, Made, NotebookSession, with_errors
 from engine.kaggle.session.edits import TITLES
 
 MADE = Made("runspecs/a.yaml", "a_v1", "e" * 64, dict.fromkeys(TITLES, "0" * 64), needs_token=False)
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Session:
+def session(tmp_path: Path) -> NotebookSession:
     """One on a stand-in for Kaggle."""
-    return Session(tmp_path, MADE, {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "RUNSPEC_KAGGLE_ROOT": str(tmp_path / "k"),
+    return NotebookSession(tmp_path, MADE, {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "RUNSPEC_KAGGLE_ROOT": str(tmp_path / "k"),
                                     "RUNSPEC_SCRATCH": str(tmp_path / "s")})  # fmt: skip
 
 
@@ -42,7 +42,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("case", ENDS)
-def test_whatever_ends_a_cell_is_text(case: str, session: Session, tmp_path: Path) -> None:
+def test_whatever_ends_a_cell_is_text(case: str, session: NotebookSession, tmp_path: Path) -> None:
     """Law: IPython is given plain lines for any exception; what failed leaves an outcome."""
     error, says = ENDS[case]
     with pytest.raises(CellStopped) as caught:
@@ -56,14 +56,14 @@ def test_whatever_ends_a_cell_is_text(case: str, session: Session, tmp_path: Pat
         assert json.loads(outcome.read_text())["state"] == "failed"
 
 
-def test_cells_need_those_before_them(session: Session) -> None:
+def test_cells_need_those_before_them(session: NotebookSession) -> None:
     """G158 for the configuration without the setup, for a step and the summary without the configuration."""
     for call in (lambda: session.configure("", [], None), lambda: session.stage("train"), session.summary):
         with pytest.raises(CellStopped, match="G158"):
             call()
 
 
-def test_the_childs_environment(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_childs_environment(session: NotebookSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine that travelled comes first, lines are plain, and the image's libtpu does not win over the one that was installed."""
     session._environ |= {"PYTHONPATH": "/kaggle/lib", "TPU_LIBRARY_PATH": "/image/libtpu.so"}
     assert session._child_environ()["TPU_LIBRARY_PATH"] == "/image/libtpu.so"

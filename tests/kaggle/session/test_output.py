@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.canonical import digest_text
 from engine.errors import InputInvalid
-from engine.kaggle.session.mounts import find_dataset, find_output
+from engine.kaggle.session.mounts import find_dataset, find_file, find_output
 from engine.kaggle.session.outcome import SessionOutcome, collect, state_of, write_outcome
 from engine.kaggle.session.platform import place
 from engine.kaggle.session.stages import STAGES, last_steps
@@ -44,6 +45,17 @@ def test_a_dataset_is_found_in_both_layouts_by_what_is_in_it(folder: str, tmp_pa
     (tmp_path / folder / "sub").mkdir()
     (tmp_path / folder / "sub" / "a.whl").touch()
     assert find_dataset(tmp_path, "acme/wheels", holds="*.whl") == tmp_path / folder
+
+
+def test_a_file_of_a_dataset_is_found_by_its_digest(tmp_path: Path) -> None:
+    """Anywhere in it; another file of the name is refused."""
+    for folder, text in (("a", "other"), ("b", "rows")):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        (tmp_path / "data" / folder / "rows.jsonl").write_text(text)
+    assert find_file(tmp_path, "acme/data", "rows.jsonl", digest_text("rows")) == tmp_path / "data" / "b" / "rows.jsonl"
+    with pytest.raises(InputInvalid, match="is not what the notebook was made with") as caught:
+        find_file(tmp_path, "acme/data", "rows.jsonl", digest_text("rows, and more"))
+    assert caught.value.code == "G173"
 
 
 @pytest.mark.parametrize("folder", ["notebooks/acme/run", "run"])
