@@ -18,7 +18,7 @@ from engine.kaggle.notebook.first_cell import MESSAGES
 from engine.kaggle.notebook.project_files import project_files
 from engine.kaggle.session.devices import Expected
 from engine.preflight.targets import target_named
-from engine.runspec.model import Spec, needs_token
+from engine.runspec.model import Spec, comes_from_hub, needs_token
 
 MOST_BYTES = 950_000  # Kaggle refuses a source of 1 MB
 
@@ -97,6 +97,7 @@ def _values(spec: Spec, request: NotebookRequest, engine: PackedFiles, project: 
         "messages": MESSAGES,
         "wheelhouse": request.wheel_dataset if request.offline else None,
         "needs_token": needs_token(spec),
+        "hub_model": spec.model.id if comes_from_hub(spec.model) else None,
         "expected": expected_devices(spec, request.target),
         "nonce": request.nonce,
         "earlier": request.earlier,

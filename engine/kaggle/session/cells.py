@@ -29,6 +29,7 @@ from engine.canonical import JsonObject, digest_text, write_atomic
 from engine.errors import RunFailed, RunspecError, render
 from engine.kaggle.session.devices import Expected, check_look, look, probe
 from engine.kaggle.session.edits import Edits, running_cell
+from engine.kaggle.session.gated import is_gated
 from engine.kaggle.session.mounts import find_dataset, find_file
 from engine.kaggle.session.outcome import DEADLINE, INTERRUPTED, SessionOutcome, collect, state_of, write_outcome
 from engine.kaggle.session.platform import image_date, place
@@ -60,6 +61,7 @@ class Made:
     engine_sha256: str
     cells: Mapping[str, str]
     needs_token: bool
+    hub_model: str | None = None
     expected: Mapping[str, object] | None = None
     nonce: str | None = None
     wheelhouse: str | None = None
@@ -158,10 +160,14 @@ class NotebookSession:
 
     def _find_token(self) -> None:
         self._token = find_token(self._environ, in_kernel=True)
-        if self._token.problem is not None:
-            self.show(render(self._token.problem))
-        else:
+        problem, model = self._token.problem, self._made.hub_model
+        if problem is None:
             self.show(f"{LABEL}  found: {self._token.source}")
+            return
+        self.show(render(problem))
+        if model is not None and is_gated(model, self._environ):
+            raise RunFailed("G174", f"{model} is gated on the hub, and there is no token: the run would end at its download",
+                            hint=problem.hint)  # fmt: skip
 
     def _setup(self) -> None:
         self.show(f"python    {sys.version.split()[0]} ({sys.executable})")

@@ -223,7 +223,7 @@ def test_the_digest_of_the_cells_is_that_of_code_alone() -> None:
     """A changed text around the code is not an edit."""
     values: dict[str, Any] = dict.fromkeys(
         ("version", "run_version", "notes", "spec_path", "spec_text", "overrides", "session_limit", "wheel_dataset", "documents",
-         "wheelhouse", "needs_token", "expected", "nonce", "earlier", "data_dataset", "data_files"), ""
+         "wheelhouse", "needs_token", "hub_model", "expected", "nonce", "earlier", "data_dataset", "data_files"), ""
     )  # fmt: skip
     values |= {
         "engine": pack({"a": b""}),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.errors import RunFailed
 from engine.kaggle.session.cells import CellStopped, Made, NotebookSession, with_errors
 from engine.kaggle.session.edits import TITLES
+from engine.kaggle.session.gated import is_gated
 
 MADE = Made("runspecs/a.yaml", "a_v1", "e" * 64, dict.fromkeys(TITLES, "0" * 64), needs_token=False)
 
@@ -54,6 +57,26 @@ def test_whatever_ends_a_cell_is_text(case: str, session: NotebookSession, tmp_p
     assert outcome.exists() == (case != "interrupted")
     if outcome.exists():
         assert json.loads(outcome.read_text())["state"] == "failed"
+
+
+@pytest.mark.parametrize(("gated", "code"), [("manual", "G174"), (False, None)])
+def test_a_gated_model_without_a_token_ends_in_the_first_cell(
+    gated: object, code: str | None, secret_service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Law: before anything is installed; an open one goes on with a warning. A hub that cannot be asked decides nothing."""
+    secret_service.pages["/api/models/acme/gemma"] = {"id": "acme/gemma", "gated": gated}
+    environ = {**secret_service.environ, "HF_ENDPOINT": secret_service.url, "HF_HOME": str(tmp_path), "RUNSPEC_KAGGLE_ROOT": str(tmp_path),
+               "RUNSPEC_SCRATCH": str(tmp_path)}  # fmt: skip
+    made = dataclasses.replace(MADE, needs_token=True, hub_model="acme/gemma")
+    if code is None:
+        NotebookSession(tmp_path, made, environ).begin()
+    else:
+        with pytest.raises(CellStopped, match=code) as caught:
+            NotebookSession(tmp_path, made, environ).begin()
+        assert "Add-ons > Secrets" in "\n".join(caught.value._render_traceback_())
+    assert "warning[G160]" in capsys.readouterr().out
+    assert not is_gated("acme/gemma", {"HF_ENDPOINT": "http://127.0.0.1:9"})
+    assert not is_gated("acme/other", environ)
 
 
 def test_cells_need_those_before_them(session: NotebookSession) -> None:
