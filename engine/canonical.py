@@ -41,6 +41,7 @@ MEASURED_KEYS = frozenset(
         "input_wait_share",
         "warm_up",
         "profiled",
+        "sessions",
         "step_seconds",
         "mfu",
         "device_bytes_in_use",

@@ -14,7 +14,7 @@ and turns into an exit code (:attr:`RunspecError.exit_code`).
        = help: did you mean "model"?
 
 Exit codes (machine stable, see docs/reference/exit-codes.md): 0 ok, 1 run failed, 2 input invalid, 3 internal,
-4 evidence incomplete, 5 verification failed, 6 lock busy, 8 remote refused, 130 interrupted.
+4 evidence incomplete, 5 verification failed, 6 lock busy, 7 stopped by the deadline, 8 remote refused, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -172,6 +172,16 @@ class LockBusy(RunspecError):
     """Another run holds the lock (exit 6)."""
 
     exit_code = 6
+
+
+class DeadlineReached(RunspecError):
+    """Stopped by the session limit; the next session resumes (exit 7)."""
+
+    exit_code = 7
+
+
+class NothingDone(DeadlineReached):
+    """The same, without a train step or an answer of this session that is kept."""
 
 
 class RemoteRefused(RunspecError):

@@ -47,7 +47,8 @@ class RunRecord:
     that the run-spec names (both None where the weights do not come from the hub). ``command`` is what was typed,
     ``started_at``/``finished_at`` are ISO 8601 UTC, ``overrides`` map ``id.key`` to the value of the command line. ``environment`` has: engine, python, platform, libraries
     {name: version}, commit_sha (40 hex or None), commit_dirty (bool or None), diff_sha256 (of the uncommitted
-    change, or None), kaggle {run_type, notebook_url, notebook_version, run_id} or None.
+    change, or None), kaggle {run_type, notebook_url, notebook_version, run_id} or None. ``sessions``: the attempts that something of
+    the result came from, as a chain (engine.pipeline.session.rows); None in the record of an engine that kept none.
     """
 
     run_version: str
@@ -68,6 +69,7 @@ class RunRecord:
     finished_at: str
     steps: tuple[StepRecord, ...]
     model_revision_declared: str | None = None
+    sessions: tuple[JsonMapping, ...] | None = None
 
     def step_of(self, kind: str) -> StepRecord | None:
         """The last step of this kind, or None where the run had none."""

@@ -31,6 +31,7 @@ from engine.locks import take
 from engine.os_errors import ANY_WRITE, NO_PERMISSION, hint_for
 from engine.temporary import fsync_dir, remove_leftovers
 
+INCOMING = "incoming-"  # the beginning of a staging folder's name: what another session left, while it is checked
 KEY_CHARS = 32  # of the fingerprint's 64: enough to be unique, short enough to read in a path
 
 
@@ -89,7 +90,8 @@ class Store:
         """A folder for data that can be computed again."""
         return self.root / "cache"
 
-    def _home(self, type_: str, fingerprint: str) -> Path:
+    def home(self, type_: str, fingerprint: str) -> Path:
+        """Where an artifact of this type and fingerprint is, or would be."""
         return self.root / "store" / type_ / fingerprint[:KEY_CHARS]
 
     def find(self, type_: str, fingerprint: str) -> Artifact | None:
@@ -114,7 +116,7 @@ class Store:
         return found if isinstance(found, str) else None
 
     def _look(self, type_: str, fingerprint: str) -> Artifact | str | None:
-        home = self._home(type_, fingerprint)
+        home = self.home(type_, fingerprint)
         data = read_state(home / MANIFEST, f"moved away, with its folder {home}, it is made again by the next run")
         if data is None:
             return f"{MANIFEST} is missing" if home.is_dir() else None
@@ -172,8 +174,8 @@ class Store:
         for root in _folders(self.root / "staging"):
             if root.name.startswith("discarded-"):
                 shutil.rmtree(root, ignore_errors=True)
-            elif root.name.startswith("replaced-"):
-                if root.name == f"replaced-{run_version}":
+            elif root.name.startswith(("replaced-", INCOMING)):
+                if root.name in (f"replaced-{run_version}", f"{INCOMING}{run_version}"):
                     shutil.rmtree(root, ignore_errors=True)
             elif root.name.startswith("probe-"):
                 if not is_alive(root.name.removeprefix("probe-")):
@@ -191,7 +193,7 @@ class Store:
         ``manifest`` has type, kind, fingerprint, facts, ingredients, started_at and finished_at; ``measured`` names
         the JSON and JSONL files whose measurements do not count as content.
         """
-        home = self._home(manifest["type"], manifest["fingerprint"])
+        home = self.home(manifest["type"], manifest["fingerprint"])
         with _explained(home):
             digests = digest_tree(staging.out)
             files = {
@@ -216,6 +218,35 @@ class Store:
                 hint="is another program deleting files in .runspec/?",
             )
         return published
+
+    def incoming(self, run_version: str) -> Path:
+        """An empty folder for what another session left, on the disk of the store."""
+        folder = self.root / "staging" / f"{INCOMING}{run_version}"
+        with _explained(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        return folder
+
+    def adopt(self, type_: str, fingerprint: str, folder: Path) -> None:
+        """Publish a checked copy of an artifact of another store, by one rename; one that is here already stays."""
+        home = self.home(type_, fingerprint)
+        with _explained(home):
+            if self.find(type_, fingerprint) is None:
+                if home.exists():
+                    self.discard(home)
+                home.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(folder, home)
+                fsync_dir(home.parent)
+
+    def adopt_work(self, work_key: str, folder: Path) -> None:
+        """Make a checked copy the ``work`` of an unfinished step, in the place of what is here."""
+        root = self.staging(work_key).root
+        with _explained(root):
+            (folder / f"out-{os.urandom(4).hex()}").mkdir()
+            if root.exists():
+                self.discard(root)
+            os.rename(folder, root)
+            fsync_dir(root.parent)
 
     def discard(self, home: Path) -> None:
         """Hide an artifact with one rename, then remove it."""

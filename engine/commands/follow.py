@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from engine.artifacts.store import Store
 from engine.commands import Reply
 from engine.pipeline.plan import Selection, make_plan
-from engine.pipeline.runner import stop_on_signals
+from engine.pipeline.stop import stop_on_signals
 from engine.temporary import working_folder
 from engine.trainer_process.cluster import cluster_of, process_of
 

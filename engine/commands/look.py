@@ -20,6 +20,7 @@ from engine.errors import Diagnostic, InputInvalid, RunFailed
 from engine.pipeline.attempts import Story, replaced_folder, story_of
 from engine.pipeline.plan import explain as reasons
 from engine.pipeline.plan import make_plan
+from engine.pipeline.session.rows import story_of_sessions
 from engine.printable import one_line
 
 _STATES = {
@@ -51,6 +52,8 @@ def _state(root: Path, run_version: str, events: Sequence[JsonMapping]) -> str:
     if not events:
         return "never run"
     last = str(events[-1]["event"])
+    if last == "run_interrupted" and events[-1].get("reason") == "deadline":
+        return "stopped by the session limit; the same `runspec run` resumes it"
     if last in _STATES:
         return _STATES[last]
     if _is_running(root, run_version):
@@ -97,14 +100,31 @@ def _status_of(root: Path, run_version: str) -> Reply:
     events = _journal(root, run_version)
     story, state = story_of(events), _state(root, run_version, events)
     kept = [path.relative_to(root).as_posix() for path in _kept(root, run_version)]
+    sessions = story_of_sessions(events)
     text = f"{run_version}: {state}\n{_table(story.steps)}".rstrip()
     if story.complete is not None:
         text += f"\nthe last complete run, verified {story.verified_at}:\n{_table(story.complete)}"
+    if len(sessions) > 1:
+        text += f"\nsessions:\n{_sessions_table(sessions)}"
     if kept:
         text += "\nevidence that later runs replaced:\n" + columns((f"{path}/",) for path in kept)
     document = {"ok": True, "run_version": run_version, "state": state, "steps": list(story.steps),
-                "complete": _complete_of(story), "replaced": kept}  # fmt: skip
+                "complete": _complete_of(story), "replaced": kept, "sessions": sessions}  # fmt: skip
     return Reply(document, text)
+
+
+def _sessions_table(sessions: Sequence[JsonMapping]) -> str:
+    """One line each: when it began, how it ended, what it published."""
+    return columns(
+        (
+            str(row["number"]),
+            str(row["started_at"]),
+            str(row["ended"] or "no end recorded"),
+            one_line(row["said"] or ""),
+            ", ".join(map(str, row["published"])) or "-",
+        )
+        for row in sessions
+    )
 
 
 def _table(rows: Sequence[JsonMapping]) -> str:

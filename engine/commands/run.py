@@ -15,7 +15,7 @@ from engine.canonical import JsonMapping, JsonObject
 from engine.commands import Reply
 from engine.commands.commit import check_commit, commit_evidence, git_commands
 from engine.commands.follow import follow, follower_of, training_steps_ahead
-from engine.commands.loading import load
+from engine.commands.loading import load, refuse_evidence
 from engine.display.log import RunLog
 from engine.display.plain import Console, Tee, make_console
 from engine.errors import Diagnostic, InputInvalid, render
@@ -24,6 +24,8 @@ from engine.extras import extras_of, missing_modules, require
 from engine.kaggle.session.platform import name_of
 from engine.pipeline.plan import Selection, make_plan, relative
 from engine.pipeline.runner import Outcome, execute
+from engine.pipeline.session.limits import session_options
+from engine.protocol.deadline import process_began, steady_seconds
 from engine.protocol.hub_token import LABEL
 from engine.runspec.model import Spec, needs_token
 from engine.steps import Handler
@@ -31,10 +33,16 @@ from engine.steps import Handler
 
 def run(arguments: Namespace) -> Reply:
     """load -> plan -> execute (which renders, packages and verifies) -> the reply."""
+    began = (
+        process_began() if sys.argv[1:2] == ["run"] else steady_seconds()
+    )  # a process that is not this command alone
     spec, handlers = load(arguments.spec, arguments.overrides)
     force = frozenset(arguments.force or ())
     selection = Selection(arguments.start, arguments.to, arguments.only, force)
     _refuse_nothing(spec, selection)
+    options = session_options(spec, began, arguments.session_limit, arguments.session_out, arguments.continue_from)
+    if options.out is not None:
+        refuse_evidence(options.out, "run --session-out DIR")
     follower = follower_of(spec)
     if follower is not None:
         console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
@@ -45,7 +53,9 @@ def run(arguments: Namespace) -> Reply:
         check_commit(spec)  # before the training run, not after it
     started = time.monotonic()
     with _console(arguments, spec) as console:
-        outcome = execute(spec, handlers, console=console, command=arguments.typed, selection=selection)
+        outcome = execute(
+            spec, handlers, console=console, command=arguments.typed, selection=selection, options=options
+        )
         console.finished(outcome.ran, outcome.skipped, time.monotonic() - started)
     made = [artifact for step_id, artifact in outcome.made.items() if selection.covers(spec, step_id)]
     return _end_of_run(arguments, spec, outcome, _model_folder(made, spec))

@@ -58,7 +58,10 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--only", "this step alone (no evidence is rendered)", "ID"),
              Argument("--force", "run this step again although nothing changed; repeatable; or: all", "ID",
                       repeat=True),
-             Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"), QUIET, PLAIN),
+             Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"),
+             Argument("--session-limit", "end by itself before this time is over, resumable: 8h30m, 45m, 90s (exit code 7)", "TIME"),
+             Argument("--session-out", "when the session ends, write what another machine needs to resume into this folder", "DIR"),
+             Argument("--continue-from", "resume from the --session-out folder of the session before", "DIR"), QUIET, PLAIN),
             more="""
             A run that was stopped or killed resumes when the same command is typed again. Progress goes to
             standard error: a live display on a terminal, plain lines elsewhere and in notebooks.""", group=_RUN, page="resume"),

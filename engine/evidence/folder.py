@@ -156,6 +156,7 @@ def _attachments(record: RunRecord) -> dict[str, bytes]:
 RENDERED = ("eval_summary.json", "kaggle_output_log.txt")
 # Each names the run that owns the folder; the second is written first.
 OWNERS = ("run_manifest.json", "run_record.json")
+INCOMPLETE = "incomplete.json"  # of a run that is not finished: engine.evidence.unfinished
 MOVE_IT = "move the folder away; the next run writes it again, and computes nothing again"
 
 
@@ -166,7 +167,7 @@ def check_owner(run_version: str, out_dir: Path) -> None:
             if path.exists() and not path.is_dir():
                 raise RunFailed("E110", f"the evidence cannot be written: {path} is not a folder",
                                 hint="move it away, or set evidence.dir to another folder")  # fmt: skip
-        owner, present = _owner_of(out_dir), any((out_dir / name).exists() for name in OWNERS)
+        owner, present = _owner_of(out_dir), any((out_dir / name).exists() for name in (*OWNERS, INCOMPLETE))
         others = [path.name for path in out_dir.iterdir() if path.name[0] != "."] if out_dir.is_dir() else []
     if owner is not None and owner != run_version:
         raise InputInvalid(
@@ -204,7 +205,7 @@ def _owner_of(out_dir: Path) -> str | None:
 
     Where they disagree, one of them is damaged: the one whose bytes the folder's own list of digests has is believed.
     """
-    contents = {name: read_state(out_dir / name, MOVE_IT) for name in OWNERS}
+    contents = {name: read_state(out_dir / name, MOVE_IT) for name in (*OWNERS, INCOMPLETE)}
     named = {name: run for name, data in contents.items() if data is not None and (run := _run_version_in(data))}
     if len(set(named.values())) > 1:
         listed = (read_state(out_dir / MANIFEST, MOVE_IT) or b"").decode(errors="replace").split("\n")

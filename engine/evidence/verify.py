@@ -21,6 +21,7 @@ from engine.evidence.contents import NOBODY, Reader, Status
 from engine.evidence.folder import MANIFEST, OWNERS
 from engine.evidence.levels import LEVEL_CHECK, Trust, headline, judge
 from engine.evidence.line_ends import changed_line_ends
+from engine.evidence.unfinished import refuse_unfinished
 
 OF_EVIDENCE = frozenset({MANIFEST, *OWNERS})
 NOTHING_PROVED = judge(ok=False, found={})
@@ -53,7 +54,9 @@ class Verification:
 
 
 def verify(path: Path, reader: Reader = NOBODY) -> Verification:
-    """Check a folder or a zip; never raises for its content. Raises InputInvalid V00 where it cannot be opened."""
+    """Check a folder or a zip; never raises for its content.
+
+    Raises InputInvalid V00 where it cannot be opened; EvidenceIncomplete E112 where its run is not finished."""
     try:
         bundle = read_bundle(path)
     except OSError as error:
@@ -62,6 +65,7 @@ def verify(path: Path, reader: Reader = NOBODY) -> Verification:
             f"{error.filename or path} cannot be read: {error.strerror or error}",
             hint="name an evidence folder or a package",
         ) from error
+    refuse_unfinished(path, bundle)
     _require_evidence(path, bundle)
     return verify_bundle(bundle, path if bundle.kind == "zip" else None, reader)
 

@@ -17,7 +17,7 @@ from engine.errors import EvidenceIncomplete
 from engine.scoring import result_summary_text
 
 SCHEMA_VERSION = 1  # of manifest and summary
-RECORD_VERSION = 2  # 1: without the names and digests of the templates
+RECORD_VERSION = 3  # 1: without the names and digests of the templates; 2: without the sessions
 Read = Callable[[StepRecord, str], bytes]
 NO_TUNING = "no tuning job: the run-spec declares every hyper-parameter"
 NOT_ON_KAGGLE = "not run on Kaggle"
@@ -237,7 +237,9 @@ Templates = Mapping[str, Mapping[str, str]]  # rendered file -> the templates th
 
 def record_dump(record: RunRecord, templates: Templates | None = None) -> JsonObject:
     """The record as JSON, without this machine's paths. Without templates it is that of version 1."""
-    version = {"schema_version": 1} if templates is None else {"schema_version": RECORD_VERSION, "templates": templates}
+    version: JsonObject = {"schema_version": 1}
+    if templates is not None:
+        version = {"schema_version": 2 if record.sessions is None else RECORD_VERSION, "templates": templates}
     names = (
         "run_version",
         "notes",
@@ -258,6 +260,7 @@ def record_dump(record: RunRecord, templates: Templates | None = None) -> JsonOb
         **{name: getattr(record, name) for name in names},
         "overrides": dict(record.overrides),
         "environment": dict(record.environment),
+        **({} if record.sessions is None else {"sessions": [dict(row) for row in record.sessions]}),
         "steps": [
             {
                 **_step(step),

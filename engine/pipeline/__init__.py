@@ -2,6 +2,8 @@
 
 ``plan``             each step to run or to skip, and why, by fingerprint
 ``runner``           the one function that does a complete run
+``stop``             the stop request of a signal
+``session``          one run over many sessions: limits, carry-over, chain
 ``record``           journal and artifacts become the run record
 ``finish``           the record becomes evidence, package, verification
 ``section_digests``  digests of the spec's sections that a step reads

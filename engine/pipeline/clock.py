@@ -16,16 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.artifacts.journal import iso_time
+from engine.protocol.deadline import steady_seconds
 
 JUMP_SECONDS = 2.0  # both clocks are slewed alike, so that they only part where one of them is set
 NEVER_SET_BEFORE = "2024-01-01"  # this engine is younger
 REMARK = "clock"  # the key of a step's facts
-
-
-def steady_seconds() -> float:
-    """Seconds of a clock that nobody sets; it goes on while the machine sleeps, where the system has such a clock."""
-    boot = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot is None else time.clock_gettime(boot)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from engine.canonical import digest_bytes, readable, shell_words
 from engine.errors import RunFailed
 from engine.pipeline.plan import relative
 from engine.pipeline.section_digests import unreadable
+from engine.pipeline.session.ending import without_options
+from engine.pipeline.session.rows import record_sessions
 from engine.runspec.model import Spec
 
 
@@ -43,6 +45,7 @@ def make_record(spec: Spec, made: Mapping[str, Artifact], journal: Journal) -> R
         started_at=min(step.artifact.started_at for step in steps),
         finished_at=max(step.artifact.finished_at for step in steps),
         steps=steps,
+        sessions=record_sessions(journal.events, made),
     )
 
 
@@ -53,7 +56,7 @@ def _overrides(spec: Spec) -> dict[str, Any]:
 def _command(spec: Spec, session: Mapping[str, Any]) -> str:
     """What was typed where steps ran last. Where no step depends on other overrides that are there now: what gives those."""
     if session["overrides"] == _overrides(spec):
-        return str(session["command"])
+        return without_options(str(session["command"]))
     return shell_words(
         ["runspec", "run", relative(spec.path, spec.root), *(override.text for override in spec.overrides)]
     )

@@ -7,21 +7,17 @@ the journal.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from engine import interrupt
 from engine.artifacts.journal import Journal, RunRecord, journal_path, now
 from engine.artifacts.store import Artifact, Store, explain_os_error
 from engine.canonical import finite_or_null
-from engine.errors import Interrupted, RunFailed, RunspecError
+from engine.errors import DeadlineReached, Interrupted, NothingDone, RunFailed, RunspecError
 from engine.pipeline.clock import REMARK, Clock, clock_facts
 from engine.pipeline.finish import (
     Finish,
@@ -37,14 +33,17 @@ from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_s
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
 from engine.pipeline.replaced import remove_partial, will_replace
+from engine.pipeline.session.ending import Session, end_finished, open_session, too_short, with_next_session
+from engine.pipeline.session.limits import NO_SESSION, Limits, SessionOptions
+from engine.pipeline.session.take_over import TakenOver
+from engine.pipeline.stop import Stop, stop_on_signals
+from engine.protocol.deadline import Deadline
+from engine.protocol.sessions import RunSession
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
 
 if TYPE_CHECKING:
     from engine.protocol.events.base import Event
-
-REPEATED_SIGNAL_SECONDS = 1.0
-STOPPING = "stopping: the step saves its work first (a second signal or Ctrl-C stops at once)"
 
 
 class RunDisplay(Protocol):
@@ -80,57 +79,6 @@ class Outcome:
     made: Mapping[str, Artifact] = field(default_factory=dict)
 
 
-class Stop:
-    """The stop request: set by the first Ctrl-C, SIGTERM or SIGHUP; a later one raises KeyboardInterrupt at once.
-
-    Some senders signal twice: ``timeout`` signals its child and then the child's group. Within REPEATED_SIGNAL_SECONDS
-    that counts as one request, and the checkpoint is saved.
-    """
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._requested, self._note, self._since = threading.Event(), note, 0.0
-        self._unsaid = [STOPPING]
-
-    def __call__(self) -> bool:
-        """True after a stop request; the first to ask says so on the screen."""
-        if not self._requested.is_set():
-            return False
-        with suppress(IndexError):
-            self._note(self._unsaid.pop())
-        return True
-
-    def ask(self, number: int, _: object) -> None:
-        """The signal handler. It writes nothing: it may run in the middle of a line of the display or of the log."""
-        if self._requested.is_set():
-            if time.monotonic() - self._since < REPEATED_SIGNAL_SECONDS:
-                return
-            interrupt.received(number)
-            raise KeyboardInterrupt
-        self._since = time.monotonic()
-        self._requested.set()
-
-
-def stop_signals() -> tuple[signal.Signals, ...]:
-    """The signals that request a stop. SIGHUP (the terminal closes) is ignored in a run that was started with ``nohup``."""
-    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return (signal.SIGINT, signal.SIGTERM, *(() if is_nohup else (signal.SIGHUP,)))
-
-
-@contextmanager
-def stop_on_signals(note: Callable[[str], None]) -> Iterator[Stop]:
-    """Handle SIGINT, SIGTERM and SIGHUP during a run (in the main thread; elsewhere only a flag)."""
-    stop = Stop(note)
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, stop.ask) for number in stop_signals()}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def execute(
     spec: Spec,
     handlers: Mapping[str, Handler],
@@ -138,23 +86,32 @@ def execute(
     console: RunDisplay,
     command: str,
     selection: Selection | None = None,
+    options: SessionOptions = NO_SESSION,
 ) -> Outcome:
     """Run what needs running, then evidence, package, verification. Raises RunspecError."""
     selection = selection or Selection()
     store = Store(spec.root)
     with store.lock(f"run-{spec.run_version}"), stop_on_signals(console.note) as stop:
         store.sweep(spec.run_version)
+        before = open_session(options, spec, handlers, store, console.note)
         journal = Journal(journal_path(store.root, spec.run_version))
-        run = _Run(spec, handlers, store, journal, console, command, selection, stop)
+        run = _Run(spec, handlers, store, journal, console, command, selection, stop, options.deadline, before)
+        session = Session(spec, handlers, store, journal, options, command, console.note)
         if not selection.partial:
             sweep_targets(spec)
             remove_partial(spec)
             check_targets(spec)
-        run.run_steps()
+        try:
+            run.run_steps()
+            if run.ran and not selection.partial and run.limits.is_over():
+                raise DeadlineReached("R115", "the session limit was reached before the evidence was made")
+        except (DeadlineReached, Interrupted) as error:
+            raise with_next_session(error, session) from error
         if selection.partial:
             return Outcome(tuple(run.ran), tuple(run.skipped), None, None, run.made)
         record = make_record(spec, run.made, journal)
         finish = finish_run(spec, record, journal, console.note)
+        end_finished(session)
     return Outcome(tuple(run.ran), tuple(run.skipped), record, finish, run.made)
 
 
@@ -170,11 +127,19 @@ class _Run:
     command: str
     selection: Selection
     stop: Stop
+    deadline: Deadline | None = None
+    before: TakenOver | None = None
     made: dict[str, Artifact] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     session: str | None = None
     clock: Clock = field(default_factory=Clock)
+    _began: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> Limits:
+        """When a step has to stop."""
+        return Limits(self.deadline, self.stop)
 
     def run_steps(self) -> None:
         """Every step in order: skipped, or run and published."""
@@ -194,8 +159,8 @@ class _Run:
             if planned.action == "skip":
                 self._skip(planned)
                 continue
-            if self.stop():
-                raise self._interrupted("between two steps")
+            if self.limits():
+                raise self._stopped(planned, None)
             self._start_session()
             self.console.step_started(planned, index, total)
             self.made[step.id] = self._attempt(planned)
@@ -241,16 +206,23 @@ class _Run:
         before, began = self.journal.events[-1].get("time") if self.journal.events else None, now()
         libraries = {name for handler in self.handlers.values() for name in handler.environment()}
         generated = (self.spec.evidence.dir, self.spec.package.dir)
-        self.journal.append(
+        self._began = self.journal.append(
             "run_started",
             session=self.session,
             command=self.command,
             spec_digest=self.spec.digest,
             overrides={override.path: override.value for override in self.spec.overrides},
             steps={step.id: step.uses for step in self.spec.steps},
+            **self._as_session(),
             environment=environment(self.spec.root, libraries, generated, self.console.note)
             | clock_facts(before, began),
         )
+
+    def _as_session(self) -> dict[str, Any]:
+        """What the journal has of a session that is one of many."""
+        deadline, before = self.deadline, self.before.as_json() if self.before else None
+        limit = {"session_limit_seconds": deadline.limit_seconds} if deadline else {}
+        return limit | ({"continued_from": before} if before else {})
 
     def _attempt(self, planned: PlannedStep) -> Artifact:
         """One step from staging to publication; a failure is journaled and explained."""
@@ -286,7 +258,9 @@ class _Run:
             cache=self.store.cache,
             emit=self.console.event,
             note=self.console.note,
-            stopping=self.stop,
+            stopping=self.limits,
+            session=RunSession(str(self.session), str(self._began["time"])),
+            deadline=self.deadline,
         )
         try:
             result = handler.run(ctx)
@@ -320,18 +294,29 @@ class _Run:
 
     def _failed(self, planned: PlannedStep, error: BaseException) -> RunspecError:
         step_id = planned.step.id
-        if isinstance(error, Interrupted | KeyboardInterrupt):
-            self.journal.append("run_interrupted", session=self.session, id=step_id)
-            return self._interrupted(f'in step "{step_id}"', error)
+        if isinstance(error, Interrupted | DeadlineReached | KeyboardInterrupt):
+            return self._stopped(planned, error)
         assert isinstance(error, RunspecError)
         self.journal.append(
             "step_failed", session=self.session, id=step_id, diagnostics=[row.as_json() for row in error.diagnostics]
         )
         return error
 
-    def _interrupted(self, when: str, error: BaseException | None = None) -> Interrupted:
-        details = f": {error.args[0]}" if isinstance(error, Interrupted) else ""
-        return Interrupted("R110", f"stopped {when}{details}", hint=f"nothing is lost; resume with: {self.command}")
+    def _stopped(self, planned: PlannedStep, error: BaseException | None) -> RunspecError:
+        """The session ends before its run: on request (R110), for its limit (R115), or because the limit is too short (R114)."""
+        said = str(error.args[0]) if isinstance(error, RunspecError) else None
+        by_limit = not self.stop() and not isinstance(error, KeyboardInterrupt)
+        if self.session is not None:
+            reason = {"reason": "deadline"} if by_limit else {}
+            in_step = {"id": planned.step.id} if error is not None else {}
+            self.journal.append("run_interrupted", session=self.session, **in_step, **reason, said=said)
+        when = f'in step "{planned.step.id}"' if error is not None else "between two steps"
+        details = f": {said}" if said else ""
+        if not by_limit:
+            return Interrupted("R110", f"stopped {when}{details}", hint=f"nothing is lost; resume with: {self.command}")
+        if not self.ran and not (isinstance(error, DeadlineReached) and not isinstance(error, NothingDone)):
+            return too_short(self.deadline, planned.step.id, error)
+        return DeadlineReached("R115", f"the session limit was reached {when}{details}")
 
     def _journal_finished(self, event: str, planned: PlannedStep, artifact: Artifact) -> None:
         self.journal.append(

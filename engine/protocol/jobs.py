@@ -21,8 +21,10 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from engine.errors import InputInvalid, Where
 from engine.protocol.codec import FieldError, from_json, to_json
+from engine.protocol.deadline import Deadline
 from engine.protocol.device_memory import Allocator
 from engine.protocol.generate_args import GenerateArgs
+from engine.protocol.sessions import RunSession
 from engine.protocol.train_args import TrainArgs
 
 T = TypeVar("T")
@@ -79,6 +81,7 @@ class TrainJob(Job):
     ``reports``  where loggers keep their files; null: a folder in ``work``. ``run_name``: the run's name there
     ``stop_at``  the train step to end at; the schedule stays that of the full run. ``stop_after_saves``: after so many
                  checkpoints the trainer emits ``ready_for_kill`` and waits for the kill
+    ``session``  the attempt that this training run belongs to, for its chain; ``deadline``: when it has to end
     """
 
     verb: ClassVar[str] = "train"
@@ -97,6 +100,8 @@ class TrainJob(Job):
     cluster: Cluster | None = None
     stop_at: int | None = None
     stop_after_saves: int | None = None
+    session: RunSession | None = None
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,7 @@ class GenerateJob(Job):
     device: Device = "auto"
     cache: str | None = None
     allocator: Allocator | None = None
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from engine.runspec.model import (
     ModelSpec,
     Override,
     PackageSpec,
+    SessionSpec,
     Spec,
     StepSpec,
     default_evidence_dir,
@@ -83,6 +84,7 @@ def make_spec(
         data=data,
         digest=digest_bytes(data),
         overrides=tuple(overrides),
+        session=SessionSpec(**filled["session"]),
         launch=_launch(filled["launch"]) if "launch" in filled else None,
     )
 

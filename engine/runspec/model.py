@@ -85,6 +85,14 @@ class PackageSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """When one attempt ends by itself: ``8h30m``; None: no limit, the default margin."""
+
+    limit: str | None = None
+    margin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """The machines that a job file asks a scheduler for; ``own``: scheduler -> the keys of that scheduler alone."""
 
@@ -136,6 +144,7 @@ class Spec:
     allocator: JsonMapping | None = None  # kind, preallocate, fraction: a GPU's memory
     launch: LaunchSpec | None = None
     on_duplicate_item: OnDuplicateItem = "fail"  # of the eval set
+    session: SessionSpec = SessionSpec()
 
     def step(self, step_id: str) -> StepSpec:
         """The step of this id. Raises KeyError."""

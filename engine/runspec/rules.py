@@ -1,6 +1,7 @@
 """Rules between keys, as keywords in the schemas: a step of a plug-in can use them like a built-in one.
 
     x-less-than: other              this number is less than the other   (warmup_steps, num_train_steps)
+    x-shorter-than: other           this length of time is shorter than the other (session.margin, session.limit)
     x-at-most: other                this number is at most the other     (seq_len, model.config.max_position_embeddings)
     x-ends-by: [first, last]        a range of this length that starts at first ends at last or before (profile.steps)
     x-contains: […]                 the list contains all of these       (evidence.files)
@@ -24,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from engine.protocol.deadline import seconds_of
 from engine.runspec.findings import Case, scalar_text, suggestion
 from engine.runspec.kinds import Schema, base_schema, properties
 from engine.runspec.messages import described, example_line, listing, number_text
@@ -95,6 +97,14 @@ def _less_than(key: str, node: Node, entry: Schema, path: Path, case: Case) -> N
     if other is not None and value is not None and value >= other:
         message = f"{key} is {number_text(value)}, and {entry['x-less-than']} only {number_text(other)}"
         case.findings.error("S311", message, path, node.position, f"{key} must be below {entry['x-less-than']}")
+
+
+def _shorter_than(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
+    name = entry["x-shorter-than"]
+    other, value = _other(name, path, case), node.value if isinstance(node, Scalar) else None
+    if isinstance(other, str) and isinstance(value, str) and seconds_of(value) >= seconds_of(other):
+        message = f"{key} is {value}, and {name} only {other}"
+        case.findings.error("S311", message, path, node.position, f"{key} must be shorter than {name}")
 
 
 def _at_most(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
@@ -251,7 +261,7 @@ def _names(key: str, node: Node, entry: Schema, path: Path, case: Case) -> None:
 
 
 _RULES: dict[str, Callable[[str, Node, Schema, Path, Case], None]] = {
-    "x-less-than": _less_than, "x-at-most": _at_most, "x-divides": _divides, "x-multiple-of": _multiple_of, "x-multiples": _multiples,
+    "x-less-than": _less_than, "x-shorter-than": _shorter_than, "x-at-most": _at_most, "x-divides": _divides, "x-multiple-of": _multiple_of, "x-multiples": _multiples,
     "x-ends-by": _ends_by, "x-contains": _contains, "x-typical": _typical, "x-only-with": _only_with, "x-only-with-any": _only_with_any,
     "x-requires": _requires, "x-only-above": _only_above, "x-names": _names,
 }  # fmt: skip

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.artifacts.store import Artifact
+from engine.protocol.deadline import Deadline
+from engine.protocol.sessions import RunSession
 from engine.runspec.model import Spec, StepSpec
+from engine.trainer_process.carried import Carried
 from engine.trainer_process.host import Host
 
 if TYPE_CHECKING:
@@ -40,7 +43,8 @@ class StepContext:
     ``note``    one line for the log (and the console)
     ``stop_at`` of a re-run (``verify --rerun-steps``): the train step that is the last to be asked for; None: all. A handler
                 may do more
-    ``stopping`` true after a stop request (Ctrl-C, SIGTERM): finish cleanly and raise ``Interrupted``
+    ``stopping`` true after a stop request (Ctrl-C, SIGTERM, the session's limit): finish cleanly and raise ``Interrupted``
+    ``session``  the attempt of the run that this is; ``deadline``: when it has to end, where it has a limit
     """
 
     spec: Spec
@@ -54,6 +58,8 @@ class StepContext:
     note: Callable[[str], None]
     stopping: Callable[[], bool]
     stop_at: int | None = None
+    session: RunSession | None = None
+    deadline: Deadline | None = None
 
     @property
     def args(self) -> Mapping[str, Any]:
@@ -63,7 +69,8 @@ class StepContext:
     @property
     def host(self) -> Host:
         """For :func:`engine.trainer_process.process.run_trainer`."""
-        return Host(self.work, self.spec.root, self.emit, self.stopping)
+        kill_at = self.deadline.kill_at if self.deadline is not None else None
+        return Host(self.work, self.spec.root, self.emit, self.stopping, kill_at=kill_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,8 @@ class Handler(Protocol):
 class FunctionHandler:
     """A :class:`Handler` made of plain values and one function. All built-in kinds are of this class.
 
-    ``libraries`` are the distributions whose version can change the result: they enter the fingerprint.
+    ``libraries`` are the distributions whose version can change the result: they enter the fingerprint. ``carries`` names the
+    files of ``work`` that a later session needs, given that folder and the arguments; without it an unfinished step starts over there.
 
     >>> handler = FunctionHandler(
     ...     kind="greet", version=1, title="says hello", makes="greeting", files=("greeting.txt",),
@@ -155,6 +163,7 @@ class FunctionHandler:
     looks_ahead: tuple[str, ...] = ()
     needs_extra: str | None = None
     libraries: tuple[str, ...] = ()
+    carries: Callable[[Path, Mapping[str, Any]], Carried | None] | None = None
 
     def environment(self) -> Mapping[str, str]:
         """Installed versions of ``libraries``, read from their metadata: nothing is imported."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from engine.data import read_eval_set
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
+from engine.trainer_process.carried import generated_files
 from engine.trainer_process.libraries import TRAINER_LIBRARIES
 
 
@@ -28,6 +29,7 @@ def run(ctx: StepContext) -> StepResult:
         out=ctx.out,
         work=ctx.work,
         cache=ctx.cache,
+        deadline=ctx.deadline,
     )
     return StepResult(process.run_trainer(job, ctx.host))
 
@@ -43,6 +45,7 @@ HANDLER = FunctionHandler(
     reads=("eval_set", "device"),
     needs_extra="train",
     libraries=TRAINER_LIBRARIES,
+    carries=generated_files,
     schema=step_schema("generate"),
     function=run,
 )

@@ -9,10 +9,13 @@ are in ``.runspec/reports/<run_version>/<step>/<training>/``.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from engine.errors import RunFailed
+from engine.protocol.deadline import Cadence
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
+from engine.trainer_process.carried import training_files
 from engine.trainer_process.cluster import cluster_of
 from engine.trainer_process.libraries import TRAINER_LIBRARIES
 
@@ -38,6 +41,8 @@ def run(ctx: StepContext) -> StepResult:
         reports=ctx.cache.parent / "reports" / ctx.spec.run_version / ctx.step.id,
         cluster=cluster_of(ctx.args["cluster"], os.environ),
         stop_at=ctx.stop_at,
+        session=ctx.session,
+        deadline=ctx.deadline and replace(ctx.deadline, cadence=_cadence(ctx)),
     )
     report = process.run_trainer(job, ctx.host)
     if "process" in report:
@@ -47,6 +52,14 @@ def run(ctx: StepContext) -> StepResult:
             hint="set RUNSPEC_COORDINATOR, RUNSPEC_NUM_PROCESSES and RUNSPEC_PROCESS_ID for each process",
         )
     return StepResult(report)
+
+
+def _cadence(ctx: StepContext) -> Cadence:
+    """Measured where nobody wrote how often to save, and no other argument counts in such intervals."""
+    typed = {override.path for override in ctx.spec.overrides}
+    written = "save_every_steps" in ctx.step.declared or f"{ctx.step.id}.save_every_steps" in typed
+    counts = ctx.args["keep_every_steps"] is not None or ctx.args["keep_best"] is not None
+    return "declared" if written or counts else "measured"
 
 
 HANDLER = FunctionHandler(
@@ -60,6 +73,7 @@ HANDLER = FunctionHandler(
     reads=("model", "device"),
     needs_extra="train",
     libraries=TRAINER_LIBRARIES,
+    carries=training_files,
     schema=step_schema("train_sft"),
     function=run,
 )

@@ -7,16 +7,19 @@ checkpoints and metrics. On other devices the arguments in effect may differ fro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from engine.canonical import digest_json
 from engine.protocol.disk_space import model_file_bytes
 from engine.protocol.events.base import Note
-from engine.protocol.train_args import TrainArgs
+from engine.protocol.train_args import TrainArgs, names_affecting
+from engine.trainer.checkpoint import disk_space
 from engine.trainer.checkpoint.manifest import IdentityCheck
 from engine.trainer.checkpoint.saver import Move, Saver
 from engine.trainer.config.batch_shape import BatchShape, batch_of
@@ -30,6 +33,8 @@ from engine.trainer.lora.adapters import LoraArgs, adapter_shapes
 from engine.trainer.metrics import MetricsFile
 from engine.trainer.models import param_count
 from engine.trainer.models.decoder import Decoder
+from engine.trainer.session.chain import Sessions
+from engine.trainer.session.guard import SessionGuard, recall
 from engine.trainer.train_step import State, init_state, with_method, without_frozen
 
 
@@ -41,6 +46,7 @@ class RunState:
     ``args``        the arguments in effect; ``shape``: the batch they give on these devices
     ``moves``       resumes on other devices, for the report
     ``order``       the sequences of each train step
+    ``sessions``    those before this one, and where this one begins; ``guard``: when it has to end
     """
 
     graphdef: nnx.GraphDef[Decoder]
@@ -54,6 +60,8 @@ class RunState:
     saver: Saver
     metrics: MetricsFile
     skips: Skips
+    sessions: Sessions
+    guard: SessionGuard
 
     def tokens_seen(self, packed: Packed) -> int:
         """Tokens of all train steps so far, padding not counted."""
@@ -73,6 +81,9 @@ def restore(run: TrainRun, metrics_folder: Path) -> RunState:
     check_same(made_from, run.processes)
     reshard = args.on_other_devices == "reshard"
     identity_check = IdentityCheck(made_from, topology, batch_of(args, size.fsdp).sequences, reshard=reshard)
+    graphdef, fresh = init_state(with_method(run.model.module, args, jax.local_devices()[0]), args)
+    fresh = run.placement.state(fresh, run.model.config)
+    guard = session_guard(run, topology, disk_space.checkpoint_bytes(without_frozen(fresh)))
     saver = Saver(
         Path(run.job.work),
         args,
@@ -81,10 +92,9 @@ def restore(run: TrainRun, metrics_folder: Path) -> RunState:
         emit=run.emit,
         stop_after=run.job.stop_after_saves,
         processes=run.processes,
+        guard=guard,
     )
-    graphdef, fresh = init_state(with_method(run.model.module, args, jax.local_devices()[0]), args)
-    fresh = run.placement.state(fresh, run.model.config)
-    origin = saver.restore(without_frozen(fresh), model_bytes=_model_bytes(run))
+    origin = saver.restore(without_frozen(fresh), model_bytes=model_bytes(run))
     shape = batch_of(origin.args, size.fsdp)
     metrics = MetricsFile(metrics_folder / "metrics.jsonl", origin.notes if run.processes.is_writer else None)
     if metrics.recovered:
@@ -103,10 +113,37 @@ def restore(run: TrainRun, metrics_folder: Path) -> RunState:
         saver=saver,
         metrics=metrics,
         skips=skips,
+        sessions=Sessions.after(origin.notes, origin.digest, origin.train_step, run.job.session, _machine(topology)),
+        guard=guard,
     )
 
 
-def _model_bytes(run: TrainRun) -> int:
+def _machine(topology: Topology) -> dict[str, Any]:
+    """What a session says of the devices that it trained on."""
+    return {"platform": jax.default_backend(), "device_kind": topology.device_kind, "devices": topology.devices}
+
+
+def session_guard(run: TrainRun, topology: Topology, state_bytes: int) -> SessionGuard:
+    """The guard of this process, with what earlier runs of the same program on such devices took."""
+    deadline = run.job.deadline
+    if deadline is not None and run.processes.count > 1:  # each process would measure, and save, differently
+        deadline = replace(deadline, cadence="declared")
+    return SessionGuard(deadline, state_bytes=state_bytes, known=recall(pace_file(run, topology)))
+
+
+def pace_file(run: TrainRun, topology: Topology) -> Path:
+    """Where the pace of this program on these devices is remembered."""
+    arguments = {name: getattr(run.args, name) for name in names_affecting("program")}
+    made_of = {
+        **arguments,
+        "mesh": [run.args.mesh.fsdp, run.args.mesh.tp],
+        "config": run.model.config.to_hf(),
+        "topology": topology.as_json(),
+    }
+    return Path(run.job.cache or Path(run.job.work) / "cache") / f"pace-{digest_json(made_of)[:16]}.json"
+
+
+def model_bytes(run: TrainRun) -> int:
     """Bytes of the files that the run exports at its end."""
     args, config = run.args, run.model.config
     lora = LoraArgs(args.lora_rank, args.lora_alpha, targets=args.lora_targets)

@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 
+from engine.protocol.deadline import StopReason, steady_seconds
 from engine.protocol.events.base import Finished, Note
 from engine.protocol.events.training import TrainStarted, TrainStopped
 from engine.protocol.jobs import TrainJob, job_json, read_job
@@ -39,7 +40,8 @@ from engine.trainer.ops.matmul import resolve_matmul_dtype
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.reference.export_check import ExportCheck
 from engine.trainer.report import export
-from engine.trainer.restore import RunState, restore
+from engine.trainer.restore import RunState, model_bytes, pace_file, restore
+from engine.trainer.session.guard import remember
 from engine.trainer.text.encoding import renderer_of
 from engine.trainer.tracking.tracker import Tracker, check_tracking
 from engine.trainer.train_loop import TrainLoop
@@ -68,7 +70,7 @@ def run_train(
             data = _load_data(job, model, emit, stopping)
         except Stopped:
             processes.failed("it was stopped before the first train step")
-            return _stopped(0, emit)
+            return _stopped(0, emit, _why(job, stopping))
         return _train(TrainRun(job, model, data, placement, processes, emit, stopping, check), machine)
 
 
@@ -80,8 +82,14 @@ def _train(run: TrainRun, machine: dict[str, Any]) -> dict[str, Any]:
     with metrics_folder(Path(job.work), processes) as folder:
         state = restore(run, folder)
         with state.saver, closing(state.metrics), closing(tracker):
-            if not TrainLoop(run, state, tracker).run():
-                return _stopped(state.train_step, emit)
+            loop = TrainLoop(run, state, tracker)
+            is_whole = loop.run()
+            if processes.is_writer:
+                remember(pace_file(run, state.topology), state.guard.pace)
+            # A session that only exports has nothing better to do than to try.
+            can_export = loop.here == 0 or processes.agree("export", lambda: state.guard.may_export(model_bytes(run)))
+            if not is_whole or not can_export:
+                return _stopped(state.train_step, emit, _why(job, run.stopping), loop.here, state.guard.needs())
             report = export_run(run, state, tracker, machine)
     emit(Finished(report))
     return report
@@ -108,9 +116,17 @@ def follow_job(processes: ProcessGroup, job: TrainJob | None = None) -> TrainJob
     return agreed
 
 
-def _stopped(train_step: int, emit: Emit) -> dict[str, Any]:
-    emit(TrainStopped(train_step))
+def _stopped(
+    train_step: int, emit: Emit, reason: StopReason = "request", here: int = 0, needs: str | None = None
+) -> dict[str, Any]:
+    emit(TrainStopped(train_step, reason, here, None if here else needs))
     return {"stopped": True, "train_step": train_step}
+
+
+def _why(job: TrainJob, stopping: Stopping) -> StopReason:
+    """The limit, where it is reached: the engine asks to stop then too."""
+    deadline = job.deadline
+    return "request" if stopping() and (deadline is None or deadline.fits(steady_seconds())) else "deadline"
 
 
 def _load_data(job: TrainJob, model: Model, emit: Emit, stopping: Stopping) -> Data:
@@ -164,6 +180,7 @@ def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mappin
         "exported_train_step": best.train_step if best else state.train_step,
         "topology": state.topology.as_json(),
         "moves": list(state.moves),
+        "sessions": state.sessions.chain(state.train_step, state.saver.checkpoints.digest(state.train_step)),
         "measured": tracker.report(state.metrics.rows),
         "sequences_per_train_step": state.shape.sequences,
     }

@@ -37,6 +37,7 @@ class TrainLoop:
         self._last = last_train_step(run)
         self._first, self._started_at = state.train_step + 1, 0.0
         self._stop_answer = (0, False)  # (train step, whether to stop after it), as all processes agreed
+        self.here = 0  # train steps of this process that are saved
         self._evaluator = Evaluator(state.graphdef, run.args, run.placement, run.data.withheld, rows=state.shape.rows)
 
     def run(self) -> bool:
@@ -46,6 +47,8 @@ class TrainLoop:
             return True
         step = self._compile()
         self._run.check_export()
+        if not self._run.processes.agree("begin", state.guard.may_begin):
+            return False
         self._started_at = time.perf_counter()
         arrays, state.state = state.state, {}
         self._tracker.begins(state.metrics.rows, self._first)
@@ -55,11 +58,25 @@ class TrainLoop:
             for done in steps:
                 self._write(done)
                 if done.state is not None and self._stops(done.train_step) and done.train_step < self._last:
-                    self._save()
-                    state.saver.finish()
+                    self._save_last(done.train_step)
                     return False
         state.saver.finish()
+        self.here = self._last - self._first + 1
         return True
+
+    def _save_last(self, train_step: int) -> None:
+        """The last save before a stop. A session of one train step whose save would surely come too late leaves none."""
+        state, first = self._state, self._first
+        is_only = train_step == first and state.saver.newest < first
+        if is_only and not self._run.processes.agree("first save", self._may_save_first):
+            state.train_step = first - 1
+            return
+        self._save()
+        state.saver.finish()
+        self.here = train_step - first + 1
+
+    def _may_save_first(self) -> bool:
+        return self._run.stopping() or self._state.guard.may_save_first()
 
     def _compile(self) -> Any:
         """The compiled train step; emits what ``auto`` was resolved to."""
@@ -86,10 +103,21 @@ class TrainLoop:
     def _stops(self, train_step: int) -> bool:
         """Does the run end after this train step, on request? All processes get the same answer."""
         if self._run.processes.count == 1:
-            return self._run.stopping()
+            return self._wants_to_stop(train_step)
         if self._stop_answer[0] != train_step:
-            self._stop_answer = (train_step, self._run.processes.agree("stop", self._run.stopping))
+            self._stop_answer = (
+                train_step,
+                self._run.processes.agree("stop", lambda: self._wants_to_stop(train_step)),
+            )
         return self._stop_answer[1]
+
+    def _wants_to_stop(self, train_step: int) -> bool:
+        """On request, or for the session's limit."""
+        state = self._state
+        evaluates = self._evaluator.is_due(train_step + 1, self._last)
+        return self._run.stopping() or state.guard.is_last(
+            evaluates=evaluates, is_saving=not state.saver.checkpoints.idle
+        )
 
     def _pauses(self, train_step: int) -> bool:
         stops = self._stops(train_step)  # called at every train step, so that all processes take part in the agreement
@@ -104,8 +132,11 @@ class TrainLoop:
         if done.state is not None:
             state.state, state.train_step = done.state, done.train_step
             if self._evaluator.is_due(done.train_step, self._last):
+                began = time.perf_counter()
                 row = finite_or_null({**row, "eval_loss": self._evaluator.loss(state.state)})
+                state.guard.evaluated(time.perf_counter() - began)
                 self._run.emit(Evaluated(done.train_step, row["eval_loss"], row.get("non_finite", {}).get("eval_loss")))
+        state.guard.stepped(row["seconds"])
         state.metrics.append(row)
         self._emit(row)
         state.saver.step()
@@ -139,5 +170,6 @@ class TrainLoop:
     def _save(self) -> None:
         """Save a checkpoint of the current train step, unless there is one."""
         state = self._state
-        notes = {**state.metrics.sync(), "eval_loss": state.metrics.rows[-1].get("eval_loss")}
+        eval_loss = state.metrics.rows[-1].get("eval_loss")
+        notes = {**state.metrics.sync(), "eval_loss": eval_loss, **state.sessions.notes()}
         state.saver.save(without_frozen(state.state), state.train_step, notes, self._run.stopping)

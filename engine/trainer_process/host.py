@@ -22,6 +22,7 @@ class Host:
     ``cwd``       the trainer's working folder
     ``emit``      is called with each of its events, as they arrive
     ``stopping``  true after a stop request; ``grace_seconds`` later the trainer is killed
+    ``kill_at``   when it is killed in any case, by :func:`engine.protocol.deadline.steady_seconds`: its session ends
     """
 
     work: Path
@@ -29,3 +30,4 @@ class Host:
     emit: Callable[[Event], None] = lambda _: None
     stopping: Callable[[], bool] = lambda: False
     grace_seconds: float = STOP_GRACE_SECONDS
+    kill_at: float | None = None

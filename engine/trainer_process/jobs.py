@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.canonical import digest_text, jsonl_bytes, write_atomic
 from engine.data import EvalItem, prompt_messages, read_eval_set, render_prompt
+from engine.protocol.deadline import Deadline
 from engine.protocol.device_memory import Allocator
 from engine.protocol.jobs import (
     Cluster,
@@ -23,6 +24,7 @@ from engine.protocol.jobs import (
     generate_args,
     train_args,
 )
+from engine.protocol.sessions import RunSession
 from engine.runspec.model import ModelSpec, Spec, StepSpec
 
 
@@ -56,6 +58,8 @@ def train_job(
     reports: Path | None = None,
     cluster: Cluster | None = None,
     stop_at: int | None = None,
+    session: RunSession | None = None,
+    deadline: Deadline | None = None,
 ) -> TrainJob:
     """The job of training by this spec. Raises InputInvalid T115 for arguments that the trainer does not know.
 
@@ -76,6 +80,8 @@ def train_job(
         allocator=allocator_of(spec),
         cluster=cluster,
         stop_at=stop_at,
+        session=session,
+        deadline=deadline,
         args=train_args(args),
     )
 
@@ -103,7 +109,15 @@ def fetch_job(spec: Spec, any_of: Sequence[str]) -> FetchJob:
 
 
 def generate_job(
-    spec: Spec, args: Mapping[str, Any], *, model_dir: Path, prompts: Path, out: Path, work: Path, cache: Path
+    spec: Spec,
+    args: Mapping[str, Any],
+    *,
+    model_dir: Path,
+    prompts: Path,
+    out: Path,
+    work: Path,
+    cache: Path,
+    deadline: Deadline | None = None,
 ) -> GenerateJob:
     """The job of answering these prompts."""
     return GenerateJob(
@@ -116,6 +130,7 @@ def generate_job(
         cache=str(cache),
         device=spec.device,
         allocator=allocator_of(spec),
+        deadline=deadline,
         args=generate_args(args),
     )
 

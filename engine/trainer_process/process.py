@@ -30,17 +30,20 @@ from typing import IO, Any, TypeVar
 
 from engine.canonical import pretty_json, readable, write_atomic
 from engine.errors import (
+    DeadlineReached,
     Diagnostic,
     EvidenceIncomplete,
     InputInvalid,
     Interrupted,
     LockBusy,
+    NothingDone,
     RemoteRefused,
     RunFailed,
     RunspecError,
     Where,
 )
 from engine.protocol.codec import FieldError
+from engine.protocol.deadline import steady_seconds
 from engine.protocol.events.base import Event, Failed, Finished
 from engine.protocol.events.generation import GenerationStopped
 from engine.protocol.events.inputs import Download
@@ -75,6 +78,7 @@ _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
     2: InputInvalid,
     4: EvidenceIncomplete,
     6: LockBusy,
+    7: DeadlineReached,
     8: RemoteRefused,
     130: Interrupted,
 }
@@ -128,6 +132,8 @@ def _run(job: Job, host: Host, kill_at: type[Event] | None) -> Event:
         )
     if child.returncode == -signal.SIGTERM and host.stopping():  # stopped before its signal handler was installed
         raise Interrupted("R203", f"stopped before the {job.verb} process had begun")
+    if child.returncode == -signal.SIGKILL and _is_over(host):
+        raise Interrupted("R203", f"the {job.verb} process did not stop before the session ended, and was killed")
     return _conclude(job.verb, child.returncode, last, stderr_path)
 
 
@@ -210,9 +216,13 @@ def _ask_to_stop(child: subprocess.Popen[bytes], host: Host, asked_at: float | N
     if asked_at is None:
         child.send_signal(signal.SIGTERM)
         return time.monotonic()
-    if time.monotonic() - asked_at > host.grace_seconds:
+    if time.monotonic() - asked_at > host.grace_seconds or _is_over(host):
         child.kill()
     return asked_at
+
+
+def _is_over(host: Host) -> bool:
+    return host.kill_at is not None and steady_seconds() > host.kill_at
 
 
 def _events(stream: IO[bytes]) -> Iterator[Event | None]:
@@ -263,9 +273,9 @@ def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> F
         case Finished() if returncode == 0:
             return last
         case GenerationStopped():
-            raise Interrupted("R203", f"stopped after {last.done} of {last.total} answers; they are kept")
+            raise _stopped(last, f"stopped after {last.done} of {last.total} answers; they are kept")
         case TrainStopped():
-            raise Interrupted("R203", f"stopped at train step {last.train_step}; a checkpoint was saved")
+            raise _stopped(last, f"stopped at train step {last.train_step}; a checkpoint was saved")
     tail, job = _tail(stderr), "download" if isinstance(last, Download) else verb
     again = "run the same command again" + (f": {RESUMES[job]}" if job in RESUMES else "")
     if returncode < 0:
@@ -278,6 +288,14 @@ def _conclude(verb: str, returncode: int, last: Event | None, stderr: Path) -> F
         f"the {verb} process ended with exit status {returncode} and no error report",
         hint=again + tail,
     )
+
+
+def _stopped(event: TrainStopped | GenerationStopped, message: str) -> RunspecError:
+    """Who asked decides the exit code. Without a train step or an answer of its own the session got nowhere."""
+    if event.reason == "request":
+        return Interrupted("R203", message)
+    needs = event.needs if isinstance(event, TrainStopped) else None
+    return DeadlineReached("R208", message, hint=needs) if event.here else NothingDone("R208", message, hint=needs)
 
 
 def _reported(event: Failed) -> RunspecError:

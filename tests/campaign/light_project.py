@@ -72,17 +72,19 @@ class LightProject:
         shutil.copytree(self.root, root, symlinks=True)
         return LightProject(root)
 
-    def start(self, *words: str, before: tuple[str, ...] = (), user: int | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, before: tuple[str, ...] = (), user: int | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
         """Begin a command. ``before``: words of the driver; ``user``: the number of the user it runs as."""
         return subprocess.Popen(
             [sys.executable, str(DRIVER), *before, *words], cwd=self.root, text=True, errors="replace",
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, user=user, group=user,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", **environment},
         )  # fmt: skip
 
-    def do(self, *words: str, before: tuple[str, ...] = (), user: int | None = None) -> Done:
+    def do(self, *words: str, before: tuple[str, ...] = (), user: int | None = None, **environment: str) -> Done:
         """A command to its end."""
-        process = self.start(*words, before=before, user=user)
+        process = self.start(*words, before=before, user=user, **environment)
         out, err = process.communicate(timeout=SECONDS)
         return Done(process.returncode, out, err)
 

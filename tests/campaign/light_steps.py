@@ -49,16 +49,16 @@ def light_train(ctx: Any) -> Any:
     """What the trainer leaves, by formula: a model folder, one row of metrics a train step, the report."""
     from engine.canonical import digest_json, digest_tree, jsonl_bytes, pretty_json, write_atomic
     from engine.steps import StepResult
-    from tests.fixtures.training import metrics_rows, train_report
+    from tests.campaign.light_trainer import train
+    from tests.fixtures.training import train_report
 
-    write_atomic(ctx.out / "model" / "config.json", pretty_json({"rows": ctx.inputs["dataset"].facts["rows_sha256"]}))
-    rows = metrics_rows(ctx.args)
-    for step in range(len(rows)):
-        write_atomic(ctx.work / "progress.json", pretty_json(rows[: step + 1]))
-    write_atomic(ctx.out / "metrics.jsonl", jsonl_bytes(rows))
+    trained = train(ctx)
+    model = {"rows": ctx.inputs["dataset"].facts["rows_sha256"], "weight": trained.weight}
+    write_atomic(ctx.out / "model" / "config.json", pretty_json(model))
+    write_atomic(ctx.out / "metrics.jsonl", jsonl_bytes(trained.rows))
     dataset = ctx.inputs["dataset"].facts
-    report = train_report(ctx.args, rows, model_sha256=digest_json(digest_tree(ctx.out / "model")), render=dataset["render"],
-                          params=PARAMS, n_rows=dataset["n_rows"], libraries=used_libraries())  # fmt: skip
+    report = train_report(ctx.args, trained.rows, model_sha256=digest_json(digest_tree(ctx.out / "model")), render=dataset["render"],
+                          params=PARAMS, n_rows=dataset["n_rows"], libraries=used_libraries(), sessions=trained.sessions)  # fmt: skip
     write_atomic(ctx.out / "train_report.json", pretty_json(report))
     return StepResult(report)
 

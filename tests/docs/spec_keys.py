@@ -75,6 +75,7 @@ def _limits(entry: Mapping[str, Any]) -> str:
 
     bounds = limits({key: value for key, value in entry.items() if key != "x-unit"})
     more = [f"below `{entry['x-less-than']}`"] if "x-less-than" in entry else []
+    more += [f"shorter than `{entry['x-shorter-than']}`"] if "x-shorter-than" in entry else []
     more += [f"at most `{entry['x-at-most'].removeprefix('../')}`"] if "x-at-most" in entry else []
     more += (
         [f"`{entry['x-ends-by'][0]}` + this ends by `{entry['x-ends-by'][1].removeprefix('../')}`"]

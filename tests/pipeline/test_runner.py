@@ -21,7 +21,7 @@ from engine.artifacts.journal import journal_path, read_journal
 from engine.artifacts.store import Store
 from engine.canonical import pretty_json, unsealed
 from engine.errors import InputInvalid, Interrupted, LockBusy, RunFailed
-from engine.pipeline import runner
+from engine.pipeline import stop as stop_module
 from engine.pipeline.plan import Selection
 from engine.pipeline.runner import execute
 from engine.runspec.model import Spec
@@ -112,7 +112,7 @@ def test_a_repeated_signal_is_one_stop_request(
     pressed = {**kinds, "press": make_handler("press", ("apple",), "juice", hook=interrupted)}
     with pytest.raises(Interrupted, match="train step 7"):
         run(make_spec(GROW, PRESS), pressed, console)
-    monkeypatch.setattr(runner, "REPEATED_SIGNAL_SECONDS", 0.0)
+    monkeypatch.setattr(stop_module, "REPEATED_SIGNAL_SECONDS", 0.0)
     with pytest.raises(Interrupted) as caught:
         run(make_spec(GROW, PRESS), pressed, console)
     assert "train step 7" not in str(caught.value)
@@ -121,18 +121,18 @@ def test_a_repeated_signal_is_one_stop_request(
 def test_the_signal_handler_writes_nothing() -> None:
     """It may come in the middle of a line of the display or the log, whose locks are held: the next poll says it, once."""
     said: list[str] = []
-    with runner.stop_on_signals(said.append) as stop:
+    with stop_module.stop_on_signals(said.append) as stop:
         assert not stop()
         signal.raise_signal(signal.SIGTERM)
         assert said == []
         assert [stop(), stop()] == [True, True]
-    assert said == [runner.STOPPING]
+    assert said == [stop_module.STOPPING]
 
 
 A_BLOCKED_LINE = """
 import os, signal, sys, threading
 from engine.display.plain import PlainConsole
-from engine.pipeline.runner import stop_on_signals
+from engine.pipeline.stop import stop_on_signals
 console = PlainConsole()
 with stop_on_signals(console.note) as stop:
     threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
@@ -155,7 +155,7 @@ def test_a_stop_request_in_the_middle_of_a_line(repository: Path) -> None:
         time.sleep(0.6)
         _, lines = process.communicate()
     assert process.returncode == 0, lines[-2000:]
-    assert lines.splitlines()[-1] == f"      {runner.STOPPING}"
+    assert lines.splitlines()[-1] == f"      {stop.STOPPING}"
 
 
 def test_a_second_signal_that_an_import_turned_into_another_error_is_an_interruption(
@@ -164,7 +164,7 @@ def test_a_second_signal_that_an_import_turned_into_another_error_is_an_interrup
     """Python makes a RuntimeError of a KeyboardInterrupt in ``__set_name__``: cli asks ``requested`` then."""
     monkeypatch.setattr(runner, "REPEATED_SIGNAL_SECONDS", 0.0)
     monkeypatch.setattr(interrupt, "_received", [])
-    with runner.stop_on_signals(lambda _: None):
+    with stop.stop_on_signals(lambda _: None):
         signal.raise_signal(signal.SIGTERM)
         assert not interrupt.requested()
         with pytest.raises(KeyboardInterrupt):

@@ -18,6 +18,7 @@ from engine.artifacts.store import Artifact
 from engine.canonical import JsonObject, digest_bytes, jsonl_bytes, pretty_json
 from engine.evidence.contents import Broken, Evidence
 from engine.evidence.folder import ATTACHMENTS
+from engine.evidence.view import RECORD_VERSION
 from engine.scoring import result_summary_text
 
 REMARKS = frozenset({"clock"})  # facts that the pipeline adds to those of the step's own report
@@ -37,6 +38,7 @@ def recorded_run(evidence: Evidence) -> RunRecord:
         spec_bytes=evidence.data("runspec.yaml"),
         eval_set_bytes=evidence.data("eval_set.jsonl"),
         steps=tuple(map(_step, values["steps"])),
+        sessions=tuple(values["sessions"]) if values["schema_version"] == RECORD_VERSION else None,
     )
 
 

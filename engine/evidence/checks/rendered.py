@@ -34,8 +34,8 @@ def templates_of(evidence: Evidence) -> Templates | None:
     version = evidence.record["schema_version"]
     if version == 1:
         return None
-    if version != RECORD_VERSION or isinstance(version, bool | float):
-        raise Broken(f"run_record.json has schema_version {version!r}; this engine knows 1 and {RECORD_VERSION}")
+    if version not in (2, RECORD_VERSION) or isinstance(version, bool | float):
+        raise Broken(f"run_record.json has schema_version {version!r}; this engine knows 1 to {RECORD_VERSION}")
     templates: Templates = evidence.record["templates"]
     return templates
 

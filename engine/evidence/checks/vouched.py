@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from engine.canonical import JsonMapping, JsonObject, digest_bytes
@@ -17,12 +18,19 @@ from engine.evidence.checks.recorded import recorded_run
 from engine.evidence.checks.rendered import first_stage, templates_of
 from engine.evidence.contents import Answer, Evidence, answer, changes
 from engine.evidence.signing.signatures import Signed, examine
+from engine.evidence.view import RECORD_VERSION
+from engine.protocol.sessions import chain_problems, last_train_step
 from engine.runspec import written_document
 
 NO_STATEMENT = "evidence of version 1 has no statement"
 NO_WITNESS = "no witness: --witness FOLDER, the output of the notebook version that you downloaded"
 STATEMENT_TYPE, PREDICATE_TYPE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:runspec-engine:run:v1"
+_CHAINED = (
+    "session", "first_train_step", "last_train_step", "checkpoint_sha256", "parent_sha256", "started_at", "platform",
+    "device_kind", "devices",
+)  # fmt: skip
+_HEX64 = re.compile(r"[0-9a-f]{64}")
 _NONCE = re.compile(r"[0-9a-f]{32,128}")
 _KAGGLE_URL = re.compile(r"https://www\.kaggle\.com/code/[\w-]+/[\w-]+(/versions/\d+|\?scriptVersionId=\d+)?")
 
@@ -93,22 +101,58 @@ def signatures_fit(evidence: Evidence) -> Answer:
 
 
 def sessions_are_a_chain(evidence: Evidence) -> Answer:
-    """V17: each session of a run of several resumed from the checkpoint of the one before it."""
-    witness = evidence.reader.witness
-    if witness is None:
-        return "n/a", NO_WITNESS
-    sessions = witness.document.get("sessions", [])
-    problems, step, parent = [], 0, None
-    for number, session in enumerate(sessions, start=1):
-        if session["first_train_step"] != step + 1 or session["last_train_step"] < session["first_train_step"]:
-            problems.append(f"session {number} does not begin after train step {step}")
-        if session["parent_sha256"] != parent:
-            problems.append(f"session {number} did not begin with the checkpoint that the one before it left")
-        step, parent = session["last_train_step"], session["checkpoint_sha256"]
-    n_steps = evidence.step("train_sft")["facts"]["num_train_steps"]
-    if step != n_steps:
-        problems.append(f"the sessions reach train step {step}, and the run has {n_steps}")
-    return answer(problems, f"{len(sessions)} sessions, train steps 1 to {step}")
+    """V17: each session of a run of several resumed from the checkpoint of the one before it; a witness must tell of the same."""
+    witness, record = evidence.reader.witness, evidence.record
+    recorded = record["sessions"] if record["schema_version"] == RECORD_VERSION else None
+    train = evidence.step("train_sft")["facts"]
+    trained = [row for row in recorded or () if row["first_train_step"] is not None]
+    witnessed = witness.document.get("sessions", []) if witness is not None else None
+    if not trained and not train.get("sessions"):
+        if witnessed is None:
+            return "n/a", NO_WITNESS if recorded is None else "the training step reported no sessions"
+        trained = witnessed
+        problems = chain_problems(trained)
+    else:
+        problems = [*chain_problems(recorded or ()), *_not_as_reported(record, train)]
+        problems += [] if witnessed is None else _not_as_witnessed(trained, witnessed)
+    step = last_train_step(trained)
+    if step != train["num_train_steps"]:
+        problems.append(f"the sessions reach train step {step}, and the run has {train['num_train_steps']}")
+    return answer(problems, f"{len(trained)} session{'s' * (len(trained) != 1)}, train steps 1 to {step}")
+
+
+def _not_as_reported(record: JsonMapping, train: JsonMapping) -> list[str]:
+    """The sessions of the record against those that the training step reported, which its checkpoints carried."""
+    reported, rows = list(train.get("sessions") or ()), [dict(row) for row in record["sessions"]]
+    problems = [
+        f"session {n} is numbered {row['number']!r:.20}" for n, row in enumerate(rows, start=1) if row["number"] != n
+    ]
+    trained = [row for row in rows if row["first_train_step"] is not None]
+    found = [{name: row[name] for name in _CHAINED} for row in trained]
+    wanted = [{name: row[name] for name in _CHAINED} for row in reported]
+    if found != wanted:
+        problems.append("the sessions of the record are not those that the training step reported")
+    published = [name for row in rows for name in row["published"]]
+    known = {step["id"] for step in record["steps"]}
+    problems += [f"step {name} is published twice" for name in sorted({n for n in published if published.count(n) > 1})]
+    problems += [
+        f"step {name!a:.40} is published, and is not a step of the run" for name in sorted(set(published) - known)
+    ]
+    problems += [
+        f"session {row['number']} has {name} {row[name]!r:.30}, which is not a digest"
+        for row in trained
+        for name in ("checkpoint_sha256", "parent_sha256")
+        if not (row[name] is None and name == "parent_sha256") and not _HEX64.fullmatch(str(row[name]))
+    ]
+    return problems
+
+
+def _not_as_witnessed(trained: Sequence[JsonMapping], witnessed: Sequence[JsonMapping]) -> list[str]:
+    names = ("first_train_step", "last_train_step", "checkpoint_sha256", "parent_sha256")
+    found = [[row[name] for name in names] for row in witnessed if row["first_train_step"] is not None]
+    if found != [[row[name] for name in names] for row in trained]:
+        return ["the output tells of other sessions than run_record.json"]
+    return []
 
 
 def platform_has_the_digests(evidence: Evidence) -> Answer:

@@ -32,7 +32,7 @@ Checks the evidence of a run of runspec-engine as `runspec verify` does, with th
   --explain         also list what the run states and nobody checks
   -h, --help        print this
 
-Exit code 0: every check passed. 5: a check failed. 2: there is no evidence that could be checked.
+Exit code 0: every check passed. 4: the run is not finished. 5: a check failed. 2: there is no evidence that could be checked.
 """
 OPTIONS = ("--json", "--explain", "-h", "--help")
 WITH_A_VALUE = ("--trust", "--witness")

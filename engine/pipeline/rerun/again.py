@@ -29,7 +29,8 @@ from engine.evidence.contents import Evidence
 from engine.pipeline.rerun import machine, material
 from engine.pipeline.rerun.request import Request
 from engine.pipeline.rerun.workshop import Workshop
-from engine.pipeline.runner import RunDisplay, stop_on_signals
+from engine.pipeline.runner import RunDisplay
+from engine.pipeline.stop import stop_on_signals
 from engine.runspec import load_recorded
 from engine.runspec.model import Spec
 from engine.steps import Handler

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from engine.protocol.deadline import StopReason
 from engine.protocol.events.base import Bar, Event
 
 
@@ -40,11 +41,14 @@ class Generated(Event):
 
 @dataclass(frozen=True, slots=True)
 class GenerationStopped(Event):
-    """A stop request ended the generation; the answers so far are kept."""
+    """A stop request, or the session limit, ended the generation; the answers so far are kept. ``here``: those of this process."""
 
     name: ClassVar[str] = "generation_stopped"
     done: int
     total: int
+    reason: StopReason = "request"
+    here: int | None = None
 
     def _line(self) -> str:
-        return f"stopped after {self.done} of {self.total} answers; they are kept"
+        why = " for the session limit" if self.reason == "deadline" else ""
+        return f"stopped after {self.done} of {self.total} answers{why}; they are kept"

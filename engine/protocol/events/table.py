@@ -33,6 +33,7 @@ from engine.protocol.events.inputs import (
     TokensDamaged,
 )
 from engine.protocol.events.training import (
+    CadenceChosen,
     Compiled,
     Evaluated,
     LoggerFailed,
@@ -49,7 +50,7 @@ EVENTS: dict[str, type[Event]] = {
     event.name: event
     for event in (
         TrainStarted, TrainStep, Compiled, Evaluated, Skipped, CheckpointSaved, Restored, Resharded, CheckpointUnusable,
-        ReadyForKill, TrainStopped, GenerationStarted, Generated, GenerationStopped, Tokenizing, TokensDamaged, Reporting,
+        ReadyForKill, CadenceChosen, TrainStopped, GenerationStarted, Generated, GenerationStopped, Tokenizing, TokensDamaged, Reporting,
         LoggerFailed, Profiled, HubResolved, Download, HubRetry, HubOffline, HubBadFile, Note, Finished, Failed,
     )
 }  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from engine.protocol.deadline import StopReason
 from engine.protocol.events.base import Bar, Event, joined
 from engine.protocol.figures import duration, number
 
@@ -155,10 +156,33 @@ class LoggerFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class TrainStopped(Event):
-    """A stop request ended the training run after this train step; its state is saved."""
+    """The training run ended after this train step, on request or for the session limit; its state is saved.
+
+    ``here``: the train steps that this process did and saved; ``needs``: what one more session needs at least, where it did none.
+    """
 
     name: ClassVar[str] = "stopped"
     train_step: int
+    reason: StopReason = "request"
+    here: int | None = None
+    needs: str | None = None
 
     def _line(self) -> str:
-        return f"stopped after train step {self.train_step}; state saved"
+        why = " for the session limit" if self.reason == "deadline" else ""
+        return f"stopped after train step {self.train_step}{why}; state saved"
+
+
+@dataclass(frozen=True, slots=True)
+class CadenceChosen(Event):
+    """Nobody declared ``save_every_steps``: within a session limit the interval of checkpoints follows from measured seconds."""
+
+    name: ClassVar[str] = "cadence"
+    save_every_steps: int
+    step_seconds: float
+    save_seconds: float
+
+    def _line(self) -> str:
+        return (
+            f"a checkpoint every {self.save_every_steps} train steps: a step takes {duration(self.step_seconds)}, a save "
+            f"{duration(self.save_seconds)}, and save_every_steps is not declared"
+        )

@@ -35,14 +35,15 @@ import orbax.checkpoint as ocp
 
 from engine.canonical import digest_tree
 from engine.errors import RunFailed, Where
+from engine.protocol.checkpoint_files import MANIFEST_FILE
 from engine.protocol.disk_space import training_disk_bytes
 from engine.temporary import fsync_dir
 from engine.trainer.checkpoint import disk_space
 from engine.trainer.checkpoint.manifest import (
-    MANIFEST_FILE,
     IdentityCheck,
     Manifest,
     Notes,
+    manifest_digest,
     read_manifest,
     write_manifest,
 )
@@ -101,6 +102,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Train steps of the existing checkpoints, oldest first."""
         return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit() and path.is_dir())
+
+    def digest(self, train_step: int) -> str | None:
+        """The digest of the manifest of this train step's checkpoint."""
+        return manifest_digest(self._path(train_step))
 
     def eval_losses(self) -> dict[int, float | None]:
         """Train step -> the eval loss in its notes; None if it has none, or no manifest that can be trusted."""

@@ -19,13 +19,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.canonical import pretty_json, sealed, unsealed, write_atomic
+from engine.canonical import digest_json, pretty_json, sealed, unsealed, write_atomic
 from engine.errors import Diagnostic, InputInvalid, Where
+from engine.protocol.checkpoint_files import MANIFEST_FILE, SEAL
 from engine.protocol.train_args import names_affecting
 from engine.trainer.config.batch_shape import batch_shape
 from engine.trainer.distributed.topology import Topology, TopologyJson
 
-MANIFEST_FILE, SEAL = "checkpoint.json", "mark_sha256"
 FORMAT = 3
 SHOWN_CHARS = 24
 Identity = Mapping[str, Any]  # name -> JSON value, of everything that decides the numbers
@@ -75,6 +75,12 @@ def read_manifest(folder: Path) -> Manifest | None:
     if values.keys() != known or f"{values['train_step']:08d}" != folder.name:
         return None
     return Manifest(**values)
+
+
+def manifest_digest(folder: Path) -> str | None:
+    """The digest by which a checkpoint is named in the chain of sessions: of its manifest, which has those of all its files."""
+    values = unsealed((folder / MANIFEST_FILE).read_bytes(), SEAL) if (folder / MANIFEST_FILE).is_file() else None
+    return None if values is None else digest_json(values)
 
 
 def _other_format(folder: Path, file_format: int, made_by: str) -> InputInvalid:

@@ -3,7 +3,8 @@
 In: the work folder, arguments, the identity of the training run. Out: its checkpoints, and events:
 
     restored {train_step}, resharded {train_step, was, now, micro_batches}, fallback {train_step, reason},
-    checkpoint {train_step, seconds, stalled_seconds} once it is published, ready_to_die {train_step}
+    checkpoint {train_step, seconds, stalled_seconds} once it is published, ready_to_die {train_step},
+    cadence {save_every_steps, …} where nobody declared how often
 
 A save that fails, and a disk without space for the next one, stop the training run at the next train step.
 """
@@ -20,6 +21,7 @@ from engine.errors import RunspecError
 from engine.protocol.disk_space import saves_between
 from engine.protocol.events.base import Note
 from engine.protocol.events.checkpoints import CheckpointSaved, CheckpointUnusable, ReadyForKill, Resharded, Restored
+from engine.protocol.events.training import CadenceChosen
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.checkpoint.checkpoints import Checkpoints, RestoredCheckpoint
 from engine.trainer.checkpoint.manifest import IdentityCheck, Notes
@@ -30,6 +32,7 @@ from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
 from engine.trainer.distributed.topology import Topology
 from engine.trainer.metrics import mismatch
 from engine.trainer.process import Emit, Stopping
+from engine.trainer.session.guard import SessionGuard
 
 WAIT_SECONDS = 0.05
 
@@ -47,7 +50,7 @@ class Move(TypedDict):
 class Origin:
     """Where a training run starts: after ``train_step``, with these arguments, after moves from other devices.
 
-    ``moves``: of this attempt and earlier ones.
+    ``moves``: of this attempt and earlier ones. ``digest``: of the checkpoint's manifest.
     """
 
     state: PyTree
@@ -55,6 +58,7 @@ class Origin:
     notes: Notes | None
     args: TrainArgs
     moves: tuple[Move, ...]
+    digest: str | None = None
 
 
 class Saver:
@@ -70,7 +74,9 @@ class Saver:
         emit: Emit,
         stop_after: int | None,
         processes: ProcessGroup = SINGLE_PROCESS,
+        guard: SessionGuard | None = None,
     ) -> None:
+        self._guard, self._every = guard, args.save_every_steps
         self._args, self._identity_check, self._last = args, identity_check, last
         self._emit, self._stop_after = emit, stop_after
         self._metrics = work / "metrics.jsonl"
@@ -115,7 +121,9 @@ class Saver:
             return Origin(None, 0, None, self._args, ())
         self._emit(Restored(found.train_step))
         args = self._args_on_these_devices(found)
-        return Origin(found.state, found.train_step, found.notes, args, self._moves)
+        return Origin(
+            found.state, found.train_step, found.notes, args, self._moves, self.checkpoints.digest(found.train_step)
+        )
 
     def _args_on_these_devices(self, restored: RestoredCheckpoint) -> TrainArgs:
         """The arguments with which these devices take the same batch; a change of devices is an event and kept."""
@@ -136,7 +144,16 @@ class Saver:
 
     def due(self, train_step: int) -> bool:
         """Whether a checkpoint is saved after this train step."""
-        return train_step % self._args.save_every_steps == 0 or train_step == self._last
+        if train_step == self._last:
+            return True
+        if self._every == self._args.save_every_steps:
+            return train_step % self._every == 0
+        return train_step - self._newest >= self._every
+
+    @property
+    def newest(self) -> int:
+        """The train step of the newest checkpoint, published or being saved."""
+        return self._newest
 
     def save(self, state: PyTree, train_step: int, notes: Notes, stopping: Stopping) -> None:
         """Begin a checkpoint, unless this step has one; returns while it is written, except for the smoke run's last."""
@@ -173,4 +190,14 @@ class Saver:
         for one in self.checkpoints.published():
             self._space_unchecked = True
             self._emit(CheckpointSaved(one.train_step, round(one.seconds, 3), round(one.stalled_seconds, 3)))
+            if self._guard is not None:
+                self._guard.saved(one.seconds)
+                self._choose_cadence(self._guard)
         self.checkpoints.check()
+
+    def _choose_cadence(self, guard: SessionGuard) -> None:
+        """Once, from the first save: where nobody declared how often, within a session limit."""
+        every = guard.save_every(self._args.save_every_steps)
+        if self._every == self._args.save_every_steps != every:
+            self._every = every
+            self._emit(CadenceChosen(every, round(guard.step_seconds, 4), round(guard.save_seconds, 3)))

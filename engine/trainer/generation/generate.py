@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,9 @@ from engine.canonical import (
     write_atomic,
 )
 from engine.model_config.decoder import DecoderConfig
+from engine.protocol.checkpoint_files import ANSWERS_FILE
 from engine.protocol.codec import to_json
+from engine.protocol.deadline import Deadline, StopReason, steady_seconds
 from engine.protocol.events.base import Finished, Note
 from engine.protocol.events.generation import Generated, GenerationStarted, GenerationStopped
 from engine.protocol.generate_args import GenerateArgs
@@ -59,7 +61,7 @@ from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_con
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer.weights import load_folder
 
-PROGRESS_FILE, SEAL = "generated.jsonl", "row_sha256"
+PROGRESS_FILE, SEAL = ANSWERS_FILE, "row_sha256"
 ROW_VERSION = 3  # rows of an earlier form are generated again
 LEAST_SECONDS = 1e-6  # a clock that stood still
 Row = dict[str, Any]
@@ -81,13 +83,15 @@ def run_generate(job: GenerateJob, emit: Emit, stopping: Stopping) -> dict[str, 
     check_context_length(encoded, [prompt.id for prompt in prompts], sampler.max_new_tokens, sampler.context)
     devices = tuple(str(device) for device in jax.devices())
     emit(GenerationStarted(devices, jax.default_backend(), jax.__version__, len(prompts), len(progress.rows)))
+    before, batches = len(progress.rows), BatchGuard(job.deadline)
     events = iter(()) if stopping() else _generate_rest(sampler, tokenizer, prompts, encoded, progress)
     for event in events:
         emit(event)
-        if stopping():
+        if stopping() or batches.is_last():
             break
     if len(progress.rows) < len(prompts):
-        emit(GenerationStopped(len(progress.rows), len(prompts)))
+        reason: StopReason = "deadline" if batches.is_over or not stopping() else "request"
+        emit(GenerationStopped(len(progress.rows), len(prompts), reason, len(progress.rows) - before))
         return {"stopped": True, "done": len(progress.rows), "total": len(prompts)}
     rows = [progress.rows[prompt.id] for prompt in prompts]
     template = tokenizer.template_text() if any(by_template(prompt, tokenizer) for prompt in prompts) else None
@@ -147,6 +151,24 @@ def end_reasons(config: DecoderConfig, stops: Iterable[int], tokenizer: Tokenize
     ids = {config.eos_token_id, *config.more_eos_ids, *stops}
     turns = tokenizer.turn_end_ids - {config.eos_token_id, tokenizer.eos_id}
     return {token: "end_of_turn" if token in turns else "eos" for token in ids}
+
+
+class BatchGuard:
+    """Whether the next answers would come too late for the session's limit; the first ones of a session are always tried."""
+
+    def __init__(self, deadline: Deadline | None, clock: Callable[[], float] = steady_seconds) -> None:
+        self._deadline, self._clock, self._slowest, self._since = deadline, clock, 0.0, clock()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the limit is reached."""
+        return self._deadline is not None and not self._deadline.fits(self._clock())
+
+    def is_last(self) -> bool:
+        """Called when answers have ended: measures how long they took."""
+        now = self._clock()
+        self._slowest, self._since = max(self._slowest, now - self._since), now
+        return self._deadline is not None and not self._deadline.fits(now, self._slowest)
 
 
 class GenerationProgress:

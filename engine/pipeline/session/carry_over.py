@@ -1,0 +1,134 @@
+"""Writes what another machine needs to resume: the journal, the artifacts of finished steps, of an unfinished one the newest checkpoint.
+
+In: the run as it stands. Out: ``session.json`` and its payload in the folder of ``--session-out``. Every byte is read and compared with the digest that
+it was published under. Nothing that a later session does not need is written: no older checkpoint, no cache, no log; a finished run
+leaves ``session.json`` alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import engine
+from engine.artifacts.journal import Journal
+from engine.artifacts.manifest import MANIFEST
+from engine.artifacts.refusals import changed_on_disk
+from engine.artifacts.store import Store, explain_os_error
+from engine.canonical import JsonObject, digest_file, pretty_json, sealed, write_atomic
+from engine.pipeline.plan import PlannedStep, relative
+from engine.pipeline.session.carried import FILE, JOURNAL, PAYLOAD, SEAL, STORE, VERSION, WORK, copy_file
+from engine.runspec.model import Spec
+from engine.steps import FunctionHandler
+from engine.temporary import fsync_dir
+from engine.trainer_process.carried import Carried
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run stands at the end of a session: the plan as it is now, and of the first unfinished step what is kept of it."""
+
+    steps: tuple[PlannedStep, ...]
+    begun: PlannedStep | None
+    kept: Carried | None
+    is_finished: bool
+    number: int  # of the session that ends
+    parent: str | None  # the digest of the session.json that it continued from
+    sessions: tuple[JsonObject, ...]
+
+
+def kept_of(entry: PlannedStep, store: Store) -> Carried | None:
+    """What an unfinished step has saved; None where it starts over."""
+    handler = entry.handler
+    if entry.fingerprint is None or not isinstance(handler, FunctionHandler) or handler.carries is None:
+        return None
+    work = store.staging(entry.work_key).work
+    return handler.carries(work, entry.step.args) if work.is_dir() else None
+
+
+def prepare_out(folder: Path) -> None:
+    """Before the first step: the folder is there and can be written. Raises RunFailed R102, R103."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{FILE}.probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
+
+
+def write_carry_over(
+    folder: Path, spec: Spec, store: Store, journal: Journal, standing: Standing, recipe: JsonObject
+) -> None:
+    """Raises RunFailed: R105 where an artifact is not what was published, R101 to R103 where it cannot be written."""
+    payload = f"{PAYLOAD}{os.urandom(4).hex()}"
+    try:
+        (folder / payload).mkdir(parents=True)
+        files = dict(_payload(folder / payload, spec, store, journal, standing)) if not standing.is_finished else {}
+        values = {
+            "schema_version": VERSION,
+            "engine": engine.__version__,
+            "run_version": spec.run_version,
+            "spec_sha256": spec.digest,
+            "overrides": {override.path: override.value for override in spec.overrides},
+            "state": "finished" if standing.is_finished else "unfinished",
+            "number": standing.number,
+            "parent_sha256": standing.parent,
+            "sessions": list(standing.sessions),
+            "steps": [_step(entry) for entry in standing.steps],
+            "begun": _begun(standing),
+            "next": recipe,
+            "payload": payload,
+            "files": dict(sorted(files.items())),
+        }
+        fsync_dir(folder / payload)
+        write_atomic(folder / FILE, pretty_json(sealed(values, SEAL)))
+        for old in folder.glob(f"{PAYLOAD}*"):
+            if old.name != payload or standing.is_finished:
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise explain_os_error(error, folder) from error
+
+
+def _step(entry: PlannedStep) -> JsonObject:
+    state = "published" if entry.artifact is not None and entry.action == "skip" else "left"
+    return {"id": entry.step.id, "uses": entry.step.uses, "state": state, "type": entry.handler.makes,
+            "fingerprint": entry.fingerprint}  # fmt: skip
+
+
+def _begun(standing: Standing) -> JsonObject | None:
+    if standing.begun is None or standing.kept is None:
+        return None
+    return {"id": standing.begun.step.id, "work_key": standing.begun.work_key, "kept": standing.kept.said,
+            "ingredients": dict(standing.begun.ingredients)}  # fmt: skip
+
+
+def _payload(
+    folder: Path, spec: Spec, store: Store, journal: Journal, standing: Standing
+) -> Iterator[tuple[str, JsonObject]]:
+    """Copies; yields (path in the payload, its digest and size)."""
+    yield JOURNAL, _copied(journal.path, folder / JOURNAL)
+    for entry in standing.steps:
+        artifact = entry.artifact
+        if artifact is None or entry.action == "run":
+            continue
+        expected: Mapping[str, str] = {**artifact.files, MANIFEST: digest_file(artifact.path / MANIFEST)}
+        for name, digest in expected.items():
+            path = f"{STORE}/{artifact.type}/{artifact.path.name}/{name}"
+            is_there = (artifact.path / name).is_file()
+            row = _copied(artifact.path / name, folder / path) if is_there else {}
+            if row.get("sha256") != digest:
+                raise changed_on_disk(artifact.type, entry.step.id, [name], relative(spec.path, spec.root))
+            yield path, row
+    if standing.begun is not None and standing.kept is not None:
+        work = store.staging(standing.begun.work_key).work
+        for name in standing.kept.files:
+            yield f"{WORK}/{name}", _copied(work / name, folder / WORK / name)
+
+
+def _copied(source: Path, target: Path) -> JsonObject:
+    digest, count = copy_file(source, target)
+    return {"sha256": digest, "bytes": count}

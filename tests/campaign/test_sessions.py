@@ -1,0 +1,161 @@
+"""One run over many sessions: it ends as the uninterrupted one does, whatever ended the sessions and wherever they were."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.pipeline.plan import differences
+from tests.campaign.light_project import RUN, LightProject
+
+STEPS = "train.num_train_steps=15"
+LONG = (*RUN, STEPS)
+EVIDENCE = "submission_runs/light_v1"
+PARTS = {"LIGHT_STEPS_A_SESSION": "3"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> LightProject:
+    """The run that nothing interrupted."""
+    project = LightProject.fresh(tmp_path_factory.mktemp("sessions") / "whole")
+    assert project.do(*LONG).code == 0
+    return project
+
+
+def sessions_of(project: LightProject) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((project.root / EVIDENCE / "run_record.json").read_bytes())["sessions"]
+    return rows
+
+
+def published(project: LightProject) -> dict[str, str]:
+    """Step -> the digest of what it published: parameters, predictions, score."""
+    record = json.loads((project.root / EVIDENCE / "run_record.json").read_bytes())
+    return {step["id"]: step["content_sha256"] for step in record["steps"]}
+
+
+def check_same(whole: LightProject, project: LightProject, evidence_of: Callable[[Path], Any], sessions: int) -> None:
+    """Same parameters, predictions and evidence but for times and chain; V17 tells of so many sessions that trained."""
+    assert published(project) == published(whole)
+    assert differences(evidence_of(whole.root), evidence_of(project.root)) == []
+    done = project.do("verify", EVIDENCE, "--json")
+    [check] = [check for check in json.loads(done.out)["checks"] if check["id"] == "V17"]
+    assert (done.code, check["status"]) == (0, "pass")
+    assert check["detail"] == f"{sessions} session{'s' * (sessions != 1)}, train steps 1 to 15"
+
+
+def test_one_session_is_a_chain_too(whole: LightProject, evidence_of: Callable[[Path], Any]) -> None:
+    """A run that nothing interrupted has one session, from the first train step to the last."""
+    check_same(whole, whole, evidence_of, 1)
+    [session] = sessions_of(whole)
+    assert (session["number"], session["first_train_step"], session["last_train_step"]) == (1, 1, 15)
+    assert (session["parent_sha256"], session["published"]) == (
+        None,
+        ["dataset", "train", "predict", "score", "summary"],
+    )
+
+
+def test_a_session_limit_in_a_loop_ends_as_one_run_does(
+    whole: LightProject, evidence_of: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    """Every session but the last ends by itself with exit code 7, before its limit, and has done something."""
+    project, codes, limit = LightProject.fresh(tmp_path / "loop"), [], 6
+    while 0 not in codes:
+        began = time.monotonic()
+        done = project.do(*LONG, "--session-limit", f"{limit}s", LIGHT_STEP_SECONDS="0.4")
+        codes.append(done.code)
+        assert done.code in (0, 7), done.err
+        if done.code == 7:
+            assert time.monotonic() - began < limit
+            assert "error[R115]: the session limit was reached" in done.err
+    assert 7 in codes
+    trained = [row for row in sessions_of(project) if row["first_train_step"] is not None]
+    assert len(trained) >= 2
+    check_same(whole, project, evidence_of, len(trained))
+    told = json.loads(project.do("status", "light_v1", "--json").out)["sessions"]
+    assert [row["ended"] for row in told[:-1]] == ["session limit"] * (len(told) - 1)
+
+
+class Chopped:
+    """Sessions that each begin in a project folder of their own, with nothing but what the session before left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.number = folder, 0
+
+    def attempt(
+        self, *, kill: Callable[[LightProject, tuple[str, ...]], bool] | None = None
+    ) -> tuple[LightProject, int]:
+        """One session to its end; ``kill`` may kill it, which leaves nothing for the next one."""
+        self.tried = getattr(self, "tried", 0) + 1
+        project = LightProject.fresh(self.folder / f"project-{self.tried}")
+        before = () if not self.number else ("--continue-from", str(self.folder / f"carry-{self.number}"))
+        words = (*LONG, *before, "--session-out", str(self.folder / f"carry-{self.number + 1}"))
+        if kill is not None and kill(project, words):
+            return project, -9
+        done = project.do(*words, **PARTS)
+        assert done.code in (0, 7), done.err
+        self.number += 1
+        return project, done.code
+
+
+def test_five_sessions_in_fresh_folders_end_as_one_run_does(
+    whole: LightProject, evidence_of: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    """Each gets only the folder that the one before it left."""
+    chopped, codes = Chopped(tmp_path), []
+    while 0 not in codes:
+        project, code = chopped.attempt()
+        codes.append(code)
+    assert codes == [7, 7, 7, 7, 0]
+    check_same(whole, project, evidence_of, 5)
+    spans = [(row["first_train_step"], row["last_train_step"]) for row in sessions_of(project)]
+    assert spans == [(1, 3), (4, 6), (7, 9), (10, 12), (13, 15)]
+    carried = json.loads((tmp_path / "carry-5" / "session.json").read_bytes())
+    assert (carried["state"], carried["files"]) == ("finished", {})
+
+
+def killer(draw: random.Random, calls: int) -> Callable[[LightProject, tuple[str, ...]], bool]:
+    """Kill the session right before a random call that changes files; False where it had ended before."""
+
+    def kill(project: LightProject, words: tuple[str, ...]) -> bool:
+        done = project.do(*words, before=("at", str(draw.randint(1, calls))), **PARTS)
+        return done.code == -9
+
+    return kill
+
+
+def chopped_and_killed(folder: Path, draw: random.Random, kills: int, calls: int) -> tuple[LightProject, int]:
+    """Sessions in fresh folders, ``kills`` of them killed at random calls; the last project."""
+    chopped, hits, code = Chopped(folder), 0, 7
+    while code != 0:
+        tries = hits < kills and draw.random() < 0.7
+        project, code = chopped.attempt(kill=killer(draw, calls) if tries else None)
+        if code == -9:
+            hits += 1
+    return project, hits
+
+
+def test_sessions_that_are_killed_change_nothing(
+    whole: LightProject, evidence_of: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    """The short version: two kills."""
+    project, hits = chopped_and_killed(tmp_path, random.Random(20261129), 2, 90)
+    assert hits
+    check_same(whole, project, evidence_of, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_sixty_killed_sessions_change_nothing(
+    whole: LightProject, evidence_of: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    """The long campaign: six runs of five sessions, ten of each killed."""
+    for seed in range(6):
+        project, hits = chopped_and_killed(tmp_path / str(seed), random.Random(seed), 10, 140)
+        assert hits
+        check_same(whole, project, evidence_of, 5)
