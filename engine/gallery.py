@@ -22,6 +22,7 @@ from engine.assets import asset
 
 SCHEMA_PATH = "schemas/runspec.schema.json"  # where the modeline of a written run-spec looks for it
 GROUPS = ("presets", "examples")
+_KAGGLE_TARGET = re.compile(r"^#.*--target (kaggle-[\w-]+)", re.MULTILINE)
 _MODELINE = re.compile(r"(# yaml-language-server: \$schema=)\S+")
 
 
@@ -70,6 +71,16 @@ def commands_before(spec: Path) -> Iterator[str]:
         yield f"mkdir -p {PurePosixPath(path).parent} && ln -s YOUR_MODEL_FOLDER {path}"
     for folder in dict.fromkeys(str(PurePosixPath(path).parent) for path, _ in _plugin_files(value)):
         yield f"pip install ./{folder}"
+
+
+def kaggle_target(spec: Path) -> str | None:
+    """The machine of Kaggle's that the run-spec's comments plan for, with which its notebook is made; None where they name none.
+
+    >>> kaggle_target(shipped()["m36"].path), kaggle_target(shipped()["quickstart"].path)
+    ('kaggle-t4x2', None)
+    """
+    match = _KAGGLE_TARGET.search(spec.read_text(encoding="utf-8"))
+    return match[1] if match else None
 
 
 def _read(spec: Path) -> Mapping[str, Any]:

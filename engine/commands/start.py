@@ -9,7 +9,7 @@ from engine import project
 from engine.canonical import JsonObject, pretty_json
 from engine.commands import Reply, columns, pick
 from engine.commands.loading import plugin_warnings, project_root, refuse_evidence
-from engine.gallery import GROUPS, shipped
+from engine.gallery import GROUPS, kaggle_target, shipped
 
 
 def init(arguments: Namespace) -> Reply:
@@ -25,8 +25,11 @@ def init(arguments: Namespace) -> Reply:
         steps.insert(0, f"cd {arguments.dir}")
     lines = [f"wrote {made.root / name}" for name in made.written]
     lines += [f"kept  {made.root / name}" for name in made.kept]
-    text = "\n".join([*lines, "", "next:", *(f"  {step}" for step in steps)])
-    document = {"ok": True, "root": str(made.root.resolve()), "spec": made.spec}
+    target = kaggle_target(found[name].path)
+    elsewhere = f"runspec kaggle notebook {made.spec} --target {target}" if target else None
+    on_kaggle = ["", "or on Kaggle, with a notebook:", f"  {elsewhere}"] * bool(target)
+    text = "\n".join([*lines, "", "next:", *(f"  {step}" for step in steps), *on_kaggle])
+    document = {"ok": True, "root": str(made.root.resolve()), "spec": made.spec, "notebook": elsewhere}
     return Reply({**document, "written": list(made.written), "kept": list(made.kept), "next": steps}, text)
 
 

@@ -158,6 +158,11 @@ class Spec:
         return (self.root / path).resolve()
 
 
+def comes_from_hub(model: ModelSpec) -> bool:
+    """Whether the weights are fetched from the hub."""
+    return model.init == "pretrained" and model.path is None
+
+
 def needs_token(spec: Spec) -> bool:
     """Whether something comes from the hub, which asks for a token where it is gated or private."""
-    return (spec.model.init == "pretrained" and spec.model.path is None) or spec.dataset.hub is not None
+    return comes_from_hub(spec.model) or spec.dataset.hub is not None

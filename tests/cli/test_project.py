@@ -42,6 +42,16 @@ def test_every_preset_can_be_begun_with(runspec, tmp_path, monkeypatch, name):
     assert runspec("validate", f"runspecs/{name}.yaml").code == 0
 
 
+def test_init_m36_says_how_to_get_its_notebook(runspec, tmp_path, monkeypatch):
+    """The runbook is a Kaggle runbook: the command that it names writes the notebook. The quickstart names none."""
+    monkeypatch.chdir(tmp_path)
+    command = runspec("init", "m36", "--json").document["notebook"]
+    assert command in runspec("init", "m36").out
+    assert runspec(*command.removeprefix("runspec ").split()).code == 0
+    assert json.loads((tmp_path / "m36_v1.ipynb").read_text())["nbformat"] == 4
+    assert runspec("init", "--dir", "other", "--json").document["notebook"] is None
+
+
 def test_the_schema_beside_the_spec_is_the_one_its_modeline_names(runspec, tmp_path, monkeypatch):
     """The editor finds the schema, and it is what `runspec schema` prints."""
     monkeypatch.chdir(tmp_path)

@@ -34,7 +34,7 @@ STANDING = (
     "attempts: [{number, state, version, target, earlier, progress, notes, …}]}"
 )
 ANSWERS: Mapping[str, Answer] = {
-    "init": Answer("{ok, root, spec, written, kept, next}", (1,)),
+    "init": Answer("{ok, root, spec, notebook, written, kept, next}", (1,)),
     "presets": Answer("{ok, presets: [{name, about}]}"),
     "steps": Answer("{ok, steps: [{uses, version, title, takes, makes, needs_extra, built_in}], warnings}"),
     "schema": Answer("the schema itself"),

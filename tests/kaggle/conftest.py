@@ -35,6 +35,7 @@ class SecretService:
     def __init__(self) -> None:
         self.answers: list[tuple[int, object]] = [(200, ABSENT)]
         self.requests: list[tuple[str, str | None, Any]] = []
+        self.pages: dict[str, object] = {}  # of a hub, by path: what is not there is HTTP 404
         self.delay = 0.0
         self.url = ""
 
@@ -61,7 +62,12 @@ def _serving(service: SecretService) -> Iterator[None]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             service.requests.append((self.path, self.headers["X-Kaggle-Authorization"], body))
             time.sleep(service.delay)
-            status, answer = service.next()
+            self._send(*service.next())
+
+        def do_GET(self) -> None:
+            self._send(200 if self.path in service.pages else 404, service.pages.get(self.path, b""))
+
+        def _send(self, status: int, answer: object) -> None:
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import engine
+from engine.kaggle.notebook.embed import digest_of_files, engine_files, travels
 
 MOST_MEGABYTES = 60
 HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "transformers", "numpy", "tokenizers", "safetensors")
@@ -45,6 +46,13 @@ def test_the_wheel_carries_the_engine_and_nothing_else(light: Any, repository: P
     modules = {path.relative_to(repository).as_posix() for path in (repository / "engine").rglob("*.py")}
     assert modules - names == set()
     assert {name for name in names if not name.startswith("engine/") or "__pycache__" in name} == set()
+
+
+def test_the_wheel_has_the_digest_that_a_notebook_asks_for(light: Any) -> None:
+    """A wheel in a dataset is the engine of a notebook by its files, whoever built it."""
+    with zipfile.ZipFile(light.wheel) as wheel:
+        files = {name: wheel.read(name) for name in wheel.namelist() if travels(name)}
+    assert digest_of_files(files) == digest_of_files(engine_files())
 
 
 def test_the_light_core_is_light(light: Any) -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from engine import __version__
 from engine.errors import InputInvalid, Where
 from engine.kaggle.notebook.cells import cells, digest_of, document
-from engine.kaggle.notebook.embed import DOCUMENTS, PackedFiles, engine_files, pack
+from engine.kaggle.notebook.embed import DOCUMENTS, PackedFiles, pack, packed_engine
 from engine.kaggle.notebook.first_cell import MESSAGES
 from engine.kaggle.notebook.project_files import project_files
 from engine.kaggle.session.devices import Expected
 from engine.preflight.targets import target_named
-from engine.runspec.model import Spec, needs_token
+from engine.runspec.model import Spec, comes_from_hub, needs_token
 
 MOST_BYTES = 950_000  # Kaggle refuses a source of 1 MB
 
@@ -29,7 +29,8 @@ class NotebookRequest:
 
     ``nonce``: printed early in the session's log; ``earlier``: ``owner/slug/version`` whose output the run continues from;
     ``wheel_dataset``: ``owner/slug`` that has the engine's wheel, instead of the engine in the notebook; ``offline``: packages come from
-    a wheelhouse there, too; ``target``: the machine whose devices are asserted.
+    a wheelhouse there, too; ``target``: the machine whose devices are asserted; ``data_files``: (path in the project, name in ``data_dataset``, SHA-256) of
+    files that the session copies from that dataset, which are left out of the notebook.
     """
 
     nonce: str | None = None
@@ -39,6 +40,8 @@ class NotebookRequest:
     wheel_dataset: str | None = None
     offline: bool = False
     target: str | None = None
+    data_dataset: str | None = None
+    data_files: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,9 @@ def make_notebook(
 ) -> Notebook:
     """The notebook of a run-spec, the same bytes for the same engine, spec and request."""
     _check_request(request)
-    files = project_files(spec, is_built_in)
-    engine, project = pack(engine_files()), pack(files)
+    elsewhere = {path for path, _, _ in request.data_files}
+    files = {path: data for path, data in project_files(spec, is_built_in).items() if path not in elsewhere}
+    engine, project = packed_engine(), pack(files)
     made = cells(_values(spec, request, engine, project))
     text = document(made)
     data = text.encode()
@@ -93,9 +97,12 @@ def _values(spec: Spec, request: NotebookRequest, engine: PackedFiles, project: 
         "messages": MESSAGES,
         "wheelhouse": request.wheel_dataset if request.offline else None,
         "needs_token": needs_token(spec),
+        "hub_model": spec.model.id if comes_from_hub(spec.model) else None,
         "expected": expected_devices(spec, request.target),
         "nonce": request.nonce,
         "earlier": request.earlier,
+        "data_dataset": request.data_dataset,
+        "data_files": list(request.data_files),
     }
 
 

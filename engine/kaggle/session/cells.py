@@ -3,7 +3,7 @@
 In: what the notebook was made with (:class:`Made`), the configuration cell's values. Out: readable lines, and the output folder. This
 runs in the notebook's own kernel, with the standard library alone; each step of the run is a child process, a plain ``runspec run``.
 
-    session = Session(engine, Made(spec="runspecs/m36.yaml", …))
+    session = NotebookSession(engine, Made(spec="runspecs/m36.yaml", …))
     session.begin()
     session.setup()
     session.configure(SPEC, OVERRIDES, SESSION_LIMIT)
@@ -13,29 +13,34 @@ runs in the notebook's own kernel, with the standard library alone; each step of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine import __version__
 from engine.canonical import JsonObject, digest_text, write_atomic
-from engine.errors import Diagnostic, RunFailed, RunspecError, render
+from engine.errors import RunFailed, RunspecError, render
 from engine.kaggle.session.devices import Expected, check_look, look, probe
 from engine.kaggle.session.edits import Edits, running_cell
-from engine.kaggle.session.mounts import find_dataset
-from engine.kaggle.session.outcome import DEADLINE, SessionOutcome, collect, state_of, write_outcome
+from engine.kaggle.session.gated import is_gated
+from engine.kaggle.session.mounts import find_dataset, find_file
+from engine.kaggle.session.outcome import DEADLINE, INTERRUPTED, SessionOutcome, collect, state_of, write_outcome
 from engine.kaggle.session.platform import image_date, place
 from engine.kaggle.session.process import answer, stream
 from engine.kaggle.session.python import session_python
 from engine.kaggle.session.secrets import Token, find_token
 from engine.kaggle.session.stages import STAGES, last_steps
+from engine.os_errors import hint_for
 from engine.protocol.device_memory import machine_memory_bytes
 from engine.protocol.hub_token import LABEL
+from engine.redact import redact
 
 ANSWER_SECONDS = 600.0
 NONCE_VARIABLE = "RUNSPEC_KAGGLE_NONCE"
@@ -47,7 +52,8 @@ GIB = 1 << 30
 class Made:
     """What a notebook was made with: the spec's path in the project, the digests, the machine it was planned for.
 
-    ``cells``: name -> digest of each code cell; ``wheelhouse``: the dataset to install from, without the network.
+    ``cells``: name -> digest of each code cell; ``wheelhouse``: the dataset to install from, without the network; ``data_files``:
+    (path in the project, name in ``data_dataset``, SHA-256) of files that were too large for the notebook.
     """
 
     spec: str
@@ -55,9 +61,12 @@ class Made:
     engine_sha256: str
     cells: Mapping[str, str]
     needs_token: bool
+    hub_model: str | None = None
     expected: Mapping[str, object] | None = None
     nonce: str | None = None
     wheelhouse: str | None = None
+    data_dataset: str | None = None
+    data_files: Sequence[tuple[str, str, str]] = ()
 
 
 class CellStopped(Exception):
@@ -71,7 +80,7 @@ class CellStopped(Exception):
         return self._text.split("\n")
 
 
-class Session:
+class NotebookSession:
     """One notebook in one kernel. ``show`` prints one line."""
 
     def __init__(self, engine: Path, made: Made, environ: Mapping[str, str] | None = None) -> None:
@@ -139,13 +148,26 @@ class Session:
             self.show(f"runspec nonce: {made.nonce}")
         if made.needs_token:
             self._find_token()
+        self._copy_data()
+
+    def _copy_data(self) -> None:
+        """The project's files that did not travel in the notebook, from their dataset. Raises InputInvalid G170, G173."""
+        for path, name, sha256 in self._made.data_files:
+            source = find_file(self.place.inputs, str(self._made.data_dataset), name, sha256)
+            (self.project / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, self.project / path)
+            self.show(f"data      {path} from {self._made.data_dataset}")
 
     def _find_token(self) -> None:
         self._token = find_token(self._environ, in_kernel=True)
-        if self._token.problem is not None:
-            self.show(render(self._token.problem))
-        else:
+        problem, model = self._token.problem, self._made.hub_model
+        if problem is None:
             self.show(f"{LABEL}  found: {self._token.source}")
+            return
+        self.show(render(problem))
+        if model is not None and is_gated(model, self._environ):
+            raise RunFailed("G174", f"{model} is gated on the hub, and there is no token: the run would end at its download",
+                            hint=problem.hint)  # fmt: skip
 
     def _setup(self) -> None:
         self.show(f"python    {sys.version.split()[0]} ({sys.executable})")
@@ -255,6 +277,8 @@ class Session:
         if code == 0:
             return code
         self.ended(code)
+        if code == INTERRUPTED:
+            raise interrupted()
         if code != DEADLINE:
             raise RunFailed("G166", f"runspec run ended with exit code {code}: the lines above say why",
                             hint="correct what they name, then run this cell again: what was done is kept")  # fmt: skip
@@ -277,19 +301,42 @@ class Session:
         self.show(f"kept      {self.place.output}: evidence/, {name}, outcome.json")
 
 
-def with_errors(session: Session, name: str, work: Callable[[], None]) -> None:
-    """A cell's work; an error of the engine ends the cell with its text, and without a traceback."""
+def with_errors(session: NotebookSession, name: str, work: Callable[[], None]) -> None:
+    """A cell's work; an error ends the cell with its text, and without a traceback, whose colours are escape sequences."""
     try:
         session.saw(name)
         work()
-    except RunspecError as error:
-        _note_failure(session, error)
-        raise CellStopped("\n\n".join(render(diagnostic) for diagnostic in error.diagnostics)) from None
     except KeyboardInterrupt:
-        raise CellStopped(render(Diagnostic("G167", "interrupted", hint="run the cell again: it resumes"))) from None
+        raise CellStopped(str(interrupted())) from None
+    except Exception as error:  # noqa: BLE001 - the last resort for unforeseen exceptions
+        known = error if isinstance(error, RunspecError) else _unforeseen(error)
+        _note_failure(session, known)
+        raise CellStopped(str(known)) from None
 
 
-def _note_failure(session: Session, error: RunspecError) -> None:
+def interrupted() -> RunFailed:
+    """G167."""
+    return RunFailed("G167", "interrupted", hint="run the cell again: it resumes")
+
+
+def _unforeseen(error: Exception) -> RunFailed:
+    """G171 of the system (a full disk, a folder that cannot be written), G172 a fault of ours, with its place."""
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{error.filename}: " if error.filename else ""
+        return RunFailed(
+            "G171", f"{file}{error.strerror}", hint=hint_for(error.errno) or "correct it, then run the cell again"
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
+    return RunFailed(
+        "G172",
+        f"internal error at {place}: {redact(repr(error))}",
+        hint="this is a fault in runspec: please report these lines",
+    )
+
+
+def _note_failure(session: NotebookSession, error: RunspecError) -> None:
     """The outcome of an error of the session itself; the engine's own has been noted with its exit code."""
-    if error.code != "G166":
-        session.ended(error.exit_code)
+    if error.code not in ("G166", "G167"):
+        with contextlib.suppress(OSError):  # the output folder may be what is broken
+            session.ended(error.exit_code)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from engine.canonical import digest_file
 from engine.errors import InputInvalid, listed
 
 MOST_LISTED = 20
@@ -25,6 +26,17 @@ def find_dataset(inputs: Path, name: str, *, holds: str) -> Path:
 def find_output(inputs: Path, name: str, *, holds: str) -> Path:
     """The output of a notebook (``owner/slug`` or ``owner/slug/version``). Raises InputInvalid (G170)."""
     return _find(inputs, "notebooks", name, holds)
+
+
+def find_file(inputs: Path, dataset: str, name: str, sha256: str) -> Path:
+    """A file of a dataset, by its digest. Raises InputInvalid: G170 where it is not mounted, G173 where its bytes are others."""
+    folder = _find(inputs, "datasets", dataset, name)
+    found = sorted(folder.rglob(name))
+    for path in found:
+        if path.is_file() and digest_file(path) == sha256:
+            return path
+    raise InputInvalid("G173", f"{name} of the dataset {dataset} is not what the notebook was made with (sha256 {sha256[:12]}…)",
+                       hint="upload the project's files again, or generate the notebook again")  # fmt: skip
 
 
 def _find(inputs: Path, kind: str, name: str, holds: str) -> Path:

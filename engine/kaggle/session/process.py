@@ -1,7 +1,7 @@
 """One command of the engine, run as a child of the notebook's kernel: its lines are the cell's output, as they come.
 
 In: the words, the environment. Out: the exit code. Standard output and standard error arrive in one order. An interruption of the
-kernel reaches the child too, which saves a checkpoint and ends; it is waited for.
+kernel is passed on to the child, which saves a checkpoint and ends; it is waited for.
 
     code = stream([python, "-m", "engine", "validate", "runspecs/m36.yaml"], environment, project, print)
 """
@@ -9,15 +9,20 @@ kernel reaches the child too, which saves a checkpoint and ends; it is waited fo
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.redact import redact
 
 GRACE_SECONDS = 90.0  # after an interruption: the train step in progress, then a checkpoint
 # An escape sequence of a terminal, from whatever program a step starts; the engine's plain lines have none.
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_ESCAPE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-~])?|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+)
 
 
 def plain(line: str) -> str:
@@ -32,17 +37,17 @@ def plain(line: str) -> str:
 def stream(words: Sequence[str], environ: Mapping[str, str], cwd: Path, show: Callable[[str], None]) -> int:
     """Run it to its end. A secret of that environment is masked, whoever prints it."""
     child = subprocess.Popen(
-        words, env=dict(environ), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+        words, env=dict(environ), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
     assert child.stdout is not None
     try:
-        for line in (
-            child.stdout
-        ):  # bytes: a line that is redrawn has carriage returns, which text mode takes for ends of lines
-            show(redact(plain(line.decode("utf-8", "replace")), environ))
-        return child.wait()
-    except KeyboardInterrupt:
-        return _waited_for(child, show)
+        with _passing_on_interruptions(child):
+            for (
+                line
+            ) in child.stdout:  # bytes: carriage returns of a line that is redrawn are ends of lines in text mode
+                show(redact(plain(line.decode("utf-8", "replace")), environ))
+            return child.wait()
     finally:
         if child.poll() is None:
             child.kill()
@@ -50,16 +55,29 @@ def stream(words: Sequence[str], environ: Mapping[str, str], cwd: Path, show: Ca
         child.stdout.close()
 
 
-def _waited_for(child: subprocess.Popen[bytes], show: Callable[[str], None]) -> int:
-    """The child has the interruption, too: what it says on its way out, and its exit code."""
+@contextmanager
+def _passing_on_interruptions(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """The kernel's interruption becomes the child's, once, and is no exception here: the child's last lines are still read.
+
+    The child is in a session of its own, since some kernels signal themselves alone and others their whole group.
+    """
+    timers: list[threading.Timer] = []
+
+    def pass_on(*_: object) -> None:
+        if not timers:
+            child.send_signal(signal.SIGINT)
+        timers.append(threading.Timer(GRACE_SECONDS, child.kill))
+        timers[-1].start()
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, pass_on) if in_main_thread else None
     try:
-        said, _ = child.communicate(timeout=GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        said, _ = child.communicate()
-    for line in said.decode("utf-8", "replace").splitlines():
-        show(redact(plain(line)))
-    return child.returncode
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+        for timer in timers:
+            timer.cancel()
 
 
 def answer(words: Sequence[str], environ: Mapping[str, str], cwd: Path, seconds: float) -> tuple[int, str, str]:

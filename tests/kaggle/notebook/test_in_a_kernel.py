@@ -99,6 +99,42 @@ def test_the_token_goes_from_the_secret_service_to_the_runs_and_nowhere_else(
     assert [path for path in written if any(word.encode() in path.read_bytes() for word in hidden)] == []
 
 
+USERDATA = "def get(label):\n    assert label == 'HF_TOKEN'\n    return {!r}\n"
+
+
+def test_in_colab_the_token_is_read_in_the_cell_and_handed_on(
+    notebook_of: Callable[..., Any], execute: Callable[..., Any], tiny: str, tmp_path: Path
+) -> None:
+    """Law: the same file; Colab's own module answers in the kernel, and the child has the token in its environment."""
+    (tmp_path / "colab" / "google" / "colab").mkdir(parents=True)
+    (tmp_path / "colab" / "google" / "colab" / "userdata.py").write_text(USERDATA.format(SECRET))
+    _, document = notebook_of(tiny.replace("dataset: quickstart-reasoning", "dataset: {hub: acme/rows}"))
+    engine = next(cell for cell in document["cells"] if cell["id"] == "engine")
+    ask = "import os, sys; sys.exit(os.environ['HF_TOKEN'] != " + repr(SECRET[::-1]) + "[::-1])"
+    seen = {**CODE, "id": "seen", "source": "import subprocess, sys\n"
+            f"print(subprocess.run([sys.executable, '-c', {ask!r}], env=session._child_environ()).returncode)"}  # fmt: skip
+    done = execute(
+        {**document, "cells": [engine, seen]}, {"COLAB_RELEASE_TAG": "release", "PYTHONPATH": str(tmp_path / "colab")}
+    )
+    assert done.errors == []
+    assert "HF_TOKEN  found: Colab's secrets" in done.texts[0]
+    assert f"results in {tmp_path / 'runspec_output'}" in done.texts[0]
+    assert done.texts[1].strip() == "0"
+    assert SECRET not in done.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environ", [{"COLAB_RELEASE_TAG": "release"}, {}], ids=["colab", "jupyter"])
+def test_the_same_file_runs_elsewhere(
+    notebook_of: Callable[..., Any], execute: Callable[..., Any], tiny: str, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """Law: on Colab and on a plain Jupyter the results are in ./runspec_output, and verify."""
+    _, document = notebook_of(tiny)
+    assert execute(document, environ).errors == []
+    (package,) = (tmp_path / "runspec_output").glob("*.zip")
+    assert _verified(package)
+
+
 def test_a_cell_that_fails_says_so_without_a_traceback_and_leaves_an_outcome(
     notebook_of: Callable[..., Any], execute: Callable[..., Any], tiny: str, tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import sys
 import types
@@ -10,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from engine import doctor
+from engine.commands.loading import load
+from engine.commands.run import _take_token
 from engine.kaggle.session import secrets
 from engine.kaggle.session.secrets import find_token, kaggle_secret
 
@@ -125,3 +130,58 @@ def test_colab_is_asked_in_the_notebooks_own_process(kind: str, monkeypatch: pyt
     userdata.get = lambda label: TOKEN  # type: ignore[attr-defined]
     assert find_token({"COLAB_RELEASE_TAG": "release"}, in_kernel=True).value == TOKEN
     assert find_token({"COLAB_RELEASE_TAG": "release"}, in_kernel=False).problem.code == "G163"  # type: ignore[union-attr]
+
+
+def test_doctor_asks_the_same_service(secret_service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that the secret is attached, or what the service's failure means; never the value."""
+    for name, value in {**secret_service.environ, "HF_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    absent = next(row for row in doctor.examine(tmp_path, devices=False) if row.what == "hf_token")
+    assert (absent.state, absent.facts) == ("warning", {"code": "G160"})
+    assert "it was never made, or is not attached" in absent.says
+    secret_service.holds(TOKEN)
+    found = next(row for row in doctor.examine(tmp_path, devices=False) if row.what == "hf_token")
+    assert (found.state, "attached to this notebook" in found.says) == ("ok", True)
+    assert TOKEN not in str(found.as_json())
+
+
+NEEDS = {"hub": ("dataset: {hub: acme/rows}", 1), "nothing of the hub": ("dataset: quickstart-reasoning", 0)}
+
+
+@pytest.mark.parametrize("case", NEEDS)
+def test_a_run_on_kaggle_takes_the_token_for_its_processes(
+    case: str, secret_service: Any, tmp_path: Path, tiny: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law: asked for once, where something comes from the hub and no token is set; then in the environment of the trainer."""
+    dataset, n_requests = NEEDS[case]
+    for name, value in {**secret_service.environ, "HF_HOME": str(tmp_path), "HF_TOKEN": ""}.items():
+        monkeypatch.setenv(name, value)
+    secret_service.holds(TOKEN)
+    (tmp_path / "evalsets").mkdir()
+    shutil.copy(repository / "evalsets" / "quickstart.jsonl", tmp_path / "evalsets")
+    (tmp_path / "tiny.yaml").write_text(tiny.replace("dataset: quickstart-reasoning", dataset))
+    spec, _ = load(str(tmp_path / "tiny.yaml"))
+    for _ in range(2):
+        _take_token(spec)
+    assert len(secret_service.requests) == n_requests
+    assert os.environ["HF_TOKEN"] == TOKEN * n_requests
+
+
+def test_a_run_without_the_secret_warns_and_goes_on(
+    secret_service: Any,
+    tmp_path: Path,
+    tiny: str,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A public repository needs none: what is missing is said, and the hub decides."""
+    for name, value in {**secret_service.environ, "HF_HOME": str(tmp_path), "HF_TOKEN": ""}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "evalsets").mkdir()
+    shutil.copy(repository / "evalsets" / "quickstart.jsonl", tmp_path / "evalsets")
+    (tmp_path / "tiny.yaml").write_text(tiny.replace("dataset: quickstart-reasoning", "dataset: {hub: acme/rows}"))
+    _take_token(load(str(tmp_path / "tiny.yaml"))[0])
+    assert capsys.readouterr().err.startswith("warning[G160]: ")
+    assert os.environ["HF_TOKEN"] == ""
