@@ -1,6 +1,6 @@
 """Facts about the machine and the checkout that somebody else needs to judge a run: gathered once, when it starts.
 
-Out: the ``environment`` of the run record: engine, python, platform, processor, libraries, commit_sha,
+Out: the ``environment`` of the run record: engine, engine_files, python, platform, processor, libraries, commit_sha,
 commit_dirty, diff_sha256 (with commit_unknown where git could not say), kaggle. Never the environment variables themselves:
 some hold secrets.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 import engine
 from engine.pipeline.checkout import read_checkout
+from engine.pipeline.engine_files import engine_files
 from engine.pipeline.git import NOT_A_CHECKOUT
 from engine.steps import installed_version
 
@@ -41,6 +42,7 @@ def environment(
     names = sorted({*CORE_LIBRARIES, *libraries})
     return {
         "engine": engine.__version__,
+        "engine_files": engine_files(),
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
         **machine_facts(),

@@ -167,6 +167,7 @@ def test_every_preset_fits_the_targets_that_it_names(
     assert all(row["fits"] is not False for row in cost["disk"]["disks"])
     if target.startswith("kaggle-"):  # its disk's size is known
         assert cost["disk"]["fits"] is True
+        assert cost["time"]["fits"] is True
 
 
 def test_the_cluster_example_makes_a_job_file(runspec: Any, begin: Callable[[str], str]) -> None:

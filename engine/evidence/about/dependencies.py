@@ -1,4 +1,4 @@
-"""What a run was made from, as in-toto resource descriptors: run-spec, eval set, model, dataset, code.
+"""What a run was made from, as in-toto resource descriptors: run-spec, eval set, model, dataset, code, engine.
 
 In: the record. Out: rows {name, uri, digest, annotations}, each key only where the record has its value. A digest of one file is
 ``sha256``; that of a folder is ``runspecTree``: the SHA-256 of the canonical JSON of {path: SHA-256 of the file}.
@@ -16,13 +16,14 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def dependencies(record: RunRecord) -> list[JsonObject]:
-    """The rows, in this order: run-spec, eval set, model, dataset, code."""
+    """The rows, in this order: run-spec, eval set, model, dataset, code, engine."""
     rows = [
         _row(record.spec_path, digest={"sha256": record.spec_digest}),
         _row(record.eval_set, digest={"sha256": digest_bytes(record.eval_set_bytes)}),
         _model(record),
         _dataset(record),
         _code(record.environment),
+        _engine(record.environment),
     ]
     return [row for row in rows if row is not None]
 
@@ -87,3 +88,12 @@ def _code(environment: JsonMapping) -> JsonObject | None:
         return None
     changed = {"uncommitted_changes": environment.get("commit_dirty"), "diff_sha256": environment.get("diff_sha256")}
     return _row("project", None, {"gitCommit": commit}, **changed)
+
+
+def _engine(environment: JsonMapping) -> JsonObject | None:
+    """The engine's own files, and the wheel where it came from one."""
+    files = environment.get("engine_files")
+    if files is None:  # an engine that did not record them
+        return None
+    wheel = {"sha256": files["wheel"]} if files["wheel"] is not None else {}
+    return _row("runspec-engine", None, {**wheel, "runspecTree": files["tree"]}, version=environment["engine"])

@@ -16,6 +16,7 @@ import pytest
 from engine.artifacts.journal import RunRecord
 from engine.canonical import digest_bytes
 from engine.evidence.about import ABOUT_NAMES
+from engine.evidence.about.dependencies import dependencies
 
 BESIDE = {
     "ro-crate-metadata.json",
@@ -148,3 +149,13 @@ def test_the_data_sets_own_library_loads_it(folder: Path) -> None:
         "q3",
         "q4",
     ]
+
+
+def test_the_statement_names_it(record: RunRecord) -> None:
+    """With the wheel where there is one, and not at all in evidence of an engine that did not record it."""
+    files = {"tree": "b" * 64, "wheel": "a" * 64}
+    named = dataclasses.replace(record, environment={**record.environment, "engine_files": files})
+    assert dependencies(named)[-1] == {
+        "name": "runspec-engine", "digest": {"sha256": "a" * 64, "runspecTree": "b" * 64}, "annotations": {"version": "0.1.0"},
+    }  # fmt: skip
+    assert dependencies(record)[-1]["name"] == "project"
