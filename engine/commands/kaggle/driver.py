@@ -151,6 +151,7 @@ def _request(arguments: Namespace) -> PushRequest:
         notebook=arguments.notebook,
         session_limit=arguments.session_limit,
         wheel_dataset=arguments.wheel_dataset,
+        upload_data=arguments.upload_data,
         offline=arguments.offline,
         is_public=arguments.public,
         again=arguments.again,
