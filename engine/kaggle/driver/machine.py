@@ -69,7 +69,13 @@ def plan_next(drive: Drive) -> Attempt:
     quota = quota_of(drive, machine_of(drive.spec, request))
     data = upload_data(drive.kaggle, drive.spec) if request.upload_data else None
     facts = plan(
-        drive.spec, request, drive.story, user=drive.kaggle.user, quota=quota, is_built_in=drive.is_built_in, data=data
+        drive.spec,
+        request,
+        drive.story,
+        user=drive.kaggle.user,
+        quota=quota,
+        is_built_in=drive.facts.is_built_in,
+        data=data,
     )
     drive.story.append("planned", **facts)
     return _last(drive)

@@ -37,7 +37,7 @@ def preflight(drive: Drive, attempt: Attempt) -> None:
     """Raises RemoteRefused G220, G221, and what a refused call is."""
     machine = ACCELERATORS[attempt.facts["target"]]
     survey = Survey(quota_of(drive, machine), tuple(_running(drive, machine)))
-    coming = forecast(drive.spec, drive.story, machine)
+    coming = forecast(drive.spec, drive.story, machine, drive.facts.plan_time(machine.target))
     findings = [*_quota(attempt, machine, survey.quota, coming), *_sessions(machine, survey.running)]
     if findings:
         raise RemoteRefused.of(findings)
@@ -74,7 +74,7 @@ def _quota(attempt: Attempt, machine: Accelerator, quota: Quota | None, coming: 
     elif left < session and is_declared:
         yield Diagnostic("G220", f"{has}, and a session of {duration(session)} was asked for",
                          hint=f"a shorter --session-limit; the next session resumes. {when}")  # fmt: skip
-    elif coming.seconds is not None and coming.seconds > left and not is_declared:
+    elif coming.is_measured and coming.seconds is not None and coming.seconds > left and not is_declared:
         yield Diagnostic(
             "G220",
             f"{has}, and the run takes about {duration(coming.seconds)} ({coming.source})",
