@@ -170,6 +170,8 @@ def test_the_quickstart_from_the_first_cell_to_a_verified_zip(
     done = execute(document, KAGGLE)
     assert done.errors == []
     assert len(done.texts) == len(TITLES)
+    assert len(done.text.encode()) < 60_000
+    assert "\x1b" not in done.text
     (package,) = (tmp_path / "kaggle" / "working").glob("*.zip")
     assert _verified(package)
     assert "primary_score: " in done.texts[8]
