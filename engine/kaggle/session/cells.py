@@ -235,9 +235,7 @@ class NotebookSession:
 
     def _plan(self) -> JsonObject:
         """Show the plan and return it. Raises RunFailed G165 where the run-spec has errors, which are shown."""
-        if self._run("validate", self._made.spec, *self._overrides) or self._run(
-            "plan", self._made.spec, *self._overrides
-        ):
+        if self._run("plan", self._made.spec, *self._overrides):
             raise RunFailed(
                 "G165",
                 "the run-spec cannot run here: the lines above say why",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from engine.cli import main
+from engine.kaggle.notebook import NotebookRequest
 from engine.kaggle.session.edits import TITLES
 
 KAGGLE = {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}
@@ -37,6 +39,7 @@ def _verified(package: Path) -> bool:
     return main(["verify", str(package), "--quiet"]) == 0
 
 
+@pytest.mark.timeout(600)  # on two cores that others use, too; 30 s alone
 def test_from_the_first_cell_to_a_verified_zip_and_all_nine_again(
     notebook_of: Callable[..., Any], execute: Callable[..., Any], tiny: str, tmp_path: Path
 ) -> None:
@@ -167,6 +170,8 @@ def test_the_quickstart_from_the_first_cell_to_a_verified_zip(
     done = execute(document, KAGGLE)
     assert done.errors == []
     assert len(done.texts) == len(TITLES)
+    assert len(done.text.encode()) < 60_000
+    assert "\x1b" not in done.text
     (package,) = (tmp_path / "kaggle" / "working").glob("*.zip")
     assert _verified(package)
     assert "primary_score: " in done.texts[8]
@@ -174,3 +179,41 @@ def test_the_quickstart_from_the_first_cell_to_a_verified_zip(
         json.loads((tmp_path / "kaggle" / "working" / "outcome.json").read_text())["notebook_sha256_of_cells"]
         == made.cells_sha256
     )
+
+
+LIMIT, MOST_SESSIONS = "75s", 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_run_of_several_sessions_is_one_run(
+    notebook_of: Callable[..., Any],
+    execute: Callable[..., Any],
+    tiny: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Law: each session ends by itself, the next one has nothing but its attached output, and the last one's evidence is a chain."""
+    text = tiny.replace("num_train_steps: 3", "num_train_steps: 20000")
+    states = []
+    while "complete" not in states:
+        session = tmp_path / f"session{len(states) + 1}"
+        if states:
+            shutil.copytree(
+                tmp_path / f"session{len(states)}" / "kaggle" / "working",
+                session / "kaggle" / "input" / "notebooks" / "acme" / "run",
+            )
+        _, document = notebook_of(text, NotebookRequest(session_limit=LIMIT, earlier="acme/run" if states else None))
+        session.mkdir(exist_ok=True)
+        done = execute(document, KAGGLE, session)
+        assert done.errors == [], done.text
+        states.append(json.loads((session / "kaggle" / "working" / "outcome.json").read_text())["state"])
+        assert len(states) <= MOST_SESSIONS
+    assert states == ["incomplete"] * (len(states) - 1) + ["complete"]
+    assert len(states) >= 2
+    (package,) = (session / "kaggle" / "working").glob("*.zip")
+    capsys.readouterr()
+    assert main(["verify", str(package), "--json"]) == 0
+    (chain,) = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["id"] == "V17"]
+    assert chain["status"] == "pass"
+    assert chain["detail"].endswith("train steps 1 to 20000")
