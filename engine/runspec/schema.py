@@ -203,10 +203,11 @@ def _check_mapping(node: Mapping, schema: Schema, path: Path, case: Case) -> Non
             check(entry.value, others, inner, case)
     for key in schema.get("required", ()):
         if key not in node.entries and (*path, key) not in case.findings.bad:
-            _missing(key, known.get(key, {}), path, case)
+            missing(key, known.get(key, {}), path, case)
 
 
-def _missing(key: str, schema: Schema, path: Path, case: Case) -> None:
+def missing(key: str, schema: Schema, path: Path, case: Case) -> None:
+    """S102 for a key that the mapping at ``path`` should have."""
     about = (schema.get("description") or "").rstrip(".")
     hint = f"add `{example_line(key, schema)}`" + (f" ({about[:1].lower()}{about[1:]})" if about else "")
     position = case.key_position(*path)

@@ -1,4 +1,4 @@
-"""Downloads one file from the hub into the cache: resumable, checked, then made visible.
+"""Downloads one file from the hub, or from Kaggle, into its cache: resumable, checked, then made visible.
 
 The bytes go into a partial file beside the blobs, under a kernel lock, so that two processes that want the same file
 fetch it once. A broken connection is opened again where it broke (an HTTP range request); a killed process leaves the
@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from engine.locks import take
-from engine.trainer.hub.cache import PIECE, Digest, HubCache
-from engine.trainer.hub.client import Client, RangeRefused, RemoteFile, Repository
+from engine.trainer.hub.cache import PIECE, Digest
+from engine.trainer.hub.client import Body, RangeRefused, RemoteFile, Source
 from engine.trainer.hub.errors import reason_of, status_of, wrong_digest
 from engine.trainer.hub.progress import DownloadProgress
 from engine.trainer.hub.retry_policy import POLL_SECONDS, RetryPolicy
@@ -25,40 +26,55 @@ from engine.trainer.hub.retry_policy import POLL_SECONDS, RetryPolicy
 UNSATISFIABLE_RANGE = 416
 
 
+class FileCache(Protocol):
+    """Where a file goes."""
+
+    def is_stored(self, file: RemoteFile) -> bool:
+        """Whether it is there, complete."""
+
+    def partial(self, file: RemoteFile) -> Path:
+        """The file with the bytes so far."""
+
+    def publish(self, file: RemoteFile) -> None:
+        """Make the checked partial file the stored one."""
+
+    def link(self, file: RemoteFile) -> None:
+        """Make a stored file visible under its name."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileDownload:
-    """Fetches files of one commit."""
+    """Fetches files of one commit; ``open_file(name, start)`` is the request."""
 
-    repository: Repository
-    client: Client
-    cache: HubCache
+    repository: Source
+    open_file: Callable[[str, int], AbstractContextManager[Body]]
+    cache: FileCache
     retry: RetryPolicy
     progress: DownloadProgress
-    commit: str
 
     def run(self, file: RemoteFile) -> None:
         """Fetch one file. Raises RemoteRefused M406, Interrupted M408, and the client's exceptions."""
         self.progress.file(file.name)
         with self._partial(file) as descriptor:
             if descriptor is None:  # another process fetched it while this one waited
-                self.cache.link(self.commit, file)
+                self.cache.link(file)
                 self.progress.at(file.size)
             else:
                 self._fill(descriptor, file)
                 os.fsync(descriptor)
-                self.cache.publish(self.commit, file)
+                self.cache.publish(file)
         self.progress.end_of_file()
 
     @contextmanager
     def _partial(self, file: RemoteFile) -> Iterator[int | None]:
-        """The partial file, locked; None if the blob exists by now."""
+        """The partial file, locked; None if the file is stored by now."""
         path = self.cache.partial(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 self._lock(descriptor, path)
-                if self.cache.blob(file).is_file():
+                if self.cache.is_stored(file):
                     path.unlink(missing_ok=True)
                     yield None
                     return
@@ -96,7 +112,7 @@ class FileDownload:
             pause = self.retry.pause_after(problem)
             if pause is None:
                 raise problem
-            self.retry.wait(pause, reason_of(problem))
+            self.retry.wait(pause, reason_of(problem, self.repository.host))
         if digest.text() != file.etag or offset != file.size:
             self.cache.partial(file).unlink(missing_ok=True)
             raise wrong_digest(self.repository, file.name, file.etag, digest.text(), offset)
@@ -120,7 +136,7 @@ class FileDownload:
 
     def _receive(self, descriptor: int, file: RemoteFile, digest: Digest, offset: int) -> tuple[Digest, int]:
         """One connection: from ``offset`` to wherever it breaks or ends."""
-        with self.client.open(self.repository, self.commit, file.name, offset) as body:
+        with self.open_file(file.name, offset) as body:
             if body.start != offset:  # the server does not support ranges and sends the full file
                 digest, offset = self._start_over(descriptor, file)
             for chunk in body.chunks:
