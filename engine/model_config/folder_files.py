@@ -67,7 +67,9 @@ def orbax_folders(names: Collection[str]) -> list[str]:
     >>> orbax_folders(["2b/_METADATA", "2b/d/0a", "tokenizer.model", "images/a.png"])
     ['2b']
     """
-    return sorted({folder for folder, slash, file in (name.partition("/") for name in names) if slash and file in ORBAX_FILES})
+    return sorted(
+        {folder for folder, slash, file in (name.partition("/") for name in names) if slash and file in ORBAX_FILES}
+    )
 
 
 def what_else(path: Path) -> str | None:

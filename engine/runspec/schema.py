@@ -203,11 +203,13 @@ def _check_mapping(node: Mapping, schema: Schema, path: Path, case: Case) -> Non
             check(entry.value, others, inner, case)
     for key in schema.get("required", ()):
         if key not in node.entries and (*path, key) not in case.findings.bad:
-            missing(key, known.get(key, {}), path, case)
+            _missing(key, known.get(key, {}), path, case)
+    either = [key for choice in schema.get("anyOf", ()) for key in choice.get("required", ()) if len(choice) == 1]
+    if either and not any(key in node.entries or (*path, key) in case.findings.bad for key in either):
+        _missing(either[0], known.get(either[0], {}), path, case)
 
 
-def missing(key: str, schema: Schema, path: Path, case: Case) -> None:
-    """S102 for a key that the mapping at ``path`` should have."""
+def _missing(key: str, schema: Schema, path: Path, case: Case) -> None:
     about = (schema.get("description") or "").rstrip(".")
     hint = f"add `{example_line(key, schema)}`" + (f" ({about[:1].lower()}{about[1:]})" if about else "")
     position = case.key_position(*path)

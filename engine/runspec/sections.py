@@ -15,11 +15,9 @@ from pathlib import PurePosixPath
 from engine.errors import InputInvalid, did_you_mean
 from engine.protocol.kaggle_models import FORM, found_model, parse_kaggle_model
 from engine.runspec.findings import Case
-from engine.runspec.kinds import base_schema, properties
 from engine.runspec.model import PackageSpec, default_evidence_dir
 from engine.runspec.model_folder import advice, missing_parts
 from engine.runspec.nodes import Mapping, Path, Scalar, SourcePosition, text_of
-from engine.runspec.schema import missing
 
 MODELINE = "yaml-language-server: $schema="
 FIELDS = {
@@ -37,14 +35,11 @@ _RESERVED = (".git", ".runspec", "engine", "schemas", "templates")
 
 
 def check_model(case: Case) -> None:
-    """It is named, and its weights come from one place."""
+    """Its weights come from one place, and that is a version."""
     model = case.tree.get("model")
     if not isinstance(model, Mapping):
         return
     text = case.good_text("model", "kaggle")
-    bad = any(("model", key) in case.findings.bad for key in ("id", "kaggle"))
-    if "id" not in model.entries and text is None and not bad:
-        missing("id", properties(properties(base_schema())["model"])["id"], ("model",), case)
     if text is None:
         return
     for key, message in (

@@ -98,10 +98,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The bytes of a file from ``start`` on: the requested offset, or 0 if the server sends the full file."""
+    """The bytes of a file from ``start`` on: the requested offset, or 0 if the server sends the full file; ``total``: its size, where it is told."""
 
     start: int
     chunks: Iterator[bytes]
+    total: int | None = None
 
 
 class RangeRefused(Exception):

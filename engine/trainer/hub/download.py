@@ -19,7 +19,7 @@ from typing import Protocol
 from engine.locks import take
 from engine.trainer.hub.cache import PIECE, Digest
 from engine.trainer.hub.client import Body, RangeRefused, RemoteFile, Source
-from engine.trainer.hub.errors import reason_of, status_of, wrong_digest
+from engine.trainer.hub.errors import reason_of, status_of, wrong_digest, wrong_size
 from engine.trainer.hub.progress import DownloadProgress
 from engine.trainer.hub.retry_policy import POLL_SECONDS, RetryPolicy
 
@@ -93,11 +93,12 @@ class FileDownload:
     def _fill(self, descriptor: int, file: RemoteFile) -> None:
         """Download the rest of the partial file and check it."""
         digest, offset = self._digest_so_far(descriptor, file)
-        was_refused = False
+        was_refused, furthest = False, offset
         while offset < file.size:
             problem: Exception = ConnectionError()  # the connection ended early without an error
+            furthest = max(furthest, offset)
             try:
-                digest, offset = self._receive(descriptor, file, digest, offset)
+                digest, offset = self._receive(descriptor, file, digest, offset, furthest)
             except Exception as error:  # noqa: BLE001 - classified below; a final one is raised again
                 problem = error
                 digest, offset = self._digest_so_far(descriptor, file)
@@ -134,9 +135,13 @@ class FileDownload:
         self.progress.at(offset)
         return digest, offset
 
-    def _receive(self, descriptor: int, file: RemoteFile, digest: Digest, offset: int) -> tuple[Digest, int]:
-        """One connection: from ``offset`` to wherever it breaks or ends."""
+    def _receive(
+        self, descriptor: int, file: RemoteFile, digest: Digest, offset: int, furthest: int
+    ) -> tuple[Digest, int]:
+        """One connection: from ``offset`` to wherever it breaks or ends. Beyond ``furthest`` it is progress, and all waits are there again."""
         with self.open_file(file.name, offset) as body:
+            if body.total not in (None, file.size):
+                raise wrong_size(self.repository, file.name, file.size, body.total or 0)
             if body.start != offset:  # the server does not support ranges and sends the full file
                 digest, offset = self._start_over(descriptor, file)
             for chunk in body.chunks:
@@ -145,7 +150,7 @@ class FileDownload:
                 digest.add(chunk)
                 offset += len(chunk)
                 self.progress.add(len(chunk))
-                self.retry.used = 0
+                self.retry.used = 0 if offset > furthest else self.retry.used
                 if offset > file.size:
                     break
         return digest, offset

@@ -180,6 +180,17 @@ def wrong_digest(repository: Source, name: str, expected: str, found: str, size:
     )
 
 
+def wrong_size(source: Source, name: str, expected: int, found: int) -> RunspecError:
+    """M406: what is sent is not the listed file: an error page, another version."""
+    return RemoteRefused(
+        "M406",
+        f"{name} of {source.at} is sent with {found} bytes, {source.host} lists {expected}",
+        where=Where(file=source.id),
+        hint="run again to fetch it. If it happens again, something between this "
+        f"machine and {source.host} (a proxy, a login page) answers in its place",
+    )
+
+
 def damaged_in_cache(repository: Repository, names: Sequence[str], folder: str) -> RunspecError:
     """M406: files of an earlier download are damaged, and the hub cannot be reached."""
     return RemoteRefused(
@@ -190,9 +201,7 @@ def damaged_in_cache(repository: Repository, names: Sequence[str], folder: str) 
     )
 
 
-def disk_full(
-    repository: Source, need: int | None = None, free: int | None = None, folder: str = ""
-) -> RunspecError:
+def disk_full(repository: Source, need: int | None = None, free: int | None = None, folder: str = "") -> RunspecError:
     """M407: before anything is fetched (with the numbers), or in the middle of a fetch."""
     if need is not None and free is not None:
         message = f"{repository.at} needs {need:,} more bytes of disk space, and {free:,} are free at {folder}"

@@ -1,6 +1,6 @@
 """Errors of a request, without the request: it has the token in its headers.
 
-    folder = without_cause(lambda: job.model(), job.explained)
+folder = without_cause(lambda: job.model(), job.explained)
 """
 
 from __future__ import annotations

@@ -35,12 +35,13 @@ from engine.protocol.kaggle_models import KaggleModel, Place, cached_folder, fou
 from engine.trainer.hub.cache import check_space
 from engine.trainer.hub.client import RemoteFile
 from engine.trainer.hub.download import FileCache, FileDownload
+from engine.trainer.hub.errors import is_temporary, is_unreachable
 from engine.trainer.hub.kaggle.archive import take_out
 from engine.trainer.hub.kaggle.cache import ArchivePlace, KaggleCache
 from engine.trainer.hub.kaggle.credentials import find_login
 from engine.trainer.hub.kaggle.errors import bad_archive, damaged, explain, not_mounted
 from engine.trainer.hub.kaggle.files import names_below, wanted_files
-from engine.trainer.hub.kaggle.rest import KaggleApi, address_of
+from engine.trainer.hub.kaggle.rest import PRODUCTION, KaggleApi, address_of
 from engine.trainer.hub.kaggle.source import KaggleSource
 from engine.trainer.hub.progress import DownloadProgress, ignore, never
 from engine.trainer.hub.retry_policy import RetryPolicy
@@ -87,27 +88,8 @@ def fetch_kaggle(
     that cannot be used), M416; RemoteRefused M403 (not reachable), M405 (failed), M406 (other bytes than Kaggle lists), M411 (credentials refused, or
     none), M412 (licence not accepted), M414 (archive); RunFailed M407 (disk full); Interrupted M408.
     """
-    environ = os.environ if environ is None else environ
-    source = KaggleSource(model)
-    found = found_model(model, environ)
-    if found is not None and found.place == "mount":
-        fetched = _present(source, found.folder, "mount")
-        emit(Note(f"{source.id} is mounted in this session: {_amount(fetched)}"))
-        return fetched
-    cache = KaggleCache(cached_folder(model, environ))
-    changed: list[str] = []
-    if found is not None:
-        noted = cache.noted()
-        fetched = _present(source, found.folder, "cache") if noted is None else _again(model, found.folder, noted)
-        changed = [] if noted is None else _changed(fetched, noted)
-        if not changed:
-            emit(Note(f"{source.id} is in the cache: {_amount(fetched)}"))
-            return fetched
-    login = find_login(environ)
-    if login is None and in_session(environ):
-        raise not_mounted(source)
-    job = _Fetch(source, KaggleApi(address_of(environ), login), cache, emit, stopping)
-    return without_cause(lambda: job.again(changed, judge) if changed else job.model(judge), job.explained)
+    job = _Fetch(KaggleSource(model), emit, stopping)
+    return without_cause(partial(job.find, judge, environ), job.explained)
 
 
 def _present(source: KaggleSource, folder: Path, place: Place) -> FetchedModel:
@@ -132,13 +114,36 @@ def _amount(fetched: FetchedModel) -> str:
 
 
 class _Fetch:
-    """One download: its source, requests, cache and retries."""
+    """One model: its source, and for a download the requests, the cache and the retries."""
 
-    def __init__(
-        self, source: KaggleSource, api: KaggleApi, cache: KaggleCache, emit: Emit, stopping: Stopping
-    ) -> None:
-        self.source, self.api, self.cache, self.emit = source, api, cache, emit
+    def __init__(self, source: KaggleSource, emit: Emit, stopping: Stopping) -> None:
+        self.source, self.emit = source, emit
         self.retry = RetryPolicy(emit, stopping, source)
+        self.api = KaggleApi(PRODUCTION, None)
+
+    def find(self, judge: Judge | None, environ: Mapping[str, str] | None) -> FetchedModel:
+        """See :func:`fetch_kaggle`. The environment has secrets, and no frame of an error that gets out has it."""
+        environ = os.environ if environ is None else environ
+        source, found = self.source, found_model(self.source.model, environ)
+        if found is not None and found.place == "mount":
+            fetched = _present(source, found.folder, "mount")
+            self.emit(Note(f"{source.id} is mounted in this session: {_amount(fetched)}"))
+            return fetched
+        self.cache, changed = KaggleCache(cached_folder(source.model, environ)), list[str]()
+        if found is not None:
+            noted = self.cache.noted()
+            fetched = (
+                _present(source, found.folder, "cache") if noted is None else _again(source.model, found.folder, noted)
+            )
+            changed = [] if noted is None else _changed(fetched, noted)
+            if not changed:
+                self.emit(Note(f"{source.id} is in the cache: {_amount(fetched)}"))
+                return fetched
+        login = find_login(environ)
+        if login is None and in_session(environ):
+            raise not_mounted(source)
+        self.api = KaggleApi(address_of(environ), login)
+        return self.again(changed, judge) if changed else self.model(judge)
 
     def explained(self, error: Exception) -> RunspecError:
         """An error as one of ours."""
@@ -146,7 +151,12 @@ class _Fetch:
 
     def again(self, names: list[str], judge: Judge | None) -> FetchedModel:
         """Fetch files again that have changed in the cache. Raises RemoteRefused M406 where Kaggle does not give them."""
-        listing = self._listing(lambda _: damaged(self.source, names, str(self.cache.folder)))
+        try:
+            listing = self._listing()
+        except Exception as error:
+            if not is_unreachable(error) and not is_temporary(error):
+                raise
+            raise damaged(self.source, names, str(self.cache.folder)) from None
         for name in names:
             self.emit(HubBadFile(name))
         self.cache.remove(names)
@@ -154,18 +164,12 @@ class _Fetch:
 
     def model(self, judge: Judge | None) -> FetchedModel:
         """Fetch what is not there yet."""
-        return self._fetched(self._listing(self.explained), judge)
+        return self._fetched(self._listing(), judge)
 
-    def _listing(self, refused: Callable[[Exception], RunspecError]) -> dict[str, int]:
-        """Name -> bytes. Raises ValueError for a name that is no path inside the folder."""
-        try:
-            listing = self.retry.call(lambda: self.api.files(self.source.model))
-        except RunspecError:
-            raise
-        except Exception as error:
-            raise refused(error) from None
-        bad = [name for name in listing if not _is_inside(name)]
-        if bad:
+    def _listing(self) -> dict[str, int]:
+        """Name -> bytes. Raises ValueError for a name that leads out of the folder."""
+        listing = self.retry.call(lambda: self.api.files(self.source.model))
+        if not all(map(_is_inside, listing)):
             raise ValueError("a file that leads out of its folder is listed")
         return listing
 

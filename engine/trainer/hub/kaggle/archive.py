@@ -24,8 +24,8 @@ def take_out(
     """Take the wanted files out; what is wrong with the archive, or None. Raises OSError where they cannot be written."""
     missing = set(wanted)
     try:
-        for name, stream in _entries(archive):
-            name = name.removeprefix("./")
+        for entry, stream in _entries(archive):
+            name = entry.removeprefix("./")
             if name in missing:
                 part(name).parent.mkdir(parents=True, exist_ok=True)
                 with part(name).open("wb") as target:
@@ -48,7 +48,7 @@ def _entries(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
         return
     with tarfile.open(archive) as packed:
         for member in packed:
-            stream = packed.extractfile(member) if member.isreg() else None
-            if stream is not None:
-                with closing(stream):
-                    yield member.name, stream
+            content = packed.extractfile(member) if member.isreg() else None
+            if content is not None:
+                with closing(content):
+                    yield member.name, content

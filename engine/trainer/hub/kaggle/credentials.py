@@ -99,7 +99,9 @@ def _of_file(path: Path, user: str, key: str, other_user: str, other_key: str) -
     """A variable beside the file may not be of somebody else: Kaggle's client would mix the two."""
     if other_user not in ("", user) or other_key not in ("", key):
         variable = "KAGGLE_USERNAME" if other_user not in ("", user) else "KAGGLE_KEY"
-        raise _unusable(f"{variable} is not that of {path}: together they are nobody's", f"unset {variable}, or set both")
+        raise _unusable(
+            f"{variable} is not that of {path}: together they are nobody's", f"unset {variable}, or set both"
+        )
     return Login(str(path), key, user)
 
 
@@ -142,7 +144,9 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise _unusable(f"{path} cannot be read: {reason}", "give this user the right to read it, or remove it") from error
+        raise _unusable(
+            f"{path} cannot be read: {reason}", "give this user the right to read it, or remove it"
+        ) from error
 
 
 def _unusable(message: str, hint: str) -> InputInvalid:

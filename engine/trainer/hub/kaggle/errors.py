@@ -44,7 +44,7 @@ def _nobody(source: KaggleSource, login: Login | None, status: int) -> RunspecEr
         hint = f"{THREE_WAYS}\nand accept the licence once, at {source.model.page}"
     else:
         message = f"Kaggle refuses the credentials from {login.source} (HTTP {status}): mistyped, expired or revoked"
-        hint = "make new ones: on kaggle.com, Settings > API; others of this machine are used where these are removed or unset"
+        hint = "replace them: on kaggle.com, Settings > API; others of this machine are used where these are removed or unset"
     return RemoteRefused("M411", message, where=Where(file=source.id), hint=hint)
 
 

@@ -92,10 +92,9 @@ class KaggleApi:
     def stat(self, model: KaggleModel, name: str | None) -> RemoteFile:
         """Size and MD5 (of the object store; "" where it gives none) of one file, or (None) of the archive of all."""
         with self._get(self._signed(model, name), "bytes=0-0") as response:
-            headers = response.head.headers
-            is_part = response.head.status_code == 206
-            length = headers.get("content-range", "").rpartition("/")[2] if is_part else headers.get("content-length", "")
-            return RemoteFile(name or "archive", int(length), _md5(headers.get("x-goog-hash", "")))
+            return RemoteFile(
+                name or "archive", _total(response.head), _md5(response.head.headers.get("x-goog-hash", ""))
+            )
 
     @contextmanager
     def open(self, model: KaggleModel, name: str | None, start: int) -> Iterator[Body]:
@@ -104,7 +103,7 @@ class KaggleApi:
             is_part = response.head.status_code == 206
             if is_part and not response.head.headers.get("content-range", "").startswith(f"bytes {start}-"):
                 raise RangeRefused
-            yield Body(start if is_part else 0, response.chunks())
+            yield Body(start if is_part else 0, response.chunks(), _total(response.head))
 
     def _signed(self, model: KaggleModel, name: str | None) -> str:
         """The address of a file's bytes."""
@@ -146,13 +145,22 @@ class KaggleApi:
     @staticmethod
     def _get(address: str, byte_range: str | None) -> AbstractContextManager[Response]:
         # With compression, offsets and sizes would be those of the compressed bytes.
-        return opened(request(address, {"Accept-Encoding": "identity", **({"Range": byte_range} if byte_range else {})}))
+        return opened(
+            request(address, {"Accept-Encoding": "identity", **({"Range": byte_range} if byte_range else {})})
+        )
 
 
 def _fields(model: KaggleModel) -> dict[str, object]:
     framework = FRAMEWORKS.get(model.framework, model.framework.upper())
     return {"ownerSlug": model.owner, "modelSlug": model.model, "framework": f"MODEL_FRAMEWORK_{framework}",
             "instanceSlug": model.variation, "versionNumber": model.version}  # fmt: skip
+
+
+def _total(head: ResponseHead) -> int:
+    """The size of the whole file. Raises ValueError where the server does not tell it."""
+    if head.status_code == 206:
+        return int(head.headers.get("content-range", "").rpartition("/")[2])
+    return int(head.headers.get("content-length", ""))
 
 
 def _md5(header: str) -> str:
