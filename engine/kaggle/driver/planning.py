@@ -156,8 +156,7 @@ def _fields(
 
 def model_sources(spec: Spec) -> list[str]:
     """The model that Kaggle mounts without a token."""
-    handle = getattr(spec.model, "kaggle", None)
-    return [str(handle)] if handle else []
+    return [spec.model.kaggle] if spec.model.kaggle is not None else []
 
 
 def pushed_text(notebook: str) -> str:
