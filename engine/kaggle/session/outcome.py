@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.canonical import JsonObject, pretty_json, write_atomic
+from engine.evidence.witness import write_witness
 
 FILE, EVIDENCE = "outcome.json", "evidence"
 VERSION = 1
