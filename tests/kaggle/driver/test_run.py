@@ -272,3 +272,15 @@ def test_run_on_kaggle_is_the_same(runspec: Callable[..., Any], project: Path, k
     last = read_story(project, "toy_v1").last
     assert last is not None
     assert last.facts["request"]["machine_shape"] == "NvidiaTeslaT4"
+
+
+@pytest.mark.usefixtures("without_packing")
+def test_fetch_never_pushes(run: Callable[..., Any], runspec: Callable[..., Any], kaggle: Platform) -> None:
+    """Not even what a killed driver has planned; what was pushed before is told as it was."""
+    kaggle.script(Script(files=outcome, log=log_of))
+    assert run().code == 0
+    kaggle.fail("gpu_capacity")
+    assert code_of(run("--again", "--json")) == "G230"
+    assert runspec("kaggle", "fetch", "toy_v1", "--json").document["state"] == "refused"
+    kaggle.heal()
+    assert [one.operation for one in kaggle.requests].count("SaveKernel") == 2
