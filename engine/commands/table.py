@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from engine.commands.parsing import Argument, Command
+from engine.pipeline import run_words
+from engine.pipeline.run_words import RUN_OPTIONS, RunOption
 
 _START, _RUN, _LOOK, _PROVE, _DATA = (
     "start here",
@@ -12,11 +14,15 @@ _START, _RUN, _LOOK, _PROVE, _DATA = (
     "data by itself",
 )
 
+
+def _option(option: RunOption) -> Argument:
+    return Argument(option.name, option.help, option.value, repeat=option.repeat)
+
+
+QUIET, PLAIN = _option(run_words.QUIET), _option(run_words.PLAIN)
 SPEC = Argument("SPEC", "the run-spec, a YAML file")
 OVERRIDES = Argument("KEY=VALUE", "overrides, by step id: train.num_train_steps=50", count="any")
 TARGET = Argument("--target", "machine to plan for: kaggle-t4x2, h100, … (all: `runspec docs plan-a-run`)", "T")
-QUIET = Argument("--quiet", "no progress; errors are still printed")
-PLAIN = Argument("--plain", "plain lines instead of the live display of a terminal; notebooks get them by themselves")
 EVIDENCE = Argument("RUN", "a run-spec, a run_version, an evidence folder, or a zip")
 TRUST = Argument("--trust", "the keys that you trust: an allowed_signers file, or a public key", "KEYS")
 WITNESS = Argument("--witness", "the output of the run's notebook version, which you downloaded", "FOLDER")
@@ -52,12 +58,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("run", "runs the steps, resumes an interrupted run, renders evidence, packages and verifies",
             "run:run",
             (SPEC, OVERRIDES,
-             Argument("--from", "begin at this step", "ID"),
-             Argument("--to", "stop after this step (no evidence is rendered)", "ID"),
-             Argument("--only", "this step alone (no evidence is rendered)", "ID"),
-             Argument("--force", "run this step again although nothing changed; repeatable; or: all", "ID",
-                      repeat=True),
-             Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"), QUIET, PLAIN),
+             *map(_option, RUN_OPTIONS)),
             more="""
             A run that was stopped or killed resumes when the same command is typed again. Progress goes to
             standard error: a live display on a terminal, plain lines elsewhere and in notebooks.""", group=_RUN, page="resume"),

@@ -64,8 +64,8 @@ REPLACED: Mapping[tuple[str, str], str] = {
     ("engine.runspec.schema", "_check_by_jsonschema"): _NO_PLUGIN_SCHEMA,
 }
 # folders of shipped files that the checks read -> the endings of what is taken
-ASSETS: Mapping[tuple[str, ...], str] = {
-    ("schemas",): "runspec.base.schema.json",
+ASSETS: Mapping[tuple[str, ...], str | tuple[str, ...]] = {
+    ("schemas",): ("runspec.base.schema.json", "dataset_manifest.schema.json"),
     ("schemas", "evidence"): ".json",
     ("schemas", "steps"): ".json",
     ("templates",): ".j2",
