@@ -183,7 +183,11 @@ def _by_render(evidence: Evidence) -> Answer:
         asked = None if row["text"] is None else render_prompt(render, item.prompt)
         if row["prompt_sha256"] != (None if asked is None else digest_text(asked)):
             problems.append(f"{item.id} was generated from another prompt")
-        elif row.get("prompt") != asked and not (without_texts and "prompt" not in row):
+        elif without_texts and "prompt" in row:
+            problems.append(
+                f"{item.id}: it has its prompt, as evidence of version 2 has, and the record says version 1"
+            )
+        elif not without_texts and row.get("prompt") != asked:
             problems.append(f"{item.id}: its prompt is not the text of prompt_sha256")
     return answer(problems, f"rendered by {render}")
 

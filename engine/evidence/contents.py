@@ -104,6 +104,13 @@ class Evidence:
         return step
 
     @property
+    def worded_by_author(self) -> list[str]:
+        """Rendered files that a template of the project words, which is among the files; [] where the record has none."""
+        templates = self.record.get("templates")
+        rows = templates.items() if isinstance(templates, dict) else ()
+        return sorted(name for name, used in rows if isinstance(used, dict) and used.keys() & self.bundle.files.keys())
+
+    @property
     def _eval_set(self) -> str | JsonObject:
         """What the score step recorded of the eval set: its digest, or {content, on_duplicate} (pipeline.section_digests)."""
         recorded: str | JsonObject = self.step("score")["ingredients"]["spec"]["eval_set"]

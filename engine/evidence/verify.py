@@ -45,6 +45,7 @@ class Verification:
     trust_level: str | None  # the highest that is shown; None where a check failed
     checks: Sequence[Check]
     trust: Trust = NOTHING_PROVED
+    worded_by_author: Sequence[str] = ()  # files whose sentences are those of a project's own template
 
     @property
     def failed(self) -> list[Check]:
@@ -111,4 +112,4 @@ def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = 
     found = {check.id: (check.status, check.detail) for check in checks}
     trust = judge(ok=ok, found=found, signers=signed(evidence).by if ok else ())
     level = Check(LEVEL_CHECK, "trust level, computed", "pass" if ok else "fail", headline(trust))
-    return Verification(ok, trust.level, [*checks, level], trust)
+    return Verification(ok, trust.level, [*checks, level], trust, evidence.worded_by_author if ok else ())

@@ -45,7 +45,8 @@ def unread_words(words: Sequence[str], ids: Collection[str]) -> Iterator[str]:
     """What ``runspec`` would not take of these words, the command's own name first. ``ids``: of the steps."""
     if list(words[:1]) != ["run"]:
         yield f"the command is {words[0] if words else ''!r:.40}, and evidence is of runspec run"
-    rest, specs, seen = list(words[1:]), 0, set()
+    rest, specs = list(words[1:]), 0
+    seen: set[str] = set()
     while rest:
         word = rest.pop(0)
         name, sign, value = word.partition("=")

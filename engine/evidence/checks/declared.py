@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from engine.canonical import JsonMapping, JsonObject, digest_bytes
 from engine.errors import InputInvalid
-from engine.evidence.checks.versions import impossible_versions, may_be_missing
+from engine.evidence.checks.versions import impossible_versions, may_be_missing, traces_of_version_2
 from engine.evidence.contents import Answer, Evidence, answer, changes
 from engine.pipeline.plan import arguments_ahead, without_tracking
 from engine.pipeline.run_words import OVERRIDE, unread_words
@@ -48,7 +48,7 @@ def spec_is_the_one(evidence: Evidence) -> Answer:
         )
     applied = {override.path: override.value for override in spec.overrides}
     problems += [f"overrides: {change} (typed -> recorded)" for change in changes(applied, record["overrides"])]
-    problems += impossible_versions(record, kinds)
+    problems += [*traces_of_version_2(record), *impossible_versions(record, kinds)]
     problems += _top_level(spec, record)
     problems += _steps(spec, record, kinds)
     return answer(problems, f"{len(spec.steps)} steps as declared, overrides listed: {len(applied)}")

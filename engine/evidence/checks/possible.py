@@ -7,7 +7,7 @@ in the evidence shows, and what still cannot be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engine.canonical import JsonMapping
 from engine.evidence.contents import Evidence
@@ -58,7 +58,7 @@ def _reasons(report: JsonMapping) -> Iterator[str]:
         yield "train_report.json: peak_flops_per_device and its source are both there, or neither is"
 
 
-def _rows(rows: list[JsonMapping]) -> Iterator[str]:
+def _rows(rows: Sequence[JsonMapping]) -> Iterator[str]:
     """A step waits for its batch within its own seconds or those of the step before."""
     before = 0.0
     for number, row in enumerate(rows, start=1):

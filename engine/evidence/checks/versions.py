@@ -45,6 +45,21 @@ def may_be_missing(kind: str, name: str, *, step_version: int, evidence_version:
     return step_version < came or (evidence_version == 1 and name in BEFORE_2.get(kind, ()))
 
 
+ENGINE_OF_1 = "0.1.0"  # the only engine that wrote evidence of version 1
+OF_2_ALONE = ("processor",)  # of the environment
+
+
+def traces_of_version_2(record: JsonObject) -> list[str]:
+    """What evidence of version 1 cannot have: it would have been taken back to the weaker rules."""
+    if record["schema_version"] != 1:
+        return []
+    environment = record["environment"]
+    found = [f"environment.{name}, which came with version 2" for name in OF_2_ALONE if name in environment]
+    if environment["engine"] != ENGINE_OF_1:
+        found.append(f"engine {environment['engine']!r:.40}, which writes version 2")
+    return [f"the record says version 1, and has {what}" for what in found]
+
+
 def impossible_versions(record: JsonObject, kinds: Mapping[str, Handler]) -> Iterator[str]:
     """Versions of kinds that no engine had together with this version of evidence."""
     is_first = record["schema_version"] == 1
