@@ -74,7 +74,7 @@ def _require_evidence(path: Path, bundle: Bundle) -> None:
         hint = (
             f"verify the folder that it is in: runspec verify {inside}"
             if inside
-            else "name an evidence folder, a package or a run-spec"
+            else "name an evidence folder or a package"
         )
         raise InputInvalid("X322", f"no evidence here: {path} is a file and no package", hint=hint)
     if not OF_EVIDENCE.isdisjoint(bundle.files) or (bundle.problems and bundle.kind == "zip"):
@@ -83,7 +83,7 @@ def _require_evidence(path: Path, bundle: Bundle) -> None:
     if below:
         hint = f"it is in a folder below: runspec verify {below[0]}"
     else:
-        hint = "name an evidence folder, a package or a run-spec; `runspec run SPEC` makes evidence"
+        hint = "name an evidence folder or a package; `runspec run SPEC` makes evidence"
     what = "is empty" if not bundle.files and not bundle.problems else f"has no {MANIFEST} and no {OWNERS[0]}"
     raise InputInvalid("X322", f"no evidence here: {path} {what}", hint=hint)
 

@@ -108,7 +108,7 @@ def check_templates_of(spec: Spec) -> None:
 
 
 def check_secrets(spec: Spec) -> None:
-    """Before the first step that runs: what goes into the evidence as it is holds no secret (X341)."""
+    """Before the first step that runs, and before evidence is rendered: what goes into it as it is holds no secret (X341)."""
     files = {relative(spec.path, spec.root): spec.data}
     overrides = {override.path: override.value for override in spec.overrides}
     if overrides:
@@ -121,6 +121,7 @@ def check_secrets(spec: Spec) -> None:
 
 def replace_evidence(spec: Spec, record: RunRecord, journal: Journal) -> tuple[Path, Replaced | None]:
     """Render the evidence files of the spec into its evidence folder; what another record left there is kept elsewhere."""
+    check_secrets(spec)  # where no step runs, nobody has looked yet
     evidence_dir = spec.resolve(spec.evidence.dir)
     replaced = keep_replaced(spec, record, journal)
     render_evidence(record, spec.evidence.files, evidence_dir, template_dirs=template_dirs(spec.root))

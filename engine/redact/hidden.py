@@ -9,7 +9,7 @@ long; a view is decoded once more, since what is encoded is often encoded twice.
 
     >>> [kind for _, _, kind in find_hidden(b"see 68665f" + b"314142" * 10 + b" there")]
     ['a Hugging Face token, in hex']
-    >>> [kind for _, _, kind in find_hidden(b"# hf_1ABcdeFGh\n# 2ijKLm3nopQR\n")]
+    >>> [kind for _, _, kind in find_hidden(b"# %s\n# %s\n" % (b"hf_1ABcdeFGh", b"2ijKLm3nopQR"))]
     ['a Hugging Face token, over lines']
 """
 
@@ -21,7 +21,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from engine.redact.shapes import Match, find_shapes, find_tokens
+from engine.redact.shapes import Match, find_shapes, find_tokens, is_placeholder
 
 AROUND = 400  # bytes of plain text around an escape, or the end of a line, in which the rest of a secret may be
 DEEPEST = 2  # encodings within each other
@@ -41,6 +41,7 @@ _ESCAPES = (
 _JOIN = re.compile(
     rb"\n(?<=[A-Za-z0-9_.+/-]{3}\n)\n{0,3}[ \t]{0,80}(?:(?:[#;>|*]{1,4}|//+|--) ?)?[ \t\"']{0,80}(?=[A-Za-z0-9_.+/-]{3})"
 )
+_LINE = re.compile(rb"[A-Za-z0-9_.+/-]*")
 _MARKED_END = re.compile(rb"\n(?<=[\"'\\\r+]\n)")
 _ENDS = (b"\r\n", b" \\\n", b'"\\\n', b"\\\n", b'" +\n', b'"\n', b"'\n")  # of a line whose text goes on
 
@@ -57,8 +58,10 @@ def find_hidden(data: bytes, depth: int = DEEPEST) -> Iterator[Match]:
     """Every match, in no order."""
     yield from _backwards(data)
     for text in _rewritten(data):
-        find = find_tokens if text.how == OVER_LINES else find_shapes
-        yield from _of_view(text, find(text.data))
+        if text.how == OVER_LINES:
+            yield from _over_lines(data, _of_view(text, find_tokens(text.data)))
+        else:
+            yield from _of_view(text, find_shapes(text.data))
         for view in _decoded(text.data):
             for start, end, kind in _of_view(view, find_shapes(view.data)):
                 yield (*text.origin(start, end), kind)
@@ -72,6 +75,13 @@ def _of_view(view: View, matches: Iterator[Match]) -> Iterator[Match]:
     """The matches where they come from."""
     for start, end, kind in matches:
         yield (*view.origin(start, end), f"{kind}, {view.how}")
+
+
+def _over_lines(data: bytes, matches: Iterator[Match]) -> Iterator[Match]:
+    """Without those whose first line alone shows the form of a token: what stands below has nothing to do with it."""
+    for start, end, kind in matches:
+        if not is_placeholder(_LINE.match(data, start, end)[0]):  # type: ignore[index]
+            yield start, end, kind
 
 
 def _backwards(data: bytes) -> Iterator[Match]:

@@ -275,7 +275,8 @@ FORMS = (
 @pytest.mark.parametrize("text", FORMS)
 def test_what_shows_the_form_of_a_secret_is_none(text: str) -> None:
     """Placeholders of documents, defaults that everybody knows, a host with its port."""
-    assert find_secrets({"a.md": f"type `{text}` here\n".encode()}) == []
+    for around in ("type `{}` here\n", "{}\n# next line\n", "# {}\n# yaml-language-server: x\n", '"{}"\n"more"\n'):
+        assert find_secrets({"a.md": around.format(text).encode()}) == [], around
     assert redact(text, {}) == text
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from engine.artifacts.store import Store
 from engine.canonical import pretty_json, unsealed
 from engine.errors import InputInvalid, Interrupted, LockBusy, RunFailed
 from engine.pipeline import runner
+from engine.pipeline.finish import replace_evidence
 from engine.pipeline.plan import Selection
 from engine.pipeline.runner import execute
 from engine.runspec.model import Spec
@@ -153,6 +154,15 @@ def test_a_secret_in_the_run_spec_is_found_before_the_first_step(
     assert f"{spec.path.name}:{line} looks like a secret (a Hugging Face token)" in str(caught.value)
     assert token not in str(caught.value)
     assert events(spec) == []
+
+
+def test_a_secret_is_named_by_its_place_in_the_run_spec_where_no_step_runs(make_spec: Callable[..., Spec]) -> None:
+    """X341 before evidence is rendered again, not X340 for the copy of it: the person has the run-spec to edit."""
+    spec, token = make_spec(GROW, PRESS), "hf_" + "Ab1" * 10
+    spec = dataclasses.replace(spec, data=spec.data + f"\n# {token}\n".encode())
+    with pytest.raises(InputInvalid) as caught:
+        replace_evidence(spec, cast("Any", None), cast("Any", None))
+    assert [row.code for row in caught.value.diagnostics] == ["X341"]
 
 
 def test_a_step_that_does_not_notice_is_stopped_before_the_next_one(
