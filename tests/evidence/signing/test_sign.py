@@ -114,7 +114,7 @@ FALSE: dict[str, tuple[Edit, str]] = {
     "a note in a signature": (lambda d, a, b: d["signatures"][0].update(by="a platform"), "a signature has 'by', which nobody signed"),
     "a note behind the key": (lambda d, a, b: d["signatures"][0].update(public_key=a.public.openssh + " a platform"),
                               "has more than the key: 'ssh-ed25519 "),
-    "a note for a name": (lambda d, a, b: d["signatures"][0].update(keyid="seen by a platform"), "'seen by a platform' is no name of a key"),
+    "a note for a name": (lambda d, a, b: d["signatures"][0].update(keyid="seen by a platform"), "'seen by a platform' is not the name of a key"),
     "private": (lambda d, a, b: d["signatures"][0].update(public_key="-----BEGIN PRIVATE" + " KEY-----"), "it is a private key"),
 }  # fmt: skip
 
