@@ -39,8 +39,13 @@ def requested() -> bool:
     return bool(_received)
 
 
-def _interrupt(number: int, _: FrameType | None) -> None:
+def received(number: int) -> None:
+    """A handler of a run's own is about to raise KeyboardInterrupt for this signal."""
     _received.append(number)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    received(number)
     raise KeyboardInterrupt
 
 

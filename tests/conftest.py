@@ -7,17 +7,21 @@ inherited by every process a test starts. Tests that need the machine's own sett
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.examples import examples
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _REAL_ENVIRONMENT = dict(os.environ)
@@ -74,7 +78,8 @@ os.environ["XLA_FLAGS"] = os.environ.setdefault("TEST_XLA_FLAGS", "--xla_backend
 time.tzset()
 
 # Each test has its time limit (pyproject.toml); 200 ms for each example fails on a machine that is busy.
-settings.register_profile("house", deadline=None)
+# `make test` draws half as many examples as `make test-all`; tests with a number of their own say it through `examples`.
+settings.register_profile("house", deadline=None, max_examples=examples(100))
 settings.load_profile("house")
 
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -97,6 +102,21 @@ _LONG = ("trainer", "steps", "campaign", "gallery", "meta")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; the Makefile tells xdist to keep the order."""
     items.sort(key=lambda item: item.path.relative_to(REPOSITORY).parts[1] not in _LONG)
+
+
+_CRASH_LOG = re.compile(r"/\S+crash-\d{8}T\d{6}Z-\d+\.log")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The traceback behind an X301 is in a file that is gone when one reads the report: it is printed with it."""
+    report = yield
+    if report.failed:
+        text = "\n".join([report.longreprtext, *(part for _, part in report.sections)])
+        for name in dict.fromkeys(_CRASH_LOG.findall(text)):
+            with contextlib.suppress(OSError):
+                report.sections.append((name, Path(name).read_text(encoding="utf-8", errors="replace")))
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
             "model_config",
             "os_errors",
             "file_kinds",
+            "interrupt",
         }
     ),
     "protocol": frozenset({"protocol"}),
@@ -40,7 +41,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
     "steps": frozenset({"steps"}),
     "pipeline": frozenset({"pipeline", "evidence", "preflight", "launch", "doctor", "gallery", "project", "display"}),
     "commands": frozenset({"commands"}),
-    "command line": frozenset({"cli", "__main__", "interrupt", "streams"}),
+    "command line": frozenset({"cli", "__main__", "streams"}),
 }
 FOLDERS = ("engine", "tests", "docs")
 

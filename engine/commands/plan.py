@@ -13,6 +13,7 @@ from engine.pipeline.plan import Plan, make_plan
 from engine.preflight import price, shardings
 from engine.preflight.shardings import shardings_text
 from engine.protocol.device_memory import USABLE_SHARE
+from engine.protocol.figures import duration
 
 
 def plan(arguments: Namespace) -> Reply:
@@ -55,9 +56,7 @@ def _step_table(steps: list[JsonObject]) -> str:
 
 def price_text(cost: JsonMapping) -> str:
     """The estimated cost as a person reads it: memory, time, disks, one line each, and a warning of a retired target."""
-    seconds = cost["time"]["seconds"]
-    time_ = f"time    {cost['time']['reason']}" if seconds is None else f"time    about {seconds:.0f} s"
-    return "\n".join([*_retired(cost["target"]), _memory(cost["memory"]), time_, *_disks(cost["disk"])])
+    return "\n".join([*_retired(cost["target"]), _memory(cost["memory"]), _time(cost["time"]), *_disks(cost["disk"])])
 
 
 def _retired(target: JsonMapping) -> list[str]:
@@ -85,6 +84,16 @@ def _memory(memory: JsonMapping) -> str:
         of += f", of which a program can use {USABLE_SHARE:.0%} (the rest is lost in gaps between arrays),"
     policy = f"remat: {memory['remat']}"
     return f"memory  {verdict}: {'about ' * estimate}{_gib(peak)}{of} per device on {where}, {policy} ({how})"
+
+
+def _time(time: JsonMapping) -> str:
+    if time["seconds"] is None:
+        return f"time    not estimated: {time['reason']}"
+    about = f"about {duration(time['seconds'])}"
+    if time["fits"] is not None:
+        verdict = "fits" if time["fits"] else "does NOT fit: it goes over several sessions"
+        about = f"{verdict}: {about} of the {duration(time['limit_seconds'])} of a session"
+    return f"time    {about} (an estimate: {time['assumes']})"
 
 
 def _disks(disk: JsonMapping) -> list[str]:

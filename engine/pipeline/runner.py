@@ -12,11 +12,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from engine import interrupt
 from engine.artifacts.journal import Journal, RunRecord, journal_path, now
 from engine.artifacts.store import Artifact, Store, explain_os_error
 from engine.canonical import finite_or_null
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from engine.protocol.events.base import Event
 
 REPEATED_SIGNAL_SECONDS = 1.0
+STOPPING = "stopping: the step saves its work first (a second signal or Ctrl-C stops at once)"
 
 
 class RunDisplay(Protocol):
@@ -87,20 +89,25 @@ class Stop:
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._requested, self._note, self._since = threading.Event(), note, 0.0
+        self._unsaid = [STOPPING]
 
     def __call__(self) -> bool:
-        """True after a stop request."""
-        return self._requested.is_set()
+        """True after a stop request; the first to ask says so on the screen."""
+        if not self._requested.is_set():
+            return False
+        with suppress(IndexError):
+            self._note(self._unsaid.pop())
+        return True
 
-    def ask(self, *_: object) -> None:
-        """The signal handler."""
+    def ask(self, number: int, _: object) -> None:
+        """The signal handler. It writes nothing: it may run in the middle of a line of the display or of the log."""
         if self._requested.is_set():
             if time.monotonic() - self._since < REPEATED_SIGNAL_SECONDS:
                 return
+            interrupt.received(number)
             raise KeyboardInterrupt
         self._since = time.monotonic()
         self._requested.set()
-        self._note("stopping: the step saves its work first (a second signal or Ctrl-C stops at once)")
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

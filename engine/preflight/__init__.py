@@ -29,6 +29,7 @@ from engine.model_config.shapes import (
 from engine.preflight.disks import disk_part, phases_of, unknown_disk
 from engine.preflight.estimate import Estimate, estimate
 from engine.preflight.exact import ask, cached_answer, compilers_folder, device_bytes, job_for, limit_bytes
+from engine.preflight.hours import time_part, unknown_time
 from engine.preflight.shardings import ask_shardings
 from engine.preflight.targets import TARGETS, PlanTarget, target_named
 from engine.protocol.device_memory import Allocator, fits, memory_fraction
@@ -37,7 +38,6 @@ from engine.steps import Handler
 
 __all__ = ["TARGETS", "price", "shardings", "target_named"]
 
-TIME_UNKNOWN = "not estimated: the speed of the target has not been measured"
 ASSUMES_FULL_ROWS = "every row is full and every token but its first is trained: the most memory a step can take"
 
 
@@ -58,7 +58,6 @@ def price(
     """
     machine = target_named(target)
     about = {"target": target_row(machine)}
-    time_ = {"seconds": None, "reason": TIME_UNKNOWN}
     config, reason = _config(spec)
     declared = {step.id: dict(step.args) for step in spec.steps if handlers[step.uses].makes == "checkpoint"}
     known = {name: args for name, args in declared.items() if _is_priceable(args)}
@@ -70,7 +69,7 @@ def price(
         return {
             **about,
             "memory": {**base, "reason": reason},
-            "time": time_,
+            "time": unknown_time(reason, machine),
             "disk": unknown_disk(spec, machine, reason),
         }
     if target is not None:
@@ -86,8 +85,10 @@ def price(
         limit = memory["limit_bytes_per_device"]
         found = [estimate(full, args, machine.machine, limit) for args in known.values()]
         memory |= _estimated(max(found, key=lambda entry: entry.needed_bytes), limit)
-    phases = phases_of(spec, config, known, _smoke_args(spec, known))
-    return {**about, "memory": memory, "time": time_, "disk": disk_part(spec, phases, machine, staged)}
+    smoke = _smoke_args(spec, known)
+    time_ = time_part(spec, config, known, smoke, machine)
+    disk = disk_part(spec, phases_of(spec, config, known, smoke), machine, staged)
+    return {**about, "memory": memory, "time": time_, "disk": disk}
 
 
 def target_row(target: PlanTarget) -> dict[str, Any]:

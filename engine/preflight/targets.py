@@ -30,7 +30,10 @@ class Retired:
 
 @dataclass(frozen=True, slots=True)
 class PlanTarget:
-    """``disks``: disk (store, hub cache, temporary) -> its bytes; one that is left out is not known."""
+    """``disks``: disk (store, hub cache, temporary) -> its bytes; one that is left out is not known.
+
+    ``session_seconds``: after so long the session ends, whatever runs; None where there is no such limit.
+    """
 
     name: str
     machine: Machine
@@ -38,6 +41,7 @@ class PlanTarget:
     disks: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     facts: tuple[Fact, ...] = ()
     retired: Retired | None = None
+    session_seconds: int | None = None
 
     @property
     def devices(self) -> int:
@@ -55,6 +59,12 @@ _DOCS = Fact(
     "kaggle.com/docs/notebooks",
     "2026-11-28",
 )
+_HOURS = Fact(
+    "a session ends after 12 hours on CPU or GPU and 9 on TPU; banners of 2026-03 say 9 of a GPU, too: plan for 9",
+    "kaggle.com/docs/notebooks, and the banners of competitions",
+    "2026-11-28",
+)
+_SESSION_SECONDS = 9 * 3600
 _PUSH = "kaggle 2.2.5 and kaggle-cli issue 1198 (2026-09)"
 _NO_SINGLE_T4 = Fact('"single T4 is not supported": NvidiaTeslaT4 gives two', _PUSH, "2026-11-28")
 _NO_P100 = Fact("NvidiaTeslaP100 is retired: the server starts a session with T4s", _PUSH, "2026-11-28")
@@ -63,7 +73,9 @@ _V5E_8 = Fact("TpuV5E8 is the only TPU a person can choose", _PUSH, "2026-11-28"
 
 def _kaggle(machine: str, about: str, *facts: Fact, retired: Retired | None = None) -> PlanTarget:
     disks = MappingProxyType({"store": 20_000_000_000})
-    return PlanTarget(f"kaggle-{machine}", MACHINES[machine], about, disks, (_DOCS, *facts), retired)
+    return PlanTarget(
+        f"kaggle-{machine}", MACHINES[machine], about, disks, (_DOCS, _HOURS, *facts), retired, _SESSION_SECONDS
+    )
 
 
 TARGETS: Mapping[str, PlanTarget] = {

@@ -8,4 +8,6 @@ Both sides import this package, and neither imports the other. Standard library 
 ``generate_args``  the arguments of generation
 ``codec``          dataclasses to JSON and back; an unknown, missing or mistyped field is an error that names it
 ``figures``        numbers, sizes and durations for people
+``machines``       the machines that are known, with the memory of a device
+``peaks``          their arithmetic and memory at best, by the vendors
 """

@@ -17,6 +17,7 @@ from engine.canonical import digest_text
 from engine.data import render_prompt
 from engine.errors import InputInvalid
 from engine.evidence import Verification, verify
+from tests.examples import examples
 
 
 def failed(verification: Verification) -> set[str]:
@@ -216,7 +217,7 @@ def test_nothing_there_is_an_error_of_its_own(tmp_path: Path) -> None:
         verify(tmp_path / "none.zip")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_damage_never_crashes_and_never_passes(archive: Path, tmp_path: Path, data: st.DataObject) -> None:
     """Bytes of a good zip overwritten at random; a change that no reader can see may pass."""
@@ -233,7 +234,7 @@ def test_random_damage_never_crashes_and_never_passes(archive: Path, tmp_path: P
             }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(["run_manifest.json", "eval_summary.json", "run_record.json", "metrics.jsonl", "predictions.jsonl", "scorecard.json"]),
        value=st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=4), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6))  # fmt: skip
 def test_any_json_in_any_file_never_crashes(folder: Path, reseal: Any, name: str, value: Any) -> None:

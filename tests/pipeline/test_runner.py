@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from engine import interrupt
 from engine.artifacts.journal import journal_path, read_journal
 from engine.artifacts.store import Store
 from engine.canonical import pretty_json, unsealed
@@ -114,6 +117,60 @@ def test_a_repeated_signal_is_one_stop_request(
     with pytest.raises(Interrupted) as caught:
         run(make_spec(GROW, PRESS), pressed, console)
     assert "train step 7" not in str(caught.value)
+
+
+def test_the_signal_handler_writes_nothing() -> None:
+    """It may come in the middle of a line of the display or the log, whose locks are held: the next poll says it, once."""
+    said: list[str] = []
+    with runner.stop_on_signals(said.append) as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGTERM)
+        assert said == []
+        assert [stop(), stop()] == [True, True]
+    assert said == [runner.STOPPING]
+
+
+A_BLOCKED_LINE = """
+import os, signal, sys, threading
+from engine.display.plain import PlainConsole
+from engine.pipeline.runner import stop_on_signals
+console = PlainConsole()
+with stop_on_signals(console.note) as stop:
+    threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+    print("ready", flush=True)
+    for _ in range(200):  # more than a pipe holds: the signal comes in the middle of a write
+        console.note("x" * 1000)
+    assert stop()
+"""
+
+
+def test_a_stop_request_in_the_middle_of_a_line(repository: Path) -> None:
+    """The stream of standard error is held by the line that waits for its reader: a handler that writes is a RuntimeError."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", A_BLOCKED_LINE], cwd=repository, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.6)
+        _, lines = process.communicate()
+    assert process.returncode == 0, lines[-2000:]
+    assert lines.splitlines()[-1] == f"      {runner.STOPPING}"
+
+
+def test_a_second_signal_that_an_import_turned_into_another_error_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python makes a RuntimeError of a KeyboardInterrupt in ``__set_name__``: cli asks ``requested`` then."""
+    monkeypatch.setattr(runner, "REPEATED_SIGNAL_SECONDS", 0.0)
+    monkeypatch.setattr(interrupt, "_received", [])
+    with runner.stop_on_signals(lambda _: None):
+        signal.raise_signal(signal.SIGTERM)
+        assert not interrupt.requested()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert interrupt.requested()
 
 
 def test_what_nohup_ignores_stays_ignored(

@@ -29,8 +29,9 @@ from engine.runspec.nodes import Mapping as Tree
 from engine.runspec.scalars import as_number
 from engine.runspec.schema import check
 from engine.steps.registry import HANDLERS
+from tests.examples import examples
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 STEP_LIST = "steps:\n  - {id: dataset, uses: build_dataset}\n"
 
 

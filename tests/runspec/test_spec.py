@@ -20,6 +20,7 @@ from engine.runspec.kinds import base_schema
 from engine.runspec.nodes import SpecSource, plain
 from engine.steps.registry import HANDLERS
 from engine.trainer_process.jobs import train_job
+from tests.examples import examples
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -154,7 +155,7 @@ def test_every_key_is_described_and_every_number_has_a_unit_or_is_one_of_a_kind(
     check(schema["properties"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
 def test_any_bytes_give_findings_never_a_traceback(project: Path, data: bytes) -> None:
     """Free-form input."""
@@ -167,7 +168,7 @@ _VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_s
                        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5)  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_anywhere_gives_findings_or_a_spec(project: Path, cases: ModuleType, data: st.DataObject) -> None:
     """Every key of a good spec in turn is given a value of any type."""

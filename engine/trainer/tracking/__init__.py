@@ -3,7 +3,6 @@
 ``tracker``     all of it, as the train loop uses it
 ``throughput``  tokens a second, MFU, time waited for data, memory
 ``flops``       operations a token, counted from the configuration
-``peak_flops``  peak FLOP/s of devices, with the vendor's document
 ``profiler``    a trace of some train steps
 ``loggers``     TensorBoard, wandb, MLflow, trackio
 """

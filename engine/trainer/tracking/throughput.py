@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from engine.model_config.decoder import DecoderConfig
+from engine.protocol.peaks import peak_of
 from engine.protocol.train_args import TrainArgs
 from engine.trainer.lora.adapters import LoraArgs
 from engine.trainer.metrics import MetricsRow
 from engine.trainer.tracking.flops import flops_per_token, mfu, visible_keys
-from engine.trainer.tracking.peak_flops import peak_of
 
 PERCENTILES = (50, 90, 99)
 DIGITS = 4

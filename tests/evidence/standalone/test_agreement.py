@@ -154,7 +154,7 @@ def test_run_specs_that_are_none(folder: Path, alone: Alone, tmp_path: Path) -> 
     assert disagreements(paths, said, details=False) == []
 
 
-@pytest.mark.parametrize("version", ["", "3.9"])
+@pytest.mark.parametrize("version", [pytest.param("", marks=pytest.mark.slow), "3.9"])
 def test_signatures(folder: Path, alone: Alone, tmp_path: Path, version: str) -> None:
     """By a trusted key, by another one, over other bytes: level L1 or not, word for word, without a library."""
     pytest.importorskip("cryptography")

@@ -122,7 +122,7 @@ def test_it_is_readable_and_small() -> None:
     assert len(text.encode()) < MOST_BYTES
 
 
-@pytest.mark.parametrize("version", ["", "3.12", "3.13"])
+@pytest.mark.parametrize("version", ["", pytest.param("3.12", marks=pytest.mark.slow), "3.13"])
 def test_the_bytes_depend_on_the_sources_alone(version: str, tmp_path: Path) -> None:
     """Another hash seed, locale, place of the sources and Python: the same file."""
     python = python_of(version) if version else sys.executable

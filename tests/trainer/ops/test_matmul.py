@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.trainer.ops.matmul import matmul, resolve_matmul_dtype
+from tests.examples import examples
 
 HALF_BITS = 2.0**-11  # what rounding to float16 changes at the most
 
@@ -43,7 +44,7 @@ def test_the_device_decides_unless_told(declared: str, dtype: str, where: Any, e
     assert resolve_matmul_dtype(declared, dtype, where) == expected
 
 
-@settings(deadline=None, max_examples=60)  # the first example compiles
+@settings(deadline=None, max_examples=examples(60))  # the first example compiles
 @given(sizes=st.tuples(st.integers(-30, 30), st.integers(-30, 30), st.integers(-6, 3)), seed=st.integers(0, 2**32 - 1))
 def test_float16_matmuls_work_at_any_scale(sizes: tuple[int, int, int], seed: int) -> None:
     """Activations and gradients from 2^-30 to 2^30, far outside float16's range: forward and backward as exact as 11 bits.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.trainer.text.encoding import encode_segments
 from engine.trainer.text.tokenizer import Tokenizer
+from tests.examples import examples
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "gemma_like"
 OURS = Tokenizer.load(FOLDER)
@@ -144,7 +145,7 @@ def test_a_message_cannot_forge_a_turn(theirs: Reference, messages: list[dict[st
     assert ids_of(OURS, messages, ask=ask) != plain
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(contents=st.lists(texts(*CONTROLS, *TURNS), min_size=1, max_size=5), system=st.none() | texts(*TURNS))
 def test_any_conversation(theirs: Reference, contents: list[str], system: str | None) -> None:
     """The same for generated ones."""

@@ -30,6 +30,7 @@ from engine.trainer.text.encoding import encode_segments, merged_boundaries, pro
 from engine.trainer.text.segment import Segment
 from engine.trainer.text.tokenizer import Tokenizer
 from engine.trainer_process.jobs import write_prompts
+from tests.examples import examples
 
 NAMES = ("chars", "gemma", "gemma without template", "merging")
 RENDERS = ("reasoning@v1", "plain@v1", "messages@v1")
@@ -73,7 +74,7 @@ def asked(tmp_path: Path) -> Callable[[str, str, Tokenizer], list[int]]:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("render", RENDERS)
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=TEXT, answer=TEXT)
 def test_a_prompt_is_what_precedes_the_answer(
     tokenizers_by_name: dict[str, Tokenizer],
@@ -95,7 +96,7 @@ def test_a_prompt_is_what_precedes_the_answer(
     assert row.loss_mask[-1] == 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(contents=st.lists(TEXT, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0))
 def test_every_turn_of_a_conversation_obeys_it(tokenizers_by_name: dict[str, Tokenizer], contents: list[str]) -> None:
     """The prompt after k turns has the ids before the k-th answer of the full conversation."""
@@ -167,7 +168,7 @@ def test_a_merge_that_was_prevented_is_counted(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(rows=st.lists(st.lists(TEXT, min_size=2, max_size=4), min_size=1, max_size=4))
 def test_the_count_is_that_of_the_plain_definition(
     tokenizers_by_name: dict[str, Tokenizer], name: str, rows: list[list[str]]

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from engine.protocol.peaks import Peak, peak_of
 from engine.trainer.lora.adapters import LoraArgs, LoraParam, attach
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.tracking import throughput
 from engine.trainer.tracking.flops import flops_per_token, visible_keys
-from engine.trainer.tracking.peak_flops import Peak, peak_of
 from engine.trainer.tracking.throughput import ThroughputMetrics
 
 SIZES = {

@@ -26,6 +26,7 @@ from engine.trainer.weights import load_folder, msgpack_file, safetensors_file, 
 from engine.trainer.weights import save as writing
 from engine.trainer.weights.filling import cast, is_finite, transpose_into
 from engine.trainer.weights.reading import FLOATS, WeightsFile
+from tests.examples import examples
 
 Contents = dict[str, bytes]
 Tensors = dict[str, np.ndarray]
@@ -232,7 +233,7 @@ def index_of_bytes(path: Path, data: bytes) -> Tensors:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_damage_is_an_error_or_harmless(files: dict[str, bytes], tmp_path_factory: Any, data: st.DataObject) -> None:
     """Some bytes changed: M205 or readable, never a traceback; and we refuse what the safetensors library refuses.
 
@@ -324,7 +325,7 @@ def test_widening_is_exact() -> None:
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([np.uint16, np.uint32]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_transposing_in_tiles(rows: int, columns: int, kind: Any) -> None:
     """Equal to numpy's, with any remainder at the edges, into a part of a larger array."""
     source = np.random.default_rng(rows).integers(0, 60_000, (rows, columns)).astype(kind)
