@@ -231,7 +231,7 @@ def is_placeholder(value: bytes) -> bool:
     >>> is_placeholder(b"hf_" + b"x" * 34), is_placeholder(b"AKIAIOSFODNN7EXAMPLE"), is_placeholder(b"hf_" + b"aB3" * 11)
     (True, True, False)
     """
-    return (len(value) > FORM and len(set(value[FORM:])) <= 2) or b"EXAMPLE" in value or b"example" in value
+    return (len(value) > FORM and len(set(value[FORM:])) == 1) or b"EXAMPLE" in value or b"example" in value
 
 
 def _is_no_password(user: bytes, value: bytes) -> bool:
