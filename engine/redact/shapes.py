@@ -137,6 +137,7 @@ _ROOT_OF = {
     for literal in literals
 }
 _ROOTS = tuple(dict.fromkeys(_ROOT_OF.values()))
+_FILLERS = frozenset(b"xX0*._-")  # what documents write for the characters of a token
 FORM = 8  # bytes of a token that may be its prefix
 DEFAULTS = frozenset((b"password", b"passwd", b"pass", b"pwd", b"secret", b"root", b"admin", b"user", b"username", b"guest", b"test", b"postgres",
                       b"mysql", b"changeme", b"change_me", b"example", b"token", b"your_password", b"mypassword"))  # fmt: skip
@@ -231,7 +232,8 @@ def is_placeholder(value: bytes) -> bool:
     >>> is_placeholder(b"hf_" + b"x" * 34), is_placeholder(b"AKIAIOSFODNN7EXAMPLE"), is_placeholder(b"hf_" + b"aB3" * 11)
     (True, True, False)
     """
-    return (len(value) > FORM and len(set(value[FORM:])) == 1) or b"EXAMPLE" in value or b"example" in value
+    rest = set(value[FORM:])
+    return (len(rest) == 1 and rest <= _FILLERS) or b"EXAMPLE" in value or b"example" in value
 
 
 def _is_no_password(user: bytes, value: bytes) -> bool:
