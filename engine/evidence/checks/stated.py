@@ -56,6 +56,7 @@ def is_stated(file: str, field: str) -> bool:
     return any(entry.file == file and any(fnmatchcase(field, pattern) for pattern in entry.fields) for entry in STATED)
 
 
-def explained() -> list[str]:
-    """The list as lines: file, what it is."""
-    return [f"{entry.file}: {entry.what} ({', '.join(entry.fields)})" for entry in STATED]
+def explained(worded_by_author: Sequence[str] = ()) -> list[str]:
+    """The list as lines: file, what it is; then the files of this evidence that a template of its author's own words."""
+    lines = [f"{entry.file}: {entry.what} ({', '.join(entry.fields)})" for entry in STATED]
+    return lines + [f"{name}: its sentences, which the author's own template words" for name in worded_by_author]

@@ -67,7 +67,7 @@ def _answer(words: Sequence[str], this_file: str, as_json: bool) -> int:
         return 0
     path = Path(paths[0]) if paths else Path(this_file).parent
     if not path.exists():
-        raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder, a zip or a run-spec")
+        raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder or a zip")
     verification = verify(path, _reader(values))
     if as_json:
         _write_json(verification_json(verification))

@@ -25,6 +25,7 @@ from tests.evidence import forger
 from tests.evidence.conftest import CHAT_TEMPLATE, build
 from tests.evidence.hostile_inputs import CASES
 from tests.evidence.standalone.conftest import Said, disagreements, python_of
+from tests.evidence.test_fields import IMPOSSIBLE, NOTE, UNKNOWN
 
 Alone = Callable[..., list[Said]]
 COMMITTED = Path(__file__).parents[3] / "submission_runs" / "quickstart_v1"
@@ -72,6 +73,17 @@ def test_evidence_of_other_runs(render: Any, alone: Alone, tmp_path: Path) -> No
         paths.append(tmp_path / str(number))
     said = alone(paths)
     assert {one.statuses["V25"] for one in said} == {"pass"}
+    assert disagreements(paths, said) == []
+
+
+def test_unknown_keys_and_impossible_values(folder: Path, alone: Alone, tmp_path: Path) -> None:
+    """Some of each kind, word for word."""
+    files = forger.files_of(folder)
+    cases = [*[(file, path, NOTE) for file, path in UNKNOWN[::7]], *[case[:3] for case in IMPOSSIBLE[::9]]]
+    variants = [(path, forger.put(files, file, path, value)) for file, path, value in cases]
+    paths = _written(folder, variants, tmp_path / "variants")
+    said = alone(paths)
+    assert {one.code for one in said} == {5}
     assert disagreements(paths, said) == []
 
 
