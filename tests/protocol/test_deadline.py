@@ -34,7 +34,7 @@ def test_a_length_of_time(text: str, seconds: float) -> None:
 )
 def test_what_is_no_length_of_time(text: str, said: str) -> None:
     """Each with a sentence for a person."""
-    with pytest.raises(ValueError, match="^") as caught:
+    with pytest.raises(ValueError, match=r"\S") as caught:
         seconds_of(text)
     assert str(caught.value) == said
 
@@ -56,8 +56,10 @@ def test_the_moments_of_a_deadline_are_in_order() -> None:
     deadline = Deadline(1000.0, 900.0, 45.0)
     assert deadline.stop_at < deadline.kill_at < deadline.ends_at
     carries = Deadline(1000.0, 900.0, 45.0, carries=True, carried_bytes=5_000_000_000)
-    assert carries.stop_at == deadline.stop_at - 100.0 and carries.kill_at < deadline.kill_at - 99.0
-    assert deadline.fits(0.0, deadline.stop_at) and not deadline.fits(0.1, deadline.stop_at)
+    assert carries.stop_at == deadline.stop_at - 100.0
+    assert carries.kill_at < deadline.kill_at - 99.0
+    assert deadline.fits(0.0, deadline.stop_at)
+    assert not deadline.fits(0.1, deadline.stop_at)
 
 
 def a_chain(*spans: tuple[int, int]) -> list[dict[str, object]]:

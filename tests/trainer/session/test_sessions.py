@@ -67,7 +67,8 @@ def test_chopped_is_uninterrupted(
             break
         stopped.append(events[-1])
         kept = training_files(Path(parts["work"]), parts["args"])
-        assert kept is not None and chain_problems(kept.sessions) == []
+        assert kept is not None
+        assert chain_problems(kept.sessions) == []
         assert kept.said == f"train step {steps[-1]} of 12"
     same_training(whole, parts)
     assert [event["reason"] for event in stopped] == ["deadline"] * len(stopped)
