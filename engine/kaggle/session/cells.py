@@ -274,12 +274,13 @@ class NotebookSession:
         """``runspec run``, and the outcome where it does not end well. Raises RunFailed G166, G167."""
         _, limits = self._configured()
         limits.clear()
-        code = self._run("run", self._made.spec, *self._overrides, *words, *limits.options(steady_seconds()))
+        now = steady_seconds()
+        code = self._run("run", self._made.spec, *self._overrides, *words, *limits.options(now))
         if code == 0:
             limits.clear()  # what says there that the run has finished
             return code
         recipe = limits.recipe()
-        if code == InputInvalid.exit_code and recipe is not None and limits.is_used_up(steady_seconds()):
+        if code == InputInvalid.exit_code and recipe is not None and limits.is_used_up(now):
             code = DEADLINE  # the rest of the session is too short for this step, not the session
         self.ended(code, recipe=recipe)
         if code == INTERRUPTED:
