@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -151,8 +151,11 @@ class _Run:
 
     @property
     def limits(self) -> Limits:
-        """When a step has to stop."""
-        return Limits(self.deadline, self.stop)
+        """When a step has to stop: early enough for what is finished to be carried over."""
+        if self.deadline is None or not self.deadline.carries:
+            return Limits(self.deadline, self.stop)
+        count = sum((made.path / name).stat().st_size for made in self.made.values() for name in made.files)
+        return Limits(replace(self.deadline, carried_bytes=count), self.stop)
 
     def run_steps(self) -> None:
         """Every step in order: skipped, or run and published."""
@@ -258,7 +261,7 @@ class _Run:
         return artifact
 
     def _make(self, planned: PlannedStep) -> Artifact:
-        step, handler = planned.step, planned.handler
+        step, handler, limits = planned.step, planned.handler, self.limits
         staging = self.store.stage(planned.work_key)
         started = self.clock.start()
         ctx = StepContext(
@@ -271,9 +274,9 @@ class _Run:
             cache=self.store.cache,
             emit=self.console.event,
             note=self.console.note,
-            stopping=self.limits,
+            stopping=limits,
             session=RunSession(str(self.session), str(self._began["time"])),
-            deadline=self.deadline,
+            deadline=limits.deadline,
         )
         try:
             result = handler.run(ctx)

@@ -44,17 +44,17 @@ ANSWERS: Mapping[str, Answer] = {
     ),
     "run": Answer(
         "{ok, run_version, ran, skipped, summary, model, evidence, replaced, package, trust_level, checks, committed}",
-        (1, 4, 5, 6, 8),
+        (1, 4, 5, 6, 7, 8),
     ),
     "launch": Answer("{ok, scheduler, name, submit, text}"),
     "status": Answer(
         "{ok, runs: [{run_version, state, time}], store_bytes, diagnostics}",
         (1,),
         "RUN",
-        "{ok, run_version, state, steps, complete, replaced}",
+        "{ok, run_version, state, steps, complete, replaced, sessions}",
     ),
     "show": Answer(
-        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}], complete}",
+        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}], complete, sessions}",
         (1,),
     ),
     "explain": Answer("{ok, steps: [{id, action, because}]}", (1,)),

@@ -155,16 +155,16 @@ def test_a_stop_request_in_the_middle_of_a_line(repository: Path) -> None:
         time.sleep(0.6)
         _, lines = process.communicate()
     assert process.returncode == 0, lines[-2000:]
-    assert lines.splitlines()[-1] == f"      {stop.STOPPING}"
+    assert lines.splitlines()[-1] == f"      {stop_module.STOPPING}"
 
 
 def test_a_second_signal_that_an_import_turned_into_another_error_is_an_interruption(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Python makes a RuntimeError of a KeyboardInterrupt in ``__set_name__``: cli asks ``requested`` then."""
-    monkeypatch.setattr(runner, "REPEATED_SIGNAL_SECONDS", 0.0)
+    monkeypatch.setattr(stop_module, "REPEATED_SIGNAL_SECONDS", 0.0)
     monkeypatch.setattr(interrupt, "_received", [])
-    with stop.stop_on_signals(lambda _: None):
+    with stop_module.stop_on_signals(lambda _: None):
         signal.raise_signal(signal.SIGTERM)
         assert not interrupt.requested()
         with pytest.raises(KeyboardInterrupt):
