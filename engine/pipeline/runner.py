@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.artifacts.journal import Journal, RunRecord, journal_path, now
 from engine.artifacts.store import Artifact, Store, explain_os_error
 from engine.canonical import finite_or_null
-from engine.errors import DeadlineReached, Interrupted, NothingDone, RunFailed, RunspecError
+from engine.errors import DeadlineReached, InputInvalid, Interrupted, NothingDone, RunFailed, RunspecError
 from engine.pipeline.clock import REMARK, Clock, clock_facts
 from engine.pipeline.finish import (
     Finish,
@@ -33,7 +33,14 @@ from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_s
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
 from engine.pipeline.replaced import remove_partial, will_replace
-from engine.pipeline.session.ending import Session, end_finished, open_session, too_short, with_next_session
+from engine.pipeline.session.ending import (
+    Session,
+    end_finished,
+    end_unfinished,
+    open_session,
+    too_short,
+    with_next_session,
+)
 from engine.pipeline.session.limits import NO_SESSION, Limits, SessionOptions
 from engine.pipeline.session.take_over import TakenOver
 from engine.pipeline.stop import Stop, stop_on_signals
@@ -107,6 +114,12 @@ def execute(
                 raise DeadlineReached("R115", "the session limit was reached before the evidence was made")
         except (DeadlineReached, Interrupted) as error:
             raise with_next_session(error, session) from error
+        except InputInvalid as error:
+            if (
+                error.code == "R114" and options.out is not None
+            ):  # too short for this step: what is done already is carried over
+                end_unfinished(session)
+            raise
         if selection.partial:
             return Outcome(tuple(run.ran), tuple(run.skipped), None, None, run.made)
         record = make_record(spec, run.made, journal)

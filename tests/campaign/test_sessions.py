@@ -119,6 +119,19 @@ def test_five_sessions_in_fresh_folders_end_as_one_run_does(
     assert (carried["state"], carried["files"]) == ("finished", {})
 
 
+def test_a_limit_that_is_too_short_carries_over_what_is_done_already(whole: LightProject, tmp_path: Path) -> None:
+    """The rest of a session may be too short for a step: R114, and another machine has what the steps before have made."""
+    first, carry = LightProject.fresh(tmp_path / "first"), tmp_path / "carry"
+    assert first.do(*LONG, "--to", "train").code == 0
+    done = first.do(*LONG, "--session-limit", "1s", "--session-out", str(carry))
+    assert (done.code, "error[R114]" in done.err) == (2, True)
+    assert json.loads((carry / "session.json").read_bytes())["state"] == "unfinished"
+    second = LightProject.fresh(tmp_path / "second")
+    done = second.do(*LONG, "--continue-from", str(carry), "--json")
+    assert (done.code, json.loads(done.out)["skipped"]) == (0, ["dataset", "train"])
+    assert published(second) == published(whole)
+
+
 def killer(draw: random.Random, calls: int) -> Callable[[LightProject, tuple[str, ...]], bool]:
     """Kill the session right before a random call that changes files; False where it had ended before."""
 

@@ -135,8 +135,8 @@ def _text_of(output: Mapping[str, Any]) -> str:
 def execute(tmp_path: Path) -> Callable[..., Executed]:
     """Run the cells with these variables, in a folder that is Kaggle's stand-in's root too."""
 
-    def run(notebook: Mapping[str, Any], environ: Mapping[str, str]) -> Executed:
-        path, root = tmp_path / "running.ipynb", tmp_path / "kaggle"
+    def run(notebook: Mapping[str, Any], environ: Mapping[str, str], folder: Path = tmp_path) -> Executed:
+        path, root = folder / "running.ipynb", folder / "kaggle"
         for name in ("working", "input"):
             (root / name).mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(notebook), encoding="utf-8")
@@ -144,9 +144,9 @@ def execute(tmp_path: Path) -> Callable[..., Executed]:
             name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
         }
         # PIP_NO_INDEX: the packages of the tests are the pinned ones; where they are not, nothing is downloaded.
-        ours = {"RUNSPEC_KAGGLE_ROOT": str(root), "RUNSPEC_SCRATCH": str(tmp_path / "scratch"), "PIP_NO_INDEX": "1"}
+        ours = {"RUNSPEC_KAGGLE_ROOT": str(root), "RUNSPEC_SCRATCH": str(folder / "scratch"), "PIP_NO_INDEX": "1"}
         done = subprocess.run(
-            [sys.executable, "-c", EXECUTE, str(path), str(tmp_path)],
+            [sys.executable, "-c", EXECUTE, str(path), str(folder)],
             env={**clean, **ours, **environ}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

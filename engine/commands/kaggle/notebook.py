@@ -27,6 +27,7 @@ def notebook(arguments: Namespace) -> Reply:
     refuse_evidence(out.parent, "kaggle notebook SPEC --out FILE")
     request = NotebookRequest(
         session_limit=arguments.session_limit,
+        earlier=arguments.continue_from,
         wheel_dataset=arguments.wheel_dataset,
         offline=arguments.offline,
         target=arguments.target,

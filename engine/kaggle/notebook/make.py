@@ -17,7 +17,9 @@ from engine.kaggle.notebook.embed import DOCUMENTS, PackedFiles, pack, packed_en
 from engine.kaggle.notebook.first_cell import MESSAGES
 from engine.kaggle.notebook.project_files import project_files
 from engine.kaggle.session.devices import Expected
+from engine.kaggle.session.mounts import n_parts
 from engine.preflight.targets import target_named
+from engine.protocol.deadline import seconds_of
 from engine.runspec.model import Spec, comes_from_hub, needs_token
 
 MOST_BYTES = 950_000  # Kaggle refuses a source of 1 MB
@@ -75,10 +77,18 @@ def _check_request(request: NotebookRequest) -> None:
     if request.offline and request.wheel_dataset is None:
         raise InputInvalid("G102", "--offline needs the dataset that has the engine's wheel and those of its packages",
                            hint="--offline --wheel-dataset OWNER/SLUG")  # fmt: skip
-    if request.wheel_dataset is not None and len([part for part in request.wheel_dataset.split("/") if part]) != 2:
+    if request.wheel_dataset is not None and n_parts(request.wheel_dataset) != 2:
         raise InputInvalid(
             "G102", f'"{request.wheel_dataset}" is not the name of a dataset', hint="--wheel-dataset OWNER/SLUG"
         )
+    if request.earlier is not None and n_parts(request.earlier) not in (2, 3):
+        raise InputInvalid(
+            "G102", f'"{request.earlier}" is not the name of a notebook', hint="--continue-from OWNER/NAME"
+        )
+    try:
+        seconds_of(request.session_limit or "1s")
+    except ValueError as error:
+        raise InputInvalid("G102", f"--session-limit: {error}", hint="--session-limit 8h30m") from error
 
 
 def _values(spec: Spec, request: NotebookRequest, engine: PackedFiles, project: PackedFiles) -> dict[str, object]:
@@ -89,7 +99,7 @@ def _values(spec: Spec, request: NotebookRequest, engine: PackedFiles, project: 
         "spec_path": spec_path(spec),
         "spec_text": spec.data.decode("utf-8-sig"),
         "overrides": list(request.overrides) or [override.text for override in spec.overrides],
-        "session_limit": request.session_limit,
+        "session_limit": request.session_limit or spec.session.limit,
         "engine": engine,
         "project": project,
         "wheel_dataset": request.wheel_dataset,

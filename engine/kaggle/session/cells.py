@@ -6,7 +6,7 @@ runs in the notebook's own kernel, with the standard library alone; each step of
     session = NotebookSession(engine, Made(spec="runspecs/m36.yaml", …))
     session.begin()
     session.setup()
-    session.configure(SPEC, OVERRIDES, SESSION_LIMIT)
+    session.configure(SPEC, OVERRIDES, SESSION_LIMIT, EARLIER)
     session.stage("dataset")
     session.summary()
 """
@@ -26,26 +26,27 @@ from pathlib import Path
 
 from engine import __version__
 from engine.canonical import JsonObject, digest_text, write_atomic
-from engine.errors import RunFailed, RunspecError, render
-from engine.kaggle.session.devices import Expected, check_look, look, probe
+from engine.errors import InputInvalid, RunFailed, RunspecError, render
+from engine.kaggle.session.devices import probe
 from engine.kaggle.session.edits import Edits, running_cell
 from engine.kaggle.session.gated import is_gated
-from engine.kaggle.session.mounts import find_dataset, find_file
+from engine.kaggle.session.limits import FILE as SESSION_FILE
+from engine.kaggle.session.limits import SessionLimits, session_began
+from engine.kaggle.session.machine import expected_of, set_up
+from engine.kaggle.session.mounts import find_file, find_output, n_parts
 from engine.kaggle.session.outcome import DEADLINE, INTERRUPTED, SessionOutcome, collect, state_of, write_outcome
 from engine.kaggle.session.platform import image_date, place
 from engine.kaggle.session.process import answer, stream
-from engine.kaggle.session.python import session_python
 from engine.kaggle.session.secrets import Token, find_token
 from engine.kaggle.session.stages import STAGES, last_steps
 from engine.os_errors import hint_for
-from engine.protocol.device_memory import machine_memory_bytes
+from engine.protocol.deadline import steady_seconds
 from engine.protocol.hub_token import LABEL
 from engine.redact import redact
 
 ANSWER_SECONDS = 600.0
 NONCE_VARIABLE = "RUNSPEC_KAGGLE_NONCE"
-LOW_DISK_BYTES = 2 << 30
-GIB = 1 << 30
+SESSION = "session"  # in the output folder: what the next session needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class NotebookSession:
         self._token = Token(None)
         self._overrides: list[str] = []
         self._stops: Mapping[str, str | None] | None = None
+        self._limits: SessionLimits | None = None
         self._stopped = False  # at the session's limit: what comes after it is for the next session
 
     def show(self, line: str) -> None:
@@ -108,9 +110,11 @@ class NotebookSession:
         """Cell 2: the machine, the packages, the devices; all of it before anything long."""
         with_errors(self, "setup", self._setup)
 
-    def configure(self, spec: str, overrides: Sequence[str], session_limit: str | None) -> None:
-        """Cell 3: what will run, checked and priced."""
-        with_errors(self, "configuration", lambda: self._configure(spec, overrides, session_limit))
+    def configure(
+        self, spec: str, overrides: Sequence[str], session_limit: str | None = None, earlier: str | None = None
+    ) -> None:
+        """Cell 3: what will run, checked and priced. ``earlier``: ``owner/slug`` whose mounted output the run continues from."""
+        with_errors(self, "configuration", lambda: self._configure(spec, overrides, session_limit, earlier))
 
     def stage(self, name: str) -> None:
         """Cells 4 to 8: the steps of one kind."""
@@ -127,14 +131,16 @@ class NotebookSession:
                 f"note: this cell is not the generated one any more; {self.place.output / 'outcome.json'} will say so"
             )
 
-    def ended(self, exit_code: int, *, finished: bool = False, package: str | None = None) -> None:
+    def ended(
+        self, exit_code: int, *, finished: bool = False, package: str | None = None, recipe: JsonObject | None = None
+    ) -> None:
         """Write the outcome."""
         made = self._made
         self.place.output.mkdir(parents=True, exist_ok=True)
         write_outcome(
             self.place.output,
             SessionOutcome(exit_code, state_of(exit_code, finished=finished), made.run_version, made.engine_sha256, self._edits.digest,
-                    self._edits.edited, package),
+                    self._edits.edited, package, recipe),
         )  # fmt: skip
 
     def _begin(self) -> None:
@@ -170,32 +176,9 @@ class NotebookSession:
                             hint=problem.hint)  # fmt: skip
 
     def _setup(self) -> None:
-        self.show(f"python    {sys.version.split()[0]} ({sys.executable})")
-        self._show_machine()
-        expected = Expected(**self._made.expected) if self._made.expected else None  # type: ignore[arg-type]
-        kind, names = look()
-        self.show(f"looking   {', '.join(names) or kind}")
-        check_look(expected, kind, names)
-        constraints = self._engine / "engine" / "_assets" / "templates" / "kaggle" / "constraints.txt"
-        self._python, lines = session_python(kind, constraints, self.place.scratch, wheelhouse=self._wheelhouse())
-        for line in lines:
-            self.show(line)
+        expected = expected_of(self._made.expected)
+        self._python = set_up(self._engine, self.place, expected, self._made.wheelhouse, self.show)
         self.show(probe(self._python, self._child_environ(), expected))
-
-    def _wheelhouse(self) -> Path | None:
-        return find_dataset(self.place.inputs, self._made.wheelhouse, holds="*.whl") if self._made.wheelhouse else None
-
-    def _show_machine(self) -> None:
-        """Memory and disk. Raises RunFailed G157."""
-        for folder in (self.place.scratch, self.place.output):
-            folder.mkdir(parents=True, exist_ok=True)
-        memory, free = machine_memory_bytes(), shutil.disk_usage(self.place.scratch).free
-        self.show(
-            f"machine   {os.cpu_count()} cores, {(memory or 0) / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB free on scratch"
-        )
-        if free < LOW_DISK_BYTES:
-            raise RunFailed("G157", f"{self.place.scratch} has {free / GIB:.1f} GiB of free disk space; a run needs more than 2",
-                            hint="free some disk space, or set RUNSPEC_SCRATCH to a folder on a larger disk")  # fmt: skip
 
     def _child_environ(self) -> dict[str, str]:
         """The environment of the engine: the engine that travelled in the notebook, plain lines, the token, the nonce."""
@@ -220,15 +203,16 @@ class NotebookSession:
             raise RunFailed("G158", "this cell needs the ones before it", hint="run the cells from the first one")
         return [str(self._python), "-m", "engine", *words]
 
-    def _configure(self, spec: str, overrides: Sequence[str], session_limit: str | None) -> None:
+    def _configure(self, spec: str, overrides: Sequence[str], limit: str | None, earlier: str | None) -> None:
         path = self.project / self._made.spec
         self._words()
+        self._limits = self._limits_of(limit, earlier)
         (self.project / ".runspec").mkdir(parents=True, exist_ok=True)
         write_atomic(path, spec)
-        self._overrides, self._limit = list(overrides), session_limit
+        self._overrides = list(overrides)
         self.show(f"run-spec  {self._made.spec}, sha256 {digest_text(spec)[:12]}")
         self.show(f"overrides {' '.join(overrides) or 'none'}")
-        self.show(f"limit     {session_limit or 'none'}")
+        self.show(f"limit     {limit or 'none'}" + (f", continues from the output of {earlier}" if earlier else ""))
         plan = self._plan()
         self._stops = last_steps((str(step["id"]), str(step["uses"])) for step in plan["steps"])
         self._stopped = False
@@ -236,11 +220,22 @@ class NotebookSession:
             raise RunFailed("G159", "the run needs more disk space than this session has: the plan above says how much",
                             hint="fewer checkpoints (keep_checkpoints), or a machine with a larger disk")  # fmt: skip
 
+    def _limits_of(self, limit: str | None, earlier: str | None) -> SessionLimits:
+        """Raises InputInvalid G170 for an output that is not mounted, G175 for a limit that is none, G176 for a name that is none."""
+        if earlier and n_parts(earlier) not in (2, 3):
+            raise InputInvalid(
+                "G176", f'EARLIER: "{earlier}" is not the name of a notebook', hint='EARLIER = "OWNER/NAME", or None'
+            )
+        before = find_output(self.place.inputs, earlier, holds=SESSION_FILE) / SESSION if earlier else None
+        limits = SessionLimits(
+            limit, session_began(is_kaggle=self.place.name == "kaggle"), self.place.output / SESSION, before
+        )
+        limits.options(limits.began)
+        return limits
+
     def _plan(self) -> JsonObject:
         """Show the plan and return it. Raises RunFailed G165 where the run-spec has errors, which are shown."""
-        if self._run("validate", self._made.spec, *self._overrides) or self._run(
-            "plan", self._made.spec, *self._overrides
-        ):
+        if self._run("plan", self._made.spec, *self._overrides):
             raise RunFailed(
                 "G165",
                 "the run-spec cannot run here: the lines above say why",
@@ -260,10 +255,14 @@ class NotebookSession:
         except subprocess.SubprocessError as error:
             return 3, "", type(error).__name__
 
-    def _stage(self, name: str) -> None:
-        if self._stops is None:
+    def _configured(self) -> tuple[Mapping[str, str | None], SessionLimits]:
+        """Raises RunFailed G158 before the configuration cell."""
+        if self._stops is None or self._limits is None:
             raise RunFailed("G158", "this cell needs the configuration", hint="run the cells from the first one")
-        stop = self._stops[name]
+        return self._stops, self._limits
+
+    def _stage(self, name: str) -> None:
+        stop = self._configured()[0][name]
         if self._stopped:
             self.show("left for the next session")
         elif stop is None:
@@ -272,11 +271,18 @@ class NotebookSession:
             self._go("--to", stop)
 
     def _go(self, *words: str) -> int:
-        """``runspec run``, and the outcome where it does not end well. Raises RunFailed G166."""
-        code = self._run("run", self._made.spec, *self._overrides, *words)
+        """``runspec run``, and the outcome where it does not end well. Raises RunFailed G166, G167."""
+        _, limits = self._configured()
+        limits.clear()
+        now = steady_seconds()
+        code = self._run("run", self._made.spec, *self._overrides, *words, *limits.options(now))
         if code == 0:
+            limits.clear()  # what says there that the run has finished
             return code
-        self.ended(code)
+        recipe = limits.recipe()
+        if code == InputInvalid.exit_code and recipe is not None and limits.is_used_up(now):
+            code = DEADLINE  # the rest of the session is too short for this step, not the session
+        self.ended(code, recipe=recipe)
         if code == INTERRUPTED:
             raise interrupted()
         if code != DEADLINE:
@@ -286,10 +292,12 @@ class NotebookSession:
         return code
 
     def _summary(self) -> None:
-        if self._stops is None:
-            raise RunFailed("G158", "this cell needs the configuration", hint="run the cells from the first one")
+        self._configured()
         if self._stopped or self._go() == DEADLINE:
-            self.show("the session's limit was reached: the next session continues")
+            self.show(f"the session limit was reached: {self.place.output / SESSION} has what the next session needs")
+            self.show(
+                'to continue on Kaggle: Add input > Notebooks > this one, write EARLIER = "OWNER/NAME" in the configuration, run all cells'
+            )
             return
         code, text, said = self._answer("run", self._made.spec, *self._overrides, "--json")
         if code:

@@ -18,6 +18,16 @@ from engine.errors import InputInvalid, listed
 MOST_LISTED = 20
 
 
+def n_parts(name: str) -> int:
+    """How many parts a name of Kaggle's has; 0 where one of them is empty.
+
+    >>> n_parts("owner/slug"), n_parts("owner/slug/3"), n_parts("owner/")
+    (2, 3, 0)
+    """
+    parts = name.split("/")
+    return len(parts) if all(part.strip() == part != "" for part in parts) else 0
+
+
 def find_dataset(inputs: Path, name: str, *, holds: str) -> Path:
     """The dataset's folder, with a file of that pattern somewhere in it. Raises InputInvalid (G170)."""
     return _find(inputs, "datasets", name, holds)

@@ -3,7 +3,7 @@
 In: the project on scratch and the answer of ``runspec run --json``. Out: files in the folder that the platform keeps.
 
 ``outcome.json``: {schema_version: 1, exit_code, state, run_version, engine_sha256, notebook_sha256_of_cells, edited_cells, package,
-next}. ``state`` is complete, incomplete (stopped, and resumable) or failed; ``next`` says how an incomplete run is continued.
+next}. ``state`` is complete, incomplete (stopped, and resumable) or failed; ``next`` says what is left of an incomplete run, and how it is continued.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.canonical import pretty_json, write_atomic
+from engine.canonical import JsonObject, pretty_json, write_atomic
 
 FILE, EVIDENCE = "outcome.json", "evidence"
 VERSION = 1
@@ -34,7 +34,7 @@ class SessionOutcome:
     notebook_sha256_of_cells: str
     edited_cells: Sequence[str]
     package: str | None = None
-    next: str | None = None
+    next: JsonObject | None = None
 
 
 def state_of(exit_code: int, *, finished: bool) -> State:

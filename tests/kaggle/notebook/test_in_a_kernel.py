@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from engine.cli import main
+from engine.kaggle.notebook import NotebookRequest
 from engine.kaggle.session.edits import TITLES
 
 KAGGLE = {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}
@@ -37,6 +39,7 @@ def _verified(package: Path) -> bool:
     return main(["verify", str(package), "--quiet"]) == 0
 
 
+@pytest.mark.timeout(600)  # on two cores that others use, too; 30 s alone
 def test_from_the_first_cell_to_a_verified_zip_and_all_nine_again(
     notebook_of: Callable[..., Any], execute: Callable[..., Any], tiny: str, tmp_path: Path
 ) -> None:
@@ -167,6 +170,8 @@ def test_the_quickstart_from_the_first_cell_to_a_verified_zip(
     done = execute(document, KAGGLE)
     assert done.errors == []
     assert len(done.texts) == len(TITLES)
+    assert len(done.text.encode()) < 60_000
+    assert "\x1b" not in done.text
     (package,) = (tmp_path / "kaggle" / "working").glob("*.zip")
     assert _verified(package)
     assert "primary_score: " in done.texts[8]
@@ -174,3 +179,44 @@ def test_the_quickstart_from_the_first_cell_to_a_verified_zip(
         json.loads((tmp_path / "kaggle" / "working" / "outcome.json").read_text())["notebook_sha256_of_cells"]
         == made.cells_sha256
     )
+
+
+def _in_two_sessions(text: str) -> str:
+    """The quickstart without its smoke run: two minutes of training."""
+    return "".join(line for line in text.splitlines(keepends=True) if "smoke_run" not in line)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1700)
+def test_a_run_of_two_sessions_is_one_run(
+    notebook_of: Callable[..., Any],
+    execute: Callable[..., Any],
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Law: the first session ends by itself, the next one has nothing but its attached output, and the evidence is a chain of both."""
+    text = _in_two_sessions((repository / "runspecs" / "quickstart.yaml").read_text(encoding="utf-8"))
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    done = execute(notebook_of(text, NotebookRequest(session_limit="80s"))[1], KAGGLE, first)
+    assert done.errors == [], done.text
+    outcome = json.loads((first / "kaggle" / "working" / "outcome.json").read_text())
+    assert (outcome["state"], outcome["exit_code"], outcome["next"]["left"][0]["id"]) == ("incomplete", 7, "train"), (
+        done.text
+    )
+    assert done.texts[6].strip() == "left for the next session"
+    shutil.copytree(first / "kaggle" / "working", second / "kaggle" / "input" / "notebooks" / "acme" / "run")
+    done = execute(notebook_of(text, NotebookRequest(earlier="acme/run"))[1], KAGGLE, second)
+    assert done.errors == [], done.text
+    assert "resumed from the checkpoint of train step" in done.texts[5]
+    working = second / "kaggle" / "working"
+    assert (json.loads((working / "outcome.json").read_text())["state"], (working / "session").exists()) == (
+        "complete",
+        False,
+    )
+    (package,) = working.glob("*.zip")
+    capsys.readouterr()
+    assert main(["verify", str(package), "--json"]) == 0
+    (chain,) = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["id"] == "V17"]
+    assert (chain["status"], chain["detail"]) == ("pass", "2 sessions, train steps 1 to 400")

@@ -183,6 +183,8 @@ def test_a_secret_is_never_embedded(notebook_of: Callable[..., Any], tiny: str) 
 REQUESTS = {
     "offline alone": (NotebookRequest(offline=True), "G102"),
     "no owner": (NotebookRequest(wheel_dataset="wheels"), "G102"),
+    "no name": (NotebookRequest(earlier="run"), "G102"),
+    "no time": (NotebookRequest(session_limit="8"), "G102"),
     "retired": (NotebookRequest(target="kaggle-p100"), "G106"),
     "unknown": (NotebookRequest(target="kaggle-t5"), "U116"),
 }
