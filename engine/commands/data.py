@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ from engine.data import (
 from engine.errors import Diagnostic, InputInvalid, RunFailed, RunspecError
 from engine.extras import missing_modules
 from engine.os_errors import hint_for
+from engine.protocol.kaggle_models import found_model, parse_kaggle_model
 from engine.runspec.model import Spec
 
 POLICIES: Mapping[str, Policy] = {"fail": "fail", "keep": "keep", "drop": "drop"}
@@ -96,6 +98,11 @@ def _reader_of(spec: Spec, model: str | None) -> _Reader:
         return _Reader(True, None, f"{spec.model.id} (characters)")
     if spec.model.path:
         return _Reader(True, spec.root / spec.model.path, spec.model.path)
+    if spec.model.kaggle:
+        found = found_model(parse_kaggle_model(spec.model.kaggle), os.environ)
+        if found is None:
+            return _Reader(False, None, f"the tokenizer of {spec.model.id} is on Kaggle")
+        return _Reader(True, found.folder, spec.model.id)
     return _Reader(False, None, f"the tokenizer of {spec.model.id} is on the hub")
 
 

@@ -41,16 +41,9 @@ KAGGLE_RUN = Argument("RUN", "a run-spec or a run_version that was pushed")
 _PUSHES = (
     Argument("--target", "Kaggle's machine: kaggle-t4x2, kaggle-v5e-8 or cpu (default: by the run-spec's device)", "T"),
     Argument("--notebook", "the notebook's name there: SLUG or OWNER/SLUG (default: runspec-RUN_VERSION)", "NAME"),
-    Argument(
-        "--session-limit",
-        "when a session stops by itself, to be resumed by the next: 8h30m (default: what the quota allows, at most that)",
-        "TIME",
-    ),
-    Argument(
-        "--wheel-dataset",
-        "OWNER/SLUG of a dataset with the engine's wheel, instead of the engine in the notebook",
-        "DATASET",
-    ),
+    Argument("--session-limit", "when a session stops by itself, to be resumed by the next: 8h30m (default: what the quota allows, at most that)", "TIME"),
+    Argument("--wheel-dataset", "OWNER/SLUG of a dataset with the engine's wheel, instead of the engine in the notebook", "DATASET"),
+    Argument("--upload-data", "rows and eval set go there as a private dataset: for files that are too large for a notebook"),
     Argument("--offline", "a session without internet: packages come from the wheel's dataset"),
     Argument("--public", "everybody may read the notebook, which trust level L2 needs"),
     Argument("--again", "push anew after an end; an unfinished run is resumed without it"),

@@ -25,6 +25,7 @@ UNKNOWN_ON_KAGGLE = "a Kaggle kernel cannot read this itself, and {} was not set
 NO_CHECKOUT = "the project is not a git checkout"
 UNKNOWN_CHANGES = "git could not say whether files were changed"
 NO_REVISION = "the weights do not come from a hub"
+ON_KAGGLE = "the weights come from Kaggle, where versions have numbers: model_kaggle"
 
 
 def make_view(record: RunRecord, read: Read | None = None) -> JsonObject:
@@ -42,8 +43,9 @@ def make_view(record: RunRecord, read: Read | None = None) -> JsonObject:
         reasons["commit_sha"] = record.environment.get("commit_unknown", NO_CHECKOUT)
     elif dirty is None:
         reasons["commit_dirty"] = record.environment.get("commit_unknown", UNKNOWN_CHANGES)
+    model_kaggle = train.artifact.facts.get("model_kaggle")
     if record.model_revision is None:
-        reasons["model_revision"] = NO_REVISION
+        reasons["model_revision"] = NO_REVISION if model_kaggle is None else ON_KAGGLE
     metric = str(card["metric"])
     return {
         "schema_version": SCHEMA_VERSION,
@@ -51,6 +53,7 @@ def make_view(record: RunRecord, read: Read | None = None) -> JsonObject:
         "model_id": record.model_id,
         "model_revision": record.model_revision,
         "model_revision_declared": record.model_revision_declared,
+        "model_kaggle": dict(model_kaggle) if model_kaggle is not None else None,
         "model_sha256": needed.fact(train, "model_sha256"),
         "dataset": record.dataset,
         "eval_set": record.eval_set,

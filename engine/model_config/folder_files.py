@@ -14,7 +14,7 @@ Trainer and validation ask here. Git LFS pointers: spec.md of its documents.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from engine.errors import Diagnostic, InputInvalid, Where
@@ -25,6 +25,8 @@ NAMES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", *WEIGHTS,
 )  # fmt: skip
+# Files by which orbax's folders are known, whichever of its versions wrote them.
+ORBAX_FILES = ("_METADATA", "_CHECKPOINT_METADATA", "checkpoint", "manifest.ocdbt")
 LFS_LINE = b"version https://git-lfs.github.com/spec/"
 HEAD_BYTES = 64
 LENGTH_BYTES = 8  # of the header's length, at the beginning of safetensors
@@ -57,6 +59,17 @@ def read_in(folder: Path, name: str, code: str = NO_FILE) -> bytes | None:
     except OSError as error:
         reason = f"{name} cannot be read: {error.strerror or error}"
         raise InputInvalid(code, reason, where=Where(file=str(path)), hint=FETCH) from error
+
+
+def orbax_folders(names: Collection[str]) -> list[str]:
+    """The folders below a folder that orbax has written, by the names of its files: a Flax variation of a Gemma has one.
+
+    >>> orbax_folders(["2b/_METADATA", "2b/d/0a", "tokenizer.model", "images/a.png"])
+    ['2b']
+    """
+    return sorted(
+        {folder for folder, slash, file in (name.partition("/") for name in names) if slash and file in ORBAX_FILES}
+    )
 
 
 def what_else(path: Path) -> str | None:

@@ -10,6 +10,7 @@ engine.preflight.estimate makes the memory of a train step of it, engine.preflig
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -71,6 +72,23 @@ KNOWN_CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "google/gemma-3-4b-pt": _GEMMA_3_4B,
     "google/gemma-3-4b-it": _GEMMA_3_4B,
 }
+
+
+def known_id(model_id: str, kaggle: str | None) -> str:
+    """The hub's id of the same weights, by which the tables of this module have a model on Kaggle; any other is its own.
+
+    >>> known_id("x", "google/gemma/transformers/2b/3"), known_id("x", "google/gemma-2/flax/gemma2-2b-it/1")
+    ('google/gemma-2b', 'google/gemma-2-2b-it')
+    >>> known_id("x", "google/gemma-3/flax/gemma3-1b/1"), known_id("x", "someone/gemma/flax/2b/1")
+    ('google/gemma-3-1b-pt', 'x')
+    """
+    owner, model, _, variation, _ = (kaggle or "////").split("/")
+    if owner != "google" or not model.startswith("gemma"):
+        return model_id
+    name = variation if variation.startswith("gemma") else f"gemma-{variation.removeprefix('1.1-')}"
+    name = re.sub(r"^gemma(?=[23]-)", "gemma-", name)
+    return next((known for known in (f"google/{name}", f"google/{name}-pt") if known in KNOWN_CONFIGS), model_id)
+
 
 # Bytes of the published safetensors where they are not two for each parameter of the text part: float32, or with the
 # vision part. From the index of each repository on huggingface.co, as it was on 2026-11-29.

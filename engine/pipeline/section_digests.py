@@ -42,9 +42,10 @@ def section_digest(spec: Spec, section: str, store: Store) -> Any:
 
 
 def declared_model(spec: Spec) -> JsonObject:
-    """The model section without the content of its files."""
+    """The model section without the content of its files. ``kaggle`` only where it is written: its version stands for the content."""
     config = dict(spec.model.config) if spec.model.config is not None else None
-    return {**asdict(replace(spec.model, config=None)), "config": config}
+    declared = {**asdict(replace(spec.model, config=None)), "config": config}
+    return declared if spec.model.kaggle else {key: value for key, value in declared.items() if key != "kaggle"}
 
 
 def declared_dataset(spec: Spec) -> JsonObject:

@@ -12,6 +12,7 @@ shapes. What cannot be known is null with a reason; nothing is invented.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from engine.model_config.shapes import (
     KNOWN_CONFIGS,
     NEEDED,
     TOKENIZER_VOCABULARY,
+    known_id,
     param_count,
 )
 from engine.preflight.disks import disk_part, phases_of, unknown_disk
@@ -33,11 +35,13 @@ from engine.preflight.hours import time_part, unknown_time
 from engine.preflight.shardings import ask_shardings
 from engine.preflight.targets import TARGETS, PlanTarget, target_named
 from engine.protocol.device_memory import Allocator, fits, memory_fraction
+from engine.protocol.kaggle_models import found_model, parse_kaggle_model
 from engine.runspec.model import Spec
 from engine.steps import Handler
 
 __all__ = ["TARGETS", "price", "shardings", "target_named"]
 
+ON_KAGGLE = "kaggle-"  # how the names of its machines begin
 ASSUMES_FULL_ROWS = "every row is full and every token but its first is trained: the most memory a step can take"
 
 
@@ -87,8 +91,17 @@ def price(
         memory |= _estimated(max(found, key=lambda entry: entry.needed_bytes), limit)
     smoke = _smoke_args(spec, known)
     time_ = time_part(spec, config, known, smoke, machine)
-    disk = disk_part(spec, phases_of(spec, config, known, smoke), machine, staged)
+    phases = phases_of(spec, config, known, smoke, is_mounted=_is_mounted(spec, machine))
+    disk = disk_part(spec, phases, machine, staged)
     return {**about, "memory": memory, "time": time_, "disk": disk}
+
+
+def _is_mounted(spec: Spec, machine: PlanTarget) -> bool:
+    """Whether the model is mounted there: on Kaggle a model of Kaggle always is."""
+    if spec.model.kaggle is None:
+        return False
+    found = found_model(parse_kaggle_model(spec.model.kaggle), os.environ) if machine.is_here else None
+    return machine.name.startswith(ON_KAGGLE) or (found is not None and found.place == "mount")
 
 
 def target_row(target: PlanTarget) -> dict[str, Any]:
@@ -211,7 +224,9 @@ def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
     elif model.path is not None:
         config = _read_config(spec.resolve(model.path))
     else:
-        config = KNOWN_CONFIGS.get(model.id)
+        found = found_model(parse_kaggle_model(model.kaggle), os.environ) if model.kaggle else None
+        config = _read_config(found.folder) if found is not None else None
+        config = config or KNOWN_CONFIGS.get(known_id(model.id, model.kaggle))
     if config is None:
         return None, f"the shapes of {model.id} are not known here"
     if config.get("model_type", "gemma") not in FAMILY_NORMS:

@@ -23,6 +23,7 @@ from typing import Any
 from engine.model_config.shapes import (
     DTYPE_BYTES,
     adapter_params,
+    known_id,
     optimizer_bytes,
     param_count,
     published_bytes,
@@ -35,6 +36,7 @@ from engine.protocol.disk_space import (
     saves_between,
     training_disk_bytes,
 )
+from engine.protocol.kaggle_models import cached_folder, kagglehub_cache, parse_kaggle_model
 from engine.runspec.model import ModelSpec, Spec
 
 STORE, HUB, TEMPORARY = "store", "hub cache", "temporary"
@@ -93,13 +95,19 @@ def _row(places: tuple[str, ...], free: int | None, phases: list[Phase]) -> dict
 
 
 def phases_of(
-    spec: Spec, config: Mapping[str, Any], training: Mapping[str, Mapping[str, Any]], smoke: Mapping[str, Any] | None
+    spec: Spec,
+    config: Mapping[str, Any],
+    training: Mapping[str, Mapping[str, Any]],
+    smoke: Mapping[str, Any] | None,
+    *,
+    is_mounted: bool = False,
 ) -> list[Phase]:
     """``training``: id of each training step -> its arguments. ``smoke``: those of the smoke run's job, if there is one.
 
-    Earlier training steps' models stay in the store. The download stays in the hub's cache to the end.
+    Earlier training steps' models stay in the store. The download stays in the hub's cache to the end; a mount takes no disk of this kind.
     """
-    lasting = {HUB: download_bytes(spec.model, config), TEMPORARY: TOKENIZER_BYTES * (spec.model.init != "random")}
+    fetched = 0 if is_mounted else download_bytes(spec.model, config)
+    lasting = {HUB: fetched, TEMPORARY: TOKENIZER_BYTES * (spec.model.init != "random")}
     phases = [Phase("download", lasting)]
     if smoke is not None:
         phases.append(Phase("smoke run", {**lasting, STORE: training_bytes_on_disk(config, smoke)}))
@@ -140,17 +148,18 @@ def model_bytes_on_disk(config: Mapping[str, Any], args: Mapping[str, Any]) -> i
 
 
 def download_bytes(model: ModelSpec, config: Mapping[str, Any]) -> int:
-    """What is fetched from the hub: weights as they are published, and the tokenizer; 0 for a model that is not there."""
+    """What is fetched: weights as they are published, and the tokenizer; 0 for a model that is neither on the hub nor on Kaggle."""
     if model.init == "random" or model.path is not None:
         return 0
-    return published_bytes(model.id, config) + TOKENIZER_BYTES
+    return published_bytes(known_id(model.id, model.kaggle), config) + TOKENIZER_BYTES
 
 
 def _disks(spec: Spec, target: PlanTarget, staged: Iterable[Path] = ()) -> list[tuple[tuple[str, ...], int | None]]:
     """(the places on it, its free bytes or None) of each disk, the store's first."""
     if not target.is_here:
         return [((place,), target.disks.get(place)) for place in PLACES]
-    folders = {STORE: spec.root / ".runspec", HUB: hub_cache_folder(os.environ), TEMPORARY: Path(tempfile.gettempdir())}
+    cache = kagglehub_cache(os.environ) if spec.model.kaggle else hub_cache_folder(os.environ)
+    folders = {STORE: spec.root / ".runspec", HUB: cache, TEMPORARY: Path(tempfile.gettempdir())}
     disks: dict[int, list[str]] = {}
     for place, folder in folders.items():
         disks.setdefault(_existing(folder).stat().st_dev, []).append(place)
@@ -181,7 +190,9 @@ def _existing(folder: Path) -> Path:
 
 
 def _stored(cache: Path, model: ModelSpec) -> int:
-    """Bytes of the model that the hub's cache has already: the blobs that the revision's snapshot links to."""
+    """Bytes of the model that its cache has already: kagglehub's folder of the version, or what the revision's snapshot links to."""
+    if model.kaggle is not None:
+        return _size(cached_folder(parse_kaggle_model(model.kaggle), os.environ))
     folder = cache / "--".join(["models", *model.id.split("/")])
     try:
         commit = (folder / "refs" / (model.revision or "main")).read_text(encoding="utf-8").strip()

@@ -33,7 +33,7 @@ Device = Literal["auto", "cpu", "gpu", "tpu"]
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where the weights come from: ``path``, or the hub's ``id`` at ``revision``; with ``init`` random, ``config``."""
+    """Where the weights come from: ``path``, Kaggle's model ``kaggle``, or the hub's ``id`` at ``revision``; with ``init`` random, ``config``."""
 
     init: Literal["pretrained", "random"]
     id: str
@@ -41,6 +41,7 @@ class ModelSource:
     path: str | None
     config: Mapping[str, Any] | None  # with Hugging Face's keys
     tokenizer: str | None
+    kaggle: str | None = None  # owner/model/framework/variation/version
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from engine.runspec.nodes import Mapping, plain
 from engine.runspec.overrides import apply_overrides
 from engine.runspec.rules import check_rules
 from engine.runspec.schema import check_tree
-from engine.runspec.sections import check_dataset, check_modeline, check_paths
+from engine.runspec.sections import check_dataset, check_model, check_modeline, check_paths
 from engine.runspec.source import read_source, source_of
 from engine.runspec.spelling.file_names import check_file_names
 from engine.runspec.spelling.look_alikes import at_the_character
@@ -87,6 +87,7 @@ def load_recorded(data: bytes, name: str, overrides: Sequence[str], *, kinds: Ki
     case = Case(tree, kinds, Path(), Path(name), SpecFindings(tree), None, None)
     check_tree(case)
     check_steps(case)
+    check_model(case)
     check_dataset(case)
     check_rules(case)
     errors = [finding for finding in (*case.findings.sorted(), *refused) if finding.severity == "error"]
@@ -170,6 +171,7 @@ def _examine(
     warn_of_former_names(renamed + renamed_overrides, case)
     check_tree(case)
     check_steps(case)
+    check_model(case)
     check_dataset(case)
     check_rules(case)
     check_paths(case)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.canonical import JsonObject, digest_bytes
+from engine.protocol.kaggle_models import parse_kaggle_model
 from engine.runspec.kinds import Kinds, Schema, base_schema, properties
 from engine.runspec.model import (
     DatasetSpec,
@@ -90,8 +91,11 @@ def make_spec(
 
 
 def _model(written: JsonObject, filled: JsonObject) -> ModelSpec:
-    """Leaves out defaults that belong to the other ``init`` (a random model has no revision)."""
+    """Leaves out defaults that belong to the other ``init`` (a random model has no revision). Kaggle's name in one spelling."""
     known = {key: value for key, value in filled.items() if key in written or key in ("id", "init")}
+    if known.get("kaggle"):
+        known["kaggle"] = str(parse_kaggle_model(known["kaggle"]))
+        known.setdefault("id", known["kaggle"])
     return ModelSpec(**known)
 
 

@@ -21,14 +21,15 @@ Device = Literal["auto", "cpu", "gpu", "tpu"]
 class ModelSpec:
     """Which model. ``init: random`` trains ``config`` from scratch; ``pretrained`` reads weights.
 
-    Weights come from the hub (``id`` at ``revision``) or, where ``path`` is given, from a local folder.
-    ``config`` has Hugging Face's keys (``model_type``, ``hidden_size``, …).
+    Weights come from the hub (``id`` at ``revision``) or, where ``path`` is given, from a local folder, or, where ``kaggle`` is, from
+    that version of a model on Kaggle; ``id`` is then its name there, unless another is given. ``config`` has Hugging Face's keys (``model_type``, ``hidden_size``, …).
     """
 
     id: str
     init: Literal["pretrained", "random"] = "pretrained"
     revision: str | None = None
     path: str | None = None
+    kaggle: str | None = None
     config: JsonMapping | None = None
     tokenizer: str | None = None
 

@@ -204,6 +204,9 @@ def _check_mapping(node: Mapping, schema: Schema, path: Path, case: Case) -> Non
     for key in schema.get("required", ()):
         if key not in node.entries and (*path, key) not in case.findings.bad:
             _missing(key, known.get(key, {}), path, case)
+    either = [key for choice in schema.get("anyOf", ()) for key in choice.get("required", ()) if len(choice) == 1]
+    if either and not any(key in node.entries or (*path, key) in case.findings.bad for key in either):
+        _missing(either[0], known.get(either[0], {}), path, case)
 
 
 def _missing(key: str, schema: Schema, path: Path, case: Case) -> None:

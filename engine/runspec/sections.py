@@ -1,8 +1,8 @@
-"""The dataset section, and every path: inside the project, and existing if it is read (S301 to S305, S316, S313, S319).
+"""The sections of model and dataset, and every path: inside the project, and existing if it is read (S301 to S305, S307, S313, S316, S319, S322).
 
 All paths are relative to the project folder and stay in it, links included: the project can then be
 handed to a stranger. ``model.path`` alone may be a link that leads out, since weights are seldom kept in a project; the
-configuration in it is judged as the trainer will judge it (M101 to M108).
+configuration in it is judged as the trainer will judge it (M101 to M108). So is the folder of ``model.kaggle``, where it is on this machine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 
 from engine.errors import InputInvalid, did_you_mean
+from engine.protocol.kaggle_models import FORM, found_model, parse_kaggle_model
 from engine.runspec.findings import Case
 from engine.runspec.model import PackageSpec, default_evidence_dir
 from engine.runspec.model_folder import advice, missing_parts
@@ -31,6 +32,37 @@ _PATHS: tuple[tuple[Path, str], ...] = (
     (("evidence", "dir"), "output"), (("package", "dir"), "output"),
 )  # fmt: skip
 _RESERVED = (".git", ".runspec", "engine", "schemas", "templates")
+
+
+def check_model(case: Case) -> None:
+    """Its weights come from one place, and that is a version."""
+    model = case.tree.get("model")
+    if not isinstance(model, Mapping):
+        return
+    text = case.good_text("model", "kaggle")
+    if text is None:
+        return
+    for key, message in (
+        ("path", "path and kaggle both say where the weights are"),
+        ("revision", "revision applies only to the hub: the version of a model on Kaggle is the last part of kaggle"),
+    ):
+        if case.good_text("model", key) is not None:
+            case.findings.error("S307", message, ("model", key), case.key_position("model", key), f"remove {key}")
+    try:
+        parse_kaggle_model(text)
+    except ValueError as error:
+        path = ("model", "kaggle")
+        case.findings.error("S322", f'kaggle cannot be "{text}": {error}', path, _position(case, path), FORM)
+
+
+def _check_kaggle_folder(case: Case) -> None:
+    """The files of a model on Kaggle, where they are on this machine: mounted in this session, or in the cache."""
+    text = case.good_text("model", "kaggle")
+    found = found_model(parse_kaggle_model(text), os.environ) if text else None
+    if text is None or found is None:
+        return
+    for code, message, hint in _model_folder("model.kaggle", text, found.folder):
+        case.findings.error(code, message, ("model", "kaggle"), _position(case, ("model", "kaggle")), hint)
 
 
 def check_dataset(case: Case) -> None:
@@ -72,6 +104,7 @@ def check_paths(case: Case) -> None:
                 "M"
             ):  # of a path the first finding says it; of a model's files each
                 break
+    _check_kaggle_folder(case)
     _check_outputs(case)
 
 

@@ -22,11 +22,13 @@ from engine.model_config import config_from_hf, read_config, read_folder
 from engine.model_config.decoder import DecoderConfig
 from engine.protocol.events.base import Note
 from engine.protocol.jobs import ModelSource, TrainJob
+from engine.protocol.kaggle_models import parse_kaggle_model
 from engine.protocol.train_args import TrainArgs
 from engine.trainer import device, hub
 from engine.trainer.code_digest import numbers_digest
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.distributed.processes import ProcessGroup
+from engine.trainer.hub.kaggle import fetch_kaggle
 from engine.trainer.input_pipeline.dataset import Data
 from engine.trainer.models import create
 from engine.trainer.models.decoder import Decoder
@@ -44,7 +46,8 @@ class Model:
     """The job's ``model``, loaded.
 
     ``commit`` is the hub's, None elsewhere; ``origin`` names the weights; ``generation`` is the folder's generation
-    config, which is exported again; ``base_config`` its config.json as it stands there, None for fresh weights.
+    config, which is exported again; ``base_config`` its config.json as it stands there, None for fresh weights; ``kaggle`` what
+    the record has of a model on Kaggle, None elsewhere.
     """
 
     module: Decoder
@@ -54,6 +57,7 @@ class Model:
     origin: str
     generation: Mapping[str, Any] = field(default_factory=dict)
     base_config: Mapping[str, Any] | None = None
+    kaggle: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,10 @@ def load_model(
     *,
     placement: Placement | None = None,
 ) -> Model:
-    """Fresh weights, a local folder, or the hub's.
+    """Fresh weights, a local folder, Kaggle's or the hub's.
 
     With a ``placement`` each leaf of a folder is sharded over the devices, to be donated to a train step.
-    Emits note{text} about weights that are not read. Raises InputInvalid (M codes, T116), what hub.fetch raises.
+    Emits note{text} about weights that are not read. Raises InputInvalid (M codes, T116), what hub.fetch and fetch_kaggle raise.
     """
     dtype = jnp.dtype(dtype_name)
     if source.init == "random":
@@ -100,8 +104,13 @@ def load_model(
         config = config_from_hf({**declared, **_tokenizer_keys(declared, tokenizer)}, "the run-spec")
         module = create(config, seed=seed, param_dtype=dtype, compute_dtype=dtype)
         return Model(module, config, tokenizer, None, f"random, seed {seed}")
+    commit, kaggle = None, None
     if source.path:
-        folder, commit = Path(source.path), None
+        folder = Path(source.path)
+    elif source.kaggle:
+        model = parse_kaggle_model(source.kaggle)
+        kaggle = fetch_kaggle(model, emit=emit, stopping=stopping, judge=read_folder)
+        folder = kaggle.folder
     else:
         folder, commit = hub.fetch(source.id, source.revision, emit=emit, stopping=stopping, judge=read_folder)
     generation = read_generation_config(folder)
@@ -114,8 +123,9 @@ def load_model(
         tell=lambda text: emit(Note(text)),
     )
     stop_ids(tokenizer, generation, str(folder / GENERATION_FILE))
-    origin = commit or _folder_digest(folder)
-    return Model(module, config, tokenizer, commit, origin, generation, read_config(folder))
+    origin = kaggle.digest if kaggle else commit or _folder_digest(folder)
+    facts = kaggle.facts if kaggle else None
+    return Model(module, config, tokenizer, commit, origin, generation, read_config(folder), facts)
 
 
 def _folder_digest(folder: Path) -> str:

@@ -87,6 +87,7 @@ def export(
         "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
         "model_sha256": digest_json(digest_tree(out / "model")),
         "model_commit": model.commit,
+        **({"model_kaggle": dict(model.kaggle)} if model.kaggle is not None else {}),
         "render": facts["render"],
         "rendered_by": facts["rendered_by"],
         **_data_facts(data),

@@ -37,6 +37,7 @@ def model_source(model: ModelSpec, root: Path) -> ModelSource:
         path=str(root / model.path) if model.path else None,
         config=dict(model.config) if model.config else None,
         tokenizer=model.tokenizer,
+        kaggle=model.kaggle,
     )
 
 

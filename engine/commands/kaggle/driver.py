@@ -16,13 +16,15 @@ from engine.kaggle.driver.accelerators import ACCELERATORS
 from engine.kaggle.driver.api.logs import LogEvent, stream, until_now
 from engine.kaggle.driver.api.names import NotebookName, named_version
 from engine.kaggle.driver.door import connect, driving, fetch_witness
+from engine.kaggle.driver.drive import EngineFacts
 from engine.kaggle.driver.machine import begin, drive_on, fetch_now
 from engine.kaggle.driver.request import PushRequest
 from engine.kaggle.driver.standing import RunStanding, pushed_attempt, standing_of
 from engine.kaggle.driver.story import State, read_story, stories
+from engine.preflight import price
 from engine.redact import redact
 from engine.runspec.model import Spec
-from engine.steps.registry import HANDLERS
+from engine.steps.registry import HANDLERS, handlers
 
 PLATFORM = "kaggle"
 _PUSHED = frozenset(get_args(State)) - {"planned", "preflight", "pushing", "continue"}
@@ -31,7 +33,7 @@ _PUSHED = frozenset(get_args(State)) - {"planned", "preflight", "pushing", "cont
 def push(arguments: Namespace) -> Reply:
     """Up to the version's number; what is under way already is told, not pushed again."""
     spec, request, note = _spec(arguments), _request(arguments), _note(arguments)
-    with driving(spec, request, note, HANDLERS.__contains__) as drive:
+    with driving(spec, request, note, _facts(spec)) as drive:
         begin(drive)
         drive_on(drive, until=_PUSHED)
         return _reply(standing_of(drive.story, spec))
@@ -44,7 +46,7 @@ def run(arguments: Namespace) -> Reply:
 
 def run_there(spec: Spec, request: PushRequest, note: Callable[[str], None]) -> Reply:
     """The same for ``run --on kaggle``."""
-    with driving(spec, request, note, HANDLERS.__contains__) as drive:
+    with driving(spec, request, note, _facts(spec)) as drive:
         begin(drive)
         drive_on(drive)
         return _reply(standing_of(drive.story, spec))
@@ -68,7 +70,7 @@ def fetch(arguments: Namespace) -> Reply:
         raise InputInvalid("U103", "runspec kaggle fetch: --out is for a notebook that is named OWNER/NAME/VERSION",
                            hint="a run's output is kept in .runspec/kaggle/, and its evidence where the run-spec says")  # fmt: skip
     spec = _pushed_spec(arguments.run)
-    with driving(spec, PushRequest(whole_output=arguments.all), _note(arguments), HANDLERS.__contains__) as drive:
+    with driving(spec, PushRequest(whole_output=arguments.all), _note(arguments), _facts(spec)) as drive:
         fetch_now(drive)
         return _reply(standing_of(drive.story, spec))
 
@@ -151,10 +153,15 @@ def _request(arguments: Namespace) -> PushRequest:
         notebook=arguments.notebook,
         session_limit=arguments.session_limit,
         wheel_dataset=arguments.wheel_dataset,
+        upload_data=arguments.upload_data,
         offline=arguments.offline,
         is_public=arguments.public,
         again=arguments.again,
     )
+
+
+def _facts(spec: Spec) -> EngineFacts:
+    return EngineFacts(HANDLERS.__contains__, lambda target: price(spec, handlers(), target)["time"])
 
 
 def _note(arguments: Namespace) -> Callable[[str], None]:

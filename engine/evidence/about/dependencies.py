@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 
 from engine.artifacts.journal import RunRecord
-from engine.canonical import JsonMapping, JsonObject, digest_bytes
+from engine.canonical import JsonMapping, JsonObject, digest_bytes, digest_json
+from engine.protocol.kaggle_models import PARTS
 
 HUB = "https://huggingface.co/"
+KAGGLE = "https://www.kaggle.com/models/"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -57,6 +59,9 @@ def _model(record: RunRecord) -> JsonObject | None:
     section = section_of(record, "model")
     if section is None or section["declared"]["init"] == "random":
         return None
+    kaggle = section["declared"].get("kaggle")
+    if kaggle is not None:
+        return _kaggle_model(record, str(kaggle))
     digest = {"runspecTree": section["content"]} if section["content"] else {}
     from_hub = section["declared"]["path"] is None
     revision = record.model_revision
@@ -64,6 +69,15 @@ def _model(record: RunRecord) -> JsonObject | None:
         digest["gitCommit"] = revision
     declared = record.model_revision_declared
     return _row(record.model_id, f"{HUB}{record.model_id}" if from_hub else None, digest, revision_declared=declared)
+
+
+def _kaggle_model(record: RunRecord, declared: str) -> JsonObject:
+    """A version of a model on Kaggle: its parts by name, and the digest of the files that were read of it."""
+    train = record.step_of("train_sft")
+    facts = dict(train.artifact.facts.get("model_kaggle") or {}) if train else {}
+    digest = {"runspecTree": digest_json(facts["files"])} if facts.get("files") else {}
+    parts = {name: facts.get(name) for name in PARTS}
+    return _row(record.model_id, f"{KAGGLE}{declared}", digest, **parts)
 
 
 def _dataset(record: RunRecord) -> JsonObject | None:

@@ -72,6 +72,7 @@ def _card(record: RunRecord) -> JsonObject:
     declared = model["declared"] if model is not None else {"init": "random", "path": None}
     start = "from random weights" if declared["init"] == "random" else "from the weights of the hub"
     start = "from the weights in a folder" if declared["path"] is not None else start
+    start = f"from the weights of {declared['kaggle']} on Kaggle" if declared.get("kaggle") else start
     return {
         "base_model": record.model_id if start == "from the weights of the hub" else None,
         "model_start": start,

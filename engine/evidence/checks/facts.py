@@ -19,6 +19,7 @@ from engine.evidence.checks.recorded import own_facts, recorded_run
 from engine.evidence.checks.versions import may_be_missing
 from engine.evidence.contents import Answer, Evidence, answer, changes
 from engine.evidence.rescore import all_items
+from engine.protocol.kaggle_models import parse_kaggle_model
 
 LEAST_SECONDS = 1e-6  # of a generation, as the trainer counts it
 # Sums of seconds are rounded, and Python adds floats in another way since 3.12: one unit of the last digit.
@@ -133,6 +134,11 @@ def _train_sft(evidence: Evidence, record: RunRecord, step: StepRecord) -> JsonO
         "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
         "render": _must(record, "build_dataset").artifact.facts["render"],
     }
+    kaggle = step.artifact.ingredients["spec"]["model"]["declared"].get("kaggle")
+    if kaggle:
+        expected["model_kaggle"] = {**report.get("model_kaggle", {}), **parse_kaggle_model(kaggle).parts()}
+    else:
+        expected.pop("model_kaggle", None)
     if args["method"] == "full":
         expected["trained_params"] = report["params"]
     return expected

@@ -30,7 +30,7 @@ STATED: Sequence[Stated] = (
     ),
     Stated(
         "run_record.json", ("steps.*.files.*", "steps.*.facts.dataset_commit", "steps.*.ingredients.environment.*", "steps.*.ingredients.spec.model.content",
-                            "steps.*.ingredients.spec.dataset.*", "model_revision", "steps.*.facts.model_commit"),
+                            "steps.*.ingredients.spec.dataset.*", "model_revision", "steps.*.facts.model_commit", "steps.*.facts.model_kaggle.files.*", "steps.*.facts.model_kaggle.place"),
         "digests of files that are not here (weights, rows), versions of libraries and builders, commits of the hub",
     ),
     Stated("dataset_manifest.json", ("stats.*", "lineage.*", "trace_ids.*", "provenance.purpose", "render", "source_sha256"),

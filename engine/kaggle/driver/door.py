@@ -21,7 +21,7 @@ from engine.kaggle.driver.api.names import NotebookName
 from engine.kaggle.driver.api.pacing import SystemClock, WaitingClock
 from engine.kaggle.driver.api.refusals import explaining
 from engine.kaggle.driver.api.wire import Wire
-from engine.kaggle.driver.drive import Drive
+from engine.kaggle.driver.drive import Drive, EngineFacts
 from engine.kaggle.driver.outputs import fetch_version, refuse_other_version
 from engine.kaggle.driver.request import PushRequest
 from engine.kaggle.driver.story import open_story
@@ -57,7 +57,7 @@ def _wire(address: Address) -> Wire:
 
 
 @contextmanager
-def driving(spec: Spec, request: PushRequest, note: Note, is_built_in: Callable[[str], bool]) -> Iterator[Drive]:
+def driving(spec: Spec, request: PushRequest, note: Note, facts: EngineFacts) -> Iterator[Drive]:
     """One driver a run: raises LockBusy R106 where another has it."""
     with Store(spec.root).lock(f"kaggle-{spec.run_version}"):
         story = open_story(spec.root, spec.run_version)
@@ -65,7 +65,7 @@ def driving(spec: Spec, request: PushRequest, note: Note, is_built_in: Callable[
         if owner is None and story.last is not None:
             owner = story.last.name.owner
         kaggle = connect(note, owner)
-        yield Drive(spec, request, story, kaggle, kaggle.clock, note, is_built_in)
+        yield Drive(spec, request, story, kaggle, kaggle.clock, note, facts)
 
 
 def fetch_witness(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from engine.canonical import JsonMapping
 from engine.kaggle.driver.api.connection import Kaggle
 from engine.kaggle.driver.api.pacing import WaitingClock
 from engine.kaggle.driver.request import PushRequest
@@ -15,9 +16,17 @@ from engine.kaggle.driver.story import PushStory
 from engine.runspec.model import Spec
 
 
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What parts of higher floors know: whether the engine has a kind of step; of a target, the ``time`` part of the plan."""
+
+    is_built_in: Callable[[str], bool]
+    plan_time: Callable[[str], JsonMapping]
+
+
 @dataclass
 class Drive:
-    """``request``: what the person asked for on the command line; ``is_built_in``: of a kind of step, whether the engine has it."""
+    """``request``: what the person asked for on the command line."""
 
     spec: Spec
     request: PushRequest
@@ -25,4 +34,4 @@ class Drive:
     kaggle: Kaggle
     clock: WaitingClock
     note: Callable[[str], None]
-    is_built_in: Callable[[str], bool]
+    facts: EngineFacts

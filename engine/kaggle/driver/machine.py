@@ -31,6 +31,7 @@ from engine.kaggle.driver.push import resolve, send
 from engine.kaggle.driver.reasons import HINTS
 from engine.kaggle.driver.standing import pushed_attempt
 from engine.kaggle.driver.story import LIVE, Attempt, State
+from engine.kaggle.driver.upload import upload_data
 from engine.kaggle.driver.watch import look, watch
 
 RESUMABLE_EXIT_CODES = (7, 130)
@@ -63,10 +64,20 @@ def begin(drive: Drive) -> Attempt:
 
 def plan_next(drive: Drive) -> Attempt:
     """A new attempt. What was planned and never pushed is planned anew: the engine, or the quota, may be another."""
-    quota = quota_of(drive, machine_of(drive.spec, drive.request))
-    drive.story.append(
-        "planned", **plan(drive.spec, drive.request, drive.story, drive.kaggle.user, quota, drive.is_built_in)
+    chain = chain_of(drive.story, drive.spec)
+    request = drive.request.over(chain[-1].facts["options"]) if chain else drive.request
+    quota = quota_of(drive, machine_of(drive.spec, request))
+    data = upload_data(drive.kaggle, drive.spec) if request.upload_data else None
+    facts = plan(
+        drive.spec,
+        request,
+        drive.story,
+        user=drive.kaggle.user,
+        quota=quota,
+        is_built_in=drive.facts.is_built_in,
+        data=data,
     )
+    drive.story.append("planned", **facts)
     return _last(drive)
 
 

@@ -19,6 +19,7 @@ from engine.kaggle.driver.api.answers import Quota
 from engine.kaggle.driver.api.names import NotebookName, name_for
 from engine.kaggle.driver.request import PushRequest
 from engine.kaggle.driver.story import Attempt, PushStory
+from engine.kaggle.driver.upload import ProjectData
 from engine.kaggle.notebook import NotebookRequest, make_notebook
 from engine.protocol.deadline import in_words, seconds_of
 from engine.runspec.model import Spec
@@ -68,9 +69,11 @@ def plan(
     spec: Spec,
     request: PushRequest,
     story: PushStory,
+    *,
     user: str,
     quota: Quota | None,
     is_built_in: Callable[[str], bool],
+    data: ProjectData | None = None,
 ) -> JsonObject:
     """Make the notebook, put it on disk, return the facts. Raises InputInvalid G1xx, G202, G222 to G226, RunFailed R101 to R103."""
     machine, chain = machine_of(spec, request), chain_of(story, spec)
@@ -89,6 +92,8 @@ def plan(
             wheel_dataset=request.wheel_dataset,
             offline=request.offline,
             target=machine.target,
+            data_dataset=data.dataset if data else None,
+            data_files=data.files if data else (),
         ),
         is_built_in,
     )
@@ -100,6 +105,7 @@ def plan(
         raise explain_os_error(error, path) from error
     return {
         "number": len(story.attempts) + 1,
+        "options": request.options(),
         "nonce": nonce,
         "notebook_sha256": digest_text(text),
         "notebook_sha256_of_cells": notebook.cells_sha256,
@@ -115,12 +121,19 @@ def plan(
         "limit_seconds": times.limit,
         "session_seconds": times.session,
         "earlier": earlier.version if earlier else None,
-        "request": _fields(spec, request, name, machine, times, earlier),
+        "request": _fields(spec, request, name, machine=machine, times=times, earlier=earlier, data=data),
     }
 
 
 def _fields(
-    spec: Spec, request: PushRequest, name: NotebookName, machine: Accelerator, times: Times, earlier: Attempt | None
+    spec: Spec,
+    request: PushRequest,
+    name: NotebookName,
+    *,
+    machine: Accelerator,
+    times: Times,
+    earlier: Attempt | None,
+    data: ProjectData | None,
 ) -> JsonObject:
     """SaveKernel's fields but the text. No image is named: with one, a TPU session runs on the CPU's, without an error."""
     shape = {"machine_shape": machine.machine_shape} if machine.machine_shape else {}
@@ -133,7 +146,7 @@ def _fields(
         "enable_gpu": False,
         "enable_tpu": False,
         "enable_internet": not request.offline,
-        "dataset_data_sources": [request.wheel_dataset] if request.wheel_dataset else [],
+        "dataset_data_sources": [name for name in (request.wheel_dataset, data and data.dataset) if name],
         "kernel_data_sources": [str(name)] if earlier else [],
         "model_data_sources": model_sources(spec),
         "session_timeout_seconds": times.session,
@@ -143,8 +156,7 @@ def _fields(
 
 def model_sources(spec: Spec) -> list[str]:
     """The model that Kaggle mounts without a token."""
-    handle = getattr(spec.model, "kaggle", None)
-    return [str(handle)] if handle else []
+    return [spec.model.kaggle] if spec.model.kaggle is not None else []
 
 
 def pushed_text(notebook: str) -> str:

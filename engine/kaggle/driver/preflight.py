@@ -37,8 +37,8 @@ def preflight(drive: Drive, attempt: Attempt) -> None:
     """Raises RemoteRefused G220, G221, and what a refused call is."""
     machine = ACCELERATORS[attempt.facts["target"]]
     survey = Survey(quota_of(drive, machine), tuple(_running(drive, machine)))
-    coming = forecast(drive.spec, drive.story, machine)
-    findings = [*_quota(attempt, machine, survey.quota, coming, drive), *_sessions(machine, survey.running)]
+    coming = forecast(drive.spec, drive.story, machine, drive.facts.plan_time(machine.target))
+    findings = [*_quota(attempt, machine, survey.quota, coming), *_sessions(machine, survey.running)]
     if findings:
         raise RemoteRefused.of(findings)
     _say(drive, attempt, machine, survey, coming)
@@ -62,20 +62,19 @@ def quota_of(drive: Drive, machine: Accelerator) -> Quota | None:
     return found
 
 
-def _quota(
-    attempt: Attempt, machine: Accelerator, quota: Quota | None, coming: Forecast, drive: Drive
-) -> Iterator[Diagnostic]:
+def _quota(attempt: Attempt, machine: Accelerator, quota: Quota | None, coming: Forecast) -> Iterator[Diagnostic]:
     if quota is None or machine.quota is None:
         return
     kind, left, session = machine.quota.upper(), quota.left_seconds, float(attempt.facts["session_seconds"])
+    is_declared = attempt.facts["options"]["session_limit"] is not None
     has = f"{duration(left)} of {duration(quota.allowed)} of {kind} are left this week"
     when = "`runspec kaggle status` says when the week ends"
     if left < SHORTEST_SECONDS:
         yield Diagnostic("G220", f"the week's {kind} quota is used: {has}", hint=when)
-    elif left < session and drive.request.session_limit:
+    elif left < session and is_declared:
         yield Diagnostic("G220", f"{has}, and a session of {duration(session)} was asked for",
                          hint=f"a shorter --session-limit; the next session resumes. {when}")  # fmt: skip
-    elif coming.seconds is not None and coming.seconds > left and not drive.request.session_limit:
+    elif coming.is_measured and coming.seconds is not None and coming.seconds > left and not is_declared:
         yield Diagnostic(
             "G220",
             f"{has}, and the run takes about {duration(coming.seconds)} ({coming.source})",

@@ -5,7 +5,9 @@ In: the options of ``runspec kaggle push`` and ``run``. Out: one immutable value
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+
+from engine.canonical import JsonMapping, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,24 @@ class PushRequest:
     notebook: str | None = None
     session_limit: str | None = None
     wheel_dataset: str | None = None
+    upload_data: bool = False
     offline: bool = False
     is_public: bool = False
     again: bool = False
     whole_output: bool = False
+
+    def options(self) -> JsonObject:
+        """What the next session of the same run is pushed with, too."""
+        return {name: value for name, value in asdict(self).items() if name in _KEPT}
+
+    def over(self, earlier: JsonMapping) -> PushRequest:
+        """These options; where one is left out, that of an earlier push.
+
+        >>> PushRequest(session_limit="2h").over({"target": "cpu", "session_limit": "1h"}).options()["session_limit"]
+        '2h'
+        """
+        left_out = {name for name, value in self.options().items() if value in (None, False)}
+        return replace(self, **{name: value for name, value in earlier.items() if name in left_out})
+
+
+_KEPT = frozenset({"target", "session_limit", "wheel_dataset", "upload_data", "offline", "is_public"})

@@ -141,7 +141,8 @@ def _too_large(spec: Spec, request: NotebookRequest, n_bytes: int, sizes: dict[s
     largest = ", ".join(f"{name} ({size:,} bytes)" for name, size in sorted(sizes.items(), key=lambda row: -row[1])[:3])
     ways = [] if request.wheel_dataset else ["--wheel-dataset OWNER/SLUG takes the engine out of the notebook"]
     ways.append(
-        f"of the project the largest are {largest}: upload large rows as a dataset of the hub, and name it: dataset: {{hub: owner/name}}"
+        f"of the project the largest are {largest}: `runspec kaggle run {spec_path(spec)} --upload-data` puts them into a private dataset\n"
+        "or upload large rows as a dataset of the hub, and name it: dataset: {hub: owner/name}"
     )
     return InputInvalid("G101", f"the notebook would have {n_bytes:,} bytes; Kaggle takes less than 1,000,000, and {MOST_BYTES:,} is the limit here",
                         where=Where(spec_path(spec)), hint="\n".join(ways))  # fmt: skip

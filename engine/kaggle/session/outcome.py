@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.canonical import JsonObject, pretty_json, write_atomic
+from engine.evidence.witness import write_witness
 
 FILE, EVIDENCE = "outcome.json", "evidence"
 VERSION = 1
@@ -54,7 +55,7 @@ def write_outcome(output: Path, outcome: SessionOutcome) -> None:
 
 
 def collect(output: Path, evidence: Path, package: Path) -> str:
-    """Copy evidence and package; the package of an earlier run of this notebook goes. Returns the package's name."""
+    """Copy evidence and package, and leave the witness of them; the package of an earlier run of this notebook goes. Returns the package's name."""
     before = _package_before(output)
     if before and before != package.name:
         (output / before).unlink(missing_ok=True)
@@ -67,6 +68,7 @@ def collect(output: Path, evidence: Path, package: Path) -> str:
     copy.rename(output / EVIDENCE)
     shutil.rmtree(old, ignore_errors=True)
     shutil.copyfile(package, output / package.name)
+    write_witness(output / EVIDENCE, output)
     return package.name
 
 

@@ -23,15 +23,15 @@ their causes included.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
 
 from engine.errors import InputInvalid, RunspecError
 from engine.model_config import CONFIG_FILE
 from engine.protocol.events.inputs import HubBadFile, HubOffline, HubResolved
-from engine.trainer.hub.cache import HubCache, is_path_outside
+from engine.trainer.hub.cache import CommitFiles, HubCache, is_path_outside
 from engine.trainer.hub.choice import INDEX, TOKENIZERS, choose_weights, index_shards, no_file, no_weights, small_files
-from engine.trainer.hub.client import Client, Listing, RemoteFile, Repository
+from engine.trainer.hub.client import Body, Client, Listing, RemoteFile, Repository
 from engine.trainer.hub.download import FileDownload
 from engine.trainer.hub.errors import (
     branches,
@@ -43,11 +43,10 @@ from engine.trainer.hub.errors import (
 )
 from engine.trainer.hub.progress import DownloadProgress, ignore, never
 from engine.trainer.hub.retry_policy import RetryPolicy
+from engine.trainer.hub.secrecy import without_cause
 from engine.trainer.process import Emit, Stopping
 
 __all__ = ["Repository", "fetch", "fetch_file"]
-
-Result = TypeVar("Result")
 
 
 def fetch(
@@ -69,7 +68,7 @@ def fetch(
     """
     repository = Repository(model_id, revision, "model")
     job = _Fetch(repository, client or _default_client(), cache, emit, stopping)
-    return _without_cause(lambda: job.model(judge), job)
+    return without_cause(lambda: job.model(judge), job.explained)
 
 
 def fetch_file(
@@ -83,27 +82,13 @@ def fetch_file(
 ) -> tuple[Path, str]:
     """The first of the named files that the repository has, and the commit. Raises as :func:`fetch` does."""
     job = _Fetch(repository, client or _default_client(), cache, emit, stopping)
-    return _without_cause(lambda: job.one_file(any_of), job)
+    return without_cause(lambda: job.one_file(any_of), job.explained)
 
 
 def _default_client() -> Client:
     from engine.trainer.hub.hub_client import HubClient  # with huggingface_hub, which nothing else here needs
 
     return HubClient()
-
-
-def _without_cause(work: Callable[[], Result], job: _Fetch) -> Result:
-    """The result, or an error without the client's as its cause: that one contains the request, token included."""
-    try:
-        return work()
-    except RunspecError as error:
-        failure = error
-    # The client library's HTTP layer has changed three times: its errors are distinguished by class name.
-    except Exception as error:  # noqa: BLE001
-        failure = job.explained(error)
-    # The frames are dropped too: the client's contain the headers of the request.
-    failure.__cause__ = failure.__context__ = failure.__traceback__ = None
-    raise failure  # outside the handler: inside it Python would set the client's error as the context
 
 
 class _Fetch:
@@ -213,8 +198,13 @@ class _Fetch:
                 )
             )
         self.cache.check_space(missing)
+
+        def open_file(name: str, start: int) -> AbstractContextManager[Body]:
+            return self.client.open(self.repository, listing.commit, name, start)
+
+        files_of_commit = CommitFiles(self.cache, listing.commit)
         for file in missing:
-            FileDownload(self.repository, self.client, self.cache, self.retry, progress, listing.commit).run(file)
+            FileDownload(self.repository, open_file, files_of_commit, self.retry, progress).run(file)
         self.cache.note_revision(self.repository.revision, listing.commit)
         return self.cache.snapshot(listing.commit)
 

@@ -19,27 +19,32 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.canonical import write_atomic
-from engine.trainer.hub.client import COMMIT, RemoteFile, Repository
+from engine.trainer.hub.client import COMMIT, RemoteFile, Repository, Source
 from engine.trainer.hub.errors import disk_full
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 GIT_BLOB = re.compile(r"[0-9a-f]{40}")
+MD5 = re.compile(r"[0-9a-f]{32}")
 PIECE = 1 << 20
 DEFAULT_BRANCH = "main"
 
 
 class Digest:
-    """The kind of digest that an etag is, updated piece by piece. Raises ValueError for any other etag."""
+    """The kind of digest that an etag is, updated piece by piece; of none at all the size must do. Raises ValueError for any other etag."""
 
     def __init__(self, file: RemoteFile) -> None:
-        if SHA256.fullmatch(file.etag):
+        self._is_none = not file.etag
+        if self._is_none or SHA256.fullmatch(file.etag):
             self._hash = hashlib.sha256()
         elif GIT_BLOB.fullmatch(file.etag):
             # A git blob: its type and size come before the bytes.
             self._hash = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
+        elif MD5.fullmatch(file.etag):
+            self._hash = hashlib.md5(usedforsecurity=False)
         else:
             raise ValueError("the hub names no digest that can be checked")
 
@@ -48,8 +53,8 @@ class Digest:
         self._hash.update(piece)
 
     def text(self) -> str:
-        """Hexadecimal."""
-        return self._hash.hexdigest()
+        """Hexadecimal; "" where there is none to compare with."""
+        return "" if self._is_none else self._hash.hexdigest()
 
 
 def digest_of(path: Path, file: RemoteFile) -> str:
@@ -176,9 +181,40 @@ class HubCache:
 
     def check_space(self, missing: Sequence[RemoteFile]) -> None:
         """Raises RunFailed M407 if the remaining bytes do not fit on the disk."""
-        received = sum(path.stat().st_size for path in map(self.partial, missing) if path.is_file())
-        need = sum(file.size for file in missing) - received
-        folder = next(path for path in (self.folder, *self.folder.absolute().parents) if path.is_dir())
-        free = shutil.disk_usage(folder).free
-        if need > free:
-            raise disk_full(self._repository, need, free, str(folder))
+        check_space(self._repository, self.folder, missing, self.partial)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFiles:
+    """The cache as a download of one commit sees it (:class:`engine.trainer.hub.download.FileCache`)."""
+
+    cache: HubCache
+    commit: str
+
+    def is_stored(self, file: RemoteFile) -> bool:
+        """Whether its blob is there."""
+        return self.cache.blob(file).is_file()
+
+    def partial(self, file: RemoteFile) -> Path:
+        """See :meth:`HubCache.partial`."""
+        return self.cache.partial(file)
+
+    def publish(self, file: RemoteFile) -> None:
+        """See :meth:`HubCache.publish`."""
+        self.cache.publish(self.commit, file)
+
+    def link(self, file: RemoteFile) -> None:
+        """See :meth:`HubCache.link`."""
+        self.cache.link(self.commit, file)
+
+
+def check_space(
+    source: Source, folder: Path, missing: Sequence[RemoteFile], partial: Callable[[RemoteFile], Path]
+) -> None:
+    """Raises RunFailed M407 if the bytes that have not been received do not fit on the disk of ``folder``."""
+    received = sum(path.stat().st_size for path in map(partial, missing) if path.is_file())
+    need = sum(file.size for file in missing) - received
+    folder = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise disk_full(source, need, free, str(folder))

@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from engine.errors import InputInvalid, Where
-from engine.trainer.hub.client import Repository
+from engine.trainer.hub.client import Repository, Source
 from engine.trainer.text.tokenizer_files import (
     COMPANION_FILES,
     CONFIG_FILE,
@@ -58,7 +58,7 @@ MISTAKEN = {
 }
 
 
-def no_weights(repository: Repository, names: Collection[str], branches: Sequence[str]) -> InputInvalid:
+def no_weights(repository: Source, names: Collection[str], branches: Sequence[str]) -> InputInvalid:
     """M404: what the repository is instead, or its branches: another one may have the weights."""
     where = Where(file=repository.id)
     for pattern, (what, hint) in MISTAKEN.items():
@@ -71,7 +71,7 @@ def no_weights(repository: Repository, names: Collection[str], branches: Sequenc
         "M404",
         f"{repository.at} has neither safetensors nor Flax weights (it has: {kinds})",
         where=where,
-        hint=f"name another revision; it has: {', '.join(branches)}" if branches else "name another revision",
+        hint=f"name another {repository.choice}" + (f"; it has: {', '.join(branches)}" if branches else ""),
     )
 
 
@@ -104,7 +104,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def index_shards(index: Path, names: Collection[str], repository: Repository) -> list[str]:
+def index_shards(index: Path, names: Collection[str], repository: Source) -> list[str]:
     """The shards that an index names. Raises InputInvalid M404: it is not valid, or names missing files."""
     where = Where(file=f"{repository.id}/{index.name}")
     try:
@@ -112,7 +112,7 @@ def index_shards(index: Path, names: Collection[str], repository: Repository) ->
         bad = [name for name in shards if Path(name).name != name]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputInvalid("M404", f"the index of the weights of {repository.at} is not valid", where=where,
-                           hint="name another revision of the model") from None  # fmt: skip
+                           hint=f"name another {repository.choice} of the model") from None  # fmt: skip
     missing = bad + [name for name in shards if name not in names and name not in bad]
     if missing or not shards:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
@@ -121,6 +121,6 @@ def index_shards(index: Path, names: Collection[str], repository: Repository) ->
             f"the index of the weights of {repository.at} names "
             + (f"files that do not exist: {', '.join(missing[:SHOWN])}{more}" if missing else "no file"),
             where=where,
-            hint="name another revision of the model, or tell its owner",
+            hint=f"name another {repository.choice} of the model, or tell its owner",
         )
     return shards

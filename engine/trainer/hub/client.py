@@ -16,6 +16,30 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 Kind = Literal["model", "dataset"]
 
 
+class Source(Protocol):
+    """What is fetched, and the words of the messages about it."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def at(self) -> str:
+        """Its name and version, in a sentence."""
+
+    @property
+    def host(self) -> str:
+        """Who has it, in a sentence."""
+
+    @property
+    def cache_variable(self) -> str:
+        """The variable that moves the cache it is kept in."""
+
+    @property
+    def choice(self) -> str:
+        """What else can be named where this one does not have what is needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """Which repository, at which revision (None: the default branch)."""
@@ -30,6 +54,21 @@ class Repository:
         return f"{self.id} at revision {self.revision}" if self.revision else f"{self.id} at its default revision"
 
     @property
+    def host(self) -> str:
+        """See :class:`Source`."""
+        return "the hub"
+
+    @property
+    def cache_variable(self) -> str:
+        """See :class:`Source`."""
+        return "HF_HOME"
+
+    @property
+    def choice(self) -> str:
+        """See :class:`Source`."""
+        return "revision"
+
+    @property
     def id_key(self) -> str:
         """The run-spec key that names it."""
         return "model.id" if self.kind == "model" else "dataset.hub"
@@ -42,7 +81,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """``size`` in bytes; ``etag`` is the digest: SHA-256 of a large file's bytes, git's blob id of a small one."""
+    """``size`` in bytes; ``etag`` is the digest: SHA-256 of a large file's bytes, git's blob id of a small one; of Kaggle MD5, or "" for none."""
 
     name: str
     size: int
@@ -59,10 +98,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The bytes of a file from ``start`` on: the requested offset, or 0 if the server sends the full file."""
+    """The bytes of a file from ``start`` on: the requested offset, or 0 if the server sends the full file; ``total``: its size, where it is told."""
 
     start: int
     chunks: Iterator[bytes]
+    total: int | None = None
 
 
 class RangeRefused(Exception):

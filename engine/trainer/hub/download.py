@@ -1,4 +1,4 @@
-"""Downloads one file from the hub into the cache: resumable, checked, then made visible.
+"""Downloads one file from the hub, or from Kaggle, into its cache: resumable, checked, then made visible.
 
 The bytes go into a partial file beside the blobs, under a kernel lock, so that two processes that want the same file
 fetch it once. A broken connection is opened again where it broke (an HTTP range request); a killed process leaves the
@@ -10,55 +10,71 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from engine.locks import take
-from engine.trainer.hub.cache import PIECE, Digest, HubCache
-from engine.trainer.hub.client import Client, RangeRefused, RemoteFile, Repository
-from engine.trainer.hub.errors import reason_of, status_of, wrong_digest
+from engine.trainer.hub.cache import PIECE, Digest
+from engine.trainer.hub.client import Body, RangeRefused, RemoteFile, Source
+from engine.trainer.hub.errors import reason_of, status_of, wrong_digest, wrong_size
 from engine.trainer.hub.progress import DownloadProgress
 from engine.trainer.hub.retry_policy import POLL_SECONDS, RetryPolicy
 
 UNSATISFIABLE_RANGE = 416
 
 
+class FileCache(Protocol):
+    """Where a file goes."""
+
+    def is_stored(self, file: RemoteFile) -> bool:
+        """Whether it is there, complete."""
+
+    def partial(self, file: RemoteFile) -> Path:
+        """The file with the bytes so far."""
+
+    def publish(self, file: RemoteFile) -> None:
+        """Make the checked partial file the stored one."""
+
+    def link(self, file: RemoteFile) -> None:
+        """Make a stored file visible under its name."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileDownload:
-    """Fetches files of one commit."""
+    """Fetches files of one commit; ``open_file(name, start)`` is the request."""
 
-    repository: Repository
-    client: Client
-    cache: HubCache
+    repository: Source
+    open_file: Callable[[str, int], AbstractContextManager[Body]]
+    cache: FileCache
     retry: RetryPolicy
     progress: DownloadProgress
-    commit: str
 
     def run(self, file: RemoteFile) -> None:
         """Fetch one file. Raises RemoteRefused M406, Interrupted M408, and the client's exceptions."""
         self.progress.file(file.name)
         with self._partial(file) as descriptor:
             if descriptor is None:  # another process fetched it while this one waited
-                self.cache.link(self.commit, file)
+                self.cache.link(file)
                 self.progress.at(file.size)
             else:
                 self._fill(descriptor, file)
                 os.fsync(descriptor)
-                self.cache.publish(self.commit, file)
+                self.cache.publish(file)
         self.progress.end_of_file()
 
     @contextmanager
     def _partial(self, file: RemoteFile) -> Iterator[int | None]:
-        """The partial file, locked; None if the blob exists by now."""
+        """The partial file, locked; None if the file is stored by now."""
         path = self.cache.partial(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 self._lock(descriptor, path)
-                if self.cache.blob(file).is_file():
+                if self.cache.is_stored(file):
                     path.unlink(missing_ok=True)
                     yield None
                     return
@@ -77,11 +93,12 @@ class FileDownload:
     def _fill(self, descriptor: int, file: RemoteFile) -> None:
         """Download the rest of the partial file and check it."""
         digest, offset = self._digest_so_far(descriptor, file)
-        was_refused = False
+        was_refused, furthest = False, offset
         while offset < file.size:
             problem: Exception = ConnectionError()  # the connection ended early without an error
+            furthest = max(furthest, offset)
             try:
-                digest, offset = self._receive(descriptor, file, digest, offset)
+                digest, offset = self._receive(descriptor, file, digest, offset, furthest)
             except Exception as error:  # noqa: BLE001 - classified below; a final one is raised again
                 problem = error
                 digest, offset = self._digest_so_far(descriptor, file)
@@ -96,7 +113,7 @@ class FileDownload:
             pause = self.retry.pause_after(problem)
             if pause is None:
                 raise problem
-            self.retry.wait(pause, reason_of(problem))
+            self.retry.wait(pause, reason_of(problem, self.repository.host))
         if digest.text() != file.etag or offset != file.size:
             self.cache.partial(file).unlink(missing_ok=True)
             raise wrong_digest(self.repository, file.name, file.etag, digest.text(), offset)
@@ -118,9 +135,13 @@ class FileDownload:
         self.progress.at(offset)
         return digest, offset
 
-    def _receive(self, descriptor: int, file: RemoteFile, digest: Digest, offset: int) -> tuple[Digest, int]:
-        """One connection: from ``offset`` to wherever it breaks or ends."""
-        with self.client.open(self.repository, self.commit, file.name, offset) as body:
+    def _receive(
+        self, descriptor: int, file: RemoteFile, digest: Digest, offset: int, furthest: int
+    ) -> tuple[Digest, int]:
+        """One connection: from ``offset`` to wherever it breaks or ends. Beyond ``furthest`` it is progress, and all waits are there again."""
+        with self.open_file(file.name, offset) as body:
+            if body.total not in (None, file.size):
+                raise wrong_size(self.repository, file.name, file.size, body.total or 0)
             if body.start != offset:  # the server does not support ranges and sends the full file
                 digest, offset = self._start_over(descriptor, file)
             for chunk in body.chunks:
@@ -129,7 +150,7 @@ class FileDownload:
                 digest.add(chunk)
                 offset += len(chunk)
                 self.progress.add(len(chunk))
-                self.retry.used = 0
+                self.retry.used = 0 if offset > furthest else self.retry.used
                 if offset > file.size:
                     break
         return digest, offset

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from engine.errors import InputInvalid, RemoteRefused, RunFailed, RunspecError, Where, did_you_mean
 from engine.protocol.hub_token import ON_KAGGLE
-from engine.trainer.hub.client import Client, Repository
+from engine.trainer.hub.client import Client, Repository, Source
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RETRYABLE_STATUS = (408, 429, 500, 502, 503, 504)
@@ -44,10 +44,10 @@ def is_temporary(error: BaseException) -> bool:
     return is_unreachable(error) or status_of(error) in RETRYABLE_STATUS
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, host: str = "the hub") -> str:
     """A few words for an event."""
     status = status_of(error)
-    return f"the hub answers HTTP {status}" if status is not None else f"the connection failed ({type(error).__name__})"
+    return f"{host} answers HTTP {status}" if status is not None else f"the connection failed ({type(error).__name__})"
 
 
 def explain(error: Exception, repository: Repository, client: Client) -> RunspecError:
@@ -168,15 +168,26 @@ def unknown_revision(repository: Repository, existing: Sequence[str]) -> Runspec
     )
 
 
-def wrong_digest(repository: Repository, name: str, expected: str, found: str, size: int) -> RunspecError:
+def wrong_digest(repository: Source, name: str, expected: str, found: str, size: int) -> RunspecError:
     """M406: the received bytes are not what the hub lists."""
     return RemoteRefused(
         "M406",
-        f"{name} of {repository.at} arrived damaged: {size} bytes with digest {found[:12]}…, the hub lists "
+        f"{name} of {repository.at} arrived damaged: {size} bytes with digest {found[:12]}…, {repository.host} lists "
         f"{expected[:12]}…",
         where=Where(file=repository.id),
         hint="the damaged file has been deleted; run again to fetch it. If it happens again, something between this "
-        "machine and the hub (a proxy, a mirror) changes files",
+        f"machine and {repository.host} (a proxy, a mirror) changes files",
+    )
+
+
+def wrong_size(source: Source, name: str, expected: int, found: int) -> RunspecError:
+    """M406: what is sent is not the listed file: an error page, another version."""
+    return RemoteRefused(
+        "M406",
+        f"{name} of {source.at} is sent with {found} bytes, {source.host} lists {expected}",
+        where=Where(file=source.id),
+        hint="run again to fetch it. If it happens again, something between this "
+        f"machine and {source.host} (a proxy, a login page) answers in its place",
     )
 
 
@@ -190,9 +201,7 @@ def damaged_in_cache(repository: Repository, names: Sequence[str], folder: str) 
     )
 
 
-def disk_full(
-    repository: Repository, need: int | None = None, free: int | None = None, folder: str = ""
-) -> RunspecError:
+def disk_full(repository: Source, need: int | None = None, free: int | None = None, folder: str = "") -> RunspecError:
     """M407: before anything is fetched (with the numbers), or in the middle of a fetch."""
     if need is not None and free is not None:
         message = f"{repository.at} needs {need:,} more bytes of disk space, and {free:,} are free at {folder}"
@@ -202,6 +211,6 @@ def disk_full(
         "M407",
         message,
         where=Where(file=repository.id),
-        hint="free some disk space, or set HF_HOME to a folder on a larger disk; what has been fetched is kept, "
+        hint=f"free some disk space, or set {repository.cache_variable} to a folder on a larger disk; what has been fetched is kept, "
         "and the next run resumes from there",
     )

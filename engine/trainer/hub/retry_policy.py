@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from engine.errors import Interrupted, Where
 from engine.protocol.events.inputs import HubRetry
-from engine.trainer.hub.client import Repository
+from engine.trainer.hub.client import Source
 from engine.trainer.hub.errors import is_temporary, reason_of, status_of
 from engine.trainer.process import Emit, Stopping
 
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.1
 class RetryPolicy:
     """One fetch's waits; ``used`` counts those since the last progress."""
 
-    def __init__(self, emit: Emit, stopping: Stopping, repository: Repository) -> None:
+    def __init__(self, emit: Emit, stopping: Stopping, repository: Source) -> None:
         self._emit, self.stopping, self._repository = emit, stopping, repository
         self.used = 0
         self.is_temporary = is_temporary
@@ -42,7 +42,7 @@ class RetryPolicy:
                 pause = None if give_up(error) else self.pause_after(error)
                 if pause is None:
                     raise
-                reason = reason_of(error)
+                reason = reason_of(error, self._repository.host)
             else:
                 self.used = 0
                 return response

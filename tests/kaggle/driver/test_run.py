@@ -200,11 +200,15 @@ def test_pushed_looked_at_and_fetched_one_by_one(
 def test_fetch_says_that_another_session_has_to_go_on(runspec: Callable[..., Any], kaggle: Platform) -> None:
     """Exit code 7, and what to type."""
     first, _ = unfinished(2)
-    kaggle.script(Script(files=first, log=log_of))
-    runspec("kaggle", "push", "runspecs/toy.yaml", "train.seed=7", "--target", "cpu")
+    kaggle.script(Script(files=first, log=log_of), Script(files=outcome, log=log_of))
+    runspec("kaggle", "push", "runspecs/toy.yaml", "train.seed=7", "--target", "cpu", "--session-limit", "1h")
     fetched = runspec("kaggle", "fetch", "toy_v1", "--json")
     assert (fetched.code, fetched.document["state"]) == (7, "continue")
     assert fetched.document["next"] == "runspec kaggle run runspecs/toy.yaml train.seed=7"
+    assert runspec(*fetched.document["next"].split()[1:]).code == 0
+    requests = [version.request for version in kaggle.kernels["someone/runspec-toy-v1"].versions]
+    asked = [(request.get("machineShape"), request["sessionTimeoutSeconds"]) for request in requests]
+    assert asked == [(None, 5400)] * 2, "with the options of the first push"
 
 
 def test_anybodys_version_is_fetched_as_a_witness(

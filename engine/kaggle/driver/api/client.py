@@ -23,8 +23,6 @@ from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUplo
 from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
 from kagglesdk.datasets.types.dataset_api_service import (
     ApiCreateDatasetRequest,
-    ApiCreateDatasetVersionRequest,
-    ApiCreateDatasetVersionRequestBody,
     ApiDatasetNewFile,
     ApiGetDatasetStatusRequest,
 )
@@ -71,7 +69,6 @@ SDK: Mapping[Method, tuple[Any, str, type]] = {
     "dataset_status": (DatasetApiClient, "get_dataset_status", ApiGetDatasetStatusRequest),
     "start_upload": (BlobApiClient, "start_blob_upload", ApiStartBlobUploadRequest),
     "create_dataset": (DatasetApiClient, "create_dataset", ApiCreateDatasetRequest),
-    "create_dataset_version": (DatasetApiClient, "create_dataset_version", ApiCreateDatasetVersionRequest),
 }
 # Fields that are more than text, numbers and lists: the word for each becomes what kagglesdk wants.
 VALUES: Mapping[str, Callable[[Any], Any]] = {
@@ -80,7 +77,6 @@ VALUES: Mapping[str, Callable[[Any], Any]] = {
     "group": lambda word: KernelsListViewType[word],
     "sort_by": lambda word: KernelsListSortType[word],
     "files": lambda tokens: [_filled(ApiDatasetNewFile, {"token": token}) for token in tokens],
-    "body": lambda fields: _filled(ApiCreateDatasetVersionRequestBody, fields),
 }
 
 

@@ -43,7 +43,7 @@ class Kaggle:
     """One connection, for one user."""
 
     def __init__(self, wire: Wire, login: Login, clock: WaitingClock, note: Callable[[str], None]) -> None:
-        self.wire, self.login, self.clock, self._note = wire, login, clock, note
+        self.wire, self.login, self.clock, self.note = wire, login, clock, note
 
     @property
     def user(self) -> str:
@@ -64,7 +64,7 @@ class Kaggle:
     def _wait(self, number: int, refusal: Refusal) -> None:
         seconds = max(CALLS.seconds(number, self.clock.jitter()), refusal.wait or 0.0)
         if seconds >= TOLD_FROM_SECONDS:
-            self._note(f"Kaggle: {self.login.hide(str(refusal))}; asked again in {seconds:.0f} s")
+            self.note(f"Kaggle: {self.login.hide(str(refusal))}; asked again in {seconds:.0f} s")
         self.clock.sleep(seconds)
 
     def _once(self, method: Method, fields: Mapping[str, object]) -> JsonMapping:

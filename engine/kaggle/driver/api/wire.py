@@ -32,7 +32,6 @@ Method = Literal[
     "dataset_status",
     "start_upload",
     "create_dataset",
-    "create_dataset_version",
 ]
 # Asking twice changes nothing. The others are asked once, and what came of it is looked up.
 REPEATABLE: frozenset[Method] = frozenset(
