@@ -30,7 +30,11 @@ TRAIN_ONLY = FRAMEWORKS | {
 }
 CORE_LIBRARIES = {"jinja2", "jsonschema", "referencing", "rich", "ruamel", "structlog"}
 # The named lazy doors out of the light core: a module, and what it may reach for; it is imported inside a function.
-DOORS: Mapping[str, set[str]] = {"engine.evidence.signing.library": {"cryptography"}}
+DOORS: Mapping[str, set[str]] = {
+    "engine.evidence.signing.library": {"cryptography"},
+    "engine.evidence.signing.sigstore_library": {"cryptography", "jwt", "requests", "sigstore"},
+    "engine.evidence.signing.weights_library": {"cryptography", "model_signing"},
+}
 
 # Beside the floors of benchmarks/parts/structure.py: these parts know the ground, the protocol, and nothing beside them.
 COMMAND_LINE = {"cli", "commands", "doctor", "project", "__main__"}
@@ -160,7 +164,9 @@ print("ok")
 
 
 def _light(modules: Mapping[str, Any]) -> str:
-    return ",".join(sorted(name for name, module in modules.items() if module.part != "trainer"))
+    """Those outside the trainer, without the doors to what is not installed here."""
+    closed = {door for door, libraries in DOORS.items() if not all(map(importlib.util.find_spec, libraries))}
+    return ",".join(sorted(name for name, module in modules.items() if module.part != "trainer" and name not in closed))
 
 
 def _python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
