@@ -1,4 +1,4 @@
-"""``sign``: a signature over the statement of what was made, by a key or as somebody, or over the weights; and whom ``verify`` trusts."""
+"""``sign``: a signature over the statement of what was made, by a key or as somebody, or over the weights; and what a reader of ``verify`` brings."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def sign(arguments: Namespace) -> Reply:
              f"  you@example.org {signing.key.openssh}"]  # fmt: skip
     document: JsonObject = {"ok": True, "evidence": str(path), "package": packed, "fresh": signing.fresh,
                             "key": signing.key.openssh, "fingerprint": signing.key.fingerprint,
-                            "signers": list(signing.signers)}  # fmt: skip
+                            "signers": list(signing.signers), "identity": None, "replaced": False}  # fmt: skip
     return Reply(document, "\n".join(lines))
 
 
@@ -73,8 +73,8 @@ def _sign_as_identity(arguments: Namespace) -> Reply:
     replaced = f" (replaces another {SIGSTORE})" if signing.replaced else ""
     lines = [f"{one_line(str(path))}: signed as {who}{replaced}", *([f"package   {packed}"] if packed else []),
              f"a reader verifies it with: runspec verify PATH --trust-identity {who} --trust-issuer URL, where URL is who knows you"]  # fmt: skip
-    document: JsonObject = {"ok": True, "evidence": str(path), "package": packed, "identity": signing.identity,
-                            "replaced": signing.replaced, "bundle": SIGSTORE}  # fmt: skip
+    document: JsonObject = {"ok": True, "evidence": str(path), "package": packed, "fresh": True, "key": None, "fingerprint": None,
+                            "signers": [signing.identity], "identity": signing.identity, "replaced": signing.replaced}  # fmt: skip
     return Reply(document, "\n".join(lines))
 
 

@@ -14,7 +14,9 @@ from engine.evidence.checks.recorded import recorded_run
 from engine.evidence.contents import Answer, Evidence, answer
 
 NO_WEIGHTS = "no weights: --weights FOLDER"
-NO_SIGNATURE = "none was asked for: runspec verify --signature FILE --trust KEY (pip install 'runspec-engine[model-signing]')"
+NO_SIGNATURE = (
+    "none was asked for: runspec verify --signature FILE --trust KEY (pip install 'runspec-engine[model-signing]')"
+)
 
 
 def weights_are_the_recorded(evidence: Evidence) -> Answer:

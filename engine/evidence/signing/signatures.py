@@ -1,8 +1,8 @@
 """What the signatures of a package are worth to a reader: V23, and the names that level L1 shows.
 
 In: the statement's bytes, the envelope (or none), the keys that the reader trusts (or none), the time; and of a sigstore bundle (or
-none) who must have signed. Out: :class:`Signed`. Whoever says which keys or whom he trusts asks for a signature: without one by such a
-key, or by them, the check fails. Whoever does not learns who signed, and no more.
+none) who must have signed. Out: :class:`Signed`. Whoever names keys or an identity to trust asks for a signature: without one by such a
+key, or by that identity, the check fails. Whoever does not learns who signed, and no more.
 
     >>> examine(b"{}", None, None, dt.datetime.now(tz=dt.timezone.utc)).detail
     'unsigned'
@@ -137,7 +137,7 @@ def examine_bundle(statement: bytes, data: bytes, document: JsonObject | None, t
         return Signed(("fail", f"provenance.sigstore.json: {error}"))
     if signed != (PAYLOAD_TYPE, statement):
         return Signed(("fail", "provenance.sigstore.json: what the library verified is another statement"))
-    return Signed(("pass", f"signed by {trust.name}, whom you trust"), (trust.name,))
+    return Signed(("pass", f"signed by {trust.name}, an identity that you trust"), (trust.name,))
 
 
 def both(by_key: Signed, as_identity: Signed) -> Signed:

@@ -35,7 +35,7 @@ OTHER_BYTES = "DSSE: invalid signature"  # the library's words
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A bundle, and whom its certificate names."""
+    """A bundle, and the identity in its certificate."""
 
     data: bytes
     identity: str
@@ -66,7 +66,7 @@ class Client:
             raise SigstoreError("token", _first_line(error)) from error
 
     def made(self, statement: bytes, token: str) -> Made:
-        """Signed as whom the token names, and verified. Raises SigstoreError."""
+        """Signed as the identity in the token, and verified. Raises SigstoreError."""
         identity = _identity(token)
         try:
             with SigningContext.from_trust_config(self.config).signer(identity) as signer:
@@ -117,7 +117,7 @@ class _Anybody:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """The library's policies, with findings that say whom the certificate names instead."""
+    """The library's policies, with findings that say which identity the certificate names instead."""
 
     identity: str
     issuer: str

@@ -52,7 +52,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class IdentitySigning:
-    """``identity``: whom the certificate names; ``replaced``: whether another bundle was there."""
+    """``identity``: that of the certificate; ``replaced``: whether another bundle was there."""
 
     identity: str
     replaced: bool

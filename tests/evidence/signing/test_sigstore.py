@@ -96,7 +96,7 @@ def test_somebody_signs_and_a_reader_verifies_without_the_instance(
     for path in (folder, archive):
         code, out, err = say("verify", path, *_asked(), "--trust-config", config, "--json")
         assert (code, json.loads(out)["trust_level"], err) == (0, "L1", "")
-        assert _v23(out) == "pass: signed by ann@example.org (by https://issuer.example), whom you trust"
+        assert _v23(out) == "pass: signed by ann@example.org (by https://issuer.example), an identity that you trust"
     for asked, finding in (
         (_asked("bob@example.org"), "signed by 'ann@example.org', and you asked for bob@example.org"),
         (
@@ -115,8 +115,10 @@ def test_a_zip_is_signed_and_a_second_bundle_replaces_the_first(
     assert say("sign", archive, "--sigstore", "--identity-token", token, "--trust-config", config)[0] == 0
     monkeypatch.setenv("RUNSPEC_IDENTITY_TOKEN", identity_token(sub="bob@example.org"))
     code, out, _ = say("sign", archive, "--sigstore", "--trust-config", config, "--json")
-    assert (code, json.loads(out)) == (0, {"ok": True, "evidence": str(archive), "package": None, "identity": "bob@example.org",
-                                           "replaced": True, "bundle": SIGSTORE})  # fmt: skip
+    assert (code, json.loads(out)) == (0, {
+        "ok": True, "evidence": str(archive), "package": None, "fresh": True, "key": None, "fingerprint": None,
+        "signers": ["bob@example.org"], "identity": "bob@example.org", "replaced": True,
+    })  # fmt: skip
     code, out, _ = say("verify", archive, *_asked("bob@example.org"), "--trust-config", config, "--json")
     assert (code, json.loads(out)["trust_level"]) == (0, "L1")
 

@@ -126,7 +126,7 @@ def test_the_level_rises_by_the_identity_that_was_asked_for(bundled: Path) -> No
     statement = (bundled / STATEMENT).read_bytes()
     found = verify(bundled, Reader(identity=_ann(lambda data: (KIND, statement))))
     assert (found.trust_level, _v23(found)) == (
-        "L1", "pass: signed by ann@example.org (by https://issuer.example), whom you trust",
+        "L1", "pass: signed by ann@example.org (by https://issuer.example), an identity that you trust",
     )  # fmt: skip
     for other in (("text/plain", statement), (KIND, b"{}")):
         found = verify(bundled, Reader(identity=_ann(lambda data, other=other: other)))  # type: ignore[misc]
