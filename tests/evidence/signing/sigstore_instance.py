@@ -15,6 +15,7 @@ import json
 import struct
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -89,6 +90,8 @@ class Instance:
     leaves: list[bytes] = field(default_factory=lambda: [hashlib.sha256(b"\x00somebody else's").digest()])
     refuses: dict[str, int] = field(default_factory=dict)  # path -> status that the server answers instead
     url: str = "http://127.0.0.1:9"  # where nobody listens, until it is served
+    person: str = ""  # the token of who signs in with a browser
+    job: str = ""  # the token of a CI job
 
     def __post_init__(self) -> None:
         self.began = dt.datetime.now(tz=dt.UTC) - dt.timedelta(days=1)
@@ -106,6 +109,7 @@ class Instance:
     def certificate(self, public_key: Any, identity: str, issuer: str) -> x509.Certificate:
         """For ten minutes, with the proof that the certificate log has seen it."""
         now = dt.datetime.now(tz=dt.UTC)
+        kind = x509.UniformResourceIdentifier if "://" in identity else x509.RFC822Name
         builder = (
             x509.CertificateBuilder(self.root.subject, x509.Name([]), public_key, x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(seconds=5))
@@ -116,7 +120,7 @@ class Instance:
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.authority.public_key()), critical=False
             )
-            .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(identity)]), critical=True)
+            .add_extension(x509.SubjectAlternativeName([kind(identity)]), critical=True)
             .add_extension(x509.UnrecognizedExtension(ISSUER_OID, issuer.encode()), critical=False)
             .add_extension(x509.UnrecognizedExtension(ISSUER_V2_OID, der(0x0C, issuer.encode())), critical=False)
         )
@@ -194,17 +198,31 @@ class Instance:
             server.server_close()
             thread.join()
 
-    def answer(self, path: str, request: Any, authorization: str) -> tuple[int, Any]:
-        """(status, document) for a request."""
+    def answer(self, path: str, request: bytes, authorization: str) -> tuple[int, Any]:
+        """(status, document) for what is posted."""
         if path in self.refuses:
             return self.refuses[path], {"code": self.refuses[path], "message": "refused"}
+        if path == "/token":
+            is_right = b"code=of-the-browser" in request
+            return (200, {"access_token": self.person}) if is_right else (400, {"error": "invalid_grant"})
         if path == "/api/v1/log/entries":
-            return 201, self.entry(request)
+            return 201, self.entry(json.loads(request))
         claims = json.loads(base64.urlsafe_b64decode(authorization.split(".")[1] + "=="))
-        csr = x509.load_pem_x509_csr(base64.b64decode(request["certificateSigningRequest"]))
+        csr = x509.load_pem_x509_csr(base64.b64decode(json.loads(request)["certificateSigningRequest"]))
         made = self.certificate(csr.public_key(), claims.get("email", claims["sub"]), claims["iss"])
         chain = [one.public_bytes(serialization.Encoding.PEM).decode() for one in (made, self.root)]
         return 200, {"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}}
+
+    def page(self, path: str) -> tuple[int, Any]:
+        """(status, document) of an address, or (302, where to): of the identity provider, and of a CI's."""
+        place, _, query = path.partition("?")
+        asked = {name: values[0] for name, values in urllib.parse.parse_qs(query).items()}
+        if place == "/.well-known/openid-configuration":
+            return 200, {"authorization_endpoint": f"{self.url}/auth", "token_endpoint": f"{self.url}/token"}
+        if place == "/ci":
+            return 200, {"value": self.job}
+        answer = urllib.parse.urlencode({"code": "of-the-browser", "state": asked["state"]})
+        return 302, f"{asked['redirect_uri']}?{answer}"
 
 
 def canonical(value: Any) -> bytes:
@@ -231,10 +249,17 @@ def _usage(*, cert: bool) -> x509.KeyUsage:
 def _handler(instance: Instance) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, document = instance.answer(self.path, body, self.headers.get("Authorization", ""))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self._send(*instance.answer(self.path, body, self.headers.get("Authorization", "")))
+
+        def do_GET(self) -> None:
+            self._send(*instance.page(self.path))
+
+        def _send(self, status: int, document: Any) -> None:
             data = json.dumps(document).encode()
             self.send_response(status)
+            if status == 302:
+                self.send_header("Location", document)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

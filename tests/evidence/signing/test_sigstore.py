@@ -10,7 +10,9 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -172,6 +174,36 @@ def test_what_keeps_somebody_from_signing_is_named(
         assert (done[0], "error[U174]: the sigstore instance gave no signature that verifies" in done[2]) == (8, True)
         assert "403" in done[2]
     assert not (folder / SIGSTORE).exists()
+
+
+def test_a_ci_job_signs_by_itself_and_a_person_in_a_browser(
+    folder: Path, config: Path, instance: Instance, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither types a token: the job's comes from its CI, the person's from the provider that the instance names."""
+    workflow = "https://ci.example/ann/runs/.github/workflows/run.yaml@refs/heads/main"
+    instance.job = identity_token(issuer="https://ci.example", sub=workflow)
+    instance.person = identity_token(sub="person@example.org")
+    job = {
+        "GITHUB_ACTIONS": "true",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "abc",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{instance.url}/ci",
+    }
+    with monkeypatch.context() as in_ci:
+        for name, value in job.items():
+            in_ci.setenv(name, value)
+        code, out, err = say("sign", folder, "--sigstore", "--trust-config", config)
+    assert (code, out.split("\n")[0], err) == (0, f"{folder}: signed as {workflow}", "")
+    assert say("verify", folder, *_asked(workflow, "https://ci.example"), "--trust-config", config)[0] == 0
+    monkeypatch.setattr("engine.evidence.signing.sigstore_library.detect_credential", lambda: None)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("webbrowser.open", lambda address: Thread(target=urlopen, args=(address,)).start() or True)
+    code, out, _ = say("sign", folder, "--sigstore", "--trust-config", config)
+    assert (code, out.split("\n")[0]) == (0, f"{folder}: signed as person@example.org (replaces another {SIGSTORE})")
+    assert say("verify", folder, *_asked("person@example.org"), "--trust-config", config)[0] == 0
+    instance.refuses = {"/token": 400}
+    code, _, err = say("sign", folder, "--sigstore", "--trust-config", config)
+    assert (code, "error[U170]: the identity token cannot be used: Token request failed with 400" in err) == (2, True)
 
 
 def test_an_instance_that_does_not_answer(folder: Path, token: Path, say: Say, tmp_path: Path) -> None:
