@@ -92,6 +92,7 @@ class Instance:
     url: str = "http://127.0.0.1:9"  # where nobody listens, until it is served
     person: str = ""  # the token of who signs in with a browser
     job: str = ""  # the token of a CI job
+    timestamps: Any = None  # a timestamp authority (sigstore_timestamps.py)
 
     def __post_init__(self) -> None:
         self.began = dt.datetime.now(tz=dt.UTC) - dt.timedelta(days=1)
@@ -101,7 +102,7 @@ class Instance:
             .not_valid_before(self.began)
             .not_valid_after(self.began + dt.timedelta(days=3650))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(cert=True), critical=True)
+            .add_extension(usage(cert=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.authority.public_key()), critical=False)
             .sign(self.authority, hashes.SHA256())
         )
@@ -114,7 +115,7 @@ class Instance:
             x509.CertificateBuilder(self.root.subject, x509.Name([]), public_key, x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(seconds=5))
             .not_valid_after(now + LIFETIME)
-            .add_extension(_usage(cert=False), critical=True)
+            .add_extension(usage(cert=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(
@@ -174,12 +175,14 @@ class Instance:
             "mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json",
             "trustedRoot": {
                 "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-                "tlogs": log[:1], "ctlogs": log[1:], "timestampAuthorities": [],
+                "tlogs": log[:1], "ctlogs": log[1:],
+                "timestampAuthorities": [self.timestamps.trusted(self.url)] if self.timestamps else [],
                 "certificateAuthorities": [{"subject": names, "uri": self.url, "certChain": chain, "validFor": since}],
             },
             "signingConfig": {
                 "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
-                "caUrls": [service], "oidcUrls": [service], "rekorTlogUrls": [service], "tsaUrls": [],
+                "caUrls": [service], "oidcUrls": [service], "rekorTlogUrls": [service],
+                "tsaUrls": [{**service, "url": f"{self.url}/timestamp"}] if self.timestamps else [],
                 "rekorTlogConfig": {"selector": "ANY"}, "tsaConfig": {"selector": "ANY"},
             },
         }  # fmt: skip
@@ -205,6 +208,8 @@ class Instance:
         if path == "/token":
             is_right = b"code=of-the-browser" in request
             return (200, {"access_token": self.person}) if is_right else (400, {"error": "invalid_grant"})
+        if path == "/timestamp":
+            return 200, self.timestamps.answer(request)
         if path == "/api/v1/log/entries":
             return 201, self.entry(json.loads(request))
         claims = json.loads(base64.urlsafe_b64decode(authorization.split(".")[1] + "=="))
@@ -240,7 +245,8 @@ def _log(key: Key, since: dict[str, str], url: str) -> dict[str, Any]:
     return {"baseUrl": url, "hashAlgorithm": "SHA2_256", "publicKey": public, "logId": identity}
 
 
-def _usage(*, cert: bool) -> x509.KeyUsage:
+def usage(*, cert: bool) -> x509.KeyUsage:
+    """Of an authority, or of who signs."""
     others = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
                             "crl_sign", "encipher_only", "decipher_only"), False)  # fmt: skip
     return x509.KeyUsage(digital_signature=not cert, key_cert_sign=cert, **others)
@@ -256,7 +262,7 @@ def _handler(instance: Instance) -> type[BaseHTTPRequestHandler]:
             self._send(*instance.page(self.path))
 
         def _send(self, status: int, document: Any) -> None:
-            data = json.dumps(document).encode()
+            data = document if isinstance(document, bytes) else json.dumps(document).encode()
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", document)

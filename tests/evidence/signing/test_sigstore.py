@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -26,6 +27,7 @@ from engine.evidence.signing.signatures import examine_bundle
 from engine.evidence.signing.sigstore_sign import Instance as Place
 from engine.evidence.signing.sigstore_sign import trusted_identity
 from tests.evidence.signing.sigstore_instance import Instance, b64, identity_token, new_key, signed
+from tests.evidence.signing.sigstore_timestamps import Timestamps
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the library and what it stands on
 ISSUER = "https://issuer.example"
@@ -204,6 +206,24 @@ def test_a_ci_job_signs_by_itself_and_a_person_in_a_browser(
     instance.refuses = {"/token": 400}
     code, _, err = say("sign", folder, "--sigstore", "--trust-config", config)
     assert (code, "error[U170]: the identity token cannot be used: Token request failed with 400" in err) == (2, True)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_the_time_of_a_timestamp_authority_counts_too(
+    folder: Path, token: Path, instance: Instance, say: Say, tmp_path: Path
+) -> None:
+    """As at the public instance: the log's time and the authority's. Without that authority in the trust root it is refused."""
+    without = _config(instance, tmp_path / "without.json")
+    (tmp_path / "time").mkdir()
+    instance.timestamps = Timestamps(tmp_path / "time")
+    config = _config(instance, tmp_path / "with.json")
+    code, _, err = say("sign", folder, "--sigstore", "--identity-token", token, "--trust-config", config)
+    assert (code, err) == (0, "")
+    stamped = json.loads((folder / SIGSTORE).read_bytes())["verificationMaterial"]["timestampVerificationData"]
+    assert len(stamped["rfc3161Timestamps"]) == 1
+    assert say("verify", folder, *_asked(), "--trust-config", config)[0] == 0
+    code, out, _ = say("verify", folder, *_asked(), "--trust-config", without, "--json")
+    assert (code, "it does not verify: no Timestamp Authorities have been provided" in _v23(out)) == (5, True)
 
 
 def test_an_instance_that_does_not_answer(folder: Path, token: Path, say: Say, tmp_path: Path) -> None:
