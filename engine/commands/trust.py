@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from engine.artifacts.journal import StepRecord
-from engine.artifacts.store import Store
 from engine.canonical import JsonObject
 from engine.commands import Reply
 from engine.commands.loading import is_spec, load, refuse_evidence
@@ -18,17 +16,14 @@ from engine.errors import InputInvalid
 from engine.evidence import evidence_names
 from engine.evidence import package as pack
 from engine.evidence.about import SIGSTORE
-from engine.evidence.about.dependencies import exported_folders
-from engine.evidence.checks.recorded import recorded_run
-from engine.evidence.contents import Evidence, Reader
+from engine.evidence.contents import Reader
 from engine.evidence.signing.private_keys import read_signing_key
 from engine.evidence.signing.sign import sign as add_signature
-from engine.evidence.signing.sign import signable
 from engine.evidence.signing.sigstore_bundle import TrustedIdentity
 from engine.evidence.signing.sigstore_sign import Instance, sign_as_identity, trusted_identity
 from engine.evidence.signing.trust import TrustedKeys, is_elliptic_file, read_trusted_keys
 from engine.evidence.signing.weights import Weights, read_weights
-from engine.evidence.signing.weights_sign import sign_weights, signature_answer
+from engine.evidence.signing.weights_sign import exported_weights, sign_weights, signature_answer
 from engine.evidence.witness import read_witness
 from engine.pipeline.plan import relative
 from engine.printable import one_line
@@ -118,38 +113,9 @@ def _model_folders(word: str) -> Mapping[Path, Path]:
         home = named.resolve()
         return {home.with_name(f"{home.name}.sig"): named}
     path = evidence_of(word)
-    record = recorded_run(Evidence(signable(path)))
-    train = record.step_of("train_sft")
-    exported = exported_folders(record)
-    if train is None or not exported:
-        raise InputInvalid(
-            "U176", f"{one_line(str(path))} is of a run that exported no model", hint="name a model folder"
-        )
-    home = _home_of(train, projects_of(word, path))
-    name = path.resolve().name.removesuffix(".zip")
-    return {path.resolve().with_name(f"{name}.{folder}.sig"): _unchanged(home / folder, files)
-            for folder, files in exported.items()}  # fmt: skip
-
-
-def _home_of(train: StepRecord, projects: Sequence[Path]) -> Path:
-    """The artifact in a store. Raises U176."""
-    for project in projects:
-        found = Store(project).find(train.artifact.type, train.artifact.fingerprint)
-        if found is not None:
-            return found.path
-    where = " or ".join(str(project / ".runspec" / "store") for project in projects) or "no project's store"
-    raise InputInvalid("U176", f"the model of this evidence is not here: {where} does not have it",
-                       hint="name its folder: runspec sign FOLDER --weights")  # fmt: skip
-
-
-def _unchanged(folder: Path, wanted: Mapping[str, str]) -> Path:
-    """The folder, where its files are the recorded ones. Raises U176."""
-    found = read_weights(folder).files
-    other = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
-    if other:
-        raise InputInvalid("U176", f"{folder} is not what the evidence records, so it is not signed: {', '.join(other[:3])}",
-                           hint="run the step again: --force; or name another folder")  # fmt: skip
-    return folder
+    home, name = path.resolve(), path.resolve().name.removesuffix(".zip")
+    folders = exported_weights(path, projects_of(word, path))
+    return {home.with_name(f"{name}.{folder.name}.sig"): folder for folder in folders}
 
 
 def reader_of(arguments: Namespace) -> Reader:

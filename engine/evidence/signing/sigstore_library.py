@@ -1,6 +1,6 @@
 """The one module that imports ``sigstore`` (extra ``sigstore``), loaded when an identity signs or is asked for.
 
-In: a trust configuration (the public instance, its staging twin, or a file's text). Out: a :class:`Client`, which makes bundles and verifies
+In: a trust configuration (the public instance, its staging twin, or a file's text). Out: a :class:`SigstoreClient`, which makes bundles and verifies
 them. What the library raises becomes SigstoreError or NotBySigner.
 
 It verifies by its own rules: the certificate by the authority of the trust root at the time of the signature, its proof of the
@@ -42,7 +42,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class SigstoreClient:
     """Of one instance."""
 
     config: ClientTrustConfig
@@ -95,13 +95,13 @@ class Client:
         return str(kind), bytes(payload)
 
 
-def client(text: str | None, *, staging: bool = False, offline: bool = False) -> Client:
+def client(text: str | None, *, staging: bool = False, offline: bool = False) -> SigstoreClient:
     """Of a file's text, or of the public instance: refreshed, or ``offline`` as it was last seen. Raises SigstoreError."""
     logging.getLogger("sigstore").setLevel(logging.ERROR)  # it warns of --offline, which was asked for
     public = ClientTrustConfig.staging if staging else ClientTrustConfig.production
     try:
         config = ClientTrustConfig.from_json(text) if text is not None else public(offline=offline)
-        return Client(config, Verifier(trusted_root=config.trusted_root))
+        return SigstoreClient(config, Verifier(trusted_root=config.trusted_root))
     except TUFError as error:
         raise SigstoreError("network", f"{error}: {_first_line(error.__cause__ or error)}") from error
     except (Error, ValueError, OSError) as error:
@@ -167,4 +167,4 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-__all__ = ["Client", "Made", "client"]
+__all__ = ["Made", "SigstoreClient", "client"]

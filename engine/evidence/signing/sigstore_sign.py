@@ -77,7 +77,7 @@ def trusted_identity(identity: str, issuer: str, instance: Instance, *, offline:
     return TrustedIdentity(identity, issuer, lambda data: client.signed_bytes(data, identity, issuer))
 
 
-def opened(instance: Instance, *, offline: bool = False) -> sigstore_library.Client:
+def opened(instance: Instance, *, offline: bool = False) -> sigstore_library.SigstoreClient:
     """The library, with the instance's trust root. Raises U172, U173."""
     from engine.evidence.signing import sigstore_library as library
 
@@ -102,7 +102,7 @@ def _given(token_file: Path | None) -> str | None:
     return os.environ.get(TOKEN) or None
 
 
-def _own(client: sigstore_library.Client) -> str:
+def _own(client: sigstore_library.SigstoreClient) -> str:
     """Of the CI job, or of the person. Raises SigstoreError."""
     token = client.ambient_token()
     if token is None and not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from engine.artifacts.store import Store
 from engine.canonical import JsonObject, write_atomic
 from engine.errors import InputInvalid, RunFailed
-from engine.evidence.contents import Answer, answer
+from engine.evidence.about.dependencies import exported_folders
+from engine.evidence.checks.recorded import recorded_run
+from engine.evidence.contents import Answer, Evidence, answer
 from engine.evidence.signing.envelope import PAYLOAD_TYPE, NotAnEnvelope, envelope_of
 from engine.evidence.signing.private_keys import passphrase_of, read_private_key_file
-from engine.evidence.signing.weights import KeyIsEncrypted, OtherFiles, Weights
+from engine.evidence.signing.sign import signable
+from engine.evidence.signing.weights import KeyIsEncrypted, OtherFiles, Weights, read_weights
 from engine.extras import require
 from engine.os_errors import hint_for
 
@@ -59,6 +63,32 @@ def sign_weights(folder: Path, key: Path | None, out: Path) -> None:
         except OSError as error:
             raise RunFailed("U154", f"the signature cannot be written: {error.filename or out}: {error.strerror or error}",
                             hint=hint_for(error.errno) or "name another file: --out FILE") from error  # fmt: skip
+
+
+def exported_weights(path: Path, projects: Sequence[Path]) -> list[Path]:
+    """The folders that the run of this evidence exported, in a store, with the recorded files. Raises U152, U153, U176."""
+    record = recorded_run(Evidence(signable(path)))
+    train, exported = record.step_of("train_sft"), exported_folders(record)
+    if train is None or not exported:
+        raise InputInvalid("U176", f"{path} is of a run that exported no model", hint="runspec sign FOLDER --weights")
+    stores = [Store(project) for project in projects]
+    found = [store.find(train.artifact.type, train.artifact.fingerprint) for store in stores]
+    homes = [artifact.path for artifact in found if artifact is not None]
+    if not homes:
+        where = " or ".join(str(store.root / "store") for store in stores) or "no project's store"
+        raise InputInvalid("U176", f"the model of this evidence is not here: {where} does not have it",
+                           hint="name its folder: runspec sign FOLDER --weights")  # fmt: skip
+    return [_unchanged(homes[0] / folder, files) for folder, files in exported.items()]
+
+
+def _unchanged(folder: Path, wanted: Mapping[str, str]) -> Path:
+    """The folder, where its files are the recorded ones. Raises U176."""
+    found = read_weights(folder).files
+    other = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    if other:
+        raise InputInvalid("U176", f"{folder} is not what the evidence records, so it is not signed: {', '.join(other[:3])}",
+                           hint="run the step again: --force; or name another folder")  # fmt: skip
+    return folder
 
 
 def signature_answer(weights: Weights, signature: Path, key: Path | None) -> Answer:
