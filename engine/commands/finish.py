@@ -10,8 +10,9 @@ from pathlib import Path
 from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
-from engine.commands.reading import evidence_of, not_verified, opened, reader_of
+from engine.commands.reading import evidence_of, not_verified, opened
 from engine.commands.rerun import asked, differences_text, judged_again, rerun_document
+from engine.commands.trust import reader_of
 from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import verify as check
 from engine.evidence.contents import Evidence

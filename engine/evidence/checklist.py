@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from engine.canonical import JsonObject, digest_bytes, digest_text
 from engine.data import render_prompt
 from engine.errors import RunspecError
-from engine.evidence.about import SIGNATURES
+from engine.evidence.about import SIGNATURE_FILES
 from engine.evidence.checks.again import answers_come_out_again, losses_come_out_again
 from engine.evidence.checks.asked import by_chat_template
 from engine.evidence.checks.chain import steps_are_a_chain
@@ -29,6 +29,7 @@ from engine.evidence.checks.vouched import (
     signatures_fit,
     statement_is_of_these_files,
 )
+from engine.evidence.checks.weights import weights_are_signed, weights_are_the_recorded
 from engine.evidence.contents import Answer, Broken, Evidence, NeedsEngine, answer, leaves
 from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
@@ -63,7 +64,7 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
         if not _HEX64.fullmatch(digest) or gap != "  " or name in listed:
             problems.append(f"the line {line[:90]!r} is not a digest and a name listed once")
         listed[name] = digest
-    present = {name for name in evidence.bundle.files if name not in (MANIFEST, SIGNATURES)}
+    present = {name for name in evidence.bundle.files if name not in (MANIFEST, *SIGNATURE_FILES)}
     problems += [f"{name} is not listed" for name in sorted(present - set(listed))]
     problems += [f"{name} is listed but missing" for name in sorted(set(listed) - present)]
     problems += [
@@ -244,6 +245,11 @@ RERUN_CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V29", "answers come out again", answers_come_out_again),
     ("V30", "train steps come out again", losses_come_out_again),
 )
+# Of a reader who has the weights.
+WEIGHTS_CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
+    ("V31", "the weights are the recorded ones", weights_are_the_recorded),
+    ("V32", "signature over the weights", weights_are_signed),
+)
 
 
 def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Answer:
@@ -263,4 +269,4 @@ def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Ans
         return "fail", f"a value is missing or of the wrong kind: {type(error).__name__} {error}"
 
 
-__all__ = ["CHECKS", "RERUN_CHECKS", "Evidence", "run_check"]
+__all__ = ["CHECKS", "RERUN_CHECKS", "WEIGHTS_CHECKS", "Evidence", "run_check"]

@@ -14,7 +14,9 @@ from typing import Literal
 from engine.canonical import JsonObject, canonical_json
 from engine.evidence.bundle import Bundle
 from engine.evidence.checks.rerun import Rerun
+from engine.evidence.signing.sigstore_bundle import TrustedIdentity
 from engine.evidence.signing.trust import TrustedKeys
+from engine.evidence.signing.weights import Weights
 from engine.evidence.witness import Witness
 
 TOLERANCE = 1e-12
@@ -24,11 +26,14 @@ Answer = tuple[Status, str]  # of a check: and the detail that says why
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a reader brings to the evidence: the keys to trust, a platform's output as it was downloaded, what was run again."""
+    """What a reader brings to the evidence: keys and an identity to trust, a platform's output as it was downloaded, what was run
+    again, the weights."""
 
     trust: TrustedKeys | None = None
     witness: Witness | None = None
     rerun: Rerun | None = None
+    identity: TrustedIdentity | None = None
+    weights: Weights | None = None
 
 
 NOBODY = Reader()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine.errors import InputInvalid
 from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.checklist import CHECKS, RERUN_CHECKS, Evidence, run_check
+from engine.evidence.checklist import CHECKS, RERUN_CHECKS, WEIGHTS_CHECKS, Evidence, run_check
 from engine.evidence.checks.vouched import signed
 from engine.evidence.contents import NOBODY, Reader, Status
 from engine.evidence.folder import MANIFEST, OWNERS
@@ -103,7 +103,8 @@ def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = 
     evidence = Evidence(bundle, archive, reader)
     turned = changed_line_ends(bundle.files, MANIFEST)
     checks: list[Check] = []
-    for id_, title, function in (*CHECKS, *(RERUN_CHECKS if reader.rerun else ())):
+    asked = (*(RERUN_CHECKS if reader.rerun else ()), *(WEIGHTS_CHECKS if reader.weights else ()))
+    for id_, title, function in (*CHECKS, *asked):
         if checks and checks[0].status == "fail" and bundle.kind == "zip":
             checks.append(Check(id_, title, "n/a", "not checked: see V01"))
             continue

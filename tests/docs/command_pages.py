@@ -70,9 +70,14 @@ ANSWERS: Mapping[str, Answer] = {
         "{ok, trust_level, trust: {level, proves, levels: [{level, title, shown, found, proves, takes}]}, "
         "checks: [{id, title, status, detail}], stated, rerun: {seed, platform, items: {run_again, n_equal, elsewhere, "
         "differences: [{of, field, recorded, again}]}, train_steps}}",
-        (1, 5),
+        (1, 5, 8),
     ),
-    "sign": Answer("{ok, evidence, package, fresh, key, fingerprint, signers}", (1, 4, 5)),
+    "sign": Answer(
+        "{ok, evidence, package, fresh, key, fingerprint, signers, identity, replaced}",
+        (1, 4, 5, 8),
+        "--weights",
+        "{ok, signatures: [{folder, signature}]}",
+    ),
     "score": Answer(
         "{ok, scorecard, items, recorded, differences, trust_level}", (1, 4, 5), "EVAL_SET", "{ok, scorecard, items}"
     ),

@@ -59,7 +59,9 @@ def test_the_session_fits_into_what_is_left(run: Callable[..., Any], kaggle: Pla
     """Without a declared limit it ends half an hour before the quota does; a declared one is never shortened."""
     kaggle.quota.used["GPU"] = kaggle.quota.allowed["GPU"] - 2 * 3600
     declared = run("--session-limit", "3h", "--json")
-    assert told(declared) == [("G220", "2h 00m of 30h 00m of GPU are left this week, and a session of 3h 30m was asked for")]
+    assert told(declared) == [
+        ("G220", "2h 00m of 30h 00m of GPU are left this week, and a session of 3h 30m was asked for")
+    ]
     assert run().code != 2
     assert kaggle.version("someone/runspec-toy-v1").request["sessionTimeoutSeconds"] == 2 * 3600
 
