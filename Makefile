@@ -25,6 +25,7 @@ RUNSPEC := $(VENV)/bin/runspec
 RUN_STAMP := $(VENV)/.ready-$(EXTRA)
 DEV_STAMP := $(VENV)/.ready-$(EXTRA)-dev
 DOCS_STAMP := $(VENV)/.ready-docs
+KAGGLE_STAMP := $(VENV)/.ready-kaggle
 
 # pip reads the constraints for what it installs and for what it builds with (older pips know the first
 # variable only, newer ones need the second); a user-wide `pip --user` must not reach into the environment.
@@ -39,7 +40,7 @@ ifneq ($(shell test -x $(PY) && cat $(VENV)/.path 2>/dev/null),$(HERE))
 .PHONY: $(VENV)/.path
 endif
 
-.PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints notebook \
+.PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints notebook kaggle-notebook kaggle-run \
 	mutants compilers parity parity-tests parity-real golden golden-file docs docs-serve reference
 
 help: ## this list
@@ -122,6 +123,11 @@ verify: $(RUN_STAMP) ## SPEC: check its evidence as a stranger would
 notebook: $(RUN_STAMP) ## SPEC: write its notebook for Kaggle, Colab or Jupyter
 	@$(RUNSPEC) kaggle notebook $(SPEC) $(ARGS)
 
+kaggle-notebook: notebook ## the same
+
+kaggle-run: $(KAGGLE_STAMP) ## run SPEC on Kaggle, to verified evidence here (ARGS='--target kaggle-t4x2')
+	@$(RUNSPEC) kaggle run $(SPEC) $(ARGS)
+
 compilers: .compilers/.ready ## the compilers of TPUs and GPUs, for `runspec plan --exact` without the device (1.3 GB)
 
 # The extra `parity` is pinned by hand at the file's end: torch brings two dozen CUDA pins of its own, exact ones.
@@ -178,6 +184,12 @@ $(RUN_STAMP): pyproject.toml constraints.txt $(VENV)/.path
 $(DEV_STAMP): $(RUN_STAMP)
 	@echo "installing what the tests need into $(VENV)"
 	@$(PIP) --editable '.[$(EXTRA),dev]'
+	@touch $@
+
+# The light core and Kaggle's client: what trains is there.
+$(KAGGLE_STAMP): pyproject.toml constraints.txt $(VENV)/.path
+	@echo "installing Kaggle's client into $(VENV)"
+	@$(PIP) --editable '.[kaggle]'
 	@touch $@
 
 # The documents need no framework: the light core and the site's generator.

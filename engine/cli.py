@@ -161,7 +161,9 @@ def _where_logged(error: Exception, words: Sequence[str]) -> str:
 
 
 def _interrupted(words: Sequence[str]) -> Diagnostic:
-    hint = f"to resume, type it again: {_typed(words)}" if words[:1] == ["run"] else None
+    hint = (
+        f"to resume, type it again: {_typed(words)}" if words[:1] == ["run"] or words[:2] == ["kaggle", "run"] else None
+    )
     return Diagnostic("U130", "interrupted", hint=hint)
 
 

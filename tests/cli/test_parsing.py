@@ -54,6 +54,12 @@ data by itself:
 
 on Kaggle:
   kaggle notebook  writes the notebook that does a run there, in Colab or in Jupyter
+  kaggle push      pushes the run-spec's notebook to Kaggle, and says which version it is
+  kaggle run       pushes, waits, fetches and verifies, through as many sessions as the run needs
+  kaggle status    shows the runs that were pushed, or where one is now and what quota is left
+  kaggle logs      prints the log of a run's last version
+  kaggle fetch     fetches the output of a run's last version; of a complete run it makes the
+                   evidence
 
 `runspec COMMAND --help` says more, `runspec docs` has the documents. Exit codes: 0 ok,
 1 run failed, 2 input invalid, 3 internal error, 4 evidence incomplete, 5 verification failed,

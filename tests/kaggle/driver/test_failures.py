@@ -13,11 +13,20 @@ from engine.kaggle.driver import machine, planning
 from engine.kaggle.driver.api import client
 from engine.kaggle.driver.story import read_story
 from tests.kaggle.driver.stand_ins import done_at_once, log_of, outcome
+from tests.kaggle.platform.failures.catalog import FAILURES
 from tests.kaggle.platform.platform import Platform
 from tests.kaggle.platform.session.scripted import Script
 
 STATUS, SAVE, LIST = "GetKernelSessionStatus", "SaveKernel", "ListKernelSessionOutput"
 DONE = "done"
+ONCE_A_RUN = {
+    "Upload",
+    "CreateDataset",
+    "GetDatasetStatus",
+    "GetUserSecretByLabel",
+    "AttachDatasource",
+    "DownloadModelInstanceVersion",
+}
 MODEL = "google/gemma/transformers/2b/3"
 
 
@@ -42,7 +51,16 @@ class Case:
     def id(self) -> str:
         where = self.on if isinstance(self.on, str) else "+".join(self.on)
         return "-".join(
-            filter(None, [self.name, where, f"x{self.times}" if self.times else "", *map(str, self.with_.values())])
+            filter(
+                None,
+                [
+                    self.name,
+                    where,
+                    f"x{self.times}" if self.times else "",
+                    *map(str, self.with_.values()),
+                    "nothing" * self.leaves_nothing,
+                ],
+            )
         )
 
 
@@ -168,7 +186,47 @@ def quick(monkeypatch: pytest.MonkeyPatch, kaggle: Platform) -> None:
     kaggle.add_model(MODEL, {"config.json": "{}"})
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+# One of each kind; `make test-all` has them all.
+QUICK = frozenset(
+    [
+        "gpu_capacity",
+        "capacity_but_saved",
+        "invalid_model_sources",
+        "push_answer_lost",
+        "unauthorized",
+        "rate_limited-*-x2",
+        "connection_cut-SaveKernel-x1",
+        "html_with_200-SaveKernel-x1",
+        "status_unknown",
+        "session_cancelled-x1",
+        "session_failed-x1",
+        "newer_version-x1",
+        "version_vanished-x1",
+        "output_vanished",
+        "traversal_name",
+        "download_cut-x2",
+        "corrupt_file",
+        "log_stream_cut",
+    ]
+)
+
+
+def marked(case: Case) -> Any:
+    return pytest.param(case, id=case.id, marks=() if case.id in QUICK else pytest.mark.slow)
+
+
+def test_each_quick_case_is_a_case() -> None:
+    """A renamed case would leave the short run without a word."""
+    assert {case.id for case in CASES} >= QUICK
+
+
+def test_every_failure_of_the_platform_is_tried() -> None:
+    """But those that a run without uploads and secrets never meets: test_upload.py and the notebook's own tests have them."""
+    elsewhere = {name for name, failure in FAILURES.items() if not ONCE_A_RUN.isdisjoint(failure.on)}
+    assert {case.name for case in CASES} == FAILURES.keys() - elsewhere - {"invalid_kernel_sources"}
+
+
+@pytest.mark.parametrize("case", [marked(case) for case in CASES])
 def test_each_failure_ends_rightly(
     case: Case,
     run: Callable[..., Any],

@@ -211,6 +211,7 @@ def test_fetch_says_that_another_session_has_to_go_on(runspec: Callable[..., Any
     assert asked == [(None, 5400)] * 2, "with the options of the first push"
 
 
+@pytest.mark.slow
 def test_anybodys_version_is_fetched_as_a_witness(
     run: Callable[..., Any], runspec: Callable[..., Any], project: Path, kaggle: Platform, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ from engine import __version__
 from engine.canonical import CHUNK_BYTES, JsonMapping, JsonObject
 from engine.kaggle.driver.api.address import Address
 from engine.kaggle.driver.api.answers import Refusal, kind_of
-from engine.kaggle.driver.api.credentials import Login
+from engine.kaggle.driver.api.credentials import KaggleLogin
 from engine.kaggle.driver.api.pacing import retry_after
 from engine.kaggle.driver.api.wire import FileBody, Method
 
@@ -105,7 +105,7 @@ class ApiClient:
         self._session.trust_env = address.is_kaggle  # no proxy for a server on this machine
         self._session.headers.update({"User-Agent": f"runspec-engine/{__version__}"})
 
-    def ask(self, method: Method, fields: Mapping[str, object], login: Login | None) -> JsonMapping:
+    def ask(self, method: Method, fields: Mapping[str, object], login: KaggleLogin | None) -> JsonMapping:
         """See :class:`engine.kaggle.driver.api.wire.Wire`."""
         service, function, kind = SDK[method]
         seconds = PUSH_SECONDS if method == "save_kernel" else READ_SECONDS
@@ -127,7 +127,7 @@ class ApiClient:
             return _answer(response)
 
     @contextmanager
-    def log_stream(self, path: str, version: str, login: Login, idle_seconds: float) -> Iterator[Iterator[str]]:
+    def log_stream(self, path: str, version: str, login: KaggleLogin, idle_seconds: float) -> Iterator[Iterator[str]]:
         """See :class:`engine.kaggle.driver.api.wire.Wire`."""
         with (
             _explained(),
@@ -203,7 +203,7 @@ def _filled(kind: Callable[[], Any], fields: Mapping[str, object]) -> Any:
     return request
 
 
-def _auth(login: Login | None) -> object:
+def _auth(login: KaggleLogin | None) -> object:
     if login is None:
         return _NoPassword()
     return (login.user, login.secret) if login.kind == "key" else _Bearer(login.secret)

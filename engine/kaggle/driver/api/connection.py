@@ -1,6 +1,6 @@
 """The platform as the driver sees it: each call with its time, its repetitions, its fresh token, its answer as a value.
 
-In: a :class:`Wire` and a :class:`Login`. Out: values of :mod:`engine.kaggle.driver.api.answers`, or an error a person can act on. What is safe to
+In: a :class:`Wire` and a :class:`KaggleLogin`. Out: values of :mod:`engine.kaggle.driver.api.answers`, or an error a person can act on. What is safe to
 repeat is repeated while the platform is down or asks for patience; SaveKernel and the making of datasets are sent once.
 
     kaggle = Kaggle(wire, login, SystemClock(), note)
@@ -29,7 +29,7 @@ from engine.kaggle.driver.api.answers import (
     short,
     text_of,
 )
-from engine.kaggle.driver.api.credentials import Login
+from engine.kaggle.driver.api.credentials import KaggleLogin
 from engine.kaggle.driver.api.names import NotebookName
 from engine.kaggle.driver.api.pacing import CALLS, CALLS_AT_MOST, WaitingClock
 from engine.kaggle.driver.api.wire import REPEATABLE, Method, Wire
@@ -42,7 +42,7 @@ RENEW = "make a new one: on kaggle.com, Settings > API; then give it as before"
 class Kaggle:
     """One connection, for one user."""
 
-    def __init__(self, wire: Wire, login: Login, clock: WaitingClock, note: Callable[[str], None]) -> None:
+    def __init__(self, wire: Wire, login: KaggleLogin, clock: WaitingClock, note: Callable[[str], None]) -> None:
         self.wire, self.login, self.clock, self.note = wire, login, clock, note
 
     @property
@@ -77,7 +77,7 @@ class Kaggle:
         self.login = renewed(self.wire, login, self.clock.now())
         return self.wire.ask(method, fields, self.login)
 
-    def fresh_login(self) -> Login:
+    def fresh_login(self) -> KaggleLogin:
         """The credentials; an access token that has ended, or is about to, is renewed first."""
         if self.login.has_expired(self.clock.now()):
             self.login = renewed(self.wire, self.login, self.clock.now())
@@ -153,7 +153,7 @@ class Kaggle:
         return rows_of(answer, "kernels")
 
 
-def sign_in(wire: Wire, login: Login, clock: WaitingClock, note: Callable[[str], None]) -> Kaggle:
+def sign_in(wire: Wire, login: KaggleLogin, clock: WaitingClock, note: Callable[[str], None]) -> Kaggle:
     """Learn whose credentials these are. Raises RemoteRefused G205 where the platform refuses them; no other kind is tried."""
     kaggle = Kaggle(wire, login, clock, note)
     if login.kind == "token":
@@ -167,7 +167,7 @@ def sign_in(wire: Wire, login: Login, clock: WaitingClock, note: Callable[[str],
     return kaggle
 
 
-def _asked(kaggle: Kaggle, login: Login) -> JsonMapping:
+def _asked(kaggle: Kaggle, login: KaggleLogin) -> JsonMapping:
     try:
         return kaggle.ask("introspect", token=login.secret)
     except Refusal as refusal:
@@ -182,12 +182,12 @@ def _asked(kaggle: Kaggle, login: Login) -> JsonMapping:
         raise _refused(login, reason) from refusal
 
 
-def _refused(login: Login, reason: str) -> RemoteRefused:
+def _refused(login: KaggleLogin, reason: str) -> RemoteRefused:
     return RemoteRefused("G205", f"Kaggle refuses the token from {login}: {reason}",
                          hint=f"{RENEW}\nother credentials of this machine are used where this one is removed or unset")  # fmt: skip
 
 
-def renewed(wire: Wire, login: Login, now: float) -> Login:
+def renewed(wire: Wire, login: KaggleLogin, now: float) -> KaggleLogin:
     """A new access token for the OAuth login. The file that ``kaggle auth login`` wrote stays as it is."""
     fields = {"refresh_token": login.refresh, "api_version": "API_VERSION_V1"}
     try:

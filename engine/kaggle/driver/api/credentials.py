@@ -1,10 +1,10 @@
 """Who types: credentials found in the order of Kaggle's own client, with the place named, and contradictions told.
 
-In: the environment and the home folder. Out: a :class:`Login`, or InputInvalid with three ways to give one. The order: ``KAGGLE_API_TOKEN`` (a
+In: the environment and the home folder. Out: a :class:`KaggleLogin`, or InputInvalid with three ways to give one. The order: ``KAGGLE_API_TOKEN`` (a
 token or the path of a file), ``~/.kaggle/access_token``, ``KAGGLE_USERNAME`` with ``KAGGLE_KEY`` or ``kaggle.json``, ``~/.kaggle/credentials.json``
 (``kaggle auth login``). Kaggle's client falls silently from a refused kind to the next; here the first one counts, and a refusal names it.
 
-    >>> found = Login("token", "KAGGLE_API_TOKEN", secret="KGAT_0123456789abcdef")
+    >>> found = KaggleLogin("token", "KAGGLE_API_TOKEN", secret="KGAT_0123456789abcdef")
     >>> str(found), "KGAT" in repr(found)
     ('KAGGLE_API_TOKEN', False)
 """
@@ -34,7 +34,7 @@ in the browser: pip install kaggle, then kaggle auth login"""
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class KaggleLogin:
     """``source`` says where it was found. ``user`` is None until the platform has said whose token it is."""
 
     kind: Kind
@@ -60,20 +60,20 @@ class Login:
         return text
 
 
-def find_logins(environ: Mapping[str, str], home: Path) -> list[Login]:
+def find_logins(environ: Mapping[str, str], home: Path) -> list[KaggleLogin]:
     """Every kind that is there, the one that counts first. Raises InputInvalid G203 for one that contradicts itself."""
     found = [_token(environ, home), _key(environ, home), _oauth(home)]
     return [login for login in found if login is not None]
 
 
-def choose(logins: list[Login], owner: str | None = None) -> Login:
+def choose(logins: list[KaggleLogin], owner: str | None = None) -> KaggleLogin:
     """The first; of several the first that is known to be ``owner``'s. Raises InputInvalid G204 without any."""
     if not logins:
         raise InputInvalid("G204", "there are no credentials for Kaggle on this machine", hint=THREE_WAYS)
     return next((login for login in logins if owner and login.user == owner), logins[0])
 
 
-def check_agreement(logins: list[Login], user: str, owner: str | None) -> None:
+def check_agreement(logins: list[KaggleLogin], user: str, owner: str | None) -> None:
     """Raises InputInvalid G203 where other credentials here are another user's, and nothing says whose the notebook is."""
     others = [f"{login.user} ({login})" for login in logins if login.user not in (None, user)]
     if others and owner != user:
@@ -84,7 +84,7 @@ def check_agreement(logins: list[Login], user: str, owner: str | None) -> None:
         )
 
 
-def _token(environ: Mapping[str, str], home: Path) -> Login | None:
+def _token(environ: Mapping[str, str], home: Path) -> KaggleLogin | None:
     value = environ.get("KAGGLE_API_TOKEN", "").strip()
     if value:
         path = Path(value)
@@ -92,22 +92,22 @@ def _token(environ: Mapping[str, str], home: Path) -> Login | None:
             text = _text(path).strip()
             if not text:
                 raise InputInvalid("G203", f"KAGGLE_API_TOKEN names the file {path}, which is empty", hint=THREE_WAYS)
-            return Login("token", f"the file that KAGGLE_API_TOKEN names ({path})", text)
-        return Login("token", "KAGGLE_API_TOKEN", value)
+            return KaggleLogin("token", f"the file that KAGGLE_API_TOKEN names ({path})", text)
+        return KaggleLogin("token", "KAGGLE_API_TOKEN", value)
     for name in ("access_token", "access_token.txt"):
         path = home / ".kaggle" / name
         if path.exists() and (text := _text(path).strip()):
-            return Login("token", f"~/.kaggle/{name}", text)
+            return KaggleLogin("token", f"~/.kaggle/{name}", text)
     return None
 
 
-def _key(environ: Mapping[str, str], home: Path) -> Login | None:
+def _key(environ: Mapping[str, str], home: Path) -> KaggleLogin | None:
     """Username and key, both from the environment or both from the file: a mixture of two people's is refused."""
     path = _config_folder(environ, home) / "kaggle.json"
     values = _json(path) if path.exists() else {}
     user, key = (environ.get(f"KAGGLE_{name}", "") for name in ("USERNAME", "KEY"))
     if user and key:
-        return Login("key", "KAGGLE_USERNAME and KAGGLE_KEY", key, user)
+        return KaggleLogin("key", "KAGGLE_USERNAME and KAGGLE_KEY", key, user)
     in_file = str(values.get("username", "")), str(values.get("key", ""))
     if user and in_file[0] and user != in_file[0]:
         raise InputInvalid(
@@ -120,7 +120,7 @@ def _key(environ: Mapping[str, str], home: Path) -> Login | None:
     if key and key != in_file[1]:
         raise InputInvalid("G203", f"KAGGLE_KEY is set beside the username and another key in {path}",
                            hint="set KAGGLE_USERNAME too, or unset KAGGLE_KEY")  # fmt: skip
-    return Login("key", str(path), in_file[1], in_file[0]) if all(in_file) else None
+    return KaggleLogin("key", str(path), in_file[1], in_file[0]) if all(in_file) else None
 
 
 def _config_folder(environ: Mapping[str, str], home: Path) -> Path:
@@ -132,7 +132,7 @@ def _config_folder(environ: Mapping[str, str], home: Path) -> Path:
     return folder if (folder / "kaggle.json").exists() or not config.exists() else config
 
 
-def _oauth(home: Path) -> Login | None:
+def _oauth(home: Path) -> KaggleLogin | None:
     """``kaggle auth login`` wrote it. Without a refresh token it says nothing."""
     path = home / ".kaggle" / "credentials.json"
     values = _json(path) if path.exists() else {}
@@ -141,7 +141,7 @@ def _oauth(home: Path) -> Login | None:
         return None
     access, user = values.get("access_token") or "", values.get("username") or None
     expires = _epoch(values.get("access_token_expiration"))
-    return Login("oauth", "~/.kaggle/credentials.json", str(access), user and str(user), refresh, expires)
+    return KaggleLogin("oauth", "~/.kaggle/credentials.json", str(access), user and str(user), refresh, expires)
 
 
 def _epoch(value: object) -> float | None:

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 from engine.errors import RemoteRefused
 from engine.kaggle.driver.api.answers import Refusal
-from engine.kaggle.driver.api.credentials import Login
+from engine.kaggle.driver.api.credentials import KaggleLogin
 
 _AGAIN = "type the same command again later: it resumes where it stopped"
 
 
-def explained(refusal: Refusal, wanted: str, login: Login | None = None) -> RemoteRefused:
+def explained(refusal: Refusal, wanted: str, login: KaggleLogin | None = None) -> RemoteRefused:
     """The error. ``wanted``: the thing that was asked for."""
     told = login.hide(str(refusal)) if login else str(refusal)
     source = f" from {login}" if login else ""
@@ -50,7 +50,7 @@ def explained(refusal: Refusal, wanted: str, login: Login | None = None) -> Remo
 
 
 @contextmanager
-def explaining(wanted: str, login: Login | None = None) -> Iterator[None]:
+def explaining(wanted: str, login: KaggleLogin | None = None) -> Iterator[None]:
     """Turn a refusal of the block into the error."""
     try:
         yield

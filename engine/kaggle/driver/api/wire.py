@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 from engine.canonical import JsonMapping
 from engine.kaggle.driver.api.address import Address
-from engine.kaggle.driver.api.credentials import Login
+from engine.kaggle.driver.api.credentials import KaggleLogin
 
 Method = Literal[
     "introspect",
@@ -66,11 +66,11 @@ class Wire(Protocol):
 
     address: Address
 
-    def ask(self, method: Method, fields: Mapping[str, object], login: Login | None) -> JsonMapping:
+    def ask(self, method: Method, fields: Mapping[str, object], login: KaggleLogin | None) -> JsonMapping:
         """One call, one answer. Names of fields are those of kagglesdk's requests."""
 
     def log_stream(
-        self, path: str, version: str, login: Login, idle_seconds: float
+        self, path: str, version: str, login: KaggleLogin, idle_seconds: float
     ) -> AbstractContextManager[Iterator[str]]:
         """The payloads of the log stream as they come; each is one JSON event, or one array of all of them."""
 

@@ -161,8 +161,8 @@ def test_a_login_that_ends_while_a_session_runs_is_renewed(
     from tests.kaggle.driver.stand_ins import log_of
     from tests.kaggle.platform.session.scripted import Script
 
-    write(home, "credentials.json", json.dumps(kaggle.oauth(seconds=3600)))
-    kaggle.script(Script(files={}, log=log_of, running_seconds=8 * 3600, state="ERROR"))
+    write(home, "credentials.json", json.dumps(kaggle.oauth(seconds=1200)))
+    kaggle.script(Script(files={}, log=log_of, running_seconds=3600, state="ERROR"))
     assert code_of(run("--json")) == "G240"
     assert [one.status for one in kaggle.requests if one.operation == "GetKernelSessionStatus"].count(401) == 0
 

@@ -16,7 +16,7 @@ from engine.kaggle.driver.api.address import Address
 from engine.kaggle.driver.api.answers import Refusal
 from engine.kaggle.driver.api.client import ApiClient
 from engine.kaggle.driver.api.connection import Kaggle, sign_in
-from engine.kaggle.driver.api.credentials import Login
+from engine.kaggle.driver.api.credentials import KaggleLogin
 from engine.kaggle.driver.api.download import OutputFolder, check_space, fetch_file, finished, safe_name
 from engine.kaggle.driver.api.names import NotebookName
 from tests.kaggle.driver.stand_ins import QuickClock
@@ -30,7 +30,7 @@ NAME, BYTES = NotebookName("someone", "my-run", "my run"), bytes(range(256)) * 4
 def there(kaggle: Platform) -> Kaggle:
     """A session that left one file."""
     kaggle.script(Script(files={"a/big.bin": BYTES}))
-    login = Login("key", "test", kaggle.key, "someone")
+    login = KaggleLogin("key", "test", kaggle.key, "someone")
     connection = sign_in(ApiClient(Address(kaggle.api_url)), login, QuickClock(), print)
     connection.ask(
         "save_kernel", slug=str(NAME), new_title=NAME.title, text="{}", language="python", kernel_type="notebook"

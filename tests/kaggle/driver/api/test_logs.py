@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.kaggle.driver.api.answers import Refusal
 from engine.kaggle.driver.api.connection import Kaggle
-from engine.kaggle.driver.api.credentials import Login
+from engine.kaggle.driver.api.credentials import KaggleLogin
 from engine.kaggle.driver.api.logs import END, LogEvent, Seen, events, stream
 from engine.kaggle.driver.api.names import NotebookName
 from tests.kaggle.driver.stand_ins import QuickClock
@@ -29,7 +29,7 @@ class Streams:
         self.connections, self.status, self.stored = list(connections), status, stored
 
     @contextmanager
-    def log_stream(self, path: str, version: str, login: Login, idle_seconds: float) -> Iterator[Iterator[str]]:
+    def log_stream(self, path: str, version: str, login: KaggleLogin, idle_seconds: float) -> Iterator[Iterator[str]]:
         payloads = self.connections.pop(0) if self.connections else [CUT]
 
         def found() -> Iterator[str]:
@@ -49,7 +49,7 @@ def line(number: int) -> str:
 
 
 def shown(wire: Streams) -> list[str]:
-    kaggle = Kaggle(wire, Login("key", "test", "x" * 32, "someone"), QuickClock(), print)  # type: ignore[arg-type]
+    kaggle = Kaggle(wire, KaggleLogin("key", "test", "x" * 32, "someone"), QuickClock(), print)  # type: ignore[arg-type]
     return [event.data.strip() for event in stream(kaggle, NAME, 1)]
 
 
