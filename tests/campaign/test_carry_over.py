@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pytest
 from engine.canonical import digest_file, digest_json, pretty_json, sealed, unsealed
 from engine.cli import main
 from engine.pipeline.session.carried import FILE, SEAL
-from engine.steps import registry
 from tests.campaign.light_project import RUN, SPEC, LightProject
-from tests.campaign.light_steps import light_generate, light_train
+
+pytestmark = pytest.mark.usefixtures("light_steps")
 
 PARTS = {"LIGHT_STEPS_A_SESSION": "3"}
 Edit = Callable[[dict[str, Any]], object]
@@ -30,17 +29,6 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[LightProject, Path]:
     done = project.do(*RUN, "--session-out", "../carry", **PARTS)
     assert done.code == 7, done.err
     return project, folder / "carry"
-
-
-@pytest.fixture(autouse=True)
-def light_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The light kinds in this process too."""
-    for kind, function in {"train_sft": light_train, "generate": light_generate}.items():
-        handler: Any = registry.HANDLERS[kind]
-        monkeypatch.setitem(registry.HANDLERS, kind, dataclasses.replace(handler, function=function, needs_extra=None))
-    registry._discover.cache_clear()
-    yield
-    registry._discover.cache_clear()
 
 
 @pytest.fixture
@@ -293,7 +281,7 @@ def test_the_folder_is_never_half_of_one_session_and_half_of_another(
     longer: tuple[LightProject, Path], tmp_path: Path
 ) -> None:
     """The short version: a few calls."""
-    check_kills(longer, tmp_path, 12)
+    check_kills(longer, tmp_path, 20)
 
 
 @pytest.mark.slow
