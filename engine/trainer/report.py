@@ -88,6 +88,7 @@ def export(
         "model_sha256": digest_json(digest_tree(out / "model")),
         "model_commit": model.commit,
         **({"model_kaggle": dict(model.kaggle)} if model.kaggle is not None else {}),
+        **({"embedding_rows_cut": model.cut_rows} if model.cut_rows else {}),
         "render": facts["render"],
         "rendered_by": facts["rendered_by"],
         **_data_facts(data),

@@ -99,7 +99,9 @@ def test_a_value_that_cannot_be_is_a_finding(
     assert any(field in check.detail for check in found), found
 
 
-@pytest.mark.parametrize("name", [name for name in (*WHERE_PRESENT, ROWS) if name not in ("smoke_report.json", "platform.json")])
+@pytest.mark.parametrize(
+    "name", [name for name in (*WHERE_PRESENT, ROWS) if name not in ("smoke_report.json", "platform.json")]
+)
 def test_every_object_of_every_schema_is_closed(good: dict[str, bytes], name: str) -> None:
     """A key put into any object of a file is unknown to its schema, but for those that a check compares whole."""
     compared = ("with", "declared", "facts", "overrides", "ahead", "inputs", "templates", "libraries", "environment", "mesh", "files",

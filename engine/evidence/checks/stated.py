@@ -44,7 +44,7 @@ STATED: Sequence[Stated] = (
         "train_report.json",
         ("devices*", "platform", "device_kind", "allocator*", "topology.processes", "topology.mesh*", "moves*", "matmul_dtype", "model_flops_per_token",
          "peak_*", "process_peak_bytes", "not_applicable*", "n_dropped*", "n_boundary_merges", "real_token_share", "longest_row_tokens",
-         "rendered_by", "libraries.*", "sessions.*"),
+         "rendered_by", "libraries.*", "sessions.*", "embedding_rows_cut", "model_kaggle.files.*", "model_kaggle.place"),
         "the devices and their figures, versions, and lengths of rows",
     ),
     Stated("predictions.jsonl", ("*.text", "*.prompt_tokens", "*.new_tokens", "*.finish_reason", "*.milliseconds"), "what the model answered, and how long it took"),
