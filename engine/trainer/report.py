@@ -86,9 +86,7 @@ def export(
         **measured,
         "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
         "model_sha256": digest_json(digest_tree(out / "model")),
-        "model_commit": model.commit,
-        **({"model_kaggle": dict(model.kaggle)} if model.kaggle is not None else {}),
-        **({"embedding_rows_cut": model.cut_rows} if model.cut_rows else {}),
+        **_origin(model),
         "render": facts["render"],
         "rendered_by": facts["rendered_by"],
         **_data_facts(data),
@@ -98,6 +96,13 @@ def export(
     }
     write_atomic(out / "train_report.json", pretty_json(report))
     return report
+
+
+def _origin(model: Model) -> dict[str, object]:
+    """Where the weights came from: the hub's commit, Kaggle's version, and what of their own format was left out."""
+    kaggle = {"model_kaggle": dict(model.kaggle)} if model.kaggle is not None else {}
+    cut = {"embedding_rows_cut": model.cut_rows} if model.cut_rows else {}
+    return {"model_commit": model.commit, **kaggle, **cut}
 
 
 def _data_facts(data: Data) -> dict[str, object]:

@@ -16,9 +16,9 @@ from engine.evidence.about import ABOUT_NAMES, SIGNATURE_FILES
 from engine.evidence.checks.rendered import first_stage, templates_of
 from engine.evidence.contents import Answer, Evidence, answer
 from engine.evidence.folder import MANIFEST
-from engine.evidence.packed import zip_bytes
 from engine.evidence.standalone import FILE as VERIFY_PY
 from engine.evidence.standalone import strange
+from engine.evidence.zipped.packed import zip_bytes
 
 
 def only_named_files(evidence: Evidence) -> Answer:

@@ -16,11 +16,11 @@ from engine.errors import InputInvalid, RunFailed, VerificationFailed
 from engine.evidence.about import SIGNATURES, STATEMENT
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.contents import Evidence
-from engine.evidence.packed import zip_bytes
 from engine.evidence.signing.envelope import PAYLOAD_TYPE, Envelope, Signature, envelope_of, pre_authentication
 from engine.evidence.signing.private_keys import SigningKey
 from engine.evidence.signing.public_keys import PublicKey
 from engine.evidence.verify import verify
+from engine.evidence.zipped.packed import zip_bytes
 from engine.os_errors import hint_for
 
 

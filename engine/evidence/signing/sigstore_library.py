@@ -34,7 +34,7 @@ OTHER_BYTES = "DSSE: invalid signature"  # the library's words
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class SignedBundle:
     """A bundle, and the identity in its certificate."""
 
     data: bytes
@@ -65,7 +65,7 @@ class SigstoreClient:
         except (Error, IssuerError) as error:
             raise SigstoreError("token", _first_line(error)) from error
 
-    def made(self, statement: bytes, token: str) -> Made:
+    def made(self, statement: bytes, token: str) -> SignedBundle:
         """Signed as the identity in the token, and verified. Raises SigstoreError."""
         identity = _identity(token)
         try:
@@ -76,7 +76,7 @@ class SigstoreClient:
             raise SigstoreError("network", _first_line(error)) from error
         except Exception as error:  # the library's exceptions have no base of their own
             raise SigstoreError("instance", _refusal(error)) from error
-        return Made(bundle.to_json().encode() + b"\n", " or ".join(_names(bundle.signing_certificate)))
+        return SignedBundle(bundle.to_json().encode() + b"\n", " or ".join(_names(bundle.signing_certificate)))
 
     def signed_bytes(self, data: bytes, identity: str, issuer: str) -> tuple[str, bytes]:
         """(payload type, payload) of a bundle by this identity. Raises NotBySigner."""
@@ -167,4 +167,4 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-__all__ = ["Made", "SigstoreClient", "client"]
+__all__ = ["SignedBundle", "SigstoreClient", "client"]

@@ -69,7 +69,7 @@ ONLY_NORM_BEFORE_MLP = "post_attention_layernorm.weight"
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ArrayPart:
     """A part of an array, its axes in our order; ``row_axes`` of them count as one."""
 
     store: ts.TensorStore
@@ -156,7 +156,7 @@ def _stored(folder: Path, name: str, array: ts.TensorStore, cut: Cut) -> Stored:
     """The tensor. Where the array has other axes than the table says, as it is: its shape is then an error of the match."""
     part = array if cut.part is None else array[cut.part] if array.ndim == len(cut.axes) + 1 else array
     if part.ndim == len(cut.axes):
-        view = View(part.transpose(list(cut.axes)), cut.row_axes, folder, name)
+        view = ArrayPart(part.transpose(list(cut.axes)), cut.row_axes, folder, name)
     else:
-        view = View(part, 1, folder, name)
+        view = ArrayPart(part, 1, folder, name)
     return Stored(name, CheckpointFolder(folder), part.dtype.name, view.shape, (), view)
