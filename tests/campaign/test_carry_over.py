@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pytest
 from engine.canonical import digest_file, digest_json, pretty_json, sealed, unsealed
 from engine.cli import main
 from engine.pipeline.session.carried import FILE, SEAL
-from engine.steps import registry
 from tests.campaign.light_project import RUN, SPEC, LightProject
-from tests.campaign.light_steps import light_generate, light_train
+
+pytestmark = pytest.mark.usefixtures("light_steps")
 
 PARTS = {"LIGHT_STEPS_A_SESSION": "3"}
 Edit = Callable[[dict[str, Any]], object]
@@ -30,17 +29,6 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[LightProject, Path]:
     done = project.do(*RUN, "--session-out", "../carry", **PARTS)
     assert done.code == 7, done.err
     return project, folder / "carry"
-
-
-@pytest.fixture(autouse=True)
-def light_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The light kinds in this process too."""
-    for kind, function in {"train_sft": light_train, "generate": light_generate}.items():
-        handler: Any = registry.HANDLERS[kind]
-        monkeypatch.setitem(registry.HANDLERS, kind, dataclasses.replace(handler, function=function, needs_extra=None))
-    registry._discover.cache_clear()
-    yield
-    registry._discover.cache_clear()
 
 
 @pytest.fixture
@@ -219,6 +207,21 @@ def test_a_project_with_another_history_is_refused(
     assert (fresh.root / ".runspec" / "runs" / "light_v1" / "journal.jsonl").read_bytes() == before
 
 
+def test_an_older_state_of_the_same_run_is_brought_forward(left: tuple[LightProject, Path], tmp_path: Path) -> None:
+    """A machine that did the first session may do the third, after another one did the second."""
+    first, carry = left[0].copy(tmp_path / "first"), left[1]
+    second = LightProject.fresh(tmp_path / "second")
+    spec = second.root / "runspecs" / "spec.yaml"
+    assert spec.read_bytes() == (first.root / "runspecs" / "spec.yaml").read_bytes()
+    words = ("--continue-from", str(carry), "--session-out", "../carry-2", "--to", "train")
+    assert second.do(*RUN, *words).code == 0  # a part of the steps leaves a carry-over, too
+    done = first.do(*RUN, "--continue-from", "../carry-2", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["ran"] == ["predict", "score", "summary"]
+    assert first.do("verify", "submission_runs/light_v1").code == 0
+    assert first.litter() == []
+
+
 def test_a_project_that_has_resumed_from_it_keeps_its_own_state(
     fresh: LightProject, carry: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,27 +233,62 @@ def test_a_project_that_has_resumed_from_it_keeps_its_own_state(
     assert json.loads(capsys.readouterr().out)["ran"] == []
 
 
-def test_the_folder_is_never_half_of_one_session_and_half_of_another(
-    left: tuple[LightProject, Path], tmp_path: Path
-) -> None:
-    """Killed at any call while it is written anew, it is the old one or the new one, and can be continued from."""
+def overwritten(left: tuple[LightProject, Path], folder: Path, before: tuple[str, ...]) -> tuple[int, Path]:
+    """The next session in the same project, which writes over what the first one left; ``before``: words of the driver."""
     project, first = left
-    for call in range(60, 150, 15):
-        out = tmp_path / str(call)
-        shutil.copytree(first, out / "carry")
-        again = project.copy(out / "project")
-        again.do(
-            *RUN,
-            "--session-out",
-            "../carry",
-            before=("at", str(call)),
-            LIGHT_STEPS_A_SESSION="1",
-            LIGHT_STEP_SECONDS="0",
-        )
-        values = unsealed((out / "carry" / FILE).read_bytes(), SEAL)
-        assert values is not None
-        payload = out / "carry" / values["payload"]
-        assert all(digest_file(payload / name) == row["sha256"] for name, row in values["files"].items())
+    shutil.copytree(first, folder / "carry")
+    again = project.copy(folder / "project")
+    done = again.do(*RUN, "--session-out", "../carry", "--to", "train", before=before, LIGHT_STEPS_A_SESSION="1")
+    return done.code, folder / "carry"
+
+
+def check_whole(carry: Path) -> int:
+    """Every file is what session.json says; returns the number of the session."""
+    values = unsealed((carry / FILE).read_bytes(), SEAL)
+    assert values is not None
+    payload = carry / values["payload"]
+    assert {name: digest_file(payload / name) for name in values["files"]} == {
+        name: row["sha256"] for name, row in values["files"].items()
+    }
+    number: int = values["number"]
+    return number
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> tuple[LightProject, Path]:
+    """The same, with train steps left for more sessions than one."""
+    folder = tmp_path_factory.mktemp("longer")
+    project = LightProject.fresh(folder / "project")
+    spec = project.root / "runspecs" / "spec.yaml"
+    spec.write_text(SPEC.replace("num_train_steps: 4", "num_train_steps: 9"))
+    assert project.do(*RUN, "--session-out", "../carry", **PARTS).code == 7
+    return project, folder / "carry"
+
+
+def check_kills(longer: tuple[LightProject, Path], folder: Path, step: int) -> None:
+    """Killed at every ``step``-th call from the end on: the folder is the old one or the new one, and both are whole."""
+    counted = folder / "calls"
+    assert overwritten(longer, folder / "all", ("count", str(counted)))[0] == 7
+    calls, numbers = int(counted.read_text()), set()
+    for call in range(calls, calls // 2, -step):
+        code, carry = overwritten(longer, folder / str(call), ("at", str(call)))
+        assert code == -9
+        numbers.add(check_whole(carry))
+    assert numbers == {1, 2}
+
+
+def test_the_folder_is_never_half_of_one_session_and_half_of_another(
+    longer: tuple[LightProject, Path], tmp_path: Path
+) -> None:
+    """The short version: a few calls."""
+    check_kills(longer, tmp_path, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_folder_is_whole_after_a_kill_at_any_call(longer: tuple[LightProject, Path], tmp_path: Path) -> None:
+    """All of them."""
+    check_kills(longer, tmp_path, 1)
 
 
 @pytest.mark.parametrize(
