@@ -94,15 +94,19 @@ def drive_on(drive: Drive, until: frozenset[State] = frozenset()) -> Attempt:
 
 def fetch_now(drive: Drive) -> Attempt:
     """What the last push left, where its session is over. Raises InputInvalid G237, RemoteRefused G236 where it is not."""
+    if drive.story.last is not None and drive.story.last.state == "pushing":
+        resolve(drive, drive.story.last)
     attempt = pushed_attempt(drive.story, drive.spec.run_version)
-    if attempt.state == "pushing":
-        resolve(drive, attempt)
     if attempt.state in ("pushed", "queued", "running", "superseded") and not look(drive, attempt):
         raise RemoteRefused("G236", f"{attempt.label} is not over yet", hint=f"wait for it: {_follow(drive)}")
-    if attempt.state == "failed" and attempt.facts["code"] in FETCHED_AGAIN:
+    if attempt.state == "failed" and attempt.facts["code"] in FETCHED_AGAIN and attempt == drive.story.last:
         discard(drive, attempt)
         fetch(drive, attempt)
-    return drive_on(drive, until=frozenset({"continue", "refused"}))
+    return drive_on(drive, until=NOT_FETCHED)
+
+
+# `kaggle fetch` pushes nothing: a plan, or another session, is left to `kaggle run`.
+NOT_FETCHED: frozenset[State] = frozenset({"planned", "preflight", "refused", "continue"})
 
 
 def _follow(drive: Drive) -> str:

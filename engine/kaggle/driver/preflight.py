@@ -18,7 +18,7 @@ from engine.kaggle.driver.api.names import NotebookName
 from engine.kaggle.driver.api.refusals import explained
 from engine.kaggle.driver.drive import Drive
 from engine.kaggle.driver.forecast import Forecast, forecast
-from engine.kaggle.driver.planning import SHORTEST_SECONDS
+from engine.kaggle.driver.planning import GRACE_SECONDS, SHORTEST_SECONDS
 from engine.kaggle.driver.story import Attempt
 from engine.protocol.figures import duration
 
@@ -69,7 +69,7 @@ def _quota(attempt: Attempt, machine: Accelerator, quota: Quota | None, coming: 
     is_declared = attempt.facts["options"]["session_limit"] is not None
     has = f"{duration(left)} of {duration(quota.allowed)} of {kind} are left this week"
     when = "`runspec kaggle status` says when the week ends"
-    if left < SHORTEST_SECONDS:
+    if left < SHORTEST_SECONDS + GRACE_SECONDS:
         yield Diagnostic("G220", f"the week's {kind} quota is used: {has}", hint=when)
     elif left < session and is_declared:
         yield Diagnostic("G220", f"{has}, and a session of {duration(session)} was asked for",

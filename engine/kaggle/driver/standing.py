@@ -108,8 +108,8 @@ def _next(attempt: Attempt, spec: str) -> str | None:
 
 
 def pushed_attempt(story: PushStory, run_version: str) -> Attempt:
-    """The newest attempt that has a version. Raises InputInvalid G237 where nothing was ever pushed."""
-    found = next((attempt for attempt in reversed(story.attempts) if attempt.version), None)
+    """The newest attempt that Kaggle took. Raises InputInvalid G237 where nothing was ever pushed."""
+    found = next((attempt for attempt in reversed(story.attempts) if attempt.event("pushed")), None)
     if found is None:
         raise InputInvalid("G237", f"{run_version} was never pushed to Kaggle from this project",
                            hint="push it: runspec kaggle push SPEC")  # fmt: skip

@@ -119,5 +119,8 @@ def test_the_real_client_sees_and_sends_the_same_kernel(pushed: Platform, tmp_pa
     theirs = pushed.version(f"{NAME}/2").request
     assert {**theirs, "text": json.loads(theirs["text"])} == {**ours, "text": json.loads(ours["text"])}
     assert '"KernelWorkerStatus.COMPLETE"' in real.run("kernels", "status", f"{NAME}/1").out
+    real.run("kernels", "list", "--mine", "--sort-by", "dateRun", "--page", "1")
+    lists = [one.body for one in pushed.requests if one.operation == "ListKernels"]
+    assert lists[0] == lists[-1]
     real.run("kernels", "output", f"{NAME}/1", "-p", "out")
     assert (real.folder / "out" / "outcome.json").read_text() == outcome(pushed.version(f"{NAME}/1"))["outcome.json"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine import extras
 from engine.artifacts.store import Store
 from engine.kaggle.driver import machine
 from engine.kaggle.driver.story import read_story
@@ -272,3 +273,42 @@ def test_run_on_kaggle_is_the_same(runspec: Callable[..., Any], project: Path, k
     last = read_story(project, "toy_v1").last
     assert last is not None
     assert last.facts["request"]["machine_shape"] == "NvidiaTeslaT4"
+
+
+@pytest.mark.usefixtures("without_packing")
+def test_fetch_never_pushes(run: Callable[..., Any], runspec: Callable[..., Any], kaggle: Platform) -> None:
+    """Not even what a killed driver has planned; what was pushed before is told as it was."""
+    kaggle.script(Script(files=outcome, log=log_of))
+    assert run().code == 0
+    kaggle.fail("gpu_capacity")
+    assert code_of(run("--again", "--json")) == "G230"
+    assert runspec("kaggle", "fetch", "toy_v1", "--json").document["state"] == "refused"
+    kaggle.heal()
+    assert [one.operation for one in kaggle.requests].count("SaveKernel") == 2
+
+
+@pytest.mark.usefixtures("without_packing")
+def test_an_interruption_leaves_the_run_there_alone(
+    run: Callable[..., Any], kaggle: Platform, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 130, what to type; the same command resumes with the same version."""
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    kaggle.script(Script(files=outcome, log=log_of, queued_polls=1, running_polls=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "sleep", interrupted)
+        stopped = run("--json")
+    assert (stopped.code, code_of(stopped)) == (130, "U130")
+    assert "runspec kaggle run runspecs/toy.yaml" in stopped.document["diagnostics"][0]["hint"]
+    assert run("--json").document["version"] == 1
+    assert len(kaggle.kernels["someone/runspec-toy-v1"].versions) == 1
+
+
+def test_without_the_extra_it_says_what_to_install(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is asked of anybody."""
+    monkeypatch.setitem(extras.EXTRAS, "kaggle", ("surely_not_installed",))
+    done = run("--json")
+    assert (done.code, code_of(done)) == (2, "X101")
+    assert "pip install 'runspec-engine[kaggle]'" in done.document["diagnostics"][0]["hint"]

@@ -35,6 +35,11 @@ from engine.kaggle.driver.api.pacing import CALLS, CALLS_AT_MOST, WaitingClock
 from engine.kaggle.driver.api.wire import REPEATABLE, Method, Wire
 
 PAGE, MOST_PAGES = 20, 200
+# As `kaggle kernels list --mine --sort-by dateRun` asks.
+OWN_BY_LAST_RUN = {
+    "group": "PROFILE", "sort_by": "DATE_RUN", "user": "", "language": "all", "kernel_type": "all", "output_type": "all", "dataset": "",
+    "competition": "", "parent_kernel": "", "search": "", "page": 1, "page_size": PAGE, "page_token": "",
+}  # fmt: skip
 TOLD_FROM_SECONDS = 5.0  # shorter waits are not worth a line
 RENEW = "make a new one: on kaggle.com, Settings > API; then give it as before"
 
@@ -149,7 +154,7 @@ class Kaggle:
 
     def recent_notebooks(self) -> list[JsonMapping]:
         """This user's notebooks, the one that ran last first."""
-        answer = self.ask("list_kernels", user=self.user, group="PROFILE", sort_by="DATE_RUN", page=1, page_size=PAGE)
+        answer = self.ask("list_kernels", **OWN_BY_LAST_RUN)
         return rows_of(answer, "kernels")
 
 
