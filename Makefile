@@ -135,7 +135,7 @@ constraints: ## choose new versions: rewrite constraints.txt (needs uv and the n
 	@sed -n '/^#/p;/^[^#]/q' constraints.txt > constraints.tmp
 	@uv pip compile --quiet --universal --python-version 3.11 --upgrade \
 	  --extra train --extra gpu --extra tpu --extra dev --extra docs \
-	  --extra tensorboard --extra wandb --extra mlflow --extra trackio --extra sign --extra kaggle \
+	  --extra tensorboard --extra wandb --extra mlflow --extra trackio --extra sign --extra kaggle --extra sigstore --extra model-signing \
 	  --no-annotate --no-header pyproject.toml >> constraints.tmp
 	@sed -n '/^# By hand/,$$p' constraints.txt >> constraints.tmp
 	@mv constraints.tmp constraints.txt

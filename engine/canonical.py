@@ -105,7 +105,7 @@ def finite_or_null(values: JsonMapping) -> JsonObject:
 
 def _without_non_finite(value: Any, path: str, reasons: dict[str, str]) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        reasons[path] = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        reasons[path] = json.dumps(value)  # NaN, Infinity or -Infinity
         return None
     prefix = f"{path}." if path else ""
     if isinstance(value, Mapping):

@@ -22,13 +22,15 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("jax", "flax", "optax", "orbax", "transformers", "tokenizers", "safetensors"),
     "sign": ("cryptography", "bcrypt"),
     "kaggle": ("kagglesdk", "requests"),
+    "sigstore": ("sigstore",),
+    "model-signing": ("model_signing", "OpenSSL"),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
     "trackio": ("trackio",),
 }
 # What `plan --exact` compiles with for machines that are not there; without what they depend on (5 GB of CUDA).
 COMPILERS = ("libtpu", "jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12")
-_DISTRIBUTIONS = {"orbax": "orbax-checkpoint"}
+_DISTRIBUTIONS = {"orbax": "orbax-checkpoint", "model_signing": "model-signing", "OpenSSL": "pyopenssl"}
 
 
 def extras_of(args: JsonMapping, schema: JsonMapping) -> list[str]:

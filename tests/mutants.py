@@ -3,11 +3,12 @@
 In: modules of the engine and their test files (:data:`TARGETS`). Out: a table, and every mutant that survives as
 file:line, before -> after. A mutant (tests/mutations.py says which there are) is written into a copy of the project in a
 temporary folder; the tests run against it in a process of its own, up to the first one that fails. One that takes ten
-times as long as the tests of the sound module counts as killed: it hangs.
+times as long as the tests of the sound module, or five times as much of a processor, counts as killed: it hangs.
 
 No conftest is loaded, so that the tests of what is plain numpy cost no JAX: the named files stand alone. The draws of
-hypothesis are the same in every run. What is short of 100 % is for faults that are none (a dtype left out that numpy
-takes by itself): each survivor is to be looked at.
+hypothesis are the same in every run. The sound module's run says how long each test takes, and the quickest come first:
+most mutants cost the start of pytest and little more. What is short of 100 % is for faults that are none (a dtype left
+out that numpy takes by itself): each survivor is to be looked at.
 
     make mutants
     .venv/bin/python tests/mutants.py --module packing --limit 40 --seed 7
@@ -21,8 +22,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib.util
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -33,10 +36,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from mutations import Mutant, mutants_of
 
@@ -45,7 +50,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when numpy is loaded: a fork mu
 BAR = 90.0
 # module -> its test files, wherever they are below tests/
 TARGETS: Mapping[str, tuple[str, ...]] = {
-    "engine.canonical": ("ground/test_write_atomic.py", "ground/test_canonical.py"),
+    "engine.canonical": ("ground/test_write_atomic.py", "ground/test_canonical.py", "ground/test_readable.py"),
     "engine.temporary": ("ground/test_write_atomic.py", "ground/test_temporary.py"),
     "engine.scoring.scorecard": ("scoring/test_scorecard.py",),
     "engine.scoring.normalise": ("scoring/test_vectors.py", "scoring/test_normalise.py"),
@@ -55,6 +60,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
 }
 COPIED = ("engine", "tests", "docs", "evalsets", "runspecs", "schemas", "templates", "pyproject.toml")
 LEAST_SECONDS, TIMES_THE_SOUND_RUN = 10.0, 10.0
+LEAST_CPU_SECONDS, TIMES_THE_SOUND_CPU = 4, 5.0  # what waits for a busy machine uses no processor
 MOST_BYTES = 4 << 30  # of one run's memory: a fault can ask for all there is
 PASSED, NO_TESTS = 0, 5  # exit codes of pytest
 
@@ -80,12 +86,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Copies of a project, one for each run at a time, and the module in them that is changed."""
+    """Copies of a project, one for each run at a time, and the module in them that is changed.
+
+    ``seconds``: what each test took in the run of the sound module; ``most_cpu_seconds``: what a run may use.
+    """
 
     copies: tuple[Path, ...]
     module: str
     file: Path
     tests: tuple[str, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    most_cpu_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +114,21 @@ def examine(bench: Bench, limit: int | None, seed: int) -> Verdict:
     mutants = mutants_of((bench.copies[0] / bench.file).read_text(encoding="utf-8"))
     if limit is not None and limit < len(mutants):
         mutants = sorted(random.Random(seed).sample(mutants, limit), key=lambda mutant: mutant.line)
-    seconds = _sound_run(bench)
-    if seconds is None:
+    before = _cpu_seconds()
+    took = _sound_run(bench)
+    if took is None:
         return Verdict(bench.module, len(mutants), tuple(mutants))
-    allowed = max(LEAST_SECONDS, TIMES_THE_SOUND_RUN * seconds)
+    most = max(LEAST_CPU_SECONDS, math.ceil(TIMES_THE_SOUND_CPU * (_cpu_seconds() - before)))
+    bench = replace(bench, seconds=json.loads(_seconds(bench.copies[0]).read_text()), most_cpu_seconds=most)
+    allowed = max(LEAST_SECONDS, TIMES_THE_SOUND_RUN * took)
     survivors = [mutant for mutant, killed in _judged(bench, mutants, allowed) if not killed]
     return Verdict(bench.module, len(mutants), tuple(sorted(survivors, key=lambda mutant: mutant.line)))
+
+
+def _cpu_seconds() -> float:
+    """Of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _sound_run(bench: Bench) -> float | None:
@@ -152,7 +172,7 @@ def _is_killed(trial: Trial) -> bool:
 
 
 def _start(bench: Bench, copy: Path) -> BaseProcess:
-    process = multiprocessing.get_context("fork").Process(target=_run_tests, args=(copy, bench.tests))
+    process = multiprocessing.get_context("fork").Process(target=_run_tests, args=(copy, bench))
     process.start()
     return process
 
@@ -161,7 +181,26 @@ def _output(copy: Path) -> Path:
     return copy / "output.txt"
 
 
-def _run_tests(copy: Path, tests: Sequence[str]) -> None:
+def _seconds(copy: Path) -> Path:
+    return copy / "seconds.json"
+
+
+class QuickestFirst:
+    """A plugin of pytest: runs the tests that are known to be quick first, and notes what each takes."""
+
+    def __init__(self, known: Mapping[str, float]) -> None:
+        self.known, self.seconds = known, dict[str, float]()
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Those of one time stay in their order."""
+        items.sort(key=lambda item: self.known.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """With what its fixtures take."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+
+
+def _run_tests(copy: Path, bench: Bench) -> None:
     """In the fork: run the tests of this copy and end with pytest's exit code."""
     import pytest
     from hypothesis import Phase, settings
@@ -169,6 +208,8 @@ def _run_tests(copy: Path, tests: Sequence[str]) -> None:
     os.setsid()  # what the tests start ends with them
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+        if bench.most_cpu_seconds is not None:
+            resource.setrlimit(resource.RLIMIT_CPU, (bench.most_cpu_seconds, bench.most_cpu_seconds))
     said = os.open(_output(copy), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(said, stream)
@@ -180,7 +221,10 @@ def _run_tests(copy: Path, tests: Sequence[str]) -> None:
     settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None, deadline=None)
     settings.load_profile("mutants")
     plain = ["-x", "-q", "--noconftest", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    os._exit(pytest.main([*plain, "--hypothesis-seed=0", *tests]))
+    order = QuickestFirst(bench.seconds)
+    code = pytest.main([*plain, "--hypothesis-seed=0", *bench.tests], plugins=[order])
+    _seconds(copy).write_text(json.dumps(order.seconds))
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -242,12 +286,21 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _load_once() -> None:
+    """What every fork needs, pytest's plugins among it, and let no fork's garbage collector look through it again."""
+    for name in ("pytest", "hypothesis", "numpy"):
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
+    for plugin in entry_points(group="pytest11"):
+        plugin.load()
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> int:
     """Examine, print, judge."""
     options = _options()
-    for name in ("pytest", "hypothesis", "numpy"):  # loaded once, for all forks
-        if importlib.util.find_spec(name):
-            importlib.import_module(name)
+    _load_once()
     if not options.json:
         print(f"{'module':<44} {'mutants':>7} {'killed':>7} {'rate':>8}")
     verdicts = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from engine.canonical import JsonObject
 from engine.commands import Reply, columns
 from engine.commands.loading import is_spec, load
-from engine.commands.reading import evidence_of, not_verified, opened, reader_of
+from engine.commands.reading import evidence_of, not_verified, opened
 from engine.commands.rerun import asked, differences_text, judged_again, rerun_document
+from engine.commands.trust import reader_of
 from engine.errors import Diagnostic, InputInvalid, VerificationFailed
 from engine.evidence import verify as check
 from engine.evidence.contents import Evidence
@@ -19,6 +21,9 @@ from engine.evidence.rescore import Judged, differences, judge, recorded_metric
 from engine.evidence.standalone.outcome import verification_json, verification_text
 from engine.printable import one_line
 from engine.scoring import METRICS, score_files
+from engine.scoring.metrics import metric_named
+
+HEAD_BYTES = 1 << 20  # of the first row of a file
 
 
 def verify(arguments: Namespace) -> Reply:
@@ -43,10 +48,31 @@ def score(arguments: Namespace) -> Reply:
     """The scorer alone: of two files, or of evidence, whose recorded score must come out again."""
     if arguments.eval_set is None:
         return _score_evidence(arguments)
-    metric = arguments.metric or next(iter(METRICS))
+    metric = metric_named(arguments.metric or next(iter(METRICS)))
+    _refuse_swapped(arguments.predictions, arguments.eval_set)
     rows, card = score_files(Path(arguments.predictions), Path(arguments.eval_set), metric)
     document: JsonObject = {"ok": True, "scorecard": card.as_json(), "items": [row.as_json() for row in rows]}
     return Reply(document, columns(_figures(card.as_json()), indent=""))
+
+
+def _refuse_swapped(predictions: str, eval_set: str) -> None:
+    """U103 where each of the two files is what the other should be."""
+    first, second = _keys_of(predictions), _keys_of(eval_set)
+    if "expected_answer" in first and "text" not in first and "text" in second and "expected_answer" not in second:
+        raise InputInvalid("U103", f"runspec score: {predictions} is an eval set, and {eval_set} has predictions",
+                           hint=f"the other way round: runspec score {eval_set} {predictions}")  # fmt: skip
+
+
+def _keys_of(word: str) -> frozenset[str]:
+    """The keys of the first row of a JSONL file; none where it is something else, which its reader explains."""
+    try:
+        if not Path(word).is_file():
+            return frozenset()
+        with Path(word).open("rb") as stream:
+            row = json.loads(stream.readline(HEAD_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return frozenset()
+    return frozenset(row) if isinstance(row, dict) else frozenset()
 
 
 def _score_evidence(arguments: Namespace) -> Reply:
@@ -57,6 +83,8 @@ def _score_evidence(arguments: Namespace) -> Reply:
             "runspec score: EVAL_SET is missing",
             hint="runspec score PREDICTIONS EVAL_SET, or of evidence: runspec score RUN",
         )
+    if arguments.metric is not None:
+        metric_named(arguments.metric)  # K101 is about what was typed, not about the evidence
     source = evidence_of(arguments.predictions)
     bundle, verification = opened(source)
     evidence = Evidence(bundle)

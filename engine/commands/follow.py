@@ -40,20 +40,19 @@ def training_steps_ahead(spec: Spec, handlers: Mapping[str, Handler], selection:
     return [entry.step.id for entry in plan.steps if "cluster" in entry.step.args and entry.action == "run"]
 
 
-def follow(spec: Spec, cluster: Cluster, process: int, step_ids: list[str], note: Callable[[str], None]) -> Reply:
+def follow(spec: Spec, cluster: Cluster, number: int, step_ids: list[str], note: Callable[[str], None]) -> Reply:
     """Train along, once for each of these steps."""
     from engine.protocol.jobs import FollowJob  # a run that is not of a cluster never pays for the trainer's side
-    from engine.trainer_process import host, jobs
-    from engine.trainer_process import process as trainer
+    from engine.trainer_process import host, jobs, process
 
     # After a stop request it waits for process 0, which got one too: leaving at once would kill the common train step.
     with stop_on_signals(note) as stop:
         for step_id in step_ids:
-            note(f"process {process}: waits for process 0, then trains along ({step_id})")
+            note(f"process {number}: waits for process 0, then trains along ({step_id})")
             with working_folder("runspec-follow-") as folder:
                 job = FollowJob(f"{folder}/work", spec.device, cluster, jobs.allocator_of(spec))
-                trainer.run_trainer(job, host.Host(folder, spec.root, stopping=stop))
-    document = {"ok": True, "run_version": spec.run_version, "process": process, "trainings": step_ids}
+                process.run_trainer(job, host.Host(folder, spec.root, stopping=stop))
+    document = {"ok": True, "run_version": spec.run_version, "process": number, "trainings": step_ids}
     if not step_ids:
-        return Reply(document, f"process {process}: nothing to do, every training step is done")
-    return Reply(document, f"process {process}: trained along ({', '.join(step_ids)}); process 0 has the results")
+        return Reply(document, f"process {number}: nothing to do, every training step is done")
+    return Reply(document, f"process {number}: trained along ({', '.join(step_ids)}); process 0 has the results")

@@ -147,7 +147,8 @@ def _kept(root: Path, run_version: str) -> list[Path]:
 def show(arguments: Namespace) -> Reply:
     """What the steps of a run published: the last attempt, and apart from it the last complete run."""
     root, run_version = run_of(arguments.run)
-    story = story_of(_journal(root, run_version))
+    events = _journal(root, run_version)
+    story = story_of(events)
     of_attempt = [row for row in story.steps if "type" in row]
     of_complete = list(story.complete) if story.complete is not None else []
     if arguments.step is not None:
@@ -157,13 +158,22 @@ def show(arguments: Namespace) -> Reply:
         )
     store, with_files = Store(root), arguments.step is not None
     steps, text = _artifacts(of_attempt, store, with_files=with_files)
-    document: JsonObject = {"ok": True, "run_version": run_version, "steps": steps, "complete": None}
+    sessions = story_of_sessions(events)
+    document: JsonObject = {
+        "ok": True,
+        "run_version": run_version,
+        "steps": steps,
+        "complete": None,
+        "sessions": sessions,
+    }
     if story.complete is not None:
         complete, more = _artifacts(of_complete, store, with_files=with_files)
         document["complete"] = {"verified_at": story.verified_at, "steps": complete}
         nothing = f'  step "{arguments.step}" has not finished' if arguments.step else "  no step has finished yet"
         text = (f"the last attempt, not complete:\n{text or nothing}\n\n"
                 f"the last complete run, verified {story.verified_at}:\n{more}")  # fmt: skip
+    if len(sessions) > 1 and arguments.step is None:
+        text = f"{text}\nsessions:\n{_sessions_table(sessions)}".lstrip()
     return Reply(document, text or f"{run_version}: no step has finished yet")
 
 

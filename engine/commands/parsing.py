@@ -21,9 +21,8 @@ from typing import Any, Literal, NoReturn, cast
 
 from engine.commands import CommandFunction, columns
 from engine.errors import InputInvalid, did_you_mean
+from engine.pipeline.run_words import OVERRIDE
 
-# The form of an override: a dotted path, an equals sign.
-_OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*=")
 # Arguments whose names cannot be attributes.
 _ATTRIBUTES = {"--from": "start", "--for": "scheduler", "KEY=VALUE": "overrides"}
 Count = Literal["one", "optional", "any", "some"]
@@ -196,7 +195,7 @@ def _bind(command: Command, arguments: argparse.Namespace, words: list[str]) -> 
     takes_overrides = any(argument.attribute == "overrides" for argument in command.arguments)
     if takes_overrides:
         _refuse_torn_overrides(words[1:])
-    arguments.overrides = [word for word in words[1:] if takes_overrides and _OVERRIDE.match(word)]
+    arguments.overrides = [word for word in words[1:] if takes_overrides and OVERRIDE.match(word)]
     words = [word for index, word in enumerate(words) if index == 0 or word not in arguments.overrides]
     for positional in (argument for argument in command.arguments if not argument.is_option):
         value: Any
@@ -220,7 +219,7 @@ def _refuse_torn_overrides(words: Sequence[str]) -> None:
     """U103 for an override with spaces around its sign, and for a sign that only looks like one: they would be taken for files."""
     for index, word in enumerate(words):
         plain = unicodedata.normalize("NFKC", word)
-        if not _OVERRIDE.match(word) and _OVERRIDE.match(plain):
+        if not OVERRIDE.match(word) and OVERRIDE.match(plain):
             sign = next(one for one in word if one != "=" and unicodedata.normalize("NFKC", one) == "=")
             name = f"{unicodedata.name(sign).lower()} (U+{ord(sign):04X})"
             raise InputInvalid("U103", f'"{word}" has a {name} in the place of the sign =', hint=f"type {plain}")

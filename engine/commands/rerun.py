@@ -58,7 +58,7 @@ def judged_again(path: Path, reader: Reader, request: Request, arguments: Namesp
     evidence = Evidence(bundle, archive, reader)
     console = make_console(quiet=arguments.quiet, plain=arguments.plain or arguments.json)
     try:
-        rerun = run_again(evidence, request, _projects(arguments.path, path), handlers(), console)
+        rerun = run_again(evidence, request, projects_of(arguments.path, path), handlers(), console)
     finally:
         console.close()
     compared = Compared(
@@ -69,7 +69,7 @@ def judged_again(path: Path, reader: Reader, request: Request, arguments: Namesp
     return verify_bundle(bundle, archive, replace(reader, rerun=rerun)), compared
 
 
-def _projects(word: str, path: Path) -> list[Path]:
+def projects_of(word: str, path: Path) -> list[Path]:
     """The projects whose stores may have the model: that of the run-spec or of the evidence, and that of the current folder."""
     if is_spec(word) and Path(word).suffix in (".yaml", ".yml"):
         spec, _ = load(word)

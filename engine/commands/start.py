@@ -8,7 +8,7 @@ from pathlib import Path
 from engine import project
 from engine.canonical import JsonObject, pretty_json
 from engine.commands import Reply, columns, pick
-from engine.commands.loading import plugin_warnings, project_root, refuse_evidence
+from engine.commands.loading import known_kinds, plugin_warnings, project_root, refuse_evidence
 from engine.gallery import GROUPS, kaggle_target, shipped
 
 
@@ -76,9 +76,8 @@ def steps(_: Namespace) -> Reply:
 def schema(arguments: Namespace) -> Reply:
     """The JSON schema; the document and the text are the same."""
     from engine.runspec import schema_document
-    from engine.steps.registry import handlers
 
-    kinds = handlers()
+    kinds = known_kinds()["kinds"]
     if arguments.step is not None:
         pick("kind of step", arguments.step, kinds)
     document = schema_document(kinds, arguments.step)

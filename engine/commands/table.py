@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from engine.commands.parsing import Argument, Command
+from engine.pipeline import run_words
+from engine.pipeline.run_words import RUN_OPTIONS, RunOption
 
 _START, _RUN, _LOOK, _PROVE, _DATA, _KAGGLE = (
     "start here",
@@ -13,11 +15,25 @@ _START, _RUN, _LOOK, _PROVE, _DATA, _KAGGLE = (
     "on Kaggle",
 )
 
+
+def _option(option: RunOption) -> Argument:
+    return Argument(option.name, option.help, option.value, repeat=option.repeat)
+
+
+QUIET, PLAIN = _option(run_words.QUIET), _option(run_words.PLAIN)
+# When and where a session ends changes no result: the recorded command is without these.
+SESSION_OPTIONS = (
+    Argument(
+        "--session-limit", "end by itself before this time is over, resumable: 8h30m, 45m, 90s (exit code 7)", "TIME"
+    ),
+    Argument(
+        "--session-out", "when the session ends, write what another machine needs to resume into this folder", "DIR"
+    ),
+    Argument("--continue-from", "resume from the --session-out folder of the session before", "DIR"),
+)
 SPEC = Argument("SPEC", "the run-spec, a YAML file")
 OVERRIDES = Argument("KEY=VALUE", "overrides, by step id: train.num_train_steps=50", count="any")
 TARGET = Argument("--target", "machine to plan for: kaggle-t4x2, h100, … (all: `runspec docs plan-a-run`)", "T")
-QUIET = Argument("--quiet", "no progress; errors are still printed")
-PLAIN = Argument("--plain", "plain lines instead of the live display of a terminal; notebooks get them by themselves")
 EVIDENCE = Argument("RUN", "a run-spec, a run_version, an evidence folder, or a zip")
 TRUST = Argument("--trust", "the keys that you trust: an allowed_signers file, or a public key", "KEYS")
 WITNESS = Argument("--witness", "the output of the run's notebook version, which you downloaded", "FOLDER")
@@ -25,14 +41,26 @@ KAGGLE_RUN = Argument("RUN", "a run-spec or a run_version that was pushed")
 _PUSHES = (
     Argument("--target", "Kaggle's machine: kaggle-t4x2, kaggle-v5e-8 or cpu (default: by the run-spec's device)", "T"),
     Argument("--notebook", "the notebook's name there: SLUG or OWNER/SLUG (default: runspec-RUN_VERSION)", "NAME"),
-    Argument("--session-limit", "when a session stops by itself, to be resumed by the next: 8h30m (default: what the quota allows, at most that)", "TIME"),
-    Argument("--wheel-dataset", "OWNER/SLUG of a dataset with the engine's wheel, instead of the engine in the notebook", "DATASET"),
-    Argument("--upload-data", "rows and eval set go there as a private dataset: for files that are too large for a notebook"),
+    Argument(
+        "--session-limit",
+        "when a session stops by itself, to be resumed by the next: 8h30m (default: what the quota allows, at most that)",
+        "TIME",
+    ),
+    Argument(
+        "--wheel-dataset",
+        "OWNER/SLUG of a dataset with the engine's wheel, instead of the engine in the notebook",
+        "DATASET",
+    ),
+    Argument(
+        "--upload-data", "rows and eval set go there as a private dataset: for files that are too large for a notebook"
+    ),
     Argument("--offline", "a session without internet: packages come from the wheel's dataset"),
     Argument("--public", "everybody may read the notebook, which trust level L2 needs"),
     Argument("--again", "push anew after an end; an unfinished run is resumed without it"),
     QUIET,
 )
+STAGING = Argument("--staging", "sigstore's staging instance instead of the public one")
+TRUST_CONFIG = Argument("--trust-config", "an own sigstore instance: its ClientTrustConfig, a JSON file", "FILE")
 SPEC_OR_RUN = Argument("RUN", "a run-spec or a run_version", count="optional")
 
 COMMANDS: tuple[Command, ...] = (
@@ -65,17 +93,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("run", "runs the steps, resumes an interrupted run, renders evidence, packages and verifies",
             "run:run",
             (SPEC, OVERRIDES,
-             Argument("--from", "begin at this step", "ID"),
-             Argument("--to", "stop after this step (no evidence is rendered)", "ID"),
-             Argument("--only", "this step alone (no evidence is rendered)", "ID"),
-             Argument("--force", "run this step again although nothing changed; repeatable; or: all", "ID",
-                      repeat=True),
-             Argument("--commit", "commit the evidence folder, and nothing else, when all is verified"),
-             Argument("--session-limit", "end by itself before this time is over, resumable: 8h30m, 45m, 90s (exit code 7)", "TIME"),
-             Argument("--session-out", "when the session ends, write what another machine needs to resume into this folder", "DIR"),
-             Argument("--continue-from", "resume from the --session-out folder of the session before", "DIR"),
-             Argument("--on", "not here: kaggle, or one of its machines (kaggle-t4x2, kaggle-v5e-8); as `runspec kaggle run`", "PLATFORM"),
-             QUIET, PLAIN),
+             *map(_option, RUN_OPTIONS), *SESSION_OPTIONS,
+             Argument("--on", "not here: kaggle, or one of its machines (kaggle-t4x2, kaggle-v5e-8); as `runspec kaggle run`", "PLATFORM")),
             more="""
             A run that was stopped or killed resumes when the same command is typed again. Progress goes to
             standard error: a live display on a terminal, plain lines elsewhere and in notebooks.""", group=_RUN, page="resume"),
@@ -101,7 +120,15 @@ COMMANDS: tuple[Command, ...] = (
             group=_PROVE, page="verify"),
     Command("verify", "checks a run's evidence as a stranger would", "finish:verify",
             (Argument("PATH", "an evidence folder, a zip, or a run-spec"),
-             TRUST, WITNESS,
+             Argument("--trust", "the keys that you trust: an allowed_signers file, a public key; of weights an EC key; repeatable",
+                      "KEYS", repeat=True),
+             Argument("--trust-identity", "who must have signed with sigstore: an e-mail address, or a workflow's URI", "WHO"),
+             Argument("--trust-issuer", "who must know them: the URL of the identity provider", "URL"),
+             STAGING, TRUST_CONFIG,
+             Argument("--offline", "take sigstore's trust root as this machine last saw it"),
+             WITNESS,
+             Argument("--weights", "a model folder: are its files the recorded ones?", "FOLDER"),
+             Argument("--signature", "the signature over --weights (default, with a key for it: FOLDER.sig)", "FILE"),
              Argument("--rerun", "generate K answers again from the model, and compare them", "K", number=True),
              Argument("--rerun-steps", "run the first N train steps again, and compare their losses", "N", number=True),
              Argument("--seed", "which K items: a number that an earlier re-run printed (default: drawn now)", "N", number=True),
@@ -109,10 +136,18 @@ COMMANDS: tuple[Command, ...] = (
              Argument("--explain", "also list what the run states and nobody checks"), QUIET, PLAIN),
             more="""
             The last lines say what is proved, on the scale L0 to L3, and what the next level takes. With
-            --trust, evidence that nobody in KEYS signed is exit code 5. So is another result of a re-run
-            on the recorded platform. A re-run changes nothing, here or in the evidence.""", group=_PROVE, page="verify"),
+            --trust, evidence that nobody in KEYS signed is exit code 5; with --trust-identity, evidence that
+            WHO did not sign. So is another result of a re-run on the recorded platform. A re-run changes
+            nothing, here or in the evidence. Without --trust-identity no network is asked.""", group=_PROVE, page="verify"),
     Command("sign", "signs evidence, so that a reader who trusts your key knows that it is yours", "trust:sign",
-            (EVIDENCE, Argument("--key", "an Ed25519 private key: ssh-keygen -t ed25519 makes one", "FILE")),
+            (Argument("RUN", "a run-spec, a run_version, an evidence folder, or a zip; with --weights also a model folder"),
+             Argument("--key", "an Ed25519 private key: ssh-keygen -t ed25519 makes one; of weights an EC key (PEM)", "FILE"),
+             Argument("--sigstore", "sign as somebody, without a key: a bundle of sigstore"),
+             Argument("--identity-token", "who signs: a file with the token (default: RUNSPEC_IDENTITY_TOKEN, the CI job, a browser)",
+                      "FILE"),
+             STAGING, TRUST_CONFIG,
+             Argument("--weights", "sign the files of the exported model instead (OpenSSF model signing)"),
+             Argument("--out", "where the signature over the weights goes (default: beside the folder, or the evidence)", "FILE")),
             group=_PROVE, page="sign-evidence"),
     Command("score", "scores the predictions of evidence again, or a predictions file against an eval set", "finish:score",
             (Argument("PREDICTIONS", "evidence (a run-spec, a run_version, a folder, a zip), or JSONL with id and text"),

@@ -14,9 +14,9 @@ from engine.artifacts.refusals import explained_reading
 from engine.canonical import write_atomic
 from engine.errors import Diagnostic, EvidenceIncomplete, RunFailed
 from engine.evidence.bundle import read_bundle
-from engine.evidence.packed import zip_bytes
 from engine.evidence.secrets import refuse_secrets
 from engine.evidence.verify import verify_bundle
+from engine.evidence.zipped.packed import zip_bytes
 from engine.os_errors import hint_for
 from engine.temporary import remove_leftovers
 

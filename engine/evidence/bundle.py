@@ -1,7 +1,7 @@
 """An evidence folder or zip as names and bytes, read without trusting either.
 
 A zip is never extracted: members are read in memory under limits on number, size and ratio, after its form was checked
-(:mod:`engine.evidence.zip_form`). Names that could leave the folder, names that hide another one, links, and contents that
+(:mod:`engine.evidence.zipped.zip_form`). Names that could leave the folder, names that hide another one, links, and contents that
 no check should have to read (:mod:`engine.evidence.screen`) are refused and reported by check V01.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from engine.evidence.screen import MAX_TOTAL_BYTES, budget_of, refusal
-from engine.evidence.zip_form import NotPlain, require_plain, shown
+from engine.evidence.zipped.zip_form import NotPlain, require_plain, shown
 
 MAX_MEMBERS = 200
 MAX_RATIO = 200  # deflate reaches about 1000 on zeros, and about 20 on our JSON

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from engine.canonical import JsonObject, digest_bytes, digest_text
 from engine.data import render_prompt
 from engine.errors import RunspecError
-from engine.evidence.about import SIGNATURES
+from engine.evidence.about import SIGNATURE_FILES
 from engine.evidence.checks.again import answers_come_out_again, losses_come_out_again
 from engine.evidence.checks.asked import by_chat_template
 from engine.evidence.checks.chain import steps_are_a_chain
 from engine.evidence.checks.declared import spec_is_the_one
 from engine.evidence.checks.facts import facts_are_the_files
+from engine.evidence.checks.fields import schemas_hold
 from engine.evidence.checks.members import only_named_files
 from engine.evidence.checks.rendered import files_are_rendered
 from engine.evidence.checks.training import metrics_follow
@@ -28,10 +29,10 @@ from engine.evidence.checks.vouched import (
     signatures_fit,
     statement_is_of_these_files,
 )
+from engine.evidence.checks.weights import weights_are_signed, weights_are_the_recorded
 from engine.evidence.contents import Answer, Broken, Evidence, NeedsEngine, answer, leaves
-from engine.evidence.folder import MANIFEST, PLATFORM
+from engine.evidence.folder import MANIFEST
 from engine.evidence.line_ends import changed_line_ends, sentence
-from engine.evidence.render import schema_problems
 from engine.evidence.rescore import asked_items, differences, judge
 from engine.evidence.secrets import find_secrets
 from engine.evidence.view import clock_warnings
@@ -43,6 +44,7 @@ _PLACEHOLDER = re.compile(
     r"<(?=[^<>]*>)[^<>]*?(PENDING|paste|your[ -]|from RESULT|if displayed)[^<>]*>|\bTODO\b|X\.X{2,}|0\.X{2,}|\[Awaiting",
     re.IGNORECASE,
 )
+SPECIAL_TOKENS = 16  # of a prompt: those that a tokenizer puts before and after a text
 ENDS = ("eos", "end_of_turn", "stop")  # of an answer that has not all the tokens it may have
 
 
@@ -62,7 +64,7 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
         if not _HEX64.fullmatch(digest) or gap != "  " or name in listed:
             problems.append(f"the line {line[:90]!r} is not a digest and a name listed once")
         listed[name] = digest
-    present = {name for name in evidence.bundle.files if name not in (MANIFEST, SIGNATURES)}
+    present = {name for name in evidence.bundle.files if name not in (MANIFEST, *SIGNATURE_FILES)}
     problems += [f"{name} is not listed" for name in sorted(present - set(listed))]
     problems += [f"{name} is listed but missing" for name in sorted(set(listed) - present)]
     problems += [
@@ -71,16 +73,6 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
         if name not in turned and digest_bytes(evidence.data(name)) != listed[name]
     ]
     return answer(problems, f"{len(listed)} files, every SHA-256 as listed")
-
-
-def schemas_hold(evidence: Evidence) -> Answer:
-    names = [
-        "run_manifest.json",
-        "eval_summary.json",
-        *(name for name in ("scorecard.json", PLATFORM) if name in evidence.bundle.files),
-    ]
-    problems = [f"{name}: {problem}" for name in names for problem in schema_problems(name, evidence.json(name))]
-    return answer(problems, f"{', '.join(names)}")
 
 
 def nothing_is_empty(evidence: Evidence) -> Answer:
@@ -146,24 +138,33 @@ def ids_are_the_eval_sets(evidence: Evidence) -> Answer:
     problems = []
     if items != [row.get("id") for row in rows]:
         problems.append("predictions.jsonl does not have each item once, in order")
-    for row in rows:
-        if row["text"] is not None and not _could_be_generated(row, most):
+    for row in (row for row in rows if row["text"] is not None):
+        if not _could_be_generated(row, most):
             problems.append(
                 f"{row['id']}: {row['new_tokens']} tokens, ended by {row['finish_reason']!r:.20}, of {most} at most"
+            )
+        if not _could_be_measured(row):
+            problems.append(
+                f"{row['id']}: {row['prompt_tokens']!r:.30} tokens in its prompt, {row['milliseconds']!r:.30} milliseconds"
             )
     return answer(problems, f"{len(items)} items, {most} tokens each at most")
 
 
 def _could_be_generated(row: JsonObject, most: int) -> bool:
     """An answer ends with the token that ends it, with a stop string, or where it has all its tokens."""
-    tokens, reason, prompt = row["new_tokens"], row["finish_reason"], row["prompt_tokens"]
-    counts = all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in (tokens, prompt))
-    return (
-        counts
-        and tokens <= most
-        and row["milliseconds"] >= 0
-        and (tokens == most if reason == "length" else reason in ENDS)
-    )
+    tokens, reason = row["new_tokens"], row["finish_reason"]
+    return _is_count(tokens) and tokens <= most and (tokens == most if reason == "length" else reason in ENDS)
+
+
+def _could_be_measured(row: JsonObject) -> bool:
+    """A token stands for a byte of the prompt at least, but for the few that begin a text or a turn."""
+    tokens, milliseconds, prompt = row["prompt_tokens"], row["milliseconds"], row.get("prompt")
+    most = len(prompt.encode()) + SPECIAL_TOKENS if isinstance(prompt, str) else tokens
+    return _is_count(tokens) and tokens <= most and milliseconds >= 0 and not str(milliseconds).startswith("-")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def prompts_are_the_items(evidence: Evidence) -> Answer:
@@ -183,7 +184,11 @@ def _by_render(evidence: Evidence) -> Answer:
         asked = None if row["text"] is None else render_prompt(render, item.prompt)
         if row["prompt_sha256"] != (None if asked is None else digest_text(asked)):
             problems.append(f"{item.id} was generated from another prompt")
-        elif row.get("prompt") != asked and not (without_texts and "prompt" not in row):
+        elif without_texts and "prompt" in row:
+            problems.append(
+                f"{item.id}: it has its prompt, as evidence of version 2 has, and the record says version 1"
+            )
+        elif not without_texts and row.get("prompt") != asked:
             problems.append(f"{item.id}: its prompt is not the text of prompt_sha256")
     return answer(problems, f"rendered by {render}")
 
@@ -240,6 +245,11 @@ RERUN_CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
     ("V29", "answers come out again", answers_come_out_again),
     ("V30", "train steps come out again", losses_come_out_again),
 )
+# Of a reader who has the weights.
+WEIGHTS_CHECKS: Sequence[tuple[str, str, Callable[[Evidence], Answer]]] = (
+    ("V31", "the weights are the recorded ones", weights_are_the_recorded),
+    ("V32", "signature over the weights", weights_are_signed),
+)
 
 
 def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Answer:
@@ -259,4 +269,4 @@ def run_check(function: Callable[[Evidence], Answer], evidence: Evidence) -> Ans
         return "fail", f"a value is missing or of the wrong kind: {type(error).__name__} {error}"
 
 
-__all__ = ["CHECKS", "RERUN_CHECKS", "Evidence", "run_check"]
+__all__ = ["CHECKS", "RERUN_CHECKS", "WEIGHTS_CHECKS", "Evidence", "run_check"]

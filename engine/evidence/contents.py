@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -13,7 +14,9 @@ from typing import Literal
 from engine.canonical import JsonObject, canonical_json
 from engine.evidence.bundle import Bundle
 from engine.evidence.checks.rerun import Rerun
+from engine.evidence.signing.sigstore_bundle import TrustedIdentity
 from engine.evidence.signing.trust import TrustedKeys
+from engine.evidence.signing.weights import Weights
 from engine.evidence.witness import Witness
 
 TOLERANCE = 1e-12
@@ -23,11 +26,14 @@ Answer = tuple[Status, str]  # of a check: and the detail that says why
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a reader brings to the evidence: the keys to trust, a platform's output as it was downloaded, what was run again."""
+    """What a reader brings to the evidence: keys and an identity to trust, a platform's output as it was downloaded, what was run
+    again, the weights."""
 
     trust: TrustedKeys | None = None
     witness: Witness | None = None
     rerun: Rerun | None = None
+    identity: TrustedIdentity | None = None
+    weights: Weights | None = None
 
 
 NOBODY = Reader()
@@ -103,6 +109,13 @@ class Evidence:
         return step
 
     @property
+    def worded_by_author(self) -> list[str]:
+        """Rendered files that a template of the project words, which is among the files; [] where the record has none."""
+        templates = self.record.get("templates")
+        rows = templates.items() if isinstance(templates, dict) else ()
+        return sorted(name for name, used in rows if isinstance(used, dict) and used.keys() & self.bundle.files.keys())
+
+    @property
     def _eval_set(self) -> str | JsonObject:
         """What the score step recorded of the eval set: its digest, or {content, on_duplicate} (pipeline.section_digests)."""
         recorded: str | JsonObject = self.step("score")["ingredients"]["spec"]["eval_set"]
@@ -157,7 +170,7 @@ class NeedsEngine(Exception):
 
 
 def equal_values(value: object, expected: object) -> bool:
-    """Equal in structure and text; numbers within the tolerance."""
+    """Equal in structure and text; numbers of one kind and sign within the tolerance: -0.0 is not 0.0."""
     if isinstance(expected, Mapping):
         return (
             isinstance(value, dict)
@@ -166,7 +179,9 @@ def equal_values(value: object, expected: object) -> bool:
         )
     if isinstance(expected, bool) or not isinstance(expected, int | float):
         return value == expected
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value - expected) <= TOLERANCE
+    if not isinstance(value, int | float) or type(value) is not type(expected):
+        return False
+    return abs(value - expected) <= TOLERANCE and math.copysign(1, value) == math.copysign(1, expected)
 
 
 def changes(expected: object, found: object, path: str = "") -> list[str]:

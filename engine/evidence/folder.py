@@ -18,7 +18,7 @@ from engine.canonical import JsonMapping, digest_bytes, digest_text, pretty_json
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed
 from engine.evidence.about import (
     ABOUT_NAMES,
-    SIGNATURES,
+    SIGNATURE_FILES,
     STATEMENT,
     Inputs,
     digests_of_sources,
@@ -129,7 +129,7 @@ def _own_templates(used: Mapping[str, Mapping[str, str]], contents: Mapping[str,
     texts = {template: text for templates in used.values() for template, text in templates.items()}
     own = {name: text.encode() for name, text in texts.items() if text != shipped_template(name)}
     for name in sorted(own):
-        if "/" in name or name in contents or name in (*ABOUT_NAMES, SIGNATURES, VERIFY_PY):
+        if "/" in name or name in contents or name in (*ABOUT_NAMES, *SIGNATURE_FILES, VERIFY_PY):
             raise InputInvalid(
                 "E126",
                 f"the template {name} cannot be among the evidence files: "
@@ -233,7 +233,7 @@ def evidence_names(folder: Path) -> frozenset[str]:
         *ATTACHMENTS,
         PLATFORM,
         *ABOUT_NAMES,
-        SIGNATURES,
+        *SIGNATURE_FILES,
         VERIFY_PY,
         MANIFEST,
     )
@@ -269,7 +269,8 @@ def _write(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
         if stale.is_file() and stale.name not in contents and _is_listed(stale.name, out_dir):
             stale.unlink()
     if not _is_same(out_dir / STATEMENT, contents[STATEMENT]):
-        (out_dir / SIGNATURES).unlink(missing_ok=True)  # they are over another statement
+        for name in SIGNATURE_FILES:  # they are over another statement
+            (out_dir / name).unlink(missing_ok=True)
     for name, data in sorted(contents.items(), key=lambda item: item[0] != OWNERS[1]):
         path = out_dir / name
         if not _is_same(path, data):

@@ -16,9 +16,10 @@ from pathlib import Path
 from engine.assets import asset
 from engine.canonical import JsonMapping, JsonObject, pretty_json
 from engine.errors import EvidenceIncomplete, InputInvalid
-from engine.evidence.checks.json_schema import schema_errors
+from engine.evidence.checks.json_schema import ValidationError, schema_errors
 from engine.printable import printable
 
+DATASET_MANIFEST = "dataset_manifest.json"  # of a part that can be used alone, and so is its schema
 MOST_ERRORS = 20  # of a schema: a list of 100,000 wrong values has as many
 
 
@@ -55,17 +56,23 @@ def render_text(
 
 def schema_problems(name: str, value: object) -> list[str]:
     """Where a value breaks the shipped schema of its evidence file; [] where there is no schema."""
-    schema = _schema(name)
+    schema = schema_of(name)
     if schema is None:
         return []
     first = islice(schema_errors(value, schema), MOST_ERRORS)
-    errors = sorted(first, key=lambda error: list(map(str, error.absolute_path)))
-    return [f"{'.'.join(map(str, error.absolute_path)) or 'the document'}: {error.message[:200]}" for error in errors]
+    return [error_text(error) for error in sorted(first, key=lambda error: list(map(str, error.absolute_path)))]
+
+
+def error_text(error: ValidationError) -> str:
+    """The path in the document, and what is wrong there."""
+    return f"{'.'.join(map(str, error.absolute_path)) or 'the document'}: {error.message[:200]}"
 
 
 @cache
-def _schema(name: str) -> JsonObject | None:
-    path = asset("schemas", "evidence", f"{Path(name).stem}.schema.json")
+def schema_of(name: str) -> JsonObject | None:
+    """The shipped schema of a file of the evidence, of a JSONL file that of its rows; None where there is none."""
+    folder = () if name == DATASET_MANIFEST else ("evidence",)
+    path = asset("schemas", *folder, f"{Path(name).stem}.schema.json")
     if not path.is_file():
         return None
     schema: JsonObject = json.loads(path.read_text(encoding="utf-8"))

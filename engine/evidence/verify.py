@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine.errors import InputInvalid
 from engine.evidence.bundle import Bundle, read_bundle
-from engine.evidence.checklist import CHECKS, RERUN_CHECKS, Evidence, run_check
+from engine.evidence.checklist import CHECKS, RERUN_CHECKS, WEIGHTS_CHECKS, Evidence, run_check
 from engine.evidence.checks.vouched import signed
 from engine.evidence.contents import NOBODY, Reader, Status
 from engine.evidence.folder import MANIFEST, OWNERS
@@ -46,6 +46,7 @@ class Verification:
     trust_level: str | None  # the highest that is shown; None where a check failed
     checks: Sequence[Check]
     trust: Trust = NOTHING_PROVED
+    worded_by_author: Sequence[str] = ()  # files whose sentences are those of a project's own template
 
     @property
     def failed(self) -> list[Check]:
@@ -77,7 +78,7 @@ def _require_evidence(path: Path, bundle: Bundle) -> None:
         hint = (
             f"verify the folder that it is in: runspec verify {inside}"
             if inside
-            else "name an evidence folder, a package or a run-spec"
+            else "name an evidence folder or a package"
         )
         raise InputInvalid("X322", f"no evidence here: {path} is a file and no package", hint=hint)
     if not OF_EVIDENCE.isdisjoint(bundle.files) or (bundle.problems and bundle.kind == "zip"):
@@ -86,7 +87,7 @@ def _require_evidence(path: Path, bundle: Bundle) -> None:
     if below:
         hint = f"it is in a folder below: runspec verify {below[0]}"
     else:
-        hint = "name an evidence folder, a package or a run-spec; `runspec run SPEC` makes evidence"
+        hint = "name an evidence folder or a package; `runspec run SPEC` makes evidence"
     what = "is empty" if not bundle.files and not bundle.problems else f"has no {MANIFEST} and no {OWNERS[0]}"
     raise InputInvalid("X322", f"no evidence here: {path} {what}", hint=hint)
 
@@ -102,7 +103,8 @@ def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = 
     evidence = Evidence(bundle, archive, reader)
     turned = changed_line_ends(bundle.files, MANIFEST)
     checks: list[Check] = []
-    for id_, title, function in (*CHECKS, *(RERUN_CHECKS if reader.rerun else ())):
+    asked = (*(RERUN_CHECKS if reader.rerun else ()), *(WEIGHTS_CHECKS if reader.weights else ()))
+    for id_, title, function in (*CHECKS, *asked):
         if checks and checks[0].status == "fail" and bundle.kind == "zip":
             checks.append(Check(id_, title, "n/a", "not checked: see V01"))
             continue
@@ -115,4 +117,4 @@ def verify_bundle(bundle: Bundle, archive: Path | None = None, reader: Reader = 
     found = {check.id: (check.status, check.detail) for check in checks}
     trust = judge(ok=ok, found=found, signers=signed(evidence).by if ok else ())
     level = Check(LEVEL_CHECK, "trust level, computed", "pass" if ok else "fail", headline(trust))
-    return Verification(ok, trust.level, [*checks, level], trust)
+    return Verification(ok, trust.level, [*checks, level], trust, evidence.worded_by_author if ok else ())

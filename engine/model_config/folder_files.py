@@ -14,7 +14,7 @@ Trainer and validation ask here. Git LFS pointers: spec.md of its documents.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.errors import Diagnostic, InputInvalid, Where
@@ -30,7 +30,7 @@ ORBAX_FILES = ("_METADATA", "_CHECKPOINT_METADATA", "checkpoint", "manifest.ocdb
 LFS_LINE = b"version https://git-lfs.github.com/spec/"
 HEAD_BYTES = 64
 LENGTH_BYTES = 8  # of the header's length, at the beginning of safetensors
-NO_FILE, ANOTHER_FILE = "M112", "M113"
+NO_FILE, ANOTHER_FILE, SEVERAL = "M112", "M113", "M208"
 FETCH = "fetch or copy the file again"
 POINTER = (
     "this is a Git LFS pointer, not the file itself",
@@ -61,7 +61,7 @@ def read_in(folder: Path, name: str, code: str = NO_FILE) -> bytes | None:
         raise InputInvalid(code, reason, where=Where(file=str(path)), hint=FETCH) from error
 
 
-def orbax_folders(names: Collection[str]) -> list[str]:
+def orbax_folders(names: Iterable[str]) -> list[str]:
     """The folders below a folder that orbax has written, by the names of its files: a Flax variation of a Gemma has one.
 
     >>> orbax_folders(["2b/_METADATA", "2b/d/0a", "tokenizer.model", "images/a.png"])
@@ -70,6 +70,21 @@ def orbax_folders(names: Collection[str]) -> list[str]:
     return sorted(
         {folder for folder, slash, file in (name.partition("/") for name in names) if slash and file in ORBAX_FILES}
     )
+
+
+def orbax_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of a Flax variation: a folder of orbax's below one that has no weights of its own. Raises InputInvalid M208 for several."""
+    if any(file_in(folder, name) is not None for name in WEIGHTS):
+        return None
+    found = orbax_folders([f"{path.parent.name}/{path.name}" for path in folder.glob("*/*")])
+    if len(found) > 1:
+        raise InputInvalid(
+            SEVERAL,
+            f"the folder has several checkpoints: {', '.join(found)}",
+            where=Where(file=str(folder)),
+            hint="leave one of them there, or name a folder that has one",
+        )
+    return folder / found[0] if found else None
 
 
 def what_else(path: Path) -> str | None:
@@ -117,6 +132,11 @@ def folder_findings(folder: Path) -> Iterator[Diagnostic]:
             continue
         if finding is not None:
             yield finding
+    try:
+        orbax_checkpoint(folder)
+    except InputInvalid as error:
+        if error.code == SEVERAL:  # the others have been said
+            yield from error.diagnostics
 
 
 def _of_content(path: Path) -> Diagnostic | None:

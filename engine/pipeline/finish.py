@@ -30,6 +30,7 @@ from engine.evidence import (
 )
 from engine.evidence.archive import is_package_of
 from engine.evidence.secrets import refuse_secrets
+from engine.pipeline.own_secrets import HINT
 from engine.pipeline.plan import relative
 from engine.pipeline.replaced import Replaced, keep_replaced
 from engine.runspec.model import Spec
@@ -108,19 +109,19 @@ def check_templates_of(spec: Spec) -> None:
 
 
 def check_secrets(spec: Spec) -> None:
-    """Before the first step that runs: what goes into the evidence as it is holds no secret (X341)."""
+    """Before the first step that runs, and before evidence is rendered: what goes into it as it is holds no secret (X341)."""
     files = {relative(spec.path, spec.root): spec.data}
     overrides = {override.path: override.value for override in spec.overrides}
     if overrides:
         files["the overrides"] = pretty_json(overrides).encode()
     with contextlib.suppress(OSError):  # the step that reads the eval set says what is wrong with it
         files[spec.eval_set] = spec.resolve(spec.eval_set).read_bytes()
-    hint = "the evidence of the run would hold it: remove it there, and give it to the run as an environment variable"
-    refuse_secrets(files, InputInvalid, "X341", hint)
+    refuse_secrets(files, InputInvalid, "X341", HINT)
 
 
 def replace_evidence(spec: Spec, record: RunRecord, journal: Journal) -> tuple[Path, Replaced | None]:
     """Render the evidence files of the spec into its evidence folder; what another record left there is kept elsewhere."""
+    check_secrets(spec)  # where no step runs, nobody has looked yet
     evidence_dir = spec.resolve(spec.evidence.dir)
     replaced = keep_replaced(spec, record, journal)
     render_evidence(record, spec.evidence.files, evidence_dir, template_dirs=template_dirs(spec.root))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +33,7 @@ from engine.pipeline.plan import Plan, PlannedStep, Selection, make_plan, plan_s
 from engine.pipeline.provenance import environment
 from engine.pipeline.record import make_record
 from engine.pipeline.replaced import remove_partial, will_replace
+from engine.pipeline.session.carry_over import is_resumable
 from engine.pipeline.session.ending import (
     Session,
     end_finished,
@@ -45,6 +46,8 @@ from engine.pipeline.session.limits import NO_SESSION, Limits, SessionOptions
 from engine.pipeline.session.take_over import TakenOver
 from engine.pipeline.stop import Stop, stop_on_signals
 from engine.protocol.deadline import Deadline
+from engine.protocol.events.checkpoints import CheckpointSaved
+from engine.protocol.events.generation import Generated
 from engine.protocol.sessions import RunSession
 from engine.runspec.model import Spec
 from engine.steps import Handler, StepContext
@@ -115,12 +118,12 @@ def execute(
         except (DeadlineReached, Interrupted) as error:
             raise with_next_session(error, session) from error
         except InputInvalid as error:
-            if (
-                error.code == "R114" and options.out is not None
-            ):  # too short for this step: what is done already is carried over
+            if error.code == "R114" and options.out is not None:  # what is done already is carried over
                 end_unfinished(session)
             raise
         if selection.partial:
+            if options.out is not None:
+                end_unfinished(session)
             return Outcome(tuple(run.ran), tuple(run.skipped), None, None, run.made)
         record = make_record(spec, run.made, journal)
         finish = finish_run(spec, record, journal, console.note)
@@ -147,12 +150,16 @@ class _Run:
     skipped: list[str] = field(default_factory=list)
     session: str | None = None
     clock: Clock = field(default_factory=Clock)
+    has_saved: bool = False
     _began: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def limits(self) -> Limits:
-        """When a step has to stop."""
-        return Limits(self.deadline, self.stop)
+        """When a step has to stop: early enough for what is finished to be carried over."""
+        if self.deadline is None or not self.deadline.carries:
+            return Limits(self.deadline, self.stop)
+        count = sum((made.path / name).stat().st_size for made in self.made.values() for name in made.files)
+        return Limits(replace(self.deadline, carried_bytes=count), self.stop)
 
     def run_steps(self) -> None:
         """Every step in order: skipped, or run and published."""
@@ -258,7 +265,8 @@ class _Run:
         return artifact
 
     def _make(self, planned: PlannedStep) -> Artifact:
-        step, handler = planned.step, planned.handler
+        step, handler, limits = planned.step, planned.handler, self.limits
+        self.has_saved = False
         staging = self.store.stage(planned.work_key)
         started = self.clock.start()
         ctx = StepContext(
@@ -269,11 +277,11 @@ class _Run:
             out=staging.out,
             work=staging.work,
             cache=self.store.cache,
-            emit=self.console.event,
+            emit=self._observe,
             note=self.console.note,
-            stopping=self.limits,
+            stopping=limits,
             session=RunSession(str(self.session), str(self._began["time"])),
-            deadline=self.deadline,
+            deadline=limits.deadline,
         )
         try:
             result = handler.run(ctx)
@@ -299,6 +307,11 @@ class _Run:
             "finished_at": period.finished_at,
         }
         return self.store.publish(staging, manifest, handler.measured)
+
+    def _observe(self, event: Event | Mapping[str, Any]) -> None:
+        """Pass an event on; after one of these an unfinished step has saved something in this session."""
+        self.has_saved |= isinstance(event, CheckpointSaved | Generated)
+        self.console.event(event)
 
     def _check_inputs(self, planned: PlannedStep) -> None:
         """R105: a step's inputs must not have changed since they were published."""
@@ -327,9 +340,15 @@ class _Run:
         details = f": {said}" if said else ""
         if not by_limit:
             return Interrupted("R110", f"stopped {when}{details}", hint=f"nothing is lost; resume with: {self.command}")
-        if not self.ran and not (isinstance(error, DeadlineReached) and not isinstance(error, NothingDone)):
+        if not (self.ran or self._has_got_on(planned, error)):
             return too_short(self.deadline, planned.step.id, error)
         return DeadlineReached("R115", f"the session limit was reached {when}{details}")
+
+    def _has_got_on(self, planned: PlannedStep, error: BaseException | None) -> bool:
+        """Whether the unfinished step has done something in this session that the next one resumes from."""
+        if isinstance(error, DeadlineReached):
+            return not isinstance(error, NothingDone)
+        return error is not None and self.has_saved and is_resumable(planned.handler)
 
     def _journal_finished(self, event: str, planned: PlannedStep, artifact: Artifact) -> None:
         self.journal.append(

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputInvalid
-from engine.model_config import read_folder
+from engine.model_config import CONFIG_FILE, read_folder
+from engine.model_config.folder_files import orbax_folders
 from engine.model_config.shapes import (
     FAMILY_NORMS,
     KNOWN_CONFIGS,
@@ -222,7 +223,8 @@ def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
             **model.config,
         }
     elif model.path is not None:
-        config = _read_config(spec.resolve(model.path))
+        folder = spec.resolve(model.path)
+        config = _read_config(folder) or (KNOWN_CONFIGS.get(model.id) if _is_flax_variation(folder) else None)
     else:
         found = found_model(parse_kaggle_model(model.kaggle), os.environ) if model.kaggle else None
         config = _read_config(found.folder) if found is not None else None
@@ -235,6 +237,13 @@ def _config(spec: Spec) -> tuple[Mapping[str, Any] | None, str | None]:
     if missing:
         return None, f"the configuration of {model.id} does not give {', '.join(missing)}"
     return config, None
+
+
+def _is_flax_variation(folder: Path) -> bool:
+    """Whether its shapes stand in a checkpoint that only the trainer opens."""
+    return not (folder / CONFIG_FILE).exists() and bool(
+        orbax_folders(f"{one.parent.name}/{one.name}" for one in folder.glob("*/*"))
+    )
 
 
 def _read_config(folder: Path) -> Mapping[str, Any] | None:

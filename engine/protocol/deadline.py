@@ -28,7 +28,7 @@ MARGIN_SHARE, LEAST_MARGIN_SECONDS, MOST_MARGIN_SECONDS, MOST_MARGIN_SHARE = 0.0
 MOST_START_SECONDS = 60.0  # a process that is older does other things too: a notebook, a test
 WRAP_UP_SECONDS = 0.5  # evidence of an unfinished run, recipe, small files of the carry-over
 # Of a disk, until it was measured: slow on purpose, so that the first save of a session does not come too late.
-ASSUMED_BYTES_PER_SECOND = 50e6
+ASSUMED_BYTES_PER_SECOND, ASSUMED_READ_BYTES_PER_SECOND = 50e6, 500e6
 
 StopReason = Literal["request", "deadline"]
 Cadence = Literal["declared", "measured"]
@@ -38,7 +38,7 @@ Cadence = Literal["declared", "measured"]
 class Deadline:
     """``ends_at``: by :func:`steady_seconds`, which all processes of a machine share.
 
-    ``carries``     whether the newest checkpoint is copied for the next session after the last save
+    ``carries``     whether what the next session needs is copied after the last save; ``carried_bytes``: of the finished steps
     ``cadence``     measured: the interval of checkpoints follows from measured seconds, since nobody declared it
     """
 
@@ -46,25 +46,26 @@ class Deadline:
     limit_seconds: float
     margin_seconds: float
     carries: bool = False
+    carried_bytes: int = 0
     cadence: Cadence = "declared"
 
     @property
     def stop_at(self) -> float:
         """When a step that does not foresee its own end is asked to stop."""
-        return self.ends_at - self.margin_seconds - WRAP_UP_SECONDS
+        return self.ends_at - self.margin_seconds - WRAP_UP_SECONDS - self.carry_seconds(self.carried_bytes)
 
     @property
     def kill_at(self) -> float:
         """When one that has not stopped is killed, so that what it saved is carried over before the end."""
-        return self.ends_at - self.margin_seconds / 2
+        return self.stop_at + self.margin_seconds / 2
 
     def fits(self, now: float, *seconds: float) -> bool:
         """Whether work of so many seconds ends before the margin begins."""
         return now + sum(seconds) <= self.stop_at
 
     def carry_seconds(self, count: int) -> float:
-        """Copying and checking so many bytes for the next session."""
-        return count / ASSUMED_BYTES_PER_SECOND if self.carries else 0.0
+        """Copying so many bytes for the next session; without one to carry to they are only checked."""
+        return count / (ASSUMED_BYTES_PER_SECOND if self.carries else ASSUMED_READ_BYTES_PER_SECOND)
 
 
 def steady_seconds() -> float:

@@ -1,6 +1,7 @@
 """The chain of sessions of one training run: which train steps each did, from which checkpoint, up to which.
 
-In: rows. Out: why they are no chain, or nothing. A session is an attempt that ended with a checkpoint which the next one resumed from; an attempt
+In: rows, each with the train steps of a session (the first and the last, both included), ``checkpoint_sha256`` of the checkpoint that it ended with,
+``parent_sha256`` of the one that it resumed from, when and on what. Out: why they are no chain, or nothing. A session is an attempt that ended with a checkpoint which the next one resumed from; an attempt
 that was killed before its first checkpoint has left nothing and is no session. Every checkpoint carries the sessions before it, so that
 the chain travels with the state itself.
 
@@ -16,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.protocol.codec import to_json
-
 Row = Mapping[str, Any]
 
 
@@ -27,22 +26,6 @@ class RunSession:
 
     id: str
     started_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class TrainSession:
-    """The train steps of one session, both included. ``checkpoint_sha256`` of the last, ``parent_sha256`` of the one it resumed from."""
-
-    session: str | None
-    first_train_step: int
-    last_train_step: int
-    checkpoint_sha256: str
-    parent_sha256: str | None
-    started_at: str
-    finished_at: str
-    platform: str
-    device_kind: str
-    devices: int
 
 
 def beginning(session: RunSession | None, train_step: int, parent: str | None, machine: Row) -> dict[str, Any]:
@@ -68,20 +51,18 @@ def rows_at(notes: Row, train_step: int, digest: str) -> list[dict[str, Any]]:
 
 
 def _row(began: Row, last: int, digest: str) -> dict[str, Any]:
-    row = TrainSession(
-        session=began.get("session"),
-        first_train_step=began["first_train_step"],
-        last_train_step=last,
-        checkpoint_sha256=digest,
-        parent_sha256=began["parent_sha256"],
-        started_at=began.get("started_at", ""),
-        finished_at=began.get("saved_at", ""),
-        platform=began.get("platform", ""),
-        device_kind=began.get("device_kind", ""),
-        devices=began.get("devices", 0),
-    )
-    values: dict[str, Any] = to_json(row)
-    return values
+    return {
+        "session": began.get("session"),
+        "first_train_step": began["first_train_step"],
+        "last_train_step": last,
+        "checkpoint_sha256": digest,
+        "parent_sha256": began["parent_sha256"],
+        "started_at": began.get("started_at", ""),
+        "finished_at": began.get("saved_at", ""),
+        "platform": began.get("platform", ""),
+        "device_kind": began.get("device_kind", ""),
+        "devices": began.get("devices", 0),
+    }
 
 
 def chain_problems(sessions: Sequence[Row]) -> list[str]:

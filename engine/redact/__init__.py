@@ -4,9 +4,10 @@ In: text, JSON values or bytes from anywhere, a child process's standard error i
 replaced by ``***`` (screen, log, the recorded command), or the list of what was found (evidence folder, package).
 
 A secret is the value (8 characters or more) of an environment variable whose name says so, in every spelling of
-:mod:`engine.redact.spellings`, and anything that has a shape of :mod:`engine.redact.shapes`. Both lists stand there once.
+:mod:`engine.redact.spellings`, and anything that has a shape of :mod:`engine.redact.shapes`, as it is or in a spelling of :mod:`engine.redact.hidden`. Both lists
+stand there once.
 
-    >>> redact("login with hf_" + "x" * 34)
+    >>> redact("login with hf_" + "aB3" * 11)
     'login with ***'
     >>> find_secrets({"notes.txt": b"61626364 65666768 in hex"}, {"MY_KEY": "abcdefgh"})
     [('notes.txt:1', 'the value of MY_KEY')]
@@ -14,10 +15,13 @@ A secret is the value (8 characters or more) of an environment variable whose na
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from engine.redact.hidden import find_hidden
 from engine.redact.shapes import Match, find_shapes
 from engine.redact.spellings import (
     MIN_SECRET_CHARS,
@@ -30,6 +34,8 @@ from engine.redact.spellings import (
 )
 
 MASK = "***"
+LARGE = 1 << 16  # bytes: less is searched at once
+MOST_REMEMBERED = 64
 _NO_ENVIRONMENT: Mapping[str, str] = {}
 
 
@@ -76,7 +82,7 @@ def find_secrets(files: Mapping[str, bytes], environ: Mapping[str, str] = _NO_EN
 
 def _places(data: bytes, secrets: tuple[Secret, ...]) -> list[tuple[int, str]]:
     """(line, kind), each once, in order."""
-    matches = [*find_shapes(data), *_find_values(data, secrets, all_forms=False)]
+    matches = [*_shaped(data).of_each_place(), *_find_values(data, secrets, all_forms=False)]
     places: dict[tuple[int, str], None] = {}
     line, counted = 1, 0
     for start, _, kind in sorted(matches):
@@ -89,7 +95,8 @@ def _places(data: bytes, secrets: tuple[Secret, ...]) -> list[tuple[int, str]]:
 def _masked(data: bytes, secrets: tuple[Secret, ...]) -> bytes:
     """Every match replaced; those that touch or overlap become one mask."""
     parts, done = [], 0
-    matches = sorted([*_find_values(data, secrets, all_forms=True), *find_shapes(data)])
+    shaped = _shaped(data)
+    matches = sorted([*_find_values(data, secrets, all_forms=True), *shaped.plain, *shaped.hidden])
     for start, end in _merged(matches):
         if end - start > len(MASK):
             parts += [data[done:start], MASK.encode()]
@@ -107,6 +114,38 @@ def _merged(matches: list[Match]) -> Iterator[tuple[int, int]]:
         end = max(end, last)
     if end > start:
         yield start, end
+
+
+class _Shaped(NamedTuple):
+    """Where anything has the shape of a secret: plainly, and in another spelling."""
+
+    plain: Sequence[Match]
+    hidden: Sequence[Match]
+
+    def of_each_place(self) -> Iterator[Match]:
+        """Without the hidden ones that overlap with a plain one: it is the same secret, with what stands around it."""
+        yield from self.plain
+        spans = list(_merged(sorted(self.plain)))
+        for start, end, kind in self.hidden:
+            index = bisect_left(spans, (start,))
+            touched = spans[max(0, index - 1) : index + 1]
+            if not any(first < end and start < last for first, last in touched):
+                yield start, end, kind
+
+
+def _shaped(data: bytes) -> _Shaped:
+    """A run writes its evidence, packs and verifies it: what large files held is remembered by their digest."""
+    if len(data) < LARGE:
+        return _Shaped(tuple(find_shapes(data)), tuple(find_hidden(data)))
+    digest = hashlib.sha256(data).digest()
+    if digest not in _found_in:
+        if len(_found_in) >= MOST_REMEMBERED:
+            _found_in.clear()
+        _found_in[digest] = _Shaped(tuple(find_shapes(data)), tuple(find_hidden(data)))
+    return _found_in[digest]
+
+
+_found_in: dict[bytes, _Shaped] = {}
 
 
 def _find_values(data: bytes, secrets: tuple[Secret, ...], *, all_forms: bool) -> Iterator[Match]:

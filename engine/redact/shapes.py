@@ -86,6 +86,7 @@ class Neighbour:
     pattern: str  # with a group "value" where not all of it is the secret
     before: str = ""  # what must stand before the literal
     random: bool = False  # whether the value must look like one that a machine made
+    with_user: bool = False  # whether the pattern has a group "user", beside which a value may be a default
 
 
 _IS = r"[ ]{0,8}[\"']{0,2}\s{0,8}(?:=>|:=|=|:)\s{0,8}[\"']{0,2}"
@@ -99,7 +100,7 @@ CONTEXTS: Sequence[Neighbour] = (
             r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}(?:[^-]{0,20000}-{4,5} ?END [A-Z0-9 ]{0,60}-{4,5})?"),
     Neighbour("a PuTTY key", ("putty-user-key-file-",), r"PuTTY-User-Key-File-[0-9]{1,3}:[\s\S]*"),
     Neighbour("a password in an address", ("://", ":\\/\\/"),
-            r":\\?/\\?/[^\s/:@\"'<>\\]{0,100}:(?P<value>[^\s/@\"'<>{}$*\\]{1,200})@[A-Za-z0-9\[]"),
+            r":\\?/\\?/(?P<user>[^\s/:@\"'<>\\]{0,100}):(?P<value>[^\s/@\"'<>{}$*\\]{1,200})@[A-Za-z0-9\[]", with_user=True),
     Neighbour("an Authorization header", ("authorization",),
             rf"authorization{_IS}(?:[a-z]{{3,9}}\s{{1,8}})?(?P<value>[A-Za-z0-9_+/=.~:-]{{8,}})", random=True),
     Neighbour("a bearer token", ("bearer ",), r"bearer\s{1,8}(?P<value>[A-Za-z0-9_+/=.~-]{16,200})", random=True),
@@ -129,16 +130,25 @@ _CONTEXTS = tuple(
     for context in CONTEXTS
 )  # fmt: skip
 # Each literal contains a root; where that is not in a text, none of its literals need to be looked for.
-_BEGINNINGS = (b"key", b"token", b"secret", b"pass", b"begin ", b"wandb", b"://", b":\\/\\/")
+_BEGINNINGS = (b"key", b"token", b"secret", b"pass", b"begin ", b"wandb", b"://", b":\\/\\/", b"hooks")
 _ROOT_OF = {
     literal: next((root for root in _BEGINNINGS if root in literal), literal)
     for _, literals, _, _ in _CONTEXTS
     for literal in literals
 }
 _ROOTS = tuple(dict.fromkeys(_ROOT_OF.values()))
+_FILLERS = frozenset(b"xX0*._-")  # what documents write for the characters of a token
+FORM = 8  # bytes of a token that may be its prefix
+DEFAULTS = frozenset((b"password", b"passwd", b"pass", b"pwd", b"secret", b"root", b"admin", b"user", b"username", b"guest", b"test", b"postgres",
+                      b"mysql", b"changeme", b"change_me", b"example", b"token", b"your_password", b"mypassword"))  # fmt: skip
 _REST = re.compile(rb"[A-Za-z0-9_+/=.~%!-]*")  # of a value that is longer than its pattern looks at
 DEEPEST_JSON = 3
 _BEFORE = 24  # bytes before a literal that are looked at
+
+
+def find_tokens(data: bytes) -> Iterator[Match]:
+    """Matches of ``TOKENS`` alone, in bytes without escapes."""
+    yield from _tokens(data)
 
 
 def find_shapes(data: bytes) -> Iterator[Match]:
@@ -163,7 +173,9 @@ def _without_escapes(data: bytes) -> bytes:
     if b"\\" not in data:
         return data
     data = _UNICODE_ESCAPE.sub(b"      ", without_escaped_space(data)).replace(b'\\"', b' "').replace(b"\\'", b" '")
-    for _ in range(DEEPEST_JSON):  # JSON in JSON has more backslashes before a quote
+    for _ in range(
+        DEEPEST_JSON if b'\\ "' in data or b'\\  "' in data else 0
+    ):  # JSON in JSON has more backslashes before a quote
         data = data.replace(b'\\ "', b'  "').replace(b'\\  "', b'   "')
     return data
 
@@ -172,7 +184,12 @@ def _tokens(data: bytes) -> Iterator[Match]:
     for begin, end in _runs(data):
         if not _NUMBER.fullmatch(data, begin, end):
             for match in _TOKENS.finditer(data, begin, end):
-                yield match.start(), match.end(), _KINDS[(match.lastindex or 1) - 1]
+                if not is_placeholder(match[0]):
+                    yield match.start(), match.end(), _KINDS[(match.lastindex or 1) - 1]
+            for match in _TOKENS.finditer(data[begin:end][::-1]):
+                if not is_placeholder(match[0]):
+                    kind = _KINDS[(match.lastindex or 1) - 1]
+                    yield end - match.end(), end - match.start(), f"{kind}, backwards"
 
 
 def _runs(data: bytes) -> Iterator[tuple[int, int]]:
@@ -192,14 +209,39 @@ def _beside(
     position = lower.find(literal)
     while position >= 0:
         end = position + len(literal)
-        named = not context.before or before.search(data[max(0, position - _BEFORE) : position])
-        match = pattern.match(data, position) if named else None
-        if match:
+        match = pattern.match(data, position)  # most often it ends at the next character, so it comes first
+        if match and (not context.before or before.search(data[max(0, position - _BEFORE) : position])):
             start, stop = match.span("value" if "value" in pattern.groupindex else 0)
-            if not context.random or _looks_random(data[start:stop], data[stop : stop + 1]):
+            if _is_secret(context, match, data[start:stop], data[stop : stop + 1]):
                 end = _REST.match(data, stop).end() if context.random else stop  # type: ignore[union-attr]
                 yield start, end, context.kind
         position = lower.find(literal, end)
+
+
+def _is_secret(context: Neighbour, match: re.Match[bytes], value: bytes, after: bytes) -> bool:
+    if is_placeholder(value):
+        return False
+    if context.with_user:
+        return not _is_no_password(match["user"].lower(), value.lower())
+    return not context.random or _looks_random(value, after)
+
+
+def is_placeholder(value: bytes) -> bool:
+    """Whether it only shows the form of a secret, as documents do: one character again and again, or the word example in it.
+
+    >>> is_placeholder(b"hf_" + b"x" * 34), is_placeholder(b"AKIAIOSFODNN7EXAMPLE"), is_placeholder(b"hf_" + b"aB3" * 11)
+    (True, True, False)
+    """
+    rest = set(value[FORM:])
+    return (len(rest) == 1 and rest <= _FILLERS) or b"EXAMPLE" in value or b"example" in value
+
+
+def _is_no_password(user: bytes, value: bytes) -> bool:
+    """Whether ``user:value@`` in an address is a default that everybody knows, or a host with its port."""
+    is_host = user == b"localhost" or b"." in user
+    return (
+        value in DEFAULTS or value == user or len(set(value)) == 1 or (is_host and value.isdigit() and len(value) <= 5)
+    )
 
 
 def _looks_random(value: bytes, after: bytes) -> bool:

@@ -23,13 +23,33 @@ from engine.runspec.spelling.look_alikes import finding_at, in_structure, is_inv
 from engine.runspec.syntax import syntax_error
 
 MAX_DEPTH = 64
+MAX_OPEN_BRACKETS = 4 * MAX_DEPTH  # counted without regard to quotes: no text of a run-spec has so many either
 MAX_ALIASES = 32
 MAX_NODES = 20_000  # counted with every alias expanded: a small text can expand to billions
 
 
+_BRACKET = re.compile(r"[\[\]{}]")
+
+
 def parse(text: str, source: SpecSource) -> Node | None:
     """The one document of the text; None where there are only comments. Raises InputInvalid."""
+    _refuse_open_brackets(text, source)
     return _Builder(source, _events(text, source)).document()
+
+
+def _refuse_open_brackets(text: str, source: SpecSource) -> None:
+    """Y025 before the parser looks: each open bracket of a line may be a key for it, and it asks for all of them at each step."""
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        depth = depth + 1 if match[0] in "[{" else max(0, depth - 1)
+        if depth > MAX_OPEN_BRACKETS:
+            line = text.count("\n", 0, match.start()) + source.first
+            raise InputInvalid(
+                "Y025",
+                f"more than {MAX_DEPTH} levels of nesting",
+                where=Where(source.name, line),
+                hint="no run-spec needs so many",
+            )
 
 
 def parse_mapping(text: str, source: SpecSource) -> Mapping:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from pathlib import Path
 
+from engine.model_config.folder_files import orbax_folders
+
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 OTHER_TOKENIZERS = (
@@ -23,6 +25,7 @@ OTHER_TOKENIZERS = (
 SAFETENSORS = "model.safetensors"
 MSGPACK = "flax_model.msgpack"
 INDEX = ".index.json"  # suffix of the weights' name, where they are sharded into files
+WEIGHTS = tuple(f"{name}{ending}" for name in (SAFETENSORS, MSGPACK) for ending in ("", INDEX))
 MOST_NAMES = 6
 
 # What is often mistaken for a model folder: a name in it -> what to do.
@@ -38,10 +41,13 @@ MISTAKEN = {
 def missing_parts(folder: Path) -> list[str]:
     """The parts of a model whose names are missing; what else than a file has such a name, folder_findings says."""
     names = {path.name for path in folder.iterdir()}
-    missing = [] if CONFIG_FILE in names else [CONFIG_FILE]
+    # The configuration of a Flax variation is in its shapes.
+    is_flax = not names.intersection(WEIGHTS) and bool(
+        orbax_folders(f"{one.parent.name}/{one.name}" for one in folder.glob("*/*"))
+    )
+    missing = [] if CONFIG_FILE in names or is_flax else [CONFIG_FILE]
     missing += [] if names.intersection((TOKENIZER_FILE, *OTHER_TOKENIZERS)) else [TOKENIZER_FILE]
-    weights = [f"{name}{ending}" for name in (SAFETENSORS, MSGPACK) for ending in ("", INDEX)]
-    if not names.intersection(weights):
+    if not names.intersection(WEIGHTS) and not is_flax:
         missing.append(f"weights ({SAFETENSORS} or {MSGPACK})")
     return missing
 

@@ -193,7 +193,7 @@ def _model_folder(name: str, text: str, folder: FilePath) -> Iterator[_Problem]:
         yield one.code, f"{PurePosixPath(text)}/{one.message}", one.hint or "fetch the folder again"
     if lacking := missing_parts(folder):
         yield "S319", f"{name} is not a complete model: there is no {', no '.join(lacking)}", advice(folder)
-    else:
+    elif os.path.lexists(folder / "config.json"):  # the configuration of a Flax variation is in its shapes
         yield from _configuration(text, folder)
 
 

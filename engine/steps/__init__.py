@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.artifacts.store import Artifact
-from engine.protocol.deadline import Deadline
-from engine.protocol.sessions import RunSession
 from engine.runspec.model import Spec, StepSpec
-from engine.trainer_process.carried import Carried
 from engine.trainer_process.host import Host
 
 if TYPE_CHECKING:
+    from engine.protocol.deadline import Deadline
     from engine.protocol.events.base import Event
+    from engine.protocol.sessions import RunSession
+    from engine.trainer_process.carried import Carried
 
 
 @dataclass(frozen=True, slots=True)

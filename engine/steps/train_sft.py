@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from engine.errors import RunFailed
-from engine.protocol.deadline import Cadence
 from engine.steps import FunctionHandler, StepContext, StepResult
 from engine.steps.schemas import step_schema
 from engine.trainer_process.carried import training_files
 from engine.trainer_process.cluster import cluster_of
 from engine.trainer_process.libraries import TRAINER_LIBRARIES
+
+if TYPE_CHECKING:
+    from engine.protocol.deadline import Cadence
 
 
 def run(ctx: StepContext) -> StepResult:

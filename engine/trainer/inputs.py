@@ -9,17 +9,19 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
-from engine.canonical import digest_file
+from engine.canonical import digest_file, files_below
 from engine.errors import InputInvalid
 from engine.model_config import config_from_hf, read_config, read_folder
 from engine.model_config.decoder import DecoderConfig
+from engine.model_config.folder_files import orbax_checkpoint
 from engine.protocol.events.base import Note
 from engine.protocol.jobs import ModelSource, TrainJob
 from engine.protocol.kaggle_models import parse_kaggle_model
@@ -36,7 +38,7 @@ from engine.trainer.process import Emit, Stopping
 from engine.trainer.reference.export_check import ExportCheck
 from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_config, stop_ids
 from engine.trainer.text.tokenizer import Tokenizer, build_chars
-from engine.trainer.weights import load_folder
+from engine.trainer.weights import load_folder, model_folder
 
 SIMULATED_DEVICES = "--xla_force_host_platform_device_count"  # the topology says how many there are
 
@@ -47,7 +49,7 @@ class Model:
 
     ``commit`` is the hub's, None elsewhere; ``origin`` names the weights; ``generation`` is the folder's generation
     config, which is exported again; ``base_config`` its config.json as it stands there, None for fresh weights; ``kaggle`` what
-    the record has of a model on Kaggle, None elsewhere.
+    the record has of a model on Kaggle, None elsewhere; ``cut_rows`` the rows of the embedding that were not read.
     """
 
     module: Decoder
@@ -58,6 +60,7 @@ class Model:
     generation: Mapping[str, Any] = field(default_factory=dict)
     base_config: Mapping[str, Any] | None = None
     kaggle: Mapping[str, Any] | None = None
+    cut_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,17 @@ def load_model(
         folder = kaggle.folder
     else:
         folder, commit = hub.fetch(source.id, source.revision, emit=emit, stopping=stopping, judge=read_folder)
+    origin = kaggle.digest if kaggle else commit or _folder_digest(folder)
+    facts = kaggle.facts if kaggle else None
+    with model_folder(folder) as readable:
+        if readable.cut_rows:
+            emit(Note(f"not read: {readable.cut_rows} rows at the end of the embedding, which no token has"))
+        loaded = _loaded(readable.path, dtype, emit, placement)
+    return replace(loaded, commit=commit, origin=origin, kaggle=facts, cut_rows=readable.cut_rows)
+
+
+def _loaded(folder: Path, dtype: np.dtype, emit: Emit, placement: Placement | None) -> Model:
+    """The model of a folder of Hugging Face's kind; where it came from is for the caller to add."""
     generation = read_generation_config(folder)
     module, config, tokenizer = load_folder(
         folder,
@@ -123,17 +137,15 @@ def load_model(
         tell=lambda text: emit(Note(text)),
     )
     stop_ids(tokenizer, generation, str(folder / GENERATION_FILE))
-    origin = kaggle.digest if kaggle else commit or _folder_digest(folder)
-    facts = kaggle.facts if kaggle else None
-    return Model(module, config, tokenizer, commit, origin, generation, read_config(folder), facts)
+    return Model(module, config, tokenizer, None, "", generation, read_config(folder))
 
 
 def _folder_digest(folder: Path) -> str:
-    """Digest of the files in a model folder, its subfolders left out."""
-    hasher = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            hasher.update(f"{path.name} {digest_file(path)}\n".encode())
+    """Digest of the files in a model folder; of its subfolders only the checkpoint of a Flax variation counts."""
+    hasher, checkpoint = hashlib.sha256(), orbax_checkpoint(folder)
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    for path in sorted([*files, *(files_below(checkpoint) if checkpoint else ())]):
+        hasher.update(f"{path.relative_to(folder).as_posix()} {digest_file(path)}\n".encode())
     return hasher.hexdigest()
 
 

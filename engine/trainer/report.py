@@ -32,7 +32,6 @@ COPIED_FACTS = (
     "libraries",
     "topology",
     "moves",
-    "sessions",
     "sequences_per_train_step",
 )
 
@@ -49,7 +48,7 @@ def export(
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen, measured,
-    exported_train_step, topology, moves (from other devices), sessions."""
+    exported_train_step, topology, moves (from other devices)."""
     metrics.sync()
     if not metrics.complete_to(train_step):
         raise RunFailed(
@@ -86,8 +85,7 @@ def export(
         **measured,
         "input_wait_share": round(sum(row["input_wait_seconds"] for row in rows) / seconds, 6),
         "model_sha256": digest_json(digest_tree(out / "model")),
-        "model_commit": model.commit,
-        **({"model_kaggle": dict(model.kaggle)} if model.kaggle is not None else {}),
+        **_source_facts(model),
         "render": facts["render"],
         "rendered_by": facts["rendered_by"],
         **_data_facts(data),
@@ -97,6 +95,13 @@ def export(
     }
     write_atomic(out / "train_report.json", pretty_json(report))
     return report
+
+
+def _source_facts(model: Model) -> dict[str, object]:
+    """Where the weights came from: the hub's commit, or the version and the files on Kaggle; rows of the embedding that were not read."""
+    facts: dict[str, object] = {"model_commit": model.commit}
+    facts |= {"model_kaggle": dict(model.kaggle)} if model.kaggle is not None else {}
+    return facts | ({"embedding_rows_cut": model.cut_rows} if model.cut_rows else {})
 
 
 def _data_facts(data: Data) -> dict[str, object]:

@@ -122,7 +122,7 @@ class TrainLoop:
     def _pauses(self, train_step: int) -> bool:
         stops = self._stops(train_step)  # called at every train step, so that all processes take part in the agreement
         due = self._state.saver.due(train_step) or self._evaluator.is_due(train_step, self._last) or stops
-        return due or self._tracker.pauses_after(train_step)
+        return due or self._state.guard.is_unsure or self._tracker.pauses_after(train_step)
 
     def _write(self, done: Done) -> None:
         """Write one row, and do what is due after it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pytest
 from engine.canonical import without_measurements
 from engine.evidence.about import ABOUT_NAMES
 from engine.evidence.folder import MANIFEST
+from engine.steps import registry
+from tests.campaign.light_steps import light_generate, light_train
 
 REPOSITORY = Path(__file__).parent.parent.parent
 RUN_SECONDS = 900
@@ -126,3 +129,14 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Proje
     """``new_project("name", spec_text, overrides)``."""
     root = tmp_path_factory.mktemp("campaign")
     return lambda name, spec, overrides=(): Project(root / name, spec, tuple(overrides))
+
+
+@pytest.fixture
+def light_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The light kinds of steps (:mod:`tests.campaign.light_steps`) in this process too."""
+    for kind, function in {"train_sft": light_train, "generate": light_generate}.items():
+        handler: Any = registry.HANDLERS[kind]
+        monkeypatch.setitem(registry.HANDLERS, kind, dataclasses.replace(handler, function=function, needs_extra=None))
+    registry._discover.cache_clear()
+    yield
+    registry._discover.cache_clear()

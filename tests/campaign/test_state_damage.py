@@ -6,13 +6,12 @@ digests and prices, the evidence, the package.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,9 @@ from engine.evidence.verify import verify_bundle
 from engine.pipeline import digest_cache
 from engine.pipeline.digest_cache import remembered_digest
 from engine.pipeline.plan import differences
-from engine.steps import registry
 from tests.campaign.light_project import RUN, LightProject
-from tests.campaign.light_steps import light_generate, light_train
+
+pytestmark = pytest.mark.usefixtures("light_steps")
 
 EVIDENCE = "submission_runs/light_v1"
 # Name -> where it is, in a project with a finished run.
@@ -54,17 +53,6 @@ SHAPES = {"empty": b"", "list": b"[]\n", "null": b"null\n", "object": b"{}\n", "
 COMMANDS = (("plan", RUN[1]), ("status",), ("status", "light_v1"), ("show", "light_v1"), ("explain", RUN[1]), ("logs", "light_v1"),
             ("verify", EVIDENCE), ("package", RUN[1]), ("evidence", RUN[1]), RUN, (*RUN, "--force", "summary"))  # fmt: skip
 CODES = {0, 1, 2, 4, 5}
-
-
-@pytest.fixture(autouse=True)
-def light_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The light kinds in this process too."""
-    for kind, function in {"train_sft": light_train, "generate": light_generate}.items():
-        handler: Any = registry.HANDLERS[kind]
-        monkeypatch.setitem(registry.HANDLERS, kind, dataclasses.replace(handler, function=function, needs_extra=None))
-    registry._discover.cache_clear()
-    yield
-    registry._discover.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def test_verify_of_a_folder_without_evidence(runspec: Any, project: Path) -> Non
     """An empty folder, another folder, and the parent of evidence are told so, with where it is: 2, not 22 failed checks."""
     (project / "empty").mkdir()
     done = runspec("verify", "empty")
-    advice = "\n   = help: name an evidence folder, a package or a run-spec; `runspec run SPEC` makes evidence"
+    advice = "\n   = help: name an evidence folder or a package; `runspec run SPEC` makes evidence"
     assert (done.code, done.out, _said(done)) == (2, "", f"error[X322]: no evidence here: empty is empty{advice}")
     (project / "empty" / "README").write_text("hello")
     has_none = "has no manifest-sha256.txt and no run_manifest.json"

@@ -153,3 +153,17 @@ def test_validate_reports_all_files_in_one_go(runspec, tmp_path, monkeypatch):
     assert text.code == 2
     assert text.out.startswith("runspecs/quickstart.yaml: ok\nbad.yaml: ")
     assert "error[" in text.err
+
+
+def test_validate_says_that_a_secret_is_in_a_run_spec(runspec, tmp_path, monkeypatch):
+    """X341 with file and line, as `run` would say before its first step; the value is never shown."""
+    monkeypatch.chdir(tmp_path)
+    runspec("init")
+    path, token = tmp_path / "runspecs" / "quickstart.yaml", "hf_" + "Ab1" * 10
+    path.write_text(f"# {token}\n" + path.read_text())
+    done = runspec("validate", "runspecs/quickstart.yaml")
+    assert (done.code, done.out) == (2, "runspecs/quickstart.yaml: 1 error\n")
+    assert "error[X341]: runspecs/quickstart.yaml:1 looks like a secret (a Hugging Face token)" in done.err
+    assert token not in done.out + done.err
+    path.write_text(path.read_text().replace(token, "hf_" + "x" * 34))
+    assert runspec("validate", "runspecs/quickstart.yaml", "--json").document["diagnostics"] == []

@@ -49,17 +49,17 @@ ANSWERS: Mapping[str, Answer] = {
     ),
     "run": Answer(
         "{ok, run_version, ran, skipped, summary, model, evidence, replaced, package, trust_level, checks, committed}",
-        (1, 4, 5, 6, 8),
+        (1, 4, 5, 6, 7, 8),
     ),
     "launch": Answer("{ok, scheduler, name, submit, text}"),
     "status": Answer(
         "{ok, runs: [{run_version, state, time}], store_bytes, diagnostics}",
         (1,),
         "RUN",
-        "{ok, run_version, state, steps, complete, replaced}",
+        "{ok, run_version, state, steps, complete, replaced, sessions}",
     ),
     "show": Answer(
-        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}], complete}",
+        "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}], complete, sessions}",
         (1,),
     ),
     "explain": Answer("{ok, steps: [{id, action, because}]}", (1,)),
@@ -70,9 +70,14 @@ ANSWERS: Mapping[str, Answer] = {
         "{ok, trust_level, trust: {level, proves, levels: [{level, title, shown, found, proves, takes}]}, "
         "checks: [{id, title, status, detail}], stated, rerun: {seed, platform, items: {run_again, n_equal, elsewhere, "
         "differences: [{of, field, recorded, again}]}, train_steps}}",
-        (1, 5),
+        (1, 5, 8),
     ),
-    "sign": Answer("{ok, evidence, package, fresh, key, fingerprint, signers}", (1, 4, 5)),
+    "sign": Answer(
+        "{ok, evidence, package, fresh, key, fingerprint, signers, identity, replaced}",
+        (1, 4, 5, 8),
+        "--weights",
+        "{ok, signatures: [{folder, signature}]}",
+    ),
     "score": Answer(
         "{ok, scorecard, items, recorded, differences, trust_level}", (1, 4, 5), "EVAL_SET", "{ok, scorecard, items}"
     ),

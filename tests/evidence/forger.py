@@ -96,19 +96,34 @@ def together(files: Files, every: int = 1) -> Iterator[tuple[str, dict[str, byte
     for name in sorted({*ATTACHMENTS, "eval_set.jsonl", "run_record.json"} & set(files)):
         value = parsed(files, name)
         for path in list(leaves(value))[::every]:
-            new = dict(files)
-            new[name] = written(name, changed(value, path))
-            record = parsed(new, "run_record.json")
-            if name in REPORTS:
-                for step in record["steps"]:
-                    if step["uses"] == REPORTS[name]:
-                        step["facts"] = parsed(new, name)
             try:
-                forged = redone(new, record)
+                forged = with_all_that_follows(files, name, changed(value, path))
             except (RunspecError, Broken, KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError):
                 continue  # what cannot even be rendered is no forgery
             if forged != files:  # a digest is made right again
                 yield f"{name}: {dotted(path)}", forged
+
+
+def with_all_that_follows(files: Files, name: str, value: Any) -> dict[str, bytes]:
+    """A file with another value, the facts that are its value, and everything that can be computed from it."""
+    new = {**files, name: written(name, value)}
+    record = parsed(new, "run_record.json")
+    if name in REPORTS:
+        for step in record["steps"]:
+            if step["uses"] == REPORTS[name]:
+                step["facts"] = value
+    return redone(new, record)
+
+
+def put(files: Files, name: str, path: str, new: Any) -> dict[str, bytes]:
+    """One value at a dotted path, there or not, and everything that can be computed from it."""
+    value = parsed(files, name)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    target = value
+    for part in parents:
+        target = target[part]
+    target[last] = new
+    return with_all_that_follows(files, name, value)
 
 
 def redone(files: dict[str, bytes], record: Any) -> dict[str, bytes]:

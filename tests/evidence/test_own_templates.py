@@ -16,6 +16,7 @@ from engine.canonical import digest_text
 from engine.errors import InputInvalid
 from engine.evidence import package, verify
 from engine.evidence.about import ABOUT_NAMES
+from engine.evidence.standalone.outcome import verification_json, verification_text
 from tests.evidence.conftest import FILES
 
 
@@ -102,3 +103,32 @@ def test_a_strangers_template_that_fails_is_a_finding(own: Any, reseal: Any, edi
     )
     reseal(folder)
     assert _detail(folder, "V25").startswith("fail: the template cannot be rendered: ")
+
+
+def test_everything_says_which_sentences_are_the_authors(own: Any) -> None:
+    """V25, README.txt, report.html and --explain name the files; where there are none, none does."""
+    text = (
+        asset("templates", "kaggle_output_log.txt.j2")
+        .read_text()
+        .replace("[setup]", "witnessed by a platform\n[setup]")
+    )
+    folder = own("kaggle_output_log.txt", text)
+    verification = verify(folder)
+    assert verification.ok
+    assert _detail(folder, "V25").endswith(
+        "; the sentences of kaggle_output_log.txt are those of the author's own template"
+    )
+    assert "Worded by the author\n  kaggle_output_log.txt\n" in (folder / "README.txt").read_text()
+    assert "Worded by the author&#39;s own template: kaggle_output_log.txt." in (
+        (folder / "report.html").read_text().replace("author's", "author&#39;s")
+    )
+    said = "kaggle_output_log.txt: its sentences, which the author's own template words"
+    assert said in verification_text("x", verification, explain=True)
+    assert said in verification_json(verification)["stated"]
+
+
+def test_nothing_says_so_where_the_engine_words_all(folder: Path) -> None:
+    """No file is named."""
+    assert "own template" not in _detail(folder, "V25")
+    assert "Worded by" not in (folder / "README.txt").read_text() + (folder / "report.html").read_text()
+    assert "own template" not in verification_text("x", verify(folder), explain=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import math
 import os
 from collections.abc import Callable
@@ -24,10 +27,12 @@ from engine.canonical import (
     digest_result,
     digest_text,
     digest_tree,
+    files_below,
     finite_or_null,
     jsonl_bytes,
     pretty_json,
     sealed,
+    unpacker_of,
     unsealed,
     without_measurements,
 )
@@ -158,6 +163,13 @@ def test_a_read_only_object_is_an_object() -> None:
     assert without_measurements(MappingProxyType({"loss": 1.5, "seconds": 2.0})) == {"loss": 1.5}
 
 
+def test_what_json_has_no_form_for_comes_back_itself() -> None:
+    """Whoever writes the value says then what is wrong with it."""
+    other = object()
+    assert without_measurements(other) is other
+    assert without_measurements({"a": other}) == {"a": other}
+
+
 @given(st.lists(st.dictionaries(KEYS, LEAVES, max_size=3), max_size=4))
 def test_json_lines_are_the_rows(rows: list[dict[str, Any]]) -> None:
     """One object a line, each line ended; line ends inside a text are escaped, or no line ends at all (U+2028)."""
@@ -232,7 +244,7 @@ def test_a_sealed_value_comes_back_and_no_changed_byte_does(write: Any) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"[]\n", b"null\n", b"{}\n", b"\xff", b'{"sha256": 1}\n', b"[" * 100_000, b'{"a": NaN, "sha256": ""}\n',
+    [b"", b"[]\n", b"[\n  1\n]\n", b'"sha256"\n', b"null\n", b"{}\n", b"\xff", b'{"sha256": 1}\n', b"[" * 100_000, b'{"a": NaN, "sha256": ""}\n',
      b'{"a": "\\ud800", "sha256": ""}\n', pretty_json(SEALED).encode(), pretty_json(sealed(SEALED, "other")).encode(),
      pretty_json(sealed(SEALED, "sha256")).replace("  ", " ").encode()],
 )  # fmt: skip
@@ -258,10 +270,46 @@ def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatc
         digest_tree(tmp_path)
 
 
+def test_what_is_no_folder_has_no_files(tmp_path: Path) -> None:
+    """One that is absent, and a file in its place."""
+    (tmp_path / "file").touch()
+    assert files_below(tmp_path / "absent") == files_below(tmp_path / "file") == []
+    assert digest_tree(tmp_path / "absent") == {}
+
+
+def test_only_files_are_files(tmp_path: Path) -> None:
+    """A pipe would be waited for, a link that leads nowhere has no bytes; a link to a file has the file's."""
+    (tmp_path / "file").write_text("1")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "nowhere").symlink_to("absent")
+    os.mkfifo(tmp_path / "pipe")
+    assert files_below(tmp_path) == [tmp_path / "file", tmp_path / "link"]
+    assert digest_tree(tmp_path) == dict.fromkeys(("file", "link"), digest_text("1"))
+
+
+@pytest.mark.parametrize(
+    ("head", "program"),
+    [
+        (gzip.compress(b"rows"), "gunzip"),
+        (bz2.compress(b"rows"), "bunzip2"),
+        (lzma.compress(b"rows"), "unxz"),
+        (0xFD2FB528.to_bytes(4, "little"), "unzstd"),  # RFC 8878, section 3.1.1
+        (0x184D2204.to_bytes(4, "little"), "lz4 -d"),  # LZ4 Frame Format 1.6
+        (b'{"text": "a"}\n', None),
+        (b" " + gzip.compress(b"rows"), None),
+        (b"BZ", None),
+        (b"", None),
+    ],
+)
+def test_a_compressed_file_is_known_by_its_first_bytes(head: bytes, program: str | None) -> None:
+    """As the programs that compress write them; the same bytes further on say nothing."""
+    assert unpacker_of(head) == program
+
+
 NUMBERS = st.recursive(
     LEAVES | st.floats(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=8,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=5,
 )
 
 
@@ -283,6 +331,16 @@ def test_what_json_cannot_hold_becomes_null_and_is_named(values: dict[str, Any])
         assert len(found["non_finite"]) > 0
     else:
         assert found == values
+
+
+def test_each_is_named_by_its_path() -> None:
+    """Keys and numbers of places with a point between them, each with the number that stood there; the rest is as it was."""
+    infinity = float("inf")
+    row = {"loss": float("nan"), "norms": {"q": [1.5, -infinity, (infinity, "NaN")]}, "n": 3}
+    assert finite_or_null(row) == {
+        "loss": None, "norms": {"q": [1.5, None, [None, "NaN"]]}, "n": 3,
+        "non_finite": {"loss": "NaN", "norms.q.1": "-Infinity", "norms.q.2.0": "Infinity"},
+    }  # fmt: skip
 
 
 def test_reasons_are_added_to_those_that_are_there() -> None:

@@ -177,6 +177,109 @@ def test_every_shape_is_found_and_masked_wherever_it_stands(token: str) -> None:
         assert find_secrets({"a.txt": redact(text, {}).encode()}) == [], redact(text, {})
 
 
+def _comment(token: str, mark: str) -> str:
+    return "\n".join(f"{mark} {token[start : start + 12]}" for start in range(0, len(token), 12))
+
+
+HIDDEN: dict[str, Callable[[str], str]] = {
+    "base64": lambda token: base64.b64encode(token.encode()).decode(),
+    "base64, 1 byte in": lambda token: base64.b64encode(b"u " + token.encode() + b" v").decode(),
+    "base64, 2 bytes in": lambda token: base64.b64encode(b"me: " + token.encode() + b" vw").decode(),
+    "base64 after a path": lambda token: "data/" + base64.b64encode(token.encode()).decode(),
+    "base64 of URLs": lambda token: base64.urlsafe_b64encode(token.encode()).decode().rstrip("="),
+    "base64 twice": lambda token: base64.b64encode(base64.b64encode(token.encode())).decode(),
+    "base64 over lines": lambda token: _wrapped(
+        base64.b64encode(b"x" * 30 + b" " + token.encode() + b" ").decode(), 24, "\n"
+    ),
+    "hex": lambda token: token.encode().hex(),
+    "HEX": lambda token: token.encode().hex().upper(),
+    "URL-quoted wholly": lambda token: "".join(f"%{byte:02X}" for byte in token.encode()),
+    "URL-quoted": lambda token: urllib.parse.quote(token, safe="").replace("_", "%5F").replace("-", "%2D"),
+    "JSON escapes": lambda token: "".join(f"\\u{byte:04x}" for byte in token.encode()),
+    "C escapes": lambda token: "".join(f"\\x{byte:02x}" for byte in token.encode()),
+    "HTML numbers": lambda token: "".join(f"&#{byte};" for byte in token.encode()),
+    "HTML hex": lambda token: "".join(f"&#x{byte:x};" for byte in token.encode()),
+    "reversed": lambda token: token[::-1],
+    "base64 of reversed": lambda token: base64.b64encode(token[::-1].encode()).decode(),
+}
+OVER_LINES: dict[str, Callable[[str], str]] = {
+    "comments": lambda token: _comment(token, "#"),
+    "comments of C": lambda token: _comment(token, "//"),
+    "comments of SQL": lambda token: _comment(token, "--"),
+    "comments in JSON": lambda token: json.dumps(_comment(token, "#")),
+    "lines": lambda token: _wrapped(token, 12, "\n"),
+    "CRLF lines, indented": lambda token: _wrapped(token, 12, "\r\n      "),
+    "continued lines": lambda token: _wrapped(token, 12, "\\\n"),
+    "continued texts": lambda token: _wrapped(token, 12, '" \\\n    "'),
+    "texts that follow each other": lambda token: _wrapped(token, 12, '"\n    "'),
+}
+PLAIN = [
+    name
+    for name, token in TOKENS.items()
+    if not set(token) & set(" \n\"'=:/") and name not in ("Azure client", "Telegram")
+]
+
+
+@pytest.mark.parametrize("spelling", HIDDEN)
+def test_every_shape_is_found_in_every_spelling(spelling: str) -> None:
+    """Encoded, escaped, backwards; and what is masked cannot be read back."""
+    missed = []
+    for name, token in TOKENS.items():
+        text = f"first\nsee {HIDDEN[spelling](token)} there\n"
+        if not find_secrets({"a.txt": text.encode()}):
+            missed.append(name)
+        assert find_secrets({"a.txt": redact(text, {}).encode()}) == [], (name, redact(text, {}))
+    assert missed == []
+
+
+@pytest.mark.parametrize("layout", OVER_LINES)
+def test_a_token_over_lines_is_found(layout: str) -> None:
+    """As comments, as continued lines and texts."""
+    assert len(PLAIN) > 25
+    missed = [
+        name for name in PLAIN if not find_secrets({"a.txt": f'x\n"{OVER_LINES[layout](TOKENS[name])}"\n'.encode()})
+    ]
+    assert missed == []
+
+
+def test_the_place_of_a_hidden_secret_is_where_it_stands() -> None:
+    """Line and spelling, and the mask covers it and no more."""
+    token = TOKENS["Hugging Face"]
+    for form, how in ((token.encode().hex(), "in hex"), (base64.b64encode(token.encode()).decode(), "in base64"),
+                      (token[::-1], "backwards"), ("".join(f"%{byte:02x}" for byte in token.encode()), "escaped")):  # fmt: skip
+        text = f"a\nb %20 \\u0041 see {form} there"
+        assert find_secrets({"a.txt": text.encode()}) == [("a.txt:2", f"a Hugging Face token, {how}")]
+        before, _, after = redact(text, {}).partition("***")
+        assert (before, after.lstrip("=")) == ("a\nb %20 \\u0041 see ", " there")
+
+
+def test_what_a_large_file_held_is_remembered() -> None:
+    """The same answer the second time, in a tenth of the time; another file has its own."""
+    data = "".join(f'{{"id": "{number}", "text": "so\\nAnswer: {number}"}}\n' for number in range(60_000)).encode()
+    began = time.process_time()
+    first = find_secrets({"a.jsonl": data})
+    between = time.process_time()
+    assert find_secrets({"a.jsonl": bytes(bytearray(data))}) == first == []
+    assert (time.process_time() - between) < (between - began) / 2
+    assert find_secrets({"a.jsonl": data + TOKENS["GitHub"].encode()}) == [("a.jsonl:60001", "a GitHub token")]
+
+
+FORMS = (
+    "HF_TOKEN=hf_" + "x" * 34, "export HF_TOKEN=hf_" + "X" * 34, "AKIAIOSFODNN7EXAMPLE",
+    "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "postgres://root:root@localhost/db",
+    "postgres://user:password@localhost:5432/x", "http://admin:admin@10.0.0.1/", "http://localhost:8080@x", "https://example.org:443@y",
+    "ghp_" + "0" * 36, "sk-ant-" + "x" * 26, "redis://:xxxxxxxx@localhost",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_what_shows_the_form_of_a_secret_is_none(text: str) -> None:
+    """Placeholders of documents, defaults that everybody knows, a host with its port."""
+    for around in ("type `{}` here\n", "{}\n# next line\n", "# {}\n# yaml-language-server: x\n", '"{}"\n"more"\n'):
+        assert find_secrets({"a.md": around.format(text).encode()}) == [], around
+    assert redact(text, {}) == text
+
+
 def _ordinary() -> Iterator[str]:
     """200 texts of the kinds that evidence is made of."""
     words = [
@@ -236,7 +339,7 @@ def test_variables_that_hold_no_secret(name: str) -> None:
     assert find_secrets({"a.txt": b"google/gemma-3-270m"}, {name: "google/gemma-3-270m"}) == []
 
 
-HOSTILE = ("eyJ-", "eyJaaaaaaaa.", "hf_", "://", "://a:", "api_key=", "password=", "-----BEGIN " + "PRIVATE KEY-----", "sk-",
+HOSTILE = ("%41", "\\u0041", "ab\nc", "abc\n# ", "abc\\n", "abcd+/", "6162", "YWJj" * 8 + " ", "&#65;", "yek", "//:", "eyJ-", "eyJaaaaaaaa.", "hf_", "://", "://a:", "api_key=", "password=", "-----BEGIN " + "PRIVATE KEY-----", "sk-",
            "machine a login ", "PuTTY-User-Key-File-2:", "hf_abcdefghij1234567890 ", "a", "\\n", SECRET + "\n")  # fmt: skip
 
 

@@ -161,7 +161,9 @@ def test_where_folders_cannot_be_opened_none_is(tmp_path: Path, monkeypatch: pyt
     assert opened == []
 
 
-@pytest.mark.parametrize(("number", "raised"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
+@pytest.mark.parametrize(
+    ("number", "raised"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.ENOSYS, False), (errno.EIO, True)]
+)
 def test_a_file_system_that_cannot_sync_folders_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, raised: bool
 ) -> None:

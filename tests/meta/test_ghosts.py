@@ -16,7 +16,7 @@ import pytest
 from engine.commands.manual import error_rows
 from engine.commands.parsing import COMMON
 from engine.commands.table import COMMANDS
-from engine.evidence.checklist import CHECKS, RERUN_CHECKS
+from engine.evidence.checklist import CHECKS, RERUN_CHECKS, WEIGHTS_CHECKS
 from engine.evidence.checks.stated import STATED
 from engine.launch import RESTART_EXIT_CODES
 
@@ -120,7 +120,7 @@ def test_every_exit_code_that_is_told_is_explained(texts: Mapping[str, str]) -> 
 
 def test_the_explained_checks_are_those_of_verify(texts: Mapping[str, str]) -> None:
     """Every check of the list is made, every one that is made is in the list; V00 and V24 are not functions."""
-    made = {check[0] for check in (*CHECKS, *RERUN_CHECKS)} | {"V24"}
+    made = {check[0] for check in (*CHECKS, *RERUN_CHECKS, *WEIGHTS_CHECKS)} | {"V24"}
     page = set(re.findall(r"^\| (V\d\d) \|", texts["docs/reference/evidence-files.md"], re.MULTILINE))
     assert page == made
     assert {code for code in error_rows() if code.startswith("V")} == made | {"V00"}

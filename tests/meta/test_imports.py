@@ -33,6 +33,8 @@ CORE_LIBRARIES = {"jinja2", "jsonschema", "referencing", "rich", "ruamel", "stru
 DOORS: Mapping[str, set[str]] = {
     "engine.evidence.signing.library": {"cryptography"},
     "engine.kaggle.driver.api.client": {"kagglesdk", "requests", "urllib3"},
+    "engine.evidence.signing.sigstore_library": {"cryptography", "jwt", "requests", "sigstore"},
+    "engine.evidence.signing.weights_library": {"cryptography", "model_signing"},
 }
 
 # Beside the floors of benchmarks/parts/structure.py: these parts know the ground, the protocol, and nothing beside them.
@@ -163,7 +165,9 @@ print("ok")
 
 
 def _light(modules: Mapping[str, Any]) -> str:
-    return ",".join(sorted(name for name, module in modules.items() if module.part != "trainer"))
+    """Those outside the trainer, without the doors to what is not installed here."""
+    closed = {door for door, libraries in DOORS.items() if not all(map(importlib.util.find_spec, libraries))}
+    return ",".join(sorted(name for name, module in modules.items() if module.part != "trainer" and name not in closed))
 
 
 def _python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,6 +22,7 @@ from engine.artifacts.store import Store
 from engine.canonical import pretty_json, unsealed
 from engine.errors import InputInvalid, Interrupted, LockBusy, RunFailed
 from engine.pipeline import stop as stop_module
+from engine.pipeline.finish import replace_evidence
 from engine.pipeline.plan import Selection
 from engine.pipeline.runner import execute
 from engine.runspec.model import Spec
@@ -155,16 +156,16 @@ def test_a_stop_request_in_the_middle_of_a_line(repository: Path) -> None:
         time.sleep(0.6)
         _, lines = process.communicate()
     assert process.returncode == 0, lines[-2000:]
-    assert lines.splitlines()[-1] == f"      {stop.STOPPING}"
+    assert lines.splitlines()[-1] == f"      {stop_module.STOPPING}"
 
 
 def test_a_second_signal_that_an_import_turned_into_another_error_is_an_interruption(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Python makes a RuntimeError of a KeyboardInterrupt in ``__set_name__``: cli asks ``requested`` then."""
-    monkeypatch.setattr(runner, "REPEATED_SIGNAL_SECONDS", 0.0)
+    monkeypatch.setattr(stop_module, "REPEATED_SIGNAL_SECONDS", 0.0)
     monkeypatch.setattr(interrupt, "_received", [])
-    with stop.stop_on_signals(lambda _: None):
+    with stop_module.stop_on_signals(lambda _: None):
         signal.raise_signal(signal.SIGTERM)
         assert not interrupt.requested()
         with pytest.raises(KeyboardInterrupt):
@@ -210,6 +211,15 @@ def test_a_secret_in_the_run_spec_is_found_before_the_first_step(
     assert f"{spec.path.name}:{line} looks like a secret (a Hugging Face token)" in str(caught.value)
     assert token not in str(caught.value)
     assert events(spec) == []
+
+
+def test_a_secret_is_named_by_its_place_in_the_run_spec_where_no_step_runs(make_spec: Callable[..., Spec]) -> None:
+    """X341 before evidence is rendered again, not X340 for the copy of it: the person has the run-spec to edit."""
+    spec, token = make_spec(GROW, PRESS), "hf_" + "Ab1" * 10
+    spec = dataclasses.replace(spec, data=spec.data + f"\n# {token}\n".encode())
+    with pytest.raises(InputInvalid) as caught:
+        replace_evidence(spec, cast("Any", None), cast("Any", None))
+    assert [row.code for row in caught.value.diagnostics] == ["X341"]
 
 
 def test_a_step_that_does_not_notice_is_stopped_before_the_next_one(

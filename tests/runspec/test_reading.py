@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -481,3 +482,12 @@ def test_reading_a_spec_imports_neither_jsonschema_nor_a_framework(repository: P
     )
     said = subprocess.run([sys.executable, "-c", code], cwd=repository, check=True, capture_output=True, text=True)
     assert said.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, "a: " + "{" * 50_000, "[a," * 20_000, "&a [" * 10_000])
+def test_open_brackets_are_refused_before_the_parser_looks(text: str) -> None:
+    """Y025 in a hundredth of a second: for the parser each of them may begin a key, which took it half a second."""
+    began = time.process_time()
+    with pytest.raises(InputInvalid, match="more than 64 levels of nesting"):
+        parse(text, SpecSource("spec.yaml", tuple(text.split("\n"))))
+    assert time.process_time() - began < 0.1

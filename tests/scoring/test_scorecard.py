@@ -222,6 +222,13 @@ def test_the_files_hold_these_keys_in_this_order(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_was_asked_stands_in_the_row_where_it_is_known() -> None:
+    """The prompt is the last key, as it was rendered; the row of an item without a prediction has none."""
+    asked, unanswered = score(ITEMS[:2], [Prediction("a", "1", prompt="Q: ?\nA:")], METRIC)[0]
+    assert list(asked.as_json().items())[-1] == ("prompt", "Q: ?\nA:")
+    assert "prompt" not in unanswered.as_json()
+
+
 def test_the_result_summary_is_the_runbook_block() -> None:
     """Character by character, four decimals, also for a whole number."""
     rule = "=" * 60

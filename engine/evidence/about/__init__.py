@@ -10,7 +10,9 @@ are in every folder and zip, made by the engine's own templates only, so that a 
 from engine.evidence.about.table import (
     ABOUT,
     ABOUT_NAMES,
+    SIGNATURE_FILES,
     SIGNATURES,
+    SIGSTORE,
     STATEMENT,
     Inputs,
     digests_of_sources,
@@ -24,6 +26,8 @@ __all__ = [
     "ABOUT",
     "ABOUT_NAMES",
     "SIGNATURES",
+    "SIGNATURE_FILES",
+    "SIGSTORE",
     "STATEMENT",
     "Inputs",
     "digests_of_sources",

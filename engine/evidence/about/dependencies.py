@@ -39,6 +39,15 @@ def model_files(record: RunRecord) -> list[JsonObject]:
     ]
 
 
+def exported_folders(record: RunRecord) -> dict[str, dict[str, str]]:
+    """``model`` and ``merged``, as far as the run exported them -> file in it -> SHA-256."""
+    folders: dict[str, dict[str, str]] = {}
+    for row in model_files(record):
+        folder, _, file = row["name"].partition("/")
+        folders.setdefault(folder, {})[file] = row["digest"]["sha256"]
+    return folders
+
+
 def _row(name: str, uri: str | None = None, digest: JsonMapping | None = None, **annotations: object) -> JsonObject:
     known = {key: value for key, value in annotations.items() if value is not None}
     row = {"name": name, "uri": uri, "digest": dict(digest or {}), "annotations": known}

@@ -26,7 +26,9 @@ from engine.evidence.shipped import shipped_template
 from engine.evidence.standalone import FILE as VERIFY_PY
 
 STATEMENT = "provenance.intoto.json"
-SIGNATURES = "provenance.dsse.json"  # made after the evidence by whoever signs it: neither rendered nor listed
+# Made after the evidence by whoever signs it, with keys and as an identity: neither rendered nor listed.
+SIGNATURES, SIGSTORE = "provenance.dsse.json", "provenance.sigstore.json"
+SIGNATURE_FILES = (SIGNATURES, SIGSTORE)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def refuse_own_templates(template_dirs: Sequence[Path]) -> None:
 
 def refuse_look_alikes(names: Sequence[str]) -> None:
     """E127: a rendered file whose name differs from one of these in case alone, or is that of the signatures."""
-    taken = {name.casefold(): name for name in (*ABOUT_NAMES, SIGNATURES, VERIFY_PY)}
+    taken = {name.casefold(): name for name in (*ABOUT_NAMES, *SIGNATURE_FILES, VERIFY_PY)}
     for name in names:
         twin = taken.get(name.casefold())
         if twin is not None and name not in ABOUT_NAMES:

@@ -5,7 +5,8 @@ does not know is left out, never filled.
 
 ``files`` [{name, sha256, bytes, media, is_template}], ``about``, ``about_media`` (names of the second stage, and the type of each), ``runspec`` (as written), ``dependencies`` and
 ``model_files`` (in-toto resource descriptors), ``facts`` (id of a step -> what it reported), ``machine``, ``invocation``, ``on_kaggle``,
-``record_sets`` (columns of eval set and predictions), ``base_model``, ``hub_dataset``, ``model_start``, ``eval_set_name``.
+``record_sets`` (columns of eval set and predictions), ``base_model``, ``hub_dataset``, ``model_start``, ``eval_set_name``,
+``worded_by_author`` (names of files that a template of the project words).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from engine.artifacts.journal import RunRecord
 from engine.canonical import JsonObject, digest_bytes
 from engine.evidence.about.dependencies import dependencies, model_files, section_of
 from engine.evidence.about.record_sets import record_sets
+from engine.evidence.bundle import Bundle
+from engine.evidence.contents import Evidence
 from engine.runspec import written_document
 
 MEDIA = {
@@ -48,6 +51,7 @@ def about_values(record: RunRecord, attested: Mapping[str, bytes], about: Sequen
         "record_sets": record_sets(attested["eval_set.jsonl"], attested["predictions.jsonl"]),
         **_card(record),
         "on_kaggle": record.kaggle is not None,
+        "worded_by_author": Evidence(Bundle("folder", attested)).worded_by_author,
     }
 
 

@@ -4,28 +4,29 @@ In: the evidence. Out: the check's answer. The overrides are those of the record
 hidden nor made up; the file is the one that was read. Every step is there, in order, with the arguments that file, overrides
 and defaults give, and its ingredients have the same arguments, sections and arguments of later steps.
 
-A default that a kind of step did not have when the run was made is no difference; what was declared always counts.
+A default that a kind of step did not have in its recorded version is no difference (:mod:`engine.evidence.checks.versions`); what
+was declared always counts.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.canonical import JsonMapping, JsonObject, digest_bytes
 from engine.errors import InputInvalid
+from engine.evidence.checks.versions import impossible_versions, may_be_missing, traces_of_version_2
 from engine.evidence.contents import Answer, Evidence, answer, changes
 from engine.pipeline.plan import arguments_ahead, without_tracking
+from engine.pipeline.run_words import OVERRIDE, unread_words
 from engine.pipeline.section_digests import declared_dataset, declared_model
 from engine.runspec import load_recorded
 from engine.runspec.model import Spec, StepSpec
 from engine.steps import FunctionHandler, Handler
 from engine.steps.registry import handlers
 
-_OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*=")
 _ABSENT = object()
 
 
@@ -47,6 +48,7 @@ def spec_is_the_one(evidence: Evidence) -> Answer:
         )
     applied = {override.path: override.value for override in spec.overrides}
     problems += [f"overrides: {change} (typed -> recorded)" for change in changes(applied, record["overrides"])]
+    problems += [*traces_of_version_2(record), *impossible_versions(record, kinds)]
     problems += _top_level(spec, record)
     problems += _steps(spec, record, kinds)
     return answer(problems, f"{len(spec.steps)} steps as declared, overrides listed: {len(applied)}")
@@ -58,7 +60,7 @@ def typed_overrides(command: str) -> list[str]:
     >>> typed_overrides("runspec run a.yaml train.seed=1 --force all 'notes=two words'")
     ['train.seed=1', 'notes=two words']
     """
-    return [word for word in shlex.split(command) if _OVERRIDE.match(word)]
+    return [word for word in shlex.split(command) if OVERRIDE.match(word)]
 
 
 def kinds_of(record: JsonObject) -> Mapping[str, Handler]:
@@ -92,24 +94,28 @@ def _top_level(spec: Spec, record: JsonObject) -> list[str]:
     said = {name: record[name] for name in declared}
     problems = [f"{change} (declared -> recorded)" for change in changes(declared, said)]
     file = PurePosixPath(record["spec_path"]).name
-    problems += _command_problems(record["command"], file)
+    problems += _command_problems(record["command"], file, [step.id for step in spec.steps])
     if file not in set(_file_names(record["command"])):
         problems.append(f"the command does not name {file}")
     return problems
 
 
-def _command_problems(command: str, file: str) -> Iterator[str]:
-    """It is shown wherever evidence is read: `runspec` and a command, then the run-spec, overrides and plain words only.
+def _command_problems(command: str, file: str, ids: Sequence[str]) -> Iterator[str]:
+    """It is shown wherever evidence is read: `runspec`, then words that this engine's own command table takes.
 
-    >>> list(_command_problems("ssh gpu runspec run a.yaml", "a.yaml"))
+    >>> list(_command_problems("ssh gpu runspec run a.yaml", "a.yaml", []))
     ["the command begins with 'ssh', and a run is started by runspec"]
+    >>> list(_command_problems("runspec run a.yaml --on 8xH100", "a.yaml", []))[0]
+    'runspec run has no option --on'
     """
     words = shlex.split(command.replace("$'", "'"))
     if words[:1] != ["runspec"]:
         yield f"the command begins with {words[0] if words else ''!r:.40}, and a run is started by runspec"
+        return
+    yield from unread_words(words[1:], ids)
     for word in words:
         is_plain = word.isprintable() and not any(character.isspace() for character in word)
-        if not (is_plain or _OVERRIDE.match(word) or PurePosixPath(word).name == file):
+        if not (is_plain or OVERRIDE.match(word) or PurePosixPath(word).name == file):
             yield f"{word!r:.60} in the command is neither an option, an override nor the run-spec"
 
 
@@ -131,7 +137,7 @@ def _steps(spec: Spec, record: JsonObject, kinds: Mapping[str, Handler]) -> list
         return [f"the run-spec declares the steps {_ids(declared)}, the record has {_ids(recorded)}"]
     problems = []
     for step, values in zip(spec.steps, record["steps"], strict=True):
-        problems += [f"{step.id}.{change}" for change in _step(spec, step, values, kinds)]
+        problems += [f"{step.id}.{change}" for change in _step(spec, step, values, record, kinds)]
     return problems
 
 
@@ -139,27 +145,44 @@ def _ids(steps: list[tuple[str, str, str]]) -> str:
     return ", ".join(f"{id_} ({uses})" for id_, uses, _ in steps)
 
 
-def _step(spec: Spec, step: StepSpec, values: JsonObject, kinds: Mapping[str, Handler]) -> Iterator[str]:
+def _step(
+    spec: Spec, step: StepSpec, values: JsonObject, record: JsonObject, kinds: Mapping[str, Handler]
+) -> Iterator[str]:
     """What differs between a declared step and the recorded one."""
     ingredients, handler = values["ingredients"], kinds[step.uses]
-    is_older = ingredients["version"] != handler.version
-    if ingredients["kind"] != step.uses or not 1 <= ingredients["version"] <= handler.version:
-        yield f"ingredients: kind {ingredients['kind']!r} version {ingredients['version']!r}"
+    evidence_version = record["schema_version"]
+    if ingredients["kind"] != step.uses:
+        yield f"ingredients: kind {ingredients['kind']!r}"
     yield from changes(step.declared, values["declared"], "declared")
     bound = {key for key in step.args if key in step.declared or _is_overridden(spec, step, key)}
-    yield from _arguments(step.args, values["with"], bound, is_older, "with")
+    older = _Older(step.uses, ingredients["version"], evidence_version)
+    yield from _arguments(step.args, values["with"], bound, older, "with")
     yield from changes(without_tracking(values["with"], handler.schema), ingredients["with"], "ingredients.with")
     ahead = arguments_ahead(spec, step, kinds)
     if ahead.keys() != ingredients["ahead"].keys():
         yield f"ingredients.ahead: {sorted(ahead)} -> {sorted(ingredients['ahead'])}"
     else:
+        versions = {later["uses"]: later["ingredients"]["version"] for later in record["steps"]}
         for kind, args in ahead.items():
-            yield from _arguments(args, ingredients["ahead"][kind], set(), is_older, f"ingredients.ahead.{kind}")
+            older = _Older(kind, versions[kind], evidence_version)
+            yield from _arguments(args, ingredients["ahead"][kind], set(), older, f"ingredients.ahead.{kind}")
     if set(handler.reads) != ingredients["spec"].keys():
         yield f"ingredients.spec: {sorted(handler.reads)} -> {sorted(ingredients['spec'])}"
         return
     for section, recorded in ingredients["spec"].items():
-        yield from _section(spec, section, recorded)
+        yield from _section(spec, section, recorded, evidence_version)
+
+
+class _Older(NamedTuple):
+    """The versions by which an argument may be missing."""
+
+    kind: str
+    step_version: int
+    evidence_version: int
+
+    def may_be_without(self, name: str) -> bool:
+        """Whether the kind had no such argument then."""
+        return may_be_missing(self.kind, name, step_version=self.step_version, evidence_version=self.evidence_version)
 
 
 def _is_overridden(spec: Spec, step: StepSpec, key: str) -> bool:
@@ -168,13 +191,13 @@ def _is_overridden(spec: Spec, step: StepSpec, key: str) -> bool:
 
 
 def _arguments(
-    expected: JsonMapping, recorded: JsonMapping, bound: set[str], is_older: bool, path: str
+    expected: JsonMapping, recorded: JsonMapping, bound: set[str], older: _Older, path: str
 ) -> Iterator[str]:
     """Arguments that are other ones. One that an older kind of step did not know may be missing, unless it was declared."""
     for key in sorted({*expected, *recorded}):
         there = recorded.get(key, _ABSENT)
         if there is _ABSENT:
-            if key in bound or not is_older:
+            if key in bound or not older.may_be_without(key):
                 yield f"{path}.{key} is missing"
         elif key not in expected:
             yield f"{path}.{key} is {there!r:.60}, and no step of this kind has it"
@@ -182,7 +205,7 @@ def _arguments(
             yield from changes(expected[key], there, f"{path}.{key}")
 
 
-def _section(spec: Spec, section: str, recorded: Any) -> Iterator[str]:
+def _section(spec: Spec, section: str, recorded: Any, evidence_version: int) -> Iterator[str]:
     """A section of the run-spec that entered the fingerprint; the content of its files is V20's."""
     path = f"ingredients.spec.{section}"
     if section == "device":
@@ -199,7 +222,7 @@ def _section(spec: Spec, section: str, recorded: Any) -> Iterator[str]:
         declared = declared_model(spec) if section == "model" else declared_dataset(spec)
         for key in sorted({*declared, *recorded["declared"]}):
             there = recorded["declared"].get(key, _ABSENT)
-            if there is _ABSENT and declared[key] is None:
+            if there is _ABSENT and declared[key] is None and evidence_version == 1:
                 continue  # a key that the engine of that time did not have
             if there is _ABSENT or key not in declared:
                 yield f"{path}.declared.{key} is {'missing' if there is _ABSENT else 'unknown'}"

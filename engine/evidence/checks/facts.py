@@ -3,7 +3,7 @@
 In: the evidence. Out: the check's answer. For each kind of step a function gives the facts as they follow from the
 attachments, from the arguments and from the facts of earlier steps; a fact that is another one is named.
 
-A fact that an older kind of step did not report may be missing; one that is there is always compared.
+Facts are those of the recorded version of the kind, exactly (:mod:`engine.evidence.checks.versions`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from engine.canonical import JsonMapping, JsonObject, digest_bytes
 from engine.data import without_repeats
 from engine.evidence.checks.dataset import manifest_problems
 from engine.evidence.checks.recorded import own_facts, recorded_run
+from engine.evidence.checks.versions import may_be_missing
 from engine.evidence.contents import Answer, Evidence, answer, changes
 from engine.evidence.rescore import all_items
 from engine.protocol.kaggle_models import parse_kaggle_model
-from engine.steps.registry import handlers
 
 LEAST_SECONDS = 1e-6  # of a generation, as the trainer counts it
 # Sums of seconds are rounded, and Python adds floats in another way since 3.12: one unit of the last digit.
@@ -28,37 +28,43 @@ MEASURED = {"tokens_per_second": 0.1, "input_wait_share": 1e-6}
 
 def facts_are_the_files(evidence: Evidence) -> Answer:
     """V27."""
-    record, problems, compared = recorded_run(evidence), [], 0
+    record, problems, compared, version = recorded_run(evidence), [], 0, int(evidence.record["schema_version"])
     for step in record.steps:
         if step.uses not in TABLE:
             continue  # of a plug-in: V26 has its digests
         expected, found = TABLE[step.uses](evidence, record, step), own_facts(dict(step.artifact.facts))
         compared += len(expected)
-        problems += [f"step {step.id}: {problem}" for problem in _compare(expected, found, step)]
+        problems += [f"step {step.id}: {problem}" for problem in _compare(expected, found, step, version)]
     problems += [f"dataset_manifest.json: {problem}" for problem in manifest_problems(evidence, record)]
     problems += _versions(record)
     return answer(problems, f"{compared} facts follow from files, arguments and earlier steps")
 
 
-# Facts that nothing in the evidence shows.
-STATED_FACTS: Mapping[str, frozenset[str]] = {
-    "build_dataset": frozenset({"dataset_commit"}),
-    "generate": frozenset({"platform", "chat_template"}),
-    "score": frozenset({"on_duplicate_item"}),
+# Facts that nothing in the evidence shows; dataset_commit only of a data set of the hub.
+STATED_FACTS: Mapping[str, tuple[str, ...]] = {
+    "build_dataset": ("dataset_commit",),
+    "generate": ("platform", "chat_template"),
 }
 
 
-def _compare(expected: JsonMapping, found: JsonMapping, step: StepRecord) -> Iterator[str]:
-    unknown = sorted(found.keys() - expected.keys() - STATED_FACTS.get(step.uses, frozenset()))
+def _compare(expected: JsonMapping, found: JsonMapping, step: StepRecord, evidence_version: int) -> Iterator[str]:
+    stated = [name for name in STATED_FACTS.get(step.uses, ()) if name != "dataset_commit" or _is_of_the_hub(step)]
+    unknown = sorted(found.keys() - expected.keys() - set(stated))
     if unknown:
         yield f"{', '.join(unknown)}: no step of this kind reports it"
-    is_older = step.artifact.ingredients["version"] < handlers()[step.uses].version
-    for name, value in expected.items():
+    for name in [*expected, *stated]:
         if name not in found:
-            if value and not is_older:
+            version = step.artifact.ingredients["version"]
+            if not may_be_missing(step.uses, name, step_version=version, evidence_version=evidence_version):
                 yield f"{name} is missing"
-        elif not (name in MEASURED and _is_near(found[name], value, MEASURED[name])):
-            yield from changes(value, found[name], name)
+            elif expected.get(name):
+                yield f"{name} is missing, and it follows as {expected[name]!r:.60}"
+        elif name in expected and not (name in MEASURED and _is_near(found[name], expected[name], MEASURED[name])):
+            yield from changes(expected[name], found[name], name)
+
+
+def _is_of_the_hub(step: StepRecord) -> bool:
+    return step.artifact.ingredients["spec"]["dataset"]["declared"]["hub"] is not None
 
 
 def _is_near(found: object, value: float, unit: float) -> bool:
@@ -157,7 +163,10 @@ def _score(evidence: Evidence, _: RunRecord, step: StepRecord) -> JsonObject:
     card, items = evidence.json("scorecard.json"), all_items(evidence)
     repeated = len(items) - len(without_repeats(items))
     expected: JsonObject = {name: card[name] for name in ("primary_score", "n_items", "n_scored", "n_skipped")}
-    return {**expected, "metric": step.args["metric"], "n_repeated_items": repeated}
+    expected |= {"metric": step.args["metric"], "n_repeated_items": repeated}
+    if repeated:  # "fail" would not have come so far
+        expected["on_duplicate_item"] = "drop" if evidence.drops_repeated_items else "keep"
+    return expected
 
 
 def _result_summary(evidence: Evidence, record: RunRecord, _: StepRecord) -> JsonObject:

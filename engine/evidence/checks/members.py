@@ -12,13 +12,13 @@ from __future__ import annotations
 import unicodedata
 import zipfile
 
-from engine.evidence.about import ABOUT_NAMES, SIGNATURES
+from engine.evidence.about import ABOUT_NAMES, SIGNATURE_FILES
 from engine.evidence.checks.rendered import first_stage, templates_of
 from engine.evidence.contents import Answer, Evidence, answer
 from engine.evidence.folder import MANIFEST
-from engine.evidence.packed import zip_bytes
 from engine.evidence.standalone import FILE as VERIFY_PY
 from engine.evidence.standalone import strange
+from engine.evidence.zipped.packed import zip_bytes
 
 
 def only_named_files(evidence: Evidence) -> Answer:
@@ -27,7 +27,7 @@ def only_named_files(evidence: Evidence) -> Answer:
     later = _of_a_later_version(evidence)
     if later:
         return answer(later, "")
-    present.discard(SIGNATURES)  # V23 reads it
+    present -= set(SIGNATURE_FILES)  # V23 reads them
     problems = [f"{_twin(name, named)}" for name in sorted(present - named)]
     problems += [f"{name} is missing" for name in sorted(named - present)]
     problems += strange(evidence.bundle.files.get(VERIFY_PY))
@@ -58,7 +58,7 @@ def _of_a_later_version(evidence: Evidence) -> list[str]:
     """Version 1 has no statement, so nothing that is about it: evidence must not be taken back to the weaker rules."""
     if templates_of(evidence) is not None:
         return []
-    later = sorted({*ABOUT_NAMES, SIGNATURES, VERIFY_PY} & set(evidence.bundle.files))
+    later = sorted({*ABOUT_NAMES, *SIGNATURE_FILES, VERIFY_PY} & set(evidence.bundle.files))
     return [f"{name} does not belong to version 1, which run_record.json says it is" for name in later]
 
 

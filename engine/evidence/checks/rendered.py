@@ -3,7 +3,7 @@
 In: the evidence. Out: the check's answer. The view is a function of run_record.json and the attachments; a project's own
 templates are among the files, and the record has the digest of every template. A template of a project may write what it
 likes, so of files that it rendered the values are compared too: with those that the engine's own template writes.
-Records of version 1 have no templates: there, only the values can differ from what this engine renders.
+Records of version 1 have no templates: there only values are compared, and the answer says which lines nobody looked at.
 """
 
 from __future__ import annotations
@@ -85,7 +85,21 @@ def files_are_rendered(evidence: Evidence) -> Answer:
             "n/a",
             f"not rendered again, which needs the engine (runspec verify): {', '.join(apart)}; nothing else differs",
         )
-    return answer(problems, f"{', '.join(names)}: the bytes that record, attachments and templates give")
+    if templates is None:
+        return answer(problems, _of_version_1(evidence, view) if not problems else "")
+    worded = evidence.worded_by_author
+    whose = f"; the sentences of {', '.join(worded)} are those of the author's own template" if worded else ""
+    return answer(problems, f"{', '.join(names)}: the bytes that record, attachments and templates give{whose}")
+
+
+def _of_version_1(evidence: Evidence, view: JsonMapping) -> str:
+    """What was looked at in evidence whose record does not name templates, and what was not."""
+    looked = "version 1 names no templates, so no bytes are compared: the values of run_manifest.json and eval_summary.json follow"
+    log = "kaggle_output_log.txt"
+    if evidence.text(log) != render_text(log, view, [asset("templates")]):
+        looked += f"; of {log} RESULT SUMMARY, losses, devices and versions alone were compared, and any other line may have been changed"
+    others = [name for name in rendered_names(evidence) if name not in ALWAYS]
+    return looked + (f"; nothing in {', '.join(others)} was looked at" if others else "")
 
 
 def _attested(evidence: Evidence) -> dict[str, bytes]:

@@ -33,6 +33,8 @@ STATED: Sequence[Stated] = (
                             "steps.*.ingredients.spec.dataset.*", "model_revision", "steps.*.facts.model_commit", "steps.*.facts.model_kaggle.files.*", "steps.*.facts.model_kaggle.place"),
         "digests of files that are not here (weights, rows), versions of libraries and builders, commits of the hub",
     ),
+    Stated("run_record.json", ("sessions.*", "steps.*.facts.sessions.*"),
+           "how the training run was divided into sessions, when and where each ran, digests of checkpoints that are not here; they are a chain"),
     Stated("dataset_manifest.json", ("stats.*", "lineage.*", "trace_ids.*", "provenance.purpose", "render", "source_sha256"),
            "the rows: their lengths, ids and repetitions, which agree with each other; they are not in the evidence"),
     Stated("smoke_report.json", ("proved*", "not_proved*", "killed_at", "resumed_from"), "what the smoke run proved"),
@@ -42,7 +44,7 @@ STATED: Sequence[Stated] = (
         "train_report.json",
         ("devices*", "platform", "device_kind", "allocator*", "topology.processes", "topology.mesh*", "moves*", "matmul_dtype", "model_flops_per_token",
          "peak_*", "process_peak_bytes", "not_applicable*", "n_dropped*", "n_boundary_merges", "real_token_share", "longest_row_tokens",
-         "rendered_by", "libraries.*"),
+         "rendered_by", "libraries.*", "sessions.*", "embedding_rows_cut", "model_kaggle.files.*", "model_kaggle.place"),
         "the devices and their figures, versions, and lengths of rows",
     ),
     Stated("predictions.jsonl", ("*.text", "*.prompt_tokens", "*.new_tokens", "*.finish_reason", "*.milliseconds"), "what the model answered, and how long it took"),
@@ -56,6 +58,7 @@ def is_stated(file: str, field: str) -> bool:
     return any(entry.file == file and any(fnmatchcase(field, pattern) for pattern in entry.fields) for entry in STATED)
 
 
-def explained() -> list[str]:
-    """The list as lines: file, what it is."""
-    return [f"{entry.file}: {entry.what} ({', '.join(entry.fields)})" for entry in STATED]
+def explained(worded_by_author: Sequence[str] = ()) -> list[str]:
+    """The list as lines: file, what it is; then the files of this evidence that a template of its author's own words."""
+    lines = [f"{entry.file}: {entry.what} ({', '.join(entry.fields)})" for entry in STATED]
+    return lines + [f"{name}: its sentences, which the author's own template words" for name in worded_by_author]

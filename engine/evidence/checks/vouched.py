@@ -11,13 +11,13 @@ import re
 from collections.abc import Sequence
 
 from engine.canonical import JsonMapping, JsonObject, digest_bytes
-from engine.evidence.about import SIGNATURES, STATEMENT
+from engine.evidence.about import SIGNATURES, SIGSTORE, STATEMENT
 from engine.evidence.about.dependencies import dependencies
 from engine.evidence.checks.recorded import recorded_run
 from engine.evidence.checks.rendered import first_stage, rendered_names, templates_of
 from engine.evidence.contents import Answer, Evidence, answer, changes
 from engine.evidence.folder import PLATFORM
-from engine.evidence.signing.signatures import Signed, examine
+from engine.evidence.signing.signatures import Signed, both, examine, examine_bundle
 from engine.evidence.view import RECORD_VERSION
 from engine.protocol.sessions import chain_problems, last_train_step
 from engine.runspec import written_document
@@ -90,16 +90,18 @@ def _predicate(evidence: Evidence, predicate: JsonObject) -> list[str]:
 
 
 def signed(evidence: Evidence) -> Signed:
-    """Who signed the statement, and which of these keys the reader trusts."""
-    document = evidence.json(SIGNATURES) if SIGNATURES in evidence.bundle.files else None
-    statement = evidence.bundle.files.get(STATEMENT, b"")
+    """Who signed the statement, and which of these keys and identities the reader trusts."""
+    files, reader = evidence.bundle.files, evidence.reader
+    envelope, bundle = (evidence.json(name) if name in files else None for name in (SIGNATURES, SIGSTORE))
+    statement = files.get(STATEMENT, b"")
     now = dt.datetime.now(tz=dt.timezone.utc)  # noqa: UP017 - verify.py runs this on Python 3.9, which has no dt.UTC
-    return examine(statement, document, evidence.reader.trust, now)
+    by_key = examine(statement, envelope, reader.trust, now)
+    return both(by_key, examine_bundle(statement, files.get(SIGSTORE, b""), bundle, reader.identity))
 
 
 def signatures_fit(evidence: Evidence) -> Answer:
     """V23."""
-    if templates_of(evidence) is None and evidence.reader.trust is None:
+    if templates_of(evidence) is None and evidence.reader.trust is None and evidence.reader.identity is None:
         return "n/a", f"unsigned: {NO_STATEMENT}"
     return signed(evidence).answer
 

@@ -207,6 +207,7 @@ def make_page(files: Mapping[str, bytes], verification: Verified | None = None) 
         "environment": part(lambda: environment_facts(evidence)),
         "steps": part(lambda: step_rows(evidence)),
         "spec": part(lambda: evidence.text("runspec.yaml")),
+        "worded_by_author": part(lambda: evidence.worded_by_author),
         "files": [(name, len(data), digest_bytes(data)) for name, data in sorted(files.items())],
     }
 

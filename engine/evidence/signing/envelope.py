@@ -12,6 +12,7 @@ still learns whether it fits, and whose it is. Other tools ignore it.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ from engine.evidence.signing.public_keys import PublicKey, UnusableKey, decoded,
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MOST_SIGNATURES = 20
+FIELDS = ("payload", "payloadType", "signatures")
+OF_A_SIGNATURE = ("keyid", "sig", "public_key")
+_KEYID = re.compile(r"[!-~]{0,200}")  # a fingerprint, an address: no sentence
 
 
 class NotAnEnvelope(Exception):
@@ -72,7 +76,8 @@ def pre_authentication(payload_type: str, payload: bytes) -> bytes:
 
 def envelope_of(document: JsonObject) -> Envelope:
     """The envelope in a JSON object. Raises NotAnEnvelope."""
-    payload, payload_type, rows = (document.get(name) for name in ("payload", "payloadType", "signatures"))
+    _refuse_others(document, FIELDS, "it")
+    payload, payload_type, rows = (document.get(name) for name in FIELDS)
     if not isinstance(payload, str) or not isinstance(payload_type, str) or not isinstance(rows, list):
         raise NotAnEnvelope("it needs payload, payloadType and signatures")
     if not 1 <= len(rows) <= MOST_SIGNATURES:
@@ -86,10 +91,23 @@ def envelope_of(document: JsonObject) -> Envelope:
 def _signature(row: object) -> Signature:
     if not isinstance(row, dict) or not isinstance(row.get("sig"), str):
         raise NotAnEnvelope("a signature needs sig")
+    _refuse_others(row, OF_A_SIGNATURE, "a signature")
     keyid, written = row.get("keyid", ""), row.get("public_key")
     if not isinstance(keyid, str) or not (written is None or isinstance(written, str)):
         raise NotAnEnvelope("keyid and public_key of a signature are texts")
-    return Signature(keyid, _bytes(row["sig"]), None if written is None else public_key_of(written))
+    if not _KEYID.fullmatch(keyid):
+        raise NotAnEnvelope(f"the keyid {keyid!a:.80} is not the name of a key")
+    key = None if written is None else public_key_of(written)
+    if key is not None and key.openssh != written:
+        raise NotAnEnvelope(f"the public_key of {key.fingerprint} has more than the key: {written!a:.160}")
+    return Signature(keyid, _bytes(row["sig"]), key)
+
+
+def _refuse_others(values: JsonObject, known: Sequence[str], what: str) -> None:
+    """Nobody signs what stands beside payload and signatures: a note there would be anybody's."""
+    others = sorted(set(values) - set(known))
+    if others:
+        raise NotAnEnvelope(f"{what} has {', '.join(f'{name!a:.60}' for name in others[:5])}, which nobody signed")
 
 
 def _bytes(text: str) -> bytes:

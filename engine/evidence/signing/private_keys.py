@@ -41,12 +41,12 @@ def read_signing_key(path: Path | None) -> SigningKey:
     require("sign", "signing")
     from engine.evidence.signing import library
 
-    data = _read(path)
+    data = read_private_key_file(path)
     try:
         try:
             public, sign = library.loaded(data, None)
         except library.Encrypted:
-            public, sign = library.loaded(data, _passphrase(path))
+            public, sign = library.loaded(data, passphrase_of(path))
     except library.OtherKind as error:
         why = f" ({error})" if str(error) else ""
         raise InputInvalid(
@@ -61,7 +61,8 @@ def read_signing_key(path: Path | None) -> SigningKey:
     return SigningKey(PublicKey(public), sign)
 
 
-def _read(path: Path) -> bytes:
+def read_private_key_file(path: Path) -> bytes:
+    """Its bytes. Raises InputInvalid U150 where it has no private key, or where others can read it."""
     try:
         with path.open("rb") as stream:
             status, data = os.fstat(stream.fileno()), stream.read(MAX_BYTES)
@@ -83,7 +84,8 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _passphrase(path: Path) -> bytes:
+def passphrase_of(path: Path) -> bytes:
+    """From RUNSPEC_SIGN_PASSPHRASE, or typed. Raises InputInvalid U150 where there is neither."""
     given = os.environ.get(PASSPHRASE)
     if given is not None:
         return given.encode()

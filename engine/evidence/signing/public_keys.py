@@ -23,6 +23,8 @@ _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 _SPKI = bytes.fromhex("302a300506032b6570032100")  # of Ed25519, before its 32 bytes (RFC 8410)
 KINDS = "only Ed25519 keys are used here: ssh-keygen -t ed25519 makes one"
 
+_ELLIPTIC = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey (RFC 5480), in the first bytes of such a key
+
 
 class UnusableKey(Exception):
     """Why a text is no key that can be used."""
@@ -82,6 +84,21 @@ def _of_pem(text: str) -> PublicKey:
     if len(data) != len(_SPKI) + KEY_BYTES or not data.startswith(_SPKI):
         raise UnusableKey(f"it is a key of another kind; {KINDS}")
     return PublicKey(data[len(_SPKI) :])
+
+
+def is_elliptic_pem(text: str) -> bool:
+    """Whether a text is a PEM public key on an elliptic curve other than Ed25519's.
+
+    >>> is_elliptic_pem("ssh-ed25519 AAAA")
+    False
+    """
+    text = text.strip()
+    if not (text.startswith(_BEGIN) and text.endswith(_END)):
+        return False
+    try:
+        return _ELLIPTIC in decoded("".join(text[len(_BEGIN) : -len(_END)].split()))[:32]
+    except UnusableKey:
+        return False
 
 
 def decoded(text: str) -> bytes:

@@ -16,11 +16,11 @@ from engine.errors import InputInvalid, RunFailed, VerificationFailed
 from engine.evidence.about import SIGNATURES, STATEMENT
 from engine.evidence.bundle import Bundle, read_bundle
 from engine.evidence.contents import Evidence
-from engine.evidence.packed import zip_bytes
 from engine.evidence.signing.envelope import PAYLOAD_TYPE, Envelope, Signature, envelope_of, pre_authentication
 from engine.evidence.signing.private_keys import SigningKey
 from engine.evidence.signing.public_keys import PublicKey
 from engine.evidence.verify import verify
+from engine.evidence.zipped.packed import zip_bytes
 from engine.os_errors import hint_for
 
 
@@ -35,6 +35,15 @@ class Signing:
 
 def sign(path: Path, key: SigningKey) -> Signing:
     """Add the signature. Raises U152 (cannot be signed), U153 (not verified), U154 (cannot be written)."""
+    bundle = signable(path)
+    envelope, fresh = _with_signature(bundle, key)
+    if fresh:
+        write_signature(path, bundle, SIGNATURES, envelope.as_bytes())
+    return Signing(key.public, fresh, tuple(one.name for one in envelope.signatures))
+
+
+def signable(path: Path) -> Bundle:
+    """The files of evidence that verifies and has a statement. Raises U152, U153."""
     verification = verify(path)  # V00, X322
     if not verification.ok:
         first = verification.failed[0]
@@ -46,10 +55,7 @@ def sign(path: Path, key: SigningKey) -> Signing:
     if STATEMENT not in bundle.files:
         raise InputInvalid("U152", f"{path} has no {STATEMENT}, which a signature is over: it is evidence of an older version",
                            hint="runspec evidence SPEC renders it again")  # fmt: skip
-    envelope, fresh = _with_signature(bundle, key)
-    if fresh:
-        _write(path, bundle, envelope)
-    return Signing(key.public, fresh, tuple(one.name for one in envelope.signatures))
+    return bundle
 
 
 def _with_signature(bundle: Bundle, key: SigningKey) -> tuple[Envelope, bool]:
@@ -64,14 +70,14 @@ def _with_signature(bundle: Bundle, key: SigningKey) -> tuple[Envelope, bool]:
     return Envelope(statement, PAYLOAD_TYPE, (*present, made)), True
 
 
-def _write(path: Path, bundle: Bundle, envelope: Envelope) -> None:
-    data = envelope.as_bytes()
+def write_signature(path: Path, bundle: Bundle, name: str, data: bytes) -> None:
+    """Into the folder, or the zip as ``package`` writes it. Raises U154."""
     try:
         if bundle.kind == "folder":
-            write_atomic(path / SIGNATURES, data)
+            write_atomic(path / name, data)
         else:
             run_version = str(Evidence(bundle).record["run_version"])
-            write_atomic(path, zip_bytes({**bundle.files, SIGNATURES: data}, run_version))
+            write_atomic(path, zip_bytes({**bundle.files, name: data}, run_version))
     except OSError as error:
         raise RunFailed("U154", f"the signature cannot be written: {error.filename or path}: {error.strerror or error}",
                         hint=hint_for(error.errno) or "free some disk space or give this user write permission there") from error  # fmt: skip

@@ -1,7 +1,8 @@
 """What the signatures of a package are worth to a reader: V23, and the names that level L1 shows.
 
-In: the statement's bytes, the envelope (or none), the keys that the reader trusts (or none), the time. Out: :class:`Signed`. Whoever says
-which keys are trusted asks for a signature: without one by such a key the check fails. Whoever does not learns who signed, and no more.
+In: the statement's bytes, the envelope (or none), the keys that the reader trusts (or none), the time; and of a sigstore bundle (or
+none) who must have signed. Out: :class:`Signed`. Whoever names keys or an identity to trust asks for a signature: without one by such a
+key, or by that identity, the check fails. Whoever does not learns who signed, and no more.
 
     >>> examine(b"{}", None, None, dt.datetime.now(tz=dt.timezone.utc)).detail
     'unsigned'
@@ -14,11 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.canonical import JsonObject
-from engine.evidence.contents import Answer, answer
+from engine.evidence.contents import Answer, Status, answer
 from engine.evidence.signing.envelope import PAYLOAD_TYPE, Envelope, NotAnEnvelope, Signature, envelope_of
+from engine.evidence.signing.sigstore_bundle import NotBySigner, NotTheBundle, TrustedIdentity, require_over
 from engine.evidence.signing.trust import TrustedKey, TrustedKeys
 
 UNSIGNED = "unsigned"
+NEEDS_IDENTITY = (
+    "a sigstore bundle over this statement, and who signed it is not verified: runspec verify --trust-identity WHO "
+    "--trust-issuer URL (pip install 'runspec-engine[sigstore]')"
+)
 MOST_TRIED = 20  # trusted keys, for a signature that does not name its key by fingerprint: each takes milliseconds
 
 
@@ -111,3 +117,39 @@ def _entries(one: Signature, envelope: Envelope, trust: TrustedKeys) -> list[Tru
     named = [entry for entry in trust.entries if entry.key.fingerprint == one.keyid]
     candidates = named if named or len(trust.entries) > MOST_TRIED else trust.entries
     return [entry for entry in candidates if entry.key.signed(envelope.signed_bytes, one.sig)]
+
+
+def examine_bundle(statement: bytes, data: bytes, document: JsonObject | None, trust: TrustedIdentity | None) -> Signed:
+    """The same of a sigstore bundle (or none); ``data``: its bytes. What it is about needs no library, who signed it does."""
+    if document is None:
+        if trust is None:
+            return Signed(("n/a", UNSIGNED))
+        return Signed(("fail", f"no sigstore bundle, and you asked for a signature by {trust.name}"))
+    try:
+        require_over(statement, document)
+    except NotTheBundle as error:
+        return Signed(("fail", f"provenance.sigstore.json is not used: {error}"))
+    if trust is None:
+        return Signed(("n/a", NEEDS_IDENTITY))
+    try:
+        signed = trust.signed_bytes(data)
+    except NotBySigner as error:
+        return Signed(("fail", f"provenance.sigstore.json: {error}"))
+    if signed != (PAYLOAD_TYPE, statement):
+        return Signed(("fail", "provenance.sigstore.json: what the library verified is another statement"))
+    return Signed(("pass", f"signed by {trust.name}, an identity that you trust"), (trust.name,))
+
+
+def both(by_key: Signed, as_identity: Signed) -> Signed:
+    """One answer of the two files: fails where either does, and says nothing of one that nobody made or asked for.
+
+    >>> unsigned, signed = Signed(("n/a", UNSIGNED)), Signed(("pass", "signed by ann"), ("ann",))
+    >>> both(unsigned, signed).answer, both(unsigned, unsigned).answer
+    (('pass', 'signed by ann'), ('n/a', 'unsigned'))
+    """
+    said = [one for one in (by_key, as_identity) if one.answer != ("n/a", UNSIGNED)] or [by_key]
+    statuses = [one.answer[0] for one in said]
+    status: Status = "fail" if "fail" in statuses else "pass" if "pass" in statuses else "n/a"
+    words = [one.detail for one in said if status != "fail" or one.answer[0] == "fail"]
+    signers = () if status == "fail" else (*by_key.by, *as_identity.by)
+    return Signed((status, "; ".join(words)), signers, by_key.others)

@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from engine.errors import InputInvalid
-from engine.evidence.signing.public_keys import KIND, PublicKey, UnusableKey, public_key_of
+from engine.evidence.signing.public_keys import KIND, PublicKey, UnusableKey, is_elliptic_pem, public_key_of
 from engine.os_errors import hint_for
 
 NAMESPACE = "runspec-evidence"  # what a signature is for, in allowed_signers
@@ -82,6 +82,16 @@ def read_trusted_keys(path: Path) -> TrustedKeys:
     if len(data) > MAX_BYTES:
         raise InputInvalid("U151", f"{path} is larger than 1 MiB; no file of keys is", hint=f"it has {FORMS}")
     return trusted_keys(data.decode("utf-8", "replace"), str(path))
+
+
+def is_elliptic_file(path: Path) -> bool:
+    """Whether a file is a PEM public key on an elliptic curve, which signs weights and no evidence; what cannot be read is none."""
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return False
+    return is_elliptic_pem(text)
 
 
 def trusted_keys(text: str, name: str) -> TrustedKeys:

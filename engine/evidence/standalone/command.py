@@ -14,6 +14,7 @@ from engine.canonical import JsonMapping, pretty_json
 from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, RunspecError, VerificationFailed, render
 from engine.evidence.contents import Reader
 from engine.evidence.signing.trust import read_trusted_keys
+from engine.evidence.signing.weights import read_weights
 from engine.evidence.standalone.outcome import verification_json, verification_text
 from engine.evidence.verify import verify
 from engine.evidence.witness import read_witness
@@ -21,13 +22,14 @@ from engine.printable import escaped_json, printable
 from engine.redact import redact, redact_value
 
 HELP = """\
-usage: python verify.py [PATH] [--trust KEYS] [--witness FOLDER] [--json] [--explain]
+usage: python verify.py [PATH] [--trust KEYS] [--witness FOLDER] [--weights FOLDER] [--json] [--explain]
 
 Checks the evidence of a run of runspec-engine as `runspec verify` does, with the standard library of Python 3.9 or later alone.
 
   PATH              an evidence folder, or the zip as it came; left out: the folder that verify.py lies in
   --trust KEYS      the keys that you trust (allowed_signers of OpenSSH, or public keys): whose signatures count
   --witness FOLDER  what you downloaded of a platform's output
+  --weights FOLDER  a model folder: are its files the recorded ones?
   --json            print one JSON document
   --explain         also list what the run states and nobody checks
   -h, --help        print this
@@ -35,7 +37,9 @@ Checks the evidence of a run of runspec-engine as `runspec verify` does, with th
 Exit code 0: every check passed. 4: the run is not finished. 5: a check failed. 2: there is no evidence that could be checked.
 """
 OPTIONS = ("--json", "--explain", "-h", "--help")
-WITH_A_VALUE = ("--trust", "--witness")
+WITH_A_VALUE = ("--trust", "--witness", "--weights")
+# Options of `runspec verify` that need a library.
+NEED_THE_ENGINE = ("--signature", "--trust-identity", "--trust-issuer", "--trust-config", "--staging", "--offline")
 INTERRUPTED_EXIT_CODE = 130
 
 
@@ -67,7 +71,7 @@ def _answer(words: Sequence[str], this_file: str, as_json: bool) -> int:
         return 0
     path = Path(paths[0]) if paths else Path(this_file).parent
     if not path.exists():
-        raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder, a zip or a run-spec")
+        raise InputInvalid("U114", f"{path} does not exist", hint="name an evidence folder or a zip")
     verification = verify(path, _reader(values))
     if as_json:
         _write_json(verification_json(verification))
@@ -88,6 +92,8 @@ def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             if not sign and not rest:
                 raise InputInvalid("U103", f"{name} needs a value", hint="python verify.py --help")
             values[name] = value if sign else rest.pop(0)
+        elif name in NEED_THE_ENGINE:
+            raise InputInvalid("U102", f"{name} needs the engine, with a library", hint=f"runspec verify PATH {name} …")
         elif word.startswith("-") and word not in OPTIONS:
             raise InputInvalid("U102", f"there is no option {word}", hint="python verify.py --help")
         elif not word.startswith("-"):
@@ -100,10 +106,11 @@ def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 def _reader(values: Mapping[str, str]) -> Reader:
     """What the reader brings: which keys he trusts, and what he downloaded."""
-    trust, witness = values.get("--trust"), values.get("--witness")
+    trust, witness, weights = (values.get(name) for name in WITH_A_VALUE)
     return Reader(
-        read_trusted_keys(Path(trust)) if trust is not None else None,
-        read_witness(Path(witness)) if witness is not None else None,
+        trust=read_trusted_keys(Path(trust)) if trust is not None else None,
+        witness=read_witness(Path(witness)) if witness is not None else None,
+        weights=read_weights(Path(weights)) if weights is not None else None,
     )
 
 

@@ -25,7 +25,7 @@ def verification_json(verification: Verification, rerun: JsonObject | None = Non
         "trust_level": verification.trust_level,
         "trust": trust_document(verification.trust),
         "checks": rows,
-        "stated": explained(),
+        "stated": explained(verification.worded_by_author),
         "rerun": rerun,
     }
 
@@ -37,7 +37,10 @@ def verification_text(
     checks = verification.checks
     lines = [columns((row.id, row.status, f"{row.title}: {row.detail}".rstrip(": ")) for row in checks)]
     if explain:
-        lines += ["stated by the run, checked by nobody:", *(f"  {line}" for line in explained())]
+        lines += [
+            "stated by the run, checked by nobody:",
+            *(f"  {line}" for line in explained(verification.worded_by_author)),
+        ]
     verdict = f"{one_line(path)}: {one_line(headline(verification.trust))}"
     return "\n".join([*lines, *differences, verdict, scale_text(verification.trust)])
 

@@ -6,10 +6,13 @@ of ours (:mod:`engine.evidence.standalone.stand_ins`), its schemas and templates
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib import resources
+from typing import Any
 
 from engine.assets import asset
+from engine.canonical import pretty_json
 
 BEGIN = (("engine.evidence.standalone.command", "main"),)
 LOADER = "engine.evidence.standalone.stand_ins.loader"
@@ -64,8 +67,8 @@ REPLACED: Mapping[tuple[str, str], str] = {
     ("engine.runspec.schema", "_check_by_jsonschema"): _NO_PLUGIN_SCHEMA,
 }
 # folders of shipped files that the checks read -> the endings of what is taken
-ASSETS: Mapping[tuple[str, ...], str] = {
-    ("schemas",): "runspec.base.schema.json",
+ASSETS: Mapping[tuple[str, ...], str | tuple[str, ...]] = {
+    ("schemas",): ("runspec.base.schema.json", "dataset_manifest.schema.json"),
     ("schemas", "evidence"): ".json",
     ("schemas", "steps"): ".json",
     ("templates",): ".j2",
@@ -80,8 +83,25 @@ def assets() -> dict[str, str]:
         folder = asset(*parts)
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.name.endswith(ending) and path.is_file():
-                texts["/".join((*parts, path.name))] = path.read_text(encoding="utf-8")
+                text = path.read_text(encoding="utf-8")
+                is_of_files = parts == ("schemas", "evidence") or path.name == "dataset_manifest.schema.json"
+                texts["/".join((*parts, path.name))] = (
+                    pretty_json(_without_prose(json.loads(text))) if is_of_files else text
+                )
     return texts
+
+
+def _without_prose(schema: Any) -> Any:
+    """A schema of a file of the evidence without what it says to people, which no check reads."""
+    if isinstance(schema, list):
+        return [_without_prose(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: _without_prose(value)
+        for name, value in schema.items()
+        if not (name in ("title", "description") and isinstance(value, str))
+    }
 
 
 def read_module(module: str) -> str | None:

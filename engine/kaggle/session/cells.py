@@ -273,13 +273,12 @@ class NotebookSession:
     def _go(self, *words: str) -> int:
         """``runspec run``, and the outcome where it does not end well. Raises RunFailed G166, G167."""
         _, limits = self._configured()
-        limits.clear()
-        code = self._run("run", self._made.spec, *self._overrides, *words, *limits.options(steady_seconds()))
+        now, before = steady_seconds(), limits.standing()
+        code = self._run("run", self._made.spec, *self._overrides, *words, *limits.options(now))
         if code == 0:
-            limits.clear()  # what says there that the run has finished
             return code
-        recipe = limits.recipe()
-        if code == InputInvalid.exit_code and recipe is not None and limits.is_used_up(steady_seconds()):
+        recipe = limits.recipe(before)
+        if code == InputInvalid.exit_code and recipe is not None and limits.is_used_up(now):
             code = DEADLINE  # the rest of the session is too short for this step, not the session
         self.ended(code, recipe=recipe)
         if code == INTERRUPTED:
@@ -304,6 +303,7 @@ class NotebookSession:
             raise RunFailed("G166", f"runspec run ended with exit code {code}", hint=said)
         document = json.loads(text)
         name = collect(self.place.output, self.project / document["evidence"], self.project / document["package"])
+        self._configured()[1].clear()
         self.ended(0, finished=True, package=name)
         self.show(f"kept      {self.place.output}: evidence/, {name}, outcome.json")
 

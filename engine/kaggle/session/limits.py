@@ -52,12 +52,19 @@ class SessionLimits:
         return left + (["--continue-from", str(self.earlier)] if self.earlier else [])
 
     def clear(self) -> None:
-        """Before a run: a carry-over that lies there is not of it."""
+        """When the run is complete, nothing is left for another session."""
         shutil.rmtree(self.out, ignore_errors=True)
 
-    def recipe(self) -> JsonObject | None:
-        """What is left, as the run that stopped has written it; None where it left no carry-over."""
-        if not (self.out / FILE).is_file():
+    def standing(self) -> bytes | None:
+        """What a run has written for the next session; each one that ends writes it anew."""
+        try:
+            return (self.out / FILE).read_bytes()
+        except OSError:
+            return None
+
+    def recipe(self, before: bytes | None) -> JsonObject | None:
+        """What is left, as the run that stopped has written it; None where it wrote nothing: ``before`` is what stood there."""
+        if self.standing() in (None, before):
             return None
         try:
             return dict(json.loads((self.out / RECIPE).read_text(encoding="utf-8")))

@@ -8,9 +8,11 @@ kernel is passed on to the child, which saves a checkpoint and ends; it is waite
 
 from __future__ import annotations
 
+import ctypes
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,16 @@ GRACE_SECONDS = 90.0  # after an interruption: the train step in progress, then 
 _ESCAPE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-~])?|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 )
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def _stop_with_parent() -> None:
+    """In the child: a kernel that is killed or restarted stops its run (SIGTERM), which saves, and lets go of the run's lock."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def plain(line: str) -> str:
@@ -38,7 +50,7 @@ def stream(words: Sequence[str], environ: Mapping[str, str], cwd: Path, show: Ca
     """Run it to its end. A secret of that environment is masked, whoever prints it."""
     child = subprocess.Popen(
         words, env=dict(environ), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=_stop_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
     )  # fmt: skip
     assert child.stdout is not None
     try:

@@ -22,7 +22,7 @@ from engine.canonical import JsonObject, digest_file, pretty_json, sealed, write
 from engine.pipeline.plan import PlannedStep, relative
 from engine.pipeline.session.carried import FILE, JOURNAL, PAYLOAD, SEAL, STORE, VERSION, WORK, copy_file
 from engine.runspec.model import Spec
-from engine.steps import FunctionHandler
+from engine.steps import FunctionHandler, Handler
 from engine.temporary import fsync_dir
 from engine.trainer_process.carried import Carried
 
@@ -38,6 +38,11 @@ class Standing:
     number: int  # of the session that ends
     parent: str | None  # the digest of the session.json that it continued from
     sessions: tuple[JsonObject, ...]
+
+
+def is_resumable(handler: Handler) -> bool:
+    """Whether an unfinished step of this kind can be resumed in another session."""
+    return isinstance(handler, FunctionHandler) and handler.carries is not None
 
 
 def kept_of(entry: PlannedStep, store: Store) -> Carried | None:
@@ -95,8 +100,9 @@ def write_carry_over(
 
 def _step(entry: PlannedStep) -> JsonObject:
     state = "published" if entry.artifact is not None and entry.action == "skip" else "left"
+    key = entry.work_key if entry.fingerprint is not None else None
     return {"id": entry.step.id, "uses": entry.step.uses, "state": state, "type": entry.handler.makes,
-            "fingerprint": entry.fingerprint}  # fmt: skip
+            "fingerprint": entry.fingerprint, "work_key": key}  # fmt: skip
 
 
 def _begun(standing: Standing) -> JsonObject | None:

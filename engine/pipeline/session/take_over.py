@@ -193,6 +193,9 @@ def _place(session: SessionFile, store: Store, incoming: Path) -> None:
         if row["state"] == "published":
             home = store.home(row["type"], row["fingerprint"])
             store.adopt(row["type"], row["fingerprint"], incoming / ".runspec" / home.relative_to(store.root))
+            work = store.staging(row["work_key"]).root
+            if work.exists():  # of an attempt here, which another machine has finished
+                store.discard(work)
     begun = session.values["begun"]
     if begun is not None:
         store.adopt_work(begun["work_key"], incoming / "begun")

@@ -9,16 +9,21 @@ with them, and exports them.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from engine.canonical import write_atomic
 from engine.errors import InputInvalid, Where
 from engine.trainer.reference.asking import Asking, CannotAnswer
 
 
-def tokenizer_json(folder: Path) -> bytes:
-    """Raises InputInvalid M312 with transformers' own words, M110 where it says nothing for long."""
+def tokenizer_json(folder: Path, files: Mapping[str, bytes] | None = None) -> bytes:
+    """``files``: what is read instead of the folder's own. Raises InputInvalid M312 with transformers' own words, M110 where it says nothing for long."""
     with tempfile.TemporaryDirectory(prefix="runspec-tokenizer-") as work:
-        asking = Asking("convert", folder.absolute(), Path(work) / "tokenizer.json", [])
+        source = folder.absolute() if files is None else Path(work) / "files"
+        for name, data in (files or {}).items():
+            write_atomic(source / name, data)
+        asking = Asking("convert", source, Path(work) / "tokenizer.json", [])
         try:
             return asking.answer()
         except CannotAnswer as error:

@@ -1,7 +1,7 @@
 """The sessions of a training run, as its checkpoints carry them: each has those before it, and where its own began.
 
 In: the notes of the checkpoint that was restored, and that checkpoint's digest. Out: the notes of the next ones, and at the end the chain for
-the report (:class:`engine.protocol.sessions.TrainSession`).
+the report (rows of :mod:`engine.protocol.sessions`).
 
     sessions = Sessions.after(notes, digest, train_step, session, machine)
     checkpoint notes: {…, "sessions": […], "session": {"session": …, "first_train_step": …, …}}

@@ -76,6 +76,11 @@ class SessionGuard:
             min(filter(None, (self.known.save_seconds, *self._saves)), default=None),
         )
 
+    @property
+    def is_unsure(self) -> bool:
+        """Before the first train step was measured: the loop waits for it, and asks then."""
+        return self.deadline is not None and not self._steps
+
     def is_last(self, *, evaluates: bool, is_saving: bool = False) -> bool:
         """Whether no train step may follow the one that was just sent to the device.
 

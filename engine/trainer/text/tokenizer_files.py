@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.canonical import pretty_json
 from engine.errors import InputInvalid, Where
-from engine.model_config.folder_files import file_in, read_in, stand_in
+from engine.model_config.folder_files import file_in, orbax_checkpoint, read_in, stand_in
 from engine.trainer.reference.converted import tokenizer_json
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -27,10 +28,16 @@ CONFIG_FILE = "tokenizer_config.json"
 SPECIALS_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
 TEMPLATE_FILE = "chat_template.jinja"
+MODEL_FILE = "tokenizer.model"
+# Of a Flax variation, which has the SentencePiece model alone.
+GEMMA_SETTINGS = {
+    "add_bos_token": True, "add_eos_token": False, "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
+    "tokenizer_class": "GemmaTokenizer", "unk_token": "<unk>",
+}  # fmt: skip
 # Copied unread where a folder has them; sentencepiece's file is for other programs.
-COMPANION_FILES = ("tokenizer.model", ADDED_FILE, TEMPLATE_FILE)
+COMPANION_FILES = (MODEL_FILE, ADDED_FILE, TEMPLATE_FILE)
 # Each of them makes a tokenizer for transformers.
-OTHER_TOKENIZERS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+OTHER_TOKENIZERS = (MODEL_FILE, "spiece.model", "vocab.json", "vocab.txt")
 LISTS = ("additional_special_tokens", "extra_special_tokens")
 
 
@@ -44,6 +51,11 @@ def read_files(folder: Path) -> dict[str, bytes]:
         if stands_for is not None:
             raise InputInvalid("M302", stands_for[0], where=Where(file=str(folder / name)), hint=stands_for[1])
     if TOKENIZER_FILE not in files:
+        if MODEL_FILE in files and CONFIG_FILE not in files and orbax_checkpoint(folder) is not None:
+            files[CONFIG_FILE] = pretty_json(GEMMA_SETTINGS).encode()
+            return files | {
+                TOKENIZER_FILE: tokenizer_json(folder, {name: files[name] for name in (MODEL_FILE, CONFIG_FILE)})
+            }
         if not any(file_in(folder, name) for name in OTHER_TOKENIZERS):
             raise InputInvalid(
                 "M301",

@@ -15,6 +15,8 @@ layouts, the bounds and the figures.
     reading.py           a file of weights open for random access; one tensor in it: name, dtype, shape, offsets
     safetensors_file.py  reads and writes the safetensors format
     msgpack_file.py      reads and writes the Flax msgpack format
+    orbax_folder.py      the arrays of a folder that orbax wrote; einsum.py: those of a Flax variation as tensors of this kind
+    flax_variation.py    a Flax variation as a model folder: config.json from names and shapes
     folder.py            which files a folder has, the index, the names of other layouts
     table.py             stored tensors <-> our leaves; names without a match
     filling.py           pieces of files -> leaves on their devices
@@ -22,7 +24,17 @@ layouts, the bounds and the figures.
 """
 
 from engine.model_config import read_config, stored_dtype
+from engine.trainer.weights.flax_variation import ModelFolder, model_folder
 from engine.trainer.weights.load import load_folder
 from engine.trainer.weights.save import FORMATS, save_companions, save_folder
 
-__all__ = ["FORMATS", "load_folder", "read_config", "save_companions", "save_folder", "stored_dtype"]
+__all__ = [
+    "FORMATS",
+    "ModelFolder",
+    "load_folder",
+    "model_folder",
+    "read_config",
+    "save_companions",
+    "save_folder",
+    "stored_dtype",
+]

@@ -1,9 +1,9 @@
 """The weight files of a model folder, in either format, in one file or in shards; only headers are read.
 
 In: a folder, and which prefixes a family's files may have. Out: every stored tensor, by Hugging
-Face's safetensors names. Order of preference: model.safetensors, its index, flax_model.msgpack, its index.
+Face's safetensors names. Order of preference: model.safetensors, its index, flax_model.msgpack, its index, a folder of orbax's (a Flax variation).
 
-    with open_weights(folder, family) as contents:
+    with open_weights(folder, family, config.vocab_size) as contents:
         contents.tensors     # [Stored("model.norm.weight", …), …]
         contents.not_read    # names that the family ignores: the vision part of a larger model
 
@@ -21,8 +21,9 @@ from types import ModuleType
 
 from engine.errors import Diagnostic, InputInvalid, Where
 from engine.model_config import NO_MODEL
-from engine.model_config.folder_files import file_in, what_else
-from engine.trainer.weights import msgpack_file, safetensors_file
+from engine.model_config.folder_files import file_in, orbax_checkpoint, what_else
+from engine.trainer.weights import einsum, msgpack_file, safetensors_file
+from engine.trainer.weights.orbax_folder import open_arrays
 from engine.trainer.weights.reading import Stored, WeightsFile
 
 SAFETENSORS = "model.safetensors"
@@ -41,12 +42,17 @@ class FolderContents:
 
 
 @contextmanager
-def open_weights(folder: Path, family: ModuleType) -> Iterator[FolderContents]:
+def open_weights(folder: Path, family: ModuleType, vocab_size: int) -> Iterator[FolderContents]:
     """The folder's tensors, readable until the block ends.
 
     A family may have KEY_PREFIXES {prefix in files: its replacement} and IGNORED_PREFIXES (of weights that are not its
-    own). Raises InputInvalid M201 (no weights), M205 (damaged), M206 (index broken).
+    own). ``vocab_size``: the rows of a Flax variation's embedding that are read. Raises InputInvalid M201 (no weights), M205 (damaged), M206 (index
+    broken), M208 (several checkpoints).
     """
+    checkpoint = orbax_checkpoint(folder)
+    if checkpoint is not None:
+        yield FolderContents(*einsum.tensors(checkpoint, open_arrays(checkpoint), vocab_size))
+        return
     prefixes: Mapping[str, str] = getattr(family, "KEY_PREFIXES", {})
     ignored: tuple[str, ...] = getattr(family, "IGNORED_PREFIXES", ())
     with ExitStack() as stack:

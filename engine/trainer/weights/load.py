@@ -57,7 +57,7 @@ def load_folder(
             tell(sentence)
     stored = stored_dtype(mapping, str(folder / CONFIG_FILE))
     family, dtype = family_of(config), jnp.dtype(param_dtype or stored)
-    with open_weights(folder, family) as contents:
+    with open_weights(folder, family, config.vocab_size) as contents:
         matched = match(family, config, contents.tensors, folder)
         if matched.alias is not None:
             check_alias(matched.alias, matched.source, dtype)

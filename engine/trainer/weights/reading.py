@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -85,20 +85,36 @@ class WeightsFile:
         )
 
 
+class HasPath(Protocol):
+    """A file of weights, or a folder of orbax's in its place."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+
+class TensorView(Protocol):
+    """A tensor that is not the bytes of a file in order: a part of an array of another layout."""
+
+    def rows(self, start: int, stop: int) -> Array:
+        """Rows of the first axis, contiguous."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One tensor of a file. ``segments`` are its bytes in order, as (offset, length); Flax splits large leaves."""
+    """One tensor of a file. ``segments`` are its bytes in order, as (offset, length); Flax splits large leaves. Or it is a ``view``."""
 
     name: str  # as in the file; open_weights replaces it by safetensors' name
-    file: WeightsFile
+    file: HasPath
     dtype: str  # numpy's name, or the format's own for what is not in FLOATS
     shape: tuple[int, ...]
     segments: Sequence[tuple[int, int]]
+    view: TensorView | None = None
 
     @property
     def is_flax(self) -> bool:
         """Flax layout: matrices are [in, out]."""
-        return self.file.path.suffix == ".msgpack"
+        return self.file.path.suffix == ".msgpack" or self.view is not None
 
     @property
     def row_bytes(self) -> int:
@@ -107,6 +123,8 @@ class Stored:
 
     def rows(self, start: int, stop: int, memory: Array | None = None) -> Array:
         """Rows of the first axis [stop - start, ...]; in ``memory`` (u8, large enough) if given."""
+        if self.view is not None:
+            return self.view.rows(start, stop)
         size = (stop - start) * self.row_bytes
         memory = np.empty(size, np.uint8) if memory is None else memory[:size]
         self._read_into(memory, start * self.row_bytes)
@@ -114,6 +132,7 @@ class Stored:
 
     def _read_into(self, target: Array, start: int) -> None:
         """Fill ``target`` from the tensor's byte ``start`` on, across its segments."""
+        assert isinstance(self.file, WeightsFile)
         for offset, length in self.segments:
             if start >= length:
                 start -= length

@@ -107,6 +107,29 @@ def test_one_file_of_an_evidence_folder_is_not_evidence(folder: Path, say: Calla
     assert f"name the folder: {folder}\n" in err
 
 
+def test_a_metric_that_there_is_not(folder: Path, here: Path, say: Callable[..., Said]) -> None:
+    """K101, exit code 2 and what there is: nothing is wrong with the evidence. Of files the same."""
+    for words in (
+        (package(folder, here / "submission", "toy"),),
+        (folder,),
+        (folder / "predictions.jsonl", folder / "eval_set.jsonl"),
+    ):
+        code, out, err = say("score", *words, "--metric", "exact")
+        assert (code, out) == (2, "")
+        assert err.startswith('error[K101]: there is no metric "exact"\n')
+        assert "answer_correctness@v1" in err
+
+
+def test_swapped_files_to_score(folder: Path, say: Callable[..., Said]) -> None:
+    """The sentence says which is which, and the command to type."""
+    predictions, eval_set = folder / "predictions.jsonl", folder / "eval_set.jsonl"
+    code, _, err = say("score", eval_set, predictions)
+    assert code == 2
+    assert f"error[U103]: runspec score: {eval_set} is an eval set, and {predictions} has predictions\n" in err
+    assert f"the other way round: runspec score {predictions} {eval_set}" in err
+    assert say("score", predictions, eval_set)[0] == 0
+
+
 def test_a_score_that_comes_out_again(folder: Path, here: Path, say: Callable[..., Said]) -> None:
     """Of a folder and of its zip: the figures side by side, the sentence, exit code 0."""
     archive = package(folder, here / "submission", "toy")

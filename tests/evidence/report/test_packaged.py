@@ -17,7 +17,7 @@ from engine.assets import asset
 from engine.canonical import digest_bytes, pretty_json
 from engine.evidence import package, verify
 from engine.evidence.about import ABOUT_NAMES
-from engine.evidence.checklist import CHECKS, RERUN_CHECKS
+from engine.evidence.checklist import CHECKS, RERUN_CHECKS, WEIGHTS_CHECKS
 from engine.evidence.levels import SCALE
 from engine.evidence.report import packaged_page
 from tests.evidence.report.parsed import Page
@@ -65,7 +65,7 @@ def test_the_page_names_every_check(folder: Path) -> None:
     page = page_of(folder).decode()
     rows = re.findall(r'<tr><th scope="row">(V\d\d)</th><td>(.*?)</td><td>(.*?)</td></tr>', page)
     *checks, level = verify(folder).checks
-    expected = [(id_, title) for id_, title, _ in (*CHECKS, *RERUN_CHECKS)] + [(level.id, level.title)]
+    expected = [(id_, title) for id_, title, _ in (*CHECKS, *RERUN_CHECKS, *WEIGHTS_CHECKS)] + [(level.id, level.title)]
     assert [check.id for check in checks] == [id_ for id_, _, _ in CHECKS]
     assert [(id_, title.replace("&#39;", "'")) for id_, title, _ in rows] == expected
     assert all(len(proves) > 20 for _, _, proves in rows)

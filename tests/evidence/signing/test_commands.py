@@ -63,6 +63,7 @@ def test_signing_and_verifying_by_the_printed_line(
     assert json.loads(out) == {
         "ok": True, "evidence": str(archive), "package": None, "fresh": False, "key": ann.public.openssh,
         "fingerprint": ann.public.fingerprint, "signers": [ann.public.fingerprint],
+        "identity": None, "replaced": False,
     }  # fmt: skip
 
 

@@ -110,6 +110,11 @@ FALSE: dict[str, tuple[Edit, str]] = {
     "something else": (lambda d, a, b: _over(d, "text/plain", base64.b64decode(d["payload"]), a),
                        "what is signed is 'text/plain', not a statement (application/vnd.in-toto+json)"),
     "rsa": (lambda d, a, b: d["signatures"][0].update(public_key="ssh-rsa AAAA"), "its kind is ssh-rsa; only Ed25519 keys are used here"),
+    "a note": (lambda d, a, b: d.update(note="witnessed by a platform"), "it has 'note', which nobody signed"),
+    "a note in a signature": (lambda d, a, b: d["signatures"][0].update(by="a platform"), "a signature has 'by', which nobody signed"),
+    "a note behind the key": (lambda d, a, b: d["signatures"][0].update(public_key=a.public.openssh + " a platform"),
+                              "has more than the key: 'ssh-ed25519 "),
+    "a note for a name": (lambda d, a, b: d["signatures"][0].update(keyid="seen by a platform"), "'seen by a platform' is not the name of a key"),
     "private": (lambda d, a, b: d["signatures"][0].update(public_key="-----BEGIN PRIVATE" + " KEY-----"), "it is a private key"),
 }  # fmt: skip
 

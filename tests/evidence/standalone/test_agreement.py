@@ -21,10 +21,13 @@ from engine.evidence.contents import Reader
 from engine.evidence.signing.private_keys import read_signing_key
 from engine.evidence.signing.sign import sign
 from engine.evidence.signing.trust import trusted_keys
+from engine.evidence.unfinished import write_unfinished
 from tests.evidence import forger
 from tests.evidence.conftest import CHAT_TEMPLATE, build
 from tests.evidence.hostile_inputs import CASES
 from tests.evidence.standalone.conftest import Said, disagreements, python_of
+from tests.evidence.test_fields import IMPOSSIBLE, NOTE, UNKNOWN
+from tests.evidence.test_sessions import CHAIN, ROWS
 
 Alone = Callable[..., list[Said]]
 COMMITTED = Path(__file__).parents[3] / "submission_runs" / "quickstart_v1"
@@ -53,6 +56,18 @@ def test_good_evidence_as_folder_and_as_zip_and_of_version_1(folder: Path, alone
     assert disagreements(paths, said) == []
 
 
+def test_evidence_of_several_sessions_and_of_an_unfinished_run(render: Any, alone: Alone, tmp_path: Path) -> None:
+    """V17 passes and fails alike, and so does the refusal of what is not finished."""
+    good = replace(build(tmp_path / "store", sessions=CHAIN), sessions=ROWS)
+    folders = [tmp_path / name for name in ("good", "hole", "unfinished")]
+    shutil.copytree(render(good), folders[0])
+    shutil.copytree(render(replace(good, sessions=(ROWS[0], ROWS[2]))), folders[1])
+    write_unfinished(folders[2], "toy_v1", {"left": [{"id": "train", "state": "not begun"}]}, {})
+    said = alone(folders)
+    assert [one.code for one in said] == [0, 5, 4]
+    assert disagreements(folders, said) == []
+
+
 def test_evidence_of_other_runs(render: Any, alone: Alone, tmp_path: Path) -> None:
     """A chat template, overrides, a repeated item, a changed checkout: every shipped template is filled in verify.py."""
     facts = {"chat_template": CHAT_TEMPLATE, "chat_template_sha256": digest_text(CHAT_TEMPLATE)}
@@ -72,6 +87,17 @@ def test_evidence_of_other_runs(render: Any, alone: Alone, tmp_path: Path) -> No
         paths.append(tmp_path / str(number))
     said = alone(paths)
     assert {one.statuses["V25"] for one in said} == {"pass"}
+    assert disagreements(paths, said) == []
+
+
+def test_unknown_keys_and_impossible_values(folder: Path, alone: Alone, tmp_path: Path) -> None:
+    """Some of each kind, word for word."""
+    files = forger.files_of(folder)
+    cases = [*[(file, path, NOTE) for file, path in UNKNOWN[::7]], *[case[:3] for case in IMPOSSIBLE[::9]]]
+    variants = [(path, forger.put(files, file, path, value)) for file, path, value in cases]
+    paths = _written(folder, variants, tmp_path / "variants")
+    said = alone(paths)
+    assert {one.code for one in said} == {5}
     assert disagreements(paths, said) == []
 
 

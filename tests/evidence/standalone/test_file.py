@@ -65,10 +65,53 @@ def test_every_module_is_grammar_of_python_3_9() -> None:
         assert "slots=True" not in text
 
 
+NEWER_THAN_2_7 = (ast.AnnAssign, ast.JoinedStr, ast.AsyncFunctionDef, ast.Await, ast.NamedExpr, ast.Nonlocal, ast.Starred, ast.YieldFrom,
+                  ast.Match, ast.TryStar)  # fmt: skip
+
+
+def test_an_older_python_can_read_it_up_to_the_sentence_that_it_is_too_old() -> None:
+    """One line and exit code 2 on 3.8, no traceback; the grammar is that of 2.7, outside the texts of modules."""
+    text = verify_py().decode()
+    assert "coding: utf-8" in text.splitlines()[1]
+    for node in ast.walk(ast.parse(text)):
+        assert not isinstance(node, NEWER_THAN_2_7) or isinstance(getattr(node, "ctx", None), ast.Load), ast.dump(node)[
+            :200
+        ]
+        if isinstance(node, ast.arguments):
+            assert not node.kwonlyargs + node.posonlyargs
+            assert not any(argument.annotation for argument in [*node.args, node.vararg, node.kwarg] if argument)
+        if isinstance(node, ast.FunctionDef):
+            assert node.returns is None
+        if isinstance(node, ast.ImportFrom):
+            assert node.module != "__future__"
+        if isinstance(node, ast.Raise):
+            assert node.cause is None
+
+
+@pytest.mark.parametrize("version", ["2, 7", "3, 8"])
+def test_an_older_python_is_told_so(version: str, tmp_path: Path) -> None:
+    """Before anything is imported that it may not have."""
+    (tmp_path / FILE).write_bytes(verify_py())
+    code = f"import runpy, sys; sys.version_info = ({version}, 1, 'final', 0); runpy.run_path({FILE!r}, run_name='__main__')"
+    done = run([sys.executable, "-c", code], tmp_path)
+    said = f"verify.py needs Python 3.9 or later, and this is Python {version.replace(', ', '.')}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    """The advice is what verify.py takes: a folder or a zip, and no run-spec."""
+    (tmp_path / FILE).write_bytes(verify_py())
+    done = run([sys.executable, FILE, "nosuch"], tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error[U114]: nosuch does not exist\n   = help: name an evidence folder or a zip\n",
+    )
+
+
 def test_it_is_readable_and_small() -> None:
     """The checks stand in it with their docstrings, word for word; it says first what it is and what to type."""
     text = verify_py().decode()
-    assert text.splitlines()[1].startswith('"""verify.py: checks the evidence')
+    assert text.splitlines()[2].startswith('"""verify.py: checks the evidence')
     for file in ("checklist.py", "checks/chain.py", "checks/members.py"):
         source = (REPOSITORY / "engine" / "evidence" / file).read_text(encoding="utf-8")
         functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,29 @@ time.sleep(60)
     assert stream([sys.executable, "-c", code], os.environ, tmp_path, show) == 130
     assert lines == ["ready", "saved"]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+PARENT = """
+import os, pathlib, signal, sys
+from engine.kaggle.session.process import stream
+child = "import os, signal, sys, time; print(os.getpid(), flush=True); time.sleep(60)"
+stream([sys.executable, "-c", child], os.environ, pathlib.Path(), lambda pid: (print(pid, flush=True), os.kill(os.getpid(), signal.SIGKILL)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a system call of Linux")
+def test_a_kernel_that_is_killed_takes_its_run_along(tmp_path: Path) -> None:
+    """Law: no run is left behind that holds the lock of the next one."""
+    done = subprocess.run([sys.executable, "-c", PARENT], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    pid = int(done.stdout)
+    for _ in range(200):
+        if not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
+            return
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    raise AssertionError("the child is still there")
 
 
 def test_a_child_that_does_not_stop_is_killed_after_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

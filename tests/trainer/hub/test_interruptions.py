@@ -51,6 +51,13 @@ def test_a_connection_without_progress_is_abandoned(hub: Any, fetch: Any) -> Non
     assert [request.range for request in hub.requests if request.on_cdn] == ["bytes=1000-"]
 
 
+def test_a_server_that_begins_again_each_time_is_abandoned(hub: Any, fetch: Any) -> None:
+    """Without ranges every attempt starts over: the same thousand bytes are no progress, and it ends with M403."""
+    hub.no_ranges, hub.cut[WEIGHTS] = True, [1000] * 9
+    assert fetch.error().code == "M403"
+    assert len(fetch.named("hub_retry")) == 4
+
+
 def test_a_killed_process_leaves_its_bytes_to_the_next(
     hub: Any, environment: Mapping[str, str], start_child: Callable[..., Any], token: str
 ) -> None:

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# -*- coding: utf-8 -*-
 """verify.py: checks the evidence of a run of runspec-engine. Python 3.9 or later is all it needs: nothing to install, no network.
 
     python verify.py             the folder that this file lies in
@@ -16,9 +17,14 @@ templates (in "ruamel.yaml" and "engine.evidence.templates"), where the engine u
 ASSETS has the schemas and templates that they read. The end of the file loads a module when it is first imported.
 """
 
-from __future__ import annotations
-
 import sys
+
+if sys.version_info < (
+    3,
+    9,
+):  # each line outside the texts is grammar of Python 2.7 too, which must be able to read up to here
+    sys.stderr.write("verify.py needs Python 3.9 or later, and this is Python %d.%d\n" % sys.version_info[:2])
+    sys.exit(2)
 
 if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
     del sys.path[0]  # first of all: a json.py beside this file must not be taken for the standard library's
@@ -32,23 +38,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import CodeType, ModuleType
-    from typing import Any
+    from typing import Any, Dict, Optional
 
 THIS_FILE = __file__
-SOURCES: dict[str, str] = {}
-ASSETS: dict[str, str] = {}
+SOURCES = {}  # type: Dict[str, str]
+ASSETS = {}  # type: Dict[str, str]
 
 # ---- the engine's modules ----
 
 
-def zip_strict(*lists: Iterable[Any], strict: bool = False) -> Iterator[Any]:
+def zip_strict(*lists, **options):
+    # type: (Iterable[Any], bool) -> Iterator[Any]
     """zip as Python 3.10 and later have it."""
-    if not strict:
+    if not options.get("strict"):
         return zip(*lists)
     return _of_one_length(lists)
 
 
-def _of_one_length(lists: Sequence[Iterable[Any]]) -> Iterator[Any]:
+def _of_one_length(lists):
+    # type: (Sequence[Iterable[Any]]) -> Iterator[Any]
     end = object()
     for row in itertools.zip_longest(*lists, fillvalue=end):
         if any(value is end for value in row):
@@ -59,21 +67,24 @@ def _of_one_length(lists: Sequence[Iterable[Any]]) -> Iterator[Any]:
 class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the modules of SOURCES, before any of that name which this machine may have."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, name, path=None, target=None):
+        # type: (str, object, object) -> Optional[importlib.machinery.ModuleSpec]
         """A module of SOURCES."""
         if name not in SOURCES:
             return None
         is_package = any(other.startswith(name + ".") for other in SOURCES)
         return importlib.machinery.ModuleSpec(name, self, origin="verify.py", is_package=is_package)
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+    def create_module(self, spec):
+        # type: (importlib.machinery.ModuleSpec) -> None
         """As Python does it."""
         return
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module):
+        # type: (ModuleType) -> None
         """Run its text."""
-        code: CodeType = compile(SOURCES[module.__name__], "verify.py:" + module.__name__, "exec", dont_inherit=True)
-        given: dict[str, object] = {"ASSETS": ASSETS, "THIS_FILE": THIS_FILE}
+        code = compile(SOURCES[module.__name__], "verify.py:" + module.__name__, "exec", dont_inherit=True)  # type: CodeType
+        given = {"ASSETS": ASSETS, "THIS_FILE": THIS_FILE}  # type: Dict[str, object]
         if sys.version_info < (3, 10):
             given["zip"] = zip_strict
         module.__dict__.update(given)
@@ -84,9 +95,10 @@ sys.meta_path.insert(0, Loader())
 sys.dont_write_bytecode = True
 
 
-def main(words: Sequence[str]) -> int:
+def main(words):
+    # type: (Sequence[str]) -> int
     """Check what the words name; returns the exit code."""
-    command: Any = importlib.import_module("engine.evidence.standalone.command")
+    command = importlib.import_module("engine.evidence.standalone.command")  # type: Any
     return int(command.main(words, THIS_FILE))
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.trainer.models import config_from_hf, create
+from tests.fixtures.flax_variation import sentencepiece_model, write_variation
+
 REPOSITORY = Path(__file__).parents[4]
 HANDLE = "acme/tiny-gemma/transformers/micro/3"
 SPEC = """\
@@ -98,6 +101,31 @@ def test_a_run_from_a_mount_names_the_version_and_every_file(run: Run, project: 
         "(on Kaggle acme/tiny-gemma/transformers/micro, version 3): "
         in (evidence / "kaggle_output_log.txt").read_text()
     )
+    verified = run("verify", str(evidence))
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+@pytest.mark.slow
+def test_a_run_from_a_flax_variation(run: Run, project: Path, tmp_path: Path) -> None:
+    """An orbax folder beside a SentencePiece model, as Kaggle mounts it: trained, packaged, verified; the rows that were cut are recorded."""
+    spec = project / "runspecs" / "mounted.yaml"
+    spec.write_text(spec.read_text().replace("acme/tiny-gemma/Transformers/micro/3", "acme/tiny-gemma/flax/micro/2"))
+    config = config_from_hf({
+        "model_type": "gemma", "vocab_size": 340, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+    })  # fmt: skip
+    mount = tmp_path / "kaggle" / "input" / "models/acme/tiny-gemma/flax/micro/2"
+    write_variation(mount, create(config, seed=1, param_dtype="float32"))
+    (mount / "tokenizer.model").write_bytes(sentencepiece_model())
+    assert run("validate", "runspecs/mounted.yaml").returncode == 0
+    done = run("run", "runspecs/mounted.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "not read: 128 rows at the end of the embedding, which no token has" in done.stderr
+    evidence = project / "submission_runs" / "mounted_v1"
+    report = json.loads((evidence / "train_report.json").read_text())
+    assert report["embedding_rows_cut"] == 128
+    names = {path.relative_to(mount).as_posix() for path in mount.rglob("*") if path.is_file()}
+    assert set(report["model_kaggle"]["files"]) == names
     verified = run("verify", str(evidence))
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
