@@ -32,6 +32,7 @@ COPIED_FACTS = (
     "libraries",
     "topology",
     "moves",
+    "sessions",
     "sequences_per_train_step",
 )
 
@@ -48,7 +49,7 @@ def export(
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write all three; returns the report. ``facts``: devices, platform, libraries, render, tokens_seen, measured,
-    exported_train_step, topology, moves (from other devices)."""
+    exported_train_step, topology, moves (from other devices), sessions."""
     metrics.sync()
     if not metrics.complete_to(train_step):
         raise RunFailed(

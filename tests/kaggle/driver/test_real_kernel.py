@@ -65,4 +65,6 @@ def test_from_the_run_spec_to_evidence_that_a_stranger_can_check(
 def typed(main: Callable[..., int], capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str]:
     capsys.readouterr()
     code = main([*words, "--json"])
-    return code, capsys.readouterr().out
+    captured = capsys.readouterr()
+    print(captured.err)  # where it fails, the log says why
+    return code, captured.out
