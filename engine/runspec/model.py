@@ -161,7 +161,7 @@ class Spec:
 
 def comes_from_hub(model: ModelSpec) -> bool:
     """Whether the weights are fetched from the hub."""
-    return model.init == "pretrained" and model.path is None
+    return model.init == "pretrained" and model.path is None and model.kaggle is None
 
 
 def needs_token(spec: Spec) -> bool:

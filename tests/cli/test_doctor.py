@@ -31,7 +31,8 @@ def test_what_it_looks_at(tmp_path):
         "git",
         "hf_token",
         "extra.train",
-        "extra.sign",  # optional ones only where they are installed, and dev has it
+        "extra.sign",  # optional ones only where they are installed, and dev has these
+        "extra.kaggle",
         "gpu_memory",
         "compilers",
     ]

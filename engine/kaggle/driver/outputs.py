@@ -28,7 +28,7 @@ from engine.kaggle.driver.api.connection import Kaggle
 from engine.kaggle.driver.api.download import PARTS, OutputFolder, check_space, fetch_file, finished, safe_name
 from engine.kaggle.driver.api.logs import events
 from engine.kaggle.driver.api.names import NotebookName, url_of
-from engine.kaggle.driver.api.pacing import CALLS
+from engine.kaggle.driver.api.pacing import CALLS, RECONCILE
 from engine.kaggle.driver.api.refusals import explaining
 from engine.kaggle.driver.drive import Drive
 from engine.kaggle.driver.story import Attempt
@@ -37,6 +37,7 @@ from engine.protocol.figures import size
 
 MOST_FILES, MOST_BYTES = 2000, 21_000_000_000  # the platform keeps 20 GB of a session
 TRIES = 5  # with fresh addresses each time
+EMPTY_LOOKS = 4  # about a minute
 CARRY_OVER, CHAIN = "session/", "session/session.json"  # checkpoints, which the next session takes from its mount
 LOG, BEGUN = "session.log", "version.json"
 
@@ -54,7 +55,14 @@ def fetch(drive: Drive, attempt: Attempt) -> None:
     """The attempt is ``fetched`` then. Raises what :func:`fetch_version` raises; it stays ``fetching`` then."""
     drive.story.append("fetching")
     folder = drive.story.fetched(attempt.version)
-    found = fetch_version(drive.kaggle, attempt.name, attempt.version, folder, whole=drive.request.whole_output)
+    found = fetch_version(
+        drive.kaggle,
+        attempt.name,
+        attempt.version,
+        folder,
+        whole=drive.request.whole_output,
+        is_complete=attempt.event("complete") is not None,
+    )
     drive.note(f"fetched {len(found.files)} files, {size(found.n_bytes)}")
     drive.story.append("fetched", files=dict(found.files), log_sha256=found.log_sha256)
 
@@ -69,11 +77,13 @@ def discard(drive: Drive, attempt: Attempt) -> None:
         raise explain_os_error(error, folder) from error
 
 
-def fetch_version(kaggle: Kaggle, name: NotebookName, version: int, folder: Path, *, whole: bool) -> Fetched:
+def fetch_version(
+    kaggle: Kaggle, name: NotebookName, version: int, folder: Path, *, whole: bool, is_complete: bool = True
+) -> Fetched:
     """Raises RemoteRefused G205 to G211, G250, G251, G254, RunFailed G255 and R101 to R103. ``whole``: with the carry-over."""
     label, place = f"{name}, version {version}", OutputFolder(folder / OUTPUT)
     with explaining(f"the output of {label}", kaggle.login):
-        files, log = kaggle.outputs(name, version)
+        files, log = _listed(kaggle, name, version, is_complete=is_complete)
         sizes = kaggle.sizes(name, version)
         kernel = kaggle.kernel(name, version)
     wanted = _wanted(label, files, whole=whole)
@@ -91,6 +101,17 @@ def fetch_version(kaggle: Kaggle, name: NotebookName, version: int, folder: Path
     except OSError as error:
         raise explain_os_error(error, folder) from error
     return Fetched(digests, digest_text(text), sum(sizes.get(one, 0) for one in digests))
+
+
+def _listed(kaggle: Kaggle, name: NotebookName, version: int, *, is_complete: bool) -> tuple[list[OutputFile], str]:
+    """Files and log. A session that is complete has files: the platform may list them some moments later."""
+    files, log = kaggle.outputs(name, version)
+    for look in range(EMPTY_LOOKS):
+        if files or not is_complete:
+            break
+        kaggle.clock.sleep(RECONCILE.seconds(look, kaggle.clock.jitter()))
+        files, log = kaggle.outputs(name, version)
+    return files, log
 
 
 def refuse_other_version(folder: Path, name: NotebookName, version: int) -> None:

@@ -29,6 +29,12 @@ from tests.kaggle.platform.world.kernels import KernelVersion
 NONCE = re.compile(r"runspec nonce: ([0-9a-f]{32})")
 ENGINE = "e" * 64
 CHAIN = [{"first_train_step": 1, "last_train_step": 4, "checkpoint_sha256": "c" * 64, "parent_sha256": None}]
+OF_SESSION = {
+    "run_type": "Batch",
+    "notebook_url": None,
+    "notebook_version": None,
+    "run_id": None,
+}  # which it cannot know
 URL = "https://www.kaggle.com/code/someone/runspec-toy-v1"
 
 
@@ -159,7 +165,7 @@ _MADE: dict[str, dict[str, str | bytes]] = {}
 
 def _made(home: Path, nonce: str) -> dict[str, str | bytes]:
     record = build(home)
-    record = replace(record, environment={**record.environment, "kaggle": {"run_type": "Batch", "nonce": nonce}})
+    record = replace(record, environment={**record.environment, "kaggle": {**OF_SESSION, "nonce": nonce}})
     evidence = home / "evidence"
     render_evidence(record, FILES, evidence, template_dirs=[asset("templates")])
     made: dict[str, str | bytes] = {f"evidence/{path.name}": path.read_bytes() for path in sorted(evidence.iterdir())}

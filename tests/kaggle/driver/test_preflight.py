@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.kaggle.driver.stand_ins import log_of, outcome, unfinished
+from engine.runspec.model import needs_token
+from tests.kaggle.driver.stand_ins import load_toy, log_of, outcome, unfinished
 from tests.kaggle.platform.platform import Platform
 from tests.kaggle.platform.session.scripted import Script
 
@@ -144,3 +145,20 @@ def test_no_image_is_ever_named(runspec: Callable[..., Any], kaggle: Platform) -
         "TpuV5E8", False, "gcr.io/kaggle-images/python-tpuvm@sha256:0"
     )  # fmt: skip
     assert "kaggle" not in json.loads(version.text)["metadata"]
+
+
+def test_a_model_of_kaggle_is_a_source_and_needs_no_token(
+    runspec: Callable[..., Any], project: Path, kaggle: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is mounted; what it takes is one consent, which is said with the page."""
+    handle = "google/gemma/transformers/2b/3"
+    kaggle.add_model(handle, {"config.json": "{}"})
+    text = json.loads((project / "runspecs" / "toy.yaml").read_text())
+    text["model"] = {"kaggle": handle}
+    (project / "runspecs" / "toy.yaml").write_text(json.dumps(text))
+    spec, _ = load_toy("runspecs/toy.yaml")
+    assert not needs_token(spec)
+    done = runspec("kaggle", "push", "runspecs/toy.yaml", "--target", "kaggle-t4x2")
+    assert done.code == 0, done.err
+    assert kaggle.version("someone/runspec-toy-v1").request["modelDataSources"] == [handle]
+    assert "needs your consent once: https://www.kaggle.com/models/google/gemma" in done.err

@@ -12,6 +12,7 @@ import pytest
 from engine import extras
 from engine.artifacts.store import Store
 from engine.kaggle.driver import machine
+from engine.kaggle.driver.api.connection import Kaggle
 from engine.kaggle.driver.story import read_story
 from tests.kaggle.driver.stand_ins import URL, done_at_once, finished, log_of, outcome, unfinished
 from tests.kaggle.platform.platform import Platform
@@ -312,3 +313,14 @@ def test_without_the_extra_it_says_what_to_install(run: Callable[..., Any], monk
     done = run("--json")
     assert (done.code, code_of(done)) == (2, "X101")
     assert "pip install 'runspec-engine[kaggle]'" in done.document["diagnostics"][0]["hint"]
+
+
+@pytest.mark.usefixtures("without_packing")
+def test_an_output_that_is_listed_late_is_waited_for(
+    run: Callable[..., Any], kaggle: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session is complete before its files are there to see; a minute is not the end of them."""
+    outputs, looks = Kaggle.outputs, iter(range(100))
+    monkeypatch.setattr(Kaggle, "outputs", lambda self, *about: ([], "") if next(looks) < 3 else outputs(self, *about))
+    kaggle.script(Script(files=outcome, log=log_of))
+    assert run("--json").document["state"] == "done"
