@@ -52,7 +52,7 @@ data by itself:
 
 `runspec COMMAND --help` says more, `runspec docs` has the documents. Exit codes: 0 ok,
 1 run failed, 2 input invalid, 3 internal error, 4 evidence incomplete, 5 verification failed,
-6 another run holds the lock, 8 remote refused, 130 interrupted.
+6 another run holds the lock, 7 stopped by the session limit, 8 remote refused, 130 interrupted.
 """
 
 PLAN_HELP = """\
