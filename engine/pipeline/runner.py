@@ -331,7 +331,8 @@ class _Run:
     def _stopped(self, planned: PlannedStep, error: BaseException | None) -> RunspecError:
         """The session ends before its run: on request (R110), for its limit (R115), or because the limit is too short (R114)."""
         said = str(error.args[0]) if isinstance(error, RunspecError) else None
-        by_limit = not self.stop() and not isinstance(error, KeyboardInterrupt)
+        is_asked = self.stop() or isinstance(error, KeyboardInterrupt)
+        by_limit = not is_asked and (isinstance(error, DeadlineReached) or self.limits.is_over())
         if self.session is not None:
             reason = {"reason": "deadline"} if by_limit else {}
             in_step = {"id": planned.step.id} if error is not None else {}

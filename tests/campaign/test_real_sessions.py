@@ -13,7 +13,7 @@ import pytest
 from engine.pipeline.plan import differences
 from tests.campaign.test_kills import QUICKSTART, SMALL
 
-LONGER = (*SMALL, "train.num_train_steps=60")
+LONGER = tuple(word.replace("num_train_steps=12", "num_train_steps=60") for word in SMALL)
 MOST_SESSIONS = 40
 
 

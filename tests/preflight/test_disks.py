@@ -11,7 +11,7 @@ import pytest
 
 from engine.commands.plan import price_text
 from engine.errors import Where
-from engine.model_config.shapes import KNOWN_CONFIGS, adapter_params, param_count
+from engine.model_config.shapes import KNOWN_CONFIGS, adapter_params, known_id, param_count
 from engine.preflight import disks, price
 from engine.preflight.disks import (
     TOKENIZER_BYTES,
@@ -139,13 +139,27 @@ def test_what_the_run_has_written_already_counts_as_free(spec, monkeypatch, tmp_
         (ModelSpec("google/gemma-2b"), WEIGHTS + TOKENIZER_BYTES),
         (ModelSpec("google/gemma-2-2b"), 10_457_367_552 + TOKENIZER_BYTES),  # published in float32
         (ModelSpec("google/gemma-3-4b-it"), 8_600_158_944 + TOKENIZER_BYTES),  # with its vision part
+        (ModelSpec("x", kaggle="google/gemma/flax/2b/2"), WEIGHTS + TOKENIZER_BYTES),
+        (ModelSpec("x", kaggle="google/gemma-3/transformers/gemma-3-4b-it/1"), 8_600_158_944 + TOKENIZER_BYTES),
         (ModelSpec("google/gemma-2b", path="models/gemma"), 0),
         (ModelSpec("mine", init="random", config={}), 0),
     ],
 )
 def test_what_is_downloaded(model, expected):
     """The published files; nothing for a local folder or fresh weights."""
-    assert download_bytes(model, KNOWN_CONFIGS.get(model.id, {})) == expected
+    assert download_bytes(model, KNOWN_CONFIGS.get(known_id(model.id, model.kaggle), {})) == expected
+
+
+def test_a_mount_takes_no_disk(spec, tmp_path, monkeypatch):
+    """On Kaggle a model of Kaggle is mounted; elsewhere it takes the disk of kagglehub's cache."""
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("RUNSPEC_KAGGLE_ROOT", str(tmp_path / "kaggle"))
+    mounted = dataclasses.replace(spec, model=ModelSpec("x", kaggle="google/gemma/flax/2b/2"))
+    on_kaggle, elsewhere = (price(mounted, HANDLERS, target)["disk"]["disks"] for target in ("kaggle-v5e-8", "h100"))
+    assert [disk["needed_bytes"] for disk in on_kaggle if disk["places"] == ["hub cache"]] == [0]
+    assert [disk["needed_bytes"] for disk in elsewhere if disk["places"] == ["hub cache"]] == [
+        WEIGHTS + TOKENIZER_BYTES
+    ]
 
 
 def test_the_smoke_run_has_a_phase_of_its_own(spec):

@@ -188,6 +188,26 @@ def test_what_is_not_known_is_null_with_a_reason(spec, model, reason):
     assert reason in cost["memory"]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("handle", "params"),
+    [("google/gemma/transformers/2b/3", 2_506_172_416), ("google/gemma-2/flax/gemma2-2b/1", 2_614_341_888)],
+)
+def test_a_model_on_kaggle_is_priced_by_its_name_or_its_files(spec, tmp_path, monkeypatch, handle, params):
+    """Google's are known by name; what lies in the cache is read there."""
+    import json
+
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("RUNSPEC_KAGGLE_ROOT", str(tmp_path / "kaggle"))
+    on_kaggle = dataclasses.replace(spec, model=ModelSpec(handle, kaggle=handle))
+    assert price(on_kaggle, HANDLERS)["memory"]["params"] == params
+    folder = tmp_path / "models" / handle
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(dict(KNOWN_CONFIGS["google/gemma-3-270m"])))
+    assert price(on_kaggle, HANDLERS)["memory"]["params"] == params
+    folder.with_name(f"{folder.name}.complete").touch()
+    assert price(on_kaggle, HANDLERS)["memory"]["params"] == 268_098_176
+
+
 def test_a_local_model_is_priced_by_its_config(spec, tmp_path):
     """The config.json of a local folder gives the shapes."""
     import json

@@ -38,6 +38,7 @@ evidence:
   dir: submission_runs/good_v1
 package: {name: good}
 """
+MODEL = GOOD[GOOD.index("model:") : GOOD.index("dataset:")]
 Change = tuple[str, str]
 
 # name -> the changes (old text, new text) that make the good spec a bad one
@@ -110,7 +111,13 @@ CHANGES: dict[str, list[Change]] = {
     "a_very_long_line": [("id: runspec/tiny", "id: '" + "x" * 4000 + " {'")],
     "report_to_nobody": [("num_train_steps: 10", "num_train_steps: 10\n      report_to: [tensorbord]")],
     "missing_version": [("version: 1\n", "")],
-    "missing_model": [(GOOD[GOOD.index("model:") : GOOD.index("dataset:")], "")],
+    "missing_model": [(MODEL, "")],
+    "kaggle_without_a_version": [(MODEL, "model: {kaggle: google/gemma/transformers/2b}\n")],
+    "kaggle_of_two_parts": [(MODEL, "model: {kaggle: google/gemma}\n")],
+    "kaggle_beside_the_hub": [
+        (MODEL, "model: {kaggle: google/gemma/transformers/2b/3, revision: flax, path: models/gemma}\n")
+    ],
+    "neither_id_nor_kaggle": [(MODEL, "model: {revision: flax}\n")],
     "missing_steps": [(GOOD[GOOD.index("steps:") : GOOD.index("evidence:")], "")],
     "missing_train_steps": [("      num_train_steps: 10\n", "")],
     "missing_id": [("{id: smoke, uses", "{uses")],

@@ -35,7 +35,7 @@ def test_what_is_proved_is_the_headline(folder: Path, say: Callable[..., Said]) 
         f"{folder}: L0, unsigned: the files agree with each other, and the score follows from the answers; that the run happened is not proved",
         "  L0  shown      it agrees with itself",
         "  L1  not shown  somebody signed it: unsigned",
-        "  L2  not shown  a platform witnessed it: no witness: --witness FOLDER, the output of the notebook version that you downloaded",
+        "  L2  not shown  a platform witnessed it: no witness: --witness FOLDER, the notebook version as you fetched it (runspec kaggle fetch OWNER/NAME/VERSION)",
         "  L3  not shown  it was run again: not run again",
         "next, L1: a signature (`runspec sign`) by a key that you trust (`verify --trust KEYS`)",
         "",

@@ -42,7 +42,7 @@ def test_equal_inputs_give_equal_bytes_that_fit(made_twice: list[Any]) -> None:
     """Law: nothing of the time, the folder or the machine; well below what Kaggle takes, with room for rows."""
     one, other = made_twice
     assert one == other
-    assert one.n_bytes == len(one.text.encode()) < 850_000 < MOST_BYTES
+    assert one.n_bytes == len(one.text.encode()) < 900_000 < MOST_BYTES
 
 
 def test_it_is_nbformat_with_nine_cells_and_nothing_run(made_twice: list[Any]) -> None:

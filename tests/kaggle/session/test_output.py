@@ -15,6 +15,7 @@ from engine.kaggle.session.mounts import find_dataset, find_file, find_output
 from engine.kaggle.session.outcome import SessionOutcome, collect, state_of, write_outcome
 from engine.kaggle.session.platform import place
 from engine.kaggle.session.stages import STAGES, last_steps
+from tests.kaggle.session.evidence import some_evidence
 
 
 def test_each_platform_has_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,13 +103,15 @@ def test_a_later_run_replaces_evidence_and_package(tmp_path: Path) -> None:
     (output / "mine.zip").write_text("mine")
     for number in (1, 2):
         evidence, package = tmp_path / f"evidence{number}", tmp_path / f"run_{number}.zip"
-        evidence.mkdir()
-        (evidence / f"only_{number}.json").write_text("{}")
+        some_evidence(evidence, f"only_{number}.json")
         package.write_text(str(number))
         assert collect(output, evidence, package) == package.name
         write_outcome(output, _outcome(package.name))
-    assert sorted(path.name for path in output.iterdir()) == ["evidence", "mine.zip", "outcome.json", "run_2.zip"]
-    assert [path.name for path in (output / "evidence").iterdir()] == ["only_2.json"]
+    names = ["evidence", "mine.zip", "outcome.json", "run_2.zip", "witness.json"]
+    assert sorted(path.name for path in output.iterdir()) == names
+    kept = sorted(path.name for path in (output / "evidence").iterdir())
+    assert kept == ["manifest-sha256.txt", "only_2.json", "run_record.json"]
+    assert json.loads((output / "witness.json").read_text())["digests"].keys() == {"only_2.json", "run_record.json"}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,7 @@ def test_a_later_run_replaces_evidence_and_package(tmp_path: Path) -> None:
 def test_an_outcome_that_was_edited_deletes_nothing(text: str, tmp_path: Path) -> None:
     """What the file names is believed only where it is a zip in the folder."""
     output, package = tmp_path / "working", tmp_path / "run.zip"
-    (tmp_path / "evidence").mkdir()
+    some_evidence(tmp_path / "evidence")
     output.mkdir()
     for path in (package, tmp_path / "mine.zip"):
         path.touch()

@@ -15,6 +15,7 @@ from engine.kaggle.session.cells import CellStopped, Made, NotebookSession
 from engine.kaggle.session.edits import TITLES
 from engine.kaggle.session.limits import SessionLimits
 from engine.kaggle.session.stages import STAGES
+from tests.kaggle.session.evidence import some_evidence
 
 MADE = Made("runspecs/a.yaml", "a_v1", "e" * 64, dict.fromkeys(TITLES, "0" * 64), needs_token=False)
 # `python -m engine …`: writes its words down, and ends as the file `codes` says, each line once; all but a plain 2 leave a carry-over.
@@ -194,7 +195,7 @@ def test_a_run_that_ends_leaves_no_carry_over(stand: Callable[..., Stand]) -> No
     one = stand()
     one.ends("7")
     one.session.stage("train")
-    (one.session.project / "evidence").mkdir()
+    some_evidence(one.session.project / "evidence")
     (one.session.project / "p.zip").touch()
     one.session.configure("version: 1\n", [], "1h")  # more time: the cell was run again
     one.session.summary()

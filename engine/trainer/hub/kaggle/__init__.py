@@ -6,13 +6,14 @@ folder is a mount or of the cache, and the SHA-256 of each file.
     fetched = fetch_kaggle(parse_kaggle_model("google/gemma/transformers/2b/3"))
     fetched.folder, fetched.facts["files"]["config.json"]
 
-In this order: the mount of a session (both layouts), kagglehub's cache, a download into that cache. Only files that are read are fetched and
-digested, so that the record is the same whichever of the three it was.
+In this order: the mount of a session (both layouts), kagglehub's cache, a mount that the session is asked to make, a download into that cache. Only files that are read are fetched and
+digested, so that the record is the same whichever it was.
 
 ``files``        which files of a folder, or of Kaggle's list, are read
 ``cache``        the layout of kagglehub's cache, with digests of ours
 ``archive``      the archive of a version with many files
 ``rest``         the requests to Kaggle; ``transport``: one HTTP request; ``credentials``: who asks
+``attaching``    a session attaches a model to itself
 ``errors``       what a person reads; ``source``: its words
 """
 
@@ -37,6 +38,7 @@ from engine.trainer.hub.client import RemoteFile
 from engine.trainer.hub.download import FileCache, FileDownload
 from engine.trainer.hub.errors import is_temporary, is_unreachable
 from engine.trainer.hub.kaggle.archive import take_out
+from engine.trainer.hub.kaggle.attaching import attach
 from engine.trainer.hub.kaggle.cache import ArchivePlace, KaggleCache
 from engine.trainer.hub.kaggle.credentials import find_login
 from engine.trainer.hub.kaggle.errors import bad_archive, damaged, explain, not_mounted
@@ -126,9 +128,7 @@ class _Fetch:
         environ = os.environ if environ is None else environ
         source, found = self.source, found_model(self.source.model, environ)
         if found is not None and found.place == "mount":
-            fetched = _present(source, found.folder, "mount")
-            self.emit(Note(f"{source.id} is mounted in this session: {_amount(fetched)}"))
-            return fetched
+            return self._mounted(found.folder)
         self.cache, changed = KaggleCache(cached_folder(source.model, environ)), list[str]()
         if found is not None:
             noted = self.cache.noted()
@@ -141,9 +141,18 @@ class _Fetch:
                 return fetched
         login = find_login(environ)
         if login is None and in_session(environ):
-            raise not_mounted(source)
+            self.emit(Note(f"{source.id} is not mounted in this session: Kaggle is asked to attach it"))
+            found = found_model(source.model, environ) if attach(source, environ, self.retry) else None
+            if found is None:
+                raise not_mounted(source)
+            return self._mounted(found.folder)
         self.api = KaggleApi(address_of(environ), login)
         return self.again(changed, judge) if changed else self.model(judge)
+
+    def _mounted(self, folder: Path) -> FetchedModel:
+        fetched = _present(self.source, folder, "mount")
+        self.emit(Note(f"{self.source.id} is mounted in this session: {_amount(fetched)}"))
+        return fetched
 
     def explained(self, error: Exception) -> RunspecError:
         """An error as one of ours."""

@@ -103,6 +103,14 @@ def test_a_run_from_a_mount_names_the_version_and_every_file(run: Run, project: 
     )
     verified = run("verify", str(evidence))
     assert verified.returncode == 0, verified.stdout + verified.stderr
+    # Another version, said in both files: the run-spec still names this one.
+    for name in ("run_record.json", "train_report.json"):
+        path = evidence / name
+        path.write_text(path.read_text().replace('"version": 3', '"version": 4'))
+    forged = json.loads(run("verify", str(evidence), "--json").stdout)
+    facts = next(check for check in forged["checks"] if check["id"] == "V27")
+    assert facts["status"] == "fail"
+    assert "model_kaggle.version: 3 -> 4" in facts["detail"]
 
 
 @pytest.mark.slow
