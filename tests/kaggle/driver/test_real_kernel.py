@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,5 +67,5 @@ def typed(main: Callable[..., int], capsys: pytest.CaptureFixture[str], *words: 
     capsys.readouterr()
     code = main([*words, "--json"])
     captured = capsys.readouterr()
-    print(captured.err)  # where it fails, the log says why
+    sys.stderr.write(captured.err)  # where it fails, the log says why
     return code, captured.out
