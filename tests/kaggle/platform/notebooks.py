@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 
 def notebook(*cells: str) -> str:
     """A valid notebook of these cells, for the kernel `python3`."""
-    written = [
+    written: list[dict[str, Any]] = [
         {
             "cell_type": "code",
             "execution_count": None,

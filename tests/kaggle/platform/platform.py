@@ -22,7 +22,7 @@ from tests.kaggle.platform import client
 from tests.kaggle.platform.api import accounts, datasets, downloads, in_session, kernels, logs, models
 from tests.kaggle.platform.api.calls import Call, Handlers
 from tests.kaggle.platform.failures.catalog import FAILURES
-from tests.kaggle.platform.failures.table import Armed
+from tests.kaggle.platform.failures.table import ANYTHING, Armed
 from tests.kaggle.platform.web.messages import ApiError, Go, Incoming, Recorded, Reply
 from tests.kaggle.platform.web.recording import recorded
 from tests.kaggle.platform.web.server import LoopbackServer
@@ -114,6 +114,9 @@ class Platform:
         """From now on this failure happens: ``times`` times (None: until :meth:`heal`), after so many calls, on these operations."""
         failure = FAILURES[name]
         where = ((on,) if isinstance(on, str) else on) or failure.on
+        unknown = set(where) - {*HANDLERS, ANYTHING}
+        if unknown:
+            raise KeyError(f"no such operation: {sorted(unknown)}; there are {sorted(HANDLERS)}")
         armed = Armed(failure, where, times, after, arguments)
         with self.world.lock:
             self._armed.append(armed)

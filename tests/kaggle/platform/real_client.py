@@ -82,11 +82,11 @@ class RealClient:
                 return Ran(None, out, err)
             return Ran(process.returncode, out, err)
 
-    def notebook(self, **metadata: Any) -> str:
-        """A folder to push, with the metadata file that the command wants."""
+    def notebook(self, text: str = json.dumps(NOTEBOOK), **metadata: Any) -> str:
+        """A folder to push: a notebook, with the metadata file that the command wants."""
         folder = self.folder / "nb"
         folder.mkdir(exist_ok=True)
-        (folder / "my-run.ipynb").write_text(json.dumps(NOTEBOOK))
+        (folder / "my-run.ipynb").write_text(text, encoding="utf-8")
         content = {
             "id": "someone/my-run", "title": "My run", "code_file": "my-run.ipynb", "language": "python",
             "kernel_type": "notebook", "is_private": True, "enable_gpu": False, "enable_tpu": False,

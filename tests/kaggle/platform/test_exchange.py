@@ -17,16 +17,21 @@ import pytest
 
 from tests.kaggle.platform.plain import Answer, Plain
 from tests.kaggle.platform.platform import Platform
-from tests.kaggle.platform.session.scripted import Script
+from tests.kaggle.platform.session.scripted import LogLine, Script
 from tests.kaggle.platform.world.clock import Clock
+from tests.kaggle.platform.world.files import Files
 
 EXCHANGE: list[dict[str, Any]] = json.loads(Path(__file__).with_name("exchange.json").read_text(encoding="utf-8"))
 NOW = datetime(2026, 11, 28, 20, tzinfo=UTC)
 # Addresses, secrets, and what the recording's server had instead of the pushed source and of real pages.
 MADE_UP = {"url", "token", "createUrl", "source", "nextPageToken"}
 # Two pages of 20, where the recording's server made two of one file each.
-FILES = {"evidence/run_manifest.json": "{}", "package.zip": b"twelve bytes", **{f"f{n:02}.txt": "" for n in range(19)}}
-LOG = [(1.0, "hello\n"), (2.0, "warn\n", "stderr")]
+FILES: Files = {
+    "evidence/run_manifest.json": "{}",
+    "package.zip": b"twelve bytes",
+    **{f"f{n:02}.txt": "" for n in range(19)},
+}
+LOG: list[LogLine] = [(1.0, "hello\n"), (2.0, "warn\n", "stderr")]
 
 
 @pytest.fixture(params=["direct", "proxied"])
@@ -50,7 +55,7 @@ def _missing(recorded: Any, ours: Any, where: str) -> Iterator[str]:
     """What of a recorded value is not in ours."""
     if isinstance(recorded, dict):
         if not isinstance(ours, dict):
-            yield f"{where}: {ours!r} is no object"
+            yield f"{where}: {ours!r} is not an object"
             return
         for key, value in recorded.items():
             if key not in ours:
@@ -91,7 +96,7 @@ def _asked(api: Plain, entry: dict[str, Any], known: dict[str, str]) -> Answer:
 def test_the_recorded_exchange(api: Plain) -> None:
     """Status, type of content and every recorded field, in the order in which it happened."""
     known: dict[str, str] = {}
-    differences = []
+    differences: list[str] = []
     for entry in EXCHANGE:
         answer = _asked(api, entry, known)
         if entry["path"].startswith("/api/v1/kernels/logs/stream"):

@@ -83,14 +83,19 @@ def test_sources_that_are_not_valid_are_dropped_and_named(kaggle: Platform, api:
         datasetDataSources=["someone/mine", "other/theirs", "someone/none"],
         kernelDataSources=["someone/earlier-run", "someone/never-run"],
         competitionDataSources=["titanic", "atlantic"],
-        modelDataSources=["google/open/flax/2b/1", "google/gemma/transformers/2b/3", "google/open/flax/2b"],
+        modelDataSources=[
+            "google/open/flax/2b/1",
+            "google/gemma/transformers/2b/3",
+            "google/open/flax/2b",
+            "google/open",
+        ],
         categoryIds=["fine", "not a tag"],
     ).json
     assert {key: names for key, names in answer.items() if key.startswith("invalid")} == {
         "invalidDatasetSources": ["other/theirs", "someone/none"],
         "invalidKernelSources": ["someone/never-run"],
         "invalidCompetitionSources": ["atlantic"],
-        "invalidModelSources": ["google/gemma/transformers/2b/3"],
+        "invalidModelSources": ["google/gemma/transformers/2b/3", "google/open"],
         "invalidTags": ["not a tag"],
     }
     assert kaggle.version("someone/my-run").sources == {
@@ -155,6 +160,19 @@ def test_a_quick_save_runs_nothing(kaggle: Platform, api: Plain) -> None:
     assert kaggle.version("someone/my-run").session is None
     assert api.status() == "NEW_SCRIPT"
     assert api.about("GetKernel").json["metadata"]["currentVersionNumber"] == 1
+
+
+def test_what_a_push_says_comes_back(kaggle: Platform, api: Plain) -> None:
+    """GetKernel has the source and the words of that version; another version has its own."""
+    api.push(text='{"one": 1}', language="python", kernelType="notebook", enableInternet=True)
+    api.push(text="two", language="r", kernelType="script", machineShape="NvidiaTeslaT4")
+    first, second = (api.about("GetKernel", version=number).json for number in (1, 2))
+    assert first["blob"] == {"source": '{"one": 1}', "language": "python", "kernelType": "notebook", "slug": "my-run"}
+    assert second["blob"] == {"source": "two", "language": "r", "kernelType": "script", "slug": "my-run"}
+    assert (second["metadata"]["language"], second["metadata"]["kernelType"]) == ("r", "script")
+    shown = [(one["metadata"]["enableInternet"], one["metadata"]["enableGpu"]) for one in (first, second)]
+    assert shown == [(True, False), (False, True)]
+    assert {one["metadata"]["currentVersionNumber"] for one in (first, second)} == {2}
 
 
 def test_a_push_detaches_secrets(kaggle: Platform, api: Plain) -> None:

@@ -111,6 +111,20 @@ def test_the_record_has_no_secret(kaggle: Platform, api: Plain, tmp_path: Path) 
     assert {"<redacted:Bearer>", "<redacted:X-Kaggle-Authorization>", "none"} == {one.auth for one in kaggle.requests}
 
 
+def test_what_the_record_has(kaggle: Platform, api: Plain) -> None:
+    """Method, path, body or its length, the headers by which a client is known, the status, the failures."""
+    address = api.call("StartBlobUpload", name="a.whl", contentLength=3).json["createUrl"]
+    api.send("PUT", address, b"abc", {"Content-Range": "bytes 0-2/3", "User-Agent": "plain"})
+    kaggle.fail("server_error", on="GetKernel")
+    api.send("POST", "/v1/kernels.KernelsApiService/GetKernel", b"{")
+    upload, asked = kaggle.requests[-2:]
+    assert (upload.method, upload.path, upload.body, upload.status) == ("PUT", "/upload/1", "3 bytes", 200)
+    assert upload.headers == {"content-range": "bytes 0-2/3", "user-agent": "plain"}
+    assert (asked.operation, asked.auth, asked.body) == ("GetKernel", "none", "1 bytes that are not JSON")
+    assert (asked.status, asked.failures) == (500, ("server_error",))
+    assert kaggle.requests[0].headers["content-type"] == "application/json"
+
+
 def test_a_secret_that_is_not_attached(kaggle: Platform, api: Plain) -> None:
     """One sentence for "never made" and for "made and not attached"; 401 without a session's token."""
     api.push()

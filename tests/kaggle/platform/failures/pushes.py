@@ -22,7 +22,8 @@ def _saved(call: Call) -> Reply:
     kernel, refusal = kernel_of(call.world, call.identity.required(), call.body)
     if kernel is None:
         return _refuse(refusal or "")
-    return json_reply(save(call.world, kernel, call.body, machine_of(call.body), runs=False))
+    with call.world.lock:
+        return json_reply(save(call.world, kernel, call.body, machine_of(call.body), runs=False))
 
 
 @PUSHES.add(SAVE, fact='"Maximum batch GPU session count of 2 reached."')

@@ -71,8 +71,9 @@ def stuck_running(call: Call, go: Go) -> Reply:
 def session_cancelled(call: Call, go: Go) -> Reply:
     """Somebody cancels the session."""
     session = _session(call)
-    if session is not None:
-        session.cancel()
+    with call.world.lock:
+        if session is not None:
+            session.cancel()
     return go()
 
 
@@ -80,8 +81,9 @@ def session_cancelled(call: Call, go: Go) -> Reply:
 def session_timed_out(call: Call, go: Go) -> Reply:
     """The session meets its time limit."""
     session = _session(call)
-    if session is not None and not session.is_over:
-        session.limit = 0.0
+    with call.world.lock:
+        if session is not None and not session.is_over:
+            session.limit = 0.0
     return go()
 
 
@@ -91,8 +93,9 @@ def session_failed(
 ) -> Reply:
     """The session ends in ERROR with this message."""
     session = _session(call)
-    if session is not None:
-        session.fail(message)
+    with call.world.lock:
+        if session is not None:
+            session.fail(message)
     return go()
 
 
@@ -101,7 +104,8 @@ def newer_version(call: Call, go: Go) -> Reply:
     """Right after this answer somebody pushes another version."""
     version = version_of(call)
     answer = go()
-    save(call.world, version.kernel, {**version.request, "text": '{"cells": []}'}, version.machine, runs=True)
+    with call.world.lock:
+        save(call.world, version.kernel, {**version.request, "text": '{"cells": []}'}, version.machine, runs=True)
     return answer
 
 
@@ -109,8 +113,8 @@ def newer_version(call: Call, go: Go) -> Reply:
 def version_vanished(call: Call, go: Go) -> Reply:
     """The version is deleted."""
     version = version_of(call)
-    if len(version.kernel.versions) > 1:
+    with call.world.lock:
         version.kernel.versions.remove(version)
-    else:
-        del call.world.kernels[version.kernel.ref]
+        if not version.kernel.versions:
+            del call.world.kernels[version.kernel.ref]
     return go()

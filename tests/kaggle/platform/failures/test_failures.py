@@ -15,13 +15,13 @@ from tests.kaggle.platform.plain import Plain
 from tests.kaggle.platform.platform import HANDLERS, Platform
 
 # They are shown by tests of their own below.
-ALONE = {"never_answers", "clock_skew"}
+BY_THEMSELVES = {"never_answers", "clock_skew"}
 
 
 def test_the_table() -> None:
     """At least 35, each with what it does, the recorded words that it is made after, and operations that there are."""
     assert len(FAILURES) >= 35
-    assert {case.name for case in CASES} | ALONE == set(FAILURES)
+    assert {case.name for case in CASES} | BY_THEMSELVES == set(FAILURES)
     for failure in FAILURES.values():
         assert failure.does.endswith("."), failure.name
         assert failure.fact
@@ -157,5 +157,7 @@ def test_how_often_after_what_and_where(kaggle: Platform, api: Plain) -> None:
     assert status(api).status == 403  # the first that was asked for is the outermost
     kaggle.heal()
     assert status(api).status == 200
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="no_such_failure"):
         kaggle.fail("no_such_failure")
+    with pytest.raises(KeyError, match="no such operation"):
+        kaggle.fail("server_error", on="GetKernels")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Nobody listens there: whatever a notebook asks of the internet is refused at once.
 NOWHERE = "http://127.0.0.1:1"
-MARK = "RUNSPEC_LOOPBACK_SESSION"
+SESSION_VARIABLE = "RUNSPEC_LOOPBACK_SESSION"
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "JAX_PLATFORMS", "XLA_FLAGS", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
 EXECUTE = Path(__file__).with_name("execute.py")
 
@@ -78,7 +78,7 @@ class RealSession(Session):
         home = str(self.root / "home")
         variables = {name: os.environ[name] for name in KEPT if name in os.environ}
         variables |= {
-            "HOME": home, "TMPDIR": str(self.root / "tmp"), "PYTHONUNBUFFERED": "1", MARK: self._mark,
+            "HOME": home, "TMPDIR": str(self.root / "tmp"), "PYTHONUNBUFFERED": "1", SESSION_VARIABLE: self._mark,
             "JUPYTER_CONFIG_DIR": f"{home}/.jupyter", "JUPYTER_DATA_DIR": f"{home}/.local/share/jupyter",
             "JUPYTER_RUNTIME_DIR": f"{home}/.runtime", "IPYTHONDIR": f"{home}/.ipython",
             "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE, "ALL_PROXY": NOWHERE, "PIP_NO_INDEX": "1",
@@ -120,7 +120,7 @@ class RealSession(Session):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        while found := processes_with(f"{MARK}={self._mark}"):
+        while found := processes_with(f"{SESSION_VARIABLE}={self._mark}"):
             for pid in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
