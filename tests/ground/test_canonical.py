@@ -300,6 +300,7 @@ def test_only_files_are_files(tmp_path: Path) -> None:
         (b"BZ", None),
         (b"", None),
     ],
+    ids=["gzip", "bzip2", "xz", "zstd", "lz4", "text", "gzip further on", "two letters", "empty"],
 )
 def test_a_compressed_file_is_known_by_its_first_bytes(head: bytes, program: str | None) -> None:
     """As the programs that compress write them; the same bytes further on say nothing."""
