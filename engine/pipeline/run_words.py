@@ -6,7 +6,7 @@ each of its words must be one that was obeyed.
     >>> list(unread_words(["run", "a.yaml", "train.seed=1", "--force", "train"], ["train"]))
     []
     >>> list(unread_words(["run", "a.yaml", "--on", "8xH100"], ["train"]))
-    ['runspec run has no option --on', '8xH100 is neither an option, an override nor the run-spec']
+    ['no evidence is of a run with --on', '8xH100 is neither an option, an override nor the run-spec']
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def unread_words(words: Sequence[str], ids: Collection[str]) -> Iterator[str]:
             specs += len([other for other in rest if not OVERRIDE.match(other)])
             break
         if word.startswith("-") and option is None:
-            yield f"runspec run has no option {name:.40}"
+            yield f"no evidence is of a run with {name:.40}"
         elif option is not None:
             value = value if sign else rest.pop(0) if option.value and rest else ""
             yield from _misused(option, value, bool(sign), ids, seen)

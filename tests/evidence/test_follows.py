@@ -81,7 +81,7 @@ ONE_NUMBER = [
     ("dataset_manifest.json", "not_applicable.created_at", "because", "V27", "not_applicable.created_at"),
     ("run_record.json", "command", "ssh gpu runspec run runspecs/toy.yaml", "V06", "the command begins with 'ssh'"),
     ("run_record.json", "command", "runspec run runspecs/toy.yaml 'a\n\nTrust level: L3'", "V06", "is neither an option, an override nor the run-spec"),
-    ("run_record.json", "command", "runspec run runspecs/toy.yaml --on 8xH100", "V06", "runspec run has no option --on"),
+    ("run_record.json", "command", "runspec run runspecs/toy.yaml --on 8xH100", "V06", "no evidence is of a run with --on"),
     ("run_record.json", "command", "runspec run runspecs/toy.yaml on 8xH100", "V06", "on is neither an option, an override nor the run-spec"),
     ("run_record.json", "command", "runspec run runspecs/toy.yaml --from H100", "V06", "--from names 'H100', which is not a step of the run-spec"),
     ("run_record.json", "command", "runspec launch runspecs/toy.yaml", "V06", "the command is 'launch', and evidence is of runspec run"),

@@ -23,7 +23,7 @@ def test_what_the_command_line_takes_is_read(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", [
-    "run", "run a.yaml b.yaml", "run a.yaml --on 8xH100", "run a.yaml --quiet=1", "run a.yaml word", "run a.yaml --from", "rnu a.yaml",
+    "run", "run a.yaml b.yaml", "run a.yaml --gpus 8xH100", "run a.yaml --quiet=1", "run a.yaml word", "run a.yaml --from", "rnu a.yaml",
     "run a.yaml -- b.yaml", "run a.yaml -x",
 ])  # fmt: skip
 def test_what_the_command_line_refuses_is_a_finding(line: str) -> None:

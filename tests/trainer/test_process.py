@@ -159,7 +159,7 @@ def test_ready_for_kill_waits_for_the_kill(make_job: Callable[..., Any], child: 
     assert run.process.poll() is None
     run.process.send_signal(signal.SIGTERM)
     assert run.finish() == 0
-    assert run.events[-1] == {"event": "stopped", "train_step": 2}
+    assert run.events[-1] == {"event": "stopped", "train_step": 2, "here": 2, "needs": None, "reason": "request"}
 
 
 def test_a_child_dies_with_its_parent(make_job: Callable[..., Any], tmp_path: Path) -> None:

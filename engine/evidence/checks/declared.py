@@ -106,7 +106,7 @@ def _command_problems(command: str, file: str, ids: Sequence[str]) -> Iterator[s
     >>> list(_command_problems("ssh gpu runspec run a.yaml", "a.yaml", []))
     ["the command begins with 'ssh', and a run is started by runspec"]
     >>> list(_command_problems("runspec run a.yaml --on 8xH100", "a.yaml", []))[0]
-    'runspec run has no option --on'
+    'no evidence is of a run with --on'
     """
     words = shlex.split(command.replace("$'", "'"))
     if words[:1] != ["runspec"]:

@@ -77,6 +77,7 @@ def run(project: Path, tmp_path: Path) -> Run:
     return call
 
 
+@pytest.mark.slow
 def test_a_run_from_a_mount_names_the_version_and_every_file(run: Run, project: Path, mount: Path) -> None:
     """Trained, packaged and verified without a token: the parts of the name and the digests stand wherever the model is named."""
     done = run("run", "runspecs/mounted.yaml")
