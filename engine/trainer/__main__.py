@@ -60,10 +60,10 @@ def main(arguments: list[str]) -> int:
     except RunspecError as error:
         return _give_up(processes, emit, error.exit_code, *error.diagnostics)
     except OSError as error:
-        traceback.print_exc()
+        process.say_traceback()
         return _give_up(processes, emit, 1, _os_error(error))
     except Exception as error:  # noqa: BLE001 - the one place where a child's last error is put into an event
-        traceback.print_exc()
+        process.say_traceback()
         return _give_up(processes, emit, *_unforeseen(error))
     return 0
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,7 +89,14 @@ def only_writer(work: Path) -> Iterator[None]:
 
 
 def leave(code: int) -> None:
-    """Exit without waiting for library threads, once all results are on disk."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Exit without waiting for library threads, once all results are on disk. A full standard error does not change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
+
+
+def say_traceback() -> None:
+    """The traceback of the exception that is handled, for the end of the parent's message; dropped where standard error is full."""
+    with suppress(OSError):
+        traceback.print_exc()
