@@ -137,21 +137,25 @@ def _changed(
         yield View(b"".join(view.parts), how, view.origin)
 
 
-class _Pieces:
-    """Parts of a view, with the places that they come from."""
+class _Parts:
+    """Parts of a view, joined by ``between`` bytes each, with the places that they come from."""
 
-    def __init__(self) -> None:
+    def __init__(self, between: int = 0) -> None:
         self.parts: list[bytes] = []
         self._at: list[int] = []
         self._source: list[int] = []
-        self._length = 0
+        self._length, self._between = 0, between
 
     def add(self, data: bytes, source: int) -> None:
         """One part; of no bytes it says where the next one comes from."""
         self.parts.append(data)
         self._at.append(self._length)
         self._source.append(source)
-        self._length += len(data)
+        self._length += len(data) + self._between
+
+
+class _Pieces(_Parts):
+    """Parts that stand in the view as they stand in the bytes, but for those that one byte stands for."""
 
     def origin(self, start: int, end: int) -> tuple[int, int]:
         """From the first byte to the last one; a byte that stands for several ends where the next part begins."""
@@ -188,21 +192,12 @@ def _decoded(data: bytes) -> Iterator[View]:
             yield View(b"\n".join(text.parts), how, text.origin)
 
 
-class _Decoded:
+class _Decoded(_Parts):
     """Decoded runs, a line each, with the places where they begin."""
 
     def __init__(self, characters: int, group: int) -> None:
+        super().__init__(between=1)
         self.characters, self.group = characters, group
-        self.parts: list[bytes] = []
-        self._at: list[int] = []
-        self._source: list[int] = []
-        self._length = 0
-
-    def add(self, data: bytes, source: int) -> None:
-        self.parts.append(data)
-        self._at.append(self._length)
-        self._source.append(source)
-        self._length += len(data) + 1
 
     def origin(self, start: int, end: int) -> tuple[int, int]:
         """The groups that these bytes are in."""

@@ -6,7 +6,7 @@ In: a notebook, a version whose session is over, a folder. Out: the folder as a 
     session.log    the platform's log, as text
     output/        the files as they are
 
-Where the connection is cut, an address has ended or the process is killed, the same command goes on with the bytes that are missing.
+Where the connection is cut, an address has ended or the process is killed, the same command fetches the bytes that are missing.
 """
 
 from __future__ import annotations

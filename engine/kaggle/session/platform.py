@@ -1,11 +1,11 @@
 """Where a notebook runs, and the folders that it has there: Kaggle, Colab, or a Jupyter of one's own.
 
-In: the environment. Out: the :class:`Place`. No other module writes a path of Kaggle's.
+In: the environment. Out: the :class:`Place`. The root is found by :mod:`engine.protocol.kaggle_models`, where the trainer asks too.
 
-    >>> kaggle_root({"RUNSPEC_KAGGLE_ROOT": "/tmp/stand-in"}).as_posix(), kaggle_root({}).as_posix()
-    ('/tmp/stand-in', '/kaggle')
     >>> place({"KAGGLE_KERNEL_RUN_TYPE": "Batch"}).output.as_posix()
     '/kaggle/working'
+    >>> place({"KAGGLE_KERNEL_RUN_TYPE": "Batch", "RUNSPEC_KAGGLE_ROOT": "/tmp/stand-in"}).output.as_posix()
+    '/tmp/stand-in/working'
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.protocol.kaggle_models import SESSION_VARIABLE, kaggle_root
+
 PlaceName = Literal["kaggle", "colab", "jupyter"]
 
-ROOT_VARIABLE, SCRATCH_VARIABLE = "RUNSPEC_KAGGLE_ROOT", "RUNSPEC_SCRATCH"
-RUN_TYPE_VARIABLE = "KAGGLE_KERNEL_RUN_TYPE"
+SCRATCH_VARIABLE = "RUNSPEC_SCRATCH"
 COLAB_PREFIX = "COLAB_"
 OUTPUT = "runspec_output"
 IMAGE_DATE = Path("/etc/build_date")
@@ -40,18 +41,13 @@ class Place:
         return self.root / "input"
 
 
-def kaggle_root(environ: Mapping[str, str]) -> Path:
-    """``/kaggle``, or the folder that stands for it."""
-    return Path(environ.get(ROOT_VARIABLE) or "/kaggle")
-
-
 def name_of(environ: Mapping[str, str]) -> PlaceName:
     """By the variables that the platforms set.
 
     >>> name_of({"COLAB_RELEASE_TAG": "release"}), name_of({})
     ('colab', 'jupyter')
     """
-    if environ.get(RUN_TYPE_VARIABLE):
+    if environ.get(SESSION_VARIABLE):
         return "kaggle"
     return "colab" if any(name.startswith(COLAB_PREFIX) for name in environ) else "jupyter"
 
