@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures import version_1
+
 REPOSITORY = Path(__file__).parent.parent.parent
 SPEC = str(REPOSITORY / "runspecs" / "quickstart.yaml")
 # A Ctrl-C (a real SIGINT) at the moment when a module is looked for.
@@ -37,6 +39,7 @@ sys.meta_path.insert(0, Wrapping)
 """
 DROPPED = """
 import gc, os, signal, sys, time
+from tests.fixtures import version_1
 class Dying:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)
@@ -87,7 +90,7 @@ def test_an_interruption_that_python_changes_is_still_one(customize: str, tmp_pa
     ("words", "code"),
     [
         (["--version"], 0), (["docs", "T114"], 0), (["presets"], 0), (["validate", SPEC], 0),
-        (["verify", str(REPOSITORY / "submission_runs" / "quickstart_v1")], 0),
+        (["verify", str(version_1.EVIDENCE)], 0),
         (["validate", "spec.yaml"], 2), (["status"], 2), (["init"], 2), (["verify", "x.zip"], 2), (["run", "x.yaml"], 2),
         (["dataset", "check", "x.jsonl"], 2), (["score", "p.jsonl", "e.jsonl"], 2),
     ],

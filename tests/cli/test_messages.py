@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures import version_1
+
 REPOSITORY = Path(__file__).parent.parent.parent
-EVIDENCE = REPOSITORY / "submission_runs" / "quickstart_v1"
+EVIDENCE = version_1.EVIDENCE
 
 
 def _said(done: Any) -> str:

@@ -17,6 +17,7 @@ import pytest
 from engine.cli import _lacking
 from engine.commands.table import COMMANDS
 from engine.streams import PLAIN
+from tests.fixtures import version_1
 from tests.fixtures.streams import CASES
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -93,8 +94,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, str,
     """(case, command line, whether --json) -> its answer, in a project with evidence and one that is damaged."""
     project = tmp_path_factory.mktemp("project")
     (project / ".runspec").mkdir()
-    for folder in ("runspecs", "evalsets", "submission_runs"):
+    for folder in ("runspecs", "evalsets"):
         shutil.copytree(REPOSITORY / folder, project / folder)
+    shutil.copytree(version_1.EVIDENCE, project / "submission_runs" / "quickstart_v1")
     shutil.copytree(project / "submission_runs" / "quickstart_v1", project / "damaged")
     (project / "damaged" / "metrics.jsonl").write_text("…\n", encoding="utf-8")
     keys = [(case, line, as_json) for as_json in (False, True) for line in LINES for case in _cases(line, as_json)]

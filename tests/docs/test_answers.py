@@ -15,8 +15,9 @@ import pytest
 
 from engine.cli import main
 from engine.commands.table import COMMANDS
+from tests.fixtures import version_1
 
-EVIDENCE = "submission_runs/quickstart_v1"
+EVIDENCE = str(version_1.EVIDENCE)
 SPEC = "runspecs/quickstart.yaml"
 # command, and the argument that changes its answer -> what is typed
 TYPED = {
@@ -57,16 +58,15 @@ def answers(repository: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def given(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Command -> its JSON answer, each in a folder made by `init` and beside a checkout's evidence."""
+def given(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Command -> its JSON answer, each in a folder made by `init` and with evidence of version 1."""
     folder = tmp_path_factory.mktemp("project")
     said = {}
     with contextlib.chdir(folder):
         for name, words in TYPED.items():
             out = io.StringIO()
-            typed = [word.replace("submission_runs", str(repository / "submission_runs")) for word in words]
             with contextlib.redirect_stdout(out):
-                code = main([word.replace("OUT", str(folder / "built")) for word in typed] + ["--json"])
+                code = main([word.replace("OUT", str(folder / "built")) for word in words] + ["--json"])
             assert code == 0, out.getvalue()
             said[name] = json.loads(out.getvalue())
     return said

@@ -22,6 +22,7 @@ from engine.evidence.signing.sign import sign
 from engine.evidence.signing.trust import trusted_keys
 from engine.evidence.verify import Verification, verify_bundle
 from tests.evidence.forger import about, alone, files_of, together, vouched_otherwise
+from tests.fixtures import version_1
 
 Variant = tuple[str, dict[str, bytes]]
 
@@ -107,7 +108,7 @@ def test_what_vouches_for_another_package_vouches_for_nothing(
     assert unnoticed == []
 
 
-COMMITTED = Path(__file__).parents[2] / "submission_runs" / "quickstart_v1"
+COMMITTED = version_1.EVIDENCE
 
 
 def test_evidence_of_version_1_verifies_and_its_forgeries_do_not() -> None:

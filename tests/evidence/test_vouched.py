@@ -18,6 +18,7 @@ from engine.evidence.about import STATEMENT
 from engine.evidence.contents import Reader
 from engine.evidence.verify import Verification
 from engine.evidence.witness import read_witness, write_witness
+from tests.fixtures import version_1
 
 URL, NONCE = "https://www.kaggle.com/code/ann/toy", "0123456789abcdef" * 2
 KAGGLE = {"run_type": "Batch", "notebook_url": URL, "notebook_version": "3", "run_id": "77", "nonce": NONCE}
@@ -95,7 +96,7 @@ def test_a_changed_statement_is_found_by_v22_and_v25(
 
 def test_evidence_of_version_1_has_no_statement_and_must_not_bring_one(tmp_path: Path) -> None:
     """It verifies by its own rules; whoever takes new evidence back to them is refused."""
-    committed = Path(__file__).parents[2] / "submission_runs" / "quickstart_v1"
+    committed = version_1.EVIDENCE
     assert _detail(verify(committed), "V22") == "n/a: evidence of version 1 has no statement"
     for path in committed.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -13,6 +13,7 @@ import pytest
 
 from engine.pipeline.checkout import OVERLOOKED, Checkout, read_checkout
 from engine.pipeline.git import FOREIGN, NO_COMMIT, NOT_A_CHECKOUT, NOT_INSTALLED
+from tests.fixtures import version_1
 
 OWN = ("submission_runs/toy_v1", "submission")
 
@@ -170,9 +171,9 @@ def test_a_changed_submodule_is_a_change(root: Path, tmp_path: Path) -> None:
     assert (first.dirty, read_checkout(root, OWN).digest != first.digest) == (True, True)
 
 
-def test_evidence_of_any_run_is_no_change(root: Path, repository: Path) -> None:
+def test_evidence_of_any_run_is_no_change(root: Path) -> None:
     """Not committed yet, this run's or another's, and rendered again over a committed one; what else lies there is a change."""
-    shipped = repository / "submission_runs" / "quickstart_v1"
+    shipped = version_1.EVIDENCE
     for name in ("toy_v1", "quickstart_v1"):
         shutil.copytree(shipped, root / "submission_runs" / name)
     (root / ".runspec").mkdir()

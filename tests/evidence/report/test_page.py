@@ -17,9 +17,10 @@ from engine.evidence import Verification, package, verify
 from engine.evidence.bundle import read_bundle
 from engine.evidence.report import MARKER, report_page
 from tests.evidence.report.parsed import Page
+from tests.fixtures import version_1
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-QUICKSTART = REPOSITORY / "submission_runs" / "quickstart_v1"
+QUICKSTART = version_1.EVIDENCE
 
 
 def made(path: Path) -> bytes:

@@ -23,6 +23,7 @@ from engine.evidence.signing.trust import trusted_keys
 from engine.evidence.verify import Verification
 from engine.pipeline.finish import finish_run
 from tests.evidence.conftest import FILES, build, toy_spec
+from tests.fixtures import version_1
 
 
 def _trusting(key: SigningKey, name: str = "ann@x.org", options: str = "") -> Reader:
@@ -178,9 +179,8 @@ def test_evidence_that_does_not_verify_is_not_signed(folder: Path, ann: SigningK
 
 def test_evidence_of_version_1_has_nothing_to_sign(ann: SigningKey) -> None:
     """It has no statement."""
-    committed = Path(__file__).parents[3] / "submission_runs" / "quickstart_v1"
     with pytest.raises(InputInvalid, match=f"has no {STATEMENT}"):
-        sign(committed, ann)
+        sign(version_1.EVIDENCE, ann)
 
 
 def test_rendering_again_keeps_a_signature_that_fits_and_drops_one_that_does_not(

@@ -28,9 +28,10 @@ from tests.evidence.hostile_inputs import CASES
 from tests.evidence.standalone.conftest import Said, disagreements, python_of
 from tests.evidence.test_fields import IMPOSSIBLE, NOTE, UNKNOWN
 from tests.evidence.test_sessions import CHAIN, ROWS
+from tests.fixtures import version_1
 
 Alone = Callable[..., list[Said]]
-COMMITTED = Path(__file__).parents[3] / "submission_runs" / "quickstart_v1"
+COMMITTED = version_1.EVIDENCE
 
 
 def _written(good: Path, variants: Iterable[tuple[str, dict[str, bytes]]], target: Path) -> list[Path]:

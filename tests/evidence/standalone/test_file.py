@@ -20,6 +20,7 @@ from engine.evidence.standalone.made import made
 from tests.evidence import forger
 from tests.evidence.hostile_inputs import CASES, Files
 from tests.evidence.standalone.conftest import disagreements, python_of
+from tests.fixtures import version_1
 from tests.fixtures.measured import measured
 
 REPOSITORY = Path(__file__).parents[3]
@@ -145,7 +146,7 @@ def test_the_bytes_depend_on_the_sources_alone(version: str, tmp_path: Path) -> 
 def test_it_agrees_under_python_3_9(folder: Path, alone: Any, tmp_path: Path) -> None:
     """Good evidence, a zip, version 1 and forgeries of every file: the same checks with the same outcome."""
     python, files = python_of("3.9"), forger.files_of(folder)
-    paths = [folder, package(folder, tmp_path / "out", "toy"), REPOSITORY / "submission_runs" / "quickstart_v1"]
+    paths = [folder, package(folder, tmp_path / "out", "toy"), version_1.EVIDENCE]
     for number, (_, variant) in enumerate(list(forger.alone(files))[::79]):
         (tmp_path / f"{number}").mkdir()
         for name, data in variant.items():

@@ -19,6 +19,7 @@ from engine.evidence.contents import NeedsEngine
 from engine.evidence.standalone.stand_ins import templates as own_templates
 from engine.evidence.standalone.stand_ins.yaml_error import YAMLError
 from engine.evidence.standalone.stand_ins.yaml_events import YAML
+from tests.fixtures import version_1
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -120,7 +121,7 @@ def _mutants(value: Any, rng: random.Random) -> Iterator[Any]:
 def test_schemas_find_the_same_errors_in_the_same_order(name: str) -> None:
     """Messages and places, of the committed evidence and of 150 changed ones."""
     schema = json.loads((REPOSITORY / "schemas" / "evidence" / f"{name.removesuffix('.json')}.schema.json").read_text())
-    good = json.loads((REPOSITORY / "submission_runs" / "quickstart_v1" / name).read_text())
+    good = json.loads((version_1.EVIDENCE / name).read_text())
     n_found = 0
     for value in (good, *_mutants(good, random.Random(3)), [], None, 1):
         ours = [(error.message, error.absolute_path) for error in schema_errors(value, schema)]
