@@ -39,7 +39,6 @@ sys.meta_path.insert(0, Wrapping)
 """
 DROPPED = """
 import gc, os, signal, sys, time
-from tests.fixtures import version_1
 class Dying:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)
