@@ -75,6 +75,8 @@ EXEMPT: Mapping[str, str] = {
     "tests/runspec/test_keywords.py": "shows that they are translated",
     "tests/plugins/test_old_keywords.py": "a plug-in that has them",
 }
+# Evidence that an earlier engine wrote: its words are part of the bytes that its digests cover.
+EXEMPT_FOLDER = "tests/fixtures/evidence_of_version_1/"
 
 # Ordinary English that the list must leave alone.
 ORDINARY = (
@@ -89,7 +91,7 @@ ORDINARY = (
 def _hits(texts: Mapping[str, str]) -> Iterator[str]:
     patterns = [(re.compile(word.pattern), word.instead) for word in OLD_WORDS]
     for name, text in texts.items():
-        if name.startswith(SCANNED) and name not in EXEMPT:
+        if name.startswith(SCANNED) and name not in EXEMPT and not name.startswith(EXEMPT_FOLDER):
             for number, line in enumerate(text.split("\n"), start=1):
                 for pattern, instead in patterns:
                     if match := pattern.search(line):
@@ -114,5 +116,6 @@ def test_ordinary_english_is_left_alone(text: str) -> None:
 
 
 def test_every_exemption_is_needed(texts: Mapping[str, str]) -> None:
-    """A file that is exempt exists."""
+    """A file that is exempt exists, and the folder has files."""
     assert set(EXEMPT) <= set(texts)
+    assert any(name.startswith(EXEMPT_FOLDER) for name in texts)
