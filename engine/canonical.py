@@ -51,6 +51,8 @@ MEASURED_KEYS = frozenset(
 )
 
 
+_LEAVES = frozenset({str, int, float, bool, type(None)})
+
 # The first bytes of compressed files -> what unpacks them.
 COMPRESSED = {
     b"\x1f\x8b": "gunzip",
@@ -230,7 +232,7 @@ def without_measurements(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return {
-            key: child if isinstance(child, str | int | float) else without_measurements(child)
+            key: child if type(child) in _LEAVES else without_measurements(child)  # a call for each takes four times as long
             for key, child in value.items()
             if key not in MEASURED_KEYS
         }
@@ -248,7 +250,12 @@ def digest_result_bytes(name: str, data: bytes) -> str:
     """The same for the bytes of a file of this name."""
     text = data.decode()
     lines = [text] if name.endswith(".json") else [line for line in text.split("\n") if line]
-    return digest_json([without_measurements(json.loads(line)) for line in lines])
+    return digest_of_results(map(json.loads, lines))
+
+
+def digest_of_results(values: Iterable[object]) -> str:
+    """The same for the values of such a file."""
+    return digest_json([without_measurements(value) for value in values])
 
 
 def jsonl_bytes(rows: Iterable[JsonMapping]) -> bytes:

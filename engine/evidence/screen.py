@@ -14,6 +14,7 @@ import codecs
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -99,19 +100,23 @@ def _screen_json(name: str, data: bytes, budget: Budget) -> None:
     if not name.endswith(JSONL):
         _screen_text(data)
         return
-    is_suspect = _is_suspect(data)
+    suspects = sorted(_suspects(data))
+    end, before = -1, 0  # of the line; of the suspects, how many are in the lines before
     for number, line in enumerate(data.split(b"\n"), start=1):
+        end += len(line) + 1
+        until = bisect_left(suspects, end, before)
         try:
             _within(len(line), MAX_LINE_BYTES, "bytes")
-            if is_suspect or line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+            if until > before or line.count(b"[") + line.count(b"{") > MAX_DEPTH:
                 _screen_text(line)
         except _Refused as error:
             raise _Refused(f"line {number}: {error}") from error
+        before = until
 
 
 def _screen_text(text: bytes) -> None:
     """Parsed only where something in it is suspect."""
-    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH and not _is_suspect(text):
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH and next(_suspects(text), None) is None:
         return
     try:
         value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_constant)
@@ -125,11 +130,18 @@ def _screen_text(text: bytes) -> None:
         return  # not JSON: the check that reads it says so
 
 
-def _is_suspect(text: bytes) -> bool:
-    zeros = text.translate(_DIGITS_AS_0)
-    if _LONG in zeros or _EXPONENT.search(zeros) or any(word in text for word in _WORDS):
-        return True
-    return b"\\u" in text and _SURROGATE.search(text) is not None
+def _suspects(data: bytes) -> Iterator[int]:
+    """Where something stands for which it is worth parsing the text: in each line the first of a kind at least."""
+    zeros = data.translate(_DIGITS_AS_0)
+    for text, literal in ((zeros, _LONG), *((data, word) for word in _WORDS)):
+        position = text.find(literal)
+        while position >= 0:
+            yield position
+            end = data.find(b"\n", position)
+            position = text.find(literal, end) if end >= 0 else -1
+    yield from (match.start() for match in _EXPONENT.finditer(zeros))
+    if b"\\u" in data:
+        yield from (match.start() for match in _SURROGATE.finditer(data))
 
 
 def _integer(digits: str) -> int:

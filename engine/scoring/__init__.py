@@ -14,6 +14,7 @@ from engine.scoring.normalise import extract_answer, normalise
 from engine.scoring.readers import (
     Prediction,
     ScoringItem,
+    objects_of,
     parse_eval_set,
     parse_predictions,
     read_eval_set,
@@ -32,6 +33,7 @@ __all__ = [
     "extract_answer",
     "metric_named",
     "normalise",
+    "objects_of",
     "parse_eval_set",
     "parse_predictions",
     "read_eval_set",

@@ -16,9 +16,11 @@ import math
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from sys import intern
 from typing import Any, NoReturn
 
 from engine.canonical import CHUNK_BYTES, JsonObject
@@ -172,7 +174,7 @@ def _finite(text: str) -> float:
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> JsonObject:
-    row = dict(pairs)
+    row = {intern(name): value for name, value in pairs}  # 20,000 rows have eleven names, and not 220,000
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
@@ -190,6 +192,24 @@ def strict_json(text: str) -> Any:
         return _STRICT.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+@lru_cache(maxsize=3)
+def objects_of(text: str) -> Sequence[JsonObject] | None:
+    """The object of every line, parsed once whoever asks; None where a line is no object, which each reader says in its own words."""
+    try:
+        rows = [strict_json(line) for line in _lines(text)]
+    except ValueError:
+        return None
+    return rows if all(isinstance(row, dict) for row in rows) else None
+
+
+def _lines(text: str) -> list[str]:
+    """Split at \\n alone: str.splitlines would also split at U+2028 and friends inside a JSON string."""
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return lines
 
 
 def _words_of(error: ValueError, line: str) -> str:
@@ -213,11 +233,12 @@ class _Findings:
 
     def rows(self, text: str) -> Iterator[tuple[int, JsonObject]]:
         """(line number, object) of every line that is an object; a finding for every other line."""
-        # Split at \n alone: str.splitlines would also split at U+2028 and friends inside a JSON string.
-        lines = text.split("\n")
-        if lines[-1] == "":
-            lines.pop()
-        for number, line in enumerate(lines, start=1):
+        rows = objects_of(text)
+        if rows is not None:
+            self.lines += range(1, len(rows) + 1)
+            yield from enumerate(rows, start=1)
+            return
+        for number, line in enumerate(_lines(text), start=1):
             try:
                 row = strict_json(line)
             except ValueError as error:

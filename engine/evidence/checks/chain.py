@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.artifacts.journal import RunRecord, StepRecord
-from engine.canonical import digest_bytes, digest_json, digest_result_bytes
+from engine.canonical import digest_bytes, digest_json
 from engine.evidence.checks.declared import kinds_of, typed_overrides
-from engine.evidence.checks.recorded import known_file, recorded_run
+from engine.evidence.checks.recorded import digest_of_result, known_file, recorded_run
 from engine.evidence.contents import Answer, Evidence, answer, changes
 from engine.pipeline.plan import sources
 from engine.runspec import load_recorded
@@ -59,7 +59,7 @@ def _step(evidence: Evidence, step: StepRecord, makers: Mapping[str, StepRecord]
         if digest_bytes(data) != digest:
             yield f"{name} is not the file that it published"
         if name in handler.measured:
-            content[name] = digest_result_bytes(name, data)
+            content[name] = digest_of_result(evidence, step, name, data)
     if artifact.digest != digest_json(content):
         yield "content_sha256 does not follow from its files"
     if step.uses == "train_sft" and artifact.facts["model_sha256"] != model_digest(artifact.files):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine.artifacts.journal import RunRecord, StepRecord
 from engine.artifacts.store import Artifact
-from engine.canonical import JsonObject, digest_bytes, jsonl_bytes, pretty_json
+from engine.canonical import JsonObject, digest_bytes, digest_of_results, digest_result_bytes, jsonl_bytes, pretty_json
 from engine.evidence.contents import Broken, Evidence
 from engine.evidence.folder import ATTACHMENTS, PLATFORM
 from engine.evidence.view import RECORD_VERSION
@@ -76,13 +76,13 @@ def own_facts(facts: JsonObject) -> JsonObject:
     return {name: value for name, value in facts.items() if name not in REMARKS}
 
 
-def _raw_rows(evidence: Evidence) -> bytes:
-    """predictions_raw.jsonl: the predictions without the verdicts, without the rows of items that have none."""
+def _raw_rows(evidence: Evidence) -> list[JsonObject]:
+    """Of predictions_raw.jsonl: the predictions without the verdicts, without the rows of items that have none."""
     rows = [row for row in evidence.rows("predictions.jsonl") if row["text"] is not None]
     for row in rows:
         if row.keys() - {*_RAW, *_VERDICTS}:
             raise Broken(f"predictions.jsonl has a key that no prediction has: {min(row.keys() - {*_RAW, *_VERDICTS})}")
-    return jsonl_bytes({name: row[name] for name in _RAW if name in row} for row in rows)
+    return [{name: row[name] for name in _RAW if name in row} for row in rows]
 
 
 # (kind, file) -> what the file must have been
@@ -90,7 +90,7 @@ DERIVED: Mapping[tuple[str, str], Callable[[Evidence, JsonObject], bytes]] = {
     ("result_summary", "summary.json"): lambda _, facts: pretty_json(facts).encode(),
     ("result_summary", "summary.txt"): lambda _, facts: result_summary_text(facts).encode(),
     ("generate", "generate_report.json"): lambda _, facts: pretty_json(facts).encode(),
-    ("generate", "predictions_raw.jsonl"): lambda evidence, _: _raw_rows(evidence),
+    ("generate", "predictions_raw.jsonl"): lambda evidence, _: jsonl_bytes(_raw_rows(evidence)),
 }
 _ATTACHED = {source: name for name, source in ATTACHMENTS.items()}
 
@@ -101,6 +101,15 @@ def known_file(evidence: Evidence, step: StepRecord, name: str) -> bytes | None:
         return evidence.data(_ATTACHED[step.uses, name])
     make = DERIVED.get((step.uses, name))
     return None if make is None else make(evidence, own_facts(dict(step.artifact.facts)))
+
+
+def digest_of_result(evidence: Evidence, step: StepRecord, name: str, data: bytes) -> str:
+    """Of such a file, without its measurements. Rows that were parsed already are not written and parsed again."""
+    if (step.uses, name) == ("generate", "predictions_raw.jsonl"):
+        return digest_of_results(_raw_rows(evidence))
+    if name.endswith(".jsonl") and (step.uses, name) in _ATTACHED:
+        return digest_of_results(evidence.rows(_ATTACHED[step.uses, name]))
+    return digest_result_bytes(name, data)
 
 
 def published_file(evidence: Evidence, step: StepRecord, name: str) -> bytes:
