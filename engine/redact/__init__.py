@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.redact.hidden import find_hidden
-from engine.redact.shapes import Match, find_shapes
+from engine.redact.shapes import Match, find_all, find_shapes
 from engine.redact.spellings import (
     MIN_SECRET_CHARS,
     Secret,
@@ -155,18 +155,11 @@ def _find_values(data: bytes, secrets: tuple[Secret, ...], *, all_forms: bool) -
     for secret in secrets:
         kind = f"the value of {secret.name}"
         for form in secret.literal if all_forms else secret.weak:
-            yield from ((start, start + len(form), kind) for start in _all(data, form))
+            yield from ((start, start + len(form), kind) for start in find_all(data, form))
         for form in secret.squeezed:
-            for start in _all(squeezed, form):
+            for start in find_all(squeezed, form):
                 positions = positions or squeezed_positions(data)
                 yield positions[start], positions[start + len(form) - 1] + 1, kind
-
-
-def _all(data: bytes, form: bytes) -> Iterator[int]:
-    start = data.find(form)
-    while start >= 0:
-        yield start
-        start = data.find(form, start + len(form))
 
 
 __all__ = ["MASK", "find_secrets", "is_secret_name", "redact", "redact_value", "secrets_of"]

@@ -123,20 +123,35 @@ CONTEXTS: Sequence[Neighbour] = (
     Neighbour("a Telegram token", (":aa",), r":AA[A-Za-z0-9_-]{32,}", "[0-9]{8}"),
     Neighbour("a Google refresh token", ("1//0",), r"1//0[A-Za-z0-9_-]{30,}"),
 )  # fmt: skip
-_CONTEXTS = tuple(
-    (context, [literal.encode() for literal in context.literals], re.compile(context.pattern.encode(), re.IGNORECASE),
-     re.compile(rf"(?:{context.before})\Z".encode() if context.before.startswith("(?:access") else
-                rf"(?i:{context.before})\Z".encode()))
-    for context in CONTEXTS
-)  # fmt: skip
-# Each literal contains a root; where that is not in a text, none of its literals need to be looked for.
-_BEGINNINGS = (b"key", b"token", b"secret", b"pass", b"begin ", b"wandb", b"://", b":\\/\\/", b"hooks")
-_ROOT_OF = {
-    literal: next((root for root in _BEGINNINGS if root in literal), literal)
-    for _, literals, _, _ in _CONTEXTS
-    for literal in literals
-}
-_ROOTS = tuple(dict.fromkeys(_ROOT_OF.values()))
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """One literal of a context, compiled; ``offset``: where in it its root begins."""
+
+    context: Neighbour
+    literal: bytes
+    offset: int
+    pattern: re.Pattern[bytes]
+    before: re.Pattern[bytes]
+
+
+_BEGINNINGS = ("key", "token", "secret", "pass", "begin ", "wandb", "://", ":\\/\\/", "hooks")
+
+
+def _by_root(contexts: Sequence[Neighbour]) -> Mapping[bytes, Sequence[_Beside]]:
+    """Each literal contains a root, which is looked for once for all of them."""
+    table: dict[bytes, list[_Beside]] = {}
+    for context in contexts:
+        pattern = re.compile(context.pattern.encode(), re.IGNORECASE)
+        case = "" if context.before.startswith("(?:access") else "i"
+        before = re.compile(rf"(?{case}:{context.before})\Z".encode())
+        for literal in context.literals:
+            root = next((root for root in _BEGINNINGS if root in literal), literal)
+            beside = _Beside(context, literal.encode(), literal.index(root), pattern, before)
+            table.setdefault(root.encode(), []).append(beside)
+    return table
+
+
+_ROOTS = _by_root(CONTEXTS)
 _FILLERS = frozenset(b"xX0*._-")  # what documents write for the characters of a token
 FORM = 8  # bytes of a token that may be its prefix
 DEFAULTS = frozenset((b"password", b"passwd", b"pass", b"pwd", b"secret", b"root", b"admin", b"user", b"username", b"guest", b"test", b"postgres",
@@ -156,12 +171,8 @@ def find_shapes(data: bytes) -> Iterator[Match]:
     data = _without_escapes(data)
     yield from _tokens(_PERCENT.sub(b"   ", data) if b"%" in data else data)
     lower = data.lower()
-    present = {root for root in _ROOTS if root in lower}
-    for context, literals, pattern, before in _CONTEXTS:
-        for literal in literals:
-            if _ROOT_OF[literal] not in present:
-                continue
-            yield from _beside(context, literal, pattern, before, data, lower)
+    for root, literals in _ROOTS.items():
+        yield from _beside(root, literals, data, lower)
 
 
 _PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
@@ -172,7 +183,8 @@ def _without_escapes(data: bytes) -> bytes:
     """The same length; what an escape of JSON or of source code stands for does not belong to the word after it."""
     if b"\\" not in data:
         return data
-    data = _UNICODE_ESCAPE.sub(b"      ", without_escaped_space(data)).replace(b'\\"', b' "').replace(b"\\'", b" '")
+    data = without_escaped_space(data)
+    data = (_UNICODE_ESCAPE.sub(b"      ", data) if b"\\u" in data else data).replace(b'\\"', b' "').replace(b"\\'", b" '")
     for _ in range(
         DEEPEST_JSON if b'\\ "' in data or b'\\  "' in data else 0
     ):  # JSON in JSON has more backslashes before a quote
@@ -203,19 +215,33 @@ def _runs(data: bytes) -> Iterator[tuple[int, int]]:
         begin = plain.find(_LEAST_RUN, end)
 
 
-def _beside(
-    context: Neighbour, literal: bytes, pattern: re.Pattern[bytes], before: re.Pattern[bytes], data: bytes, lower: bytes
-) -> Iterator[Match]:
-    position = lower.find(literal)
-    while position >= 0:
-        end = position + len(literal)
-        match = pattern.match(data, position)  # most often it ends at the next character, so it comes first
-        if match and (not context.before or before.search(data[max(0, position - _BEFORE) : position])):
-            start, stop = match.span("value" if "value" in pattern.groupindex else 0)
-            if _is_secret(context, match, data[start:stop], data[stop : stop + 1]):
-                end = _REST.match(data, stop).end() if context.random else stop  # type: ignore[union-attr]
-                yield start, end, context.kind
-        position = lower.find(literal, end)
+def _beside(root: bytes, literals: Sequence[_Beside], data: bytes, lower: bytes) -> Iterator[Match]:
+    done = [0] * len(literals)  # where the last one of each has ended
+    for at in find_all(lower, root):
+        for number, beside in enumerate(literals):
+            position = at - beside.offset
+            if position >= done[number] and lower.startswith(beside.literal, position):
+                done[number] = position + len(beside.literal)
+                for match in _one_beside(beside, data, position):
+                    done[number] = match[1]
+                    yield match
+
+
+def _one_beside(beside: _Beside, data: bytes, position: int) -> Iterator[Match]:
+    match, context = beside.pattern.match(data, position), beside.context  # most often it ends at the next character, so it comes first
+    if match and (not context.before or beside.before.search(data, max(0, position - _BEFORE), position)):
+        start, stop = match.span("value" if "value" in match.re.groupindex else 0)
+        if _is_secret(context, match, data[start:stop], data[stop : stop + 1]):
+            end = _REST.match(data, stop).end() if context.random else stop  # type: ignore[union-attr]
+            yield start, end, context.kind
+
+
+def find_all(data: bytes, form: bytes) -> Iterator[int]:
+    """Where it stands, without those that overlap with the one before."""
+    start = data.find(form)
+    while start >= 0:
+        yield start
+        start = data.find(form, start + len(form))
 
 
 def _is_secret(context: Neighbour, match: re.Match[bytes], value: bytes, after: bytes) -> bool:
