@@ -232,7 +232,9 @@ def without_measurements(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return {
-            key: child if type(child) in _LEAVES else without_measurements(child)  # a call for each takes four times as long
+            key: child
+            if type(child) in _LEAVES
+            else without_measurements(child)  # a call for each takes four times as long
             for key, child in value.items()
             if key not in MEASURED_KEYS
         }

@@ -215,7 +215,10 @@ def _is_equal(expected: object, found: object) -> bool:
     if type(expected) is not type(found) or expected != found:
         return False
     if isinstance(expected, dict) and isinstance(found, dict):
-        for key, value in expected.items():  # 20,000 rows of eleven values: a call for each would cost more than all else here
+        for (
+            key,
+            value,
+        ) in expected.items():  # 20,000 rows of eleven values: a call for each would cost more than all else here
             other = found[key]
             if type(value) is not type(other) or not (type(value) in _TOLD_BY_KIND or _is_equal(value, other)):
                 return False

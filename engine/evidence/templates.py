@@ -20,6 +20,7 @@ from jinja2.runtime import Context
 
 from engine.canonical import JsonMapping
 from engine.errors import EvidenceIncomplete, InputInvalid, Where, did_you_mean, listed
+from engine.evidence.kept_code import KeepsCode
 from engine.model_config.folder_files import what_else
 from engine.sandbox import Exceeded, Sandbox
 
@@ -37,7 +38,7 @@ _MAKERS = {
 }
 
 
-class _Sandbox(Sandbox):
+class _Sandbox(KeepsCode, Sandbox):
     """Without the operations that make a long text from a short template."""
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:

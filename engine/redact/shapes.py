@@ -123,6 +123,8 @@ CONTEXTS: Sequence[Neighbour] = (
     Neighbour("a Telegram token", (":aa",), r":AA[A-Za-z0-9_-]{32,}", "[0-9]{8}"),
     Neighbour("a Google refresh token", ("1//0",), r"1//0[A-Za-z0-9_-]{30,}"),
 )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class _Beside:
     """One literal of a context, compiled; ``offset``: where in it its root begins."""
@@ -184,7 +186,9 @@ def _without_escapes(data: bytes) -> bytes:
     if b"\\" not in data:
         return data
     data = without_escaped_space(data)
-    data = (_UNICODE_ESCAPE.sub(b"      ", data) if b"\\u" in data else data).replace(b'\\"', b' "').replace(b"\\'", b" '")
+    data = (
+        (_UNICODE_ESCAPE.sub(b"      ", data) if b"\\u" in data else data).replace(b'\\"', b' "').replace(b"\\'", b" '")
+    )
     for _ in range(
         DEEPEST_JSON if b'\\ "' in data or b'\\  "' in data else 0
     ):  # JSON in JSON has more backslashes before a quote
@@ -228,7 +232,10 @@ def _beside(root: bytes, literals: Sequence[_Beside], data: bytes, lower: bytes)
 
 
 def _one_beside(beside: _Beside, data: bytes, position: int) -> Iterator[Match]:
-    match, context = beside.pattern.match(data, position), beside.context  # most often it ends at the next character, so it comes first
+    match, context = (
+        beside.pattern.match(data, position),
+        beside.context,
+    )  # most often it ends at the next character, so it comes first
     if match and (not context.before or beside.before.search(data, max(0, position - _BEFORE), position)):
         start, stop = match.span("value" if "value" in match.re.groupindex else 0)
         if _is_secret(context, match, data[start:stop], data[stop : stop + 1]):

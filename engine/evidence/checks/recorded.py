@@ -29,6 +29,7 @@ _NAMES = (
 )  # fmt: skip
 _VERDICTS = ("extracted", "expected", "correct")
 _RAW = ("id", "prompt_sha256", "prompt", "text", "prompt_tokens", "new_tokens", "finish_reason", "milliseconds")
+_OF_A_PREDICTION = frozenset({*_RAW, *_VERDICTS})
 
 
 def recorded_run(evidence: Evidence) -> RunRecord:
@@ -79,9 +80,9 @@ def own_facts(facts: JsonObject) -> JsonObject:
 def _raw_rows(evidence: Evidence) -> list[JsonObject]:
     """Of predictions_raw.jsonl: the predictions without the verdicts, without the rows of items that have none."""
     rows = [row for row in evidence.rows("predictions.jsonl") if row["text"] is not None]
-    for row in rows:
-        if row.keys() - {*_RAW, *_VERDICTS}:
-            raise Broken(f"predictions.jsonl has a key that no prediction has: {min(row.keys() - {*_RAW, *_VERDICTS})}")
+    unknown = set[str]().union(*rows) - _OF_A_PREDICTION
+    if unknown:
+        raise Broken(f"predictions.jsonl has a key that no prediction has: {min(unknown)}")
     return [{name: row[name] for name in _RAW if name in row} for row in rows]
 
 

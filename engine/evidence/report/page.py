@@ -35,6 +35,8 @@ from engine.printable import printable
 if TYPE_CHECKING:
     import jinja2
 
+    from engine.evidence.report.environment import PageEnvironment
+
 PAGE, TEMPLATE = "report.html", "report.html.j2"
 MARKER = b'data-made-by="runspec report"'  # by which a report is told from a file of other origin
 MOST_FILTERS = 40  # categories that the filter offers; the tables have all
@@ -156,30 +158,20 @@ def packaged_page(files: Mapping[str, bytes], source: str | None = None) -> byte
 @lru_cache(maxsize=4)
 def _from_text(source: str) -> jinja2.Template:
     """Compiled once: a page is made, and made again to check it."""
-    return _environment().from_string(source)
+    return _environment().of_text(TEMPLATE, source)
 
 
 @cache
 def template() -> jinja2.Template:
     """The shipped template, and no other: a stranger's evidence brings none."""
-    return _environment().get_template(TEMPLATE)
+    return _from_text(asset("templates", TEMPLATE).read_text(encoding="utf-8"))
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    import jinja2
+def _environment() -> PageEnvironment:
+    from engine.evidence.report.environment import PageEnvironment
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(asset("templates"))),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_visible,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
-    return environment
+    return PageEnvironment(_visible)
 
 
 def _visible(value: object) -> object:

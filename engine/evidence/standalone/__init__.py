@@ -12,7 +12,7 @@ import functools
 from collections.abc import Mapping
 
 from engine.canonical import digest_bytes
-from engine.evidence.standalone.kept import kept_or_made
+from engine.evidence.standalone.kept import kept_verify_py
 
 FILE = "verify.py"
 # SHA-256 of the verify.py of a release -> the release. None is released yet.
@@ -22,7 +22,7 @@ RELEASED: Mapping[str, str] = {}
 @functools.cache
 def verify_py() -> bytes:
     """The file."""
-    return kept_or_made()
+    return kept_verify_py()
 
 
 @functools.cache

@@ -1,51 +1,31 @@
-"""verify.py is made once for the sources that there are, as Python compiles a module once: kept beside the compiled modules.
+"""verify.py is made once for the sources that there are, which takes half a second, and is made again where one of them has changed.
 
-In: nothing. Out: the bytes. What is kept begins with the digest of every text that it was made from; where one has changed, or nothing could be
-kept (a folder that cannot be written, ``PYTHONDONTWRITEBYTECODE``), the file is made again, which takes half a second.
+In: nothing. Out: the bytes. What is kept has the digest of every text that it was made from.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from engine.canonical import digest_bytes, digest_json, write_atomic
+from engine.canonical import JsonObject, digest_json
+from engine.evidence.kept import kept_or_made
 from engine.evidence.standalone.parts import LOADER, assets, read_module
 
-_FOLDER = Path(__file__).parent / "__pycache__"
-_KEPT = "verify.py.kept"
 MAKERS = tuple(
     f"engine.evidence.standalone.{name}" for name in ("made", "older_python", "parts", "slices", "statements")
 )
 
 
-def kept_or_made() -> bytes:
+def kept_verify_py() -> bytes:
     """The bytes of verify.py."""
-    kept = _read()
-    if kept is not None:
-        return kept
+    return kept_or_made("verify.py", lambda head: bool(head["key"] == _key(head["modules"])), _made)
+
+
+def _made() -> tuple[bytes, JsonObject]:
     from engine.evidence.standalone.made import made
 
     data, modules = made()
-    if not sys.dont_write_bytecode:
-        head = json.dumps({"modules": modules, "key": _key(modules), "sha256": digest_bytes(data)})
-        with contextlib.suppress(OSError):
-            _FOLDER.mkdir(exist_ok=True)
-            write_atomic(_FOLDER / _KEPT, head.encode() + b"\n" + data)
-    return data
-
-
-def _read() -> bytes | None:
-    try:
-        head, _, data = (_FOLDER / _KEPT).read_bytes().partition(b"\n")
-        values = json.loads(head)
-        is_current = values["key"] == _key(values["modules"]) and values["sha256"] == digest_bytes(data)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return data if is_current else None
+    return data, {"modules": modules, "key": _key(modules)}
 
 
 def _key(modules: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Stands for the page's own environment of jinja2: the shipped template of report.html, which escapes and has no limits.
 
->>> PageEnvironment(str).from_string("<b>{{ share | percent }}{{ name }}</b>").render({"share": 0.5, "name": "<"})
+>>> PageEnvironment(str).of_text("a", "<b>{{ share | percent }}{{ name }}</b>").render({"share": 0.5, "name": "<"})
 '<b>50.0 %&lt;</b>'
 """
 
@@ -12,7 +12,7 @@ from engine.canonical import JsonMapping
 from engine.evidence.standalone.stand_ins.template_blocks import Finalize, Write, read_template
 from engine.evidence.standalone.stand_ins.template_operations import OWN_FILTERS
 
-_FILTERS = {"percent": lambda share: f"{100 * share:.1f} %"}  # that of engine.evidence.report.page
+_FILTERS = {"percent": lambda share: f"{100 * share:.1f} %"}  # that of engine.evidence.report.environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class PageEnvironment:
 
     finalize: Finalize
 
-    def from_string(self, source: str) -> PageTemplate:
+    def of_text(self, _: str, source: str) -> PageTemplate:
         """A template, read."""
         return PageTemplate(read_template(source, escapes=True, finalize=self.finalize))
 
