@@ -53,6 +53,7 @@ def test_some_forgeries_of_each_kind_are_found(files: dict[str, bytes]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # each of 500 is verified
 @pytest.mark.parametrize("forge", [alone, together])
 def test_every_value_is_found_or_is_on_the_list(files: dict[str, bytes], forge: Any) -> None:
     """More than 400 variants of each kind."""
@@ -75,6 +76,7 @@ def test_some_forgeries_of_what_is_said_about_the_evidence_are_found(files: dict
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # each of 300 and more is verified
 def test_every_forgery_of_what_is_said_about_the_evidence_is_found(files: dict[str, bytes]) -> None:
     """Every value of the JSON files, every line of the others, every file taken away or emptied."""
     variants = list(about(files))

@@ -45,7 +45,7 @@ IMPOSSIBLE = [
     ("metrics.jsonl", "1.mfu", 1.5, "mfu"), ("metrics.jsonl", "1.device_bytes_in_use", 5, "device_bytes_in_use"),
     ("metrics.jsonl", "1.loss", None, "loss"),
     ("train_report.json", "longest_row_tokens", 9, "longest_row_tokens"), ("train_report.json", "longest_row_tokens", 0, "longest_row_tokens"),
-    ("train_report.json", "real_token_share", 7.5, "real_token_share"), ("train_report.json", "input_wait_share", -0.5, "input_wait_share"),
+    ("train_report.json", "input_wait_share", 1e-9, "input_wait_share"), ("train_report.json", "real_token_share", 7.5, "real_token_share"), ("train_report.json", "input_wait_share", -0.5, "input_wait_share"),
     ("train_report.json", "n_boundary_merges", -1, "n_boundary_merges"), ("train_report.json", "n_dropped_pieces", 1.5, "n_dropped_pieces"),
     ("train_report.json", "process_peak_bytes", 0, "process_peak_bytes"), ("train_report.json", "model_flops_per_token", 1e6, "model_flops_per_token"),
     ("train_report.json", "platform", "seen by a platform", "platform"),

@@ -22,8 +22,8 @@ from engine.evidence.rescore import all_items
 from engine.protocol.kaggle_models import parse_kaggle_model
 
 LEAST_SECONDS = 1e-6  # of a generation, as the trainer counts it
-# Sums of seconds are rounded, and Python adds floats in another way since 3.12: one unit of the last digit.
-MEASURED = {"tokens_per_second": 0.1, "input_wait_share": 1e-6}
+# Sums of seconds are rounded to so many digits, and Python adds floats in another way since 3.12: one unit of the last digit.
+MEASURED = {"tokens_per_second": 1, "input_wait_share": 6}
 
 
 def facts_are_the_files(evidence: Evidence) -> Answer:
@@ -67,8 +67,9 @@ def _is_of_the_hub(step: StepRecord) -> bool:
     return step.artifact.ingredients["spec"]["dataset"]["declared"]["hub"] is not None
 
 
-def _is_near(found: object, value: float, unit: float) -> bool:
-    return isinstance(found, float) and abs(found - value) < 1.5 * unit
+def _is_near(found: object, value: float, digits: int) -> bool:
+    """Whether it is the value, or its neighbour with the same number of digits."""
+    return isinstance(found, float) and round(found, digits) == found and abs(found - value) < 1.5 * 10**-digits
 
 
 def _must(record: RunRecord, kind: str) -> StepRecord:
