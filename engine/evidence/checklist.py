@@ -31,7 +31,7 @@ from engine.evidence.checks.vouched import (
 )
 from engine.evidence.checks.weights import weights_are_signed, weights_are_the_recorded
 from engine.evidence.contents import Answer, Broken, Evidence, NeedsEngine, answer, leaves
-from engine.evidence.folder import MANIFEST
+from engine.evidence.folder import MANIFEST, listing_of
 from engine.evidence.line_ends import changed_line_ends, sentence
 from engine.evidence.rescore import asked_items, differences, judge
 from engine.evidence.secrets import find_secrets
@@ -74,6 +74,8 @@ def manifest_covers_all(evidence: Evidence) -> Answer:
         for name in sorted(present & set(listed))
         if name not in turned and digest_bytes(evidence.data(name)) != listed[name]
     ]
+    if not problems and evidence.text(MANIFEST) != listing_of(listed):
+        problems.append(f"{MANIFEST} lists the files in another order or with other lines than the engine does")
     return answer(problems, f"{len(listed)} files, every SHA-256 as listed")
 
 

@@ -20,6 +20,7 @@ from engine.evidence.witness import Witness
 from engine.scoring import objects_of
 
 TOLERANCE = 1e-12
+OTHER_FORM = "is not written as the engine writes it: it has other spaces, line ends, escapes or spellings of numbers"
 Status = Literal["pass", "fail", "n/a"]
 Answer = tuple[Status, str]  # of a check: and the detail that says why
 

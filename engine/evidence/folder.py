@@ -76,9 +76,18 @@ def render_evidence(
     return write_all(out_dir, contents)
 
 
+def listing_of(digests: Mapping[str, str]) -> str:
+    """The text of manifest-sha256.txt, as ``sha256sum -c`` reads it.
+
+    >>> listing_of({"b": "22", "a": "11"})
+    '11  a\\n22  b\\n'
+    """
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+
+
 def write_all(out_dir: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Write these files and the list of their digests. Raises RunFailed E110."""
-    manifest = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
+    manifest = listing_of({name: digest_bytes(data) for name, data in contents.items()})
     try:
         return _write(out_dir, {**contents, MANIFEST: manifest.encode()})
     except OSError as error:

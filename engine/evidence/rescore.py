@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from engine.canonical import jsonl_bytes
 from engine.data import without_repeats
-from engine.evidence.contents import Evidence, changes, equal_values
+from engine.evidence.contents import OTHER_FORM, Evidence, changes, equal_values
 from engine.scoring import Scorecard, ScoredPrediction, ScoringItem, parse_eval_set, parse_predictions, score
 
 
@@ -64,13 +65,16 @@ def _judge(eval_set: str, drops_repeats: bool, predictions: str, metric: str) ->
 
 
 def differences(evidence: Evidence, judged: Judged) -> list[str]:
-    """Where scorecard.json and the verdicts of predictions.jsonl are not what comes out now."""
+    """Where scorecard.json and predictions.jsonl are not what comes out now, in values or in the bytes that spell them."""
     found, expected = evidence.json("scorecard.json"), judged.card.as_json()
     problems = [
         f"scorecard.json: {key} is {found.get(key)!r}, recomputed {expected.get(key)!r}"
         for key in sorted({*found, *expected})
         if key not in found or key not in expected or not equal_values(found[key], expected[key])
     ]
-    for row, scored in zip(evidence.rows("predictions.jsonl"), judged.rows, strict=True):
-        problems += changes(scored.as_json(), row, f"{scored.id}")
-    return problems
+    expected_rows = [row.as_json() for row in judged.rows]
+    if not problems and jsonl_bytes(expected_rows) == evidence.data("predictions.jsonl"):
+        return []
+    for row, expected_row in zip(evidence.rows("predictions.jsonl"), expected_rows, strict=True):
+        problems += changes(expected_row, row, str(expected_row["id"]))
+    return problems or [f"predictions.jsonl {OTHER_FORM}"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.canonical import JsonMapping, digest_bytes, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, RunFailed
 from engine.evidence.bundle import Bundle
-from engine.evidence.folder import INCOMPLETE, MANIFEST, OWNERS, check_owner
+from engine.evidence.folder import INCOMPLETE, MANIFEST, OWNERS, check_owner, listing_of
 from engine.evidence.secrets import refuse_secrets
 
 VERSION = 1
@@ -28,7 +28,7 @@ def write_unfinished(folder: Path, run_version: str, document: JsonMapping, atta
     values = {"schema_version": VERSION, "state": "incomplete", "run_version": run_version, **document}
     contents = {INCOMPLETE: pretty_json(values).encode(), **attachments}
     refuse_secrets(contents, RunFailed, "X340", "no evidence was written; remove the secret from where it comes from")
-    listing = "".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(contents.items()))
+    listing = listing_of({name: digest_bytes(data) for name, data in contents.items()})
     for name, data in {**contents, MANIFEST: listing.encode()}.items():
         write_atomic(folder / name, data)
     return True

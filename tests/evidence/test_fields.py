@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +13,10 @@ from engine.artifacts.journal import RunRecord
 from engine.evidence.bundle import Bundle
 from engine.evidence.checks.fields import ROWS, WHERE_PRESENT, field_problems
 from engine.evidence.checks.versions import BEGAN, BEGAN_WITH_2
+from engine.evidence.folder import MANIFEST
 from engine.evidence.verify import Check, verify_bundle
 from engine.steps.registry import HANDLERS
-from tests.evidence.forger import files_of, leaves, parsed, put, with_all_that_follows
+from tests.evidence.forger import files_of, leaves, parsed, put, redone, with_all_that_follows
 
 SMOKE = {
     "proved": ["2 train steps ran"], "not_proved": [], "num_train_steps": 2, "killed_at": 1, "resumed_from": 1,
@@ -121,6 +123,37 @@ def test_every_object_of_every_schema_is_closed(good: dict[str, bytes], name: st
         if isinstance(target, dict):
             target["witness"] = NOTE
             assert list(field_problems(name, changed)), path
+
+
+def spelled_otherwise(data: bytes) -> dict[str, bytes]:
+    """The same values in other bytes."""
+    text = data.decode()
+    return {
+        "a line more": data + b"\n",
+        "a space more": data.replace(b'": ', b'":  ', 1),
+        "a digit more": re.sub(r": (-?\d+\.\d+)", r": \g<1>0", text, count=1).encode(),
+        "an escape": re.sub(r'": "(\w)', lambda match: f'": "\\u{ord(match[1]):04x}', text, count=1).encode(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    some([*((name, "V03") for name in ("scorecard.json", "metrics.jsonl", "train_report.json", "dataset_manifest.json")),
+          ("predictions.jsonl", "V11")], 4),
+)  # fmt: skip
+def test_a_file_has_the_bytes_that_a_step_writes(good: dict[str, bytes], name: str, check: str) -> None:
+    """The same values spelled otherwise, with every digest redone: no byte is anybody's to choose."""
+    for what, data in spelled_otherwise(good[name]).items():
+        if data != good[name]:
+            found = failed(redone({**good, name: data}, parsed(good, "run_record.json")))
+            assert check in {one.id for one in found}, (what, found)
+
+
+def test_the_list_of_digests_has_the_bytes_that_the_engine_writes(good: dict[str, bytes]) -> None:
+    """A line more or less, or another order, although each line is right."""
+    lines = good[MANIFEST].splitlines(keepends=True)
+    for text in (good[MANIFEST] + b"\n", good[MANIFEST].removesuffix(b"\n"), b"".join(reversed(lines))):
+        assert [check.id for check in failed({**good, MANIFEST: text})] == ["V02"]
 
 
 def test_a_smoke_report_is_held_to_its_limits() -> None:

@@ -2,8 +2,8 @@
 
 In: the evidence. Out: the check's answer; a finding names the file, the path in it and the value. The schemas
 (``schemas/evidence``, ``schemas/dataset_manifest.schema.json``) say fields, kinds and ranges; beyond them a count is written as a
-whole number, zero without a sign, and values that limit each other do (:mod:`engine.evidence.checks.possible`). The rows
-of predictions.jsonl are compared whole by V11; eval_set.jsonl is its author's own.
+whole number, zero without a sign, values that limit each other do (:mod:`engine.evidence.checks.possible`), and the bytes are those
+that the engine writes. The rows of predictions.jsonl are compared whole by V11; eval_set.jsonl is its author's own.
 
     >>> list(field_problems("smoke_report.json", {"proved": ["x"], "note": "witnessed"}))[0]
     "the document: Additional properties are not allowed ('note' was unexpected)"
@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from engine.canonical import jsonl_bytes, pretty_json
 from engine.evidence.checks.json_schema import inexact_numbers
 from engine.evidence.checks.possible import impossible
-from engine.evidence.contents import Answer, Evidence, answer
+from engine.evidence.contents import OTHER_FORM, Answer, Evidence, answer
 from engine.evidence.folder import PLATFORM
 from engine.evidence.render import MOST_ERRORS, error_text, schema_of, schema_problems
 
@@ -41,7 +42,14 @@ def schemas_hold(evidence: Evidence) -> Answer:
         names.append(ROWS)
     if not problems:
         problems = list(islice(impossible(evidence), MOST_ERRORS))
+    if not problems:
+        problems = [f"{name} {OTHER_FORM}" for name in names if evidence.text(name) != _written(evidence, name)]
     return answer(problems, ", ".join(names))
+
+
+def _written(evidence: Evidence, name: str) -> str:
+    """The file as every step writes its values: one form, so that no bytes are anybody's to choose."""
+    return jsonl_bytes(evidence.rows(name)).decode() if name == ROWS else pretty_json(evidence.json(name))
 
 
 def field_problems(name: str, value: object) -> Iterator[str]:
