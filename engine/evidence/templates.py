@@ -20,7 +20,7 @@ from jinja2.runtime import Context
 
 from engine.canonical import JsonMapping
 from engine.errors import EvidenceIncomplete, InputInvalid, Where, did_you_mean, listed
-from engine.evidence.kept_code import KeepsCode
+from engine.evidence.kept.code import KeepsCode
 from engine.model_config.folder_files import what_else
 from engine.sandbox import Exceeded, Sandbox
 

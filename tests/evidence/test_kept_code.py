@@ -10,9 +10,10 @@ import jinja2
 import pytest
 
 from engine.canonical import pretty_json
-from engine.evidence import kept, kept_code
+from engine.evidence import kept
 from engine.evidence.bundle import Bundle
-from engine.evidence.report.environment import PageEnvironment
+from engine.evidence.kept import code as kept_code
+from engine.evidence.report.environment import JinjaPageEnvironment
 from engine.evidence.shipped import shipped_template
 from engine.evidence.templates import load_template
 from engine.evidence.verify import verify_bundle
@@ -68,14 +69,14 @@ def test_the_next_process_finds_the_code(folder_of_kept: Path) -> None:
 def test_nothing_is_kept_of_a_strangers_text(folder_of_kept: Path) -> None:
     """Of a template by the name of a shipped one, and of a page's."""
     load_template(FILE, [{TEMPLATE: "{{ 1 }}"}])
-    PageEnvironment(str).of_text("report.html.j2", "{{ 1 }}")
+    JinjaPageEnvironment(str).of_text("report.html.j2", "{{ 1 }}")
     assert list(folder_of_kept.iterdir()) == []
 
 
 def test_the_page_is_the_same_from_kept_code(folder_of_kept: Path) -> None:
     """The second environment has the code that the first one kept."""
     text = shipped_template("README.txt.j2") or ""
-    first, second = (PageEnvironment(str).of_text("README.txt.j2", text) for _ in range(2))
+    first, second = (JinjaPageEnvironment(str).of_text("README.txt.j2", text) for _ in range(2))
     assert len(list(folder_of_kept.iterdir())) == 1
     assert first.root_render_func.__code__ == second.root_render_func.__code__
 

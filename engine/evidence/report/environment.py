@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import jinja2
 
-from engine.evidence.kept_code import KeepsCode
+from engine.evidence.kept.code import KeepsCode
 
 
-class PageEnvironment(KeepsCode):
+class JinjaPageEnvironment(KeepsCode):
     """Of one template, by its name and text."""
 
     def __init__(self, finalize: Callable[[object], object]) -> None:

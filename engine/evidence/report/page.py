@@ -35,7 +35,7 @@ from engine.printable import printable
 if TYPE_CHECKING:
     import jinja2
 
-    from engine.evidence.report.environment import PageEnvironment
+    from engine.evidence.report.environment import JinjaPageEnvironment
 
 PAGE, TEMPLATE = "report.html", "report.html.j2"
 MARKER = b'data-made-by="runspec report"'  # by which a report is told from a file of other origin
@@ -168,10 +168,10 @@ def template() -> jinja2.Template:
 
 
 @cache
-def _environment() -> PageEnvironment:
-    from engine.evidence.report.environment import PageEnvironment
+def _environment() -> JinjaPageEnvironment:
+    from engine.evidence.report.environment import JinjaPageEnvironment
 
-    return PageEnvironment(_visible)
+    return JinjaPageEnvironment(_visible)
 
 
 def _visible(value: object) -> object:
