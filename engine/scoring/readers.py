@@ -196,7 +196,7 @@ def strict_json(text: str) -> Any:
 
 @lru_cache(maxsize=3)
 def objects_of(text: str) -> Sequence[JsonObject] | None:
-    """The object of every line, parsed once whoever asks; None where a line is no object, which each reader says in its own words."""
+    """The object of every line, parsed once whoever asks; None where a line is not an object, which each reader says in its own words."""
     try:
         rows = [strict_json(line) for line in _lines(text)]
     except ValueError:
