@@ -21,10 +21,16 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.examples import examples
+from tests.examples import QUICK, examples
+from tests.fixtures import scratch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _REAL_ENVIRONMENT = dict(os.environ)
+# One folder for all processes of a run of the tests; xdist's workers inherit it from the process that starts them.
+_IN_MEMORY = scratch.in_memory() if QUICK and "PYTEST_XDIST_WORKER" not in os.environ else None
+_DISK = tempfile.gettempdir()
+if _IN_MEMORY is not None:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_IN_MEMORY)
 _HOME = Path(tempfile.mkdtemp(prefix="runspec-tests-home-"))
 
 # What a person's shell may carry and no test may see.
@@ -152,6 +158,18 @@ def repository() -> Path:
 def real_environment() -> Mapping[str, str]:
     """The environment pytest was started in, for the few tests that install packages."""
     return _REAL_ENVIRONMENT
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What failed tests left in memory is moved to the disk, where one can look at it."""
+    if _IN_MEMORY is None:
+        return
+    tempfile.tempdir = _DISK
+    if any(_IN_MEMORY.glob("pytest-of-*/pytest-*")):
+        kept = shutil.move(_IN_MEMORY, _DISK)
+        config.get_terminal_writer().line(f"the folders of failed tests are in {kept}, no longer in {_IN_MEMORY}")
+    else:
+        shutil.rmtree(_IN_MEMORY, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

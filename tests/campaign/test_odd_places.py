@@ -20,8 +20,9 @@ from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer
 from tests.campaign.light_project import RUN, LightProject
 from tests.fixtures.job_samples import JOB_SAMPLES
+from tests.fixtures.scratch import other_disk
 
-OTHER_DISK = Path("/dev/shm")
+OTHER_DISK = other_disk()
 LATIN = os.fsdecode(b"lat\xe9")
 
 
@@ -89,9 +90,7 @@ def test_what_the_end_of_a_run_needs_is_tried_before_its_first_step(
     assert project.do_without_rights(*RUN).code == 0
 
 
-@pytest.mark.skipif(
-    not OTHER_DISK.is_dir() or OTHER_DISK.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev, reason="one disk"
-)
+@pytest.mark.skipif(OTHER_DISK is None, reason="one disk")
 @pytest.mark.parametrize("linked", [".runspec/runs", ".runspec/runs/light_v1", ".runspec/cache", ".runspec"])
 def test_a_part_of_the_state_on_another_disk(fresh: LightProject, tmp_path: Path, linked: str) -> None:
     """The evidence that is replaced is kept there, and nothing is left over."""
