@@ -105,8 +105,8 @@ def _check(address: object) -> None:
         raise NetworkRefused(f"tests have no network; this one reached for {host}")
 
 
-# Folders whose files take a minute: begun last, one worker would wait for the other at the end.
-_LONG = ("trainer", "steps", "campaign", "gallery", "meta")
+# Folders with files that take up to a minute: begun last, one worker would wait for the other at the end.
+_LONG = ("trainer", "steps", "campaign", "cli", "docs", "evidence", "gallery", "kaggle", "meta", "project")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
