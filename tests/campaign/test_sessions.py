@@ -84,8 +84,10 @@ def test_a_session_limit_in_a_loop_ends_as_one_run_does(
     assert len(trained) >= 2
     check_same(whole, project, evidence_of, len(trained))
     assert main(["status", "light_v1", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["sessions"]
+    document = json.loads(capsys.readouterr().out)
+    told = document["sessions"]
     assert [row["ended"] for row in told[:-1]] == ["session limit"] * (len(told) - 1)
+    assert document["model"]["from"] == "random weights"
 
 
 def killed_at(call: int) -> Callable[[LightProject, tuple[str, ...]], bool]:

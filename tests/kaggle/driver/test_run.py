@@ -226,6 +226,22 @@ def test_fetch_says_that_another_session_has_to_go_on(runspec: Callable[..., Any
     assert asked == [(None, 5400)] * 2, "with the options of the first push"
 
 
+def test_the_status_names_the_models_that_are_attached(
+    runspec: Callable[..., Any], project: Path, kaggle: Platform
+) -> None:
+    """What a session reads beside its notebook."""
+    kaggle.add_model("google/gemma/transformers/2b/3", {"config.json": b"{}"})
+    spec = project / "runspecs" / "toy.yaml"
+    model = {"kaggle": "google/gemma/transformers/2b/3"}
+    spec.write_text(json.dumps({**json.loads(spec.read_text()), "model": model}))
+    assert runspec("kaggle", "push", "runspecs/toy.yaml", "--target", "cpu", "--json").code == 0
+    status = runspec("kaggle", "status", "toy_v1")
+    assert "model       google/gemma/transformers/2b/3, attached" in status.out, status.out + status.err
+    assert runspec("kaggle", "status", "toy_v1", "--json").document["model_sources"] == [
+        "google/gemma/transformers/2b/3"
+    ]
+
+
 @pytest.mark.slow
 def test_anybodys_version_is_fetched_as_a_witness(
     run: Callable[..., Any], runspec: Callable[..., Any], project: Path, kaggle: Platform, tmp_path: Path
