@@ -2,6 +2,8 @@
 
 >>> reason_of("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 2147483648 bytes.")
 'oom'
+>>> reason_of("error[G174]: google/gemma-2b is gated on the hub, and there is no token: the run would end at its download")
+'secret'
 >>> last_error("x\\nerror[M401]: the model needs a token\\nmore")
 'M401: the model needs a token'
 """
@@ -18,7 +20,7 @@ ERROR_LINE = re.compile(r"error\[([A-Z]\d{2,3})\]: (.+)")
 # Class of a failure -> what its log has; the first that matches counts.
 REASONS: Mapping[str, re.Pattern[str]] = {
     "oom": re.compile(r"RESOURCE_EXHAUSTED|out of memory|\bOOM\b|Killed\b.*memory", re.IGNORECASE),
-    "secret": re.compile(r"No user secrets exist|error\[(M401|G15\d)\].*(secret|token)", re.IGNORECASE),
+    "secret": re.compile(r"No user secrets exist|error\[(M401|G16[0-2]|G174)\]", re.IGNORECASE),
     "device": re.compile(
         r"error\[G1[5-9]\d\].*device|No (TPU|GPU|accelerator)|Unable to initialize backend", re.IGNORECASE
     ),
