@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -240,6 +241,31 @@ def test_the_status_names_the_models_that_are_attached(
     assert runspec("kaggle", "status", "toy_v1", "--json").document["model_sources"] == [
         "google/gemma/transformers/2b/3"
     ]
+
+
+SHORT = "error[R114]: the session limit of 48s is too short"
+GATED = "error[G174]: google/gemma-2b is gated on the hub, and there is no token"
+
+
+@pytest.mark.parametrize(
+    ("said", "told", "hint"),
+    [
+        ([SHORT, "error[G166]: runspec run ended with exit code 2: the lines above say why"], "limit): R114: the session limit of 48s",
+         "a longer --session-limit: one train step and one save must fit"),
+        ([GATED], "secret): G174: google/gemma-2b is gated", "model: {kaggle: …}, which needs no secret"),
+    ],
+)  # fmt: skip
+def test_why_a_session_failed_is_said_with_its_cure(
+    said: list[str], told: str, hint: str, run: Callable[..., Any], kaggle: Platform
+) -> None:
+    """The engine's own error of the log, and not the cell's that points at it."""
+    failed = functools.partial(outcome, state="failed", exit_code=2)
+    kaggle.script(Script(files=failed, log=lambda version: [*log_of(version), *said]))
+    done = run("--json")
+    (found,) = done.document["diagnostics"]
+    assert (done.code, found["code"]) == (2, "G246")
+    assert told in found["message"]
+    assert hint in found["hint"]
 
 
 @pytest.mark.slow
