@@ -38,9 +38,9 @@ REF = "someone/runspec-quickstart-v1"
 # Training is most of it, so that a limit falls into it however busy the machine is.
 LONG = (
     "dataset.num_rows=60",
-    "train.num_train_steps=150",
+    "train.num_train_steps=80",
     "train.eval_rows=8",
-    "train.save_every_steps=25",
+    "train.save_every_steps=20",
     "predict.max_new_tokens=8",
     "smoke.kill=false",
 )
@@ -115,7 +115,7 @@ def check_same(whole: Whole, project: Path, done: Mapping[str, Any], kaggle: Pla
     checks = {check["id"]: check for check in verified(project / done["package"])["checks"]}
     assert (checks["V17"]["status"], checks["V17"]["detail"]) == (
         "pass",
-        f"{len(trained)} sessions, train steps 1 to 150",
+        f"{len(trained)} sessions, train steps 1 to 80",
     )
     witness = project / ".runspec" / "kaggle" / "quickstart_v1" / f"v{done['version']}"
     assert level_where_this_is_kaggle(project / done["package"], witness, kaggle) == "L2"
