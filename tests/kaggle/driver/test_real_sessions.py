@@ -77,15 +77,20 @@ def whole(patch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -
         for name, value in environment(kaggle, folder).items():
             here.setenv(name, value)
         assert main([*WORDS, "--json"]) == 0
-        session = kaggle.kernels[REF].versions[0].session
-        assert session is not None
-        assert session.started_at is not None
-        began = session.started_at
-    train = next(step for step in record_of(root)["steps"] if step["id"] == "train")
+        return Whole(root, seconds_to_the_middle(root, kaggle))
+
+
+def seconds_to_the_middle(project: Path, kaggle: Platform) -> float:
+    """From the start of the one session of a run to the middle of its training."""
+    session = kaggle.kernels[REF].versions[0].session
+    assert session is not None
+    assert session.started_at is not None
+    began = session.started_at
+    train = next(step for step in record_of(project)["steps"] if step["id"] == "train")
     start, end = (
         (dt.datetime.fromisoformat(train[name]) - began).total_seconds() for name in ("started_at", "finished_at")
     )
-    return Whole(root, start + 0.6 * (end - start))
+    return start + 0.6 * (end - start)
 
 
 def record_of(project: Path) -> Mapping[str, Any]:
@@ -176,5 +181,5 @@ def test_several_sessions_end_as_one_does(whole: Whole, killed: bool, tmp_path: 
             if not isinstance(done, str):
                 check_same(whole, project, done, kaggle)
                 return
-        seconds *= 0.6 if done == TOO_LONG else 1.6
+            seconds = seconds_to_the_middle(project, kaggle) if done == TOO_LONG else 1.6 * seconds
     pytest.fail(f"no session limit ended a session in the middle of the training: {done}")
