@@ -108,6 +108,8 @@ def commit_is_named(evidence: Evidence) -> Answer:
     problems = [] if _COMMIT.fullmatch(str(commit)) else [f"{commit!r} is not a commit id"]
     if dirty and not _HEX64.fullmatch(str(manifest.get("diff_sha256"))):
         problems.append("the checkout had uncommitted changes, but their digest is missing")
+    if dirty is False and manifest.get("diff_sha256") is not None:
+        problems.append("the checkout is said to be clean, and a digest of uncommitted changes is there")
     changes = "with uncommitted changes, digest recorded" if dirty else "clean"
     if dirty is None:
         changes = f"whether files were changed since is unknown: {reasons.get('commit_dirty', 'no reason')}"

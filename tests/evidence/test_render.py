@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 from engine.artifacts.journal import RunRecord
 from engine.errors import EvidenceIncomplete, InputInvalid, RunFailed, RunspecError
-from engine.evidence import check_owner, package, verify
+from engine.evidence import archive, check_owner, package, verify
+from engine.evidence.bundle import Bundle
 
 RUNBOOK_MANIFEST = {
     "run_version", "model_id", "dataset", "eval_set", "config_path", "command", "commit_sha", "timestamp", "tuning_job_id", "trial_id",
@@ -269,6 +271,27 @@ def test_the_same_evidence_gives_the_same_zip(record: RunRecord, render: Any, tm
     one, two = package(folder, tmp_path / "one", "toy"), package(folder, tmp_path / "two", "toy")
     assert one.name == "toy_20260102_1111111.zip"
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_file_that_changes_while_it_is_packaged_is_packed_as_it_was_checked(
+    record: RunRecord, render: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is read once: what is searched and verified is what the zip has, or the file is refused by name."""
+    folder = render(record)
+    good, read = (folder / "predictions.jsonl").read_bytes(), archive.read_bundle
+
+    def read_then_changed(path: Path) -> Bundle:
+        bundle = read(path)
+        (path / "predictions.jsonl").write_bytes(good[: len(good) // 2])
+        return bundle
+
+    monkeypatch.setattr(archive, "read_bundle", read_then_changed)
+    packed = package(folder, tmp_path / "out", "toy")
+    with zipfile.ZipFile(packed) as members:
+        assert members.read("toy_v1/predictions.jsonl") == good
+    with pytest.raises(EvidenceIncomplete, match=r"V02 .*predictions\.jsonl has been changed"):
+        package(folder, tmp_path / "other", "toy")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,9 @@ def _step(evidence: Evidence, step: StepRecord, makers: Mapping[str, StepRecord]
     missing = sorted(set(handler.files) - set(artifact.files))
     if missing:
         yield f"its artifact has no {', '.join(missing)}"
+    yield from (
+        f"{name!a:.60} is not the name of a file of an artifact" for name in artifact.files if not _is_below(name)
+    )
     content: dict[str, Any] = dict(artifact.files)
     for name, digest in artifact.files.items():
         data = known_file(evidence, step, name)
@@ -64,6 +67,15 @@ def _step(evidence: Evidence, step: StepRecord, makers: Mapping[str, StepRecord]
         yield "content_sha256 does not follow from its files"
     if step.uses == "train_sft" and artifact.facts["model_sha256"] != model_digest(artifact.files):
         yield "model_sha256 does not follow from the files of model/"
+
+
+def _is_below(name: str) -> bool:
+    """Whether a name is of a file in the artifact's folder: a reader who has the artifact opens it by this name.
+
+    >>> _is_below("model/config.json"), _is_below("../config.json"), _is_below("/etc/passwd")
+    (True, False, False)
+    """
+    return name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
 
 
 def model_digest(files: Mapping[str, str]) -> str:
