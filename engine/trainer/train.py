@@ -45,7 +45,7 @@ from engine.trainer.session.guard import remember
 from engine.trainer.text.encoding import renderer_of
 from engine.trainer.tracking.tracker import Tracker, check_tracking
 from engine.trainer.train_loop import TrainLoop
-from engine.trainer.train_step import merge, without_frozen
+from engine.trainer.train_step import merge, saved_part
 from engine.trainer.weights import save_companions
 
 
@@ -159,7 +159,7 @@ def _started(run: TrainRun, machine: Mapping[str, Any]) -> TrainStarted:
 def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Write the results of the finished run, with its last or its best weights; returns the report."""
     run.check_export()
-    best = state.saver.best(without_frozen(state.state)) if state.args.export == "best" else None
+    best = state.saver.best(saved_part(state.state)) if state.args.export == "best" else None
     if state.args.export == "best" and best is None:
         run.emit(Note("no checkpoint has a finite eval loss: the last weights are exported, not the best"))
     arrays = state.state | (best.state if best else {})

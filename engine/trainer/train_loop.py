@@ -26,7 +26,7 @@ from engine.trainer.metrics import MetricsRow
 from engine.trainer.remat_policy import compile_within_limit, effective, limit_bytes
 from engine.trainer.restore import RunState, last_train_step
 from engine.trainer.tracking.tracker import Tracker
-from engine.trainer.train_step import without_frozen
+from engine.trainer.train_step import saved_part
 
 
 class TrainLoop:
@@ -172,4 +172,4 @@ class TrainLoop:
         state = self._state
         eval_loss = state.metrics.rows[-1].get("eval_loss")
         notes = {**state.metrics.sync(), "eval_loss": eval_loss, **state.sessions.notes()}
-        state.saver.save(without_frozen(state.state), state.train_step, notes, self._run.stopping)
+        state.saver.save(saved_part(state.state), state.train_step, notes, self._run.stopping)
