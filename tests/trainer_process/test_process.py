@@ -199,7 +199,7 @@ def test_a_prepared_trainer_that_is_not_told_is_killed(tmp_path: Path) -> None:
     """Where the work before it fails, nothing of it remains: no process, no folder of its job, no event."""
     said: list[Event] = []
     job = replace(JOB_SAMPLES["generate"], work=str(tmp_path / "work"), out=str(tmp_path / "out"))
-    with pytest.raises(KeyError), prepared(job, Host(tmp_path, tmp_path, emit=said.append)) as early:  # noqa: PT012
+    with pytest.raises(KeyError), prepared(job, Host(tmp_path, tmp_path, emit=said.append)) as early:
         raise KeyError("what came before")
     assert early.child.returncode == -signal.SIGKILL
     assert (said, (tmp_path / "work").exists(), (tmp_path / "out").exists()) == ([], False, False)
