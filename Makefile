@@ -41,7 +41,7 @@ ifneq ($(shell test -x $(PY) && cat $(VENV)/.path 2>/dev/null),$(HERE))
 endif
 
 .PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints notebook kaggle-notebook kaggle-run \
-	mutants compilers parity parity-tests parity-real golden golden-file docs docs-serve reference
+	mutants compilers parity parity-tests parity-real kaggle-parity kaggle-parity-tests golden golden-file docs docs-serve reference
 
 help: ## this list
 	@echo 'make TARGET [SPEC=runspecs/NAME.yaml] [ARGS=…]'
@@ -73,6 +73,17 @@ parity: ## every family live against transformers and torch, fresh weights each 
 
 parity-tests: $(DEV_STAMP)
 	@$(PY) -m pytest tests/parity -m parity -q $(ARGS)
+
+# Kaggle's own command and kagglehub: beside the driver's tests in an environment of its own too, without what trains.
+IN_KAGGLE_PARITY := --no-print-directory VENV=.venv-kaggle-parity EXTRA=kaggle-parity
+KAGGLE_PARITY := tests/kaggle/platform/test_real_client.py tests/kaggle/platform/test_real_kernel.py tests/kaggle/platform/failures \
+	tests/kaggle/driver/test_parity.py
+
+kaggle-parity: ## our requests to Kaggle beside those of its own clients, against a server on loopback
+	@$(MAKE) $(IN_KAGGLE_PARITY) kaggle-parity-tests
+
+kaggle-parity-tests: $(DEV_STAMP)
+	@$(PY) -m pytest $(KAGGLE_PARITY) -m 'slow or not slow' -q $(ARGS)
 
 parity-real: $(RUN_STAMP) ## greedy texts of the real google/gemma-2b (MODEL=folder, or HF_TOKEN)
 	@MODEL='$(MODEL)' $(PY) tests/parity/real_weights.py

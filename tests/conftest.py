@@ -21,10 +21,16 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.examples import examples
+from tests.examples import QUICK, examples
+from tests.fixtures import scratch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _REAL_ENVIRONMENT = dict(os.environ)
+# One folder for all processes of a run of the tests; xdist's workers inherit it from the process that starts them.
+_IN_MEMORY = scratch.in_memory() if QUICK and "PYTEST_XDIST_WORKER" not in os.environ else None
+_DISK = tempfile.gettempdir()
+if _IN_MEMORY is not None:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_IN_MEMORY)
 _HOME = Path(tempfile.mkdtemp(prefix="runspec-tests-home-"))
 
 # What a person's shell may carry and no test may see.
@@ -72,9 +78,13 @@ for _name in list(os.environ):
         del os.environ[_name]
 os.environ.update(_SET)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Half of the tests' time was LLVM's optimizer, at work on programs that run for milliseconds. XLA's own passes, which
-# decide on fusion, memory and the order of sums, are the same; `make test-all` compiles as a run does.
-os.environ["XLA_FLAGS"] = os.environ.setdefault("TEST_XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Two thirds of the tests' time was the compilation of programs that run for milliseconds: LLVM's optimizer, then the emitters
+# that make a module of MLIR of every fusion. Without both, a model's gradients have the same bits in a seventh of the time: XLA's
+# own passes, which decide on fusion, memory and the order of sums, are the same. `make test-all` compiles as a run does.
+_QUICK_FLAGS = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
+os.environ["XLA_FLAGS"] = os.environ.setdefault("TEST_XLA_FLAGS", _QUICK_FLAGS)
 time.tzset()
 
 # Each test has its time limit (pyproject.toml); 200 ms for each example fails on a machine that is busy.
@@ -95,8 +105,8 @@ def _check(address: object) -> None:
         raise NetworkRefused(f"tests have no network; this one reached for {host}")
 
 
-# Folders whose files take a minute: begun last, one worker would wait for the other at the end.
-_LONG = ("trainer", "steps", "campaign", "gallery", "meta")
+# Folders with files that take up to a minute: begun last, one worker would wait for the other at the end.
+_LONG = ("trainer", "steps", "campaign", "cli", "docs", "evidence", "gallery", "kaggle", "meta", "project")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -152,6 +162,18 @@ def repository() -> Path:
 def real_environment() -> Mapping[str, str]:
     """The environment pytest was started in, for the few tests that install packages."""
     return _REAL_ENVIRONMENT
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What failed tests left in memory is moved to the disk, where one can look at it."""
+    if _IN_MEMORY is None:
+        return
+    tempfile.tempdir = _DISK
+    if any(_IN_MEMORY.glob("pytest-of-*/pytest-*")):
+        kept = shutil.move(_IN_MEMORY, _DISK)
+        config.get_terminal_writer().line(f"the folders of failed tests are in {kept}, no longer in {_IN_MEMORY}")
+    else:
+        shutil.rmtree(_IN_MEMORY, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -101,7 +101,10 @@ def _status_of(root: Path, run_version: str) -> Reply:
     story, state = story_of(events), _state(root, run_version, events)
     kept = [path.relative_to(root).as_posix() for path in _kept(root, run_version)]
     sessions = story_of_sessions(events)
+    model = _model_of(events)
     text = f"{run_version}: {state}\n{_table(story.steps)}".rstrip()
+    if model is not None:
+        text += f"\nmodel: {model['id']}, {model['from']}"
     if story.complete is not None:
         text += f"\nthe last complete run, verified {story.verified_at}:\n{_table(story.complete)}"
     if len(sessions) > 1:
@@ -109,8 +112,32 @@ def _status_of(root: Path, run_version: str) -> Reply:
     if kept:
         text += "\nevidence that later runs replaced:\n" + columns((f"{path}/",) for path in kept)
     document = {"ok": True, "run_version": run_version, "state": state, "steps": list(story.steps),
-                "complete": _complete_of(story), "replaced": kept, "sessions": sessions}  # fmt: skip
+                "complete": _complete_of(story), "replaced": kept, "sessions": sessions, "model": model}  # fmt: skip
     return Reply(document, text)
+
+
+def _model_of(events: Sequence[JsonMapping]) -> JsonObject | None:
+    """Which model the newest step that read one began with, and from where; None where no step has."""
+    for event in reversed(events):
+        declared = ((event.get("ingredients") or {}).get("spec", {}).get("model") or {}).get("declared")
+        if declared:
+            return {"id": str(declared["id"]), "from": _origin(declared)}
+    return None
+
+
+def _origin(declared: JsonMapping) -> str:
+    """Where a declared model comes from.
+
+    >>> _origin({"init": "pretrained", "path": None, "kaggle": "google/gemma/transformers/2b/3", "revision": None})
+    'google/gemma/transformers/2b/3 on Kaggle'
+    """
+    if declared["init"] == "random":
+        return "random weights"
+    if declared.get("kaggle"):
+        return f"{declared['kaggle']} on Kaggle"
+    if declared["path"] is not None:
+        return f"the folder {one_line(str(declared['path']))}"
+    return f"the hub at {declared['revision'] or 'its newest commit'}"
 
 
 def _sessions_table(sessions: Sequence[JsonMapping]) -> str:

@@ -63,7 +63,9 @@ def run(arguments: Namespace) -> Reply:
         outcome = execute(
             spec, handlers, console=console, command=arguments.typed, selection=selection, options=options
         )
-        console.finished(outcome.ran, outcome.skipped, time.monotonic() - started)
+        selected = [step_id for step_id in outcome.skipped if selection.covers(spec, step_id)]
+        # Where nothing ran, what was asked for is done; of the other steps nobody has said so.
+        console.finished(outcome.ran, outcome.skipped if outcome.ran else selected, time.monotonic() - started)
     made = [artifact for step_id, artifact in outcome.made.items() if selection.covers(spec, step_id)]
     return _end_of_run(arguments, spec, outcome, _model_folder(made, spec))
 

@@ -10,11 +10,11 @@ The text of a trainer's event is defined beside its fields, in :mod:`engine.prot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from engine.printable import printable
-from engine.protocol.figures import number
+from engine.protocol.figures import duration, number
 from engine.redact import redact
 
 if TYPE_CHECKING:
@@ -61,3 +61,16 @@ def facts_text(facts: Mapping[str, object]) -> str:
 def shown(text: str) -> str:
     """One call's text, as both displays print it: no secret, no character that acts, further lines indented as its own."""
     return printable(redact(text)).replace("\n", f"\n{INDENT}")
+
+
+def run_text(ran: Sequence[str], skipped: Sequence[str], seconds: float) -> str:
+    """The last line of a run.
+
+    >>> run_text([], ["dataset", "train"], 0.1), run_text([], ["dataset"], 0.1)
+    ('nothing to do: all 2 steps are done already', 'nothing to do: the step is done already')
+    >>> run_text(["train"], ["dataset"], 90.0)
+    '1 step ran, 1 skipped, in 1m 30s'
+    """
+    if ran:
+        return f"{len(ran)} step{'s' * (len(ran) != 1)} ran, {len(skipped)} skipped, in {duration(seconds)}"
+    return f"nothing to do: {'the step is' if len(skipped) == 1 else f'all {len(skipped)} steps are'} done already"

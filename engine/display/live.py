@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from rich.console import Console as Screen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from engine.display.event_text import describe, facts_text, shown, typed
+from engine.display.event_text import describe, facts_text, run_text, shown, typed
 from engine.printable import one_line, printable
 from engine.protocol.events.base import Event
 from engine.protocol.events.generation import Generated
@@ -116,10 +116,7 @@ class LiveConsole:
     def finished(self, ran: Sequence[str], skipped: Sequence[str], seconds: float) -> None:
         """Remove the bars and sum up."""
         self.close()
-        if not ran:
-            self._print(f"nothing to do: all {len(skipped)} steps are done already")
-            return
-        self._print(f"{len(ran)} step{'s' * (len(ran) != 1)} ran, {len(skipped)} skipped, in {duration(seconds)}")
+        self._print(run_text(ran, skipped, seconds))
 
     def close(self) -> None:
         """Restore the terminal."""

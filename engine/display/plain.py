@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from engine.display.event_text import INDENT, describe, facts_text, shown, typed
+from engine.display.event_text import INDENT, describe, facts_text, run_text, shown, typed
 from engine.printable import printable
 from engine.protocol.figures import duration
 
@@ -123,10 +123,7 @@ class PlainConsole:
 
     def finished(self, ran: Sequence[str], skipped: Sequence[str], seconds: float) -> None:
         """How many steps ran and were skipped, and how long it took."""
-        if not ran:
-            self._print(f"nothing to do: all {len(skipped)} steps are done already")
-            return
-        self._print(f"{len(ran)} step{'s' * (len(ran) != 1)} ran, {len(skipped)} skipped, in {duration(seconds)}")
+        self._print(run_text(ran, skipped, seconds))
 
     def close(self) -> None:
         """Nothing to restore."""

@@ -5,7 +5,7 @@ A session leaves the file in its output (:func:`write_witness`); the reader fetc
 nothing in the package counts as a witness.
 
 In: the folder that ``runspec kaggle fetch OWNER/NAME/VERSION`` wrote: ``fetched.json`` (which version it asked the platform for, and whether
-everybody can), ``session.log`` (the platform's log), ``output/``. Or a folder from elsewhere with ``witness.json`` in it, which does not say where it is from:
+everybody can; ``api``, where it asked another server than Kaggle), ``session.log`` (the platform's log), ``output/``. Or a folder from elsewhere with ``witness.json`` in it, which does not say where it is from:
 its digests are compared, and it gives no level. Out: a :class:`Witness`. Only files of that folder are read.
 
 ``witness.json``: {schema_version: 1, platform, run_version, nonce, digests: {file: SHA-256}}. The nonce was drawn before the run, and stands in the
@@ -19,11 +19,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from engine.canonical import JsonMapping, JsonObject, digest_bytes, pretty_json, write_atomic
 from engine.errors import EvidenceIncomplete, InputInvalid
 from engine.evidence.screen import refusal
 from engine.os_errors import hint_for
+from engine.protocol.kaggle_api import PRODUCTION
 
 FILE, FETCHED, OUTPUT = "witness.json", "fetched.json", "output"
 PLATFORM = "kaggle"
@@ -35,11 +37,15 @@ _FETCHED_TYPES: Mapping[str, type] = {"notebook_url": str, "version": int, "is_p
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """``document``: witness.json; ``logs``: the platform's logs; ``fetched``: fetched.json, None where another program downloaded it."""
+    """``document``: witness.json; ``logs``: the platform's logs; ``fetched``: fetched.json, None where another program downloaded it.
+
+    ``server``: the machine that was asked in Kaggle's place, whose word shows nothing; None where it was Kaggle.
+    """
 
     document: JsonObject
     logs: Sequence[bytes]
     fetched: JsonObject | None = None
+    server: str | None = None
 
     def is_logged(self, nonce: str) -> bool:
         """Whether a log has the nonce."""
@@ -73,8 +79,11 @@ def write_witness(evidence: Path, out: Path) -> Path:
     return out / FILE
 
 
-def read_witness(folder: Path) -> Witness:
-    """Raises InputInvalid (U155) where the folder is no download of a run's output."""
+def read_witness(folder: Path, *, stand_in: str | None = None) -> Witness:
+    """Raises InputInvalid (U155) where the folder is no download of a run's output.
+
+    ``stand_in``: the address of a server that counts as Kaggle. Tests alone give one: no command has an option for it.
+    """
     is_fetched = (folder / FETCHED).is_file()
     output = folder / OUTPUT if is_fetched else folder
     document = _document(output / FILE)
@@ -85,7 +94,23 @@ def read_witness(folder: Path) -> Witness:
         logs = [_head(log) for log in sorted(folder.glob("*.log"))[:MAX_LOGS] if log.is_file()]
     except OSError as error:
         raise _unreadable(folder, error) from error
-    return Witness(document, logs, fetched)
+    return Witness(
+        document, logs, fetched, None if fetched is None else _server(fetched.get("api", PRODUCTION), stand_in)
+    )
+
+
+def _server(api: object, stand_in: str | None) -> str | None:
+    """The machine that an address names, where it is neither Kaggle's nor the stand-in's.
+
+    >>> _server("http://127.0.0.1:8080/api/v1", None), _server(PRODUCTION, None)
+    ('127.0.0.1', None)
+    """
+    if api in (PRODUCTION, stand_in):
+        return None
+    try:
+        return urlsplit(str(api)).hostname or str(api)
+    except ValueError:
+        return str(api)
 
 
 def _head(log: Path) -> bytes:

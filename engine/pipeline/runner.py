@@ -106,7 +106,8 @@ def execute(
         before = open_session(options, spec, handlers, store, console.note)
         journal = Journal(journal_path(store.root, spec.run_version))
         run = _Run(spec, handlers, store, journal, console, command, selection, stop, options.deadline, before)
-        session = Session(spec, handlers, store, journal, options, command, console.note)
+        parent = before.digest if before is not None else None
+        session = Session(spec, handlers, store, journal, options, command, console.note, parent)
         if not selection.partial:
             sweep_targets(spec)
             remove_partial(spec)

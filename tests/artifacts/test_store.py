@@ -19,9 +19,10 @@ from engine.artifacts.holder import is_alive
 from engine.artifacts.store import Artifact, Store, explain_os_error
 from engine.canonical import digest_json, pretty_json, sealed, unsealed
 from engine.errors import LockBusy, RunFailed
+from tests.fixtures.scratch import other_disk
 
 FINGERPRINT = "f" * 64
-OTHER_DISK = Path("/dev/shm")
+OTHER_DISK = other_disk()
 
 
 def mark(**changes: object) -> dict[str, object]:
@@ -332,9 +333,7 @@ def test_a_lock_names_its_holder_beyond_the_number(tmp_path: Path) -> None:
         assert not is_alive(nobody), nobody
 
 
-@pytest.mark.skipif(
-    not OTHER_DISK.is_dir() or OTHER_DISK.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev, reason="one disk"
-)
+@pytest.mark.skipif(OTHER_DISK is None, reason="one disk")
 @pytest.mark.parametrize("linked", ["store", "store/apple", "staging"])
 def test_a_folder_of_the_store_on_another_disk_is_found_before_the_work(tmp_path: Path, linked: str) -> None:
     """X311 for a real link to a real other disk; the whole of .runspec/ there is fine."""

@@ -90,10 +90,10 @@ class Project:
 
     def evidence(self) -> dict[str, Any]:
         """Every evidence file without times."""
-        return _evidence_of(self.root)
+        return evidence_without_times(self.root)
 
 
-def _evidence_of(root: Path) -> dict[str, Any]:
+def evidence_without_times(root: Path) -> dict[str, Any]:
     """The files about the evidence list digests of the others, which have times in them: `verify` makes them again."""
     folder = next((root / "submission_runs").iterdir())
     listing = {MANIFEST, *ABOUT_NAMES}
@@ -121,7 +121,7 @@ def _strip(value: Any) -> Any:
 @pytest.fixture(scope="session")
 def evidence_of() -> Callable[[Path], dict[str, Any]]:
     """The evidence of the one run in a project, without times."""
-    return _evidence_of
+    return evidence_without_times
 
 
 @pytest.fixture(scope="module")

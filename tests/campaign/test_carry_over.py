@@ -78,6 +78,51 @@ def test_only_what_is_needed_is_left(left: tuple[LightProject, Path]) -> None:
     assert (values["number"], values["state"], values["parent_sha256"]) == (1, "unfinished", None)
 
 
+def inodes(carry: Path) -> dict[str, int]:
+    """Of the files of finished steps, by their names."""
+    values = json.loads((carry / FILE).read_bytes())
+    return {
+        name: (carry / values["payload"] / name).stat().st_ino for name in values["files"] if name.startswith("store/")
+    }
+
+
+def part(project: LightProject, step: str, carry: Path) -> None:
+    """A cell of a notebook: some of the steps, and a carry-over."""
+    done = project.do(*RUN, "--to", step, "--session-out", str(carry))
+    assert done.code == 0, done.err
+
+
+def test_what_the_carry_over_has_already_is_not_copied_again(tmp_path: Path) -> None:
+    """A notebook leaves one after each cell: the model of gigabytes is the same file, and one of the folder's two is gone."""
+    project, carry = LightProject.fresh(tmp_path / "project"), tmp_path / "carry"
+    part(project, "train", carry)
+    first = inodes(carry)
+    part(project, "predict", carry)
+    assert any("/checkpoint/" in name for name in first)
+    assert inodes(carry).items() > first.items()
+    assert len(list(carry.glob("carried-*"))) == 1
+    second = LightProject.fresh(tmp_path / "second")
+    done = second.do(*RUN, "--continue-from", str(carry), "--json")
+    assert (done.code, json.loads(done.out)["skipped"]) == (0, ["dataset", "train", "predict"])
+
+
+def test_a_carry_over_that_was_spoiled_is_made_from_the_store(tmp_path: Path) -> None:
+    """Every byte counts, of what is linked too: a file of another digest is copied afresh, a folder that is no carry-over does not matter."""
+    project, carry = LightProject.fresh(tmp_path / "project"), tmp_path / "carry"
+    part(project, "train", carry)
+    values = json.loads((carry / FILE).read_bytes())
+    spoiled = next(name for name in values["files"] if "/checkpoint/" in name)
+    path = carry / values["payload"] / spoiled
+    data = path.read_bytes()
+    path.write_bytes(data + b"x")
+    part(project, "train", carry)
+    values = json.loads((carry / FILE).read_bytes())
+    assert (carry / values["payload"] / spoiled).read_bytes() == data
+    (carry / FILE).write_text("{}")
+    part(project, "train", carry)
+    assert json.loads((carry / FILE).read_bytes())["files"].keys() == values["files"].keys()
+
+
 def test_the_recipe_says_what_is_left_and_what_to_type(left: tuple[LightProject, Path]) -> None:
     """Beside the journal, in the carry-over, and in the evidence, which does not verify."""
     project, carry = left

@@ -20,8 +20,9 @@ from engine.trainer_process.host import Host
 from engine.trainer_process.process import run_trainer
 from tests.campaign.light_project import RUN, LightProject
 from tests.fixtures.job_samples import JOB_SAMPLES
+from tests.fixtures.scratch import other_disk
 
-OTHER_DISK = Path("/dev/shm")
+OTHER_DISK = other_disk()
 LATIN = os.fsdecode(b"lat\xe9")
 
 
@@ -58,6 +59,7 @@ def test_a_folder_whose_name_is_not_utf8(fresh: LightProject, tmp_path: Path) ->
     assert (done.code, _record(project)["spec_path"]) == (0, "runspecs/spec.yaml"), done.err
 
 
+@pytest.mark.usefixtures("light_steps")
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="permissions do not bind root here")
 @pytest.mark.parametrize(
     ("folder", "mode", "error"),
@@ -70,7 +72,7 @@ def test_a_folder_whose_name_is_not_utf8(fresh: LightProject, tmp_path: Path) ->
     ],
 )
 def test_what_the_end_of_a_run_needs_is_tried_before_its_first_step(
-    fresh: LightProject, tmp_path: Path, folder: str, mode: int, error: str
+    fresh: LightProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, mode: int, error: str
 ) -> None:
     """The same error as at the end, before hours of work: no step has run. Mended, the run ends well."""
     project = fresh.copy(tmp_path / "project")
@@ -86,14 +88,16 @@ def test_what_the_end_of_a_run_needs_is_tried_before_its_first_step(
     assert (done.code, error in done.err) == (1, True), done.err
     assert not list((project.root / ".runspec").glob("store/*/*/artifact.json"))
     path.chmod(before)
-    assert project.do_without_rights(*RUN).code == 0
+    monkeypatch.chdir(project.root)
+    assert main([*RUN]) == 0
 
 
-@pytest.mark.skipif(
-    not OTHER_DISK.is_dir() or OTHER_DISK.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev, reason="one disk"
-)
+@pytest.mark.usefixtures("light_steps")
+@pytest.mark.skipif(OTHER_DISK is None, reason="one disk")
 @pytest.mark.parametrize("linked", [".runspec/runs", ".runspec/runs/light_v1", ".runspec/cache", ".runspec"])
-def test_a_part_of_the_state_on_another_disk(fresh: LightProject, tmp_path: Path, linked: str) -> None:
+def test_a_part_of_the_state_on_another_disk(
+    fresh: LightProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: str
+) -> None:
     """The evidence that is replaced is kept there, and nothing is left over."""
     project = fresh.copy(tmp_path / "project")
     with tempfile.TemporaryDirectory(dir=OTHER_DISK) as elsewhere:
@@ -102,9 +106,9 @@ def test_a_part_of_the_state_on_another_disk(fresh: LightProject, tmp_path: Path
             link.rmdir()
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(elsewhere)
-        assert project.do(*RUN).code == 0
-        done = project.do(*RUN, "train.num_train_steps=5")
-        assert done.code == 0, done.err
+        monkeypatch.chdir(project.root)
+        assert main([*RUN]) == 0
+        assert main([*RUN, "train.num_train_steps=5"]) == 0
         kept = list((project.root / ".runspec" / "runs" / "light_v1" / "replaced").iterdir())
         assert ([path.name[0] != "." for path in kept], project.litter()) == ([True], [])
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from engine.canonical import digest_json, unsealed
 from engine.cli import main
 from engine.pipeline.plan import differences
+from engine.pipeline.session.carried import SEAL
 from tests.campaign.light_project import RUN, LightProject
 
 pytestmark = pytest.mark.usefixtures("light_steps")
@@ -84,8 +86,10 @@ def test_a_session_limit_in_a_loop_ends_as_one_run_does(
     assert len(trained) >= 2
     check_same(whole, project, evidence_of, len(trained))
     assert main(["status", "light_v1", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["sessions"]
+    document = json.loads(capsys.readouterr().out)
+    told = document["sessions"]
     assert [row["ended"] for row in told[:-1]] == ["session limit"] * (len(told) - 1)
+    assert document["model"]["from"] == "random weights"
 
 
 def killed_at(call: int) -> Callable[[LightProject, tuple[str, ...]], bool]:
@@ -143,6 +147,25 @@ def test_a_limit_that_is_too_short_carries_over_what_is_done_already(whole: Ligh
     done = second.do(*LONG, "--continue-from", str(carry), "--json")
     assert (done.code, json.loads(done.out)["skipped"]) == (0, ["dataset", "train"])
     assert published(second) == published(whole)
+
+
+def test_the_cells_of_a_notebook_are_links_of_one_chain(whole: LightProject, tmp_path: Path) -> None:
+    """Each machine runs the steps cell by cell, from the same carry-over; the first cells find nothing to do. What every cell leaves names it."""
+    parent, number, code = None, 0, 7
+    while code == 7:
+        number += 1
+        project, out = LightProject.fresh(tmp_path / f"project-{number}"), tmp_path / f"carry-{number}"
+        before = ("--continue-from", str(tmp_path / f"carry-{number - 1}")) if number > 1 else ()
+        for step in ("dataset", "train"):
+            done = project.do(*LONG, "--to", step, *before, "--session-out", str(out), LIGHT_STEPS_A_SESSION="6")
+            code = done.code
+            assert code in (0, 7), done.err
+            assert json.loads((out / "session.json").read_bytes())["parent_sha256"] == parent
+        left = unsealed((out / "session.json").read_bytes(), SEAL)
+        parent = digest_json(left)
+    assert number == 3
+    assert project.do(*LONG, "--continue-from", str(tmp_path / "carry-2")).code == 0
+    assert published(project) == published(whole)
 
 
 def chopped_and_killed(folder: Path, draw: random.Random, kills: int, calls: int) -> tuple[LightProject, int]:

@@ -161,6 +161,12 @@ def test_a_part_of_the_steps_makes_no_evidence(runspec, toy):
     assert done.out == "ran: grow; a part of the steps makes no evidence\n"
 
 
+def test_a_part_that_is_done_says_nothing_of_the_rest(runspec, toy):
+    """The step that was asked for is done; the other one is not made yet."""
+    runspec("run", "toy.yaml", "--only", "grow")
+    assert "nothing to do: the step is done already" in runspec("run", "toy.yaml", "--only", "grow").err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

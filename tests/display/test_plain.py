@@ -123,7 +123,7 @@ def test_a_run_with_nothing_to_do_has_its_own_last_line():
     console = PlainConsole(stream)
     console.step_skipped("a", "nothing changed")
     console.finished([], ["a"], 0.1)
-    assert stream.getvalue() == "      a skipped: nothing changed\nnothing to do: all 1 steps are done already\n"
+    assert stream.getvalue() == "      a skipped: nothing changed\nnothing to do: the step is done already\n"
 
 
 def test_progress_is_written_to_standard_error_only(capsys):

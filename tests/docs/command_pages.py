@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 # Where a run on Kaggle stands, of all commands that are about one.
 STANDING = (
-    "{ok, run_version, state, owner, slug, version, url, evidence, package, trust_level, next, "
+    "{ok, run_version, state, owner, slug, version, url, evidence, package, trust_level, next, model_sources, "
     "attempts: [{number, state, version, target, earlier, progress, notes, …}]}"
 )
 ANSWERS: Mapping[str, Answer] = {
@@ -56,7 +56,7 @@ ANSWERS: Mapping[str, Answer] = {
         "{ok, runs: [{run_version, state, time}], store_bytes, diagnostics}",
         (1,),
         "RUN",
-        "{ok, run_version, state, steps, complete, replaced, sessions}",
+        "{ok, run_version, state, steps, complete, replaced, sessions, model}",
     ),
     "show": Answer(
         "{ok, run_version, steps: [{id, uses, state, time, type, path, fingerprint, digest, facts, files}], complete, sessions}",

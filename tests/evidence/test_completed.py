@@ -102,6 +102,11 @@ def test_the_package_and_the_witness_give_level_2(folder: Path, tmp_path: Path) 
     command = [sys.executable, tmp_path / "verify.py", archive, "--witness", version]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ".zip: L2, unsigned: " in said.stdout, said.stdout + said.stderr
+    (version / "fetched.json").write_text(json.dumps({**fetched, "api": "http://127.0.0.1:8080/api/v1"}))
+    assert verify(archive, Reader(witness=read_witness(version))).trust_level == "L0"
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ".zip: L0, unsigned: " in said.stdout, said.stdout + said.stderr
+    assert "witnessed by a server at 127.0.0.1, not Kaggle" in said.stdout
 
 
 @pytest.mark.parametrize(

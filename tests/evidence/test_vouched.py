@@ -118,7 +118,12 @@ def witnessed(record: RunRecord, render: Any, tmp_path: Path) -> Callable[..., V
     """
 
     def call(
-        change: Edit = lambda _: None, *, log: str = f"nonce {NONCE}\n", fetched: Any = FETCHED, **kaggle: Any
+        change: Edit = lambda _: None,
+        *,
+        log: str = f"nonce {NONCE}\n",
+        fetched: Any = FETCHED,
+        stand_in: str | None = None,
+        **kaggle: Any,
     ) -> Verification:
         environment = {**record.environment, "kaggle": {**KAGGLE, **kaggle}}
         folder = render(dataclasses.replace(record, environment=environment))
@@ -135,7 +140,7 @@ def witnessed(record: RunRecord, render: Any, tmp_path: Path) -> Callable[..., V
         (version / "session.log").write_text(log)
         if fetched is not None:
             (version / "fetched.json").write_text(json.dumps(fetched))
-        return verify(folder, Reader(witness=read_witness(version)))
+        return verify(folder, Reader(witness=read_witness(version, stand_in=stand_in)))
 
     return call
 
@@ -198,6 +203,41 @@ def test_the_version_is_the_one_that_the_reader_fetched(witnessed: Any, fetched:
     found = witnessed(fetched=fetched)
     assert _detail(found, "V19").startswith(answer)
     assert found.trust_level == (None if answer.startswith("fail") else "L0")
+
+
+LOOPBACK = "http://127.0.0.1:8080/api/v1"
+
+
+@pytest.mark.parametrize(
+    ("api", "stand_in", "server"),
+    [
+        (LOOPBACK, None, "127.0.0.1"),
+        (LOOPBACK, "http://127.0.0.1:8081/api/v1", "127.0.0.1"),
+        ("https://api.kaggle.com.example/v1", None, "api.kaggle.com.example"),
+        ("http://api.kaggle.com/v1", None, "api.kaggle.com"),
+        (7, None, "7"),
+        ("http://[", None, "http://["),
+        (LOOPBACK, LOOPBACK, None),
+        ("https://api.kaggle.com/v1", None, None),
+    ],
+)
+def test_another_server_than_kaggle_is_no_witness(
+    witnessed: Any, api: object, stand_in: str | None, server: str | None
+) -> None:
+    """Whoever starts it decides on what it says. A test may declare one as the stand-in, by its whole address."""
+    found = witnessed(fetched={**FETCHED, "api": api}, stand_in=stand_in)
+    if server is None:
+        assert found.trust_level == "L2"
+        return
+    said = f"n/a: witnessed by a server at {server}, not Kaggle"
+    assert [_detail(found, id_) for id_ in ("V18", "V19")] == [said, said]
+    assert (found.ok, found.trust_level) == (True, "L0")
+
+
+def test_what_another_server_contradicts_is_a_finding(witnessed: Any) -> None:
+    """As it is of Kaggle's."""
+    found = witnessed(log="nothing\n", fetched={**FETCHED, "version": 4, "api": LOOPBACK})
+    assert [check.id for check in found.failed] == ["V18", "V19"]
 
 
 def test_a_session_cannot_say_where_it_was_fetched_from(witnessed: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,6 +221,17 @@ def train_here() -> Callable[..., list[Event]]:
         return events
 
     return run
+
+
+@pytest.fixture(scope="session")
+def copy_of() -> Callable[[Job, Path], Job]:
+    """``copy_of(job, folder)``: the same finished job with copies of its rows and folders, to keep or to spoil."""
+
+    def copy(job: Job, folder: Path) -> Job:
+        folders = {name: str(shutil.copytree(job[name], folder / name)) for name in ("work", "out")}
+        return {**job, **folders, "rows": str(shutil.copy(job["rows"], folder))}
+
+    return copy
 
 
 def final_state(job: Job) -> dict[str, np.ndarray]:

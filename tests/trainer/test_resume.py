@@ -25,6 +25,24 @@ def names(events: list[dict[str, Any]]) -> list[str]:
     return [event["event"] for event in events]
 
 
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The folder of the first uninterrupted run of the standard job."""
+    return {"root": tmp_path_factory.mktemp("reference")}
+
+
+@pytest.fixture
+def whole(
+    reference: dict[str, Any], make_job: Callable[..., Any], train_here: Train, copy_of: Callable[..., Any]
+) -> dict[str, Any]:
+    """The standard job, trained once without interruption; nothing is written into it."""
+    if "job" not in reference:
+        job = make_job("whole")
+        train_here(job)
+        reference["job"] = copy_of(job, reference["root"])
+    return reference["job"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [{}, {"optimizer": "adafactor", "dtype": "bfloat16", "grad_accum_steps": 2, "eval_rows": 4, "eval_every_steps": 5}],
@@ -44,12 +62,10 @@ def test_resumed_is_uninterrupted(
 
 
 def test_a_damaged_checkpoint_costs_its_steps_only(
-    make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None]
-) -> None:
+    whole: dict[str, Any], train_here: Train, same_training: Callable[..., None], copy_of: Callable[..., Any], tmp_path: Path
+) -> None:  # fmt: skip
     """The previous checkpoint is used, an event says so, and the result is the same."""
-    whole, harmed = make_job("whole"), make_job("harmed")
-    train_here(whole)
-    train_here(harmed)
+    harmed = copy_of(whole, tmp_path)
     newest = Path(harmed["work"]) / "checkpoints" / "00000012"
     next(path for path in newest.rglob("*") if path.stat().st_size > 1000 and path.is_file()).write_bytes(b"x")
     events = train_here(harmed)
@@ -58,10 +74,11 @@ def test_a_damaged_checkpoint_costs_its_steps_only(
     same_training(whole, harmed)
 
 
-def test_a_finished_run_only_exports(make_job: Callable[..., Any], train_here: Train) -> None:
+def test_a_finished_run_only_exports(
+    whole: dict[str, Any], train_here: Train, copy_of: Callable[..., Any], tmp_path: Path
+) -> None:
     """Run again after the end, nothing is trained or compiled, and the results are written again."""
-    job = make_job()
-    train_here(job)
+    job = copy_of(whole, tmp_path)
     shutil.rmtree(job["out"])
     assert names(train_here(job)) == ["started", "restored", "finished"]
     assert (Path(job["out"]) / "model" / "config.json").is_file()
@@ -126,11 +143,10 @@ def test_the_loss_falls(make_job: Callable[..., Any], train_here: Train, metrics
 
 
 def test_stop_at_ends_early_on_the_full_schedule(
-    make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
+    whole: dict[str, Any], make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
 ) -> None:
     """The smoke run's steps are the first steps of the full run: same batches, rates and losses."""
-    whole, smoke = make_job("whole"), make_job("smoke")
-    train_here(whole)
+    smoke = make_job("smoke")
     train_here({**smoke, "stop_at": 2})
     assert metrics_of(smoke) == metrics_of(whole)[:2]
 
@@ -175,11 +191,10 @@ def test_skips_in_a_row_are_counted_across_a_restart(make_job: Callable[..., Any
 
 
 def test_damaged_metrics_are_restored_from_their_copy(
-    make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
+    whole: dict[str, Any], make_job: Callable[..., Any], train_here: Train, metrics_of: Callable[..., Any]
 ) -> None:
     """A flipped byte in the metrics costs no checkpoint, and the run ends as an undamaged one."""
-    whole, hurt = make_job("whole"), make_job("hurt")
-    train_here(whole)
+    hurt = make_job("hurt")
     train_here({**hurt, "stop_at": 6})
     path = Path(hurt["work"]) / "metrics.jsonl"
     path.write_bytes(path.read_bytes().replace(b"1", b"7", 1))
@@ -285,11 +300,11 @@ def _begin_and_wait(checkpoints: Checkpoints, *arguments: Any) -> None:
 
 
 def test_a_failed_save_stops_training_at_the_next_step(
-    make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    whole: dict[str, Any], make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """An error in the background is raised at the next train step, and the next start ends in the same bytes."""
-    whole, job = make_job("whole"), make_job("failed")
-    train_here(whole)
+    job = make_job("failed")
     with monkeypatch.context() as patched:
 
         def refuse(folder: Path, *_: Any) -> None:
@@ -335,11 +350,11 @@ def test_the_last_save_fails_before_anything_is_exported(
 
 
 def test_too_little_disk_space_for_the_next_checkpoint_costs_no_step(
-    make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    whole: dict[str, Any], make_job: Callable[..., Any], train_here: Train, same_training: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """If the first checkpoint fills the disk, training stops there, and resumes from there once there is space."""
-    whole, job = make_job("whole"), make_job("full")
-    train_here(whole)
+    job = make_job("full")
     folder = Path(job["work"]) / "checkpoints"
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "begin", _begin_and_wait)

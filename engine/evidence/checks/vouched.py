@@ -178,7 +178,14 @@ def platform_has_the_digests(evidence: Evidence) -> Answer:
     if document.get("run_version") != record["run_version"]:
         problems.append(f"the output is of the run {document.get('run_version')!a:.60}")
     problems += _digests(evidence, document["digests"])
+    if witness.server is not None and not problems:
+        return "n/a", _not_kaggle(witness.server)
     return answer(problems, f"nonce {str(nonce)[:12]}… and the digests of {len(document['digests'])} files")
+
+
+def _not_kaggle(server: str) -> str:
+    """Whoever starts a server decides on what it says."""
+    return f"witnessed by a server at {server:.60}, not Kaggle"
 
 
 def _digests(evidence: Evidence, digests: JsonMapping) -> list[str]:
@@ -206,6 +213,8 @@ def notebook_is_named(evidence: Evidence) -> Answer:
         {"notebook_url": address and address[1], "notebook_version": version},
         {"notebook_url": fetched["notebook_url"], "notebook_version": str(fetched["version"])},
     )
+    if witness.server is not None and not problems:
+        return "n/a", _not_kaggle(witness.server)
     if problems or not fetched["is_private"]:
         return answer(problems, f"{url}, version {version}")
     return "n/a", PRIVATE

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from engine.artifacts.store import Store
 from engine.canonical import JsonObject
+from engine.errors import InputInvalid
 from engine.extras import require
-from engine.kaggle.driver.api.address import Address, address_of
 from engine.kaggle.driver.api.connection import Kaggle, sign_in
-from engine.kaggle.driver.api.credentials import check_agreement, choose, find_logins, home_of
+from engine.kaggle.driver.api.credentials import check_agreement, choose, logins_here
 from engine.kaggle.driver.api.names import NotebookName
 from engine.kaggle.driver.api.pacing import SystemClock, WaitingClock
 from engine.kaggle.driver.api.refusals import explaining
@@ -25,6 +25,7 @@ from engine.kaggle.driver.drive import Drive, EngineFacts
 from engine.kaggle.driver.outputs import fetch_version, refuse_other_version
 from engine.kaggle.driver.request import PushRequest
 from engine.kaggle.driver.story import open_story
+from engine.protocol.kaggle_api import ApiAddress, ForeignAddress, api_address
 from engine.runspec.model import Spec
 
 Note = Callable[[str], None]
@@ -38,8 +39,11 @@ def connect(
     ``owner``: whose notebook it is, where that is known: of several kinds of credentials those of this user count.
     """
     environ, clock = os.environ if environ is None else environ, clock or SystemClock()
-    address = address_of(environ)
-    logins = find_logins(environ, home_of(environ))
+    try:
+        address = api_address(environ)
+    except ForeignAddress as error:
+        raise InputInvalid("G201", str(error), hint=error.hint) from error
+    logins = logins_here(environ)
     first = choose(logins, owner)
     require("kaggle", "Kaggle")
     wire = _wire(address)
@@ -51,7 +55,7 @@ def connect(
     return kaggle
 
 
-def _wire(address: Address) -> Wire:
+def _wire(address: ApiAddress) -> Wire:
     client: Wire = import_module("engine.kaggle.driver.api.client").ApiClient(address)
     return client
 

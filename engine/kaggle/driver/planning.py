@@ -20,14 +20,13 @@ from engine.kaggle.driver.api.names import NotebookName, name_for
 from engine.kaggle.driver.request import PushRequest
 from engine.kaggle.driver.story import Attempt, PushStory
 from engine.kaggle.driver.upload import ProjectData
-from engine.kaggle.notebook import NotebookRequest, make_notebook
+from engine.kaggle.notebook import MOST_BYTES, NotebookRequest, make_notebook
 from engine.protocol.deadline import in_words, seconds_of
 from engine.runspec.model import Spec
 
 DEFAULT_LIMIT_SECONDS = int(8.5 * HOUR)  # the platform's own limit was 9 hours at its shortest
 GRACE_SECONDS = HOUR // 2  # from our own deadline to the platform's: setting up, packaging, a slow save
 SHORTEST_SECONDS = 600
-LARGEST_SOURCE = 950_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ def pushed_text(notebook: str) -> str:
         if cell["cell_type"] == "code":
             cell["outputs"] = []
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    if len(text.encode()) > LARGEST_SOURCE:
+    if len(text.encode()) > MOST_BYTES:
         raise InputInvalid("G222", f"the notebook has {len(text.encode()):,} bytes, and Kaggle refuses 1,000,000",
                            hint="put the engine into a dataset: --wheel-dataset OWNER/SLUG")  # fmt: skip
     return text

@@ -21,6 +21,8 @@ from engine.kaggle.driver.forecast import Forecast, forecast
 from engine.kaggle.driver.planning import GRACE_SECONDS, SHORTEST_SECONDS
 from engine.kaggle.driver.story import Attempt
 from engine.protocol.figures import duration
+from engine.protocol.hub_token import LABEL
+from engine.runspec.model import comes_from_hub
 
 _SHAPES = {row.machine_shape: row.quota for row in ACCELERATORS.values() if row.machine_shape}
 
@@ -141,3 +143,6 @@ def _say(drive: Drive, attempt: Attempt, machine: Accelerator, survey: Survey, c
     for model in facts["request"]["model_data_sources"]:
         page = "/".join(model.split("/")[:2])
         drive.note(f"{model} needs your consent once: https://www.kaggle.com/models/{page}")
+    if comes_from_hub(drive.spec.model):
+        drive.note(f"{drive.spec.model.id} comes from the hub: where it is gated, the session needs the secret {LABEL}, and a push from outside "
+                   "detaches secrets; model: {kaggle: …} needs none")  # fmt: skip

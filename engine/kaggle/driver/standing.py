@@ -66,16 +66,19 @@ def standing_of(story: PushStory, spec: Spec | None) -> RunStanding:
     last = story.last
     run_version = spec.run_version if spec else story.folder.name
     document: JsonObject = {"ok": True, "run_version": run_version, "state": None, "owner": None, "slug": None, "version": None,
-                            "url": None, "evidence": None, "package": None, "trust_level": None, "next": None,
+                            "url": None, "evidence": None, "package": None, "trust_level": None, "next": None, "model_sources": [],
                             "attempts": [_attempt(one) for one in story.attempts]}  # fmt: skip
     if last is None:
         return RunStanding(document, (("state", "nothing pushed"),))
     facts = last.facts
     document |= {key: facts.get(key) for key in ("owner", "slug", "url", "evidence", "package", "trust_level")}
+    models = list((facts.get("request") or {}).get("model_data_sources") or ())
+    document |= {"model_sources": models}
     document |= {"state": last.state, "version": last.version or None, "next": _next(last, facts["spec"])}
     rows = [
         ("state", _state(last)),
         ("notebook", f"{facts['url']} (version {last.version})" if last.version else str(last.name)),
+        *(("model", f"{name}, attached") for name in models),
         *((name, f"{facts[name]}") for name in ("evidence", "package", "trust_level") if facts.get(name)),
         *(("note", note) for note in facts.get("notes") or ()),
         *([("next", document["next"])] if document["next"] else []),

@@ -127,6 +127,7 @@ def _losses(evidence: Evidence, record: RunRecord, n_steps: int, projects: Seque
     data = _dataset(evidence, record, step, projects, workshop)
     workshop.ask(_questions(evidence, workshop, [row["id"] for row in evidence.rows("predictions.jsonl")]))
     facts, out = workshop.do(step.id, {data.type: data}, stop_at=ends[-1])
+    material.check_kaggle_base(record, step, facts)
     rows = _rows(out / "metrics.jsonl")[: ends[-1]]
     return Again(rows, machine.elsewhere(record, step, workshop.handler(step.id), facts))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.artifacts.journal import RunRecord, StepRecord
 from engine.artifacts.refusals import explained_reading
 from engine.artifacts.store import Artifact, Store
-from engine.canonical import digest_file, digest_json, digest_tree
+from engine.canonical import JsonMapping, digest_file, digest_json, digest_tree
 from engine.errors import InputInvalid
 from engine.runspec.model import Spec
 
@@ -122,7 +122,7 @@ def _has_rows(maker: StepRecord, folder: Path) -> bool:
 
 
 def check_base(record: RunRecord, step: StepRecord, spec: Spec) -> None:
-    """U160 where the base in the project's folder is another one; the hub's is named by its commit."""
+    """U160 where the base in the project's folder is another one; the hub's is named by its commit, Kaggle's is :func:`check_kaggle_base`."""
     recorded = step.artifact.ingredients["spec"]["model"]["content"]
     if spec.model.path is None or recorded is None:
         return
@@ -135,3 +135,16 @@ def check_base(record: RunRecord, step: StepRecord, spec: Spec) -> None:
         f"{spec.model.path} is not the base that {record.run_version} was trained from: {'it is another one' if path.is_dir() else 'it is not here'}",
         hint="put it there; or leave --rerun-steps out",
     )
+
+
+def check_kaggle_base(record: RunRecord, step: StepRecord, facts: JsonMapping) -> None:
+    """U160 where the base that was trained from here, as ``facts`` has it, is of other files than recorded: a version's name is not its bytes."""
+    recorded, found = (reported.get("model_kaggle") or {} for reported in (step.artifact.facts, facts))
+    before, here = (dict(model.get("files") or {}) for model in (recorded, found))
+    others = sorted(name for name in before.keys() | here.keys() if before.get(name) != here.get(name))
+    if others:
+        raise InputInvalid(
+            "U160",
+            f"the base that {record.run_version} was trained from has other files here than the evidence records: {', '.join(others[:5])}",
+            hint="remove the model from kagglehub's cache, so that it is fetched again; or leave --rerun-steps out",
+        )

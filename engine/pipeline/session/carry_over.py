@@ -1,7 +1,8 @@
 """Writes what another machine needs to resume: the journal, the artifacts of finished steps, of an unfinished one the newest checkpoint.
 
 In: the run as it stands. Out: ``session.json`` and its payload in the folder of ``--session-out``. Every byte is read and compared with the digest that
-it was published under. Nothing that a later session does not need is written: no older checkpoint, no cache, no log; a finished run
+it was published under. What the carry-over before it in that folder has already is linked, not copied: a notebook leaves one after each cell, with
+the same model of gigabytes in it. Nothing that a later session does not need is written: no older checkpoint, no cache, no log; a finished run
 leaves ``session.json`` alone.
 """
 
@@ -19,8 +20,20 @@ from engine.artifacts.manifest import MANIFEST
 from engine.artifacts.refusals import changed_on_disk
 from engine.artifacts.store import Store, explain_os_error
 from engine.canonical import JsonObject, digest_file, pretty_json, sealed, write_atomic
+from engine.errors import InputInvalid
 from engine.pipeline.plan import PlannedStep, relative
-from engine.pipeline.session.carried import FILE, JOURNAL, PAYLOAD, SEAL, STORE, VERSION, WORK, copy_file
+from engine.pipeline.session.carried import (
+    FILE,
+    JOURNAL,
+    PAYLOAD,
+    SEAL,
+    STORE,
+    VERSION,
+    WORK,
+    SessionFile,
+    copy_file,
+    read_session,
+)
 from engine.runspec.model import Spec
 from engine.steps import FunctionHandler, Handler
 from engine.temporary import fsync_dir
@@ -72,7 +85,9 @@ def write_carry_over(
     payload = f"{PAYLOAD}{os.urandom(4).hex()}"
     try:
         (folder / payload).mkdir(parents=True)
-        files = dict(_payload(folder / payload, spec, store, journal, standing)) if not standing.is_finished else {}
+        files: dict[str, JsonObject] = {}
+        if not standing.is_finished:
+            files |= _payload(folder / payload, spec, store, journal, standing, _earlier(folder))
         values = {
             "schema_version": VERSION,
             "engine": engine.__version__,
@@ -112,10 +127,18 @@ def _begun(standing: Standing) -> JsonObject | None:
             "ingredients": dict(standing.begun.ingredients)}  # fmt: skip
 
 
+def _earlier(folder: Path) -> SessionFile | None:
+    """The carry-over that is there already."""
+    try:
+        return read_session(folder)
+    except InputInvalid:
+        return None
+
+
 def _payload(
-    folder: Path, spec: Spec, store: Store, journal: Journal, standing: Standing
+    folder: Path, spec: Spec, store: Store, journal: Journal, standing: Standing, earlier: SessionFile | None
 ) -> Iterator[tuple[str, JsonObject]]:
-    """Copies; yields (path in the payload, its digest and size)."""
+    """Copies, or links; yields (path in the payload, its digest and size)."""
     yield JOURNAL, _copied(journal.path, folder / JOURNAL)
     for entry in standing.steps:
         artifact = entry.artifact
@@ -124,8 +147,10 @@ def _payload(
         expected: Mapping[str, str] = {**artifact.files, MANIFEST: digest_file(artifact.path / MANIFEST)}
         for name, digest in expected.items():
             path = f"{STORE}/{artifact.type}/{artifact.path.name}/{name}"
-            is_there = (artifact.path / name).is_file()
-            row = _copied(artifact.path / name, folder / path) if is_there else {}
+            row = _linked(earlier, path, digest, folder / path)
+            if row is None:
+                is_there = (artifact.path / name).is_file()
+                row = _copied(artifact.path / name, folder / path) if is_there else {}
             if row.get("sha256") != digest:
                 raise changed_on_disk(artifact.type, entry.step.id, [name], relative(spec.path, spec.root))
             yield path, row
@@ -133,6 +158,22 @@ def _payload(
         work = store.staging(standing.begun.work_key).work
         for name in standing.kept.files:
             yield f"{WORK}/{name}", _copied(work / name, folder / WORK / name)
+
+
+def _linked(earlier: SessionFile | None, name: str, digest: str, target: Path) -> JsonObject | None:
+    """The earlier carry-over's file, where it is the wanted one to the byte; None where it has none, or cannot be linked."""
+    row = earlier.values["files"].get(name) if earlier is not None else None
+    if earlier is None or not isinstance(row, dict) or row.get("sha256") != digest:
+        return None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(earlier.source(name), target)
+        if digest_file(target) == digest:
+            return {"sha256": digest, "bytes": target.stat().st_size}
+    except OSError:  # a file system without links; a file that is gone
+        pass
+    target.unlink(missing_ok=True)
+    return None
 
 
 def _copied(source: Path, target: Path) -> JsonObject:

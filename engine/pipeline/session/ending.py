@@ -31,7 +31,7 @@ OPTIONS = ("--session-limit", "--session-out", "--continue-from")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One attempt of a run, as its end needs it."""
+    """One attempt of a run, as its end needs it. ``parent``: the digest of the carry-over that it was given."""
 
     spec: Spec
     handlers: Mapping[str, Handler]
@@ -40,6 +40,7 @@ class Session:
     options: SessionOptions
     command: str
     note: Callable[[str], None]
+    parent: str | None = None
 
 
 def open_session(
@@ -117,7 +118,7 @@ def standing_of(session: Session, *, is_finished: bool = False) -> Standing:
         kept=kept,
         is_finished=is_finished,
         number=len(starts),
-        parent=parents[-1]["session_sha256"] if parents else None,
+        parent=session.parent or (parents[-1]["session_sha256"] if parents else None),
         sessions=tuple(dict(row) for row in kept.sessions) if kept and kept.sessions else chain_of(made),
     )
 

@@ -9,7 +9,7 @@ chain, R119 the project has another history.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,16 +28,16 @@ from engine.steps import Handler
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """Which carry-over this session resumes from; ``said``: for a person. Not ``is_new``: the project had resumed from it before."""
+    """Which carry-over this session resumes from; ``said``: for a person. ``is_recorded``: the journal has a session that did."""
 
     number: int
     digest: str
     said: str
-    is_new: bool
+    is_recorded: bool
 
     def as_json(self) -> JsonObject | None:
         """For the journal."""
-        return {"number": self.number, "session_sha256": self.digest} if self.is_new else None
+        return {"number": self.number, "session_sha256": self.digest} if not self.is_recorded else None
 
 
 def take_over_session(folder: Path, spec: Spec, handlers: Mapping[str, Handler], store: Store) -> TakenOver:
@@ -49,7 +49,9 @@ def take_over_session(folder: Path, spec: Spec, handlers: Mapping[str, Handler],
     local = journal_path(store.root, spec.run_version)
     carried, own = _carried_events(session), read_journal(local)
     if own[: len(carried)] == carried:
-        return TakenOver(number, session.digest, f"this project has resumed from session {number} already", False)
+        # A run that found nothing to do has taken it over without a session of its own: the next one records it.
+        said = f"this project has resumed from session {number} already"
+        return TakenOver(number, session.digest, said, session.digest in _resumed_from(own[len(carried) :]))
     if carried[: len(own)] != own:
         raise InputInvalid(
             "R119",
@@ -67,7 +69,13 @@ def take_over_session(folder: Path, spec: Spec, handlers: Mapping[str, Handler],
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     kept = (session.values["begun"] or {}).get("kept")
-    return TakenOver(number, session.digest, f"continues from session {number}" + (f", {kept}" if kept else ""), True)
+    return TakenOver(number, session.digest, f"continues from session {number}" + (f", {kept}" if kept else ""), False)
+
+
+def _resumed_from(events: Sequence[JsonMapping]) -> set[object]:
+    """The carry-overs from which sessions of a journal say that they resumed."""
+    found = (event.get("continued_from") for event in events if event["event"] == "run_started")
+    return {before["session_sha256"] for before in found if before}
 
 
 def _refuse_another_run(session: SessionFile, spec: Spec) -> None:

@@ -1,6 +1,7 @@
-"""``python child.py FOLDER NUMBER before|after WORD…``: a driver in a process of its own, killed at one of its transitions.
+"""``python child.py FOLDER EVENT before|after without|with|real WORD…``: a driver in a process of its own, killed at one of its transitions.
 
-It dies by SIGKILL before, or right after, the event of this number is written down; 0 is never. Nothing waits, and nothing is packed.
+It dies by SIGKILL before, or right after, the event of this number, or the first of this name, is written down; 0 is never. Nothing waits,
+and nothing is packed unless ``with``. ``real``: a real notebook, a real clock, everything as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pytest
 from engine.cli import main
 from engine.kaggle.driver import machine
 from engine.kaggle.driver.story import PushStory
+from tests.kaggle.driver.real_project import be_quick
 from tests.kaggle.driver.stand_ins import QuickClock, done_at_once, install
 
 
@@ -22,12 +24,12 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_at(number: int, moment: str) -> None:
+def kill_at(event: str, moment: str) -> None:
     """Patch the story."""
     append, counted = PushStory.append, iter(range(1, 1000))
 
     def dying(self: PushStory, state: str, **facts: object) -> None:
-        here = next(counted) == number
+        here = event in (str(next(counted)), state)
         if here and moment == "before":
             die()
         append(self, state, **facts)  # type: ignore[arg-type]
@@ -41,9 +43,12 @@ if __name__ == "__main__":
     folder, at, when, evidence, *words = sys.argv[1:]
     os.chdir(folder)
     patch = pytest.MonkeyPatch()
-    install(patch, QuickClock())
+    if evidence == "real":
+        be_quick(patch)
+    else:
+        install(patch, QuickClock())
     if evidence == "without":
         patch.setattr(machine, "complete", done_at_once)
         patch.setitem(machine.ACTIONS, "completing", done_at_once)  # type: ignore[index]
-    kill_at(int(at), when)
+    kill_at(at, when)
     sys.exit(main(words))

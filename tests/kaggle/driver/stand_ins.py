@@ -16,14 +16,16 @@ import pytest
 from engine.assets import asset
 from engine.canonical import digest_json, digest_text, pretty_json, sealed
 from engine.commands.kaggle import driver as commands
-from engine.evidence import render_evidence
-from engine.evidence.witness import write_witness
+from engine.evidence import render_evidence, verify
+from engine.evidence.contents import Reader
+from engine.evidence.witness import read_witness, write_witness
 from engine.kaggle.driver import door, planning
 from engine.kaggle.notebook import Notebook, NotebookRequest
 from engine.runspec import load_spec
 from engine.runspec.model import Spec
 from engine.steps.registry import handlers
 from tests.evidence.conftest import FILES, ITEMS, build, spec_text
+from tests.kaggle.platform.platform import Platform
 from tests.kaggle.platform.world.kernels import KernelVersion
 
 NONCE = re.compile(r"runspec nonce: ([0-9a-f]{32})")
@@ -46,6 +48,11 @@ def project_in(root: Path) -> Path:
     path.write_text(spec_text(), encoding="utf-8")
     (root / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS), encoding="utf-8")
     return path
+
+
+def level_where_this_is_kaggle(package: str | Path, fetched: str | Path, platform: Platform) -> str | None:
+    """The trust level of a package with the copy that was fetched from ``platform``, declared to be Kaggle; `runspec verify` cannot be told so."""
+    return verify(Path(package), Reader(witness=read_witness(Path(fetched), stand_in=platform.api_url))).trust_level
 
 
 def small_notebook(spec: Spec, request: NotebookRequest, _: Callable[[str], bool]) -> Notebook:

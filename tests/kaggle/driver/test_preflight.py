@@ -162,3 +162,24 @@ def test_a_model_of_kaggle_is_a_source_and_needs_no_token(
     assert done.code == 0, done.err
     assert kaggle.version("someone/runspec-toy-v1").request["modelDataSources"] == [handle]
     assert "needs your consent once: https://www.kaggle.com/models/google/gemma" in done.err
+
+
+def test_a_model_of_the_hub_may_need_what_a_push_detaches(
+    runspec: Callable[..., Any], project: Path, kaggle: Platform
+) -> None:
+    """Said before the push, with the way that needs no token; a model of Kaggle's needs one consent."""
+    spec = project / "runspecs" / "toy.yaml"
+    document = json.loads(spec.read_text())
+    said = {}
+    kaggle.add_model("google/gemma/transformers/2b/3", {"config.json": b"{}"})
+    for name, model in (
+        ("hub", {"id": "google/gemma-2b"}),
+        ("kaggle", {"kaggle": "google/gemma/transformers/2b/3"}),
+    ):
+        spec.write_text(json.dumps({**document, "run_version": f"{name}_v1", "model": model}))
+        done = runspec("kaggle", "push", "runspecs/toy.yaml", "--target", "cpu")
+        assert done.code == 0, done.err
+        said[name] = done.err
+    assert "the session needs the secret HF_TOKEN, and a push from outside detaches secrets" in said["hub"]
+    assert "HF_TOKEN" not in said["kaggle"]
+    assert "needs your consent once: https://www.kaggle.com/models/google/gemma" in said["kaggle"]

@@ -1,22 +1,16 @@
-"""One command, from the run-spec to evidence of level L2, with the generated notebook run by a real kernel: nothing stands in but the platform."""
+"""One command, from the run-spec to evidence that Kaggle would make L2, with the generated notebook run by a real kernel: nothing stands in but the platform."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from engine.kaggle.driver import watch
-from engine.kaggle.driver.api.pacing import Backoff
+from tests.kaggle.driver.real_project import QUICKSTART, be_quick, environment, no_secret_below, real_project, typed
+from tests.kaggle.driver.stand_ins import level_where_this_is_kaggle
 from tests.kaggle.platform.platform import Platform
 from tests.kaggle.platform.session.real import RealKernel
 
-REPOSITORY = Path(__file__).parents[3]
 SHORTER = (
     "train.num_train_steps=10",
     "train.warmup_steps=2",
@@ -34,38 +28,17 @@ def test_from_the_run_spec_to_evidence_that_a_stranger_can_check(
     """The quickstart with fewer train steps: pushed, run, fetched, completed, packed, verified with the platform's own copy."""
     from engine.cli import main
 
-    project = tmp_path / "project"
-    for folder in ("runspecs", "evalsets"):
-        shutil.copytree(REPOSITORY / folder, project / folder)
-    (project / ".runspec").mkdir()
+    project = real_project(tmp_path / "project")
     monkeypatch.chdir(project)
-    monkeypatch.setattr(watch, "POLLS", Backoff(2.0, 1.0, 2.0))
+    be_quick(monkeypatch)
     with Platform(tmp_path / "kaggle", stream_idle_seconds=5) as kaggle:
         kaggle.script(RealKernel())
-        for name, value in (
-            ("RUNSPEC_KAGGLE_API", kaggle.api_url),
-            ("KAGGLE_API_TOKEN", kaggle.token),
-            ("HOME", str(tmp_path)),
-        ):
+        for name, value in environment(kaggle, tmp_path).items():
             monkeypatch.setenv(name, value)
-        code, said = typed(
-            main, capsys, "kaggle", "run", "runspecs/quickstart.yaml", "--target", "cpu", "--public", *SHORTER
-        )
-        assert code == 0, said
-        document = json.loads(said)
-        assert (document["state"], document["trust_level"]) == ("done", "L2"), document
-        code, said = typed(main, capsys, "kaggle", "fetch", "someone/runspec-quickstart-v1/1")
-        assert code == 0, said
-        code, said = typed(main, capsys, "verify", document["package"], "--witness", json.loads(said)["folder"])
-        assert (code, json.loads(said)["trust_level"]) == (0, "L2")
-        for path in project.rglob("*"):
-            data = path.read_bytes() if path.is_file() else b""
-            assert not [secret for secret in kaggle.issued_secrets if secret.encode() in data], path
-
-
-def typed(main: Callable[..., int], capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str]:
-    capsys.readouterr()
-    code = main([*words, "--json"])
-    captured = capsys.readouterr()
-    sys.stderr.write(captured.err)  # where it fails, the log says why
-    return code, captured.out
+        code, done = typed(main, capsys, "kaggle", "run", QUICKSTART, "--target", "cpu", "--public", *SHORTER)
+        assert code == 0, done
+        assert (done["state"], done["trust_level"]) == ("done", "L0"), done
+        code, fetched = typed(main, capsys, "kaggle", "fetch", "someone/runspec-quickstart-v1/1")
+        assert code == 0, fetched
+        assert level_where_this_is_kaggle(done["package"], fetched["folder"], kaggle) == "L2"
+        no_secret_below(project, kaggle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,15 @@ from engine.artifacts.store import Store
 from engine.kaggle.driver import machine
 from engine.kaggle.driver.api.connection import Kaggle
 from engine.kaggle.driver.story import read_story
-from tests.kaggle.driver.stand_ins import URL, done_at_once, finished, log_of, outcome, unfinished
+from tests.kaggle.driver.stand_ins import (
+    URL,
+    done_at_once,
+    finished,
+    level_where_this_is_kaggle,
+    log_of,
+    outcome,
+    unfinished,
+)
 from tests.kaggle.platform.platform import Platform
 from tests.kaggle.platform.session.scripted import Script
 
@@ -32,17 +41,22 @@ def code_of(done: Any) -> str:
 def test_one_command_ends_with_verified_evidence(
     run: Callable[..., Any], runspec: Callable[..., Any], project: Path, kaggle: Platform, tmp_path: Path
 ) -> None:
-    """Pushed once, looked at until it is over, fetched, packed, verified; everybody can see the notebook, so that it is L2. Again it is done."""
+    """Pushed once, looked at until it is over, fetched, packed, verified; of Kaggle itself this would be L2. Again it is done."""
     kaggle.script(Script(files=finished(tmp_path), log=log_of, queued_polls=1, running_polls=1))
     done = run("--public", "--json")
     assert done.code == 0, done.err + done.out
     document = done.document
-    assert (document["state"], document["version"], document["trust_level"]) == ("done", 1, "L2")
+    assert (document["state"], document["version"], document["trust_level"]) == ("done", 1, "L0")
     manifest = json.loads((project / document["evidence"] / "run_manifest.json").read_text())
     named = [manifest[f"kaggle_{name}"] for name in ("notebook_url", "notebook_version", "run_id")]
     assert named == [URL, "1", "someone/runspec-toy-v1/1"]
-    verified = runspec("verify", document["package"], "--witness", ".runspec/kaggle/toy_v1/v1", "--json")
-    assert (verified.code, verified.document["trust_level"]) == (0, "L2")
+    witness = ".runspec/kaggle/toy_v1/v1"
+    verified = runspec("verify", document["package"], "--witness", witness, "--json")
+    assert (verified.code, verified.document["trust_level"]) == (0, "L0")
+    assert [check["detail"] for check in verified.document["checks"] if check["id"] in ("V18", "V19")] == [
+        "witnessed by a server at 127.0.0.1, not Kaggle"
+    ] * 2
+    assert level_where_this_is_kaggle(document["package"], witness, kaggle) == "L2"
     assert run("--public", "--json").document == document, "what is done is done"
     assert [one.operation for one in kaggle.requests].count("SaveKernel") == 1
 
@@ -213,6 +227,47 @@ def test_fetch_says_that_another_session_has_to_go_on(runspec: Callable[..., Any
     assert asked == [(None, 5400)] * 2, "with the options of the first push"
 
 
+def test_the_status_names_the_models_that_are_attached(
+    runspec: Callable[..., Any], project: Path, kaggle: Platform
+) -> None:
+    """What a session reads beside its notebook."""
+    kaggle.add_model("google/gemma/transformers/2b/3", {"config.json": b"{}"})
+    spec = project / "runspecs" / "toy.yaml"
+    model = {"kaggle": "google/gemma/transformers/2b/3"}
+    spec.write_text(json.dumps({**json.loads(spec.read_text()), "model": model}))
+    assert runspec("kaggle", "push", "runspecs/toy.yaml", "--target", "cpu", "--json").code == 0
+    status = runspec("kaggle", "status", "toy_v1")
+    assert "model       google/gemma/transformers/2b/3, attached" in status.out, status.out + status.err
+    assert runspec("kaggle", "status", "toy_v1", "--json").document["model_sources"] == [
+        "google/gemma/transformers/2b/3"
+    ]
+
+
+SHORT = "error[R114]: the session limit of 48s is too short"
+GATED = "error[G174]: google/gemma-2b is gated on the hub, and there is no token"
+
+
+@pytest.mark.parametrize(
+    ("said", "told", "hint"),
+    [
+        ([SHORT, "error[G166]: runspec run ended with exit code 2: the lines above say why"], "limit): R114: the session limit of 48s",
+         "a longer --session-limit: one train step and one save must fit"),
+        ([GATED], "secret): G174: google/gemma-2b is gated", "model: {kaggle: …}, which needs no secret"),
+    ],
+)  # fmt: skip
+def test_why_a_session_failed_is_said_with_its_cure(
+    said: list[str], told: str, hint: str, run: Callable[..., Any], kaggle: Platform
+) -> None:
+    """The engine's own error of the log, and not the cell's that points at it."""
+    failed = functools.partial(outcome, state="failed", exit_code=2)
+    kaggle.script(Script(files=failed, log=lambda version: [*log_of(version), *said]))
+    done = run("--json")
+    (found,) = done.document["diagnostics"]
+    assert (done.code, found["code"]) == (2, "G246")
+    assert told in found["message"]
+    assert hint in found["hint"]
+
+
 @pytest.mark.slow
 def test_anybodys_version_is_fetched_as_a_witness(
     run: Callable[..., Any], runspec: Callable[..., Any], project: Path, kaggle: Platform, tmp_path: Path
@@ -222,8 +277,7 @@ def test_anybodys_version_is_fetched_as_a_witness(
     package = run("--public", "--json").document["package"]
     fetched = runspec("kaggle", "fetch", "someone/runspec-toy-v1/1", "--json")
     assert fetched.document["folder"] == "kaggle-someone-runspec-toy-v1-v1"
-    verified = runspec("verify", package, "--witness", "kaggle-someone-runspec-toy-v1-v1", "--json")
-    assert verified.document["trust_level"] == "L2"
+    assert level_where_this_is_kaggle(package, fetched.document["folder"], kaggle) == "L2"
     run("--public", "--again")
     other = runspec(
         "kaggle", "fetch", "someone/runspec-toy-v1/2", "--out", "kaggle-someone-runspec-toy-v1-v1", "--json"

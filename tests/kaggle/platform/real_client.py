@@ -1,6 +1,6 @@
 """The real `kaggle` command, pointed at a platform on loopback and kept from everything else.
 
-It is in no extra: `pip install kaggle six` beside the project runs these tests, which are skipped with a reason without it.
+The extra `kaggle-parity` has it: `make kaggle-parity` runs these tests, which are skipped with a reason without it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def why_not() -> str | None:
     try:
         found = tuple(int(word) for word in version("kaggle").split(".")[:3])
     except PackageNotFoundError:
-        return "the kaggle command is not installed here (pip install kaggle six)"
+        return "the kaggle command is not installed here (make kaggle-parity)"
     if found < OLDEST:
         return f"the kaggle command is {version('kaggle')}; what is recorded here is 2.2.5's"
     return None if importlib.util.find_spec("six") else "the kaggle command needs six, which it does not declare"

@@ -15,7 +15,7 @@ from engine.errors import InputInvalid
 from engine.pipeline import provenance
 from engine.pipeline.provenance import machine_facts
 from engine.pipeline.rerun.machine import elsewhere
-from engine.pipeline.rerun.material import check_base, check_builder
+from engine.pipeline.rerun.material import check_base, check_builder, check_kaggle_base
 
 HANDLER: Any = SimpleNamespace(version=3, environment=lambda: {"jax": "2"})
 TRAINED = {"platform": "gpu", "device_kind": "H100", "devices": ["cuda:0"], "topology": {"processes": 1}}
@@ -117,6 +117,23 @@ def test_the_base_of_the_project_must_be_the_recorded_one(tmp_path: Path) -> Non
         (tmp_path / "models" / "mine").mkdir(parents=True, exist_ok=True)
     spec.model.path = None
     check_base(_record(step), step, spec)
+
+
+def test_a_base_of_kaggle_must_have_the_recorded_files() -> None:
+    """A version's name is not its bytes; what reads no model of Kaggle has nothing to compare."""
+    model: Any = {"owner": "acme", "place": "cache", "files": {"config.json": "a" * 64, "model.safetensors": "b" * 64}}
+    step = _step("train_sft", {**TRAINED, "model_kaggle": model})
+    check_kaggle_base(_record(step), step, {"model_kaggle": {**model, "place": "mount"}})
+    check_kaggle_base(_record(step), _step("train_sft", TRAINED), {})
+    other = {"config.json": "a" * 64, "model.safetensors": "c" * 64}
+    for files, named in (
+        (other, "model.safetensors"),
+        ({"config.json": "a" * 64}, "model.safetensors"),
+        ({**model["files"], "x": ""}, "x"),
+    ):
+        with pytest.raises(InputInvalid, match=f"has other files here than the evidence records: {named}\n") as caught:
+            check_kaggle_base(_record(step), step, {"model_kaggle": {**model, "files": files}})
+        assert caught.value.diagnostics[0].code == "U160"
 
 
 def test_rows_of_another_packages_step_are_not_made_again() -> None:

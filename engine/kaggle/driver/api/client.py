@@ -3,7 +3,7 @@
 In: the name of a call and its fields. Out: the answer's JSON as it came, or :class:`Refusal`. kagglesdk gives the requests and their places;
 its own http client has no time-out, retries nothing and dies of a status that it does not know, so its services are given this one.
 
-    client = ApiClient(address_of(os.environ))
+    client = ApiClient(api_address(os.environ))
     client.ask("get_kernel", {"user_name": "someone", "kernel_slug": "my-run"}, login)
 """
 
@@ -45,11 +45,11 @@ from urllib3.exceptions import HTTPError as TransferError
 
 from engine import __version__
 from engine.canonical import CHUNK_BYTES, JsonMapping, JsonObject
-from engine.kaggle.driver.api.address import Address
 from engine.kaggle.driver.api.answers import Refusal, kind_of
-from engine.kaggle.driver.api.credentials import KaggleLogin
 from engine.kaggle.driver.api.pacing import retry_after
 from engine.kaggle.driver.api.wire import FileBody, Method
+from engine.protocol.kaggle_api import ApiAddress
+from engine.protocol.kaggle_logins import KaggleLogin
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 PUSH_SECONDS = 180.0  # a megabyte of source over a slow line, and the platform's own work on it
@@ -87,19 +87,19 @@ class _NoPassword(requests.auth.AuthBase):  # type: ignore[misc]
         return request
 
 
-class _Bearer(requests.auth.AuthBase):  # type: ignore[misc]
-    def __init__(self, token: str) -> None:
-        self._token = token
+class _Login(requests.auth.AuthBase):  # type: ignore[misc]
+    def __init__(self, login: KaggleLogin) -> None:
+        self._login = login
 
     def __call__(self, request: Any) -> Any:
-        request.headers["Authorization"] = f"Bearer {self._token}"
+        request.headers["Authorization"] = self._login.header()
         return request
 
 
 class ApiClient:
     """A :class:`engine.kaggle.driver.api.wire.Wire` over HTTP."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: ApiAddress) -> None:
         self.address = address
         self._session = requests.Session()
         self._session.trust_env = address.is_kaggle  # no proxy for a server on this machine
@@ -204,9 +204,7 @@ def _filled(kind: Callable[[], Any], fields: Mapping[str, object]) -> Any:
 
 
 def _auth(login: KaggleLogin | None) -> object:
-    if login is None:
-        return _NoPassword()
-    return (login.user, login.secret) if login.kind == "key" else _Bearer(login.secret)
+    return _NoPassword() if login is None else _Login(login)
 
 
 @contextmanager

@@ -29,10 +29,10 @@ from engine.kaggle.driver.api.answers import (
     short,
     text_of,
 )
-from engine.kaggle.driver.api.credentials import KaggleLogin
 from engine.kaggle.driver.api.names import NotebookName
 from engine.kaggle.driver.api.pacing import CALLS, CALLS_AT_MOST, WaitingClock
 from engine.kaggle.driver.api.wire import REPEATABLE, Method, Wire
+from engine.protocol.kaggle_logins import KaggleLogin
 
 PAGE, MOST_PAGES = 20, 200
 # As `kaggle kernels list --mine --sort-by dateRun` asks.

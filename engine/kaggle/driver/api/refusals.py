@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from engine.errors import RemoteRefused
 from engine.kaggle.driver.api.answers import Refusal
-from engine.kaggle.driver.api.credentials import KaggleLogin
+from engine.protocol.kaggle_logins import KaggleLogin
 
 _AGAIN = "type the same command again later: it resumes where it stopped"
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from engine.canonical import JsonMapping
-from engine.kaggle.driver.api.address import Address
-from engine.kaggle.driver.api.credentials import KaggleLogin
+from engine.protocol.kaggle_api import ApiAddress
+from engine.protocol.kaggle_logins import KaggleLogin
 
 Method = Literal[
     "introspect",
@@ -64,7 +64,7 @@ class FileBody:
 class Wire(Protocol):
     """Every method raises :class:`engine.kaggle.driver.api.answers.Refusal` where there is no usable answer."""
 
-    address: Address
+    address: ApiAddress
 
     def ask(self, method: Method, fields: Mapping[str, object], login: KaggleLogin | None) -> JsonMapping:
         """One call, one answer. Names of fields are those of kagglesdk's requests."""

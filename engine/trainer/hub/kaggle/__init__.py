@@ -12,7 +12,7 @@ digested, so that the record is the same whichever it was.
 ``files``        which files of a folder, or of Kaggle's list, are read
 ``cache``        the layout of kagglehub's cache, with digests of ours
 ``archive``      the archive of a version with many files
-``rest``         the requests to Kaggle; ``transport``: one HTTP request; ``credentials``: who asks
+``rest``         the requests to Kaggle; ``transport``: one HTTP request
 ``attaching``    a session attaches a model to itself
 ``errors``       what a person reads; ``source``: its words
 """
@@ -20,7 +20,7 @@ digested, so that the record is the same whichever it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -32,6 +32,8 @@ from engine.model_config import CONFIG_FILE
 from engine.protocol.events.base import Note
 from engine.protocol.events.inputs import HubBadFile
 from engine.protocol.figures import size
+from engine.protocol.kaggle_api import ApiAddress, api_address
+from engine.protocol.kaggle_logins import KaggleLogin, check_same_user, find_logins
 from engine.protocol.kaggle_models import KaggleModel, Place, cached_folder, found_model, in_session
 from engine.trainer.hub.cache import check_space
 from engine.trainer.hub.client import RemoteFile
@@ -40,10 +42,9 @@ from engine.trainer.hub.errors import is_temporary, is_unreachable
 from engine.trainer.hub.kaggle.archive import take_out
 from engine.trainer.hub.kaggle.attaching import attach
 from engine.trainer.hub.kaggle.cache import ArchivePlace, KaggleCache
-from engine.trainer.hub.kaggle.credentials import find_login
 from engine.trainer.hub.kaggle.errors import bad_archive, damaged, explain, not_mounted
 from engine.trainer.hub.kaggle.files import names_below, wanted_files
-from engine.trainer.hub.kaggle.rest import PRODUCTION, KaggleApi, address_of
+from engine.trainer.hub.kaggle.rest import KaggleApi
 from engine.trainer.hub.kaggle.source import KaggleSource
 from engine.trainer.hub.progress import DownloadProgress, ignore, never
 from engine.trainer.hub.retry_policy import RetryPolicy
@@ -121,7 +122,7 @@ class _Fetch:
     def __init__(self, source: KaggleSource, emit: Emit, stopping: Stopping) -> None:
         self.source, self.emit = source, emit
         self.retry = RetryPolicy(emit, stopping, source)
-        self.api = KaggleApi(PRODUCTION, None)
+        self.api = KaggleApi(ApiAddress(), None)
 
     def find(self, judge: Judge | None, environ: Mapping[str, str] | None) -> FetchedModel:
         """See :func:`fetch_kaggle`. The environment has secrets, and no frame of an error that gets out has it."""
@@ -139,15 +140,24 @@ class _Fetch:
             if not changed:
                 self.emit(Note(f"{source.id} is in the cache: {_amount(fetched)}"))
                 return fetched
-        login = find_login(environ)
-        if login is None and in_session(environ):
+        logins = find_logins(environ)
+        if not logins and in_session(environ):
             self.emit(Note(f"{source.id} is not mounted in this session: Kaggle is asked to attach it"))
             found = found_model(source.model, environ) if attach(source, environ, self.retry) else None
             if found is None:
                 raise not_mounted(source)
             return self._mounted(found.folder)
-        self.api = KaggleApi(address_of(environ), login)
+        self.api = KaggleApi(api_address(environ), logins[0] if logins else None)
+        self._check_user(logins)
         return self.again(changed, judge) if changed else self.model(judge)
+
+    def _check_user(self, logins: Sequence[KaggleLogin]) -> None:
+        """Raises UnusableLogin where other credentials here are another user's, who may have another licence."""
+        if not any(login.user for login in logins[1:]):
+            return
+        user = self.retry.call(self.api.user) if logins[0].kind == "token" else logins[0].user
+        if user is not None:
+            check_same_user(logins, user)
 
     def _mounted(self, folder: Path) -> FetchedModel:
         fetched = _present(self.source, folder, "mount")

@@ -6,15 +6,18 @@ In: an exception of a fetch. Out: a RunspecError with the model's name and the H
 from __future__ import annotations
 
 from engine.errors import InputInvalid, RemoteRefused, RunspecError, Where
+from engine.protocol.kaggle_api import API_VARIABLE, ForeignAddress
+from engine.protocol.kaggle_logins import THREE_WAYS, KaggleLogin, UnusableLogin
 from engine.trainer.hub.errors import FULL_DISK, RETRYABLE_STATUS, disk_full, is_unreachable, status_of
-from engine.trainer.hub.kaggle.credentials import THREE_WAYS, Login
-from engine.trainer.hub.kaggle.rest import API_VARIABLE, KaggleApi
+from engine.trainer.hub.kaggle.rest import KaggleApi
 from engine.trainer.hub.kaggle.source import KaggleSource
 
 
 def explain(error: Exception, source: KaggleSource, api: KaggleApi) -> RunspecError:
     """The error for an exception. Asks for the newest version where this one does not exist."""
     status, where = status_of(error), Where(file=source.id)
+    if isinstance(error, (UnusableLogin, ForeignAddress)):
+        return InputInvalid("M415" if isinstance(error, UnusableLogin) else "M416", str(error), hint=error.hint)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return disk_full(source)
     if status == 401 or (status == 403 and api.login is None):
@@ -38,10 +41,10 @@ def explain(error: Exception, source: KaggleSource, api: KaggleApi) -> RunspecEr
     return _failed(error, source, status)
 
 
-def _nobody(source: KaggleSource, login: Login | None, status: int) -> RunspecError:
+def _nobody(source: KaggleSource, login: KaggleLogin | None, status: int) -> RunspecError:
     if login is None:
         message = f"Kaggle refuses {source.id} (HTTP {status}): there are no credentials on this machine"
-        hint = f"{THREE_WAYS}\nand accept the licence once, at {source.model.page}"
+        hint = f"give this machine credentials of Kaggle, {THREE_WAYS}\nand accept the licence once, at {source.model.page}"
     else:
         message = f"Kaggle refuses the credentials from {login.source} (HTTP {status}): mistyped, expired or revoked"
         hint = "replace them: on kaggle.com, Settings > API; others of this machine are used where these are removed or unset"

@@ -3,7 +3,7 @@
 In: a model. Out: plain values. A refusal is an :class:`Answered` with the HTTP status, which :mod:`engine.trainer.hub.retry_policy` reads as it reads
 the hub's; no answer at all is a ConnectionError.
 
-    api = KaggleApi(address_of(os.environ), find_login(os.environ))
+    api = KaggleApi(api_address(os.environ), login)
     api.files(model)                                   # {"config.json": 627, …}
     with api.open(model, "config.json", 0) as body: …
 
@@ -16,21 +16,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from engine.errors import InputInvalid
+from engine.protocol.kaggle_api import ApiAddress
+from engine.protocol.kaggle_logins import KaggleLogin
 from engine.protocol.kaggle_models import KaggleModel
 from engine.trainer.hub.client import Body, RangeRefused, RemoteFile
-from engine.trainer.hub.kaggle.credentials import Login
 from engine.trainer.hub.kaggle.transport import Answered, Response, ResponseHead, opened, request
 
-API_VARIABLE = "RUNSPEC_KAGGLE_API"
-PRODUCTION = "https://api.kaggle.com/v1"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LARGEST_ANSWER = 16 << 20
 PAGE, MOST_PAGES = 200, 500
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -39,42 +36,28 @@ FRAMEWORKS = {"pytorch": "PY_TORCH", "tensorflow1": "TENSOR_FLOW_1", "tensorflow
               "tfjs": "TF_JS", "maxtext": "MAX_TEXT", "gemmacpp": "GEMMA_CPP", "scikitlearn": "SCIKIT_LEARN"}  # fmt: skip
 
 
-def address_of(environ: Mapping[str, str]) -> str:
-    """What stands before ``/SERVICE/Method``. Raises InputInvalid M416 where the variable names another machine.
-
-    >>> address_of({"RUNSPEC_KAGGLE_API": "http://127.0.0.1:8080/api/v1"})
-    'http://127.0.0.1:8080/api/v1'
-    """
-    base = environ.get(API_VARIABLE, "").rstrip("/")
-    if base and not _is_here(base):
-        raise InputInvalid(
-            "M416",
-            f"{API_VARIABLE} is for a server on this machine, and names another: your credentials would go there",
-            hint=f"unset {API_VARIABLE}: Kaggle's own address is the default",
-        )
-    return base or PRODUCTION
-
-
-def _is_here(address: str) -> bool:
-    try:
-        parts = urlsplit(address)
-        return parts.scheme == "http" and parts.hostname in LOOPBACK and not parts.username
-    except ValueError:
-        return False
-
-
 class KaggleApi:
     """The calls, for one login (None: nobody's)."""
 
-    def __init__(self, base: str, login: Login | None) -> None:
-        self.base, self.login = base, login
+    def __init__(self, address: ApiAddress, login: KaggleLogin | None) -> None:
+        self.address, self.login = address, login
+
+    def user(self) -> str:
+        """Whose token the login is: Kaggle alone knows it."""
+        token = self.login.secret if self.login is not None else ""
+        answer = self._call("security.OAuthService/IntrospectToken", {"token": token})
+        if answer.get("active") is False:
+            raise Answered(ResponseHead(401, {}))
+        return str(answer["username"])
 
     def files(self, model: KaggleModel) -> dict[str, int]:
         """Name -> bytes of every file of the version."""
         files: dict[str, int] = {}
         token, seen = "", set[str]()
         for _ in range(MOST_PAGES):
-            page = self._call("ListModelInstanceVersionFiles", {**_fields(model), "pageSize": PAGE, "pageToken": token})
+            page = self._of_models(
+                "ListModelInstanceVersionFiles", {**_fields(model), "pageSize": PAGE, "pageToken": token}
+            )
             files |= {str(row["name"]): int(row.get("size", 0)) for row in page.get("files", ())}
             token = str(page.get("nextPageToken") or "")
             if not token:
@@ -87,7 +70,7 @@ class KaggleApi:
     def newest(self, model: KaggleModel) -> int:
         """The number of the variation's newest version."""
         fields = {key: value for key, value in _fields(model).items() if key != "versionNumber"}
-        return int(self._call("GetModelInstance", fields)["versionNumber"])
+        return int(self._of_models("GetModelInstance", fields)["versionNumber"])
 
     def stat(self, model: KaggleModel, name: str | None) -> RemoteFile:
         """Size and MD5 (of the object store; "" where it gives none) of one file, or (None) of the archive of all."""
@@ -108,33 +91,40 @@ class KaggleApi:
     def _signed(self, model: KaggleModel, name: str | None) -> str:
         """The address of a file's bytes."""
         try:
-            self._call("DownloadModelInstanceVersion", {**_fields(model), **({"path": name} if name else {})})
+            self._of_models("DownloadModelInstanceVersion", {**_fields(model), **({"path": name} if name else {})})
         except Answered as answer:
             if answer.response.status_code not in REDIRECTS:
                 raise
             address = answer.response.headers.get("location", "")
-            if _is_here(address) if _is_here(self.base) else address.startswith("https://"):
+            if self.address.allows(address):
                 return address
         raise ValueError("no address of a file")
+
+    def _of_models(self, method: str, fields: Mapping[str, object]) -> Mapping[str, Any]:
+        return self._call(f"models.ModelApiService/{method}", fields)
 
     def _call(self, method: str, fields: Mapping[str, object]) -> Mapping[str, Any]:
         headers = {}
         if self.login is not None:
             self.login = self._fresh(self.login)
             headers["Authorization"] = self.login.header()
-        return self._post(f"models.ModelApiService/{method}", fields, headers)
+        return self._post(method, fields, headers)
 
-    def _fresh(self, login: Login) -> Login:
+    def _fresh(self, login: KaggleLogin) -> KaggleLogin:
         """The login with an access token, made of its refresh token where it has none that lasts."""
-        if login.secret or not login.refresh:
+        now = time.time()
+        if not login.has_expired(now):
             return login
         fields = {"refreshToken": login.refresh, "apiVersion": "API_VERSION_V1"}
-        return replace(login, secret=str(self._post("users.AccountService/GenerateAccessToken", fields, {})["token"]))
+        answer = self._post("users.AccountService/GenerateAccessToken", fields, {})
+        return replace(login, secret=str(answer["token"]), expires_at=now + float(answer["expiresIn"]))
 
     def _post(self, method: str, fields: Mapping[str, object], headers: Mapping[str, str]) -> Mapping[str, Any]:
         """The answer's JSON. An error may come with HTTP 200, its status inside."""
         as_json = {"Content-Type": "application/json", "Accept": "application/json"}
-        with opened(request(f"{self.base}/{method}", {**as_json, **headers}, json.dumps(fields).encode())) as response:
+        with opened(
+            request(f"{self.address.base}/{method}", {**as_json, **headers}, json.dumps(fields).encode())
+        ) as response:
             answer = json.loads(response.read(LARGEST_ANSWER) or b"{}")
         if not isinstance(answer, dict):
             raise TypeError("not an object")

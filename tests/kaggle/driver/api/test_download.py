@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import RunFailed
-from engine.kaggle.driver.api.address import Address
 from engine.kaggle.driver.api.answers import Refusal
 from engine.kaggle.driver.api.client import ApiClient
 from engine.kaggle.driver.api.connection import Kaggle, sign_in
-from engine.kaggle.driver.api.credentials import KaggleLogin
 from engine.kaggle.driver.api.download import OutputFolder, check_space, fetch_file, finished, safe_name
 from engine.kaggle.driver.api.names import NotebookName
+from engine.protocol.kaggle_api import ApiAddress
+from engine.protocol.kaggle_logins import KaggleLogin
 from tests.kaggle.driver.stand_ins import QuickClock
 from tests.kaggle.platform.platform import Platform
 from tests.kaggle.platform.session.scripted import Script
@@ -31,7 +31,7 @@ def there(kaggle: Platform) -> Kaggle:
     """A session that left one file."""
     kaggle.script(Script(files={"a/big.bin": BYTES}))
     login = KaggleLogin("key", "test", kaggle.key, "someone")
-    connection = sign_in(ApiClient(Address(kaggle.api_url)), login, QuickClock(), print)
+    connection = sign_in(ApiClient(ApiAddress(kaggle.api_url)), login, QuickClock(), print)
     connection.ask(
         "save_kernel", slug=str(NAME), new_title=NAME.title, text="{}", language="python", kernel_type="notebook"
     )
@@ -110,7 +110,7 @@ def test_a_file_elsewhere_is_not_fetched(there: Kaggle, tmp_path: Path) -> None:
 
 def test_only_https_in_production() -> None:
     """And from whatever host the platform names: its files are on another one than its API."""
-    allowed: Any = Address("https://api.kaggle.com/v1").allows
+    allowed: Any = ApiAddress("https://api.kaggle.com/v1").allows
     assert [
         allowed(url) for url in ("https://storage.example/x", "http://storage.example/x", "http://127.0.0.1/x")
     ] == [True, False, False]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from engine.kaggle.driver.api.answers import Refusal
 from engine.kaggle.driver.api.connection import Kaggle
-from engine.kaggle.driver.api.credentials import KaggleLogin
 from engine.kaggle.driver.api.logs import END, LogEvent, Seen, events, stream
 from engine.kaggle.driver.api.names import NotebookName
+from engine.protocol.kaggle_logins import KaggleLogin
 from tests.kaggle.driver.stand_ins import QuickClock
 
 NAME = NotebookName("someone", "my-run", "my run")

@@ -104,6 +104,14 @@ def test_a_run_from_a_mount_names_the_version_and_every_file(run: Run, project: 
     )
     verified = run("verify", str(evidence))
     assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert f"model: {HANDLE}, {HANDLE} on Kaggle" in run("status", "mounted_v1").stdout
+    again = run("verify", str(evidence), "--rerun-steps", "1")
+    assert again.returncode == 0, again.stdout + again.stderr
+    weights = mount / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    again = run("verify", str(evidence), "--rerun-steps", "1")
+    assert (again.returncode, "error[U160]: the base that mounted_v1 was trained from" in again.stderr) == (2, True)
     # Another version, said in both files: the run-spec still names this one.
     for name in ("run_record.json", "train_report.json"):
         path = evidence / name

@@ -120,6 +120,21 @@ def test_credentials_that_cannot_be_used_are_named(online: Any, given: dict[str,
     assert says in str(error)
 
 
+def test_two_users_are_told_apart(online: Any, kaggle: Platform) -> None:
+    """M415: a token of one and a key of another; whose token it is only Kaggle knows."""
+    home = Path(online.environ["HOME"]) / ".kaggle"
+    home.mkdir(parents=True)
+    (home / "kaggle.json").write_text(json.dumps({"username": "other", "key": "0" * 32}))
+    error = online.error()
+    assert error.code == "M415"
+    said = (
+        f"the credentials here are of different users: {kaggle.user} (KAGGLE_API_TOKEN) and other ({home}/kaggle.json)"
+    )
+    assert said in str(error)
+    (home / "kaggle.json").write_text(json.dumps({"username": kaggle.user, "key": "0" * 32}))
+    assert online.fetch().place == "cache"
+
+
 def test_credentials_go_to_kaggle_or_to_this_machine(online: Any) -> None:
     """M416 for any other address."""
     online.environ["RUNSPEC_KAGGLE_API"] = "https://kaggle.example/api/v1"
