@@ -60,7 +60,7 @@ def prove(ctx: StepContext) -> StepResult:
 
 
 def _check_resumed(killed_at: int | None, observed: _Observed) -> None:
-    """Raises RunFailed R301 where the second process did not go on from the checkpoint of the first."""
+    """Raises RunFailed R301 where the second process did not resume from the checkpoint of the first."""
     if killed_at is not None and observed.resumed_from != killed_at:
         raise RunFailed(
             "R301",

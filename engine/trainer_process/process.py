@@ -90,7 +90,7 @@ _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class EarlyTrainer:
     """A trainer's process that begins when it is told: see :func:`prepared`."""
 
     job: Job
@@ -101,10 +101,10 @@ class Prepared:
         """Told. One that has ended already says why in its last event."""
         assert self.child.stdin is not None
         with suppress(BrokenPipeError):
-            os.write(self.child.stdin.fileno(), b"begin\n")  # unbuffered: nothing is left to be written when the pipe closes
+            os.write(self.child.stdin.fileno(), b"begin\n")  # unbuffered: closing writes no rest
 
 
-def run_trainer(job: Job | Prepared, host: Host) -> Mapping[str, Any]:
+def run_trainer(job: Job | EarlyTrainer, host: Host) -> Mapping[str, Any]:
     """Run a job to its end and return its report."""
     finished = _run(job, host, kill_at=None)
     assert isinstance(finished, Finished)
@@ -118,13 +118,13 @@ def kill_trainer_at(kind: type[E], job: Job, host: Host) -> E | None:
 
 
 @contextmanager
-def prepared(job: Job, host: Host, *, name: str | None = None) -> Iterator[Prepared]:
+def prepared(job: Job, host: Host, *, name: str | None = None) -> Iterator[EarlyTrainer]:
     """The job's process, started early: it imports its libraries (200 MB of memory), touches no device, and waits to be told.
 
     Killed at the end of the context, whatever ended it. ``name``: of its files, where another process of this verb has its own.
     """
     with _started(job, host, name or job.verb, when=(WHEN_TOLD,)) as (child, stderr):
-        yield Prepared(job, child, stderr)
+        yield EarlyTrainer(job, child, stderr)
 
 
 def _refuse_undecodable(text: str) -> None:
@@ -155,9 +155,9 @@ def _started(
             child.wait()
 
 
-def _run(job: Job | Prepared, host: Host, kill_at: type[Event] | None) -> Event:
+def _run(job: Job | EarlyTrainer, host: Host, kill_at: type[Event] | None) -> Event:
     """The event at which the child was killed on purpose, or ``finished``."""
-    if isinstance(job, Prepared):
+    if isinstance(job, EarlyTrainer):
         job.begin()
         return _ended(job.job, job.child, job.stderr, host, _listen(job.child, host, kill_at), kill_at)
     with _started(job, host, job.verb) as (child, stderr):

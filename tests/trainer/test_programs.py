@@ -45,7 +45,7 @@ def programs(tmp_path: Path, jax_cache: Path) -> Any:
 def test_one_train_step_is_compiled(
     make_job: Callable[..., Any], train_here: Train, programs: Callable[[], int], method: str
 ) -> None:
-    """A smoke run of two steps, its resume, the training, and trainings with other numbers: one program."""
+    """A smoke run of two steps, its resume, the training, and training runs with other numbers: one program."""
     short = {"num_train_steps": 6, "save_every_steps": 2, **METHODS[method]}
     train_here(make_job("smoke", **short) | {"stop_at": 2})
     assert programs() == 1
