@@ -12,7 +12,7 @@ With w steps of warm-up, n in all and peak r, at 0-based step s:
     s < w   (r/w - r)(1 - min(s, w - 1) / (w - 1)) + r        never 0: a step at rate 0 would be wasted
     else    r, r (1 - d/m) or r (1 + cos(pi d/m)) / 2         m = n - w, d = s - w from 0 to m
 
-The order of operations is that of optax's schedules, whose constants the compiler folded: rates have the same bits.
+The order of operations is that of optax's schedules as the CPU's compiler folds their constants: there the rates have the same bits.
 """
 
 from __future__ import annotations

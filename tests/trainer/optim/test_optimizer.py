@@ -46,8 +46,8 @@ def test_warm_up_of_any_length(warmup: int, expected: list[float]) -> None:
 
 @pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
 @pytest.mark.parametrize("warmup", [0, 1, 7])
-def test_the_schedule_has_the_bits_of_optax(kind: str, warmup: int) -> None:
-    """As compiled with its numbers as constants, at every step of a run."""
+def test_the_schedule_is_that_of_optax(kind: str, warmup: int) -> None:
+    """At every step of a run, to float32's last digits: whether the bits are equal depends on what the compiler fuses."""
     after = 50 - warmup
     main = {
         "constant": optax.constant_schedule(4e-3),
@@ -61,7 +61,9 @@ def test_the_schedule_has_the_bits_of_optax(kind: str, warmup: int) -> None:
         expected = [float(constant(jnp.int32(step))) for step in range(50)]
     ours = jax.jit(lambda schedule, step: schedule(step))
     schedule = make_schedule(kind, 4e-3, num_train_steps=50, warmup_steps=warmup)
-    assert [float(ours(schedule, jnp.int32(step))) for step in range(50)] == expected
+    assert [float(ours(schedule, jnp.int32(step))) for step in range(50)] == pytest.approx(
+        expected, rel=0, abs=2e-7 * 4e-3
+    )
 
 
 def _stacked_tree(seed: int, dtype: Any = jnp.float32) -> dict[str, Any]:
