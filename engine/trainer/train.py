@@ -36,7 +36,7 @@ from engine.trainer.input_pipeline.rows import has_messages
 from engine.trainer.input_pipeline.token_store import Stopped
 from engine.trainer.inputs import Model, TrainRun, load_model
 from engine.trainer.models import param_count
-from engine.trainer.ops.matmul import resolve_matmul_dtype
+from engine.trainer.ops.matmul import dtype_of, matmul_rule
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.reference.export_check import ExportCheck
 from engine.trainer.report import export
@@ -57,7 +57,7 @@ def run_train(
     With several processes each trains; only process 0 writes and has the report.
     """
     args, machine = job.args, device.describe(job.device)
-    machine["matmul_dtype"] = resolve_matmul_dtype(args.matmul_dtype, args.dtype, jax.local_devices()[0]) or args.dtype
+    machine["matmul_dtype"] = dtype_of(matmul_rule(args.matmul_dtype, args.dtype, jax.local_devices()[0]), args.dtype)
     check_tracking(args)
     placement = Placement(mesh=args.mesh)
     model = load_model(job.model, args.dtype, args.seed, emit, stopping, placement=placement)

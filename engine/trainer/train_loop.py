@@ -18,6 +18,7 @@ from engine.canonical import finite_or_null, pretty_json, write_atomic
 from engine.protocol.codec import from_json
 from engine.protocol.events.training import Compiled, Evaluated, Skipped, TrainStep
 from engine.trainer.evaluate import Evaluator
+from engine.trainer.host_memory import keep_freed_memory
 from engine.trainer.input_pipeline.batches import batch_at
 from engine.trainer.input_pipeline.prefetch import Prefetch
 from engine.trainer.inputs import TrainRun
@@ -87,6 +88,8 @@ class TrainLoop:
         step, policy = compile_within_limit(
             state.graphdef, state.args, state.state, batch, self._run.placement, limit=limit
         )
+        if self._run.placement.platform == "cpu":
+            keep_freed_memory(step, limit=limit)
         seconds = round(time.perf_counter() - started, 2)
         self._run.emit(Compiled(seconds, **effective(state.args, policy, jax.local_devices()[0])))
         return step

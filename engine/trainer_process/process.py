@@ -63,7 +63,10 @@ E = TypeVar("E", bound=Event)
 POLL_SECONDS = 0.1
 STDERR_TAIL_LINES = 12
 CPP_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # a stack frame inside JAX: of no use to a user
-HUGE_PAGES = "glibc.malloc.hugetlb"  # a tunable of glibc 2.35 and later
+HUGE_PAGES, ONE_ARENA = (
+    "glibc.malloc.hugetlb",
+    "glibc.malloc.arena_max",
+)  # tunables of glibc, the first of 2.35 and later
 
 # What a killed process was doing -> what the next attempt resumes from, and what would need less memory.
 RESUMES = {
@@ -199,11 +202,12 @@ def trainer_environment() -> dict[str, str]:
 
     glibc gives each large array back to the kernel and takes new pages for the next one, 380,000 page faults a train step of
     the benchmarks' model on a CPU; with pages of 2 MiB they are 1,300, and the step is shorter by an eighth
-    (docs/explanation/memory.md). A value that the user has set wins; other C libraries do not read the variable.
+    (docs/explanation/memory.md). One arena: see :mod:`engine.trainer.host_memory`. A value that the user has set wins; other C
+    libraries do not read the variable.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
-    if HUGE_PAGES not in tunables:
-        tunables = ":".join(filter(None, [tunables, f"{HUGE_PAGES}=1"]))
+    ours = [f"{name}=1" for name in (HUGE_PAGES, ONE_ARENA) if name not in tunables]
+    tunables = ":".join(filter(None, [tunables, *ours]))
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(_import_path()),

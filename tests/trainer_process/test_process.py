@@ -36,13 +36,13 @@ os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "killed" else sys.exit(in
 @pytest.mark.parametrize(
     ("set_before", "passed_on"),
     [
-        (None, "glibc.malloc.hugetlb=1"),
-        ("", "glibc.malloc.hugetlb=1"),
+        (None, "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"),
+        ("", "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"),
         ("glibc.malloc.arena_max=2", "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"),
-        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0:glibc.malloc.arena_max=1"),
     ],
 )
-def test_huge_pages_unless_the_user_sets_them(
+def test_huge_pages_and_one_arena_unless_the_user_sets_them(
     set_before: str | None, passed_on: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One variable holds all tunables of the C library: the engine's is added after those that are set."""
