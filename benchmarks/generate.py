@@ -1,9 +1,9 @@
-"""Generation beside transformers' generate: the same weights, prompts and number of tokens, greedy, f32, in one run.
+"""Generation beside transformers' generate: the same weights, prompts and number of tokens, greedy, in one run.
 
 In: nothing, or which cases and how often. Out: a table, or with ``--json`` rows
 {name, value, unit, bar, peer}.
 
-    $ python benchmarks/generate.py [--cases 1 25 100 ragged] [--repeats 5] [--json]
+    $ python benchmarks/generate.py [--cases 1 25 100 ragged] [--dtype float32] [--repeats 7] [--json]
 
 The model has 34.1 M weights (vocabulary 8192, width 512, 8 layers, 8 heads over one kv head); prompts have 32 tokens, in
 the case "ragged" 8 to 256 (100 rows; transformers pads them on the left, as it must), and every row gets 64 new tokens.
@@ -34,7 +34,12 @@ MODEL = {
     "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 64, "max_position_embeddings": 512,
 }  # fmt: skip
 NEW_TOKENS = 64
-BARS = {"1": 1.3, "25": None, "100": 2.0, "ragged": 3.0}  # times transformers' tokens/s
+# times transformers' tokens/s
+BARS = {
+    "float32": {"1": 2.0, "25": 1.6, "100": 1.4, "ragged": 2.0},
+    "bfloat16": {"1": None, "25": None, "100": 1.4, "ragged": None},
+}
+CASES = tuple(BARS["float32"])
 Prompts = list[list[int]]
 Generate = Callable[[Prompts, int], list[list[int]]]
 
@@ -42,32 +47,36 @@ Generate = Callable[[Prompts, int], list[list[int]]]
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--cases", nargs="+", default=list(BARS), choices=list(BARS))
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--dtype", default="float32", choices=list(BARS), help="of both sides")
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     device.select("cpu")
     facts: list[Fact] = []
     with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = load(Path(folder) / "model")
+        ours, theirs = load(Path(folder) / "model", options.dtype)
         for case in options.cases:
-            found = measure(case, ours, theirs, options.repeats)
+            found = measure(case, ours, theirs, options.repeats, BARS[options.dtype][case])
             facts += found
             if not options.json:
                 show(found)  # as soon as it is known: all cases take minutes
     return report(facts, as_json=True) if options.json else exit_code(facts)
 
 
-def load(folder: Path) -> tuple[Callable[[int], Generate], Generate | None]:
+def load(folder: Path, dtype: str) -> tuple[Callable[[int], Generate], Generate | None]:
     """The same weights for both: ours(batch_size), and transformers' generate where torch is installed."""
+    import jax
+
     from engine.trainer.generation.sampler import Sampler
     from engine.trainer.models import config_from_hf, create
     from engine.trainer.text.tokenizer import build_chars
     from engine.trainer.weights import save_folder
 
     config = config_from_hf(MODEL)
-    model = create(config, seed=0)
-    save_folder(folder, model, config, build_chars(), dtype="float32")
+    fresh = create(config, seed=0)
+    save_folder(folder, fresh, config, build_chars(), dtype=dtype)
+    model = type(fresh)(config, jax.tree.map(lambda leaf: leaf.astype(dtype), fresh.weights()), compute_dtype=dtype)
 
     def ours(batch_size: int) -> Generate:
         def generate(prompts: Prompts, new: int) -> list[list[int]]:
@@ -80,15 +89,15 @@ def load(folder: Path) -> tuple[Callable[[int], Generate], Generate | None]:
     if importlib.util.find_spec("torch") is None:
         print("torch is not installed here: ours alone (make parity makes an environment that has it)", file=sys.stderr)
         return ours, None
-    return ours, transformers_generate(folder)
+    return ours, transformers_generate(folder, dtype)
 
 
-def transformers_generate(folder: Path) -> Generate:
+def transformers_generate(folder: Path, dtype: str) -> Generate:
     """The model of a folder in PyTorch, prompts padded on the left."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
 
     @torch.inference_mode()
     def generate(prompts: Prompts, new: int) -> list[list[int]]:
@@ -101,7 +110,9 @@ def transformers_generate(folder: Path) -> Generate:
     return generate
 
 
-def measure(case: str, ours: Callable[[int], Generate], theirs: Generate | None, repeats: int) -> list[Fact]:
+def measure(
+    case: str, ours: Callable[[int], Generate], theirs: Generate | None, repeats: int, bar: float | None
+) -> list[Fact]:
     """One case, both sides in turns."""
     prompts = make_prompts(case)
     sides = {"ours": ours(len(prompts))} | ({"theirs": theirs} if theirs is not None else {})
@@ -126,7 +137,7 @@ def measure(case: str, ours: Callable[[int], Generate], theirs: Generate | None,
     equal = sum(map(list.__eq__, answers["ours"], answers["theirs"])) / len(prompts)
     return [
         *rows,
-        Fact(f"{label}: ratio", speed["ours"] / speed["theirs"], "times", least=BARS[case]),
+        Fact(f"{label}: ratio", speed["ours"] / speed["theirs"], "times", least=bar),
         Fact(f"{label}: decode ratio", decode["ours"] / decode["theirs"], "times"),
         Fact(f"{label}: equal answers", equal, "of all"),
     ]

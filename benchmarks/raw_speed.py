@@ -1,19 +1,20 @@
-"""One train step of a 34.6 M-parameter Gemma beside `transformers` in eager PyTorch on the CPU: float32, same weights, same batch.
+"""One train step of a 34.6 M-parameter Gemma beside `transformers` in eager PyTorch on the CPU: same weights, same batch.
 
 In: nothing. Out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 if
 a bar is missed.
 
-    $ .venv-parity/bin/python benchmarks/raw_speed.py [--rounds 3] [--small-pages] [--json]
+    $ .venv-parity/bin/python benchmarks/raw_speed.py [--rounds 7] [--float32] [--small-pages] [--json]
 
 One batch of 8 full rows of 256 tokens, loss on every token, forward, backward, clipping and AdamW, step after step: our
-compiled train step in the trainer's own loop against eager PyTorch with its fused AdamW. Each in a process of its own
-(ours with the environment that the engine gives its trainer), taking turns, so that a busy machine slows both and neither has
-the other's threads and memory beside it; the first step of each turn does not count. The ratio is the median of the rounds'
-own ratios. Both begin with the same weights, so that the losses of all steps must be one curve.
+compiled train step in the trainer's own loop against eager PyTorch with its fused AdamW, in float32 and, weights still
+float32, with bfloat16 matmuls (``matmul_dtype: bfloat16`` against ``torch.autocast``; left out with ``--float32``). Each in
+a process of its own (ours with the environment that the engine gives its trainer), taking turns, so that a busy machine
+slows all and none has the others' threads and memory beside it; the first step of each turn does not count. A ratio is the
+median of the rounds' own ratios. All begin with the same weights, so that the losses of all steps must be one curve.
 
-``ceiling`` is the rate of one large matmul, the best of the run, over the operations that a token needs
-(engine.trainer.tracking.flops), with nothing else to do. ``--small-pages`` takes turns with a third process, ours without the huge
-pages that the engine asks glibc for, and counts the page faults of both.
+``ceiling`` takes turns too: the rate of a large float32 matmul, the best of its turn, over the operations that a token
+needs (engine.trainer.tracking.flops), with nothing else to do. ``--small-pages`` takes turns with one more process, ours
+without the huge pages that the engine asks glibc for, and counts the page faults of both.
 
 torch is not part of the engine; `make parity` makes an environment with it. Elsewhere only ours is measured.
 """
@@ -30,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,20 @@ from parts.gemma import (
 )
 from parts.table import Fact, report
 
+from engine.protocol.processor import multiplies_bfloat16
+
 BATCH, LENGTH = 8, 256
 STEPS = 3  # that count in a turn; the figure is that of one
-RATIO_BAR, CURVE_BAR = 1.05, 0.01
+RATIO_BAR, BFLOAT16_BAR, OWN_BAR, SHARE_BAR, CURVE_BAR = 1.05, 1.1, 2.2, 0.8, 0.01
 Steps = Callable[[int], tuple[float, list[float]]]  # how many -> (seconds of one, the losses of all)
+Turns = Mapping[str, list[dict[str, Any]]]  # what each side measured, round by round
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--float32", action="store_true", help="leave out the sides in bfloat16")
     parser.add_argument("--small-pages", action="store_true", help="beside ours, ours without huge pages")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--side", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)
@@ -72,17 +77,21 @@ def main() -> int:
         print("torch is not installed here: ours alone (make parity makes an environment that has it)", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         model = write_model(Path(folder) / "model")
-        facts = measure(model, options.rounds, has_torch=has_torch, small_pages=options.small_pages)
-        return report(facts, as_json=options.json)
+        turns = measure(model, options, has_torch=has_torch)
+        return report(facts_of(turns), as_json=options.json)
 
 
-def measure(model: Path, rounds: int, *, has_torch: bool, small_pages: bool) -> list[Fact]:
-    """Tokens a second of all, in turns."""
+def measure(model: Path, options: argparse.Namespace, *, has_torch: bool) -> Turns:
+    """All sides in turns; the first round, which warms up, is left out."""
     from engine.trainer_process.process import HUGE_PAGES, trainer_environment
 
-    environments = {"ours": trainer_environment()} | ({"theirs": {**os.environ}} if has_torch else {})
-    if small_pages:
-        environments["small pages"] = {**trainer_environment(), "GLIBC_TUNABLES": f"{HUGE_PAGES}=0"}
+    trainer = {**trainer_environment(), "PYTHONSAFEPATH": ""}  # the child is this script, and imports parts/ beside it
+    environments = {"ceiling": trainer}
+    for dtype in ("float32",) if options.float32 else ("float32", "bfloat16"):
+        environments[f"ours {dtype}"] = trainer
+        environments |= {f"theirs {dtype}": {**os.environ}} if has_torch else {}
+    if options.small_pages:
+        environments["ours small pages"] = {**trainer, "GLIBC_TUNABLES": f"{HUGE_PAGES}=0"}
     turns: dict[str, list[dict[str, Any]]] = {side: [] for side in environments}
     with ExitStack() as stack:
         sides = {
@@ -98,33 +107,50 @@ def measure(model: Path, rounds: int, *, has_torch: bool, small_pages: bool) -> 
             )
             for side, environment in environments.items()
         }
-        for _ in range(rounds + 1):
+        for _ in range(options.rounds + 1):
             for side, process in sides.items():
                 turns[side].append(one_turn(process))
+    return {side: rounds[1:] for side, rounds in turns.items()}
 
-    def median(side: str, key: str) -> float:
-        return statistics.median(turn[key] for turn in turns[side][1:])  # the first round warms up
 
-    def speed(side: str) -> float:
-        return BATCH * LENGTH / median(side, "seconds")
+def facts_of(turns: Turns) -> list[Fact]:
+    """The table."""
 
-    facts = [
-        Fact("8 rows of 256 tokens", speed("ours"), "tokens/s", peer=speed("theirs") if has_torch else None),
-        Fact("ceiling", matmul_rate() / token_flops([LENGTH]), "tokens/s"),
+    def speed(side: str) -> float | None:
+        seconds = [turn["seconds"] for turn in turns.get(side, ())]
+        return BATCH * LENGTH / statistics.median(seconds) if seconds else None
+
+    def ratio(side: str, other: str) -> float:
+        pairs = zip(turns[side], turns[other], strict=True)
+        return statistics.median(other["seconds"] / own["seconds"] for own, other in pairs)
+
+    def losses(side: str) -> list[float]:
+        return [loss for turn in turns[side] for loss in turn["losses"]]
+
+    facts = []
+    for dtype, bar in (("float32", RATIO_BAR), ("bfloat16", BFLOAT16_BAR)):
+        ours, theirs = f"ours {dtype}", f"theirs {dtype}"
+        if ours in turns:
+            facts.append(Fact(f"8 rows of 256 tokens, {dtype}", speed(ours) or 0.0, "tokens/s", peer=speed(theirs)))
+        if theirs in turns:
+            gap = curve_gap(losses(ours), losses(theirs))
+            facts += [
+                Fact(f"ratio, {dtype}", ratio(ours, theirs), "x", least=bar),
+                Fact(f"loss curves differ by at most, {dtype}", gap, "of it", most=CURVE_BAR),
+            ]
+    if "ours bfloat16" in turns:
+        own = ratio("ours bfloat16", "ours float32")
+        facts.append(Fact("ours, bfloat16 over float32", own, "x", least=OWN_BAR if multiplies_bfloat16() else None))
+    facts += [
+        Fact("ceiling, float32", speed("ceiling") or 0.0, "tokens/s"),
+        Fact("share of the ceiling, float32", ratio("ours float32", "ceiling"), "x", least=SHARE_BAR),
     ]
-    if small_pages:
+    if small := turns.get("ours small pages"):
+        faults = [statistics.median(turn["faults"] for turn in side) for side in (turns["ours float32"], small)]
         facts += [
-            Fact("with small pages", speed("small pages"), "tokens/s"),
-            Fact("page faults a train step", median("ours", "faults"), ""),
-            Fact("with small pages, page faults", median("small pages", "faults"), ""),
-        ]
-    if has_torch:
-        pairs = zip(turns["ours"][1:], turns["theirs"][1:], strict=True)
-        ratio = statistics.median(theirs["seconds"] / ours["seconds"] for ours, theirs in pairs)
-        curves = [[loss for turn in turns[side] for loss in turn["losses"]] for side in ("ours", "theirs")]
-        facts += [
-            Fact("ratio", ratio, "x", least=RATIO_BAR),
-            Fact("loss curves differ by at most", curve_gap(*curves), "of it", most=CURVE_BAR),
+            Fact("with small pages", speed("ours small pages") or 0.0, "tokens/s"),
+            Fact("page faults a train step", faults[0], ""),
+            Fact("with small pages, page faults", faults[1], ""),
         ]
     return facts
 
@@ -148,7 +174,9 @@ def take_turns(side: str, model: Path) -> None:
 
     draw = np.random.default_rng(1)
     tokens = draw.integers(5, SIZES["vocab_size"], (BATCH, LENGTH)).astype(np.int32)
-    steps = (raw_theirs if side == "theirs" else raw_ours)(model, tokens)
+    whose, _, dtype = side.partition(" ")
+    matmul_dtype = "bfloat16" if dtype == "bfloat16" else "float32"
+    steps = ceiling() if side == "ceiling" else SIDES[whose](model, tokens, matmul_dtype)
     for _ in sys.stdin:
         _, first = steps(1)  # a process that has waited gets its memory back in it: seconds, on a virtual machine
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -157,19 +185,25 @@ def take_turns(side: str, model: Path) -> None:
         print(json.dumps({"seconds": seconds, "faults": faults, "losses": first + losses}), flush=True)
 
 
-def raw_ours(model: Path, tokens: Any) -> Steps:
+def ceiling() -> Steps:
+    """The seconds that a step would take at the rate of one large matmul."""
+    return lambda _: (BATCH * LENGTH * token_flops([LENGTH]) / matmul_rate(), [])
+
+
+def raw_ours(model: Path, tokens: Any, matmul_dtype: str) -> Steps:
     """The trainer's compiled step in the trainer's loop, on a batch in which every token but the first is a target."""
     import jax
     import numpy as np
 
     from engine.protocol.jobs import train_args as train_args_of
     from engine.trainer.distributed.placement import Placement
+    from engine.trainer.host_memory import keep_freed_memory
     from engine.trainer.loop import train
     from engine.trainer.remat_policy import compile_within_limit, limit_bytes
     from engine.trainer.train_step import init_state, with_method
     from engine.trainer.weights import load_folder
 
-    args = train_args_of({**ARGS, "seq_len": LENGTH, "per_device_batch_size": BATCH})
+    args = train_args_of({**ARGS, "seq_len": LENGTH, "per_device_batch_size": BATCH, "matmul_dtype": matmul_dtype})
     module, _, _ = load_folder(model, param_dtype=np.dtype("float32"), compute_dtype=np.dtype("float32"))
     graphdef, state = init_state(with_method(module, args, jax.local_devices()[0]), args)
     positions = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))
@@ -180,6 +214,7 @@ def raw_ours(model: Path, tokens: Any) -> Steps:
     batch = jax.device_put({name: np.ascontiguousarray(array)[None] for name, array in batch.items()})
     limit = limit_bytes(jax.local_devices()[0])
     step, policy = compile_within_limit(graphdef, args, state, batch, Placement(), limit=limit)
+    keep_freed_memory(step, limit=limit)
     print(f"ours: remat {policy.remat}, attention {'blocked' if policy.blocked else 'plain'}", file=sys.stderr)
     current = {"state": state}
 
@@ -193,8 +228,8 @@ def raw_ours(model: Path, tokens: Any) -> Steps:
     return steps
 
 
-def raw_theirs(model: Path, tokens: Any) -> Steps:
-    """Eager PyTorch, transformers' own choice of attention, the same clipping, fused AdamW."""
+def raw_theirs(model: Path, tokens: Any, matmul_dtype: str) -> Steps:
+    """Eager PyTorch, transformers' own choice of attention, the same clipping, fused AdamW; bfloat16 by autocast."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -205,7 +240,8 @@ def raw_theirs(model: Path, tokens: Any) -> Steps:
     def steps(count: int) -> tuple[float, list[float]]:
         started, losses = time.perf_counter(), []
         for _ in range(count):
-            loss = peer(input_ids=inputs, labels=inputs, use_cache=False).loss
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=matmul_dtype == "bfloat16"):
+                loss = peer(input_ids=inputs, labels=inputs, use_cache=False).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(peer.parameters(), CLIP)
             optimizer.step()
@@ -215,6 +251,8 @@ def raw_theirs(model: Path, tokens: Any) -> Steps:
 
     return steps
 
+
+SIDES = {"ours": raw_ours, "theirs": raw_theirs}
 
 if __name__ == "__main__":
     sys.exit(main())

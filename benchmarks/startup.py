@@ -2,7 +2,8 @@
 
 Measures, in one run and interleaved so that other load affects all of them alike:
 ``python -c pass``; ``runspec validate`` of the quickstart; ``runspec run`` with nothing to do, of a small
-spec that has run once before (needs the extra ``train``; left out without it). Medians of
+spec that has run once before; with everything compiled, the quickstart's smoke run (three trainers, one killed) and its
+training from the command to its first train step (these need the extra ``train``; left out without it). Medians of
 several processes.
 
     $ python benchmarks/startup.py
@@ -29,6 +30,8 @@ from parts.table import Fact, report
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VALIDATE_BAR, NOTHING_BAR, NOTHING_PEER = 0.25, 0.30, 0.53
+SMOKE_BAR, FIRST_STEP_BAR = 12.0, 6.0
+SPEC, FIRST_STEP = "runspecs/quickstart.yaml", b"train step 1/"
 
 # The whole chain, as small as it gets: the second run of it is what is measured.
 SMALL = (
@@ -55,6 +58,33 @@ def seconds(words: list[str], cwd: Path) -> float:
     return took
 
 
+def seconds_to_first_step(words: list[str], cwd: Path) -> float:
+    """From the command to the line of its first train step, where it is killed."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    started, said = time.perf_counter(), b""
+    with subprocess.Popen(words, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said += line
+            if FIRST_STEP in line:
+                took = time.perf_counter() - started
+                process.kill()
+                return took
+    sys.exit(f"{' '.join(words)} ended with {process.returncode} before a train step\n{said.decode()}")
+
+
+def measure_training(folder: Path, rounds: int) -> dict[str, list[float]]:
+    """The quickstart's own smoke run and first train step; the round before the first fills the caches."""
+    smoke, train = (command("run", SPEC, "--only", step, "--force", step) for step in ("smoke", "train"))
+    seconds(command("run", SPEC, "--to", "smoke"), folder)
+    seconds_to_first_step(train, folder)
+    found: dict[str, list[float]] = {"smoke run of the quickstart": [], "from `run` to the first train step": []}
+    for _ in range(rounds):
+        found["smoke run of the quickstart"].append(seconds(smoke, folder))
+        found["from `run` to the first train step"].append(seconds_to_first_step(train, folder))
+    return found
+
+
 def project(folder: Path) -> Path:
     """A project of its own, so that nothing is left in the checkout."""
     for name in ("runspecs", "evalsets", "schemas"):
@@ -64,10 +94,9 @@ def project(folder: Path) -> Path:
 
 def measure(folder: Path, rounds: int, with_run: bool) -> dict[str, list[float]]:
     """Name -> one figure for each round."""
-    spec = "runspecs/quickstart.yaml"
-    cases = {"python -c pass": [sys.executable, "-c", "pass"], "runspec validate": command("validate", spec)}
+    cases = {"python -c pass": [sys.executable, "-c", "pass"], "runspec validate": command("validate", SPEC)}
     if with_run:
-        nothing = command("run", spec, *SMALL)
+        nothing = command("run", SPEC, *SMALL)
         print("running the small spec once …", file=sys.stderr)
         seconds(nothing, folder)
         cases["runspec run, nothing to do"] = nothing
@@ -83,6 +112,7 @@ def measure(folder: Path, rounds: int, with_run: bool) -> dict[str, list[float]]
 def facts(found: dict[str, list[float]]) -> list[Fact]:
     """Medians beside bars."""
     bars = {"runspec validate": VALIDATE_BAR, "runspec run, nothing to do": NOTHING_BAR}
+    bars |= {"smoke run of the quickstart": SMOKE_BAR, "from `run` to the first train step": FIRST_STEP_BAR}
     processes = {"runspec run, nothing to do": NOTHING_PEER}
     return [
         Fact(name, statistics.median(figures), "s", peer=processes.get(name), most=bars.get(name))
@@ -99,7 +129,11 @@ def main() -> int:
     options = parser.parse_args()
     with_run = not options.no_run and importlib.util.find_spec("jax") is not None
     with tempfile.TemporaryDirectory() as folder:
-        return report(facts(measure(project(Path(folder)), options.rounds, with_run)), as_json=options.json)
+        found = measure(project(Path(folder)), options.rounds, with_run)
+        if with_run:
+            (other := Path(folder) / "training").mkdir()
+            found |= measure_training(project(other), min(options.rounds, 3))
+        return report(facts(found), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -198,6 +198,7 @@ class ProbeJob(Job):
     allocator: Allocator | None = None
 
 
+WHEN_TOLD = "when-told"  # third argument of a process that is started early, and begins when its parent writes to it
 JOBS: dict[str, type[Job]] = {
     job.verb: job for job in (TrainJob, FollowJob, GenerateJob, FetchJob, PriceJob, ShardingsJob, TokensJob, ProbeJob)
 }

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.protocol.processor import multiplies_bfloat16
+
 GIB = 1 << 30
 Platform = Literal["cpu", "gpu", "tpu"]
 
@@ -70,10 +72,12 @@ _OF_V5E = (_reports(_V5E, _HBM, "2026-11-28"),)
 _OF_V5P, _OF_V6E = (_reports(_V5P, _HBM),), (_reports(_V6E, _HBM),)
 _OF_V3 = (_reports(_V3, _HBM, "2026-11-28"),)
 
+_CPU: Literal["bfloat16", "float32"] = "bfloat16" if multiplies_bfloat16() else "float32"
+
 MACHINES: Mapping[str, Machine] = {
     machine.name: machine
     for machine in (
-        Machine("cpu", "cpu", 1, None, "this computer, without an accelerator", "cpu", (), "float32"),
+        Machine("cpu", "cpu", 1, None, "this computer, without an accelerator", "cpu", (), _CPU),
         Machine("t4", "gpu", 1, _T4, "one NVIDIA T4 (16 GB)", "Tesla T4", _OF_T4, "float16"),
         Machine("t4x2", "gpu", 2, _T4, "two NVIDIA T4 (16 GB)", "Tesla T4", _OF_T4, "float16"),
         Machine("p100", "gpu", 1, _P100, "one NVIDIA P100 (16 GB)", "Tesla P100", _OF_P100, "float32"),

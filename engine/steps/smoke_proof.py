@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ from engine.errors import InputInvalid, RunFailed
 from engine.protocol.events.base import Event
 from engine.protocol.events.checkpoints import ReadyForKill, Restored
 from engine.protocol.events.training import TrainStarted
-from engine.protocol.jobs import TrainJob
+from engine.protocol.jobs import GenerateJob, TrainJob
 from engine.runspec.model import Spec
 from engine.scoring import score_files
 from engine.steps import StepContext, StepResult
 from engine.trainer_process.cluster import cluster_of
 from engine.trainer_process.jobs import generate_job, questions_after, train_job, write_prompts
-from engine.trainer_process.process import kill_trainer_at, run_trainer
+from engine.trainer_process.process import kill_trainer_at, prepared, run_trainer
 
 
 def prove(ctx: StepContext) -> StepResult:
@@ -39,16 +40,16 @@ def prove(ctx: StepContext) -> StepResult:
     spec, train_args = effective_job(ctx)
     observed = _Observed(ctx)
     ctx = replace(ctx, emit=observed.emit, work=_fresh_work(ctx.work))
-    killed_at = _train_and_kill(ctx, spec, train_args) if ctx.args["kill"] else None
-    run_trainer(_job(ctx, spec, train_args), ctx.host)
-    if killed_at is not None and observed.resumed_from != killed_at:
-        raise RunFailed(
-            "R301",
-            f"the training process was killed after the checkpoint of train step {killed_at}, "
-            f"but resumed from train step {observed.resumed_from}",
-            hint="a run that is interrupted would lose work; see the notes above for why the checkpoint was refused",
-        )
-    n_items, score = _generate_and_score(ctx, spec)
+    # Each process imports its libraries while the one before it works.
+    with ExitStack() as started:
+        resumed = started.enter_context(prepared(_job(ctx, spec, train_args), ctx.host, name="resumed"))
+        killed_at = _train_and_kill(ctx, spec, train_args) if ctx.args["kill"] else None
+        items, generate = _generation(ctx, spec)
+        answering = started.enter_context(prepared(generate, ctx.host))
+        run_trainer(resumed, ctx.host)
+        _check_resumed(killed_at, observed)
+        run_trainer(answering, ctx.host)
+    n_items, score = _score(ctx, items, Path(generate.out))
     report = _report(ctx, observed, killed_at, n_items, score)
     write_atomic(ctx.out / "smoke_report.json", pretty_json(report))
     for line in report["proved"]:
@@ -56,6 +57,17 @@ def prove(ctx: StepContext) -> StepResult:
     for line in report["not_proved"]:
         ctx.note(f"not proved: {line}")
     return StepResult(report)
+
+
+def _check_resumed(killed_at: int | None, observed: _Observed) -> None:
+    """Raises RunFailed R301 where the second process did not resume from the checkpoint of the first."""
+    if killed_at is not None and observed.resumed_from != killed_at:
+        raise RunFailed(
+            "R301",
+            f"the training process was killed after the checkpoint of train step {killed_at}, "
+            f"but resumed from train step {observed.resumed_from}",
+            hint="a run that is interrupted would lose work; see the notes above for why the checkpoint was refused",
+        )
 
 
 def effective_job(ctx: StepContext) -> tuple[Spec, dict[str, Any]]:
@@ -136,8 +148,8 @@ def _train_and_kill(ctx: StepContext, spec: Spec, train_args: Mapping[str, Any])
     return ready.train_step
 
 
-def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
-    """Answer the ``num_items`` items with the longest prompts; returns their number and score."""
+def _generation(ctx: StepContext, spec: Spec) -> tuple[list[EvalItem], GenerateJob]:
+    """The ``num_items`` items with the longest prompts, and the job of answering them with the exported model."""
     render = ctx.inputs["dataset"].facts["render"]
     items = read_eval_set(spec.resolve(spec.eval_set), on_duplicate=spec.on_duplicate_item)
     longest = _longest(items, render, ctx.args["num_items"])
@@ -157,10 +169,14 @@ def _generate_and_score(ctx: StepContext, spec: Spec) -> tuple[int, float]:
         work=ctx.work / "generate",
         cache=ctx.cache,
     )
-    run_trainer(job, ctx.host)
-    subset = _eval_subset(ctx.work / "eval_subset.jsonl", longest)
+    return longest, job
+
+
+def _score(ctx: StepContext, items: list[EvalItem], predictions: Path) -> tuple[int, float]:
+    """Number and score of the answered items."""
+    subset = _eval_subset(ctx.work / "eval_subset.jsonl", items)
     metric = ctx.ahead.get("score", {}).get("metric", "answer_correctness@v1")
-    _, scorecard = score_files(out / "predictions_raw.jsonl", subset, metric)
+    _, scorecard = score_files(predictions, subset, metric)
     return scorecard.n_items, scorecard.primary_score
 
 

@@ -1,10 +1,11 @@
-"""``python -m engine.trainer VERB JOB.json``: the trainer in a process of its own.
+"""``python -m engine.trainer VERB JOB.json [when-told]``: the trainer in a process of its own.
 
 Verbs and their jobs are in :mod:`engine.protocol.jobs`: ``train``, ``follow`` (train along with process 0 of a cluster),
 ``generate``, ``probe`` (which devices there are), ``fetch`` (a data file from the hub), ``price`` (the memory of a train step
 on a machine that need not be present), ``tokens`` (rows as the model will see them), ``shardings`` (how the weights would be sharded
 over a mesh). Events (:mod:`engine.protocol.events`) go to standard output, one JSON object a line; the process ends when
-its standard input does.
+its standard input does. With ``when-told`` it reads its job, imports what it needs, and begins when something arrives on its
+standard input: nothing is written, locked or asked of a device before.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from engine.errors import INTERNAL_ERROR_EXIT_CODE, Diagnostic, InputInvalid, Ru
 from engine.protocol.events.base import Failed, Finished
 from engine.protocol.jobs import (
     JOBS,
+    WHEN_TOLD,
     FetchJob,
     FollowJob,
     GenerateJob,
@@ -36,22 +38,29 @@ from engine.trainer.cost import machines
 from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup, join
 from engine.trainer.process import Emit, Stopping
 
+MODULES = {
+    "train": "engine.trainer.train",
+    "generate": "engine.trainer.generation.generate",
+}  # all that the verb imports
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 
 
 def main(arguments: list[str]) -> int:
     """Run one job; returns the exit code."""
-    if len(arguments) != 2 or arguments[0] not in JOBS:
+    if len(arguments) < 2 or arguments[0] not in JOBS or arguments[2:] not in ([], [WHEN_TOLD]):
         sys.stderr.write(f"{__doc__}\n")
         return 2
+    verb, path, *when = arguments
     emit, processes = process.open_events(), SINGLE_PROCESS
-    process.die_with_parent()
+    wait_until_told = process.die_with_parent()
     stopping = process.stop_on_sigterm()
     try:
-        job = read_job_file(arguments[0], Path(arguments[1]))
+        job = read_job_file(verb, Path(path))
         _prepare_jax(job)
         if not isinstance(job, FetchJob | TokensJob | ProbeJob):
-            _import_libraries()
+            _import_libraries(MODULES.get(verb))
+        if when:
+            wait_until_told()
         if isinstance(job, TrainJob | FollowJob):
             processes = join(job.cluster)
             processes.watch(lambda gone: process.leave(_fail(emit, 1, gone)))
@@ -97,7 +106,7 @@ def _prepare_jax(job: Job) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def _import_libraries() -> None:
+def _import_libraries(module: str | None) -> None:
     """Raises InputInvalid M111 where flax and jax do not fit each other, or one of them is broken."""
     try:
         for name in ("jax", "flax.nnx"):
@@ -109,6 +118,8 @@ def _import_libraries() -> None:
             f"the installed libraries cannot be imported together ({found}): {type(error).__name__}: {error}",
             hint="pip install --upgrade 'runspec-engine[train]'   (runspec doctor names the library)",
         ) from error
+    if module is not None:
+        importlib.import_module(module)
 
 
 def _do(job: Job, emit: Emit, stopping: Stopping, processes: ProcessGroup) -> None:

@@ -27,12 +27,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from engine.protocol.train_args import TrainArgs
 from engine.trainer.guard import is_finite, skipped_metric
 from engine.trainer.loss import ComputePolicy, head_of, target_states
 from engine.trainer.models.decoder import Context, Decoder
 from engine.trainer.ops.cross_entropy import Targets, head_forward, head_input_gradient
-from engine.trainer.optim.optimizer import named_leaves, schedule_of
+from engine.trainer.optim.hyperparameters import Hyperparameters
+from engine.trainer.optim.optimizer import named_leaves
 from engine.trainer.optim.rules import Rule, StepInputs, update_slice
 from engine.trainer.optim.tied_embedding import Tied, tied_embedding_update
 from engine.trainer.pytree import PyTree
@@ -42,7 +42,7 @@ State = dict[str, Any]
 
 
 def make_in_backward_step(
-    graphdef: nnx.GraphDef[Decoder], args: TrainArgs, policy: ComputePolicy
+    graphdef: nnx.GraphDef[Decoder], policy: ComputePolicy
 ) -> Callable[[State, Arrays], tuple[State, Arrays]]:
     """The uncompiled step; its metrics are those of the other method."""
 
@@ -50,17 +50,15 @@ def make_in_backward_step(
         (part,) = ({name: array[0] for name, array in batch.items()},)  # one micro-batch
         tokens = jnp.sum(part["target_weights"])
         shares = part["target_weights"].reshape(-1).astype(jnp.float32) / jnp.maximum(tokens, 1).astype(jnp.float32)
-        with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
-            rate = jnp.asarray(schedule_of(args)(state["step"]), jnp.float32)
-        key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
-        step_inputs = StepInputs(state["opt_state"]["count"], rate, jnp.ones((), jnp.float32), key, jnp.asarray(True))
-        walk = _Walk(nnx.merge(graphdef, state["params"]), state, Rule.of(args), step_inputs)
+        numbers: Hyperparameters = state["hyperparameters"]
+        step_inputs = numbers.step_inputs(state["step"], state["opt_state"]["count"], None, jnp.asarray(True))
+        walk = _Walk(nnx.merge(graphdef, state["params"]), state, numbers.rule, step_inputs)
         loss, squares, finite = walk.run(part, shares, policy)
         new = walk.updated(state, finite)
         metrics = {
             "loss": loss,
             "grad_norm": jnp.sqrt(squares),
-            "learning_rate": rate,
+            "learning_rate": step_inputs.rate,
             "tokens": tokens,
             "real_tokens": jnp.sum(part["segment_ids"] != 0),
             **skipped_metric(finite),

@@ -84,16 +84,14 @@ def head_of(model: Decoder, tokens: int, policy: ComputePolicy) -> Head:
     """The static description of the model's head for M = ``tokens`` states."""
     vocab, shards = model.config.vocab_size, policy.shards if model.config.vocab_size % policy.shards == 0 else 1
     block = even_block(tokens, vocab, model.config.hidden_size, shards=shards)
-    return Head(model.config.final_softcap, block, shards, model.matmul_dtype)
+    return Head(model.config.final_softcap, block, shards, model.matmul)
 
 
 def _negative_log_likelihood(model: Decoder, flat: jax.Array, labels: jax.Array, policy: ComputePolicy) -> jax.Array:
     """states [M, D], labels i32[M] -> f32[M]."""
-    if flat.shape[0] * model.config.vocab_size <= MAX_LOGITS:
-        logits = model.unembed(flat)  # f32[M, V]
-        label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-        return jax.nn.logsumexp(logits, axis=-1) - label_logits
     head = head_of(model, flat.shape[0], policy)
+    if flat.shape[0] * model.config.vocab_size <= MAX_LOGITS:
+        head = head._replace(block=model.config.vocab_size)
     if policy.replicated is not None:
         flat = jax.lax.with_sharding_constraint(flat, policy.replicated)
     return linear_cross_entropy(
@@ -103,5 +101,5 @@ def _negative_log_likelihood(model: Decoder, flat: jax.Array, labels: jax.Array,
         softcap=head.softcap,
         block=head.block,
         shards=head.shards,
-        matmul_dtype=head.matmul_dtype,
+        matmul=head.matmul,
     )

@@ -51,17 +51,22 @@ def silent(emit: Emit) -> Emit:
     return lambda event: emit(event) if isinstance(event, LAST_EVENTS) else None
 
 
-def die_with_parent() -> None:
-    """Exit at once when standard input ends: the parent process has died (even by SIGKILL)."""
+def die_with_parent() -> Callable[[], object]:
+    """Exit at once when standard input ends: the parent process has died (even by SIGKILL).
+
+    The answer waits until the parent has written something there: its sign to begin, for a process that was started early.
+    """
+    told = threading.Event()
 
     def watch() -> None:
         # The raw descriptor: a thread that waits inside sys.stdin would hold its lock at interpreter exit.
         with suppress(OSError):  # without a standard input it has ended, too
             while os.read(0, 4096):
-                pass
+                told.set()
         os._exit(ORPHANED_EXIT_CODE)
 
     threading.Thread(target=watch, daemon=True).start()
+    return told.wait
 
 
 def stop_on_sigterm() -> Stopping:

@@ -22,7 +22,7 @@ from engine.protocol.machines import memory_of_kind
 from engine.protocol.train_args import TrainArgs, remat_policies
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.loss import ComputePolicy
-from engine.trainer.ops.matmul import resolve_matmul_dtype
+from engine.trainer.ops.matmul import dtype_of, matmul_rule
 from engine.trainer.train_step import Arrays, GraphDef, State, compile_train_step
 
 
@@ -117,7 +117,7 @@ def effective(args: TrainArgs, policy: ComputePolicy, device: jax.Device) -> dic
         "remat": policy.remat,
         "attention": "blocked" if policy.blocked else "plain",
         "update": args.update,
-        "matmul_dtype": resolve_matmul_dtype(args.matmul_dtype, args.dtype, device) or args.dtype,
+        "matmul_dtype": dtype_of(matmul_rule(args.matmul_dtype, args.dtype, device), args.dtype),
     }
 
 

@@ -35,7 +35,7 @@ from engine.trainer.models import param_count
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.session.chain import Sessions
 from engine.trainer.session.guard import SessionGuard, recall
-from engine.trainer.train_step import State, init_state, with_method, without_frozen
+from engine.trainer.train_step import State, init_state, saved_part, with_method
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ def restore(run: TrainRun, metrics_folder: Path) -> RunState:
     identity_check = IdentityCheck(made_from, topology, batch_of(args, size.fsdp).sequences, reshard=reshard)
     graphdef, fresh = init_state(with_method(run.model.module, args, jax.local_devices()[0]), args)
     fresh = run.placement.state(fresh, run.model.config)
-    guard = session_guard(run, topology, disk_space.checkpoint_bytes(without_frozen(fresh)))
+    guard = session_guard(run, topology, disk_space.checkpoint_bytes(saved_part(fresh)))
     saver = Saver(
         Path(run.job.work),
         args,
@@ -94,7 +94,7 @@ def restore(run: TrainRun, metrics_folder: Path) -> RunState:
         processes=run.processes,
         guard=guard,
     )
-    origin = saver.restore(without_frozen(fresh), model_bytes=model_bytes(run))
+    origin = saver.restore(saved_part(fresh), model_bytes=model_bytes(run))
     shape = batch_of(origin.args, size.fsdp)
     metrics = MetricsFile(metrics_folder / "metrics.jsonl", origin.notes if run.processes.is_writer else None)
     if metrics.recovered:

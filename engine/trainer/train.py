@@ -36,7 +36,7 @@ from engine.trainer.input_pipeline.rows import has_messages
 from engine.trainer.input_pipeline.token_store import Stopped
 from engine.trainer.inputs import Model, TrainRun, load_model
 from engine.trainer.models import param_count
-from engine.trainer.ops.matmul import resolve_matmul_dtype
+from engine.trainer.ops.matmul import dtype_of, matmul_rule
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.reference.export_check import ExportCheck
 from engine.trainer.report import export
@@ -45,7 +45,7 @@ from engine.trainer.session.guard import remember
 from engine.trainer.text.encoding import renderer_of
 from engine.trainer.tracking.tracker import Tracker, check_tracking
 from engine.trainer.train_loop import TrainLoop
-from engine.trainer.train_step import merge, without_frozen
+from engine.trainer.train_step import merge, saved_part
 from engine.trainer.weights import save_companions
 
 
@@ -57,7 +57,7 @@ def run_train(
     With several processes each trains; only process 0 writes and has the report.
     """
     args, machine = job.args, device.describe(job.device)
-    machine["matmul_dtype"] = resolve_matmul_dtype(args.matmul_dtype, args.dtype, jax.local_devices()[0]) or args.dtype
+    machine["matmul_dtype"] = dtype_of(matmul_rule(args.matmul_dtype, args.dtype, jax.local_devices()[0]), args.dtype)
     check_tracking(args)
     placement = Placement(mesh=args.mesh)
     model = load_model(job.model, args.dtype, args.seed, emit, stopping, placement=placement)
@@ -159,7 +159,7 @@ def _started(run: TrainRun, machine: Mapping[str, Any]) -> TrainStarted:
 def export_run(run: TrainRun, state: RunState, tracker: Tracker, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Write the results of the finished run, with its last or its best weights; returns the report."""
     run.check_export()
-    best = state.saver.best(without_frozen(state.state)) if state.args.export == "best" else None
+    best = state.saver.best(saved_part(state.state)) if state.args.export == "best" else None
     if state.args.export == "best" and best is None:
         run.emit(Note("no checkpoint has a finite eval loss: the last weights are exported, not the best"))
     arrays = state.state | (best.state if best else {})

@@ -18,6 +18,7 @@ from engine.canonical import finite_or_null, pretty_json, write_atomic
 from engine.protocol.codec import from_json
 from engine.protocol.events.training import Compiled, Evaluated, Skipped, TrainStep
 from engine.trainer.evaluate import Evaluator
+from engine.trainer.host_memory import keep_freed_memory
 from engine.trainer.input_pipeline.batches import batch_at
 from engine.trainer.input_pipeline.prefetch import Prefetch
 from engine.trainer.inputs import TrainRun
@@ -26,7 +27,7 @@ from engine.trainer.metrics import MetricsRow
 from engine.trainer.remat_policy import compile_within_limit, effective, limit_bytes
 from engine.trainer.restore import RunState, last_train_step
 from engine.trainer.tracking.tracker import Tracker
-from engine.trainer.train_step import without_frozen
+from engine.trainer.train_step import saved_part
 
 
 class TrainLoop:
@@ -87,6 +88,8 @@ class TrainLoop:
         step, policy = compile_within_limit(
             state.graphdef, state.args, state.state, batch, self._run.placement, limit=limit
         )
+        if self._run.placement.platform == "cpu":
+            keep_freed_memory(step, limit=limit)
         seconds = round(time.perf_counter() - started, 2)
         self._run.emit(Compiled(seconds, **effective(state.args, policy, jax.local_devices()[0])))
         return step
@@ -172,4 +175,4 @@ class TrainLoop:
         state = self._state
         eval_loss = state.metrics.rows[-1].get("eval_loss")
         notes = {**state.metrics.sync(), "eval_loss": eval_loss, **state.sessions.notes()}
-        state.saver.save(without_frozen(state.state), state.train_step, notes, self._run.stopping)
+        state.saver.save(saved_part(state.state), state.train_step, notes, self._run.stopping)

@@ -2,8 +2,8 @@
 
     state, metrics = step(state, batch)
 
-State is {"params", "opt_state", "step"}, and "frozen" where only adapters are trained: weights that pass through
-unchanged (donated, they stay in their buffers) and are not part of a checkpoint. batch is what
+State is {"params", "opt_state", "step", "hyperparameters"}, and "frozen" where only adapters are trained: these weights and
+the hyperparameters pass through unchanged (donated, they stay in their buffers) and are not part of a checkpoint. batch is what
 :func:`engine.trainer.input_pipeline.batches.batch_at` gives, [A, B, …]. In every micro-batch each target's loss is
 weighted by 1 / trained tokens of the whole step, and gradients are summed in float32: k micro-batches give the
 gradient of one batch.
@@ -25,18 +25,20 @@ from engine.trainer.in_backward import make_in_backward_step
 from engine.trainer.lora.adapters import LoraArgs, LoraParam, attach
 from engine.trainer.loss import ComputePolicy, target_losses, weighted_loss
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.ops.matmul import resolve_matmul_dtype
+from engine.trainer.ops.matmul import matmul_rule
+from engine.trainer.optim.hyperparameters import Hyperparameters
 from engine.trainer.optim.optimizer import apply_updates, global_norm, init_opt_state
 from engine.trainer.pytree import PyTree
 
 State = dict[str, Any]
 Arrays = dict[str, jax.Array]
 GraphDef = nnx.GraphDef[Decoder]
+UNCHANGED = ("frozen", "hyperparameters")
 
 
 def init_state(model: Decoder, args: TrainArgs) -> tuple[GraphDef, State]:
     """Split the module once: (graphdef, state). Optimizer statistics are float32 in any weight dtype."""
-    state: State = {"step": jnp.zeros((), jnp.int32)}
+    state: State = {"step": jnp.zeros((), jnp.int32), "hyperparameters": Hyperparameters.of(args)}
     if args.method == "lora":
         graphdef, state["params"], *rest = nnx.split(model, LoraParam, ...)
         (state["frozen"],) = rest
@@ -45,9 +47,9 @@ def init_state(model: Decoder, args: TrainArgs) -> tuple[GraphDef, State]:
     return graphdef, state | {"opt_state": init_opt_state(state["params"], args, master_weights=args.master_weights)}
 
 
-def without_frozen(state: State) -> State:
-    """The state without the frozen weights: what a checkpoint holds."""
-    return {name: part for name, part in state.items() if name != "frozen"}
+def saved_part(state: State) -> State:
+    """What a checkpoint holds: what training changes."""
+    return {name: part for name, part in state.items() if name not in UNCHANGED}
 
 
 def merge(graphdef: GraphDef, params: PyTree, frozen: PyTree = None) -> Decoder:
@@ -65,19 +67,20 @@ def make_train_step(
     """
     policy = policy or ComputePolicy(blocked=args.blocked)
     if args.update == "in_backward":
-        return make_in_backward_step(graphdef, args, policy)
+        return make_in_backward_step(graphdef, policy)
 
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
         tokens = jnp.sum(batch["target_weights"])
         share = 1.0 / jnp.maximum(tokens, 1).astype(jnp.float32)
-        key = jax.random.fold_in(jax.random.key(args.seed), state["step"])
-        frozen, dropout_key = state.get("frozen"), key if args.lora_dropout and args.method == "lora" else None
+        numbers: Hyperparameters = state["hyperparameters"]
+        drops = args.lora_dropout and args.method == "lora"
+        frozen, dropout_key = state.get("frozen"), numbers.key(state["step"]) if drops else None
         loss, grads = accumulated_gradients(
             graphdef, state["params"], batch, share, policy, frozen=frozen, dropout_key=dropout_key
         )
         finite = is_finite(loss, global_norm(grads))
         params, opt_state, metrics = apply_updates(
-            grads, state["params"], state["opt_state"], state["step"], args, ok=finite
+            grads, state["params"], state["opt_state"], state["step"], numbers, ok=finite
         )
         metrics |= skipped_metric(finite)
         metrics |= {"loss": loss, "tokens": tokens, "real_tokens": jnp.sum(batch["segment_ids"] != 0)}
@@ -119,10 +122,19 @@ def accumulated_gradients(
 def compile_train_step(
     graphdef: GraphDef, args: TrainArgs, state: State, batch: Arrays, policy: ComputePolicy | None = None
 ) -> Compiled:
-    """Compile for these shapes and shardings, donating the state: its bytes are reused for the new one."""
+    """Compile for these shapes and shardings, donating the state: its bytes are reused for the new one.
+
+    The shardings are declared on both sides: arrays that JAX may move (fresh ones) and those that it may not (restored ones)
+    then have one program.
+    """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     replicated = None if policy is None else policy.replicated  # metrics: every process reads them
-    step = jax.jit(make_train_step(graphdef, args, policy), donate_argnums=0, out_shardings=(shardings, replicated))
+    step = jax.jit(
+        make_train_step(graphdef, args, policy),
+        donate_argnums=0,
+        in_shardings=(shardings, None),
+        out_shardings=(shardings, replicated),
+    )
     return step.lower(state, batch).compile()
 
 
@@ -143,7 +155,7 @@ def make_eval_loss(
 
 def with_method(module: Decoder, args: TrainArgs, device: jax.Device) -> Decoder:
     """The module itself, or with fresh adapters; its matmuls in the dtype that suits ``device``."""
-    module.matmul_dtype = resolve_matmul_dtype(args.matmul_dtype, args.dtype, device)
+    module.matmul = matmul_rule(args.matmul_dtype, args.dtype, device)
     if args.method == "full":
         return module
     lora = LoraArgs(args.lora_rank, args.lora_alpha, args.lora_rslora, args.lora_dropout, args.lora_targets)

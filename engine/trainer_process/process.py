@@ -7,6 +7,10 @@ event a line and dies with its parent (its standard input reaches the end of fil
     report = run_trainer(job, host)              # the report of the event ``finished``
     event = kill_trainer_at(ReadyForKill, job, host)
 
+    with prepared(next_job, host) as trainer:    # imports its libraries while another trainer works
+        run_trainer(job, host)
+        report = run_trainer(trainer, host)      # now it begins
+
 Raises what the child reported (its diagnostics, its exit code), RunFailed R201 where it was killed, R202 where it ended
 without a last event, R207 where it sent an event that this engine does not know, and Interrupted after a stop request.
 """
@@ -24,7 +28,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -49,7 +54,7 @@ from engine.protocol.events.generation import GenerationStopped
 from engine.protocol.events.inputs import Download
 from engine.protocol.events.table import LAST_EVENTS, parse_event
 from engine.protocol.events.training import TrainStopped
-from engine.protocol.jobs import FollowJob, Job, TrainJob, job_json
+from engine.protocol.jobs import WHEN_TOLD, FollowJob, Job, TrainJob, job_json
 from engine.redact import redact
 from engine.trainer_process.host import Host
 
@@ -58,7 +63,10 @@ E = TypeVar("E", bound=Event)
 POLL_SECONDS = 0.1
 STDERR_TAIL_LINES = 12
 CPP_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # a stack frame inside JAX: of no use to a user
-HUGE_PAGES = "glibc.malloc.hugetlb"  # a tunable of glibc 2.35 and later
+HUGE_PAGES, ONE_ARENA = (
+    "glibc.malloc.hugetlb",
+    "glibc.malloc.arena_max",
+)  # tunables of glibc, the first of 2.35 and later
 
 # What a killed process was doing -> what the next attempt resumes from, and what would need less memory.
 RESUMES = {
@@ -84,7 +92,22 @@ _BY_EXIT_CODE: dict[int, type[RunspecError]] = {
 }
 
 
-def run_trainer(job: Job, host: Host) -> Mapping[str, Any]:
+@dataclass(frozen=True, slots=True)
+class EarlyTrainer:
+    """A trainer's process that begins when it is told: see :func:`prepared`."""
+
+    job: Job
+    child: subprocess.Popen[bytes]
+    stderr: Path
+
+    def begin(self) -> None:
+        """Told. One that has ended already says why in its last event."""
+        assert self.child.stdin is not None
+        with suppress(BrokenPipeError):
+            os.write(self.child.stdin.fileno(), b"begin\n")  # unbuffered: closing writes no rest
+
+
+def run_trainer(job: Job | EarlyTrainer, host: Host) -> Mapping[str, Any]:
     """Run a job to its end and return its report."""
     finished = _run(job, host, kill_at=None)
     assert isinstance(finished, Finished)
@@ -97,6 +120,16 @@ def kill_trainer_at(kind: type[E], job: Job, host: Host) -> E | None:
     return event if isinstance(event, kind) else None
 
 
+@contextmanager
+def prepared(job: Job, host: Host, *, name: str | None = None) -> Iterator[EarlyTrainer]:
+    """The job's process, started early: it imports its libraries (200 MB of memory), touches no device, and waits to be told.
+
+    Killed at the end of the context, whatever ended it. ``name``: of its files, where another process of this verb has its own.
+    """
+    with _started(job, host, name or job.verb, when=(WHEN_TOLD,)) as (child, stderr):
+        yield EarlyTrainer(job, child, stderr)
+
+
 def _refuse_undecodable(text: str) -> None:
     """X324: XLA and the library of the checkpoints take no path with bytes that are not UTF-8, and say so hours later."""
     for line in text.split("\n"):
@@ -107,19 +140,43 @@ def _refuse_undecodable(text: str) -> None:
             )  # fmt: skip
 
 
-def _run(job: Job, host: Host, kill_at: type[Event] | None) -> Event:
-    """The event at which the child was killed on purpose, or ``finished``."""
+@contextmanager
+def _started(
+    job: Job, host: Host, name: str, when: tuple[str, ...] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """(the job's process, the file of its standard error); it does not survive the context."""
     text = pretty_json(job_json(job))
     _refuse_undecodable(f"{host.work}\n{text}")
-    job_path, stderr_path = host.work / f"{job.verb}_job.json", host.work / f"{job.verb}_stderr.log"
+    job_path, stderr_path = host.work / f"{name}_job.json", host.work / f"{name}_stderr.log"
     write_atomic(job_path, text)
-    with stderr_path.open("wb") as stderr, _spawn(job.verb, job_path, host.cwd, stderr) as child:
+    with stderr_path.open("wb") as stderr, _spawn(job.verb, job_path, host.cwd, stderr, when) as child:
         try:
-            last = _listen(child, host, kill_at)
+            yield child, stderr_path
         finally:
             if child.poll() is None:
                 child.kill()
             child.wait()
+
+
+def _run(job: Job | EarlyTrainer, host: Host, kill_at: type[Event] | None) -> Event:
+    """The event at which the child was killed on purpose, or ``finished``."""
+    if isinstance(job, EarlyTrainer):
+        job.begin()
+        return _ended(job.job, job.child, job.stderr, host, _listen(job.child, host, kill_at), kill_at)
+    with _started(job, host, job.verb) as (child, stderr):
+        last = _listen(child, host, kill_at)
+    return _ended(job, child, stderr, host, last, kill_at)
+
+
+def _ended(
+    job: Job,
+    child: subprocess.Popen[bytes],
+    stderr_path: Path,
+    host: Host,
+    last: Event | None,
+    kill_at: type[Event] | None,
+) -> Event:
+    """What the end of the child means, after its last event."""
     if kill_at is not None and isinstance(last, kill_at):
         return last
     in_cluster = isinstance(job, TrainJob | FollowJob) and job.cluster is not None
@@ -145,11 +202,12 @@ def trainer_environment() -> dict[str, str]:
 
     glibc gives each large array back to the kernel and takes new pages for the next one, 380,000 page faults a train step of
     the benchmarks' model on a CPU; with pages of 2 MiB they are 1,300, and the step is shorter by an eighth
-    (docs/explanation/memory.md). A value that the user has set wins; other C libraries do not read the variable.
+    (docs/explanation/memory.md). One arena: see :mod:`engine.trainer.host_memory`. A value that the user has set wins; other C
+    libraries do not read the variable.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
-    if HUGE_PAGES not in tunables:
-        tunables = ":".join(filter(None, [tunables, f"{HUGE_PAGES}=1"]))
+    ours = [f"{name}=1" for name in (HUGE_PAGES, ONE_ARENA) if name not in tunables]
+    tunables = ":".join(filter(None, [tunables, *ours]))
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(_import_path()),
@@ -176,10 +234,10 @@ def trainer_command(verb: str, job: Path) -> list[str]:
     return [sys.executable, "-m", "engine.trainer", verb, str(job)]
 
 
-def _spawn(verb: str, job: Path, cwd: Path, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn(verb: str, job: Path, cwd: Path, stderr: IO[bytes], when: tuple[str, ...]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        trainer_command(verb, job),
-        stdin=subprocess.PIPE,  # never written to: its end of file tells the child that this process has died
+        [*trainer_command(verb, job), *when],
+        stdin=subprocess.PIPE,  # its end of file tells the child that this process has died
         stdout=subprocess.PIPE,
         stderr=stderr,
         cwd=cwd,

@@ -23,7 +23,7 @@ from engine.evidence.checks.training import FLOAT32, _percentiles, rate
 )
 def test_the_rate_is_that_of_the_optimizers_schedule(schedule: str, steps: int, warmup: int, peak: float) -> None:
     """Within what float32 sums and cosines are off, at every train step."""
-    from engine.trainer.optim.optimizer import make_schedule
+    from engine.trainer.optim.schedule import make_schedule
 
     warmup = min(warmup, steps)
     args = {"learning_rate": peak, "lr_schedule": schedule, "num_train_steps": steps, "warmup_steps": warmup}

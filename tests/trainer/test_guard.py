@@ -12,6 +12,7 @@ import pytest
 
 from engine.errors import RunFailed
 from engine.trainer.guard import Skips, is_finite, skipped_metric
+from engine.trainer.optim.hyperparameters import Hyperparameters
 from engine.trainer.optim.optimizer import apply_updates, global_norm, init_opt_state
 
 
@@ -35,7 +36,9 @@ def test_a_bad_step_in_between_leaves_no_trace(make_args: Callable[..., Any]) ->
     def step(params: Any, opt_state: Any, factor: jax.Array, number: jax.Array) -> Any:
         grads = jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), params)
         finite = is_finite(factor, global_norm(grads))
-        params, opt_state, metrics = apply_updates(grads, params, opt_state, number, args, ok=finite)
+        params, opt_state, metrics = apply_updates(
+            grads, params, opt_state, number, Hyperparameters.of(args), ok=finite
+        )
         return params, opt_state, {**metrics, **skipped_metric(finite)}
 
     def run(steps: list[tuple[float, int]]) -> Any:

@@ -15,6 +15,7 @@ from engine.protocol.train_args import REMAT
 from engine.trainer import loss as loss_module
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, decoder
+from engine.trainer.ops.matmul import MatmulRule
 from engine.trainer.train_step import accumulated_gradients, compile_train_step, init_state, make_train_step
 
 SIZES = {
@@ -179,7 +180,7 @@ def test_float16_matmuls_serve_a_model_beyond_float16s_range(
         model = model_of("gemma", "bfloat16")
         model.layers.up[...] = 3e4 * model.layers.up[...]
         model.layers.down[...] = model.layers.down[...] / 3e4
-        model.matmul_dtype = matmul_dtype
+        model.matmul = MatmulRule(matmul_dtype)
         graphdef, state = init_state(model, make_args(dtype="bfloat16"))
         call = jax.jit(
             lambda params, g=graphdef: accumulated_gradients(g, params, batch_of(), jnp.float32(1e-6), ComputePolicy())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import site
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine.errors import RunspecError, render
-from engine.protocol.events.base import Event, Note
+from engine.errors import InputInvalid, RunspecError, render
+from engine.protocol.events.base import Event, Failed, Note
 from engine.protocol.events.generation import Generated, GenerationStopped
 from engine.protocol.events.inputs import Download
 from engine.protocol.events.table import to_line
@@ -19,7 +21,7 @@ from engine.protocol.events.training import TrainStopped
 from engine.protocol.jobs import ProbeJob
 from engine.trainer_process import process
 from engine.trainer_process.host import Host
-from engine.trainer_process.process import run_trainer, trainer_environment
+from engine.trainer_process.process import prepared, run_trainer, trainer_environment
 from tests.fixtures.event_samples import TRAIN_STEP
 from tests.fixtures.job_samples import JOB_SAMPLES
 
@@ -34,13 +36,13 @@ os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "killed" else sys.exit(in
 @pytest.mark.parametrize(
     ("set_before", "passed_on"),
     [
-        (None, "glibc.malloc.hugetlb=1"),
-        ("", "glibc.malloc.hugetlb=1"),
+        (None, "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"),
+        ("", "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"),
         ("glibc.malloc.arena_max=2", "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"),
-        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0:glibc.malloc.arena_max=1"),
     ],
 )
-def test_huge_pages_unless_the_user_sets_them(
+def test_huge_pages_and_one_arena_unless_the_user_sets_them(
     set_before: str | None, passed_on: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One variable holds all tunables of the C library: the engine's is added after those that are set."""
@@ -176,3 +178,40 @@ def test_an_unknown_event_is_named(line: str, expected: str, tmp_path: Path, mon
     text = render(*caught.value.diagnostics)
     assert text.startswith(f"error[R207]: the trainer sent an event that this engine does not understand: {expected}")
     assert "reinstall runspec-engine" in text
+
+
+def test_a_prepared_trainer_begins_when_it_is_told(tmp_path: Path) -> None:
+    """It has imported JAX long before, and has said and written nothing; then it does its job."""
+    said: list[Event] = []
+    host = Host(tmp_path, tmp_path, emit=said.append)
+    with prepared(ProbeJob("cpu"), host, name="early") as early:
+        assert run_trainer(ProbeJob("cpu"), host)["platform"] == "cpu"
+        assert early.child.poll() is None
+        assert len(said) == 1
+        assert run_trainer(early, host)["platform"] == "cpu"
+    assert early.child.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "early_job.json", "early_stderr.log", "probe_job.json", "probe_stderr.log",
+    ]  # fmt: skip
+
+
+def test_a_prepared_trainer_that_is_not_told_is_killed(tmp_path: Path) -> None:
+    """Where the work before it fails, nothing of it remains: no process, no folder of its job, no event."""
+    said: list[Event] = []
+    job = replace(JOB_SAMPLES["generate"], work=str(tmp_path / "work"), out=str(tmp_path / "out"))
+    with pytest.raises(KeyError), prepared(job, Host(tmp_path, tmp_path, emit=said.append)) as early:
+        raise KeyError("what came before")
+    assert early.child.returncode == -signal.SIGKILL
+    assert (said, (tmp_path / "work").exists(), (tmp_path / "out").exists()) == ([], False, False)
+
+
+def test_a_prepared_trainer_that_has_died_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last event came before it was told: the error is that of the event, not of the broken pipe."""
+    script = tmp_path / "child.py"
+    script.write_text(PRINTS_AND_ENDS)
+    failed = to_line(Failed(2, ({"code": "M111", "message": "do not fit each other"},)))
+    monkeypatch.setattr(process, "trainer_command", lambda *_: [sys.executable, str(script), failed, "2"])
+    with prepared(ProbeJob("cpu"), Host(tmp_path, tmp_path)) as early:
+        early.child.wait()
+        with pytest.raises(InputInvalid, match="do not fit each other"):
+            run_trainer(early, Host(tmp_path, tmp_path))

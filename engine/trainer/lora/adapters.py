@@ -129,7 +129,7 @@ def attach(model: Decoder, args: LoraArgs, *, seed: int) -> Decoder:
 def with_adapters(model: Decoder, args: LoraArgs, weights: Mapping[str, jax.Array]) -> Decoder:
     """A model with the same (shared) weights and these adapters."""
     adapted = type(model)(model.config, model.weights(), compute_dtype=model.compute_dtype, lora=Lora(args, weights))
-    adapted.matmul_dtype = model.matmul_dtype
+    adapted.matmul = model.matmul
     return adapted
 
 

@@ -31,7 +31,7 @@ from engine.trainer.models import layers
 from engine.trainer.models.remat import LAYER_INPUT, with_remat
 from engine.trainer.models.table import WeightTable
 from engine.trainer.ops.blocked_attention import Mesh, TokenPositions, blocked_attention, sharded_attention
-from engine.trainer.ops.matmul import matmul
+from engine.trainer.ops.matmul import MatmulRule, matmul_turned
 
 # Up to this depth the layers are unrolled: 12 % more tokens/s on CPU than a loop
 # (34.6 M parameters, 8 layers: 721 against 644). Deeper models would pay in compile time and memory.
@@ -89,8 +89,8 @@ class LayerWeights(nnx.Module):
 class Decoder(nnx.Module):
     """Abstract; a family's final class defines the block.
 
-    ``compute_dtype`` is the dtype of activations and matmuls; weights keep their own. ``matmul_dtype`` is the dtype of
-    the operands of matmuls with weights, where it differs (:mod:`engine.trainer.ops.matmul`); training sets it.
+    ``compute_dtype`` is the dtype of activations and matmuls; weights keep their own. ``matmul`` says how
+    operands of matmuls are multiplied, where not as they are (:mod:`engine.trainer.ops.matmul`); training sets it.
     """
 
     TABLE: ClassVar[WeightTable]
@@ -105,7 +105,7 @@ class Decoder(nnx.Module):
     ) -> None:
         self.config = config
         self.compute_dtype = jnp.dtype(compute_dtype)
-        self.matmul_dtype: str | None = None
+        self.matmul: MatmulRule | None = None
         self.embed = nnx.Param(weights["embed"])
         self.layers = LayerWeights(weights)
         self.norm = nnx.Param(weights["norm"])
@@ -184,7 +184,9 @@ class Decoder(nnx.Module):
         """positions i32[B, T] -> cos and sin f32[R, B, T, H/2] of the R different ropes."""
         tables = [layers.rope_tables(positions, self.config.head_dim, *rope) for rope in self.config.ropes()]
         cos, sin = (jnp.stack(parts) for parts in zip(*tables, strict=True))
-        return cos, sin
+        # The barrier keeps the tables: the compiler would compute them again in each layer that reads them.
+        barred: Tables = jax.lax.optimization_barrier((cos, sin))
+        return barred
 
     def layer_kinds(self) -> dict[str, jax.Array]:
         """What distinguishes the layers beside their weights, each i32[L]; empty where all layers are alike."""
@@ -209,14 +211,15 @@ class Decoder(nnx.Module):
         def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
             softcap = self.config.attention_softcap
             q, k, v = (_shard_rows(part, context.mesh) for part in (q, k, v))
+            rule = self._attention_rule()
             if context.mask is None:
+                q, k, v = (part.astype(rule.dtype) if rule else part for part in (q, k, v))
                 attend = blocked_attention if context.mesh is None else partial(sharded_attention, mesh=context.mesh)
                 mixed = attend(q, k, v, context.token_positions, window=kind.get("window"), softcap=softcap)
             else:
-                mixed = layers.causal_attention(
-                    q, k, v, _in_window(context.mask, context.distance, kind), softcap=softcap
-                )
-            return mixed.reshape(x.shape[0], -1), None  # [M, N*H]
+                mask = _in_window(context.mask, context.distance, kind)
+                mixed = layers.causal_attention(q, k, v, mask, softcap=softcap, rule=rule)
+            return mixed.reshape(x.shape[0], -1).astype(x.dtype), None  # [M, N*H]
 
         return self.block(x, self._cast(weights), _rope(context, kind), mix)[0]
 
@@ -233,38 +236,37 @@ class Decoder(nnx.Module):
         """The last norm with its gain [D] as an argument, to differentiate with respect to it."""
         return layers.rms_norm(x, gain, self.config.rms_norm_eps)
 
-    def unembed(self, states: jax.Array, *, head: jax.Array | None = None) -> jax.Array:
-        """states [..., D] -> logits f32[..., V]; the head is the embedding (tied), or a transposed copy [D, V] of it."""
+    def unembed(self, states: jax.Array) -> jax.Array:
+        """states [..., D] -> logits f32[..., V]; the head is the embedding (tied)."""
         flat = states.reshape(-1, states.shape[-1])  # [M, D]
-        if self.matmul_dtype is not None:
-            logits = matmul(flat, self.embed[...].T, self.matmul_dtype, out=jnp.float32)
-        elif head is None:
-            table = self.embed[...].astype(self.compute_dtype)  # [V, D]
-            logits = jnp.einsum("md,vd->mv", flat, table, preferred_element_type=jnp.float32)
-        else:
-            logits = jnp.matmul(flat, head, preferred_element_type=jnp.float32)
+        logits = matmul_turned(flat, self.embed[...], self.matmul, out=jnp.float32)
         logits = layers.soft_cap(logits, self.config.final_softcap)
         return logits.reshape(*states.shape[:-1], -1)  # [..., V]
 
     # --- with a cache ---
 
     def init_cache(self, batch: int, length: int, dtype: DTypeLike | None = None) -> KeyValueCache:
-        """An empty cache for at least ``length`` positions per row; ``dtype``: the compute dtype by default."""
+        """An empty cache for at least ``length`` positions per row; ``dtype``: the compute dtype by default.
+
+        float32 where a CPU multiplies in bfloat16: it writes single places of a bfloat16 array by turning all of it into
+        float32 and back, at each token.
+        """
         config, sizes = self.config, layers.block_sizes(length)
         rows, wide = (batch, config.num_key_value_heads), config.head_dim
-        depth, dtype = range(config.num_hidden_layers), dtype or self.compute_dtype
+        own = jnp.float32 if self.matmul and self.matmul.row_major else self.compute_dtype
+        depth, dtype = range(config.num_hidden_layers), dtype or own
         return KeyValueCache(
             tuple(tuple(jnp.zeros((*rows, wide, size), dtype) for size in sizes) for _ in depth),
             tuple(tuple(jnp.zeros((*rows, size, wide), dtype) for size in sizes) for _ in depth),
         )
 
     def unstacked(self) -> tuple[dict[str, jax.Array], ...]:
-        """The weights of each layer as arrays of their own, matrices in the compute dtype, for :meth:`extend`.
+        """The weights of each layer as arrays of their own, matrices in the compute dtype and [out, in], for :meth:`extend`.
 
         Made once for a generation: slicing the stacks at each step would copy all of them.
         """
-        stacked = self._in_compute_dtype(self.stacked())
-        return tuple({name: array[i] for name, array in stacked.items()} for i in range(self.config.num_hidden_layers))
+        stacked, dtype = self.stacked(), self.compute_dtype
+        return tuple(_layer_of(stacked, jnp.int32(i), dtype) for i in range(self.config.num_hidden_layers))
 
     def extend(
         self,
@@ -333,7 +335,9 @@ class Decoder(nnx.Module):
             )
             return mixed.reshape(x.shape[0], -1), new  # [M, N*H]
 
-        return self.block(x, weights, (tables[0][rope], tables[1][rope]), mix)
+        matrices = layers.Matrices(weights)
+        matrices.matmul, matrices.turned = self.matmul, True
+        return self.block(x, matrices, (tables[0][rope], tables[1][rope]), mix)
 
     def _unroll(self) -> int:
         depth = self.config.num_hidden_layers
@@ -342,17 +346,32 @@ class Decoder(nnx.Module):
     def _cast(self, weights: Weights) -> layers.Matrices:
         """Matrices in the compute dtype; gains of norms and adapters as stored (they are used in f32).
 
-        With a ``matmul_dtype`` the matrices stay as stored too: the matmul casts them.
+        With a rule for matmuls the matrices stay as stored too: the matmul casts them.
         """
-        matrices = layers.Matrices(weights if self.matmul_dtype else self._in_compute_dtype(weights))
-        matrices.matmul_dtype = self.matmul_dtype
+        matrices = layers.Matrices(weights if self.matmul else self._in_compute_dtype(weights))
+        matrices.matmul = self.matmul
         return matrices
 
+    def _attention_rule(self) -> MatmulRule | None:
+        """That of matmuls with weights where it is bfloat16; float16 has no room for scores and their gradients."""
+        return self.matmul if self.matmul and self.matmul.dtype == "bfloat16" else None
+
     def _in_compute_dtype(self, weights: Weights) -> dict[str, jax.Array]:
-        return {
-            name: array if name.endswith("norm") or "." in name else array.astype(self.compute_dtype)
-            for name, array in weights.items()
-        }
+        return _in_dtype(weights, self.compute_dtype)
+
+
+def _in_dtype(weights: Weights, dtype: DTypeLike) -> dict[str, jax.Array]:
+    """Matrices in the dtype; gains of norms and adapters as they are."""
+    return {
+        name: array if name.endswith("norm") or "." in name else array.astype(dtype) for name, array in weights.items()
+    }
+
+
+@partial(jax.jit, static_argnums=2)
+def _layer_of(stacked: Weights, index: jax.Array, dtype: DTypeLike) -> dict[str, jax.Array]:
+    """The weights of one layer, each [...] of [L, ...]; matrices in the dtype, [out, in]."""
+    own = _in_dtype({name: array[index] for name, array in stacked.items()}, dtype)
+    return {name: array.T if name in layers.PROJECTIONS else array for name, array in own.items()}
 
 
 def _shard_rows(x: jax.Array, mesh: Mesh | None) -> jax.Array:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from engine.trainer.ops.matmul import matmul
+from engine.trainer.ops.matmul import MatmulRule, dot, matmul, matmul_turned
 
 PIECE, MOST_PIECES = 64, 4  # attention processes the queries of a sequence in pieces
 
@@ -31,9 +31,10 @@ MASKED = -2.3819763e38
 
 
 class Matrices(dict[str, jax.Array]):
-    """A layer's weights by name; ``matmul_dtype``: see :func:`engine.trainer.ops.matmul.matmul`."""
+    """A layer's weights by name; ``matmul``: how they are multiplied; ``turned``: matrices are [out, in], not [in, out]."""
 
-    matmul_dtype: str | None = None
+    matmul: MatmulRule | None = None
+    turned: bool = False
 
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -76,7 +77,15 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, softcap: float | None = None) -> jax.Array:
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array,
+    *,
+    softcap: float | None = None,
+    rule: MatmulRule | None = None,
+) -> jax.Array:
     """softmax(softcap(q k^T)) v with q [B, T, N, H] already scaled, k and v [B, S, K, H], bool mask [B, T, S].
 
     The G = N/K query heads of one kv head are stacked in one matmul with it: k and v are never repeated. Scores and
@@ -89,21 +98,34 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, soft
     grouped = q.reshape(batch, queries, kv_heads, groups, head_dim).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, H]
     grouped = grouped.reshape(batch, kv_heads, groups * queries, head_dim)  # [B, K, G*T, H]
     columns, values = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)  # [B, K, H, S], [B, K, S, H]
-    scores = jnp.matmul(grouped, columns, preferred_element_type=jnp.float32)  # [B, K, G*T, S]
+    scores = _mix(grouped, columns, rule)  # [B, K, G*T, S]
     scores = soft_cap(scores, softcap).reshape(batch, kv_heads, groups, queries, keys)
     scores = jnp.where(mask[:, None, None, :, :], scores, MASKED)
     highest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     weights = jnp.exp(scores - highest)  # [B, K, G, T, S], at most 1
     total = jnp.sum(weights, axis=-1, keepdims=True)  # [B, K, G, T, 1]
     flat = weights.astype(v.dtype).reshape(batch, kv_heads, groups * queries, keys)
-    mixed = jnp.matmul(flat, values, preferred_element_type=jnp.float32)  # [B, K, G*T, H]
+    mixed = _mix(flat, values, rule)  # [B, K, G*T, H]
     mixed = mixed.reshape(batch, kv_heads, groups, queries, head_dim) / total
     mixed = mixed.transpose(0, 3, 1, 2, 4).astype(q.dtype)  # [B, T, K, G, H]
     return mixed.reshape(batch, queries, heads, head_dim)  # [B, T, N, H]
 
 
+def _mix(left: jax.Array, right: jax.Array, rule: MatmulRule | None) -> jax.Array:
+    """A matmul of attention in float32 sums, with operands as they are or by the rule."""
+    if rule is None:
+        return jnp.matmul(left, right, preferred_element_type=jnp.float32)
+    return dot(left, right, rule)
+
+
 def causal_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, softcap: float | None = None
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array,
+    *,
+    softcap: float | None = None,
+    rule: MatmulRule | None = None,
 ) -> jax.Array:
     """Causal :func:`attention` of entire sequences, q [B, T, N, H], k and v [B, T, K, H], mask [B, T, T].
 
@@ -113,11 +135,12 @@ def causal_attention(
     length = q.shape[1]
     size = PIECE * -(-length // (PIECE * MOST_PIECES))
     if size >= length:
-        return attention(q, k, v, mask, softcap=softcap)
+        return attention(q, k, v, mask, softcap=softcap, rule=rule)
     mixed = []
     for start in range(0, length, size):
         stop = min(start + size, length)
-        mixed.append(attention(q[:, start:stop], k[:, :stop], v[:, :stop], mask[:, start:stop, :stop], softcap=softcap))
+        own = mask[:, start:stop, :stop]
+        mixed.append(attention(q[:, start:stop], k[:, :stop], v[:, :stop], own, softcap=softcap, rule=rule))
     return jnp.concatenate(mixed, axis=1)
 
 
@@ -127,7 +150,8 @@ def project(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
     The adapter ``name.a`` [in, r], ``name.b`` [r, out] adds lora.scale (x a) b, in f32 (see
     :mod:`engine.trainer.lora.adapters`); with ``lora.key`` each entry of its x is kept with probability lora.keep.
     """
-    out = matmul(x, w[name], getattr(w, "matmul_dtype", None))
+    multiply = matmul_turned if getattr(w, "turned", False) else matmul
+    out = multiply(x, w[name], getattr(w, "matmul", None))
     if f"{name}.a" not in w:
         return out
     wide = x.astype(jnp.float32)
@@ -236,6 +260,8 @@ def cached_attention(
 ) -> jax.Array:
     """:func:`attention` of q [B, T, N, H] to a cache, block by block: keys [B, K, H, S], values [B, K, S, H] -> as q.
 
+    Matmuls are in the cache's dtype.
+
     The softmax is updated from block to block (Milakov & Gimelshein 2018, arXiv 1805.02867). A block with nothing for a
     query to attend to does not change a bit of its sums: the maximum stays, so that the sums are multiplied by
     exp(0) = 1, and zeros are added. So a row does not depend on the lengths of others, and a block that no query has
@@ -253,15 +279,15 @@ def cached_attention(
         highest, total, mixed = so_far  # f32[B, K, G, T], the same, [B, K, G*T, H]
         if block.rows is not None:
             keys, values = keys[block.rows], values[block.rows]
-        scores = jnp.matmul(grouped, keys.astype(q.dtype), preferred_element_type=jnp.float32)  # [B, K, G*T, S]
+        scores = jnp.matmul(grouped.astype(keys.dtype), keys, preferred_element_type=jnp.float32)  # [B, K, G*T, S]
         scores = soft_cap(scores, softcap).reshape(*shape, -1)
         mask = block.mask(window)[:, None, None, :, :]
         scores = jnp.where(mask, scores, MASKED)  # [B, K, G, T, S]
         higher = jnp.maximum(highest, jnp.max(scores, axis=-1))
         weights = jnp.where(mask, jnp.exp(scores - higher[..., None]), 0.0)
         rescale = jnp.exp(highest - higher)
-        flat = weights.astype(q.dtype).reshape(batch, kv_heads, -1, block.size)
-        more = jnp.matmul(flat, values.astype(q.dtype), preferred_element_type=jnp.float32)  # [B, K, G*T, H]
+        flat = weights.astype(values.dtype).reshape(batch, kv_heads, -1, block.size)
+        more = jnp.matmul(flat, values, preferred_element_type=jnp.float32)  # [B, K, G*T, H]
         mixed = mixed * rescale.reshape(batch, kv_heads, -1, 1) + more
         return higher, total * rescale + jnp.sum(weights, axis=-1), mixed
 

@@ -8,7 +8,7 @@ gradients of both. ``block`` rows of the table are multiplied at a time; the las
 Only one block's logits [M, block] exist at a time, in float32. In the forward pass a running maximum and a running sum
 of exponentials give the log of the sum over all; in the backward pass each block's logits are recomputed, and each row
 of the table's gradient is written once, after one sum over M in float32 (blocks of tokens would instead sum the entire
-[V, D] once per block). Operands of every matmul have the states' dtype, or ``matmul_dtype`` (final states are normed,
+[V, D] once per block). Operands of every matmul have the states' dtype, or that of ``matmul`` (final states are normed,
 and fit float16); sums are float32.
 
 The parts are functions of their own for the update inside the backward pass, where the table's gradient must never
@@ -33,6 +33,9 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from engine.trainer.ops.matmul import MatmulRule, contract
 
 Carry = TypeVar("Carry")
 Sums = tuple[jax.Array, jax.Array, jax.Array]  # f32[M, S] each: highest logit, sum of exponentials, label's logit
@@ -43,13 +46,17 @@ BlockBody = Callable[[jax.Array, jax.Array, jax.Array, Carry], Carry]
 class Head(NamedTuple):
     """The static description of a head: softcap (c in c tanh(x / c), Gemma 2's 30) or None, rows a block, shards.
 
-    ``matmul_dtype``: the dtype of the operands of its matmuls, where it is not the states'.
+    ``matmul``: how its operands are multiplied, where not as the states are.
     """
 
     softcap: float | None
     block: int
     shards: int = 1
-    matmul_dtype: str | None = None
+    matmul: MatmulRule | None = None
+
+    def dtype(self, states: jax.Array) -> DTypeLike:
+        """The dtype of the operands of its matmuls."""
+        return self.matmul.dtype if self.matmul else states.dtype
 
 
 class Targets(NamedTuple):
@@ -69,14 +76,14 @@ def linear_cross_entropy(
     softcap: float | None,
     block: int,
     shards: int = 1,
-    matmul_dtype: str | None = None,
+    matmul: MatmulRule | None = None,
 ) -> jax.Array:
     """-log softmax(cap(states table^T))[labels]: states [M, D], table [V, D], labels i32[M] -> f32[M].
 
     Gradients have the dtypes of states and table; the table's is rounded once, from float32.
     ``block`` may be any number from 1; above V it is V. ``shards`` must divide V.
     """
-    return _fused(states, table, labels, Head(softcap, min(block, table.shape[0]), shards, matmul_dtype))
+    return _fused(states, table, labels, Head(softcap, min(block, table.shape[0]), shards, matmul))
 
 
 def head_forward(states: jax.Array, table: jax.Array, labels: jax.Array, head: Head) -> tuple[jax.Array, jax.Array]:
@@ -114,7 +121,7 @@ def head_input_gradient(targets: Targets, table: jax.Array, head: Head) -> jax.A
     """Gradient of sum(losses * cotangent) with respect to the states only, f32[M, D] (cast it to the states' dtype)."""
 
     def body(_: jax.Array, rows: jax.Array, numbers: jax.Array, total: jax.Array) -> jax.Array:
-        return total + _times_rows(_logits_gradient(targets, rows, numbers, head), rows)
+        return total + _times_rows(_logits_gradient(targets, rows, numbers, head), rows, head)
 
     total = _over_blocks(table, head, body, jnp.zeros(targets.states.shape, jnp.float32))
     return total * targets.cotangent[:, None]
@@ -133,7 +140,7 @@ def over_head_blocks(
 
     def body(first: jax.Array, rows: jax.Array, numbers: jax.Array, carry: Carry) -> Carry:
         by_logits = _logits_gradient(targets, rows, numbers, head)
-        return update(first, _times_states(by_logits, weighted, peak), numbers, carry)
+        return update(first, _times_states(by_logits, weighted, peak, head), numbers, carry)
 
     return _over_blocks(table_of, head, body, carry)
 
@@ -197,8 +204,8 @@ def _fused_backward(head: Head, saved: Saved, cotangent: jax.Array) -> tuple[jax
             if logits is None
             else _gradient_of(logits, _slope(logits, head), targets, numbers, head)
         )
-        by_rows = _times_states(by_logits, weighted, peak).astype(table.dtype)
-        return by_states + _times_rows(by_logits, rows), put_rows(by_table, by_rows, first, head)
+        by_rows = _times_states(by_logits, weighted, peak, head).astype(table.dtype)
+        return by_states + _times_rows(by_logits, rows, head), put_rows(by_table, by_rows, first, head)
 
     start = jnp.zeros(states.shape, jnp.float32), jnp.zeros(table.shape, table.dtype)
     by_states, by_table = _over_blocks(table, head, body, start)
@@ -251,11 +258,9 @@ def _block(table: jax.Array, first: jax.Array, size: int, head: Head) -> tuple[j
 def _logits(states: jax.Array, rows: jax.Array, head: Head) -> tuple[jax.Array, jax.Array | None]:
     """states [M, D], rows [S, R, D] -> logits f32[M, S, R] and, with a softcap, their slope (d capped / d plain)."""
     shards, size, width = rows.shape
-    dtype = head.matmul_dtype or states.dtype
+    dtype = head.dtype(states)
     flat = rows.reshape(shards * size, width).astype(dtype)
-    logits = jax.lax.dot_general(
-        states.astype(dtype), flat, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-    )
+    logits = contract(states.astype(dtype), flat, (-1, -1), head.matmul)
     plain: jax.Array = logits.reshape(-1, shards, size)
     if head.softcap is None:
         return plain, None
@@ -284,7 +289,7 @@ def _gradient_of(
     is_label = numbers[None] == targets.labels[:, None, None]
     # p - 1 before it is rounded: subtracted later, in bfloat16, two large numbers would cancel
     gradient = jnp.where(is_label, probability - 1.0, probability)
-    return (gradient if slope is None else gradient * slope).astype(head.matmul_dtype or targets.states.dtype)
+    return (gradient if slope is None else gradient * slope).astype(head.dtype(targets.states))
 
 
 def _weighted_states(targets: Targets, head: Head) -> tuple[jax.Array, jax.Array]:
@@ -292,18 +297,18 @@ def _weighted_states(targets: Targets, head: Head) -> tuple[jax.Array, jax.Array
     peak = jnp.max(jnp.abs(targets.cotangent))
     peak = jnp.where(peak > 0.0, peak, 1.0)
     share = targets.cotangent / peak
-    return (targets.states.astype(jnp.float32) * share[:, None]).astype(head.matmul_dtype or targets.states.dtype), peak
+    return (targets.states.astype(jnp.float32) * share[:, None]).astype(head.dtype(targets.states)), peak
 
 
-def _times_rows(by_logits: jax.Array, rows: jax.Array) -> jax.Array:
+def _times_rows(by_logits: jax.Array, rows: jax.Array, head: Head) -> jax.Array:
     """[M, S, R] x [S, R, D] -> f32[M, D]."""
     flat = rows.reshape(-1, rows.shape[-1]).astype(by_logits.dtype)
     flat_logits = by_logits.reshape(by_logits.shape[0], -1)
-    return jax.lax.dot_general(flat_logits, flat, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return contract(flat_logits, flat, (-1, -2), head.matmul)
 
 
-def _times_states(by_logits: jax.Array, weighted: jax.Array, peak: jax.Array) -> jax.Array:
+def _times_states(by_logits: jax.Array, weighted: jax.Array, peak: jax.Array, head: Head) -> jax.Array:
     """[M, S, R] x [M, D] -> f32[S, R, D]."""
     flat = by_logits.reshape(by_logits.shape[0], -1)
-    by_rows = jax.lax.dot_general(flat, weighted, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    by_rows = contract(flat, weighted, (-2, -2), head.matmul)
     return (by_rows * peak).reshape(*by_logits.shape[1:], -1)

@@ -1,70 +1,161 @@
-"""Matmuls with weights in the dtype that the device multiplies fast: bfloat16, float16 with scaling, or float32.
+"""Matmuls in the dtype that the device multiplies fast: bfloat16, float16 with scaling, or float32.
 
 In: activations [M, in] in the dtype of the residual stream, a weight [in, out] as it is stored. Out: [M, out] in the
 stream's dtype (or in ``out``). Sums are float32 everywhere.
 
-    dtype = resolve_matmul_dtype("auto", "bfloat16", jax.devices()[0])     # "float16" on a T4, None (unchanged) on a TPU
-    out = matmul(x, weight, dtype)
+    rule = matmul_rule("auto", "bfloat16", jax.devices()[0])     # float16 on a T4, None (operands as they are) on a TPU
+    out = matmul(x, weight, rule)
 
-bfloat16 weights on a T4: its matrix units support float16 only, and a bfloat16 matmul runs in float32 without them,
-at an eighth of the speed. So the stream, weights and gradients stay bfloat16, and only the operands of a matmul become
-float16. Gemma's activations overflow float16 (its MLP's exceed 65504), and its gradients underflow it (1 / tokens falls
-below its smallest step, 6e-8); a loss scale would help one and hurt the other. Here each operand is first divided by a
-power of two, that of the largest number in its row (in the matmul over tokens: in the entire operand). The division is
-exact, and undone in float32: only what float16's 11 bits cannot represent beside the largest number of the row is lost,
-which is less than bfloat16 itself loses.
+Operands are cast to the rule's dtype, in the backward pass too: the gradient of ``out`` is one of them there. Plain
+autodiff would keep it in float32, and both matmuls of the backward pass with it.
+
+**bfloat16 on CPUs** that multiply it (AMX, AVX512-BF16). XLA's CPU backend has fast kernels where the contraction runs
+along the rows of the left operand, as they lie in memory; it is five times as slow where it runs down its columns, as
+for the gradient of a weight, and where the compiler has turned an operand on its own. So ``row_major`` copies a
+transposed left operand, and fixes the layout of both. ``python benchmarks/matmul.py`` prints the table.
+
+**float16 for bfloat16 weights on a T4**: its matrix units support float16 only, and a bfloat16 matmul runs in float32
+without them, at an eighth of the speed. So the stream, weights and gradients stay bfloat16, and only the operands of a
+matmul become float16. Gemma's activations overflow float16 (its MLP's exceed 65504), and its gradients underflow it
+(1 / tokens falls below its smallest step, 6e-8); a loss scale would help one and hurt the other. Here each operand is
+first divided by a power of two, that of the largest number in its row (in the matmul over tokens: in the entire
+operand). The division is exact, and undone in float32: only what float16's 11 bits cannot represent beside the largest
+number of the row is lost, which is less than bfloat16 itself loses.
 
 Source: NVIDIA, Turing architecture whitepaper (2018): T4 has FP16 tensor cores, 65 TFLOP/s, against 8.1 in FP32.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.typing import DTypeLike
+
+from engine.protocol.processor import multiplies_bfloat16
 
 HALF = jnp.dtype("float16")
 SMALLEST = 2.0**-126  # float32's smallest normal number: a row of zeros is divided by it
 EXPONENT = 0x7F800000  # the bits of a float32's exponent
 
+Pair = tuple[jax.Array, jax.Array]
 
-def resolve_matmul_dtype(declared: str, dtype: str, device: jax.Device) -> str | None:
-    """The dtype of matmuls; None: that of the operands. ``declared``: "auto" or a dtype; ``dtype``: the weights'.
+
+class MatmulRule(NamedTuple):
+    """How matmuls are computed: the dtype of the operands, and whether transposed ones are copied first."""
+
+    dtype: str
+    row_major: bool = False
+
+
+def matmul_rule(declared: str, dtype: str, device: jax.Device) -> MatmulRule | None:
+    """None: operands as they are. ``declared``: "auto" or a dtype; ``dtype``: that of weights and activations.
 
     "auto": float32 weights are multiplied in float32. bfloat16 is multiplied as such where it is native (TPUs, GPUs of
-    compute capability 8.0 and later), as float16 where the matrix units support only that (7.x: V100, T4), and in
-    float32 elsewhere (P100, CPU).
+    compute capability 8.0 and later, CPUs with AMX or AVX512-BF16), as float16 where the matrix units support only that
+    (7.x: V100, T4), and in float32 elsewhere (P100, other CPUs).
     """
-    if declared != "auto":
-        return None if declared == dtype else declared
-    if dtype == "float32":
-        return None
+    chosen = (dtype if dtype == "float32" else _native(device)) if declared == "auto" else declared
+    if device.platform == "cpu" and chosen == "bfloat16":
+        return MatmulRule("bfloat16", row_major=True)
+    return None if chosen == dtype else MatmulRule(chosen)
+
+
+def dtype_of(rule: MatmulRule | None, dtype: str) -> str:
+    """The dtype of the operands, where ``dtype`` is that of weights and activations."""
+    return dtype if rule is None else rule.dtype
+
+
+def _native(device: jax.Device) -> str:
+    """The dtype in which the device multiplies bfloat16 numbers."""
     if device.platform == "cpu":
-        return "float32"
+        return "bfloat16" if multiplies_bfloat16() else "float32"
     capability = getattr(device, "compute_capability", None)  # NVIDIA's GPUs have one
     major = 8 if capability is None else int(str(capability).split(".", maxsplit=1)[0])
     if major >= 8:
-        return None
+        return "bfloat16"
     return "float16" if major == 7 else "float32"
 
 
 def matmul(
-    x: jax.Array, weight: jax.Array, dtype: DTypeLike | None = None, *, out: DTypeLike | None = None
+    x: jax.Array, weight: jax.Array, rule: MatmulRule | None = None, *, out: DTypeLike | None = None
 ) -> jax.Array:
-    """x [M, in] times weight [in, out] -> [M, out] in x's dtype or ``out``; with ``dtype`` both operands are cast to it."""
-    if dtype is None:
+    """x [M, in] times weight [in, out] -> [M, out] in x's dtype or ``out``, by the rule. With gradients of both."""
+    if rule is None:
         return jnp.matmul(x, weight.astype(x.dtype), preferred_element_type=out)
-    if jnp.dtype(dtype) == HALF:
-        return _half(x, weight).astype(out or x.dtype)
-    wide = jnp.matmul(x.astype(dtype), weight.astype(dtype), preferred_element_type=jnp.float32)
+    wide = _half(x, weight) if rule.dtype == HALF else dot(x, weight, rule)
     return wide.astype(out or x.dtype)
+
+
+def matmul_turned(
+    x: jax.Array, weight: jax.Array, rule: MatmulRule | None = None, *, out: DTypeLike | None = None
+) -> jax.Array:
+    """:func:`matmul` with a weight that is stored as [out, in], for programs without gradients.
+
+    The faster form on a CPU where few rows are multiplied (100 rows of 512 by 2048: by 7 % in float32, 8 in bfloat16).
+    """
+    if rule is not None and rule.dtype == HALF:
+        return matmul(x, weight.T, rule, out=out)
+    dtype = x.dtype if rule is None else rule.dtype
+    return contract(x.astype(dtype), weight.astype(dtype), (-1, -1), rule).astype(out or x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def dot(left: jax.Array, right: jax.Array, rule: MatmulRule) -> jax.Array:
+    """left [..., M, K] times right [..., K, N] -> f32[..., M, N]; leading axes are the same. Not for float16."""
+    return contract(left.astype(rule.dtype), right.astype(rule.dtype), (-1, -2), rule)
+
+
+def _dot_forward(left: jax.Array, right: jax.Array, rule: MatmulRule) -> tuple[jax.Array, Pair]:
+    return dot(left, right, rule), (left, right)
+
+
+def _dot_backward(rule: MatmulRule, saved: Pair, by_out: jax.Array) -> Pair:
+    left, right = saved
+    by_out = by_out.astype(rule.dtype)
+    by_left = contract(by_out, right.astype(rule.dtype), (-1, -1), rule)
+    by_right = contract(left.astype(rule.dtype), by_out, (-2, -2), rule)
+    return by_left.astype(left.dtype), by_right.astype(right.dtype)
+
+
+dot.defvjp(_dot_forward, _dot_backward)
+
+
+def contract(left: jax.Array, right: jax.Array, over: tuple[int, int], rule: MatmulRule | None = None) -> jax.Array:
+    """The matmul in float32 sums of [..., a, b] and [..., c, d], leading axes alike, over one axis of each (-1 or -2).
+
+    (-1, -2) is the plain matmul, [..., a, d]; (-1, -1) multiplies by the transposed right, (-2, -2) the transposed left.
+    Operands keep their dtype; of ``rule`` only ``row_major`` counts.
+    """
+    by_rows = rule is not None and rule.row_major
+    if by_rows:
+        # Constraints on both sides and on the result: else the compiler folds the transposition into the matmul again,
+        # or chooses a layout for which it has no kernel at all.
+        left, right = _rows(left if over[0] == -1 else jnp.swapaxes(left, -1, -2)), _rows(right)
+        over = (-1, over[1])
+    rows = left.shape[-2]
+    if by_rows and rows == 1:  # one row takes five times as long as eight
+        left = jnp.concatenate([left, jnp.zeros((*left.shape[:-2], 7, left.shape[-1]), left.dtype)], axis=-2)
+    leading, axes = tuple(range(left.ndim - 2)), left.ndim
+    numbers = ((axes + over[0],), (axes + over[1],)), (leading, leading)
+    out: jax.Array = jax.lax.dot_general(left, right, numbers, preferred_element_type=jnp.float32)
+    return _rows(out)[..., :rows, :] if by_rows else out
+
+
+def _rows(x: jax.Array) -> jax.Array:
+    """The same array, with its last axis contiguous in memory."""
+    rows: jax.Array = with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+    return rows
 
 
 @jax.custom_vjp
 def _half(x: jax.Array, weight: jax.Array) -> jax.Array:
     """x [M, in], weight [in, out] -> f32[M, out]."""
     small, scale = _into_range(x, rows=True)
-    return _dot(small, weight.astype(HALF), ((1,), (0,))) * scale
+    return contract(small, weight.astype(HALF), (-1, -2)) * scale
 
 
 def _half_forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -74,9 +165,9 @@ def _half_forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, tuple[jax
 def _half_backward(saved: tuple[jax.Array, jax.Array], by_out: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weight = saved
     small, scale = _into_range(by_out, rows=True)
-    by_x = _dot(small, weight.astype(HALF), ((1,), (1,))) * scale  # [M, in]
+    by_x = contract(small, weight.astype(HALF), (-1, -1)) * scale  # [M, in]
     (small_x, scale_x), (small, scale) = _into_range(x, rows=False), _into_range(by_out, rows=False)
-    by_weight = _dot(small_x, small, ((0,), (0,))) * scale_x * scale  # [in, out]
+    by_weight = contract(small_x, small, (-2, -2)) * scale_x * scale  # [in, out]
     return by_x.astype(x.dtype), by_weight.astype(weight.dtype)
 
 
@@ -90,8 +181,3 @@ def _into_range(x: jax.Array, *, rows: bool) -> tuple[jax.Array, jax.Array]:
     bits = jax.lax.bitcast_convert_type(largest, jnp.int32) & EXPONENT
     scale = jnp.maximum(jax.lax.bitcast_convert_type(bits, jnp.float32), SMALLEST)
     return (wide / scale).astype(HALF), scale
-
-
-def _dot(left: jax.Array, right: jax.Array, over: tuple[tuple[int, ...], tuple[int, ...]]) -> jax.Array:
-    out: jax.Array = jax.lax.dot_general(left, right, (over, ((), ())), preferred_element_type=jnp.float32)
-    return out

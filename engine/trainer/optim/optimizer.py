@@ -1,15 +1,11 @@
-"""Schedules, clipping, and the update of all weights in place, statistics in float32, one layer at a time.
+"""Clipping, and the update of all weights in place, statistics in float32, one layer at a time.
 
     opt_state = init_opt_state(params, args)
-    params, opt_state, metrics = apply_updates(grads, params, opt_state, step, args)
+    params, opt_state, metrics = apply_updates(grads, params, opt_state, step, Hyperparameters.of(args))
 
 In: trees of weights and gradients in their stored dtypes. Out: the same trees after one update of AdamW or Adafactor
 (the rules: :mod:`engine.trainer.optim.rules`). Only one layer of one leaf at a time is in float32: with bfloat16 weights
 no float32 copy of the tree, or of a stacked leaf [L, ...], ever exists.
-
->>> schedule = make_schedule("linear", 1.0, num_train_steps=10, warmup_steps=2)
->>> [round(float(schedule(step)), 3) for step in (0, 1, 2, 6, 10)]
-[0.5, 1.0, 1.0, 0.5, 0.0]
 
 Order, as in optax's chains: clip by global norm, the optimizer's direction, decoupled weight decay, times the rate.
 The declared rate of Adafactor is the step size itself, not relative to each weight's own scale, so that the two
@@ -18,51 +14,22 @@ optimizers' rates mean the same; both multiply decay by the rate (optax's own ad
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from engine.protocol.train_args import TrainArgs
+from engine.trainer.optim.hyperparameters import Hyperparameters
 from engine.trainer.optim.rules import Rule, Stats, StepInputs, init_stats, update_slice
 from engine.trainer.pytree import PyTree
 
-Schedule = Callable[[jax.Array | int], jax.Array]
 OptState = dict[str, Any]
 Slice = tuple[jax.Array, Stats, jax.Array | None]  # param, statistics, master
 
 # From this size on Adafactor updates a stacked leaf layer by layer: a smaller leaf takes at most 16 MiB in float32, and
 # a loop costs time. AdamW never needs the loop: it is elementwise, one fusion that reads and writes the stored dtypes.
 LOOP_FROM = 1 << 22
-
-
-def make_schedule(kind: str, learning_rate: float, *, num_train_steps: int, warmup_steps: int) -> Schedule:
-    """Rate at 0-based step s: linear warm-up to ``learning_rate`` over ``warmup_steps``, then ``kind``.
-
-    The warm-up never gives 0 (its first step is learning_rate / warmup_steps): a step at rate 0 would be wasted.
-    ``linear`` and ``cosine`` reach 0 at ``num_train_steps``.
-    """
-    after = max(1, num_train_steps - warmup_steps)
-    if kind == "constant":
-        main: Schedule = optax.constant_schedule(learning_rate)
-    elif kind == "linear":
-        main = optax.linear_schedule(learning_rate, 0.0, after)
-    else:
-        main = optax.cosine_decay_schedule(learning_rate, after)
-    if not warmup_steps:
-        return main
-    rise = optax.linear_schedule(learning_rate / warmup_steps, learning_rate, max(1, warmup_steps - 1))
-    joined: Schedule = optax.join_schedules([rise, main], [warmup_steps])
-    return joined
-
-
-def schedule_of(args: TrainArgs) -> Schedule:
-    """The job's schedule."""
-    return make_schedule(
-        args.lr_schedule, args.learning_rate, num_train_steps=args.num_train_steps, warmup_steps=args.warmup_steps
-    )
 
 
 def init_opt_state(params: PyTree, args: TrainArgs, *, master_weights: bool = False) -> OptState:
@@ -86,7 +53,13 @@ def init_opt_state(params: PyTree, args: TrainArgs, *, master_weights: bool = Fa
 
 
 def apply_updates(
-    grads: PyTree, params: PyTree, opt_state: OptState, step: jax.Array, args: TrainArgs, *, ok: jax.Array | None = None
+    grads: PyTree,
+    params: PyTree,
+    opt_state: OptState,
+    step: jax.Array,
+    hyperparameters: Hyperparameters,
+    *,
+    ok: jax.Array | None = None,
 ) -> tuple[PyTree, OptState, dict[str, jax.Array]]:
     """One train step's update -> (params, opt_state, metrics grad_norm and learning_rate).
 
@@ -94,12 +67,9 @@ def apply_updates(
     state is written in place: no float32 copy of a stacked leaf is made (tests/trainer/optim/test_optimizer.py).
     ``ok`` False leaves weights, statistics and count as they were (see :mod:`engine.trainer.guard`).
     """
-    rule, ok = Rule.of(args), jnp.asarray(True) if ok is None else ok
+    rule, ok = hyperparameters.rule, jnp.asarray(True) if ok is None else ok
     norm = global_norm(grads)
-    with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
-        rate = jnp.asarray(schedule_of(args)(step), jnp.float32)
-    key = jax.random.fold_in(jax.random.key(args.seed), step)
-    step_inputs = StepInputs(opt_state["count"], rate, clip_scale(norm, args.max_grad_norm), key, ok)
+    step_inputs = hyperparameters.step_inputs(step, opt_state["count"], norm, ok)
     masters = opt_state.get("master", {})
     updated, stats, new_masters = [], {}, {}
     named_grads = named_leaves(grads)
@@ -113,7 +83,7 @@ def apply_updates(
     new_state: OptState = {"count": opt_state["count"] + ok.astype(jnp.int32), "stats": stats}
     new_state |= {"master": new_masters} if "master" in opt_state else {}
     new_params = jax.tree.unflatten(jax.tree.structure(params), updated)
-    return new_params, new_state, {"grad_norm": norm, "learning_rate": rate}
+    return new_params, new_state, {"grad_norm": norm, "learning_rate": step_inputs.rate}
 
 
 def global_norm(grads: PyTree) -> jax.Array:
@@ -121,14 +91,6 @@ def global_norm(grads: PyTree) -> jax.Array:
     squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(grads)]
     norm: jax.Array = jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
     return norm
-
-
-def clip_scale(norm: jax.Array, max_grad_norm: float | None) -> jax.Array:
-    """f32: the factor that reduces gradients of this norm to at most ``max_grad_norm``."""
-    if max_grad_norm is None:
-        return jnp.ones((), jnp.float32)
-    scale: jax.Array = jnp.where(norm < max_grad_norm, 1.0, max_grad_norm / norm)
-    return scale
 
 
 def named_leaves(tree: PyTree) -> dict[str, Any]:

@@ -18,7 +18,7 @@ Sources: Loshchilov and Hutter 2019 (AdamW, arXiv 1711.05101), Shazeer and Stern
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -35,20 +35,24 @@ ADAFACTOR_DECAY = 0.8  # the t-th update retains 1 - t^-0.8 of the statistics
 SMALLEST_FACTORED = 128  # a matrix with a smaller side has unfactored statistics, as in optax
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The optimizer and its hyper-parameters, constant over a training run."""
+    """The optimizer, part of a program, and its numbers (f32 scalars), inputs of it; constant over a training run."""
 
-    optimizer: str
-    b1: float
-    b2: float
-    eps: float
-    weight_decay: float
+    optimizer: str = field(metadata={"static": True})
+    b1: jax.Array
+    b2: jax.Array
+    new_b1: jax.Array  # 1 - b1, the share of the new gradient, subtracted in float64
+    new_b2: jax.Array
+    eps: jax.Array
+    weight_decay: jax.Array
 
     @classmethod
     def of(cls, args: TrainArgs) -> Rule:
         """From the job's arguments."""
-        return cls(args.optimizer, args.adam_b1, args.adam_b2, args.adam_eps, args.weight_decay)
+        numbers = (args.adam_b1, args.adam_b2, 1 - args.adam_b1, 1 - args.adam_b2, args.adam_eps, args.weight_decay)
+        return cls(args.optimizer, *(jnp.asarray(number, jnp.float32) for number in numbers))
 
 
 class StepInputs(NamedTuple):
@@ -84,8 +88,8 @@ def is_factored(shape: tuple[int, ...]) -> bool:
 def adamw_slice(grad: jax.Array, stats: Stats, count: jax.Array, rule: Rule) -> tuple[jax.Array, Stats]:
     """grad f32 -> (direction f32, statistics): the mean gradient over the root of the mean square, bias corrected."""
     done = (count + 1).astype(jnp.float32)
-    mu = rule.b1 * stats["mu"] + (1.0 - rule.b1) * grad
-    nu = rule.b2 * stats["nu"] + (1.0 - rule.b2) * jnp.square(grad)
+    mu = rule.b1 * stats["mu"] + rule.new_b1 * grad
+    nu = rule.b2 * stats["nu"] + rule.new_b2 * jnp.square(grad)
     mean, square = mu / (1.0 - rule.b1**done), nu / (1.0 - rule.b2**done)
     return mean / (jnp.sqrt(square) + rule.eps), {"mu": mu, "nu": nu}
 
@@ -161,7 +165,7 @@ def write_slice(
     :func:`~engine.trainer.optim.stochastic_rounding.round_stochastically`) and every other dtype to the nearest.
     """
     wide = param.astype(jnp.float32) if master is None else master
-    if rule.weight_decay and decays(name):
+    if decays(name):
         direction = direction + rule.weight_decay * wide
     updated = wide - step_inputs.rate * direction
     if master is None and param.dtype == jnp.bfloat16:

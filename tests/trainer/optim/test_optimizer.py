@@ -14,14 +14,10 @@ import pytest
 
 from engine.trainer.optim import optimizer as optimizer_module
 from engine.trainer.optim import rules
-from engine.trainer.optim.optimizer import (
-    apply_updates,
-    init_opt_state,
-    make_schedule,
-    named_leaves,
-    schedule_of,
-)
+from engine.trainer.optim.hyperparameters import Hyperparameters
+from engine.trainer.optim.optimizer import apply_updates, init_opt_state, named_leaves
 from engine.trainer.optim.rules import decays
+from engine.trainer.optim.schedule import make_schedule, schedule_of
 
 RATE = 0.5
 
@@ -37,8 +33,7 @@ RATE = 0.5
 def test_schedule_values(kind: str, expected: list[float]) -> None:
     """Two steps of warm-up, then the schedule's own formula; the last train step still updates."""
     schedule = make_schedule(kind, RATE, num_train_steps=6, warmup_steps=2)
-    with jax.numpy_dtype_promotion("standard"):
-        found = [float(schedule(jnp.int32(step))) for step in range(6)]
+    found = [float(schedule(jnp.int32(step))) for step in range(6)]
     assert found == pytest.approx(expected, abs=1e-7)
 
 
@@ -47,6 +42,28 @@ def test_warm_up_of_any_length(warmup: int, expected: list[float]) -> None:
     """None, one step, or longer than the run: the rate rises in equal steps and never starts at 0."""
     schedule = make_schedule("constant", RATE, num_train_steps=2, warmup_steps=warmup)
     assert [float(schedule(step)) for step in range(2)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 1, 7])
+def test_the_schedule_is_that_of_optax(kind: str, warmup: int) -> None:
+    """At every step of a run, to float32's last digits: whether the bits are equal depends on what the compiler fuses."""
+    after = 50 - warmup
+    main = {
+        "constant": optax.constant_schedule(4e-3),
+        "linear": optax.linear_schedule(4e-3, 0.0, after),
+        "cosine": optax.cosine_decay_schedule(4e-3, after),
+    }[kind]
+    rise = optax.linear_schedule(4e-3 / max(1, warmup), 4e-3, max(1, warmup - 1))
+    textbook = optax.join_schedules([rise, main], [warmup]) if warmup else main
+    with jax.numpy_dtype_promotion("standard"):
+        constant = jax.jit(lambda step: jnp.asarray(textbook(step), jnp.float32))
+        expected = [float(constant(jnp.int32(step))) for step in range(50)]
+    ours = jax.jit(lambda schedule, step: schedule(step))
+    schedule = make_schedule(kind, 4e-3, num_train_steps=50, warmup_steps=warmup)
+    assert [float(ours(schedule, jnp.int32(step))) for step in range(50)] == pytest.approx(
+        expected, rel=0, abs=2e-7 * 4e-3
+    )
 
 
 def _stacked_tree(seed: int, dtype: Any = jnp.float32) -> dict[str, Any]:
@@ -99,7 +116,10 @@ def _train_ours(args: Any, count: int = 4, **options: Any) -> tuple[Any, Any]:
 
 def _move(args: Any) -> Callable[..., Any]:
     """(grads, params, state, step) -> the result of apply_updates, compiled."""
-    return jax.jit(lambda grads, params, state, step, ok=None: apply_updates(grads, params, state, step, args, ok=ok))
+    numbers = Hyperparameters.of(args)
+    return jax.jit(
+        lambda grads, params, state, step, ok=None: apply_updates(grads, params, state, step, numbers, ok=ok)
+    )
 
 
 def _train_optax(args: Any, count: int = 4) -> Any:
@@ -243,7 +263,7 @@ def test_a_stack_is_updated_in_the_memory_of_a_layer(
     state = jax.eval_shape(lambda params: init_opt_state(params, args), params)
 
     def move(grads: Any, params: Any, state: Any) -> Any:
-        return apply_updates(grads, params, state, jnp.int32(0), args)[:2]
+        return apply_updates(grads, params, state, jnp.int32(0), Hyperparameters.of(args))[:2]
 
     memory = jax.jit(move, donate_argnums=(1, 2)).lower(params, params, state).compile().memory_analysis()
     assert memory.alias_size_in_bytes >= depth * side * side * (4 + statistics)
@@ -268,7 +288,7 @@ def test_bfloat16_with_random_rounding_keeps_up_where_plain_rounding_stalls(
         params = {"layers": {"w": jnp.ones((1, 32, 8), dtype)}}
 
         def move(step: jax.Array, carry: Any) -> Any:
-            return apply_updates(jax.grad(loss)(carry[0]), *carry, step, args)[:2]
+            return apply_updates(jax.grad(loss)(carry[0]), *carry, step, Hyperparameters.of(args))[:2]
 
         run = jax.jit(lambda start: jax.lax.fori_loop(0, 500, move, start))
         return float(loss(run((params, init_opt_state(params, args)))[0]))
