@@ -142,7 +142,7 @@ def _pushed_spec(word: str) -> Spec:
     if last is None:
         known = stories(root)
         hint = f"pushed were: {', '.join(known)}" if known else "push it: runspec kaggle push SPEC"
-        raise InputInvalid("U112", f"{run_version} was never pushed to Kaggle from this project", hint=hint)
+        raise InputInvalid("G237", f"{run_version} was never pushed to Kaggle from this project", hint=hint)
     return load(str(root / last.facts["spec"]), last.facts["overrides"])[0]
 
 
