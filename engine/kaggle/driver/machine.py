@@ -32,7 +32,7 @@ from engine.kaggle.driver.reasons import HINTS
 from engine.kaggle.driver.standing import pushed_attempt
 from engine.kaggle.driver.story import LIVE, Attempt, State
 from engine.kaggle.driver.upload import upload_data
-from engine.kaggle.driver.watch import look, watch
+from engine.kaggle.driver.watch import is_gone, look, watch
 
 RESUMABLE_EXIT_CODES = (7, 130)
 ENDED: frozenset[State] = frozenset({"done", "failed"})
@@ -110,7 +110,7 @@ def fetch_now(drive: Drive) -> Attempt:
         raise RemoteRefused("G236", f"{attempt.label} is not over yet", hint=f"wait for it: {_follow(drive)}")
     if attempt.state == "failed" and attempt.facts["code"] in FETCHED_AGAIN and attempt == drive.story.last:
         discard(drive, attempt)
-        fetch(drive, attempt)
+        _fetching(drive, attempt)
     return drive_on(drive, until=NOT_FETCHED)
 
 
@@ -136,7 +136,13 @@ def _last(drive: Drive) -> Attempt:
 
 
 def _fetching(drive: Drive, attempt: Attempt) -> None:
-    fetch(drive, attempt)
+    """Where the notebook was deleted after its session, that is an end, as it is while one is watched."""
+    try:
+        fetch(drive, attempt)
+    except RemoteRefused as error:
+        if error.code not in ("G206", "G207") or not is_gone(drive, attempt):
+            raise
+        _vanished(drive, attempt)
 
 
 def _vanished(drive: Drive, attempt: Attempt) -> None:

@@ -330,6 +330,25 @@ def test_other_options_than_those_of_the_push_are_never_ignored(
 
 
 @pytest.mark.usefixtures("without_packing")
+def test_a_notebook_that_was_deleted_after_its_session_is_an_end(
+    run: Callable[..., Any], runspec: Callable[..., Any], kaggle: Platform
+) -> None:
+    """Said as what it is, by each command; the run can be pushed again."""
+    kaggle.script(Script(), Script(files=outcome, log=log_of))
+    assert code_of(run("--json")) == "G253"
+    kaggle.world.kernels.clear()
+    for words in (
+        ("kaggle", "fetch", "toy_v1"),
+        ("kaggle", "fetch", "toy_v1"),
+        ("run", "runspecs/toy.yaml", "--on", "kaggle-t4x2"),
+    ):
+        done = runspec(*words, "--json")
+        assert (done.code, code_of(done)) == (8, "G242"), words
+    assert runspec("kaggle", "status", "toy_v1").code == 0
+    assert run("--again", "--json").document["state"] == "done"
+
+
+@pytest.mark.usefixtures("without_packing")
 def test_one_driver_at_a_time(run: Callable[..., Any], project: Path) -> None:
     """Exit code 6 for the second."""
     with Store(project).lock("kaggle-toy_v1"):
