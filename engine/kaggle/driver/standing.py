@@ -6,6 +6,7 @@ In: a story. Out: a :class:`RunStanding`. No secret is in it, and no signed addr
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine.canonical import JsonObject
@@ -118,6 +119,11 @@ def pushed_attempt(story: PushStory, run_version: str) -> Attempt:
     """The newest attempt that Kaggle took. Raises InputInvalid G237 where nothing was ever pushed."""
     found = next((attempt for attempt in reversed(story.attempts) if attempt.event("pushed")), None)
     if found is None:
-        raise InputInvalid("G237", f"{run_version} was never pushed to Kaggle from this project",
-                           hint="push it: runspec kaggle push SPEC")  # fmt: skip
+        raise never_pushed(run_version)
     return found
+
+
+def never_pushed(run_version: str, known: Sequence[str] = ()) -> InputInvalid:
+    """G237. ``known``: the runs that were."""
+    hint = f"pushed were: {', '.join(known)}" if known else "push it: runspec kaggle push SPEC"
+    return InputInvalid("G237", f"{run_version} was never pushed to Kaggle from this project", hint=hint)
