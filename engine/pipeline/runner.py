@@ -119,7 +119,7 @@ def execute(
         except (DeadlineReached, Interrupted) as error:
             raise with_next_session(error, session) from error
         except InputInvalid as error:
-            if error.code == "R114" and options.out is not None:  # what is done already is carried over
+            if error.code == "R114" and options.out is not None and session.has_begun:  # what is done is carried over
                 end_unfinished(session)
             raise
         if selection.partial:

@@ -12,6 +12,7 @@ import pytest
 
 from engine.canonical import digest_file, digest_json, pretty_json, sealed, unsealed
 from engine.cli import main
+from engine.errors import Interrupted
 from engine.pipeline.session.carried import FILE, SEAL
 from tests.campaign.light_project import RUN, SPEC, LightProject
 
@@ -368,16 +369,33 @@ def test_a_margin_that_is_not_shorter_than_the_limit(fresh: LightProject, capsys
     assert "error[U163]: the session limit 1m is not longer than its margin 1m" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [(), ("--session-out", "next"), ("--session-out", "next", "--to", "dataset")])
 def test_a_limit_in_which_nothing_can_be_done_is_refused(
-    fresh: LightProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...], fresh: LightProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the first step; R114 says what it must be long enough for."""
+    """Before the first step; R114 says what it must be long enough for. Nothing is left: there is nothing to resume from."""
     monkeypatch.setattr("engine.commands.run.steady_seconds", lambda: 0.0)  # the session began when the machine did
-    assert main([*RUN, "--session-limit", "1s"]) == 2
+    assert main([*RUN, "--session-limit", "1s", *words]) == 2
     said = capsys.readouterr().err
     assert 'error[R114]: the session limit of 1s is too short: step "dataset" got nowhere in it' in said
     assert "the margin is 0.2s" in said
     assert fresh.litter() == []
+    assert not (fresh.root / "submission_runs").exists()
+    assert list((fresh.root / "next").glob("*")) == []
+
+
+def test_an_interruption_before_the_first_step_is_only_that(
+    fresh: LightProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 130, with no carry-over of nothing."""
+
+    def interrupted(_: object) -> None:
+        raise Interrupted("R203", "stopped")
+
+    monkeypatch.setattr("engine.pipeline.runner._Run.run_steps", interrupted)
+    assert main([*RUN, "--session-limit", "1h", "--session-out", "next"]) == 130
+    assert "R103" not in capsys.readouterr().err
+    assert list((fresh.root / "next").glob("*")) == []
 
 
 def test_the_key_of_the_run_spec_is_no_ingredient(fresh: LightProject, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from engine.kaggle.driver.door import connect, driving, fetch_witness
 from engine.kaggle.driver.drive import EngineFacts
 from engine.kaggle.driver.machine import begin, drive_on, fetch_now
 from engine.kaggle.driver.request import PushRequest
-from engine.kaggle.driver.standing import RunStanding, pushed_attempt, standing_of
+from engine.kaggle.driver.standing import RunStanding, never_pushed, pushed_attempt, standing_of
 from engine.kaggle.driver.story import State, read_story, stories
 from engine.preflight import price
 from engine.redact import redact
@@ -140,9 +140,7 @@ def _pushed_spec(word: str) -> Spec:
         root, run_version = project_root(), word
     last = read_story(root, run_version).last
     if last is None:
-        known = stories(root)
-        hint = f"pushed were: {', '.join(known)}" if known else "push it: runspec kaggle push SPEC"
-        raise InputInvalid("U112", f"{run_version} was never pushed to Kaggle from this project", hint=hint)
+        raise never_pushed(run_version, stories(root))
     return load(str(root / last.facts["spec"]), last.facts["overrides"])[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from engine.errors import InputInvalid, RunFailed
 from engine.kaggle.notebook import NotebookRequest, make_notebook
 from engine.kaggle.notebook.embed import engine_files
 from engine.kaggle.notebook.wheel import wheel
+from engine.kaggle.notebook.written import edited_in_file
 from engine.os_errors import hint_for
 from engine.steps.registry import HANDLERS
 
@@ -25,6 +27,7 @@ def notebook(arguments: Namespace) -> Reply:
             "U103", f"runspec kaggle notebook: --out {out} is not an .ipynb", hint=f"--out {out.with_suffix('.ipynb')}"
         )
     refuse_evidence(out.parent, "kaggle notebook SPEC --out FILE")
+    _require_own_place(out)
     request = NotebookRequest(
         session_limit=arguments.session_limit,
         earlier=arguments.continue_from,
@@ -41,6 +44,18 @@ def notebook(arguments: Namespace) -> Reply:
     document: JsonObject = {"ok": True, "notebook": str(out), "wheel": next((str(path) for path in written if path != out), None),
                             "sha256": made.sha256, "bytes": made.n_bytes, "engine_sha256": made.engine_sha256, "cells_sha256": made.cells_sha256}  # fmt: skip
     return Reply(document, _text(document, request))
+
+
+def _require_own_place(out: Path) -> None:
+    """G107: nobody's work is replaced, neither another notebook nor one of this command that was edited since."""
+    if not os.path.lexists(out):
+        return
+    edited = edited_in_file(out)
+    if edited is None or edited:
+        what = "is not a notebook that this command wrote" if edited is None else f"was edited: {', '.join(edited)}"
+        raise InputInvalid(
+            "G107", f"{out} is there already and {what}", hint="name another file: --out FILE, or move this one away"
+        )
 
 
 def _write(files: dict[Path, bytes]) -> None:

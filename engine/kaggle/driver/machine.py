@@ -25,14 +25,14 @@ from engine.kaggle.driver.completion import complete
 from engine.kaggle.driver.drive import Drive
 from engine.kaggle.driver.judge import FETCHED_AGAIN, check, fail
 from engine.kaggle.driver.outputs import discard, fetch
-from engine.kaggle.driver.planning import chain_of, is_of, machine_of, plan
+from engine.kaggle.driver.planning import chain_of, is_of, machine_of, other_options, plan
 from engine.kaggle.driver.preflight import preflight, quota_of
 from engine.kaggle.driver.push import resolve, send
 from engine.kaggle.driver.reasons import HINTS
 from engine.kaggle.driver.standing import pushed_attempt
 from engine.kaggle.driver.story import LIVE, Attempt, State
 from engine.kaggle.driver.upload import upload_data
-from engine.kaggle.driver.watch import look, watch
+from engine.kaggle.driver.watch import is_gone, look, watch
 
 RESUMABLE_EXIT_CODES = (7, 130)
 ENDED: frozenset[State] = frozenset({"done", "failed"})
@@ -44,14 +44,23 @@ _KINDS: Mapping[int, type[RunspecError]] = {
 def begin(drive: Drive) -> Attempt:
     """The attempt to go on with: the last one, or a new one where that one never came to the platform, or is over and ``again`` is asked.
 
-    Raises InputInvalid G235 where a push of another state of the run-spec is still under way.
+    Raises InputInvalid G235 where a push of another state of the run-spec is still under way, or one with other options counts.
     """
     last = drive.story.last
     if last is None or last.state in ("planned", "preflight", "refused"):
         return plan_next(drive)
     if is_of(last, drive.spec):
         # One that is under way is never left for another: the same command, typed after a kill, must not push twice.
-        return plan_next(drive) if drive.request.again and last.state in ENDED else last
+        others = other_options(drive.request, last)
+        if drive.request.again and (last.state in ENDED or (others and last.state in LIVE)):
+            return plan_next(drive)
+        if others and last.state in LIVE | {"done"}:
+            raise InputInvalid(
+                "G235",
+                f"{last.label} is {last.state}, and was pushed without {' '.join(others)}",
+                hint="leave that out to go on with it\nor push with it: add --again",
+            )
+        return last
     if last.state in LIVE and not drive.request.again:
         raise InputInvalid(
             "G235",
@@ -101,7 +110,7 @@ def fetch_now(drive: Drive) -> Attempt:
         raise RemoteRefused("G236", f"{attempt.label} is not over yet", hint=f"wait for it: {_follow(drive)}")
     if attempt.state == "failed" and attempt.facts["code"] in FETCHED_AGAIN and attempt == drive.story.last:
         discard(drive, attempt)
-        fetch(drive, attempt)
+        _fetching(drive, attempt)
     return drive_on(drive, until=NOT_FETCHED)
 
 
@@ -127,7 +136,13 @@ def _last(drive: Drive) -> Attempt:
 
 
 def _fetching(drive: Drive, attempt: Attempt) -> None:
-    fetch(drive, attempt)
+    """Where the notebook was deleted after its session, that is an end, as it is while one is watched."""
+    try:
+        fetch(drive, attempt)
+    except RemoteRefused as error:
+        if error.code not in ("G206", "G207") or not is_gone(drive, attempt):
+            raise
+        _vanished(drive, attempt)
 
 
 def _vanished(drive: Drive, attempt: Attempt) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from engine.artifacts.store import explain_os_error
@@ -187,3 +188,20 @@ def is_of(attempt: Attempt, spec: Spec) -> bool:
     """Whether an attempt was planned of this run-spec with these overrides."""
     overrides: Sequence[str] = attempt.facts.get("overrides", ())
     return attempt.facts["spec_sha256"] == spec.digest and list(overrides) == [one.text for one in spec.overrides]
+
+
+def other_options(request: PushRequest, attempt: Attempt) -> list[str]:
+    """What was typed and an attempt was not planned with: it would be ignored without a word."""
+    facts = attempt.facts
+    planned = {**facts["options"], "target": facts["target"]}
+    if request.session_limit is not None and _is_length(request.session_limit, facts["limit_seconds"]):
+        planned["session_limit"] = request.session_limit
+    name = request.notebook and name_for("", request.notebook, facts["owner"])
+    other_name = [f"--notebook {request.notebook}"] if name and str(name) != str(attempt.name) else []
+    return [*request.beside(planned), *other_name]
+
+
+def _is_length(typed: str, seconds: int) -> bool:
+    with suppress(ValueError):
+        return int(seconds_of(typed)) == seconds
+    return False

@@ -145,4 +145,4 @@ def _say(drive: Drive, attempt: Attempt, machine: Accelerator, survey: Survey, c
         drive.note(f"{model} needs your consent once: https://www.kaggle.com/models/{page}")
     if comes_from_hub(drive.spec.model):
         drive.note(f"{drive.spec.model.id} comes from the hub: where it is gated, the session needs the secret {LABEL}, and a push from outside "
-                   "detaches secrets; model: {kaggle: …} needs none")  # fmt: skip
+                   "detaches secrets; 'model={kaggle: OWNER/MODEL/FRAMEWORK/VARIATION/VERSION}' needs none")  # fmt: skip

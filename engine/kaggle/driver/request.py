@@ -29,6 +29,15 @@ class PushRequest:
         """What the next session of the same run is pushed with, too."""
         return {name: value for name, value in asdict(self).items() if name in _KEPT}
 
+    def beside(self, earlier: JsonMapping) -> list[str]:
+        """What was typed and is not as in an earlier push, as it was typed; what is left out differs in nothing.
+
+        >>> PushRequest(target="cpu", is_public=True).beside({"target": "kaggle-t4x2", "is_public": True})
+        ['--target cpu']
+        """
+        typed = {name: value for name, value in self.options().items() if value not in (None, False, earlier.get(name))}
+        return [_WORDS[name] if value is True else f"{_WORDS[name]} {value}" for name, value in typed.items()]
+
     def over(self, earlier: JsonMapping) -> PushRequest:
         """These options; where one is left out, that of an earlier push.
 
@@ -39,4 +48,13 @@ class PushRequest:
         return replace(self, **{name: value for name, value in earlier.items() if name in left_out})
 
 
-_KEPT = frozenset({"target", "session_limit", "wheel_dataset", "upload_data", "offline", "is_public"})
+# Option -> the word that is typed for it.
+_WORDS = {
+    "target": "--target",
+    "session_limit": "--session-limit",
+    "wheel_dataset": "--wheel-dataset",
+    "upload_data": "--upload-data",
+    "offline": "--offline",
+    "is_public": "--public",
+}
+_KEPT = frozenset(_WORDS)

@@ -6,11 +6,13 @@ In: a story. Out: a :class:`RunStanding`. No secret is in it, and no signed addr
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine.canonical import JsonObject
 from engine.errors import InputInvalid
 from engine.kaggle.driver.api.connection import Kaggle
+from engine.kaggle.driver.api.names import url_of
 from engine.kaggle.driver.api.refusals import explaining
 from engine.kaggle.driver.story import LIVE, Attempt, PushStory
 from engine.printable import columns
@@ -71,13 +73,16 @@ def standing_of(story: PushStory, spec: Spec | None) -> RunStanding:
     if last is None:
         return RunStanding(document, (("state", "nothing pushed"),))
     facts = last.facts
-    document |= {key: facts.get(key) for key in ("owner", "slug", "url", "evidence", "package", "trust_level")}
+    document |= {key: facts.get(key) for key in ("owner", "slug", "evidence", "package", "trust_level")}
+    url = (
+        url_of(last.name) if last.version else None
+    )  # a version that Kaggle took and that was refused here has one, too
     models = list((facts.get("request") or {}).get("model_data_sources") or ())
     document |= {"model_sources": models}
-    document |= {"state": last.state, "version": last.version or None, "next": _next(last, facts["spec"])}
+    document |= {"state": last.state, "version": last.version or None, "url": url, "next": _next(last, facts["spec"])}
     rows = [
         ("state", _state(last)),
-        ("notebook", f"{facts['url']} (version {last.version})" if last.version else str(last.name)),
+        ("notebook", f"{url} (version {last.version})" if url else str(last.name)),
         *(("model", f"{name}, attached") for name in models),
         *((name, f"{facts[name]}") for name in ("evidence", "package", "trust_level") if facts.get(name)),
         *(("note", note) for note in facts.get("notes") or ()),
@@ -114,6 +119,11 @@ def pushed_attempt(story: PushStory, run_version: str) -> Attempt:
     """The newest attempt that Kaggle took. Raises InputInvalid G237 where nothing was ever pushed."""
     found = next((attempt for attempt in reversed(story.attempts) if attempt.event("pushed")), None)
     if found is None:
-        raise InputInvalid("G237", f"{run_version} was never pushed to Kaggle from this project",
-                           hint="push it: runspec kaggle push SPEC")  # fmt: skip
+        raise never_pushed(run_version)
     return found
+
+
+def never_pushed(run_version: str, known: Sequence[str] = ()) -> InputInvalid:
+    """G237. ``known``: the runs that were."""
+    hint = f"pushed were: {', '.join(known)}" if known else "push it: runspec kaggle push SPEC"
+    return InputInvalid("G237", f"{run_version} was never pushed to Kaggle from this project", hint=hint)

@@ -84,6 +84,21 @@ def _look(drive: Drive, attempt: Attempt, state: _Watch) -> bool:
     return False
 
 
+def is_gone(drive: Drive, attempt: Attempt) -> bool:
+    """Of a session that is over: as many looks in a row as for one that is watched."""
+    for number in range(GONE_AFTER):
+        try:
+            drive.kaggle.status(attempt.name, attempt.version)
+        except Refusal as refusal:
+            if not _may_be_gone(drive, attempt, refusal):
+                return False
+        else:
+            return False
+        if number < GONE_AFTER - 1:
+            drive.clock.sleep(POLLS.seconds(number, drive.clock.jitter()))
+    return True
+
+
 def _may_be_gone(drive: Drive, attempt: Attempt, refusal: Refusal) -> bool:
     """404 for a version; 403 for a notebook that is not, or no longer, this user's: of an own one the list of notebooks decides."""
     if refusal.kind != "forbidden" or attempt.name.owner != drive.kaggle.user:

@@ -42,6 +42,11 @@ class Session:
     note: Callable[[str], None]
     parent: str | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of the run is on record: before that there is no journal, and nothing to resume from."""
+        return bool(self.journal.events)
+
 
 def open_session(
     options: SessionOptions, spec: Spec, handlers: Mapping[str, Handler], store: Store, note: Callable[[str], None]
@@ -72,7 +77,7 @@ def too_short(deadline: Deadline | None, step_id: str, error: BaseException | No
 
 def with_next_session(error: RunspecError, session: Session) -> RunspecError:
     """The error, with how the run is resumed; the files of the next session are written."""
-    if isinstance(error, Interrupted) and not session.options.is_one_of_many:
+    if not session.has_begun or (isinstance(error, Interrupted) and not session.options.is_one_of_many):
         return error
     how = end_unfinished(session)
     return type(error)(error.code, str(error.args[0]), hint=f"nothing is lost\n{how}")

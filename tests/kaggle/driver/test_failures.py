@@ -247,6 +247,9 @@ def test_each_failure_ends_rightly(
     assert (done.code, code_of(done)) == (case.exit_code, case.code), told
     assert state_of(project) == case.state
     assert case.said in told.replace('\\"', '"')
+    shown = runspec("kaggle", "status", "--json")
+    assert shown.code == 0, shown.err
+    assert [row["state"] for row in shown.document["runs"]] == [case.state] * (case.state is not None)
     kaggle.heal()
     kaggle.quota.used.update(quota)
     if case.state == "failed":

@@ -193,7 +193,7 @@ def test_pushed_looked_at_and_fetched_one_by_one(
 ) -> None:
     """The same states by single commands, by name of the run; what is not over is not fetched."""
     kaggle.script(Script(files=outcome, log=log_of, running_polls=3))
-    assert code_of(runspec("kaggle", "fetch", "toy_v1", "--json")) == "U112"
+    assert code_of(runspec("kaggle", "fetch", "toy_v1", "--json")) == "G237"
     pushed = runspec("kaggle", "push", "runspecs/toy.yaml", "--target", "cpu", "--json")
     assert (pushed.document["state"], pushed.document["url"]) == ("pushed", URL)
     assert runspec("kaggle", "push", "runspecs/toy.yaml", "--target", "cpu", "--json").document == pushed.document
@@ -297,6 +297,55 @@ def test_a_changed_run_spec_is_not_mixed_with_the_push_under_way(
     assert code_of(run("train.seed=7", "--json")) == "G235"
     assert run("train.seed=7", "--again", "--json").document["version"] == 2
     assert run("train.seed=7", "--json").document["version"] == 2
+
+
+@pytest.mark.usefixtures("without_packing")
+def test_other_options_than_those_of_the_push_are_never_ignored(
+    runspec: Callable[..., Any], project: Path, kaggle: Platform
+) -> None:
+    """Under way or done: they are left out, or the run is pushed with them; once, however often that is typed."""
+    kaggle.script(Script(files=outcome, log=log_of, running_polls=2))
+    push = functools.partial(runspec, "kaggle", "push", "runspecs/toy.yaml", "--json")
+    assert push("--target", "cpu").code == 0
+    last = read_story(project, "toy_v1").last
+    assert last is not None
+    as_it_is = (
+        "--target",
+        "cpu",
+        "--session-limit",
+        f"{last.facts['limit_seconds']}s",
+        "--notebook",
+        "someone/runspec-toy-v1",
+    )
+    assert push(*as_it_is).code == 0
+    for words in (("--target", "kaggle-t4x2"), ("--public",), ("--session-limit", "1h"), ("--notebook", "another-one")):
+        refused = push(*words)
+        assert (refused.code, code_of(refused)) == (2, "G235")
+        assert f"without {' '.join(words)}" in refused.document["diagnostics"][0]["message"]
+    done = runspec("kaggle", "run", "runspecs/toy.yaml", "--json")
+    assert (done.document["state"], done.document["version"]) == ("done", 1)
+    assert code_of(runspec("run", "runspecs/toy.yaml", "--on", "kaggle-t4x2", "--json")) == "G235"
+    again = [push("--target", "kaggle-t4x2", "--public", "--again").document["version"] for _ in range(2)]
+    assert again == [2, 2]
+
+
+@pytest.mark.usefixtures("without_packing")
+def test_a_notebook_that_was_deleted_after_its_session_is_an_end(
+    run: Callable[..., Any], runspec: Callable[..., Any], kaggle: Platform
+) -> None:
+    """Said as what it is, by each command; the run can be pushed again."""
+    kaggle.script(Script(), Script(files=outcome, log=log_of))
+    assert code_of(run("--json")) == "G253"
+    kaggle.world.kernels.clear()
+    for words in (
+        ("kaggle", "fetch", "toy_v1"),
+        ("kaggle", "fetch", "toy_v1"),
+        ("run", "runspecs/toy.yaml", "--on", "kaggle-t4x2"),
+    ):
+        done = runspec(*words, "--json")
+        assert (done.code, code_of(done)) == (8, "G242"), words
+    assert runspec("kaggle", "status", "toy_v1").code == 0
+    assert run("--again", "--json").document["state"] == "done"
 
 
 @pytest.mark.usefixtures("without_packing")

@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.cli import main
 from engine.commands.loading import load
 from engine.errors import InputInvalid
+from engine.kaggle.driver.planning import model_sources
 from engine.kaggle.notebook import MOST_BYTES, NotebookRequest, make_notebook
 from engine.kaggle.notebook.cells import MARKDOWN, _long_literal, cells, digest_of
 from engine.kaggle.notebook.embed import digest_of_files, engine_files, pack, packed_engine, unpack
@@ -236,3 +238,74 @@ def test_the_digest_of_the_cells_is_that_of_code_alone() -> None:
     assert one != other
     assert digest_of(one) == digest_of(other)
     assert [cell.kind for cell in one if cell.kind != MARKDOWN] == list(TITLES)
+
+
+GEMMA = "google/gemma/transformers/2b/3"
+
+
+def test_the_preset_needs_no_token_with_the_model_of_kaggle(repository: Path) -> None:
+    """Nothing is edited for it: one override, which the notebook's configuration has, too."""
+    spec, _ = load(str(repository / "runspecs" / "m36.yaml"), [f"model={{kaggle: {GEMMA}}}"])
+    assert model_sources(spec) == [GEMMA]
+    made = make_notebook(spec, dataclasses.replace(REQUEST, overrides=[f"model={{kaggle: {GEMMA}}}"]))
+    code = {cell["id"]: "".join(cell["source"]) for cell in json.loads(made.text)["cells"]}
+    assert "needs_token=False, hub_model=None" in code["engine"]
+    assert f"OVERRIDES = ['model={{kaggle: {GEMMA}}}']" in code["configuration"]
+
+
+def _added(document: Any) -> None:
+    document["cells"].append({**document["cells"][-1], "id": "mine", "source": "my work"})
+
+
+def _changed(document: Any) -> None:
+    cell = next(cell for cell in document["cells"] if cell["id"] == "configuration")
+    cell["source"] = "".join(cell["source"]).replace("OVERRIDES = []", "OVERRIDES = ['train.seed=7']")
+
+
+def _run(document: Any) -> None:
+    for cell in document["cells"]:
+        if cell["cell_type"] == "code":
+            cell |= {"execution_count": 1, "outputs": [{"output_type": "stream", "name": "stdout", "text": "done"}]}
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [(_run, None), (_changed, "was edited: configuration"), (_added, "was edited: a cell that was added")],
+)
+def test_what_somebody_edited_is_not_replaced(
+    edit: Callable[[Any], None], said: str | None, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file is written again, run or not; a person's own lines are not lost."""
+    out = tmp_path / "mine.ipynb"
+    command = ["kaggle", "notebook", str(repository / "runspecs" / "quickstart.yaml"), "--out", str(out)]
+    assert main(command) == 0
+    document = json.loads(out.read_text())
+    edit(document)
+    out.write_text(json.dumps(document))
+    before = out.read_bytes()
+    assert main(command) == (0 if said is None else 2)
+    err = capsys.readouterr().err
+    assert (out.read_bytes() == before, "error[G107]" in err) == ((said is not None),) * 2
+    assert said is None or said in err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no JSON",
+        "[]",
+        '{"cells": 1}',
+        '{"cells": [1, {"cell_type": "code", "source": ["CELLS = {1"]}]}',
+        "[" * 9999,
+    ],
+)
+def test_a_file_of_other_origin_is_not_replaced(
+    text: str, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is in it."""
+    out = tmp_path / "mine.ipynb"
+    out.write_text(text)
+    assert main(["kaggle", "notebook", str(repository / "runspecs" / "quickstart.yaml"), "--out", str(out)]) == 2
+    assert "is not a notebook that this command wrote" in capsys.readouterr().err
+    assert out.read_text() == text

@@ -33,7 +33,7 @@ def explained(refusal: Refusal, wanted: str, login: KaggleLogin | None = None) -
             return RemoteRefused(
                 "G206",
                 f"the credentials{source} may not see {wanted} ({told})",
-                hint="it is private to somebody else, or its name is another: compare it with the address on kaggle.com/code",
+                hint="it is private to somebody else, was deleted, or its name is another: compare it with the address on kaggle.com/code",
             )
         case "missing":
             return RemoteRefused(
