@@ -28,6 +28,8 @@ TINY = {
 
 F32 = {"dtype": "float32", "optimizer": "adamw"}
 LORA = {"method": "lora", "lora_rank": 16, "optimizer": "adamw"}
+BF16_IN_F32 = {"dtype": "bfloat16", "optimizer": "adamw", "matmul_dtype": "float32"}
+F32_IN_BF16 = {**F32, "matmul_dtype": "bfloat16"}
 IN_BACKWARD = {"update": "in_backward", "max_grad_norm": None}
 
 
@@ -110,4 +112,9 @@ STEPS = (
     PricedStep("cpu", "gemma-3-270m", "dots", 256, 4, F32),
     PricedStep("cpu", "gemma-3-270m", "none", 256, 4, F32),
     PricedStep("cpu", "tiny", "block", 128, 16, F32),
+    # its compiler computes bfloat16 elementwise in float32; matmuls declared, since processors differ in what auto means
+    PricedStep("cpu", "gemma-3-270m", "block", 256, 4, BF16_IN_F32),
+    PricedStep("cpu", "gemma-3-270m", "dots", 256, 4, BF16_IN_F32),
+    PricedStep("cpu", "gemma-3-270m", "none", 256, 4, BF16_IN_F32),
+    PricedStep("cpu", "gemma-3-270m", "none", 256, 4, F32_IN_BF16),
 )

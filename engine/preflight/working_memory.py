@@ -31,9 +31,13 @@ MAX_UNROLLED_LAYERS = 8  # (engine.trainer.models.decoder)
 
 
 class Sizes(NamedTuple):
-    """Lengths on one device. ``item``: bytes of the dtype; ``all_tokens``: of all devices, which the head multiplies."""
+    """Lengths on one device. ``item``: bytes of a number as it is computed, ``stored``: of a weight.
+
+    ``all_tokens``: of all devices, which the head multiplies.
+    """
 
     item: int
+    stored: int
     matmul_dtype: str
     platform: str
     devices: int
@@ -71,7 +75,9 @@ def sizes_of(config: Mapping[str, Any], args: Mapping[str, Any], machine: Machin
     multiplied_in = machine.multiplies_bfloat16_in if dtype == "bfloat16" else dtype
     is_lora, gains = args.get("method") == "lora", norms(config)
     return Sizes(
-        item=DTYPE_BYTES[dtype],
+        # XLA's CPU backend computes elementwise in float32, and keeps what it has so.
+        item=DTYPE_BYTES["float32" if machine.platform == "cpu" else dtype],
+        stored=DTYPE_BYTES[dtype],
         matmul_dtype=multiplied_in if declared == "auto" else declared,
         platform=machine.platform,
         devices=mesh.devices,
@@ -120,12 +126,17 @@ def _input(sizes: Sizes) -> float:
 
 
 def _matmuls(sizes: Sizes) -> float:
-    if sizes.matmul_dtype == "float16":
-        # A scaled matmul is one operation with a gradient of its own: the policy sees no matmul in it to save.
+    if sizes.matmul_dtype == "float16" or (sizes.matmul_dtype == "bfloat16" and _narrows(sizes)):
+        # A matmul with a gradient of its own (engine.trainer.ops.matmul): the policy sees none in it to save.
         return _input(sizes) + _adapters(sizes)
     outputs = sizes.width + sizes.queries + 2 * sizes.keys + 2 * sizes.ffn + sizes.width * (sizes.norms > 2)
     each = max(sizes.item, DTYPE_BYTES[sizes.matmul_dtype])
     return _input(sizes) + outputs * each + _adapters(sizes)
+
+
+def _narrows(sizes: Sizes) -> bool:
+    """Whether bfloat16 operands come by a rule: from float32 weights, or on a CPU."""
+    return sizes.stored == DTYPE_BYTES["float32"] or sizes.platform == "cpu"
 
 
 def _adapters(sizes: Sizes) -> float:
@@ -174,6 +185,8 @@ def working_bytes(sizes: Sizes, trained: Sequence[Leaf]) -> int:
     table = 0 if sizes.lora_rank else sizes.vocab * sizes.width * sizes.item
     if sizes.platform == "cpu":  # its compiler copies the table's gradient
         gradients, table = gradients + table, 2 * table
+        if sizes.stored < sizes.item and sizes.all_tokens * sizes.vocab > MOST_LOGITS:  # … and makes a wide one of it
+            gradients += sizes.vocab * sizes.width * sizes.item
     if sizes.in_backward:
         gradients, table = (gradients - table) // sizes.depth, 0
     return max(table + _at_head(sizes), gradients + _at_layer(sizes))

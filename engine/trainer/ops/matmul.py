@@ -86,6 +86,9 @@ def matmul(
     """x [M, in] times weight [in, out] -> [M, out] in x's dtype or ``out``, by the rule. With gradients of both."""
     if rule is None:
         return jnp.matmul(x, weight.astype(x.dtype), preferred_element_type=out)
+    if rule.dtype == "float32":  # nothing is narrowed: JAX's own gradient, whose matmuls a remat policy sees
+        wide = jnp.matmul(x.astype(rule.dtype), weight.astype(rule.dtype), preferred_element_type=jnp.float32)
+        return wide.astype(out or x.dtype)
     wide = _half(x, weight) if rule.dtype == HALF else dot(x, weight, rule)
     return wide.astype(out or x.dtype)
 
