@@ -144,8 +144,10 @@ def test_what_is_said_to_fit_a_small_gpu_fits_it(runspec: Any, begin: Callable[[
 NAMED_TARGETS = [
     (name, target)
     for name, spec in sorted(shipped().items())
-    for target in re.findall(
-        r"(?:--target |\(or )([a-z][\w-]*\d)", spec.path.read_text(encoding="utf-8").partition("\nversion: ")[0]
+    for target in dict.fromkeys(
+        re.findall(
+            r"(?:--target |\(or )([a-z][\w-]*\d)", spec.path.read_text(encoding="utf-8").partition("\nversion: ")[0]
+        )
     )
 ]
 

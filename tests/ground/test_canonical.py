@@ -265,9 +265,10 @@ def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatc
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(PermissionError):
-        digest_tree(tmp_path)
+    with monkeypatch.context() as patch:  # undone before the folder is removed
+        patch.setattr(os, "scandir", scandir)
+        with pytest.raises(PermissionError):
+            digest_tree(tmp_path)
 
 
 def test_what_is_no_folder_has_no_files(tmp_path: Path) -> None:
