@@ -63,10 +63,8 @@ E = TypeVar("E", bound=Event)
 POLL_SECONDS = 0.1
 STDERR_TAIL_LINES = 12
 CPP_FRAME = re.compile(r"\s*@\s+0x[0-9a-f]+")  # a stack frame inside JAX: of no use to a user
-HUGE_PAGES, ONE_ARENA = (
-    "glibc.malloc.hugetlb",
-    "glibc.malloc.arena_max",
-)  # tunables of glibc, the first of 2.35 and later
+# Tunables of glibc, the first of 2.35 and later.
+HUGE_PAGES, ONE_ARENA = "glibc.malloc.hugetlb", "glibc.malloc.arena_max"
 
 # What a killed process was doing -> what the next attempt resumes from, and what would need less memory.
 RESUMES = {

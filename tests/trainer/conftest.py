@@ -70,6 +70,12 @@ Job = dict[str, Any]
 Event = dict[str, Any]
 
 
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Where the tests of a file share the first uninterrupted run of its standard job: its folder, and what they note of it."""
+    return {"root": tmp_path_factory.mktemp("first_run")}
+
+
 @pytest.fixture(scope="session")
 def make_args() -> Callable[..., TrainArgs]:
     """Arguments of a small training run, with changes."""

@@ -25,30 +25,24 @@ from tests.fixtures.events import model_source
 Start = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The folder of the first uninterrupted run of this file's standard job."""
-    return {"root": tmp_path_factory.mktemp("reference")}
-
-
 @pytest.fixture
 def whole(
-    reference: dict[str, Any], make_job: Callable[..., Any], child: Start, copy_of: Callable[..., Any]
+    first_run: dict[str, Any], make_job: Callable[..., Any], child: Start, copy_of: Callable[..., Any]
 ) -> dict[str, Any]:
     """The standard job, trained once without interruption by a child."""
-    if "job" not in reference:
+    if "job" not in first_run:
         job = make_job("whole", num_train_steps=20, save_every_steps=2)
         run = child(job)
         assert run.finish() == 0
-        reference["events"], reference["stderr"] = run.events, run.stderr_path.read_text()
-        reference["job"] = copy_of(job, reference["root"])
-    return reference["job"]
+        first_run["events"], first_run["stderr"] = run.events, run.stderr_path.read_text()
+        first_run["job"] = copy_of(job, first_run["root"])
+    return first_run["job"]
 
 
 @pytest.mark.usefixtures("whole")
-def test_events_are_the_only_output(reference: dict[str, Any]) -> None:
+def test_events_are_the_only_output(first_run: dict[str, Any]) -> None:
     """Standard output is one JSON event a line, in order, and standard error is empty."""
-    events = reference["events"]
+    events = first_run["events"]
     names = [event["event"] for event in events]
     # A note says once, for each model, that transformers reads what will be exported.
     assert [name for name in names if name not in ("checkpoint", "note")] == [
@@ -57,7 +51,7 @@ def test_events_are_the_only_output(reference: dict[str, Any]) -> None:
     saved = [event["train_step"] for event in events if event["event"] == "checkpoint"]
     assert saved == list(range(2, 21, 2))  # emitted once they are published
     assert names[-2] == "checkpoint"
-    assert reference["stderr"] == ""
+    assert first_run["stderr"] == ""
 
 
 def test_printed_text_is_no_event(tmp_path: Path) -> None:

@@ -25,22 +25,16 @@ def names(events: list[dict[str, Any]]) -> list[str]:
     return [event["event"] for event in events]
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The folder of the first uninterrupted run of the standard job."""
-    return {"root": tmp_path_factory.mktemp("reference")}
-
-
 @pytest.fixture
 def whole(
-    reference: dict[str, Any], make_job: Callable[..., Any], train_here: Train, copy_of: Callable[..., Any]
+    first_run: dict[str, Any], make_job: Callable[..., Any], train_here: Train, copy_of: Callable[..., Any]
 ) -> dict[str, Any]:
     """The standard job, trained once without interruption; nothing is written into it."""
-    if "job" not in reference:
+    if "job" not in first_run:
         job = make_job("whole")
         train_here(job)
-        reference["job"] = copy_of(job, reference["root"])
-    return reference["job"]
+        first_run["job"] = copy_of(job, first_run["root"])
+    return first_run["job"]
 
 
 @pytest.mark.parametrize(

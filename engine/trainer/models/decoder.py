@@ -348,16 +348,13 @@ class Decoder(nnx.Module):
 
         With a rule for matmuls the matrices stay as stored too: the matmul casts them.
         """
-        matrices = layers.Matrices(weights if self.matmul else self._in_compute_dtype(weights))
+        matrices = layers.Matrices(weights if self.matmul else _in_dtype(weights, self.compute_dtype))
         matrices.matmul = self.matmul
         return matrices
 
     def _attention_rule(self) -> MatmulRule | None:
         """That of matmuls with weights where it is bfloat16; float16 has no room for scores and their gradients."""
         return self.matmul if self.matmul and self.matmul.dtype == "bfloat16" else None
-
-    def _in_compute_dtype(self, weights: Weights) -> dict[str, jax.Array]:
-        return _in_dtype(weights, self.compute_dtype)
 
 
 def _in_dtype(weights: Weights, dtype: DTypeLike) -> dict[str, jax.Array]:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from engine.trainer.ops.matmul import MatmulRule, dot, matmul, matmul_turned
+from engine.trainer.ops.matmul import MatmulRule, contract, dot, matmul, matmul_turned
 
 PIECE, MOST_PIECES = 64, 4  # attention processes the queries of a sequence in pieces
 
@@ -98,24 +98,22 @@ def attention(
     grouped = q.reshape(batch, queries, kv_heads, groups, head_dim).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, H]
     grouped = grouped.reshape(batch, kv_heads, groups * queries, head_dim)  # [B, K, G*T, H]
     columns, values = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)  # [B, K, H, S], [B, K, S, H]
-    scores = _mix(grouped, columns, rule)  # [B, K, G*T, S]
+    scores = _matmul(grouped, columns, rule)  # [B, K, G*T, S]
     scores = soft_cap(scores, softcap).reshape(batch, kv_heads, groups, queries, keys)
     scores = jnp.where(mask[:, None, None, :, :], scores, MASKED)
     highest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     weights = jnp.exp(scores - highest)  # [B, K, G, T, S], at most 1
     total = jnp.sum(weights, axis=-1, keepdims=True)  # [B, K, G, T, 1]
     flat = weights.astype(v.dtype).reshape(batch, kv_heads, groups * queries, keys)
-    mixed = _mix(flat, values, rule)  # [B, K, G*T, H]
+    mixed = _matmul(flat, values, rule)  # [B, K, G*T, H]
     mixed = mixed.reshape(batch, kv_heads, groups, queries, head_dim) / total
     mixed = mixed.transpose(0, 3, 1, 2, 4).astype(q.dtype)  # [B, T, K, G, H]
     return mixed.reshape(batch, queries, heads, head_dim)  # [B, T, N, H]
 
 
-def _mix(left: jax.Array, right: jax.Array, rule: MatmulRule | None) -> jax.Array:
+def _matmul(left: jax.Array, right: jax.Array, rule: MatmulRule | None) -> jax.Array:
     """A matmul of attention in float32 sums, with operands as they are or by the rule."""
-    if rule is None:
-        return jnp.matmul(left, right, preferred_element_type=jnp.float32)
-    return dot(left, right, rule)
+    return contract(left, right, (-1, -2)) if rule is None else dot(left, right, rule)
 
 
 def causal_attention(
