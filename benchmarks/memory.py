@@ -1,4 +1,4 @@
-"""Compiled memory of the train step: Gemma 2B, full fine-tuning, by the TPU and GPU compilers without the device.
+"""Compiled memory of the train step: Gemma 2B and larger, full fine-tuning, by the TPU and GPU compilers without the device.
 
 In: the compilers (``make compilers``, or a folder of them in RUNSPEC_COMPILERS). Out: a table of
 peak GiB per device, or with ``--json`` rows {name, value, unit, bar, peer}; ``peer`` is a plain functional train step
@@ -52,6 +52,12 @@ class Step:
     seq_len: int = 512
     rows: int = 1
     args: Mapping[str, Any] = field(default_factory=lambda: BF16)
+    model: str = "gemma-2b"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The model's configuration."""
+        return {"model_type": "gemma", **KNOWN_CONFIGS[f"google/{self.model}"]}
 
     @property
     def missing(self) -> list[str]:
@@ -71,6 +77,10 @@ STEPS = (
     Step("T4     update in backward 512 x 1", "t4", 7.5, 7.90, args=BF16 | IN_BACKWARD),
     Step("T4 x2  Adafactor       512 x 2", "t4x2", 5.5, 5.93),
     Step("T4     LoRA r16        512 x 4", "t4", 7.0, None, rows=4, args=BF16 | LORA),
+    Step("T4     2B in backward 8192 x 1", "t4", 8.0, 8.38, seq_len=8192, args=BF16 | IN_BACKWARD),
+    Step("T4 x2  Gemma 3 4B in b. 512 x 2", "t4x2", 4.0, 4.13, args=BF16 | IN_BACKWARD, model="gemma-3-4b-pt"),
+    Step("T4 x2  7B in backward 2048 x 2", "t4x2", 9.8, 10.29, seq_len=2048, args=BF16 | IN_BACKWARD, model="gemma-7b"),
+    Step("T4 x2  Gemma 2 9B in b. 512 x 2", "t4x2", 9.5, 9.90, args=BF16 | IN_BACKWARD, model="gemma-2-9b"),
 )
 
 
@@ -115,7 +125,7 @@ def row(step: Step, folder: Path | None, *, fresh: bool) -> dict[str, Any]:
         return found | {"says": "not built"}
     # The bars are for the least memory; remat: auto would take the quickest policy that fits.
     args = DEFAULTS | {"per_device_batch_size": step.rows, "seq_len": step.seq_len, "remat": "block"} | dict(step.args)
-    job = job_for(step.machine, GEMMA_2B, args, folder)
+    job = job_for(step.machine, step.config, args, folder)
     report = (None if fresh else cached_answer(ROOT, job)) or ask(ROOT, job)
     value = round(report["needed_bytes"] / GIB, 3)
     says = "" if report["fits"] else "does not fit"

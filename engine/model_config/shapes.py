@@ -54,6 +54,9 @@ _GEMMA_2_9B = _of("gemma2", 256_000, 3584, 14_336, 42, 16, 8, 256)
 _GEMMA_3_270M = _of("gemma3_text", 262_144, 640, 2048, 18, 4, 1, 256)
 _GEMMA_3_1B = _of("gemma3_text", 262_144, 1152, 6912, 26, 4, 1, 256)
 _GEMMA_3_4B = _of("gemma3_text", 262_208, 2560, 10_240, 34, 8, 4, 256)  # its text part
+# Also a text part: Gemma3_12B of google-deepmind/gemma (gm/nn/gemma3.py), and the vocabulary of
+# huggingface.co/OpenPipe/gemma-3-12b-it-text-only/blob/main/config.json, read 2026-11-30.
+_GEMMA_3_12B = _of("gemma3_text", 262_208, 3840, 15_360, 48, 16, 8, 256)
 
 # Models whose configuration is known without asking the hub.
 KNOWN_CONFIGS: Mapping[str, Mapping[str, Any]] = {
@@ -71,6 +74,8 @@ KNOWN_CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "google/gemma-3-1b-it": _GEMMA_3_1B,
     "google/gemma-3-4b-pt": _GEMMA_3_4B,
     "google/gemma-3-4b-it": _GEMMA_3_4B,
+    "google/gemma-3-12b-pt": _GEMMA_3_12B,
+    "google/gemma-3-12b-it": _GEMMA_3_12B,
 }
 
 

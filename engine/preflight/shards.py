@@ -105,6 +105,5 @@ def _shard(config: Mapping[str, Any], mesh: Mesh, names: list[str], shape: tuple
     free = [axis for axis in range(len(names)) if (mesh.tp == 1 or axis != taken) and names[axis] != "R"]
     free = [axis for axis in free if shape[axis] % mesh.fsdp == 0]
     if free:
-        longest = max(free, key=lambda axis: (shape[axis], -axis))
-        shard[longest] //= mesh.fsdp
+        shard[next((axis for axis in free if names[axis] == "F"), free[0])] //= mesh.fsdp
     return shard

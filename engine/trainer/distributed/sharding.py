@@ -12,8 +12,10 @@ The rule, in this order (V vocabulary, D model, F ffn, L layers, H head dim, NH 
 1. V is sharded over all devices, fsdp and tp together, if they divide it: the head's loss goes over each device's rows.
 2. tp shards NH if it divides the number of heads, KH if it divides the number of kv heads, F if it divides that. A head
    is never split. So a single kv head (Gemma 2B) is replicated within a tp group.
-3. fsdp shards the longest of the remaining axes that it divides, the first of equals. L is never sharded, since the walk
-   takes one layer at a time, nor is R.
+3. fsdp shards F if it divides it, else the first of the remaining axes that it divides. L is never sharded, since the walk
+   takes one layer at a time, nor is R. (The MLP's matmuls go over each device's columns of F, and its matrices, the
+   largest, are never gathered. Attention's matrices are gathered, and XLA's GPU compiler lays a gathered axis outermost:
+   were it their last, the stack of all layers would be turned and kept twice.)
 4. What cannot be sharded is replicated.
 
 Masters and AdamW's statistics are sharded as their weight. Adafactor's row and column are sharded as the axes that they
@@ -91,7 +93,7 @@ class Layout:
                 if not partition[axis] and name not in NEVER_SHARDED and length % fsdp == 0
             ]
             if candidates:
-                partition[max(candidates, key=lambda axis: (shape[axis], -axis))] = ("fsdp",)
+                partition[next((axis for axis in candidates if names[axis] == "F"), candidates[0])] = ("fsdp",)
         return tuple(partition)
 
     def shard_shape(self, partition: Partition, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The bars of compiled memory for Gemma 2B, by the TPU and GPU compilers, without the device.
+"""The bars of compiled memory for Gemma 2B to 9B, by the TPU and GPU compilers, without the device.
 
 Slow (minutes a row on two cores), and only if the compilers are installed: `make compilers`, then `make test-all`.
 """
