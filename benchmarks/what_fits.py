@@ -29,6 +29,7 @@ from engine.preflight.exact import LIBRARIES, ask, compiler_versions, compilers_
 from engine.steps import installed_version
 
 ROOT = Path(__file__).resolve().parent.parent
+WORK = ("flops", "moved_bytes", "collective_bytes", "modelled_seconds", "modelled_by")  # kept of the report's
 PAGE = ROOT / "docs" / "reference" / "what-fits.md"
 
 
@@ -86,6 +87,7 @@ def _answer(report: dict[str, Any], versions: list[str]) -> dict[str, Any]:
     return {
         "needed_bytes": report["needed_bytes"],
         "attention": report["how"]["attention"],
+        "work": None if report["work"] is None else {name: report["work"][name] for name in WORK},
         "source": report["source"],
         "asked": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "versions": versions,

@@ -12,12 +12,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.model_config.shapes import DTYPE_BYTES, param_count, published_bytes
+from engine.model_config.shapes import DTYPE_BYTES, published_bytes
 from engine.preflight.disks import checkpoint_bytes_on_disk, model_bytes_on_disk
-from engine.preflight.hours import SHARE_OF_PEAK, train_seconds
 from engine.preflight.shards import Mesh, leaves
 from engine.protocol.machines import MACHINES
-from engine.protocol.peaks import peak_of
 from parts.fitting import CASES, QUESTIONS, SHORT, Case, Found, Shape, asking
 
 GIB, GB = 1 << 30, 1e9
@@ -31,7 +29,7 @@ METHOD_NAMES = {"full": "full", "in_backward": "full, update in backward", "lora
 
 
 def rows(cases: Iterable[Case], answers: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One mapping a case: each question's :class:`~parts.fitting.Found` as JSON, and the seconds of a train step."""
+    """One mapping a case: each question's :class:`~parts.fitting.Found` as JSON, and the modelled seconds of a train step."""
     found = []
     for case in cases:
         row: dict[str, Any] = {"machine": case.machine, "model": case.model, "method": case.method}
@@ -39,20 +37,15 @@ def rows(cases: Iterable[Case], answers: Mapping[str, Mapping[str, Any]]) -> lis
             largest = case.find(question, asking(case, answers))
             row[question] = largest._asdict() | {"shape": largest.shape and largest.shape._asdict()}
             if largest.shape is not None:
-                row[question]["seconds"] = round(step_seconds(case, largest.shape), 2)
+                row[question]["modelled_seconds"] = modelled_seconds(answers.get(case.name(largest.shape)))
         found.append(row)
     return found
 
 
-def step_seconds(case: Case, shape: Shape) -> float:
-    """Of one train step, by the arithmetic of ``plan``: operations at a share of the vendor's peak."""
-    machine = MACHINES[case.machine]
-    peak = peak_of(machine.kind, machine.multiplies_bfloat16_in).flops
-    assert peak is not None  # of every machine in the table
-    tokens = shape.seq_len * shape.rows * machine.devices
-    params = param_count(case.config)
-    is_lora = case.method == "lora"
-    return train_seconds(params=params, tokens=tokens, devices=machine.devices, flops=peak, is_lora=is_lora)
+def modelled_seconds(answer: Mapping[str, Any] | None) -> float | None:
+    """Of one train step, from the compiled program (engine.trainer.cost.modelled); None where it was not compiled, or does not fit."""
+    work = None if answer is None else answer["work"]
+    return None if work is None else work["modelled_seconds"]
 
 
 def tables(cases: Sequence[Case], answers: Mapping[str, Mapping[str, Any]]) -> str:
@@ -74,29 +67,32 @@ def _title(machine: str) -> str:
 
 def _machine_table(cases: Iterable[Case], answers: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
-        "| model | method | longest sequence, tokens | GiB | s a step | most rows of 512 a device | GiB | s a step |",
+        "| model | method | longest sequence, tokens | GiB | modelled s a step | most rows of 512 a device | GiB | modelled s a step |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for case in cases:
         cells = [NAMES[case.model], METHOD_NAMES[case.method]]
         for question in QUESTIONS:
             found = case.find(question, asking(case, answers))
-            cells += _cells(case, found, "seq_len" if question == "longest sequence" else "rows")
+            answer = None if found.shape is None else answers.get(case.name(found.shape))
+            cells += _cells(found, "seq_len" if question == "longest sequence" else "rows", modelled_seconds(answer))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cells(case: Case, found: Found, field: str) -> list[str]:
+def _cells(found: Found, field: str, seconds: float | None) -> list[str]:
     """The largest, its GiB, its seconds. ~, * and † are explained in the page."""
     about = "~" if found.source == "estimate" else ""
     gib = f"{about}{found.needed / GIB:.2f}"
     if found.shape is None:
         return ["does not fit", gib, "–"]
     mark = {None: " *", "estimate": " †", "compiler": ""}[found.next_source]
-    return [f"{about}{getattr(found.shape, field):,}{mark}", gib, _seconds(step_seconds(case, found.shape))]
+    return [f"{about}{getattr(found.shape, field):,}{mark}", gib, _seconds(seconds)]
 
 
-def _seconds(seconds: float) -> str:
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
     return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}"
 
 
@@ -142,6 +138,5 @@ def facts(answers: Mapping[str, Mapping[str, Any]]) -> str:
     when = f"{days[0]} to {days[-1]}" if len(days) > 1 else "".join(days)
     return (
         f"Compiled {when}, {', '.join(versions)}: {len(answers)} programs. Of the {len(found)} figures of both questions "
-        f"{compiled} are the compilers' own; those with a ~ are the engine's estimate.\n\n"
-        f"Seconds are those of `plan`: the step's operations at {SHARE_OF_PEAK:.0%} of the vendor's peak."
+        f"{compiled} are the compilers' own; those with a ~ are the engine's estimate."
     )

@@ -1,4 +1,5 @@
-"""The peaks of a device by its vendor: operations a second in matmuls, by kind and format, and bytes a second of its memory.
+"""The peaks of a device by its vendor: operations a second in matmuls, by kind and format, bytes a second of its memory
+and of its links to other devices, and cycles a second.
 
 In: JAX's name of the kind of device, the format of the operands. Out: the vendor's figure and its source, or the reason
 why there is none; nothing is guessed.
@@ -7,8 +8,8 @@ why there is none; nothing is guessed.
     65000000000000.0
     >>> print(peak_of("cpu", "float32").reason)
     no vendor's figure is known for a device of the kind "cpu"
-    >>> bandwidth_of("Tesla T4")
-    320000000000.0
+    >>> bandwidth_of("Tesla T4"), link_of("Tesla T4")
+    (320000000000.0, 16000000000.0)
 
 Figures are for dense matrices: if a data sheet counts structured sparsity, its figure is halved. ``float32`` is what
 JAX does with float32 operands by default (jax.lax.Precision.DEFAULT): TF32 units on NVIDIA from Ampere on, bfloat16
@@ -81,6 +82,36 @@ def bandwidth_of(device_kind: str) -> float | None:
     """Bytes a second that one device reads from its memory at best; None where no vendor's figure is known."""
     row = _row_of(device_kind)
     return None if row is None else row.giga * GIGA
+
+
+# Gigabytes a second that one device sends at best, in one direction, where its data sheet says how fast its links are (NVIDIA
+# counts both directions, Google bits of one), by the beginning of JAX's name of the device.
+_LINKS: Mapping[str, tuple[float, str]] = {
+    "Tesla T4": (16.0, "NVIDIA T4 data sheet, 2019: PCIe 3.0 x16, 32 GB/s both ways"),
+    "NVIDIA L4": (32.0, "NVIDIA L4 data sheet, 2023: PCIe 4.0 x16, 64 GB/s both ways"),
+    "Tesla V100-SXM2": (150.0, "NVIDIA V100 data sheet, 2020: NVLink, 300 GB/s both ways"),
+    "NVIDIA A100-SXM4": (300.0, "NVIDIA A100 data sheet, 2021: NVLink, 600 GB/s both ways"),
+    "NVIDIA H100 80GB HBM3": (450.0, "NVIDIA H100 data sheet, 2023: NVLink, 900 GB/s both ways"),
+    "NVIDIA H200": (450.0, "NVIDIA H200 data sheet, 2024: NVLink, 900 GB/s both ways"),
+    "TPU v5 lite": (200.0, "Google Cloud, TPU v5e: 1600 Gbit/s a chip between chips"),
+    "TPU v5": (600.0, "Google Cloud, TPU v5p: 4800 Gbit/s a chip between chips"),
+    "TPU v6 lite": (448.0, "Google Cloud, TPU v6e: 3584 Gbit/s a chip between chips"),
+}
+
+# Cycles a second of a TPU, in which its compiler counts. v5e: its peak over what its four matrix units of 128 x 128 do in a
+# cycle (Google Cloud, TPU v5e); v3: Jouppi et al. 2021, "Ten Lessons From Three Generations", table 1.
+_CYCLES: Mapping[str, float] = {"TPU v3": 0.94e9, "TPU v5 lite": 197.0 * TERA / (4 * 128 * 128 * 2)}
+
+
+def link_of(device_kind: str) -> float | None:
+    """Bytes a second that one device sends to others at best, in one direction; None where no vendor's figure is known."""
+    names = [name for name in _LINKS if device_kind == name or _begins(device_kind, name)]
+    return None if not names else _LINKS[max(names, key=len)][0] * GIGA
+
+
+def cycles_of(device_kind: str) -> float | None:
+    """Cycles a second of a TPU's core; None where they are not known."""
+    return _CYCLES.get(device_kind)
 
 
 def _row_of(device_kind: str) -> _Row | None:

@@ -81,6 +81,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
             "needed_bytes": 1 << 30,
             "how": {"attention": "plain"},
             "source": "gpu-compiler",
+            "work": dict.fromkeys(what_fits.WORK),
             "compile_seconds": 1.0,
         }
 

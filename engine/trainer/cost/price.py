@@ -27,12 +27,14 @@ from engine.protocol.train_args import TrainArgs, remat_policies
 from engine.trainer.config.batch_shape import batch_of
 from engine.trainer.cost.buffers import at_peak
 from engine.trainer.cost.machines import described_devices, machine_named
+from engine.trainer.cost.modelled import modelled
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.input_pipeline.packing import pack_rows
 from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, param_count
 from engine.trainer.models.decoder import Decoder
+from engine.trainer.ops.blocked_attention import KEY_BLOCKS, mean_key_blocks
 from engine.trainer.remat_policy import compile_within_limit, compute_policy, effective, local_bytes, peak_bytes
 from engine.trainer.train_step import State, init_state, with_method
 
@@ -111,6 +113,8 @@ def price_step(job: PriceJob) -> dict[str, Any]:
         return {**report, **_does_not_fit(needed, str(error)), "how": how, "compile_seconds": round(seconds, 2)}
     report["compile_seconds"] = round(time.perf_counter() - started, 2)
     report |= memory_report(compiled, machine.platform) | {"state_bytes": state_bytes(state)}
+    report["work"] = modelled(compiled, machine.kind, _trips(config, args)).report()
+    report["flops"] = report["work"]["flops"]
     report["how"] = effective(args, policy, devices[0])
     report["needed_bytes"] = report["peak_bytes"]
     limit = job.limit_bytes
@@ -121,11 +125,16 @@ def price_step(job: PriceJob) -> dict[str, Any]:
     return report
 
 
+def _trips(config: DecoderConfig, args: TrainArgs) -> dict[str, float]:
+    """How often the loops run whose trip counts depend on the data, in full rows."""
+    windows = config.layer_windows() or [None]
+    return {KEY_BLOCKS: mean_key_blocks(args.seq_len, windows)}
+
+
 def memory_report(compiled: jax.stages.Compiled, platform: str) -> dict[str, float | None]:
-    """The compiler's own figures: bytes of one device, and the floating-point operations if it counts them."""
+    """The compiler's own figures: bytes of one device."""
     memory = compiled.memory_analysis()
     assert memory is not None  # the CPU, GPU and TPU compilers all have it
-    costs = compiled.cost_analysis() or {}
     return {
         "argument_bytes": memory.argument_size_in_bytes,
         "output_bytes": memory.output_size_in_bytes,
@@ -133,7 +142,6 @@ def memory_report(compiled: jax.stages.Compiled, platform: str) -> dict[str, flo
         "temp_bytes": memory.temp_size_in_bytes,
         "code_bytes": memory.generated_code_size_in_bytes,
         "peak_bytes": peak_bytes(compiled, platform),
-        "flops": costs.get("flops"),
     }
 
 
@@ -143,7 +151,7 @@ def state_bytes(state: State) -> int:
 
 
 def _does_not_fit(needed: int, message: str) -> dict[str, object]:
-    names = ("argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "code_bytes", "peak_bytes", "flops")
+    names = ("argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "code_bytes", "peak_bytes", "flops", "work")
     return {**dict.fromkeys(names), "needed_bytes": needed, "fits": False, "compiler_says": message}
 
 

@@ -20,6 +20,7 @@ A query with nothing to attend to gives zeros. Legend: B batch, T query, S key, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ import jax.numpy as jnp
 
 EVERYTHING = 1 << 30  # a window longer than any sequence
 BLOCK = 512  # queries, and keys, a tile: 8 MiB of scores for the 8 heads of Gemma 2B
+KEY_BLOCKS = "attention_key_blocks"  # the name of the loops whose bounds depend on the data
 LOWEST = -2.3819763e38  # below every score, and finite so that differences are finite
 
 Mesh = jax.sharding.Mesh | jax.sharding.AbstractMesh
@@ -112,6 +114,22 @@ def sharded_attention(
     return mixed
 
 
+def mean_key_blocks(length: int, windows: Sequence[int | None]) -> float:
+    """Key blocks that a block of queries takes, on average over a row that is one sequence and over the layers.
+
+    >>> mean_key_blocks(2048, [None]), mean_key_blocks(2048, [None, 512])
+    (2.5, 2.125)
+    """
+    block = min(BLOCK, length)
+    count = -(-length // block)
+    spans = [
+        index + 1 - max(0, index * block - (window or EVERYTHING) + 1) // block
+        for window in windows
+        for index in range(count)
+    ]
+    return sum(spans) / len(spans)
+
+
 class MaskInputs(NamedTuple):
     """What the mask of a tile is computed from."""
 
@@ -151,7 +169,8 @@ def _forward(q: jax.Array, k: jax.Array, v: jax.Array, mask: MaskInputs, tiling:
 
         low = jnp.full(tile_q.shape[:-1], LOWEST, jnp.float32)
         zeros = jnp.zeros(tile_q.shape, jnp.float32)
-        highest, total, mixed = jax.lax.fori_loop(firsts[index], lasts[index], keys, (low, zeros[..., 0], zeros))
+        with jax.named_scope(KEY_BLOCKS):
+            highest, total, mixed = jax.lax.fori_loop(firsts[index], lasts[index], keys, (low, zeros[..., 0], zeros))
         total = jnp.where(total > 0.0, total, 1.0)
         result, log_sums = carry
         result = _put(result, _flat(mixed / total[..., None]).astype(q.dtype), start)
@@ -199,7 +218,8 @@ def _attend_backward(
 
         by_q, by_k, by_v = carry
         zeros = jnp.zeros(tile_q.shape, jnp.float32)
-        by_tile_q, by_k, by_v = jax.lax.fori_loop(firsts[index], lasts[index], keys, (zeros, by_k, by_v))
+        with jax.named_scope(KEY_BLOCKS):
+            by_tile_q, by_k, by_v = jax.lax.fori_loop(firsts[index], lasts[index], keys, (zeros, by_k, by_v))
         return _put(by_q, _flat(by_tile_q).astype(q.dtype), start), by_k, by_v
 
     start = jnp.zeros_like(q), jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
