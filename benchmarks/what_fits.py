@@ -2,7 +2,7 @@
 
 In: the compilers' answers on file (benchmarks/parts/what_fits.json); with ``--fresh`` those that are missing are asked now,
 which needs ``make compilers`` and takes half a minute to three for each. Each answer is put on file at once, so that a run that
-was killed goes on where it was. Out: tables in Markdown; with ``--page`` they are written into docs/reference/what-fits.md.
+was killed resumes. Out: tables in Markdown; with ``--page`` they are written into docs/reference/what-fits.md.
 
     $ python benchmarks/what_fits.py [--only t4x2]
     $ python benchmarks/what_fits.py --fresh --only "t4x2 gemma-2b"

@@ -203,7 +203,7 @@ def _at_layer(sizes: Sizes) -> int:
         return 2 * sizes.tokens * sizes.ffn * sizes.item
     scores = 16 * sizes.tokens * _scores(sizes)
     if sizes.matmul_dtype == "float16":  # operands are scaled in float32, and a copy of the matrices is made
-        numbers = (8 if sizes.lora_rank else 5) * sizes.ffn + 4 * sizes.width + 2 * sizes.queries
+        numbers = (8 if sizes.lora_rank else 3) * sizes.ffn + 4 * sizes.width + 2 * sizes.queries
         return int(4 * sizes.tokens * numbers + scores + 4 * sizes.width * sizes.ffn)
     inner = 2 * sizes.queries + 2 * sizes.keys + 3 * sizes.ffn
     gathered = 2 * sizes.width * sizes.ffn * sizes.item if sizes.devices > 1 else 0

@@ -67,7 +67,7 @@ def test_an_answer_on_file_is_taken_before_the_estimate() -> None:
     assert (same.shape, same.source, same.needed) == (shape, "compiler", CASE.limit // 2)
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer is on file before the next is asked for, and none is asked for again."""
     monkeypatch.setattr(fitting, "RECORD", tmp_path / "answers.json")
     monkeypatch.setattr(what_fits, "RECORD", tmp_path / "answers.json")

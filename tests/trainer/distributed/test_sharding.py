@@ -57,3 +57,16 @@ def test_statistics_are_sharded_as_their_weight(make_args):
     assert layout.state_partition("opt_state.stats.layers.gate.row", (18, 2048)) == ((), ("fsdp",))
     assert layout.state_partition("opt_state.stats.layers.gate.col", (18, 16_384)) == ((), ("tp",))
     assert layout.state_partition("opt_state.count", ()) == ()
+
+
+@pytest.mark.parametrize("model", ["gemma-2b", "gemma-7b", "gemma-2-9b", "gemma-3-4b-pt"])
+def test_fsdp_shards_the_mlp_by_its_columns_and_attention_by_its_first_axis(model: str) -> None:
+    """Whatever axis is the longer one: what is gathered is gathered along its first axis, what is largest is not gathered."""
+    config = config_from_hf(dict(KNOWN_CONFIGS[f"google/{model}"]))
+    layout = Layout(config, MeshSize(fsdp=2, tp=1))
+    width, ffn = config.hidden_size, config.intermediate_size
+    queries = config.num_attention_heads * config.head_dim
+    assert layout.partition("layers.q", (2, width, queries)) == ((), ("fsdp",), ())
+    assert layout.partition("layers.o", (2, queries, width)) == ((), ("fsdp",), ())
+    assert layout.partition("layers.gate", (2, width, ffn)) == ((), (), ("fsdp",))
+    assert layout.partition("layers.down", (2, ffn, width)) == ((), ("fsdp",), ())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -175,3 +177,27 @@ def test_float32_matmuls_of_bfloat16_are_exact_before_rounding() -> None:
     exact = np.asarray(x, np.float64) @ np.asarray(weight, np.float64)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(found, np.float64), exact, rtol=2.0**-8, atol=1e-4)
+
+
+def test_scaled_matmuls_keep_narrow_arrays() -> None:
+    """Result, cotangent, weight and both gradients pass a barrier in bfloat16, so that no float32 copy of them is what stays."""
+    x, weight = jnp.ones((4, 8), jnp.bfloat16), jnp.ones((8, 16), jnp.bfloat16)
+
+    def gradients(x: jax.Array, weight: jax.Array, by_out: jax.Array) -> tuple[jax.Array, ...]:
+        out, back = jax.vjp(lambda x, weight: matmul(x, weight, HALF), x, weight)
+        return (out, *back(by_out))
+
+    jaxpr = jax.make_jaxpr(gradients)(x, weight, jnp.ones((4, 16), jnp.bfloat16)).jaxpr
+    barred = [
+        var.aval for eqn in _equations(jaxpr) if eqn.primitive.name == "optimization_barrier" for var in eqn.invars
+    ]
+    assert sorted(aval.shape for aval in barred) == [(4, 8), (4, 16), (4, 16), (8, 16), (8, 16)]
+    assert {aval.dtype for aval in barred} == {jnp.dtype("bfloat16")}
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """Of a program, and of the programs within."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jax.extend.core.jaxprs_in_params(eqn.params):
+            yield from _equations(inner)
