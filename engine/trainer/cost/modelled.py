@@ -85,13 +85,15 @@ class Modelled:
         }
 
 
-def modelled(compiled: jax.stages.Compiled, device_kind: str, trips: Mapping[str, float] | None = None) -> Modelled:
-    """``trips``: of loops whose trip counts depend on data (see engine.trainer.cost.work)."""
+def modelled(
+    compiled: jax.stages.Compiled, device_kind: str, trips: Mapping[str, float] | None = None, tiles: float = 1.0
+) -> Modelled:
+    """``trips`` of loops whose trip counts depend on data, ``tiles`` of attention kernels: see engine.trainer.cost.work."""
     text = compiled.as_text()
     assert text is not None  # every compiler here gives its program
     costs: Any = compiled.cost_analysis() or {}
     totals = {name: float(value) for name, value in costs.items() if "{" not in name}
-    return of_work(work_of(parse(text), trips), device_kind, totals)
+    return of_work(work_of(parse(text), trips, tiles), device_kind, totals)
 
 
 def of_work(work: Work, device_kind: str, compiler_says: Mapping[str, float] | None = None) -> Modelled:
