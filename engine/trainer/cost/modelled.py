@@ -31,7 +31,7 @@ import jax
 
 from engine.protocol.peaks import bandwidth_of, cycles_of, link_of, peak_of
 from engine.trainer.cost.hlo import parse
-from engine.trainer.cost.work import Done, Work, work_of
+from engine.trainer.cost.work import Counted, Work, work_of
 
 # HLO's element types by the name that the table of peaks has; what has no units is multiplied as float32.
 FORMATS = {"bf16": "bfloat16", "f16": "float16"}
@@ -123,7 +123,7 @@ def of_work(work: Work, device_kind: str, compiler_says: Mapping[str, float] | N
     )  # fmt: skip
 
 
-def _compute_seconds(done: Done, device_kind: str) -> float:
+def _compute_seconds(done: Counted, device_kind: str) -> float:
     """Operations at the peak for their operands."""
     if not done.flops.count:
         return 0.0

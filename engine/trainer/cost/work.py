@@ -1,6 +1,6 @@
 """What one run of a compiled program does on one device: operations, bytes of its memory, bytes sent to other devices.
 
-In: the program's optimised text (:mod:`engine.trainer.cost.hlo`). Out: a :class:`Work`, with one :class:`Done` for each
+In: the program's optimised text (:mod:`engine.trainer.cost.hlo`). Out: a :class:`Work`, with one :class:`Counted` for each
 instruction, loops multiplied by their trip counts (XLA's own cost_analysis counts the body of a loop once on CPU and
 TPU, and gives nothing on a described GPU).
 
@@ -33,7 +33,7 @@ BUFFERS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding")  # custom
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Counted:
     """One instruction, all its runs together. ``cycles``: the compiler's own estimate, where it wrote one down."""
 
     name: str
@@ -50,7 +50,7 @@ class Done:
 class Work:
     """``unknown_loops``: operations of loops that are counted once, since their trip counts depend on data."""
 
-    done: tuple[Done, ...]
+    done: tuple[Counted, ...]
     sent_by: Mapping[str, float]
     unknown_loops: tuple[str, ...] = field(default=())
 
@@ -74,7 +74,7 @@ def work_of(module: Module, trips: Mapping[str, float] | None = None, tiles: flo
     """``trips``: of loops whose trip counts depend on data, by a part of their operation's name. ``tiles``: the share of the
     scores that attention's mask leaves a kernel."""
     executions = executed(module, trips)
-    done: list[Done] = []
+    done: list[Counted] = []
     sent_by: dict[str, float] = {}
     for name, runs in executions.runs.items():
         computation = module.computations[name]
@@ -90,7 +90,7 @@ def work_of(module: Module, trips: Mapping[str, float] | None = None, tiles: flo
             moved = runs * _moved(module, computation, instruction)
             cycles = _cycles(instruction)
             done.append(
-                Done(
+                Counted(
                     instruction.name, instruction.opcode, instruction.operation, runs,
                     Flops(runs * flops.count, flops.dtype), moved, sent, None if cycles is None else runs * cycles,
                 )

@@ -23,7 +23,9 @@ import jax
 from engine.errors import InputInvalid
 from engine.model_config.decoder import DecoderConfig
 from engine.protocol.train_args import PLAIN_ATTENTION_TOKENS, TrainArgs
+from engine.trainer.ops.blocked_attention import Mesh, TokenPositions
 from engine.trainer.ops.matmul import dtype_of, matmul_rule
+from engine.trainer.ops.splash_attention import splash_attention
 
 Attention = Literal["plain", "blocked", "splash", "cudnn"]
 Kernel = Literal["splash", "cudnn"]
@@ -114,6 +116,35 @@ def _cudnn_lacks(capability: float, demand: Demand) -> str:
     if demand.seq_len % 2:
         return f"cuDNN's attention takes an even number of tokens, not {demand.seq_len}"
     return ""
+
+
+class LayerMask(NamedTuple):
+    """What a layer's queries attend to, for either kernel: a mask bool[B, T, T] (cuDNN), or positions and windows (splash)."""
+
+    mask: jax.Array | None
+    positions: TokenPositions
+    window: jax.Array | None
+    windows: tuple[int | None, ...] | None
+
+
+def kernel_attention(
+    kernel: Kernel,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    layer: LayerMask,
+    *,
+    softcap: float | None,
+    mesh: Mesh | None,
+) -> jax.Array:
+    """[B, T, N, H] of q [B, T, N, H] already scaled, k and v [B, T, K, H]."""
+    if kernel == "cudnn":
+        assert layer.mask is not None  # the decoder makes one for this kernel
+        return cudnn_attention(q, k, v, layer.mask)
+    windows = layer.windows or (None,)
+    return splash_attention(
+        q, k, v, layer.positions, window=layer.window, windows=windows, softcap=softcap, mesh=mesh
+    )  # fmt: skip
 
 
 def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:

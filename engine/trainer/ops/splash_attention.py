@@ -5,8 +5,7 @@ In: what :func:`engine.trainer.ops.blocked_attention.blocked_attention` takes. O
     mixed = splash_attention(q, k, v, TokenPositions(positions, segment_ids), window=kind["window"], windows=(None, 4096))
 
 The kernel is jax.experimental.pallas.ops.tpu.splash_attention. Its tiles come from the mask of a row that is one sequence:
-causality and the window skip tiles, segments do not. With ``interpret`` it runs anywhere, slowly, for tests. This module
-imports Pallas, which takes a second: only who calls it imports it.
+causality and the window skip tiles, segments do not. With ``interpret`` it runs anywhere, slowly, for tests.
 
 Legend: B batch, T tokens, N heads, K kv heads, H head dim.
 """
