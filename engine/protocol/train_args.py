@@ -88,7 +88,7 @@ class TrainArgs:
     update: Literal["after_backward", "in_backward"] = _arg("state", "program", default="after_backward")
     master_weights: bool = _arg("state", "program", default=False)
     remat: Literal["auto", "none", "dots", "block", "offload"] = _arg("state", "program", default="auto")
-    attention: Literal["auto", "plain", "blocked"] = _arg("state", "program", default="auto")
+    attention: Literal["auto", "plain", "blocked", "fused"] = _arg("state", "program", default="auto")
     matmul_dtype: Literal["auto", "float32", "bfloat16", "float16"] = _arg("state", "program", default="auto")
     max_skipped_steps: int = _arg("files", default=0)
     keep_every_steps: int | None = _arg("files", default=None)

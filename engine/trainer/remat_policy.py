@@ -17,11 +17,13 @@ import jax
 from jax.errors import JaxRuntimeError
 from jax.stages import Compiled
 
+from engine.model_config.decoder import DecoderConfig
 from engine.protocol.device_memory import Allocator, fits, machine_memory_bytes, run_bytes
 from engine.protocol.machines import memory_of_kind
 from engine.protocol.train_args import TrainArgs, remat_policies
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.loss import ComputePolicy
+from engine.trainer.ops.fused_attention import attention_of
 from engine.trainer.ops.matmul import dtype_of, matmul_rule
 from engine.trainer.train_step import Arrays, GraphDef, State, compile_train_step
 
@@ -111,11 +113,13 @@ def limit_bytes(device: jax.Device, allocator: Allocator | None = None) -> int |
     return None if known is None else run_bytes(known, "tpu" if device.platform == "tpu" else "gpu", allocator)
 
 
-def effective(args: TrainArgs, policy: ComputePolicy, device: jax.Device) -> dict[str, str]:
+def effective(args: TrainArgs, policy: ComputePolicy, config: DecoderConfig, device: jax.Device) -> dict[str, str]:
     """What "auto" resolved to, for the report."""
+    choice = attention_of(args, config, device)
     return {
         "remat": policy.remat,
-        "attention": "blocked" if policy.blocked else "plain",
+        "attention": choice.attention,
+        "attention_because": choice.because,
         "update": args.update,
         "matmul_dtype": dtype_of(matmul_rule(args.matmul_dtype, args.dtype, device), args.dtype),
     }

@@ -91,7 +91,9 @@ class TrainLoop:
         if self._run.placement.platform == "cpu":
             keep_freed_memory(step, limit=limit)
         seconds = round(time.perf_counter() - started, 2)
-        self._run.emit(Compiled(seconds, **effective(state.args, policy, jax.local_devices()[0])))
+        self._run.emit(
+            Compiled(seconds, **effective(state.args, policy, self._run.model.config, jax.local_devices()[0]))
+        )
         return step
 
     def _batch(self, train_step: int) -> dict[str, Any]:

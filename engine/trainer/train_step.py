@@ -25,6 +25,7 @@ from engine.trainer.in_backward import make_in_backward_step
 from engine.trainer.lora.adapters import LoraArgs, LoraParam, attach
 from engine.trainer.loss import ComputePolicy, target_losses, weighted_loss
 from engine.trainer.models.decoder import Decoder
+from engine.trainer.ops.fused_attention import attention_of
 from engine.trainer.ops.matmul import matmul_rule
 from engine.trainer.optim.hyperparameters import Hyperparameters
 from engine.trainer.optim.optimizer import apply_updates, global_norm, init_opt_state
@@ -154,8 +155,12 @@ def make_eval_loss(
 
 
 def with_method(module: Decoder, args: TrainArgs, device: jax.Device) -> Decoder:
-    """The module itself, or with fresh adapters; its matmuls in the dtype that suits ``device``."""
+    """The module itself, or with fresh adapters; its matmuls in the dtype, and its attention by the kernel, for ``device``.
+
+    Raises InputInvalid T175 where ``attention: fused`` is declared and there is no kernel for it.
+    """
     module.matmul = matmul_rule(args.matmul_dtype, args.dtype, device)
+    module.kernel = attention_of(args, module.config, device).kernel
     if args.method == "full":
         return module
     lora = LoraArgs(args.lora_rank, args.lora_alpha, args.lora_rslora, args.lora_dropout, args.lora_targets)

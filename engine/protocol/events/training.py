@@ -38,7 +38,7 @@ class TrainStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Compiled(Event):
-    """The train step is compiled, with what ``auto`` was resolved to."""
+    """The train step is compiled, with what ``auto`` was resolved to, and why attention is computed as it is."""
 
     name: ClassVar[str] = "compiled"
     seconds: float
@@ -46,6 +46,7 @@ class Compiled(Event):
     attention: str
     update: str
     matmul_dtype: str
+    attention_because: str = ""
 
     def _line(self) -> str:
         return f"compiled in {duration(self.seconds)}"

@@ -17,6 +17,9 @@ from typing import Any
 
 from engine.trainer.cost.hlo import Array, Computation, Instruction
 
+# Matmuls of [T, H] x [H, T] or [T, T] x [T, H] in the splash kernels: scores and result; scores, by weights, by values, by
+# keys; scores, by weights, by queries.
+SPLASH = {"splash_mha_fwd": 2, "splash_mha_dkv": 4, "splash_mha_dq": 3}
 GEMMS = ("__cublas$gemm", "__cublas$lt$matmul")
 
 
@@ -31,14 +34,14 @@ class Flops:
 NONE = Flops(0.0, "")
 
 
-def flops_of(instruction: Instruction, computation: Computation) -> Flops:
-    """Of one instruction; none for what is no matmul."""
+def flops_of(instruction: Instruction, computation: Computation, tiles: float = 1.0) -> Flops:
+    """Of one instruction; none for what is no matmul. ``tiles``: the share that its mask leaves an attention kernel."""
     if instruction.opcode == "dot":
         return _dot(instruction, computation, instruction.numbers("lhs_contracting_dims"))
     if instruction.opcode == "convolution":
         return _convolution(instruction, computation)
     if instruction.opcode == "custom-call":
-        return _custom_call(instruction, computation)
+        return _custom_call(instruction, computation, tiles)
     return NONE
 
 
@@ -53,8 +56,8 @@ def _dot(instruction: Instruction, computation: Computation, contracted: tuple[i
     return Flops(2.0 * instruction.arrays[0].elements * length, left.dtype)
 
 
-def _custom_call(instruction: Instruction, computation: Computation) -> Flops:
-    """cuBLAS by its dimension numbers; a Pallas kernel by its own estimate."""
+def _custom_call(instruction: Instruction, computation: Computation, tiles: float) -> Flops:
+    """cuBLAS by its dimension numbers, splash attention by its operands, another Pallas kernel by its own estimate."""
     config: Any = instruction.backend_config
     if instruction.target in GEMMS:
         numbers = config["gemm_backend_config"]["dot_dimension_numbers"]
@@ -62,6 +65,11 @@ def _custom_call(instruction: Instruction, computation: Computation) -> Flops:
     estimate = kernel_estimate(instruction)
     if estimate and instruction.operands:
         return Flops(float(estimate.get("flops", 0)), _operand(instruction, computation, 0).dtype)
+    for kernel, matmuls in SPLASH.items():
+        if instruction.name.startswith(kernel):
+            arrays = (computation[name].arrays[0] for name in instruction.operands)
+            q = next(array for array in arrays if len(array.dims) > 2 and "f" in array.dtype)  # [..., N, T, H]
+            return Flops(matmuls * 2.0 * q.elements * q.dims[-2] * tiles, q.dtype)
     return NONE
 
 

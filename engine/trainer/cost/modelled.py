@@ -31,7 +31,7 @@ import jax
 
 from engine.protocol.peaks import bandwidth_of, cycles_of, link_of, peak_of
 from engine.trainer.cost.hlo import parse
-from engine.trainer.cost.work import Done, Work, work_of
+from engine.trainer.cost.work import Counted, Work, work_of
 
 # HLO's element types by the name that the table of peaks has; what has no units is multiplied as float32.
 FORMATS = {"bf16": "bfloat16", "f16": "float16"}
@@ -85,13 +85,15 @@ class Modelled:
         }
 
 
-def modelled(compiled: jax.stages.Compiled, device_kind: str, trips: Mapping[str, float] | None = None) -> Modelled:
-    """``trips``: of loops whose trip counts depend on data (see engine.trainer.cost.work)."""
+def modelled(
+    compiled: jax.stages.Compiled, device_kind: str, trips: Mapping[str, float] | None = None, tiles: float = 1.0
+) -> Modelled:
+    """``trips`` of loops whose trip counts depend on data, ``tiles`` of attention kernels: see engine.trainer.cost.work."""
     text = compiled.as_text()
     assert text is not None  # every compiler here gives its program
     costs: Any = compiled.cost_analysis() or {}
     totals = {name: float(value) for name, value in costs.items() if "{" not in name}
-    return of_work(work_of(parse(text), trips), device_kind, totals)
+    return of_work(work_of(parse(text), trips, tiles), device_kind, totals)
 
 
 def of_work(work: Work, device_kind: str, compiler_says: Mapping[str, float] | None = None) -> Modelled:
@@ -121,7 +123,7 @@ def of_work(work: Work, device_kind: str, compiler_says: Mapping[str, float] | N
     )  # fmt: skip
 
 
-def _compute_seconds(done: Done, device_kind: str) -> float:
+def _compute_seconds(done: Counted, device_kind: str) -> float:
     """Operations at the peak for their operands."""
     if not done.flops.count:
         return 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from engine.trainer.input_pipeline.rows import TokenRow
 from engine.trainer.loss import ComputePolicy
 from engine.trainer.models import config_from_hf, create, param_count
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.ops.blocked_attention import KEY_BLOCKS, mean_key_blocks
+from engine.trainer.ops.blocked_attention import BLOCK, KEY_BLOCKS, mean_key_blocks
+from engine.trainer.ops.fused_attention import attention_of
 from engine.trainer.remat_policy import compile_within_limit, compute_policy, effective, local_bytes, peak_bytes
 from engine.trainer.train_step import State, init_state, with_method
 
@@ -92,6 +93,7 @@ def price_step(job: PriceJob) -> dict[str, Any]:
     machine, args = machine_named(job.machine), job.args
     config = config_from_hf(job.config, "the job's config")
     devices = described_devices(machine.name)
+    args, instead = without_cudnn(args, config, devices[0])
     report: dict[str, Any] = {
         "machine": machine.name,
         "source": f"{machine.platform}-compiler",
@@ -109,13 +111,13 @@ def price_step(job: PriceJob) -> dict[str, Any]:
             raise
         seconds = time.perf_counter() - started
         last = remat_policies(args.remat, args.update, machine.platform)[-1]
-        how = effective(args, compute_policy(args, Placement(devices, args.mesh), last), devices[0])
+        how = effective(args, compute_policy(args, Placement(devices, args.mesh), last), config, devices[0]) | instead
         return {**report, **_does_not_fit(needed, str(error)), "how": how, "compile_seconds": round(seconds, 2)}
     report["compile_seconds"] = round(time.perf_counter() - started, 2)
     report |= memory_report(compiled, machine.platform) | {"state_bytes": state_bytes(state)}
-    report["work"] = modelled(compiled, machine.kind, _trips(config, args)).report()
+    report["work"] = modelled(compiled, machine.kind, *_visible(config, args)).report()
     report["flops"] = report["work"]["flops"]
-    report["how"] = effective(args, policy, devices[0])
+    report["how"] = effective(args, policy, config, devices[0]) | instead
     report["needed_bytes"] = report["peak_bytes"]
     limit = job.limit_bytes
     report["fits"] = None if limit is None else fits(report["peak_bytes"], limit)
@@ -125,10 +127,21 @@ def price_step(job: PriceJob) -> dict[str, Any]:
     return report
 
 
-def _trips(config: DecoderConfig, args: TrainArgs) -> dict[str, float]:
-    """How often the loops run whose trip counts depend on the data, in full rows."""
-    windows = config.layer_windows() or [None]
-    return {KEY_BLOCKS: mean_key_blocks(args.seq_len, windows)}
+def without_cudnn(args: TrainArgs, config: DecoderConfig, device: jax.Device) -> tuple[TrainArgs, dict[str, str]]:
+    """The arguments to compile with, and what the report says of attention where they are not those of the job.
+
+    JAX asks the cuDNN of an attached GPU for its version before it lowers a call to it: a described GPU has none.
+    """
+    if attention_of(args, config, device).attention != "cudnn":
+        return args, {}
+    because = "cuDNN's kernel cannot be compiled without the GPU: priced with attention in blocks, which holds no scores either"
+    return replace(args, attention="blocked"), {"attention_because": because}
+
+
+def _visible(config: DecoderConfig, args: TrainArgs) -> tuple[dict[str, float], float]:
+    """In rows that are one sequence: how often attention's loops over key blocks run, and the share of tiles that a kernel computes."""
+    blocks = mean_key_blocks(args.seq_len, config.layer_windows() or [None])
+    return {KEY_BLOCKS: blocks}, blocks / -(-args.seq_len // BLOCK)
 
 
 def memory_report(compiled: jax.stages.Compiled, platform: str) -> dict[str, float | None]:

@@ -1,6 +1,6 @@
 """What one run of a compiled program does on one device: operations, bytes of its memory, bytes sent to other devices.
 
-In: the program's optimised text (:mod:`engine.trainer.cost.hlo`). Out: a :class:`Work`, with one :class:`Done` for each
+In: the program's optimised text (:mod:`engine.trainer.cost.hlo`). Out: a :class:`Work`, with one :class:`Counted` for each
 instruction, loops multiplied by their trip counts (XLA's own cost_analysis counts the body of a loop once on CPU and
 TPU, and gives nothing on a described GPU).
 
@@ -33,7 +33,7 @@ BUFFERS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding")  # custom
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Counted:
     """One instruction, all its runs together. ``cycles``: the compiler's own estimate, where it wrote one down."""
 
     name: str
@@ -50,7 +50,7 @@ class Done:
 class Work:
     """``unknown_loops``: operations of loops that are counted once, since their trip counts depend on data."""
 
-    done: tuple[Done, ...]
+    done: tuple[Counted, ...]
     sent_by: Mapping[str, float]
     unknown_loops: tuple[str, ...] = field(default=())
 
@@ -70,10 +70,11 @@ class Work:
         return sum(self.sent_by.values())
 
 
-def work_of(module: Module, trips: Mapping[str, float] | None = None) -> Work:
-    """``trips``: of loops whose trip counts depend on data, by a part of their operation's name."""
+def work_of(module: Module, trips: Mapping[str, float] | None = None, tiles: float = 1.0) -> Work:
+    """``trips``: of loops whose trip counts depend on data, by a part of their operation's name. ``tiles``: the share of the
+    scores that attention's mask leaves a kernel."""
     executions = executed(module, trips)
-    done: list[Done] = []
+    done: list[Counted] = []
     sent_by: dict[str, float] = {}
     for name, runs in executions.runs.items():
         computation = module.computations[name]
@@ -85,11 +86,11 @@ def work_of(module: Module, trips: Mapping[str, float] | None = None) -> Work:
             for kind, size in _sent(module, computation, instruction, channels):
                 sent += runs * size
                 sent_by[kind] = sent_by.get(kind, 0.0) + runs * size
-            flops = _flops(module, computation, instruction)
+            flops = _flops(module, computation, instruction, tiles)
             moved = runs * _moved(module, computation, instruction)
             cycles = _cycles(instruction)
             done.append(
-                Done(
+                Counted(
                     instruction.name, instruction.opcode, instruction.operation, runs,
                     Flops(runs * flops.count, flops.dtype), moved, sent, None if cycles is None else runs * cycles,
                 )
@@ -110,11 +111,11 @@ def _fused(module: Module, instruction: Instruction) -> Computation | None:
 # --- operations ---
 
 
-def _flops(module: Module, computation: Computation, instruction: Instruction) -> Flops:
+def _flops(module: Module, computation: Computation, instruction: Instruction, tiles: float) -> Flops:
     inner = _fused(module, instruction)
     if inner is None:
-        return flops_of(instruction, computation)
-    parts = [_flops(module, inner, part) for part in inner.values()]
+        return flops_of(instruction, computation, tiles)
+    parts = [_flops(module, inner, part, tiles) for part in inner.values()]
     largest = max(parts, key=lambda part: part.count, default=Flops(0.0, ""))
     return Flops(sum(part.count for part in parts), largest.dtype)
 
@@ -214,7 +215,15 @@ def _elements_like(whole: Array, part: Array) -> float:
 
 
 def _moved_by_fusion(module: Module, computation: Computation, fusion: Instruction, inner: Computation) -> float:
-    """What it reads of each operand, and what it writes."""
+    """What it reads of each operand, and what it writes.
+
+    A TPU's asynchronous collective is moved at its start. What runs beside it, and its end, hand its arrays on.
+    """
+    root = next((part for part in inner.values() if part.is_root), None)
+    if root is not None and root.target == "AsyncCollectiveDone":
+        return 0.0
+    if root is not None and root.target == "AsyncCollectiveStart":  # (operand, result, its flags)
+        return _bytes(fusion.arrays[:2])
     read = 0.0
     for parameter in inner.values():
         if parameter.opcode != "parameter":
@@ -236,7 +245,7 @@ def _read(module: Module, inner: Computation, name: str) -> float:
             whole = inner[name].arrays[0]
             if user.opcode in ("dynamic-slice", "slice", "gather") and place == 0:
                 total += Array(whole.dtype, user.arrays[0].dims).size
-            elif user.opcode == "dynamic-update-slice" and place == 0:
+            elif _reads_nothing(inner, user, place):
                 continue
             elif user.opcode in ("bitcast", "reshape", "get-tuple-element", "copy", "convert"):
                 total += _read(module, inner, user.name)
@@ -249,6 +258,19 @@ def _read(module: Module, inner: Computation, name: str) -> float:
     return total
 
 
+def _reads_nothing(inner: Computation, user: Instruction, place: int) -> bool:
+    """An array that is updated in place, or handed on as it is."""
+    is_updated = user.opcode == "dynamic-update-slice" and place == 0
+    return is_updated or (user.opcode == "tuple" and user.is_root) or _is_handed_on(inner, user)
+
+
+def _is_handed_on(inner: Computation, instruction: Instruction) -> bool:
+    """A collective that a fusion of other work carries in its tuple: it was started before."""
+    root = next((part for part in inner.values() if part.is_root), None)
+    is_carried = root is not None and root.opcode == "tuple" and instruction.name in root.operands
+    return is_carried and instruction.opcode in COLLECTIVES
+
+
 def _written(module: Module, fusion: Instruction, inner: Computation) -> float:
     """Bytes of the results; of one that is updated in place, the update."""
     root = next((part for part in inner.values() if part.is_root), None)
@@ -257,7 +279,10 @@ def _written(module: Module, fusion: Instruction, inner: Computation) -> float:
     for place, array in enumerate(fusion.arrays):
         if not _is_moved(array):
             continue
-        update = _update(module, inner, roots[place]) if place < len(roots) else None
+        result = roots[place] if place < len(roots) else None
+        if result is not None and (result.opcode == "parameter" or _is_handed_on(inner, result)):
+            continue
+        update = _update(module, inner, result)
         total += array.size if update is None else Array(array.dtype, update.dims).size
     return total
 

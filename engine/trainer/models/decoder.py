@@ -31,6 +31,7 @@ from engine.trainer.models import layers
 from engine.trainer.models.remat import LAYER_INPUT, with_remat
 from engine.trainer.models.table import WeightTable
 from engine.trainer.ops.blocked_attention import Mesh, TokenPositions, blocked_attention, sharded_attention
+from engine.trainer.ops.fused_attention import Kernel, LayerMask, kernel_attention
 from engine.trainer.ops.matmul import MatmulRule, matmul_turned
 
 # Up to this depth the layers are unrolled: 12 % more tokens/s on CPU than a loop
@@ -106,6 +107,7 @@ class Decoder(nnx.Module):
         self.config = config
         self.compute_dtype = jnp.dtype(compute_dtype)
         self.matmul: MatmulRule | None = None
+        self.kernel: Kernel | None = None  # of attention; None: what ``blocked`` says
         self.embed = nnx.Param(weights["embed"])
         self.layers = LayerWeights(weights)
         self.norm = nnx.Param(weights["norm"])
@@ -162,7 +164,7 @@ class Decoder(nnx.Module):
     ) -> Context:
         """What all layers share when entire sequences are processed at once; positions and segment_ids i32[B, T]."""
         batch, length = positions.shape
-        mask = None if blocked else layers.causal_mask(segment_ids, batch, length)
+        mask = None if blocked and self.kernel != "cudnn" else layers.causal_mask(segment_ids, batch, length)
         segments = jnp.ones_like(positions) if segment_ids is None else segment_ids
         return self.context(positions, mask, positions, segments)._replace(mesh=mesh)
 
@@ -212,12 +214,17 @@ class Decoder(nnx.Module):
             softcap = self.config.attention_softcap
             q, k, v = (_shard_rows(part, context.mesh) for part in (q, k, v))
             rule = self._attention_rule()
-            if context.mask is None:
+            if self.kernel is not None or context.mask is None:
                 q, k, v = (part.astype(rule.dtype) if rule else part for part in (q, k, v))
+            window = kind.get("window")
+            mask = None if context.mask is None else layers.in_window(context.mask, context.distance, window)
+            if self.kernel is not None:
+                layer = LayerMask(mask, context.token_positions, window, self.config.layer_windows())
+                mixed = kernel_attention(self.kernel, q, k, v, layer, softcap=softcap, mesh=context.mesh)
+            elif mask is None:
                 attend = blocked_attention if context.mesh is None else partial(sharded_attention, mesh=context.mesh)
-                mixed = attend(q, k, v, context.token_positions, window=kind.get("window"), softcap=softcap)
+                mixed = attend(q, k, v, context.token_positions, window=window, softcap=softcap)
             else:
-                mask = _in_window(context.mask, context.distance, kind)
                 mixed = layers.causal_attention(q, k, v, mask, softcap=softcap, rule=rule)
             return mixed.reshape(x.shape[0], -1).astype(x.dtype), None  # [M, N*H]
 
@@ -388,8 +395,3 @@ def _rope(context: Context, kind: Weights) -> Tables:
     """The layer's own rotary tables f32[B, T, H/2]."""
     index: Any = kind.get("rope", 0)  # traced, or the only one
     return context.cos[index], context.sin[index]
-
-
-def _in_window(mask: jax.Array, distance: jax.Array | None, kind: Weights) -> jax.Array:
-    """bool[B, T, S]: the layer's own mask. A window of w is a token itself and the w - 1 before it."""
-    return mask if distance is None else jnp.logical_and(mask, distance < kind["window"])

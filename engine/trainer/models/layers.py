@@ -197,6 +197,11 @@ def causal_mask(segment_ids: jax.Array | None, batch: int, length: int) -> jax.A
     return jnp.logical_and(same, causal)
 
 
+def in_window(mask: jax.Array, distance: jax.Array | None, window: jax.Array | None) -> jax.Array:
+    """bool[B, T, S]: a layer's own mask. A window of w is a token itself and the w - 1 before it."""
+    return mask if distance is None or window is None else jnp.logical_and(mask, distance < window)
+
+
 # --- attention to a key-value cache in blocks ---
 
 FIRST_BLOCK = 128

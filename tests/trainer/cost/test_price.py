@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,7 +16,14 @@ from engine.errors import InputInvalid
 from engine.extras import compilers_command
 from engine.protocol.jobs import PriceJob
 from engine.trainer.cost import machines
-from engine.trainer.cost.price import abstract_batch, abstract_state, compile_abstract, needed_bytes, price_step
+from engine.trainer.cost.price import (
+    abstract_batch,
+    abstract_state,
+    compile_abstract,
+    needed_bytes,
+    price_step,
+    without_cudnn,
+)
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.input_pipeline.batches import DataOrder, batch_at
 from engine.trainer.input_pipeline.packing import pack_rows
@@ -171,6 +179,24 @@ def test_one_program_is_compiled_and_no_array_is_made(priced):
 def test_the_compiler_s_error_says_how_much_it_would_take(message, needed):
     """The TPU compiler's sentences are parsed; any other failure stays a failure."""
     assert needed_bytes(message) == needed
+
+
+def test_cudnn_s_attention_is_priced_in_blocks_and_says_so(make_args):
+    """Without the GPU JAX refuses to lower a call to cuDNN; the report says what was priced instead. Others stay as they are."""
+    h100: Any = SimpleNamespace(platform="gpu", device_kind="NVIDIA H100 80GB HBM3", compute_capability="9.0")
+    args, config = make_args(attention="fused", dtype="bfloat16"), config_from_hf(CONFIG)
+    priced, instead = without_cudnn(args, config, h100)
+    assert priced == replace(args, attention="blocked")
+    assert instead["attention_because"].startswith("cuDNN's kernel cannot be compiled without the GPU")
+    auto = make_args(dtype="bfloat16")
+    assert without_cudnn(auto, config, h100) == (auto, {})
+
+
+def test_a_kernel_that_a_machine_has_not_is_refused(make_args):
+    """T175 before anything is compiled."""
+    with pytest.raises(InputInvalid) as caught:
+        price_step(PriceJob("cpu", CONFIG, make_args(attention="fused")))
+    assert [found.code for found in caught.value.diagnostics] == ["T175"]
 
 
 def test_an_unknown_machine_is_named(make_args):

@@ -217,3 +217,68 @@ ENTRY %main (a: f32[5,7,3], b: f32[4,3,2]) -> f32[5,{result},2] {{
     module = parse(text)
     entry = module.computations["main"]
     assert flops_of(entry["c"], entry).count == 2 * 5 * 3 * 2 * positions
+
+
+ASYNCHRONOUS = """HloModule jit_f, num_partitions=4
+
+%start (p: bf16[8,128]) -> (bf16[8,128], bf16[32,128], u32[]) {
+  %p = bf16[8,128]{1,0} parameter(0)
+  %gather = bf16[32,128]{1,0} all-gather(%p), channel_id=3, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %begun = (bf16[8,128]{1,0}, bf16[32,128]{1,0}, u32[]{:S(2)}) custom-call(%gather), custom_call_target="AsyncCollectiveStart"
+}
+
+%beside (p0: bf16[8,128], p1: bf16[32,128], p2: bf16[64,64]) -> (bf16[64,64], bf16[8,128], bf16[32,128], bf16[32,128]) {
+  %p0 = bf16[8,128]{1,0} parameter(0)
+  %p1 = bf16[32,128]{1,0} parameter(1)
+  %p2 = bf16[64,64]{1,0} parameter(2)
+  %product = bf16[64,64]{1,0} convolution(%p2, %p2), dim_labels=bf_io->bf
+  %again = bf16[32,128]{1,0} all-gather(%p0), channel_id=3, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %all = (bf16[64,64]{1,0}, bf16[8,128]{1,0}, bf16[32,128]{1,0}, bf16[32,128]{1,0}) tuple(%product, %p0, %p1, %again)
+}
+
+%end (q0: bf16[8,128], q1: bf16[32,128]) -> bf16[32,128] {
+  %q0 = bf16[8,128]{1,0} parameter(0)
+  %q1 = bf16[32,128]{1,0} parameter(1)
+  %last = bf16[32,128]{1,0} all-gather(%q0), channel_id=3, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %done = bf16[32,128]{1,0} custom-call(%q0, %q1, %last), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %main (x: bf16[8,128], y: bf16[64,64]) -> bf16[32,128] {
+  %x = bf16[8,128]{1,0} parameter(0)
+  %y = bf16[64,64]{1,0} parameter(1)
+  %s = (bf16[8,128]{1,0}, bf16[32,128]{1,0}, u32[]{:S(2)}) fusion(%x), kind=kCustom, calls=%start
+  %s0 = bf16[8,128]{1,0} get-tuple-element(%s), index=0
+  %s1 = bf16[32,128]{1,0} get-tuple-element(%s), index=1
+  %b = (bf16[64,64]{1,0}, bf16[8,128]{1,0}, bf16[32,128]{1,0}, bf16[32,128]{1,0}) fusion(%s0, %s1, %y), kind=kOutput, calls=%beside
+  %b1 = bf16[8,128]{1,0} get-tuple-element(%b), index=1
+  %b2 = bf16[32,128]{1,0} get-tuple-element(%b), index=3
+  ROOT %e = bf16[32,128]{1,0} fusion(%b1, %b2), kind=kCustom, calls=%end
+}
+"""
+
+
+def test_an_asynchronous_collective_counts_once():
+    """It stands in three fusions, its start, what runs beside it and its end, which hand its arrays on."""
+    work = work_of(parse(ASYNCHRONOUS))
+    assert work.sent_by == {"all-gather": 3 * 8 * 128 * 2}
+    moved = {done.name: done.moved for done in work.done}
+    assert moved == {"s": 2 * (8 + 32) * 128, "b": 2 * 2 * 64 * 64, "e": 0}
+
+
+KERNEL = """HloModule m
+ENTRY %main (m: s8[1,4,4], q: bf16[8,2048,256], k: bf16[1,2048,256]) -> bf16[8,2048,256] {
+  %m = s8[1,4,4]{2,1,0} parameter(0)
+  %q = bf16[8,2048,256]{2,1,0} parameter(1)
+  %k = bf16[1,2048,256]{2,1,0} parameter(2)
+  ROOT %NAME.1 = bf16[8,2048,256]{2,1,0} custom-call(%m, %q, %k, %k), custom_call_target="tpu_custom_call"
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "matmuls"), [("splash_mha_fwd_segmented", 2), ("splash_mha_dkv", 4), ("splash_mha_dq", 3)]
+)
+def test_an_attention_kernel_counts_the_tiles_that_its_mask_leaves(name, matmuls):
+    """Two operations for each head, query, key and number of a head, in each of its matmuls; the compiler gives none."""
+    work = work_of(parse(KERNEL.replace("NAME", name)), tiles=0.625)
+    assert work.flops == matmuls * 2 * 8 * 2048 * 2048 * 256 * 0.625
