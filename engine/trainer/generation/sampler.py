@@ -36,7 +36,9 @@ from engine.trainer.generation.sampling import GREEDY, Sampling, row_key
 from engine.trainer.generation.sequences import GeneratedSequence, SequenceInProgress, StopStrings
 from engine.trainer.models.cached import KeyValueCache, block_sizes
 from engine.trainer.models.decoder import Decoder
-from engine.trainer.ops.matmul import matmul_rule
+from engine.trainer.models.unstacked import INT8
+from engine.trainer.ops.matmul import MatmulRule, matmul_rule
+from engine.trainer.ops.quantized import quantize
 from engine.trainer.pytree import PyTree
 
 MOST_PIECES, PIECES_A_SLOT = 16, 2  # in one prefill call; 256 tokens keep a matmul busy
@@ -47,11 +49,24 @@ Batch = tuple[list[int], list[GeneratedSequence]]
 Slots = list[SequenceInProgress | None]
 
 
+def matrices_of(declared: str, dtype: str, device: jax.Device) -> tuple[str, MatmulRule | None]:
+    """The dtype that matrices are held in, and how they are multiplied; ``dtype``: that of the activations.
+
+    "auto": in ``dtype``. "bfloat16" beside float32 activations: activations are rounded for the matmul, where the device
+    multiplies bfloat16, else the matrices become wider at each matmul, which saves memory but no time. "int8":
+    :mod:`engine.trainer.ops.quantized`.
+    """
+    if declared == "bfloat16" and dtype != "bfloat16":
+        return declared, matmul_rule("auto", declared, device) or MatmulRule(declared)
+    return dtype if declared == "auto" else declared, matmul_rule("auto", dtype, device)
+
+
 class Sampler:
     """The programs for one model, number of slots and sampling, and the loop around them.
 
     ``ends``: token ids that end an answer -> the finish reason. ``stops`` finds stop strings. ``longest`` is the number
-    of tokens of the longest prompt of the run, if that is not among the prompts passed to :meth:`batches`.
+    of tokens of the longest prompt of the run, if that is not among the prompts passed to :meth:`batches`. ``weights``: how the
+    matrices are held, "auto" in the model's dtype, "bfloat16" or "int8" (:func:`matrices_of`).
     """
 
     def __init__(
@@ -66,6 +81,7 @@ class Sampler:
         seed: int = 0,
         stops: StopStrings | None = None,
         longest: int = 1,
+        weights: str = "auto",
     ) -> None:
         self.max_new_tokens, self.batch_size, self.pad_id = max_new_tokens, batch_size, pad_id
         self.ends, self.seed, self.stops, self.longest = dict(ends), seed, stops, longest
@@ -74,12 +90,13 @@ class Sampler:
         self._pieces = min(MOST_PIECES, PIECES_A_SLOT * batch_size)
         self.context = model.config.max_position_embeddings
         self.compile_seconds: dict[str, float] = {}
-        rule = matmul_rule("auto", str(model.compute_dtype), jax.local_devices()[0])
+        self.weights_dtype, rule = matrices_of(weights, str(model.compute_dtype), jax.local_devices()[0])
         self._network = Network(type(model), model.config, model.compute_dtype, rule, sampling)
+        embed = model.embed[...]  # [V, D]
         self._weights: PyTree = {
-            "embed": model.embed[...].astype(model.compute_dtype),  # [V, D]
+            "embed": quantize(embed) if self.weights_dtype == INT8 else embed.astype(self.weights_dtype),
             "norm": model.norm[...],
-            "layers": model.unstacked(rule),
+            "layers": model.unstacked(rule, self.weights_dtype),
         }
 
     def batches(self, prompts: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> Iterator[Batch]:
