@@ -129,9 +129,7 @@ def _decode(  # noqa: PLR0917 - traced arguments have no names
     return end.cache, end.out, end.new
 
 
-def _copy(
-    _: Network, cache: KeyValueCache, sources: jax.Array, targets: jax.Array, count: jax.Array
-) -> KeyValueCache:
+def _copy(_: Network, cache: KeyValueCache, sources: jax.Array, targets: jax.Array, count: jax.Array) -> KeyValueCache:
     """The rows ``sources`` i32[N] of these blocks to the rows ``targets``, the first ``count`` of them."""
 
     def copy(index: jax.Array, cache: KeyValueCache) -> KeyValueCache:

@@ -6,14 +6,16 @@ are joined in one matrix "q+k+v", gate and up in "gate+up", which a layer multip
     layers = layer_weights(model.stacked(), depth=18, rule=None, dtype="float32")
     layers[0]["q+k+v"].shape       # [D, N*H + 2*K*H]
 
-Layouts, measured on two cores of an AMD EPYC (Genoa; ``python benchmarks/matmul.py --decode``): float32 as [in, out],
-which is 20 to 40 % faster than [out, in] for 1 to 32 rows and as fast for 100; bfloat16 and int8 as [out, in].
+Layouts: float32 as [in, out], which two cores of an AMD EPYC (Genoa) multiply by a fifth to two fifths faster than [out, in] with 2
+to 32 rows, and not more slowly with 1 or 100 (``python benchmarks/matmul.py --tokens 25``: "512 x 2048: x w" beside
+"2048 x 512: dy w^T"); bfloat16 on such processors, and int8, as [out, in].
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +32,9 @@ INT8 = "int8"
 Weights = Mapping[str, jax.Array]
 
 
-def layer_weights(stacked: Weights, depth: int, rule: MatmulRule | None, dtype: str) -> tuple[dict[str, jax.Array], ...]:
+def layer_weights(
+    stacked: Weights, depth: int, rule: MatmulRule | None, dtype: str
+) -> tuple[dict[str, jax.Array], ...]:
     """Each layer's own arrays. ``dtype`` is that of the matrices: a float dtype or "int8"; gains stay as they are."""
     return tuple(_layer_of(stacked, jnp.int32(index), _turned(rule, dtype), dtype) for index in range(depth))
 
@@ -64,9 +68,11 @@ def _layer_of(stacked: Weights, index: jax.Array, turned: bool, dtype: str) -> d
     if not any("." in name for name in own):  # an adapter is beside its own matrix
         for names in JOINED:
             own["+".join(names)] = jnp.concatenate([own.pop(name) for name in names], axis=1)
-    for name in own:
+
+    def held(name: str, array: jax.Array) -> Any:
         if name.split("+")[0] not in PROJECTIONS:
-            continue
-        matrix = own[name].T if turned else own[name]
-        own[name] = quantize(matrix) if dtype == INT8 else matrix.astype(dtype)
-    return own
+            return array
+        matrix = array.T if turned else array
+        return quantize(matrix) if dtype == INT8 else matrix.astype(dtype)
+
+    return {name: held(name, array) for name, array in own.items()}

@@ -286,8 +286,8 @@ def test_what_is_copied_is_what_would_be_read(tiny_mapping: dict[str, Any], few_
         for slot, index in enumerate(chosen):
             rows[slot] = SequenceInProgress(index, prompts[index], np.zeros(2, np.uint32))
         cache = sampler._read_prompts(cache, rows, PromptReader(5, 200, sampler._pieces))
-        keys = [np.concatenate([block for block in layer], axis=-1) for layer in cache.k]
-        values = [np.concatenate([block for block in layer], axis=-2) for layer in cache.v]
+        keys = [np.concatenate(list(layer), axis=-1) for layer in cache.k]
+        values = [np.concatenate(list(layer), axis=-2) for layer in cache.v]
         return [
             [array for k, v in zip(keys, values, strict=True) for array in (k[slot][..., :n], v[slot][..., :n, :])]
             for slot, n in ((slot, len(prompts[index]) - 1) for slot, index in enumerate(chosen))
@@ -303,9 +303,12 @@ def test_what_is_copied_is_what_would_be_read(tiny_mapping: dict[str, Any], few_
 # --- matrices of fewer bits ---
 
 
-@pytest.mark.parametrize(("weights", "bound"), [("bfloat16", 0.02), ("int8", 0.02)])
-def test_logits_with_fewer_bits_are_near(model: Gemma, prompts: Prompts, weights: str, bound: float) -> None:
-    """The largest error of a logit is below ``bound`` of the largest logit; the matrices take half, or a quarter."""
+@pytest.mark.parametrize(("weights", "bound"), [("bfloat16", 0.01), ("int8", 0.03)])
+def test_logits_with_fewer_bits_are_near(
+    tiny_mapping: dict[str, Any], prompts: Prompts, weights: str, bound: float
+) -> None:
+    """The error of the logits, root mean square, is below ``bound`` of theirs; the matrices take half, or a quarter."""
+    model = create(config_from_hf(tiny_mapping | {"hidden_size": 128, "intermediate_size": 256}), seed=0)
     tokens = jnp.asarray([prompts[-1]], jnp.int32)
     positions = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :]
 
@@ -318,8 +321,8 @@ def test_logits_with_fewer_bits_are_near(model: Gemma, prompts: Prompts, weights
         return np.asarray(shell.unembed(states)), n_bytes
 
     (exact, wide), (found, narrow) = logits("auto"), logits(weights)
-    assert np.abs(found - exact).max() <= bound * np.abs(exact).max()
-    assert narrow < wide * (0.53 if weights == "bfloat16" else 0.35)
+    assert np.square(found - exact).mean() <= bound**2 * np.square(exact).mean()
+    assert narrow < wide * (0.53 if weights == "bfloat16" else 0.30)
 
 
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])
@@ -333,7 +336,7 @@ def test_with_fewer_bits_a_row_does_not_depend_on_the_others(model: Gemma, few_s
 
 
 def test_how_matrices_are_held_and_multiplied() -> None:
-    """"auto" as the model's dtype says; bfloat16 beside float32 activations is multiplied in what the device has."""
+    """ "auto" as the model's dtype says; bfloat16 beside float32 activations is multiplied in what the device has."""
     device = jax.devices("cpu")[0]
     assert matrices_of("auto", "float32", device) == ("float32", None)
     native = matmul_rule("auto", "bfloat16", device)
