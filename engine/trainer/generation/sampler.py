@@ -28,6 +28,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.stages import Compiled
+from jax.typing import DTypeLike
 
 from engine.trainer.generation.prefill import PIECE, Copy, Piece, PromptReader
 from engine.trainer.generation.programs import DECODE_STEPS, Network, compiled
@@ -37,7 +38,7 @@ from engine.trainer.generation.sequences import GeneratedSequence, SequenceInPro
 from engine.trainer.models.cached import KeyValueCache, block_sizes
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.models.unstacked import INT8
-from engine.trainer.ops.matmul import MatmulRule, matmul_rule
+from engine.trainer.ops.matmul import MatmulRule, dtype_of, matmul_rule
 from engine.trainer.ops.quantized import quantize
 from engine.trainer.pytree import PyTree
 
@@ -49,16 +50,23 @@ Batch = tuple[list[int], list[GeneratedSequence]]
 Slots = list[SequenceInProgress | None]
 
 
-def matrices_of(declared: str, dtype: str, device: jax.Device) -> tuple[str, MatmulRule | None]:
+def matrices_of(declared: str, dtype: DTypeLike, device: jax.Device) -> tuple[str, MatmulRule | None]:
     """The dtype that matrices are held in, and how they are multiplied; ``dtype``: that of the activations.
 
     "auto": in ``dtype``. "bfloat16" beside float32 activations: activations are rounded for the matmul, where the device
     multiplies bfloat16, else the matrices become wider at each matmul, which saves memory but no time. "int8":
     :mod:`engine.trainer.ops.quantized`.
     """
+    dtype = str(dtype)
     if declared == "bfloat16" and dtype != "bfloat16":
         return declared, matmul_rule("auto", declared, device) or MatmulRule(declared)
     return dtype if declared == "auto" else declared, matmul_rule("auto", dtype, device)
+
+
+def matmul_dtype(model: Decoder, weights: str) -> str:
+    """The dtype in which this machine multiplies for the model: other answers begin where it is another."""
+    held, rule = matrices_of(weights, model.compute_dtype, jax.local_devices()[0])
+    return held if held == INT8 else dtype_of(rule, str(model.compute_dtype))
 
 
 class Sampler:
@@ -90,7 +98,7 @@ class Sampler:
         self._pieces = min(MOST_PIECES, PIECES_A_SLOT * batch_size)
         self.context = model.config.max_position_embeddings
         self.compile_seconds: dict[str, float] = {}
-        self.weights_dtype, rule = matrices_of(weights, str(model.compute_dtype), jax.local_devices()[0])
+        self.weights_dtype, rule = matrices_of(weights, model.compute_dtype, jax.local_devices()[0])
         self._network = Network(type(model), model.config, model.compute_dtype, rule, sampling)
         embed = model.embed[...]  # [V, D]
         self._weights: PyTree = {

@@ -70,7 +70,7 @@ def _layer_of(stacked: Weights, index: jax.Array, turned: bool, dtype: str) -> d
             own["+".join(names)] = jnp.concatenate([own.pop(name) for name in names], axis=1)
 
     def held(name: str, array: jax.Array) -> Any:
-        if name.split("+")[0] not in PROJECTIONS:
+        if name.split("+", maxsplit=1)[0] not in PROJECTIONS:
             return array
         matrix = array.T if turned else array
         return quantize(matrix) if dtype == INT8 else matrix.astype(dtype)
