@@ -24,7 +24,7 @@ from jax.typing import DTypeLike
 from engine.model_config.decoder import DecoderConfig
 from engine.trainer.models.layers import PROJECTIONS, Matrices
 from engine.trainer.ops.matmul import MatmulRule
-from engine.trainer.ops.quantized import quantize
+from engine.trainer.ops.quantized import Int8Matrix, quantize
 
 JOINED = (("q", "k", "v"), ("gate", "up"))
 INT8 = "int8"
@@ -39,13 +39,13 @@ def layer_weights(
     return tuple(_layer_of(stacked, jnp.int32(index), _turned(rule, dtype), dtype) for index in range(depth))
 
 
-def matrices(weights: Weights, rule: MatmulRule | None, config: DecoderConfig) -> Matrices:
+def matrices(weights: Mapping[str, Any], rule: MatmulRule | None, config: DecoderConfig) -> Matrices:
     """One of :func:`layer_weights` as a layer's functions take it."""
     found = Matrices(weights)
     queries, keys = (heads * config.head_dim for heads in (config.num_attention_heads, config.num_key_value_heads))
     found.widths = dict(zip("qkv", (queries, keys, keys), strict=True))
     found.widths |= dict.fromkeys(("gate", "up"), config.intermediate_size)
-    found.matmul, found.turned = rule, _turned(rule, INT8 if not isinstance(weights["o"], jax.Array) else "")
+    found.matmul, found.turned = rule, _turned(rule, INT8 if isinstance(weights["o"], Int8Matrix) else "")
     return found
 
 
