@@ -35,7 +35,7 @@ class Copy(NamedTuple):
     length: int
 
 
-class Piece(NamedTuple):
+class PromptPiece(NamedTuple):
     """Tokens of a slot's prompt, from the position ``start``."""
 
     slot: int
@@ -81,19 +81,19 @@ class PromptReader:
         self._drop_finished()
         return due
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[PromptPiece]:
         """The pieces of the next call, at most as many as it takes. They count as read; none where copies come first."""
         awaited = {copy.source for copy in self._sources.values()}
         free = [slot for slot in self._reading if slot not in self._sources]
         # Others wait for the awaited ones; the longest of the rest first, so that the last calls are full as well.
         free.sort(key=lambda slot: (slot not in awaited, self._ready[slot] - self._lengths[slot], slot))
-        pieces: list[Piece] = []
+        pieces: list[PromptPiece] = []
         for slot in free:
             for start in range(int(self._ready[slot]), int(self._lengths[slot]), PIECE):
                 if len(pieces) == self._pieces:
                     break
                 end = min(start + PIECE, int(self._lengths[slot]))
-                pieces.append(Piece(slot, start, self._held[slot, start:end]))
+                pieces.append(PromptPiece(slot, start, self._held[slot, start:end]))
                 self._ready[slot] = end
         self._drop_finished()
         return pieces

@@ -30,7 +30,7 @@ import numpy as np
 from jax.stages import Compiled
 from jax.typing import DTypeLike
 
-from engine.trainer.generation.prefill import PIECE, Copy, Piece, PromptReader
+from engine.trainer.generation.prefill import PIECE, Copy, PromptPiece, PromptReader
 from engine.trainer.generation.programs import DECODE_STEPS, Network, compiled
 from engine.trainer.generation.prompts import check_context_length
 from engine.trainer.generation.sampling import GREEDY, Sampling, row_key
@@ -163,7 +163,7 @@ class Sampler:
             row.milliseconds += seconds * 1000 * work[slot] / work.total()
         return cache
 
-    def _prefill(self, cache: KeyValueCache, pieces: Sequence[Piece]) -> tuple[KeyValueCache, float]:
+    def _prefill(self, cache: KeyValueCache, pieces: Sequence[PromptPiece]) -> tuple[KeyValueCache, float]:
         """Write pieces of prompts to the cache -> (cache, seconds)."""
         tokens = np.full((self._pieces, PIECE), self.pad_id, np.int32)  # [P, T]
         slots, starts, lengths = np.zeros((3, self._pieces), np.int32)
