@@ -3,13 +3,14 @@
 In: nothing, or which cases and how often. Out: a table, or with ``--json`` rows
 {name, value, unit, bar, peer}.
 
-    $ python benchmarks/generate.py [--cases 1 25 100 ragged] [--dtype float32] [--repeats 7] [--json]
+    $ python benchmarks/generate.py [--cases 1 25 100 ragged] [--dtype float32] [--weights auto] [--repeats 7] [--json]
 
 The model has 34.1 M weights (vocabulary 8192, width 512, 8 layers, 8 heads over one kv head); prompts have 32 tokens, in
 the case "ragged" 8 to 256 (100 rows; transformers pads them on the left, as it must), and every row gets 64 new tokens.
 ``tokens/s`` is new tokens over the time of the whole call, prompts included. ``decode`` leaves out the time of a call that
-generates one token. Each side runs once to warm up (and compile, here); then they take turns, and medians are compared,
-so that other load on the machine affects both. Exit code 1 if a bar is missed.
+generates one token. Each side has its model ready, as it generates: transformers' is loaded, our sampler is made, which
+takes a copy of the weights and a fifth of a second. Each side runs once to warm up (and compile, here); then they take
+turns, and medians are compared, so that other load on the machine affects both. Exit code 1 if a bar is missed.
 
 torch is not part of the engine; `make parity` makes an environment with it. Elsewhere only ours is measured.
 """
@@ -17,6 +18,7 @@ torch is not part of the engine; `make parity` makes an environment with it. Els
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import statistics
 import sys
@@ -49,22 +51,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--dtype", default="float32", choices=list(BARS), help="of both sides")
+    parser.add_argument(
+        "--weights", default="auto", choices=["auto", "bfloat16", "int8"], help="of ours; bars are of auto"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     device.select("cpu")
     facts: list[Fact] = []
     with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = load(Path(folder) / "model", options.dtype)
+        ours, theirs = load(Path(folder) / "model", options.dtype, options.weights)
         for case in options.cases:
-            found = measure(case, ours, theirs, options.repeats, BARS[options.dtype][case])
+            bar = BARS[options.dtype][case] if options.weights == "auto" else None
+            found = measure(case, ours, theirs, options.repeats, bar)
             facts += found
             if not options.json:
                 show(found)  # as soon as it is known: all cases take minutes
     return report(facts, as_json=True) if options.json else exit_code(facts)
 
 
-def load(folder: Path, dtype: str) -> tuple[Callable[[int], Generate], Generate | None]:
+def load(folder: Path, dtype: str, weights: str) -> tuple[Callable[[int], Generate], Generate | None]:
     """The same weights for both: ours(batch_size), and transformers' generate where torch is installed."""
     import jax
 
@@ -79,9 +85,12 @@ def load(folder: Path, dtype: str) -> tuple[Callable[[int], Generate], Generate 
     model = type(fresh)(config, jax.tree.map(lambda leaf: leaf.astype(dtype), fresh.weights()), compute_dtype=dtype)
 
     def ours(batch_size: int) -> Generate:
+        make = functools.partial(Sampler, model, batch_size=batch_size, ends={}, pad_id=0, weights=weights)
+        samplers = {new: make(max_new_tokens=new) for new in (NEW_TOKENS, 1)}
+
         def generate(prompts: Prompts, new: int) -> list[list[int]]:
-            sampler = Sampler(model, max_new_tokens=new, batch_size=batch_size, ends={}, pad_id=0)
-            found = {i: one.ids for where, some in sampler.batches(prompts) for i, one in zip(where, some, strict=True)}
+            batches = samplers[new].batches(prompts)
+            found = {i: one.ids for where, some in batches for i, one in zip(where, some, strict=True)}
             return [found[index] for index in range(len(prompts))]
 
         return generate
@@ -116,7 +125,9 @@ def measure(
     """One case, both sides in turns."""
     prompts = make_prompts(case)
     sides = {"ours": ours(len(prompts))} | ({"theirs": theirs} if theirs is not None else {})
-    answers = {name: side(prompts, NEW_TOKENS) for name, side in sides.items()}  # compiles, warms up
+    for side in sides.values():  # compiles, warms up
+        side(prompts, 1)
+    answers = {name: side(prompts, NEW_TOKENS) for name, side in sides.items()}
     seconds: dict[tuple[str, int], list[float]] = {}
     for _ in range(repeats):
         for new in (NEW_TOKENS, 1):

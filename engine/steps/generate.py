@@ -36,7 +36,7 @@ def run(ctx: StepContext) -> StepResult:
 
 HANDLER = FunctionHandler(
     kind="generate",
-    version=4,
+    version=5,
     title="answer the eval set with the trained model",
     takes=("checkpoint",),
     makes="predictions",

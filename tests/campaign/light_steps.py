@@ -82,7 +82,7 @@ def light_generate(ctx: Any) -> Any:
              "prompt": render_prompt(train["render"], item.prompt),
              "text": f"so\nAnswer: {'no' if item.id == WRONG else item.expected_answer}", "prompt_tokens": 5, "new_tokens": 4,
              "finish_reason": "eos", "milliseconds": 2.0} for item in items]  # fmt: skip
-    report = {"n_items": len(rows), "new_tokens": 4 * len(rows), "tokens_per_second": 2000.0, "platform": "cpu",
+    report = {"n_items": len(rows), "new_tokens": 4 * len(rows), "tokens_per_second": 2000.0, "platform": "cpu", "weights": "float32",
               "finish_reasons": {"eos": len(rows)}, "chat_template": None, "chat_template_sha256": None,
               "model_sha256": train["model_sha256"]}  # fmt: skip
     write_atomic(ctx.out / "predictions_raw.jsonl", jsonl_bytes(rows))

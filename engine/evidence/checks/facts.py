@@ -43,7 +43,7 @@ def facts_are_the_files(evidence: Evidence) -> Answer:
 # Facts that nothing in the evidence shows; dataset_commit only of a data set of the hub.
 STATED_FACTS: Mapping[str, tuple[str, ...]] = {
     "build_dataset": ("dataset_commit",),
-    "generate": ("platform", "chat_template"),
+    "generate": ("platform", "chat_template", "weights"),
 }
 
 
@@ -145,12 +145,14 @@ def _train_sft(evidence: Evidence, record: RunRecord, step: StepRecord) -> JsonO
     return expected
 
 
-def _generate(evidence: Evidence, record: RunRecord, _: StepRecord) -> JsonObject:
+def _generate(evidence: Evidence, record: RunRecord, step: StepRecord) -> JsonObject:
     rows = [row for row in evidence.rows("predictions.jsonl") if row["text"] is not None]
     new_tokens = sum(row["new_tokens"] for row in rows)
     seconds = max(sum(row["milliseconds"] for row in rows) / 1000, LEAST_SECONDS)
     train = _must(record, "train_sft").artifact.facts
+    declared = step.args.get("weights", "auto")
     return {
+        **({} if declared == "auto" else {"weights": declared}),
         "n_items": len(rows),
         "new_tokens": new_tokens,
         "tokens_per_second": round(new_tokens / seconds, 1),

@@ -30,7 +30,7 @@ _AT_2 = ("lora_rank", "lora_alpha", "lora_rslora", "lora_dropout", "lora_targets
 # Kind -> argument or fact -> the version of the kind that it came with.
 SINCE: Mapping[str, Mapping[str, int]] = {
     "train_sft": {**dict.fromkeys(_AT_2, 2), "n_non_finite_evals": 4, "rendered_by": 4},
-    "generate": {**dict.fromkeys(("temperature", "top_k", "top_p", "stop"), 2), "chat_template": 3},
+    "generate": {**dict.fromkeys(("temperature", "top_k", "top_p", "stop"), 2), "chat_template": 3, "weights": 5},
 }
 # Facts that came before evidence version 2, without a new version of their kind.
 BEFORE_2: Mapping[str, tuple[str, ...]] = {

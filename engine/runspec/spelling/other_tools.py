@@ -18,7 +18,8 @@ _WHEN = 'say it in train steps: "eval_every_steps", "save_every_steps", "log_eve
 _WARMUP = "warmup_steps counts train steps: it is this share x num_train_steps"
 _MESH = 'write "mesh": {fsdp: N, tp: M}; `runspec docs several-devices` says which'
 _BITS = (
-    "quantised weights are not trained here; less memory: method: lora, dtype: bfloat16, remat (`runspec docs memory`)"
+    "quantised weights are not trained here; less memory: method: lora, dtype: bfloat16, remat (`runspec docs memory`); "
+    "a generate step has weights: int8"
 )
 _RESUME = "nothing to write: the same `runspec run` resumes from the last checkpoint"
 _UPLOAD = "nothing is uploaded; `run` ends with the model's folder, which any uploader takes (`runspec docs export`)"

@@ -73,7 +73,7 @@ def run_generate(job: GenerateJob, emit: Emit, stopping: Stopping) -> dict[str, 
     model_dir = Path(job.model_dir)
     model, config, tokenizer = load_trained(model_dir, job.model, emit, stopping)
     model_sha256 = digest_json(digest_tree(model_dir))
-    device = [jax.default_backend(), matmul_dtype(model)]
+    device = [jax.default_backend(), matmul_dtype(model, job.args.weights)]
     inputs = [ROW_VERSION, model_sha256, digest_file(Path(job.prompts)), to_json(job.args), *device]
     progress = GenerationProgress(Path(job.work) / PROGRESS_FILE, digest_json(inputs))
     encoded = encode_prompts(prompts, tokenizer)
@@ -96,7 +96,7 @@ def run_generate(job: GenerateJob, emit: Emit, stopping: Stopping) -> dict[str, 
         return {"stopped": True, "done": len(progress.rows), "total": len(prompts)}
     rows = [progress.rows[prompt.id] for prompt in prompts]
     template = tokenizer.template_text() if any(by_template(prompt, tokenizer) for prompt in prompts) else None
-    report = _report(rows, model_sha256, template)
+    report = _report(rows, model_sha256, template, sampler.weights_dtype)
     write_atomic(Path(job.out), jsonl_bytes(rows))
     write_atomic(Path(job.report), pretty_json(report))
     emit(Finished(report))
@@ -141,6 +141,7 @@ def make_sampler(
         seed=args.seed,
         stops=stops if stops.strings else None,
         longest=max(map(len, prompts)),
+        weights=args.weights,
     )
 
 
@@ -235,8 +236,9 @@ def _row(prompt: Prompt, generation: GeneratedSequence, tokenizer: Tokenizer) ->
     }
 
 
-def _report(rows: Sequence[Row], model_sha256: str, chat_template: str | None) -> dict[str, Any]:
-    """The facts of the artifact. ``chat_template``: the text of the one that rendered prompts.
+def _report(rows: Sequence[Row], model_sha256: str, chat_template: str | None, weights: str) -> dict[str, Any]:
+    """The facts of the artifact. ``chat_template``: the text of the one that rendered prompts; ``weights``: the
+    dtype of the matrices.
 
     The speed is over the rows' own time, so that it is right for a resumed run too."""
     new_tokens = sum(row["new_tokens"] for row in rows)
@@ -251,4 +253,5 @@ def _report(rows: Sequence[Row], model_sha256: str, chat_template: str | None) -
         "chat_template_sha256": None if chat_template is None else digest_text(chat_template),
         "chat_template": chat_template,
         "platform": jax.default_backend(),
+        "weights": weights,
     }

@@ -8,67 +8,73 @@ In: a model and prompts as token ids (BOS included by the caller). Out: one
     generations = generate(model, prompts, max_new_tokens=64, batch_size=32, ends={1: "eos"}, pad_id=0)
 
 **The law: a row's answer does not depend on the other rows.** Two programs do all the work, and their shapes are fixed
-for the run: one reads the next PROMPT_CHUNK tokens of some prompts into the cache (prefill), one decodes in every slot.
-No operation of either mixes rows, draws are keyed by the row's name (:mod:`engine.trainer.generation.sampling`), and
+for the run: one reads pieces of prompts into the cache (prefill), one decodes in every slot. No operation of either mixes
+rows, draws are keyed by the row's name (:mod:`engine.trainer.generation.sampling`), and
 attention goes over the cache block by block, so that its size does not matter. A resumed, reordered or shortened run
 generates the same tokens, to the bit. A different batch size may not: matmuls of other shapes may round differently.
 
-A slot whose row is finished takes the next prompt: no row waits for another to end. Prompts are read in chunks, so that
-the cost of a prompt depends on its own length, not on the longest. The cache is donated to each call and updated in place.
+A slot whose row is finished takes the next prompt: no row waits for another to end. Pieces of prompts are packed into
+each call, so that the cost of a prompt depends on its own length, and a beginning that prompts share is read once
+(:mod:`engine.trainer.generation.prefill`). The cache is donated to each call and updated in place.
 """
 
 from __future__ import annotations
 
-import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.stages import Compiled
 from jax.typing import DTypeLike
 
-from engine.model_config.decoder import DecoderConfig
+from engine.trainer.generation.prefill import PIECE, Copy, PromptPiece, PromptReader
+from engine.trainer.generation.programs import DECODE_STEPS, Network, compiled
 from engine.trainer.generation.prompts import check_context_length
-from engine.trainer.generation.sampling import GREEDY, Sampling, choose, row_key
+from engine.trainer.generation.sampling import GREEDY, Sampling, row_key
 from engine.trainer.generation.sequences import GeneratedSequence, SequenceInProgress, StopStrings
-from engine.trainer.models.decoder import Decoder, KeyValueCache
+from engine.trainer.models.cached import KeyValueCache, block_sizes
+from engine.trainer.models.decoder import Decoder
+from engine.trainer.models.unstacked import INT8
 from engine.trainer.ops.matmul import MatmulRule, dtype_of, matmul_rule
+from engine.trainer.ops.quantized import quantize
 from engine.trainer.pytree import PyTree
 
-PROMPT_CHUNK = 32  # tokens of a prompt in one prefill call: a prompt is padded by half of it on average
-PROMPT_ROWS = 8  # prompts in one prefill call; 256 tokens keep a matmul busy
-DECODE_STEPS = 32  # tokens a row generates before the host checks them
-WAITING_STEPS = 8  # … while prompts wait for a free slot
+MOST_PIECES, PIECES_A_SLOT = 16, 2  # in one prefill call; 256 tokens keep a matmul busy
+WAITING_STEPS = 8  # tokens a row generates before the host checks them, while prompts wait for a free slot
 END_IDS = 8
 
 Batch = tuple[list[int], list[GeneratedSequence]]
+Slots = list[SequenceInProgress | None]
 
 
-class Network(NamedTuple):
-    """The constant part of a model, for a program: hashable, so that programs are shared."""
+def matrices_of(declared: str, dtype: DTypeLike, device: jax.Device) -> tuple[str, MatmulRule | None]:
+    """The dtype that matrices are held in, and how they are multiplied; ``dtype``: that of the activations.
 
-    family: type[Decoder]
-    config: DecoderConfig
-    compute_dtype: DTypeLike
-    matmul: MatmulRule | None
-    sampling: Sampling
+    "auto": in ``dtype``. "bfloat16" beside float32 activations: activations are rounded for the matmul, where the device
+    multiplies bfloat16, else the matrices become wider at each matmul, which saves memory but no time. "int8":
+    :mod:`engine.trainer.ops.quantized`.
+    """
+    dtype = str(dtype)
+    if declared == "bfloat16" and dtype != "bfloat16":
+        return declared, matmul_rule("auto", declared, device) or MatmulRule(declared)
+    return dtype if declared == "auto" else declared, matmul_rule("auto", dtype, device)
 
-    def shell(self, weights: PyTree) -> Decoder:
-        """The model with only the weights outside its layers; those of the layers are passed to ``extend``."""
-        outer = {name: weights[name] for name in ("embed", "norm")}
-        model = self.family(self.config, outer, compute_dtype=self.compute_dtype)
-        model.matmul = self.matmul
-        return model
+
+def matmul_dtype(model: Decoder, weights: str) -> str:
+    """The dtype in which this machine multiplies for the model: other answers begin where it is another."""
+    held, rule = matrices_of(weights, model.compute_dtype, jax.local_devices()[0])
+    return held if held == INT8 else dtype_of(rule, str(model.compute_dtype))
 
 
 class Sampler:
-    """The two programs for one model, number of slots and sampling, and the loop around them.
+    """The programs for one model, number of slots and sampling, and the loop around them.
 
     ``ends``: token ids that end an answer -> the finish reason. ``stops`` finds stop strings. ``longest`` is the number
-    of tokens of the longest prompt of the run, if that is not among the prompts passed to :meth:`batches`.
+    of tokens of the longest prompt of the run, if that is not among the prompts passed to :meth:`batches`. ``weights``: how the
+    matrices are held, "auto" in the model's dtype, "bfloat16" or "int8" (:func:`matrices_of`).
     """
 
     def __init__(
@@ -83,19 +89,22 @@ class Sampler:
         seed: int = 0,
         stops: StopStrings | None = None,
         longest: int = 1,
+        weights: str = "auto",
     ) -> None:
         self.max_new_tokens, self.batch_size, self.pad_id = max_new_tokens, batch_size, pad_id
         self.ends, self.seed, self.stops, self.longest = dict(ends), seed, stops, longest
         self._end_ids = np.full(max(len(ends), END_IDS), -1, np.int32)  # one shape for most models, so one program
         self._end_ids[: len(ends)] = sorted(ends)
+        self._pieces = min(MOST_PIECES, PIECES_A_SLOT * batch_size)
         self.context = model.config.max_position_embeddings
         self.compile_seconds: dict[str, float] = {}
-        rule = _matmul(model)
+        self.weights_dtype, rule = matrices_of(weights, model.compute_dtype, jax.local_devices()[0])
         self._network = Network(type(model), model.config, model.compute_dtype, rule, sampling)
+        embed = model.embed[...]  # [V, D]
         self._weights: PyTree = {
-            "embed": model.embed[...].astype(model.compute_dtype),  # [V, D]
+            "embed": quantize(embed) if self.weights_dtype == INT8 else embed.astype(self.weights_dtype),
             "norm": model.norm[...],
-            "layers": model.unstacked(),
+            "layers": model.unstacked(rule, self.weights_dtype),
         }
 
     def batches(self, prompts: Sequence[Sequence[int]], names: Sequence[str] | None = None) -> Iterator[Batch]:
@@ -110,63 +119,91 @@ class Sampler:
         waiting = [SequenceInProgress(index, prompts[index], keys[index]) for index in _short_first(prompts)]
         longest = max(self.longest, *map(len, prompts))
         cache = self._network.shell(self._weights).init_cache(self.batch_size, longest + self.max_new_tokens)
-        slots: list[SequenceInProgress | None] = [None] * self.batch_size
+        slots: Slots = [None] * self.batch_size
+        reader = PromptReader(self.batch_size, longest, self._pieces)
         while waiting or any(slots):
-            cache = self._prefill(cache, slots, _fill_slots(slots, waiting))
-            if not _ended(slots):  # a first token may be the last
-                cache = self._decode(cache, slots, WAITING_STEPS if waiting else DECODE_STEPS)
-            ended = _ended(slots)
+            fresh = self._fill_slots(slots, waiting)
+            if fresh:
+                cache = self._read_prompts(cache, fresh, reader)
+            cache = self._decode(cache, slots, WAITING_STEPS if waiting else DECODE_STEPS)
+            ended = [(slot, row) for slot, row in enumerate(slots) if row is not None and row.reason]
             for slot, _ in ended:
                 slots[slot] = None
             if ended:
                 yield [row.index for _, row in ended], [row.generation() for _, row in ended]
 
-    def _prefill(
-        self, cache: KeyValueCache, slots: Sequence[SequenceInProgress | None], fresh: Sequence[int]
+    def _fill_slots(self, slots: Slots, waiting: list[SequenceInProgress]) -> dict[int, SequenceInProgress]:
+        """Give free slots to waiting rows, once they fill half a prefill call, which costs the same if it is not full."""
+        free = [slot for slot, row in enumerate(slots) if row is None][: len(waiting)]
+        tokens = sum(len(row.prompt) for row in waiting[: len(free)])
+        worthwhile = 2 * tokens >= self._pieces * PIECE or 2 * len(free) >= min(len(slots), self._pieces)
+        if not worthwhile and len(free) < len(waiting) and any(slots):
+            return {}
+        fresh = {slot: waiting.pop(0) for slot in free}
+        for slot, row in fresh.items():
+            slots[slot] = row
+        return fresh
+
+    def _read_prompts(
+        self, cache: KeyValueCache, fresh: Mapping[int, SequenceInProgress], reader: PromptReader
     ) -> KeyValueCache:
-        """Read the prompts of the slots ``fresh`` into the cache and choose the first token of each."""
-        size = min(PROMPT_ROWS, self.batch_size)
-        left = {slot: len(row.prompt) for slot in fresh if (row := slots[slot]) is not None}
-        while left:
-            # The longest first, so that the last calls are full as well.
-            batch = sorted(left, key=lambda slot: (-left[slot], slot))[:size]
-            tokens = np.full((size, PROMPT_CHUNK), self.pad_id, np.int32)  # [R, T]
-            slot_ids, starts, lengths = np.zeros((3, size), np.int32)
-            keys = np.zeros((size, 2), np.uint32)
-            for index, slot in enumerate(batch):
-                row = slots[slot]
-                assert row is not None
-                start = len(row.prompt) - left[slot]
-                chunk = row.prompt[start : start + PROMPT_CHUNK]
-                tokens[index, : len(chunk)] = chunk
-                slot_ids[index], starts[index], lengths[index], keys[index] = slot, start, len(chunk), row.key
-            arguments = (self._weights, cache, tokens, slot_ids, starts, lengths, keys)
-            program = self._program("prefill", arguments)
-            started = time.perf_counter()
-            cache, next_tokens = program(*arguments)
-            first_tokens = np.asarray(next_tokens)  # [R]; waits for the device
-            share = (time.perf_counter() - started) * 1000 / len(batch)
-            for index, slot in enumerate(batch):
-                row = slots[slot]
-                assert row is not None
-                row.milliseconds += share
-                left[slot] -= int(lengths[index])
-                if not left[slot]:
-                    del left[slot]
-                    row.append([int(first_tokens[index])], self.ends, self.max_new_tokens, self.stops)
+        """Bring prompts into their slots of the cache, all but the last token of each, which decoding reads."""
+        reader.assign({slot: row.prompt[:-1] for slot, row in fresh.items()})
+        work, seconds = Counter(fresh.keys()), 0.0
+        while reader.unfinished:
+            copies, pieces = reader.copies(), reader.pieces()
+            if copies:
+                cache, taken = self._copy(cache, copies)
+                seconds += taken
+            if pieces:
+                cache, taken = self._prefill(cache, pieces)
+                seconds += taken
+            work.update(piece.slot for piece in pieces)
+        for slot, row in fresh.items():
+            row.milliseconds += seconds * 1000 * work[slot] / work.total()
         return cache
 
-    def _decode(self, cache: KeyValueCache, slots: Sequence[SequenceInProgress | None], steps: int) -> KeyValueCache:
+    def _prefill(self, cache: KeyValueCache, pieces: Sequence[PromptPiece]) -> tuple[KeyValueCache, float]:
+        """Write pieces of prompts to the cache -> (cache, seconds)."""
+        tokens = np.full((self._pieces, PIECE), self.pad_id, np.int32)  # [P, T]
+        slots, starts, lengths = np.zeros((3, self._pieces), np.int32)
+        for index, piece in enumerate(pieces):
+            tokens[index, : len(piece.tokens)] = piece.tokens
+            slots[index], starts[index], lengths[index] = piece.slot, piece.start, len(piece.tokens)
+        arguments = (cache, self._weights, tokens, slots, starts, lengths)
+        program = self._program("prefill", arguments)
+        started = time.perf_counter()
+        cache = jax.block_until_ready(program(*arguments))
+        return cache, time.perf_counter() - started
+
+    def _copy(self, cache: KeyValueCache, copies: Sequence[Copy]) -> tuple[KeyValueCache, float]:
+        """Copy beginnings of rows to other rows -> (cache, seconds). Only the blocks that they reach."""
+        sizes = block_sizes(sum(values.shape[2] for values in cache.v[0]))
+        reached = sum(sum(sizes[:index]) < max(copy.length for copy in copies) for index in range(len(sizes)))
+        part = KeyValueCache(*(tuple(layer[:reached] for layer in arrays) for arrays in cache))
+        sources, targets = np.zeros((2, self.batch_size), np.int32)
+        for index, copy in enumerate(copies):
+            sources[index], targets[index] = copy.source, copy.target
+        arguments = (part, sources, targets, np.int32(len(copies)))
+        program = self._program("copy", arguments)
+        started = time.perf_counter()
+        part = jax.block_until_ready(program(*arguments))
+        layers = [zip(new, old, strict=True) for new, old in zip(part, cache, strict=True)]
+        cache = KeyValueCache(*(tuple((*new, *old[reached:]) for new, old in layer) for layer in layers))
+        return cache, time.perf_counter() - started
+
+    def _decode(self, cache: KeyValueCache, slots: Slots, steps: int) -> KeyValueCache:
         """Generate up to ``steps`` tokens for every row that is not finished."""
         token, position, count = np.zeros((3, self.batch_size), np.int32)
         live = np.zeros(self.batch_size, bool)
         keys = np.zeros((self.batch_size, 2), np.uint32)
-        rows = {slot: row for slot, row in enumerate(slots) if row is not None and not row.reason}
+        rows = {slot: row for slot, row in enumerate(slots) if row is not None}
         for slot, row in rows.items():
-            token[slot], count[slot], live[slot], keys[slot] = row.ids[-1], len(row.ids), True, row.key
+            token[slot] = row.ids[-1] if row.ids else row.prompt[-1]
             position[slot] = len(row.prompt) + len(row.ids) - 1
+            count[slot], live[slot], keys[slot] = len(row.ids), True, row.key
         left = np.int32(self.max_new_tokens) - count
-        arguments = (self._weights, cache, token, position, count, left, live, keys, self._end_ids, np.int32(steps))
+        arguments = (cache, self._weights, token, position, count, left, live, keys, self._end_ids, np.int32(steps))
         program = self._program("decode", arguments)
         started = time.perf_counter()
         cache, out, n_new = program(*arguments)
@@ -178,113 +215,10 @@ class Sampler:
         return cache
 
     def _program(self, name: str, arguments: PyTree) -> Compiled:
-        """A compiled program; equal models, limits and sizes in one process share it."""
-        leaves, tree = jax.tree.flatten(arguments)
-        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
         started = time.perf_counter()
-        program = _compiled(name, self._network, tree, shapes)
+        program = compiled(name, self._network, arguments)
         self.compile_seconds.setdefault(name, time.perf_counter() - started)
         return program
-
-
-@functools.lru_cache(maxsize=64)
-def _compiled(
-    name: str, network: Network, tree: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...]
-) -> Compiled:
-    function: Callable[..., PyTree] = _prefill if name == "prefill" else _decode
-    program = jax.jit(functools.partial(function, network), donate_argnums=1)
-    return program.lower(*jax.tree.unflatten(tree, shapes)).compile()
-
-
-def _prefill(  # noqa: PLR0917 - traced arguments have no names
-    network: Network,
-    weights: PyTree,
-    cache: KeyValueCache,
-    tokens: jax.Array,
-    slots: jax.Array,
-    starts: jax.Array,
-    lengths: jax.Array,
-    keys: jax.Array,
-) -> tuple[KeyValueCache, jax.Array]:
-    """Write tokens i32[R, T], ``lengths`` of them, to ``slots`` from position ``starts`` -> cache, next token i32[R]."""
-    model = network.shell(weights)
-    columns = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :]
-    positions = jnp.where(columns < lengths[:, None], starts[:, None] + columns, -1)
-    last = jnp.maximum(lengths - 1, 0)
-    states, cache = model.extend(tokens, positions, cache, rows=slots, last=last, unstacked=weights["layers"])
-    return cache, choose(model.unembed(states[:, 0, :]), network.sampling, keys, jnp.zeros_like(lengths))
-
-
-class _State(NamedTuple):
-    """The decoding loop's carry."""
-
-    step: jax.Array  # i32[]
-    token: jax.Array  # i32[B]: the newest token of each row
-    live: jax.Array  # bool[B]
-    new: jax.Array  # i32[B]: tokens generated in this call
-    out: jax.Array  # i32[B, DECODE_STEPS]
-    cache: KeyValueCache
-
-
-def _decode(  # noqa: PLR0917 - traced arguments have no names
-    network: Network,
-    weights: PyTree,
-    cache: KeyValueCache,
-    token: jax.Array,
-    position: jax.Array,
-    count: jax.Array,
-    left: jax.Array,
-    live: jax.Array,
-    keys: jax.Array,
-    ends: jax.Array,
-    steps: jax.Array,
-) -> tuple[KeyValueCache, jax.Array, jax.Array]:
-    """Generate after ``token`` at ``position``: a row of ``count`` tokens up to ``left`` more, all rows up to ``steps``.
-
-    Gives the cache, the tokens i32[B, DECODE_STEPS] and how many of them each row generated i32[B].
-    """
-    model = network.shell(weights)
-
-    def unfinished(carry: _State) -> jax.Array:
-        return jnp.logical_and(carry.step < steps, jnp.any(carry.live))
-
-    def step(carry: _State) -> _State:
-        at = jnp.where(carry.live, position + carry.new, -1)[:, None]  # [B, 1]: the newest token's position
-        states, cache = model.extend(carry.token[:, None], at, carry.cache, unstacked=weights["layers"])
-        token = choose(model.unembed(states[:, 0, :]), network.sampling, keys, count + carry.new)
-        out = jax.lax.dynamic_update_slice(carry.out, token[:, None], (jnp.int32(0), carry.step))
-        new = carry.new + carry.live.astype(jnp.int32)
-        ended = jnp.logical_or(jnp.any(token[:, None] == ends[None, :], axis=1), new >= left)
-        return _State(carry.step + 1, token, jnp.logical_and(carry.live, ~ended), new, out, cache)
-
-    out = jnp.zeros((token.shape[0], DECODE_STEPS), jnp.int32)
-    start = _State(jnp.int32(0), token, live, jnp.zeros_like(token), out, cache)
-    end = jax.lax.while_loop(unfinished, step, start)
-    return end.cache, end.out, end.new
-
-
-def _matmul(model: Decoder) -> MatmulRule | None:
-    return matmul_rule("auto", str(model.compute_dtype), jax.local_devices()[0])
-
-
-def matmul_dtype(model: Decoder) -> str:
-    """The dtype in which this machine multiplies for the model: other answers begin where it is another."""
-    return dtype_of(_matmul(model), str(model.compute_dtype))
-
-
-def _fill_slots(slots: list[SequenceInProgress | None], waiting: list[SequenceInProgress]) -> list[int]:
-    """Give free slots to waiting rows -> these slots. A prefill call costs the same for one row as for PROMPT_ROWS."""
-    free = [slot for slot, row in enumerate(slots) if row is None][: len(waiting)]
-    worthwhile = max(1, min(PROMPT_ROWS, len(slots)) // 2)
-    if len(free) < min(worthwhile, len(waiting)) and any(slots):
-        return []
-    for slot in free:
-        slots[slot] = waiting.pop(0)
-    return free
-
-
-def _ended(slots: Sequence[SequenceInProgress | None]) -> list[tuple[int, SequenceInProgress]]:
-    return [(slot, row) for slot, row in enumerate(slots) if row is not None and row.reason]
 
 
 def _short_first(prompts: Sequence[Sequence[int]]) -> list[int]:

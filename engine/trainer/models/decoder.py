@@ -27,7 +27,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from engine.model_config.decoder import DecoderConfig
-from engine.trainer.models import layers
+from engine.trainer.models import layers, unstacked
+from engine.trainer.models.cached import CacheBlock, KeyValueCache, block_sizes, cache_blocks, cached_attention
 from engine.trainer.models.remat import LAYER_INPUT, with_remat
 from engine.trainer.models.table import WeightTable
 from engine.trainer.ops.blocked_attention import Mesh, TokenPositions, blocked_attention, sharded_attention
@@ -46,18 +47,6 @@ Tables = tuple[jax.Array, jax.Array]  # cos and sin f32[B, T, H/2]
 Carried = TypeVar("Carried")
 # (q [B, T, N, H], k and v [B, T, K, H]) -> (mixed [M, N*H], what the walk carries on: a cache, or None)
 Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Carried]]
-
-
-class KeyValueCache(NamedTuple):
-    """Keys and values of past tokens, by layer and by block of slots; slot s of a row holds its position s.
-
-    k[layer][block] is [B, K, H, S], v[layer][block] [B, K, S, H]: the layouts that decoding's matmuls need (with k as
-    [B, S, K, H] they take twice the time on CPU). Each block is an array of its own, so that it is read without a copy,
-    and blocks that no row has reached are not read at all; see :func:`layers.block_sizes`.
-    """
-
-    k: tuple[tuple[jax.Array, ...], ...]
-    v: tuple[tuple[jax.Array, ...], ...]
 
 
 class Context(NamedTuple):
@@ -258,7 +247,7 @@ class Decoder(nnx.Module):
         float32 where a CPU multiplies in bfloat16: it writes single places of a bfloat16 array by turning all of it into
         float32 and back, at each token.
         """
-        config, sizes = self.config, layers.block_sizes(length)
+        config, sizes = self.config, block_sizes(length)
         rows, wide = (batch, config.num_key_value_heads), config.head_dim
         own = jnp.float32 if self.matmul and self.matmul.row_major else self.compute_dtype
         depth, dtype = range(config.num_hidden_layers), dtype or own
@@ -267,13 +256,14 @@ class Decoder(nnx.Module):
             tuple(tuple(jnp.zeros((*rows, size, wide), dtype) for size in sizes) for _ in depth),
         )
 
-    def unstacked(self) -> tuple[dict[str, jax.Array], ...]:
-        """The weights of each layer as arrays of their own, matrices in the compute dtype and [out, in], for :meth:`extend`.
+    def unstacked(self, rule: MatmulRule | None = None, dtype: str | None = None) -> tuple[dict[str, jax.Array], ...]:
+        """The weights of each layer as arrays of their own, for :meth:`extend` (:mod:`engine.trainer.models.unstacked`).
 
-        Made once for a generation: slicing the stacks at each step would copy all of them.
+        Made once for a generation: slicing the stacks at each step would copy all of them. ``rule``: that of the program
+        that reads them, by default :attr:`matmul`; ``dtype``: of the matrices, by default the compute dtype; "int8" too.
         """
-        stacked, dtype = self.stacked(), self.compute_dtype
-        return tuple(_layer_of(stacked, jnp.int32(i), dtype) for i in range(self.config.num_hidden_layers))
+        dtype = dtype or str(self.compute_dtype)
+        return unstacked.layer_weights(self.stacked(), self.config.num_hidden_layers, rule or self.matmul, dtype)
 
     def extend(
         self,
@@ -282,39 +272,28 @@ class Decoder(nnx.Module):
         cache: KeyValueCache,
         *,
         rows: jax.Array | None = None,
-        last: jax.Array | None = None,
-        unstacked: Sequence[Weights] | None = None,
+        weights: Sequence[Weights] | None = None,
     ) -> tuple[jax.Array, KeyValueCache]:
         """Append tokens i32[B, T] at positions i32[B, T] of each row -> (states [B, T, D], cache).
 
         Used for the prompt (T > 1) and for decoding (T = 1). Key and value of position p go to slot p, and a query at p
         attends to slots 0..p (within its window). So rows of different length need no left padding. A position outside
-        the cache (-1, say) is not written. ``rows`` i32[B]: which rows of a larger cache these are; ``last`` i32[B]: the
-        column of each row whose state is needed (states are then [B, 1, D]), which saves most of the last layer's work;
-        ``unstacked``: the result of :meth:`unstacked`.
+        the cache (-1, say) is not written. ``rows`` i32[B]: which rows of a larger cache these are; one may come several
+        times, with different positions. ``weights``: the result of :meth:`unstacked`.
 
         The layers are unrolled: their windows and ropes are then constants, and each layer's cache is an array of its
         own that is written in place.
         """
         batch, length = tokens.shape
         size = sum(values.shape[2] for values in cache.v[0])
-        blocks, tables = layers.cache_blocks(size, positions, rows), self.rope_tables(positions)
+        blocks, tables = cache_blocks(size, positions, rows), self.rope_tables(positions)
         x = self.embed_tokens(tokens)  # [M, D]
         keys, values = [], []
-        unstacked = unstacked or self.unstacked()
-        for index, weights in enumerate(unstacked):
+        for index, layer_weights in enumerate(weights or self.unstacked()):
             stored = list(zip(cache.k[index], cache.v[index], strict=True))
-            before, (x, stored) = x, self._cached_layer(index, x, weights, tables, blocks, stored, write=True)
+            x, stored = self._cached_layer(index, x, layer_weights, tables, blocks, stored)
             keys.append(tuple(k for k, _ in stored))
             values.append(tuple(v for _, v in stored))
-        if last is not None:
-            # The last layer again, for one column, which attends to what was written: of the last layer above, the
-            # compiler keeps only the keys and values.
-            length, at = 1, last[:, None]
-            positions = jnp.take_along_axis(positions, at, axis=1)  # [B, 1]
-            blocks, tables = layers.cache_blocks(size, positions, rows), self.rope_tables(positions)
-            before = jnp.take_along_axis(before.reshape(batch, -1, x.shape[1]), at[:, :, None], axis=1)[:, 0, :]
-            x, _ = self._cached_layer(index, before, weights, tables, blocks, stored, write=False)
         return self.final_norm(x).reshape(batch, length, -1), KeyValueCache(tuple(keys), tuple(values))
 
     def _cached_layer(
@@ -323,18 +302,16 @@ class Decoder(nnx.Module):
         x: jax.Array,
         weights: Weights,
         tables: Tables,
-        blocks: Sequence[layers.CacheBlock],
+        blocks: Sequence[CacheBlock],
         stored: Sequence[tuple[jax.Array, jax.Array]],
-        *,
-        write: bool,
     ) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
         """One layer of :meth:`extend`: x [M, D], rotary tables [R, B, T, H/2], keys and values by block -> x, the latter."""
         ropes, windows = self.config.layer_ropes(), self.config.layer_windows()
         rope = 0 if ropes is None else ropes[index]
 
         def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
-            new = [block.write(k, v, *pair) if write else pair for block, pair in zip(blocks, stored, strict=True)]
-            mixed = layers.cached_attention(
+            new = [block.write(k, v, *pair) for block, pair in zip(blocks, stored, strict=True)]
+            mixed = cached_attention(
                 q,
                 [(block, *pair) for block, pair in zip(blocks, new, strict=True)],
                 window=None if windows is None else windows[index],
@@ -342,8 +319,7 @@ class Decoder(nnx.Module):
             )
             return mixed.reshape(x.shape[0], -1), new  # [M, N*H]
 
-        matrices = layers.Matrices(weights)
-        matrices.matmul, matrices.turned = self.matmul, True
+        matrices = unstacked.matrices(weights, self.matmul, self.config)
         return self.block(x, matrices, (tables[0][rope], tables[1][rope]), mix)
 
     def _unroll(self) -> int:
@@ -355,27 +331,13 @@ class Decoder(nnx.Module):
 
         With a rule for matmuls the matrices stay as stored too: the matmul casts them.
         """
-        matrices = layers.Matrices(weights if self.matmul else _in_dtype(weights, self.compute_dtype))
+        matrices = layers.Matrices(weights if self.matmul else unstacked.in_dtype(weights, self.compute_dtype))
         matrices.matmul = self.matmul
         return matrices
 
     def _attention_rule(self) -> MatmulRule | None:
         """That of matmuls with weights where it is bfloat16; float16 has no room for scores and their gradients."""
         return self.matmul if self.matmul and self.matmul.dtype == "bfloat16" else None
-
-
-def _in_dtype(weights: Weights, dtype: DTypeLike) -> dict[str, jax.Array]:
-    """Matrices in the dtype; gains of norms and adapters as they are."""
-    return {
-        name: array if name.endswith("norm") or "." in name else array.astype(dtype) for name, array in weights.items()
-    }
-
-
-@partial(jax.jit, static_argnums=2)
-def _layer_of(stacked: Weights, index: jax.Array, dtype: DTypeLike) -> dict[str, jax.Array]:
-    """The weights of one layer, each [...] of [L, ...]; matrices in the dtype, [out, in]."""
-    own = _in_dtype({name: array[index] for name, array in stacked.items()}, dtype)
-    return {name: array.T if name in layers.PROJECTIONS else array for name, array in own.items()}
 
 
 def _shard_rows(x: jax.Array, mesh: Mesh | None) -> jax.Array:

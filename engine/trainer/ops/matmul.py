@@ -36,6 +36,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.typing import DTypeLike
 
 from engine.protocol.processor import multiplies_bfloat16
+from engine.trainer.ops.quantized import Int8Matrix, int8_matmul
 
 HALF = jnp.dtype("float16")
 SMALLEST = 2.0**-126  # float32's smallest normal number: a row of zeros is divided by it
@@ -95,12 +96,14 @@ def matmul(
 
 
 def matmul_turned(
-    x: jax.Array, weight: jax.Array, rule: MatmulRule | None = None, *, out: DTypeLike | None = None
+    x: jax.Array, weight: jax.Array | Int8Matrix, rule: MatmulRule | None = None, *, out: DTypeLike | None = None
 ) -> jax.Array:
     """:func:`matmul` with a weight that is stored as [out, in], for programs without gradients.
 
-    The faster form on a CPU where few rows are multiplied (100 rows of 512 by 2048: by 7 % in float32, 8 in bfloat16).
+    The faster form in bfloat16 on a CPU (100 rows of 2048 by 512: by 18 %), and the one of a tied head.
     """
+    if isinstance(weight, Int8Matrix):
+        return int8_matmul(x, weight, out)
     if rule is not None and rule.dtype == HALF:
         return matmul(x, weight.T, rule, out=out)
     dtype = x.dtype if rule is None else rule.dtype

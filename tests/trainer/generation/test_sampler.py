@@ -1,4 +1,4 @@
-"""Generation: PyTorch's tokens, the law of independence, the families, two programs for all, limits."""
+"""Generation: PyTorch's tokens, the law of independence, the families, two programs for all, limits, shared beginnings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import pytest
 from flax import nnx
 
 from engine.errors import InputInvalid
-from engine.trainer.generation.sampler import Sampler, generate
+from engine.trainer.generation import prefill
+from engine.trainer.generation.prefill import PromptReader
+from engine.trainer.generation.sampler import Sampler, generate, matrices_of
 from engine.trainer.generation.sampling import Sampling
-from engine.trainer.generation.sequences import GeneratedSequence
+from engine.trainer.generation.sequences import GeneratedSequence, SequenceInProgress
 from engine.trainer.models import config_from_hf, create
 from engine.trainer.models.decoder import Decoder
 from engine.trainer.models.gemma import Gemma
+from engine.trainer.ops.matmul import MatmulRule, matmul_rule
 
 Make = Callable[..., Gemma]
 Prompts = list[list[int]]
@@ -34,7 +37,7 @@ def model(make_model: Make) -> Gemma:
 
 @pytest.fixture(scope="session")
 def prompts() -> Prompts:
-    """Eleven prompts of 1 to 41 tokens: some are read in two chunks."""
+    """Eleven prompts of 1 to 41 tokens: some are read in three pieces."""
     draws = random.Random(0)
     return [[2, *(draws.randrange(4, 260) for _ in range(4 * index))] for index in range(11)]
 
@@ -144,6 +147,7 @@ def test_two_programs_do_it_all(model: Gemma, prompts: Prompts) -> None:
             compiled.append(name)
 
     list(Sampler(model, **OPTIONS).batches(prompts))  # compiles what jax itself compiles once
+    model.init_cache(3, 46)
     sampler = Sampler(model, **(OPTIONS | {"batch_size": 3}))
     jax.monitoring.register_event_duration_secs_listener(hear)
     try:
@@ -196,7 +200,7 @@ def test_an_answer_ends_at_eos(model: Gemma, prompts: Prompts, answers: list[Gen
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_the_limit_is_exact(model: Gemma, prompts: Prompts, answers: list[GeneratedSequence], limit: int) -> None:
-    """max_new_tokens 1 needs no decoding step; answers are prefixes of longer ones."""
+    """Answers are prefixes of longer ones."""
     found = generate(model, prompts[:4], **(OPTIONS | {"max_new_tokens": limit}))
     assert [one.ids for one in found] == [one.ids[:limit] for one in answers[:4]]
     assert {one.finish_reason for one in found} == {"length"}
@@ -234,3 +238,114 @@ def test_bf16_generates(make_model: Make, prompts: Prompts) -> None:
     """The cache and the loop keep their dtypes in bf16."""
     model = make_model(param_dtype=jnp.bfloat16, compute_dtype=jnp.bfloat16)
     assert all(len(one.ids) <= 5 for one in generate(model, prompts[:2], **OPTIONS))
+
+
+# --- prompts that share a beginning ---
+
+
+@pytest.fixture(scope="session")
+def few_shot() -> Prompts:
+    """Nine prompts of two groups with beginnings of 35 and 20 tokens, and two that share nothing."""
+    draws = random.Random(1)
+    tokens = lambda n: [draws.randrange(4, 260) for _ in range(n)]  # noqa: E731
+    first, second = [2, *tokens(34)], [2, *tokens(19)]
+    groups = [[*(first if index % 2 else second), *tokens(index + 1)] for index in range(9)]
+    return [*groups, [2, *tokens(30)], [2]]
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("slots", [1, 4])
+def test_a_shared_beginning_changes_no_answer(
+    model: Gemma, few_shot: Prompts, slots: int, sampled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read once and copied, each row's tokens are those of a run without copies, and of the row without the others."""
+    options = OPTIONS | {"batch_size": slots, "max_new_tokens": 4} | (SAMPLED if sampled else {})
+    names = [f"item-{index}" for index in range(len(few_shot))]
+    shared = generate(model, few_shot, names=names, **options)
+    some = [6, 1, 9]
+    alone = generate(model, [few_shot[i] for i in some], names=[names[i] for i in some], **options)
+    assert bare(alone) == bare([shared[i] for i in some])
+    monkeypatch.setattr(PromptReader, "_find_source", lambda *_: None)
+    monkeypatch.setattr(prefill, "_common", lambda held, tokens: np.zeros(len(held), np.int64))
+    assert bare(generate(model, few_shot, names=names, **options)) == bare(shared)
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3_text"])
+def test_what_is_copied_is_what_would_be_read(tiny_mapping: dict[str, Any], few_shot: Prompts, family: str) -> None:
+    """Keys and values of every prompt, to the bit: read in a call with others, in calls of its own, or copied."""
+    keys = {"model_type": family, "max_position_embeddings": 300, "num_hidden_layers": 2}
+    if family != "gemma":
+        keys |= {"sliding_window": 9, "query_pre_attn_scalar": 6}
+        keys |= {"layer_types": ["sliding_attention", "full_attention"]}
+    model = create(config_from_hf(tiny_mapping | keys), seed=3)
+    prompts = [[*few_shot[0], *range(4, 144)], [*few_shot[0], *range(4, 140), 7, 8], *few_shot[:3]]
+    sampler = Sampler(model, **(OPTIONS | {"batch_size": 5}))
+
+    def held(chosen: list[int]) -> list[list[np.ndarray]]:
+        cache, rows = model.init_cache(5, 200), {}
+        for slot, index in enumerate(chosen):
+            rows[slot] = SequenceInProgress(index, prompts[index], np.zeros(2, np.uint32))
+        cache = sampler._read_prompts(cache, rows, PromptReader(5, 200, sampler._pieces))
+        keys = [np.concatenate(list(layer), axis=-1) for layer in cache.k]
+        values = [np.concatenate(list(layer), axis=-2) for layer in cache.v]
+        return [
+            [array for k, v in zip(keys, values, strict=True) for array in (k[slot][..., :n], v[slot][..., :n, :])]
+            for slot, n in ((slot, len(prompts[index]) - 1) for slot, index in enumerate(chosen))
+        ]
+
+    together = held([4, 1, 0, 3, 2])
+    assert "copy" in sampler.compile_seconds
+    for slot, index in enumerate([4, 1, 0, 3, 2]):
+        for one, other in zip(together[slot], held([index])[0], strict=True):
+            assert np.array_equal(one, other)
+
+
+# --- matrices of fewer bits ---
+
+
+@pytest.mark.parametrize(("weights", "bound"), [("bfloat16", 0.01), ("int8", 0.03)])
+def test_logits_with_fewer_bits_are_near(
+    tiny_mapping: dict[str, Any], prompts: Prompts, weights: str, bound: float
+) -> None:
+    """The error of the logits, root mean square, is below ``bound`` of theirs, for weights of the size that Gemma begins with
+    (the fixtures' are 17 times as large, so that an error grows from layer to layer); matrices take half, or a quarter."""
+    keys = {"hidden_size": 128, "intermediate_size": 256, "initializer_range": 0.02}
+    model = create(config_from_hf(tiny_mapping | keys), seed=0)
+    tokens = jnp.asarray([prompts[-1]], jnp.int32)
+    positions = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :]
+
+    def logits(weights: str) -> tuple[np.ndarray, int]:
+        sampler = Sampler(model, **OPTIONS, weights=weights)
+        assert sampler.weights_dtype == ("float32" if weights == "auto" else weights)
+        shell = sampler._network.shell(sampler._weights)
+        states, _ = shell.extend(tokens, positions, shell.init_cache(1, 64), weights=sampler._weights["layers"])
+        n_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(sampler._weights))
+        return np.asarray(shell.unembed(states)), n_bytes
+
+    (exact, wide), (found, narrow) = logits("auto"), logits(weights)
+    assert np.square(found - exact).mean() <= bound**2 * np.square(exact).mean()
+    assert narrow < wide * (0.53 if weights == "bfloat16" else 0.30)
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_with_fewer_bits_a_row_does_not_depend_on_the_others(model: Gemma, few_shot: Prompts, weights: str) -> None:
+    """In reverse order and without half of the others: the same tokens."""
+    whole = generate(model, few_shot, **OPTIONS, weights=weights)
+    chosen = [9, 6, 3, 0]
+    assert bare(generate(model, [few_shot[i] for i in chosen], **OPTIONS, weights=weights)) == bare(
+        [whole[i] for i in chosen]
+    )
+
+
+def test_how_matrices_are_held_and_multiplied() -> None:
+    """ "auto" as the model's dtype says; bfloat16 beside float32 activations is multiplied in what the device has."""
+    device = jax.devices("cpu")[0]
+    assert matrices_of("auto", "float32", device) == ("float32", None)
+    native = matmul_rule("auto", "bfloat16", device)
+    assert matrices_of("auto", "bfloat16", device) == ("bfloat16", native)
+    assert matrices_of("bfloat16", "float32", device) == ("bfloat16", native)
+    assert matrices_of("bfloat16", "bfloat16", device) == ("bfloat16", native)
+    assert matrices_of("int8", "float32", device) == ("int8", None)
+    tpu = SimpleNamespace(platform="tpu")
+    assert matrices_of("auto", "bfloat16", tpu) == ("bfloat16", None)
+    assert matrices_of("bfloat16", "float32", tpu) == ("bfloat16", MatmulRule("bfloat16"))
