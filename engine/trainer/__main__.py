@@ -56,9 +56,10 @@ def main(arguments: list[str]) -> int:
     stopping = process.stop_on_sigterm()
     try:
         job = read_job_file(verb, Path(path))
-        _prepare_jax(job)
-        if not isinstance(job, FetchJob | TokensJob | ProbeJob):
-            _import_libraries(MODULES.get(verb))
+        with process.importing():
+            _prepare_jax(job)
+            if not isinstance(job, FetchJob | TokensJob | ProbeJob):
+                _import_libraries(MODULES.get(verb))
         if when:
             wait_until_told()
         if isinstance(job, TrainJob | FollowJob):
