@@ -40,7 +40,7 @@ ifneq ($(shell test -x $(PY) && cat $(VENV)/.path 2>/dev/null),$(HERE))
 .PHONY: $(VENV)/.path
 endif
 
-.PHONY: help setup run test test-all lint check bench validate plan smoke train evidence package verify constraints notebook kaggle-notebook kaggle-run \
+.PHONY: help setup run test test-all lint check bench bench-peers validate plan smoke train evidence package verify constraints notebook kaggle-notebook kaggle-run \
 	mutants compilers parity parity-tests parity-real kaggle-parity kaggle-parity-tests golden golden-file docs docs-serve reference
 
 help: ## this list
@@ -95,7 +95,10 @@ golden-file: $(DEV_STAMP)
 	@$(PY) tests/fixtures/make_gemma_golden.py
 
 bench: $(DEV_STAMP) ## all benchmarks, each measure beside its bar
-	@for file in benchmarks/*.py; do $(PY) "$$file" $(ARGS) || exit 1; done
+	@for file in $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py)); do $(PY) "$$file" $(ARGS) || exit 1; done
+
+bench-peers: $(DEV_STAMP) ## the benchmarks that have a peer (ARGS='--tunix PYTHON --write'); PyTorch's by `make parity`
+	@$(PY) benchmarks/figures.py $(ARGS)
 
 mutants: $(DEV_STAMP) ## small faults in the code, of which the tests must notice 90 % (ARGS='--module packing')
 	@$(PY) tests/mutants.py $(ARGS)

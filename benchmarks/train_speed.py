@@ -3,16 +3,17 @@
 In: nothing. Out: a table, or with ``--json`` rows {name, value, unit, bar, peer}; exit code 1 if
 a bar is missed.
 
-    $ .venv-parity/bin/python benchmarks/train_speed.py [--rounds 3] [--steps 10] [--json]
+    $ .venv-parity/bin/python benchmarks/train_speed.py [--rounds 3] [--steps 10] [--float32] [--json]
 
-Each trainer as it is run: ours by ``python -m engine.trainer train``, packing into 256 tokens, its input on a thread; both in
-float32, each in a process of its own, taking turns. Every train step has **the same rows** on both sides: ours packs them into
-8 sequences, theirs pads them to the longest of the step. Same weights to begin with, same AdamW, rate and clipping, and the loss
-of a step is the mean over its trained tokens on both sides: the two loss curves must be one. Figures are the tokens that count in
-the loss a second, medians of the steps, the first left out. The model is a folder written here, with a tokenizer of the test
-fixtures' kind.
+Each trainer as it is run: ours by ``python -m engine.trainer train``, packing into 256 tokens, its input on a thread; each in a
+process of its own, taking turns, in float32 and, weights still float32, with bfloat16 matmuls (``matmul_dtype: bfloat16``
+against the Trainer's ``bf16=True``; left out with ``--float32``). Every train step has **the same rows** on all sides: ours packs
+them into 8 sequences, theirs pads them to the longest of the step. Same weights to begin with, same AdamW, rate and clipping, and
+the loss of a step is the mean over its trained tokens: the two loss curves of a dtype must be one. Figures are the tokens that
+count in the loss a second, medians of the steps, the first left out. The model is a folder written here, with a tokenizer of the
+test fixtures' kind.
 
-``ceiling`` is the upper limit for both: the rate of one large matmul, the best of the run, over the operations that
+``ceiling`` is the upper limit for both in float32: the rate of one large matmul, the best of the run, over the operations that
 a real token needs (engine.trainer.tracking.flops), nothing padded. A ratio above ceiling / theirs is impossible on the machine.
 
 torch is not part of the engine; `make parity` makes an environment with it. Elsewhere only ours is measured.
@@ -36,7 +37,10 @@ from parts.gemma import ARGS, BETAS, CLIP, EPS, RATE, REPOSITORY, curve_gap, mat
 from parts.reasoning import Row, dataset_rows, train_ours, trained_rate, write_batches
 from parts.table import Fact, report
 
-RATIO_BAR, CURVE_BAR = 2.0, 0.01
+from engine.protocol.processor import multiplies_bfloat16
+
+RATIO_BAR, BFLOAT16_BAR, OWN_BAR, CURVE_BAR = 1.5, 1.6, 2.0, 0.01
+Trained = list[list[Row]]  # of each round, the rows of metrics of its train steps
 
 
 def main() -> int:
@@ -44,11 +48,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=ARGS["num_train_steps"])
+    parser.add_argument("--float32", action="store_true", help="leave out the sides in bfloat16")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--theirs", nargs=3, metavar=("MODEL", "BATCHES", "OUT"), help=argparse.SUPPRESS)
+    parser.add_argument("--theirs", nargs=4, metavar=("MODEL", "BATCHES", "OUT", "DTYPE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.theirs:
-        train_theirs(*map(Path, options.theirs))
+        model, batches, out, dtype = options.theirs
+        train_theirs(Path(model), Path(batches), Path(out), bfloat16=dtype == "bfloat16")
         return 0
     has_torch = importlib.util.find_spec("torch") is not None
     if not has_torch:
@@ -58,44 +64,62 @@ def main() -> int:
 
 
 def measure(folder: Path, options: argparse.Namespace, *, has_torch: bool) -> list[Fact]:
-    """Trained tokens a second of both, and how far their losses are apart."""
+    """Trained tokens a second of all sides, and how far their losses are apart."""
     model, rows = write_model(folder / "model"), folder / "rows.jsonl"
     rows.write_text(dataset_rows(), encoding="utf-8")
     args = {**ARGS, "num_train_steps": options.steps}
     batches = folder / "batches.json"
     share = write_batches(model, rows, args, batches)
-    ours: list[list[Row]] = []
-    theirs: list[list[Row]] = []
+    dtypes = ("float32",) if options.float32 else ("float32", "bfloat16")
+    ours: dict[str, Trained] = {dtype: [] for dtype in dtypes}
+    theirs: dict[str, Trained] = {dtype: [] for dtype in dtypes if has_torch}
     for number in range(options.rounds):
-        ours.append(train_ours(model, rows, args, folder / f"ours{number}"))
-        if has_torch:
-            out = folder / f"theirs{number}.json"
-            command = [sys.executable, str(Path(__file__)), "--theirs", str(model), str(batches), str(out)]
-            subprocess.run(command, check=True, cwd=REPOSITORY, stdout=sys.stderr)
-            theirs.append(json.loads(out.read_text()))
-    mine = [trained_rate(one) for one in ours]
+        for dtype in dtypes:
+            here = {**args, "matmul_dtype": dtype}
+            ours[dtype].append(train_ours(model, rows, here, folder / f"ours-{dtype}-{number}"))
+            if has_torch:
+                out = folder / f"theirs-{dtype}-{number}.json"
+                command = [sys.executable, str(Path(__file__)), "--theirs", str(model), str(batches), str(out), dtype]
+                subprocess.run(command, check=True, cwd=REPOSITORY, stdout=sys.stderr)
+                theirs[dtype].append(json.loads(out.read_text()))
     lengths = [len(example["input_ids"]) for step in json.loads(batches.read_text()) for example in step]
-    part = sum(row["tokens"] for row in ours[0]) / sum(lengths)
-    ceiling = Fact("ceiling", part * matmul_rate() / token_flops(lengths), "tokens/s")
-    if not has_torch:
-        return [
-            Fact("packed: real tokens", share["packed"], "of all token positions"),
-            Fact("trained", statistics.median(mine), "tokens/s"),
-            ceiling,
-        ]
-    peers = [trained_rate(one) for one in theirs]
-    ratio = statistics.median(a / b for a, b in zip(mine, peers, strict=True))
+    part = sum(row["tokens"] for row in ours["float32"][0]) / sum(lengths)
+    facts = [
+        Fact(
+            "real tokens, packed (peer: padded)" if has_torch else "packed: real tokens",
+            share["packed"],
+            "of all token positions",
+            peer=share["padded"] if has_torch else None,
+        ),
+        Fact("ceiling, float32", part * matmul_rate() / token_flops(lengths), "tokens/s"),
+    ]
+    for dtype, bar in zip(dtypes, (RATIO_BAR, BFLOAT16_BAR), strict=False):
+        facts += side_by_side(dtype, ours[dtype], theirs.get(dtype), bar)
+    if "bfloat16" in ours:
+        own = median_ratio(ours["bfloat16"], ours["float32"])
+        facts.append(Fact("ours, bfloat16 over float32", own, "x", least=OWN_BAR if multiplies_bfloat16() else None))
+    return facts
+
+
+def side_by_side(dtype: str, ours: Trained, theirs: Trained | None, bar: float) -> list[Fact]:
+    """The rows of one dtype: speeds, their ratio, how far the losses are apart."""
+    mine = statistics.median(trained_rate(one) for one in ours)
+    if theirs is None:
+        return [Fact(f"trained, {dtype}", mine, "tokens/s")]
     gap = curve_gap([row["loss"] for row in ours[0]], [row["loss"] for row in theirs[0]])
     return [
-        Fact("real tokens, packed (peer: padded)", share["packed"], "of all token positions", peer=share["padded"]),
-        Fact("trained", statistics.median(mine), "tokens/s", peer=statistics.median(peers)),
-        ceiling,
-        Fact("ratio", ratio, "x", least=RATIO_BAR),
-        Fact("loss curves differ by at most", gap, "of it", most=CURVE_BAR),
+        Fact(f"trained, {dtype}", mine, "tokens/s", peer=statistics.median(trained_rate(one) for one in theirs)),
+        Fact(f"ratio, {dtype}", median_ratio(ours, theirs), "x", least=bar),
+        Fact(f"loss curves differ by at most, {dtype}", gap, "of it", most=CURVE_BAR),
     ]
 
 
-def train_theirs(model: Path, batches: Path, out: Path) -> None:
+def median_ratio(ours: Trained, theirs: Trained) -> float:
+    """The median of the rounds' own ratios."""
+    return statistics.median(trained_rate(a) / trained_rate(b) for a, b in zip(ours, theirs, strict=True))
+
+
+def train_theirs(model: Path, batches: Path, out: Path, *, bfloat16: bool) -> None:
     """`transformers.Trainer` on the same rows a step, padded to the longest; writes {loss, tokens, seconds} a step."""
     import torch
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -137,7 +161,7 @@ def train_theirs(model: Path, batches: Path, out: Path) -> None:
         output_dir=str(out.with_suffix("")), max_steps=len(steps), learning_rate=RATE, lr_scheduler_type="constant",
         adam_beta1=BETAS[0], adam_beta2=BETAS[1], adam_epsilon=EPS, weight_decay=0.0, max_grad_norm=CLIP,
         optim="adamw_torch_fused", logging_steps=1, logging_nan_inf_filter=False, save_strategy="no", report_to=[],
-        use_cpu=True, disable_tqdm=True, seed=42,
+        use_cpu=True, bf16=bfloat16, disable_tqdm=True, seed=42,
     )  # fmt: skip
     peer = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     clock = Clock()

@@ -30,7 +30,7 @@ from parts.gemma import ARGS, BETAS, CLIP, EPS, RATE, SIZES, write_model
 from parts.reasoning import Row, dataset_rows, train_ours, trained_rate, write_batches
 from parts.table import Fact, report
 
-RATIO_BAR, LOSS_BAR = 1.5, 0.01
+RATIO_BAR, LOSS_BAR = 2.5, 0.01
 
 
 def main() -> int:

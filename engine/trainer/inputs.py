@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,6 +28,7 @@ from engine.protocol.jobs import ModelSource, TrainJob
 from engine.protocol.kaggle_models import parse_kaggle_model
 from engine.protocol.train_args import TrainArgs
 from engine.trainer import device, hub
+from engine.trainer.checkpoint.manifest import MATMUL_DTYPE
 from engine.trainer.code_digest import numbers_digest
 from engine.trainer.distributed.placement import Placement
 from engine.trainer.distributed.processes import ProcessGroup
@@ -34,6 +36,7 @@ from engine.trainer.hub.kaggle import fetch_kaggle
 from engine.trainer.input_pipeline.dataset import Data
 from engine.trainer.models import create
 from engine.trainer.models.decoder import Decoder
+from engine.trainer.ops.matmul import dtype_of, matmul_rule
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.reference.export_check import ExportCheck
 from engine.trainer.text.stop_tokens import GENERATION_FILE, read_generation_config, stop_ids
@@ -167,7 +170,11 @@ def _tokenizer_keys(config: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str
 
 
 def identity(args: TrainArgs, model: Model, data: Data) -> dict[str, Any]:
-    """Everything that a checkpoint depends on except the devices, by name, so that a refusal can name what differs."""
+    """Everything that a checkpoint depends on except the topology, by name, so that a refusal can name what differs.
+
+    JAX calls every CPU "cpu": what ``matmul_dtype: auto`` chose for this one is a value of its own.
+    """
+    matmul = matmul_rule(args.matmul_dtype, args.dtype, jax.local_devices()[0])
     flags = os.environ.get("XLA_FLAGS", "")
     return {
         "rows": data.rows_digest,
@@ -176,6 +183,7 @@ def identity(args: TrainArgs, model: Model, data: Data) -> dict[str, Any]:
         "model weights": model.origin,
         **{f"model {key}": value for key, value in sorted(model.config.to_hf().items())},
         **{f"argument {key}": value for key, value in args.identity().items()},
+        MATMUL_DTYPE: dtype_of(matmul, args.dtype),
         **{f"library {name}": metadata.version(name) for name in device.LIBRARIES},
         "library python": ".".join(platform.python_version_tuple()[:2]),
         "trainer code": numbers_digest(),

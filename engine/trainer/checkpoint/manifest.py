@@ -30,8 +30,9 @@ FORMAT = 3
 SHOWN_CHARS = 24
 Identity = Mapping[str, Any]  # name -> JSON value, of everything that decides the numbers
 Notes = Mapping[str, Any]  # what the trainer wants back after a restore, JSON values
-# On other devices these may differ: the batch is the checkpoint's, and these say how it is split.
-BATCH_SHAPE = tuple(f"argument {name}" for name in names_affecting("batch_shape"))
+MATMUL_DTYPE = "matmul dtype"  # of the identity: what the devices multiply in, declared or chosen for them
+# On other devices these may differ: the batch is the checkpoint's, the arguments say how it is split.
+OF_DEVICES = (*(f"argument {name}" for name in names_affecting("batch_shape")), MATMUL_DTYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,9 @@ class IdentityCheck:
     def _differences(self, manifest: Manifest) -> Iterator[tuple[str, object, object]]:
         """(name, the checkpoint's value, ours) of each."""
         identity = json.loads(pretty_json(dict(self.identity)))
-        may_differ = BATCH_SHAPE if self.reshard else ()
+        may_differ = OF_DEVICES if self.reshard else ()
+        if MATMUL_DTYPE not in manifest.identity:  # an older engine's, which its code's digest names
+            may_differ += (MATMUL_DTYPE,)
         for name in sorted({*manifest.identity, *identity} - {*may_differ}):
             if manifest.identity.get(name) != identity.get(name):
                 yield name, manifest.identity.get(name), identity.get(name)
@@ -143,6 +146,14 @@ class IdentityCheck:
             yield "topology", Topology.of_json(manifest.topology), self.topology
         elif manifest.sequences_per_step != self.sequences_per_step:
             yield "sequences a train step", manifest.sequences_per_step, self.sequences_per_step
+
+    def move(self, manifest: Manifest) -> tuple[str, str] | None:
+        """The checkpoint's devices and these, in words, where they differ in a way that changes the numbers."""
+        was, now = Topology.of_json(manifest.topology), self.topology
+        before, after = (str(identity.get(MATMUL_DTYPE)) for identity in (manifest.identity, self.identity))
+        if before != after:
+            return f"{was}, matmuls in {before}", f"{now}, matmuls in {after}"
+        return (str(was), str(now)) if was.as_json() != now.as_json() else None
 
     def _check_batch(self, manifest: Manifest, folder: Path) -> None:
         """On other devices a train step keeps its sequences; only their split into micro-batches changes."""
@@ -167,7 +178,7 @@ class IdentityCheck:
 
 
 def _hint(name: str, folder: Path) -> str:
-    if name == "topology":
+    if name in {"topology", MATMUL_DTYPE}:
         return (
             "resume there; or declare on_other_devices: reshard to resume here, no longer bit for bit; "
             f"to start over, delete {folder}"

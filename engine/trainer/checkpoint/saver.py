@@ -29,7 +29,6 @@ from engine.trainer.checkpoint.retention import Retention
 from engine.trainer.config.batch_shape import batch_of
 from engine.trainer.distributed.placement import PyTree
 from engine.trainer.distributed.processes import SINGLE_PROCESS, ProcessGroup
-from engine.trainer.distributed.topology import Topology
 from engine.trainer.metrics import mismatch
 from engine.trainer.process import Emit, Stopping
 from engine.trainer.session.guard import SessionGuard
@@ -132,11 +131,12 @@ class Saver:
             args = replace(args, global_batch_size=restored.manifest.sequences_per_step)
         parts = batch_of(args, now.mesh.get("fsdp", 1)).micro_batches
         self._moves = tuple(restored.notes.get("moves", ()))
-        if restored.manifest.topology != now.as_json():
-            was = Topology.of_json(restored.manifest.topology)
-            move: Move = {"train_step": restored.train_step, "was": str(was), "now": str(now), "micro_batches": parts}
+        between = self._identity_check.move(restored.manifest)
+        if between is not None:
+            was, here = between
+            move: Move = {"train_step": restored.train_step, "was": was, "now": here, "micro_batches": parts}
             self._moves = (*self._moves, move)
-            self._emit(Resharded(restored.train_step, str(was), str(now), parts))
+            self._emit(Resharded(restored.train_step, was, here, parts))
         return args
 
     def _report_fallback(self, train_step: int, reason: str) -> None:

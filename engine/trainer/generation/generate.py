@@ -49,7 +49,7 @@ from engine.trainer.generation.prompts import (
     encode_prompts,
     read_prompts,
 )
-from engine.trainer.generation.sampler import Sampler
+from engine.trainer.generation.sampler import Sampler, matmul_dtype
 from engine.trainer.generation.sampling import Sampling
 from engine.trainer.generation.sequences import FINISH_REASONS, GeneratedSequence, StopStrings
 from engine.trainer.inputs import load_model
@@ -73,7 +73,8 @@ def run_generate(job: GenerateJob, emit: Emit, stopping: Stopping) -> dict[str, 
     model_dir = Path(job.model_dir)
     model, config, tokenizer = load_trained(model_dir, job.model, emit, stopping)
     model_sha256 = digest_json(digest_tree(model_dir))
-    inputs = [ROW_VERSION, model_sha256, digest_file(Path(job.prompts)), to_json(job.args), jax.default_backend()]
+    device = [jax.default_backend(), matmul_dtype(model)]
+    inputs = [ROW_VERSION, model_sha256, digest_file(Path(job.prompts)), to_json(job.args), *device]
     progress = GenerationProgress(Path(job.work) / PROGRESS_FILE, digest_json(inputs))
     encoded = encode_prompts(prompts, tokenizer)
     stops = stop_ids(tokenizer, read_generation_config(model_dir), str(model_dir / GENERATION_FILE))

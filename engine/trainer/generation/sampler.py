@@ -35,7 +35,7 @@ from engine.trainer.generation.prompts import check_context_length
 from engine.trainer.generation.sampling import GREEDY, Sampling, choose, row_key
 from engine.trainer.generation.sequences import GeneratedSequence, SequenceInProgress, StopStrings
 from engine.trainer.models.decoder import Decoder, KeyValueCache
-from engine.trainer.ops.matmul import MatmulRule, matmul_rule
+from engine.trainer.ops.matmul import MatmulRule, dtype_of, matmul_rule
 from engine.trainer.pytree import PyTree
 
 PROMPT_CHUNK = 32  # tokens of a prompt in one prefill call: a prompt is padded by half of it on average
@@ -90,7 +90,7 @@ class Sampler:
         self._end_ids[: len(ends)] = sorted(ends)
         self.context = model.config.max_position_embeddings
         self.compile_seconds: dict[str, float] = {}
-        rule = matmul_rule("auto", str(model.compute_dtype), jax.local_devices()[0])
+        rule = _matmul(model)
         self._network = Network(type(model), model.config, model.compute_dtype, rule, sampling)
         self._weights: PyTree = {
             "embed": model.embed[...].astype(model.compute_dtype),  # [V, D]
@@ -261,6 +261,15 @@ def _decode(  # noqa: PLR0917 - traced arguments have no names
     start = _State(jnp.int32(0), token, live, jnp.zeros_like(token), out, cache)
     end = jax.lax.while_loop(unfinished, step, start)
     return end.cache, end.out, end.new
+
+
+def _matmul(model: Decoder) -> MatmulRule | None:
+    return matmul_rule("auto", str(model.compute_dtype), jax.local_devices()[0])
+
+
+def matmul_dtype(model: Decoder) -> str:
+    """The dtype in which this machine multiplies for the model: other answers begin where it is another."""
+    return dtype_of(_matmul(model), str(model.compute_dtype))
 
 
 def _fill_slots(slots: list[SequenceInProgress | None], waiting: list[SequenceInProgress]) -> list[int]:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from engine.trainer.ops.gelu import gelu_product
 from engine.trainer.ops.matmul import MatmulRule, contract, dot, matmul, matmul_turned
 
 PIECE, MOST_PIECES = 64, 4  # attention processes the queries of a sequence in pieces
@@ -179,7 +180,7 @@ def gated_mlp(x: jax.Array, w: Mapping[str, jax.Array]) -> jax.Array:
     matmul at half the speed of the 2-D one. Gemma was trained with the tanh form of gelu,
     although its config says "gelu" (transformers issue 29402).
     """
-    hidden = jax.nn.gelu(project(x, w, "gate"), approximate=True) * project(x, w, "up")  # [M, F]
+    hidden = gelu_product(project(x, w, "gate"), project(x, w, "up"))  # [M, F]
     return project(hidden, w, "down")  # [M, D]
 
 

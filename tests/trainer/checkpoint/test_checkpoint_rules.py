@@ -134,6 +134,21 @@ def test_other_devices_are_refused_unless_declared() -> None:
     IdentityCheck(IDENTITY, FOUR, 8, reshard=True).check(manifest(), Path("work/checkpoints"))
 
 
+def test_a_cpu_that_multiplies_in_another_dtype_is_another_device() -> None:
+    """JAX calls both "cpu": what ``matmul_dtype: auto`` chose is named with both values, and allowed with ``reshard``."""
+    fast, slow = ({**IDENTITY, "matmul dtype": dtype} for dtype in ("bfloat16", "float32"))
+    assert refusal(IdentityCheck(slow, EIGHT, 16), manifest(identity=fast)) == (
+        "error[T120]: the checkpoint of train step 30 belongs to another training run: matmul dtype was bfloat16, now it is float32\n"
+        "  --> work/checkpoints\n"
+        "   = help: resume there; or declare on_other_devices: reshard to resume here, no longer bit for bit; "
+        "to start over, delete work/checkpoints"
+    )
+    moved = IdentityCheck(slow, EIGHT, 16, reshard=True)
+    moved.check(manifest(identity=fast), Path("work/checkpoints"))
+    assert moved.move(manifest(identity=fast)) == (f"{EIGHT}, matmuls in bfloat16", f"{EIGHT}, matmuls in float32")
+    assert moved.move(manifest(identity=slow)) is None
+
+
 def test_more_devices_than_sequences_are_refused() -> None:
     """A data-parallel size of 32 cannot split sixteen sequences; the hint says what can. Three can: the last rows are empty."""
     many = replace(EIGHT, devices=32, mesh={"fsdp": 32, "tp": 1})
