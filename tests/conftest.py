@@ -8,6 +8,7 @@ inherited by every process a test starts. Tests that need the machine's own sett
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -112,6 +113,17 @@ _LONG = ("trainer", "steps", "campaign", "cli", "docs", "evidence", "gallery", "
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; the Makefile tells xdist to keep the order."""
     items.sort(key=lambda item: item.path.relative_to(REPOSITORY).parts[1] not in _LONG)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Without the garbage collector, which then leaves alone what was imported and collected: all of it stays to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 _CRASH_LOG = re.compile(r"/\S+crash-\d{8}T\d{6}Z-\d+\.log")

@@ -56,9 +56,10 @@ def main(arguments: list[str]) -> int:
     stopping = process.stop_on_sigterm()
     try:
         job = read_job_file(verb, Path(path))
-        _prepare_jax(job)
-        if not isinstance(job, FetchJob | TokensJob | ProbeJob):
-            _import_libraries(MODULES.get(verb))
+        with process.importing():
+            _prepare_jax(job)
+            if not isinstance(job, FetchJob | TokensJob | ProbeJob):
+                _import_libraries(MODULES.get(verb))
         if when:
             wait_until_told()
         if isinstance(job, TrainJob | FollowJob):
@@ -103,7 +104,7 @@ def _prepare_jax(job: Job) -> None:
 
         # the smoke run, the training run and a resumed one compile the same train step once
         jax.config.update("jax_compilation_cache_dir", str(Path(job.cache) / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # thirty small ones take half a second
 
 
 def _import_libraries(module: str | None) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.canonical import digest_json
 
@@ -39,7 +40,7 @@ def code_digest(*names: str) -> str:
 
 def _digest(paths: Iterable[Path]) -> str:
     """Sorted by content, since names and folders do not count."""
-    return digest_json(sorted(code_text(path.read_text(encoding="utf-8")) for path in paths))
+    return digest_json(sorted(_read(path).text for path in paths))
 
 
 def modules(roots: tuple[str, ...]) -> dict[str, Path]:
@@ -52,7 +53,7 @@ def modules(roots: tuple[str, ...]) -> dict[str, Path]:
         if name in paths or path is None:
             continue
         paths[name] = path
-        pending += _imports(path)
+        pending += _read(path).imports
     return paths
 
 
@@ -64,14 +65,18 @@ def _path(name: str) -> Path | None:
     return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
 
 
-def _imports(path: Path) -> list[str]:
-    names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(PACKAGES):
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return names
+class _Code(NamedTuple):
+    """Of a module: the executed part without its imports, and the names in :data:`PACKAGES` that it may import."""
+
+    text: str
+    imports: Sequence[str]
+
+
+@cache
+def _read(path: Path) -> _Code:
+    """Parsed once, although both the search for modules and the digest need it: a trainer waits for this when it starts."""
+    executed = _Executed()
+    return _Code(ast.dump(executed.visit(ast.parse(path.read_bytes()))), executed.imports)
 
 
 def code_text(source: str) -> str:
@@ -84,22 +89,31 @@ def code_text(source: str) -> str:
 
 
 class _Executed(ast.NodeTransformer):
-    """Removes imports, blocks for type checkers only, and docstrings."""
+    """Removes imports, blocks for type checkers only, and docstrings; ``imports``: what the removed imports may name."""
+
+    def __init__(self) -> None:
+        self.imports: list[str] = []
 
     def visit_Import(self, node: ast.Import) -> None:
         """Removes it."""
+        self.imports += [alias.name for alias in node.names]
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         """Removes it."""
+        if node.module and f"{node.module}.".startswith(PACKAGES):
+            self.imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
-        """``if TYPE_CHECKING:`` is never executed."""
+        """``if TYPE_CHECKING:`` is never executed; what it imports counts all the same."""
         if ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            self.generic_visit(node)
             return None
         return self.generic_visit(node)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        """Removes the docstring first: the rest of a body may begin with another string."""
+        """Removes the docstring first: the rest of a body may begin with another string. An expression has none of all these."""
+        if isinstance(node, ast.expr):
+            return node
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):

@@ -52,7 +52,7 @@ class Project:
     def start(self) -> subprocess.Popen[bytes]:
         """Begin ``runspec run`` and do not wait."""
         return subprocess.Popen(
-            [sys.executable, "-m", "engine.cli", "run", "runspecs/spec.yaml", *self.overrides],
+            [sys.executable, "-m", "engine", "run", "runspecs/spec.yaml", *self.overrides],
             cwd=self.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )  # fmt: skip

@@ -238,7 +238,7 @@ def check_kills(root: Path, devices: int, plans: Iterator[list[str]], kills: int
 def test_a_training_killed_three_times_ends_in_the_same_bytes(tmp_path: Path) -> None:
     """The short version: into a write, between mark and publication, and at a random instant of the training."""
     plan = ["into a write", "before the rename", "while it trains"]
-    said = check_kills(tmp_path, 1, iter([plan, plan]), 3, random.Random(20261124))
+    said = check_kills(tmp_path, 1, iter([plan] * 4), 3, random.Random(20261124))
     assert any("half written: [" in line for line in said)
 
 

@@ -20,7 +20,7 @@ MOST_SESSIONS = 40
 def attempt(project: Any, *words: str) -> int:
     """``runspec run`` with these options; its exit code."""
     done = subprocess.run(
-        [sys.executable, "-m", "engine.cli", "run", "runspecs/spec.yaml", *project.overrides, *words], cwd=project.root, check=False,
+        [sys.executable, "-m", "engine", "run", "runspecs/spec.yaml", *project.overrides, *words], cwd=project.root, check=False,
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode in (0, 7), done.stderr

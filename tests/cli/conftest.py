@@ -52,7 +52,7 @@ def runspec_process() -> Callable[..., subprocess.Popen[str]]:
     def start(*words: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
         return subprocess.Popen(
-            [sys.executable, "-m", "engine.cli", *words],
+            [sys.executable, "-m", "engine", *words],
             cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

@@ -93,7 +93,7 @@ def runspec_process(tmp_path: Path, plugins: Path) -> Runspec:
     def call(*words: str) -> Done:
         path = os.pathsep.join(map(str, (plugins, REPOSITORY)))
         done = subprocess.run(
-            [sys.executable, "-m", "engine.cli", *words], cwd=tmp_path, capture_output=True, text=True,
+            [sys.executable, "-m", "engine", *words], cwd=tmp_path, capture_output=True, text=True,
             env={**os.environ, "PYTHONPATH": path}, check=False,
         )  # fmt: skip
         return Done(done.returncode, done.stdout, done.stderr)

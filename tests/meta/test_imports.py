@@ -131,7 +131,8 @@ for name in names:
 """
 
 IMPORT_EACH_ALONE = """
-import importlib, os, sys
+import gc, importlib, os, sys
+gc.disable()  # a process that only imports has no garbage
 broken = []
 for name in sys.argv[1].split(","):
     child = os.fork()

@@ -64,7 +64,7 @@ def runspec(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(*arguments: str, see: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join(map(str, (*see, REPOSITORY)))
         return subprocess.run(
-            [sys.executable, "-m", "engine.cli", *arguments], cwd=project, capture_output=True, text=True,
+            [sys.executable, "-m", "engine", *arguments], cwd=project, capture_output=True, text=True,
             env={**os.environ, "PYTHONPATH": path}, check=False,
         )  # fmt: skip
 

@@ -130,7 +130,7 @@ def check_same(whole: Whole, project: Path, done: Mapping[str, Any], kaggle: Pla
 def verified(package: Path) -> Mapping[str, Any]:
     """`runspec verify` of the package, in a process of its own."""
     said = subprocess.run(
-        [sys.executable, "-m", "engine.cli", "verify", package, "--json"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "engine", "verify", package, "--json"], capture_output=True, text=True, check=True
     )
     return dict(json.loads(said.stdout))
 

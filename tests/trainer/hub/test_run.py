@@ -53,7 +53,7 @@ def run(project: Path, environment: dict[str, str]) -> Callable[..., subprocess.
 
     def call(*words: str, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "engine.cli", *words], cwd=project, env={**environment, **changes},
+            [sys.executable, "-m", "engine", *words], cwd=project, env={**environment, **changes},
             capture_output=True, text=True, timeout=150, check=False,
         )  # fmt: skip
 

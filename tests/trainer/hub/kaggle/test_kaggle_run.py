@@ -71,7 +71,7 @@ def run(project: Path, tmp_path: Path) -> Run:
     }  # fmt: skip
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "engine.cli", *words], cwd=project, env=environment,
+        return subprocess.run([sys.executable, "-m", "engine", *words], cwd=project, env=environment,
                               capture_output=True, text=True, timeout=150, check=False)  # fmt: skip
 
     return call
