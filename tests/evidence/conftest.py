@@ -166,7 +166,7 @@ def build(
             "text": f"so\nAnswer: {item['expected_answer'] if item['id'] != 'q4' else 'no'}", "prompt_tokens": 5, "new_tokens": 4,
             "finish_reason": "eos", "milliseconds": 2.0} for item, prompt in zip(factory.asked, prompts, strict=True)]  # fmt: skip
     generated = {"n_items": len(raw), "new_tokens": 4 * len(raw), "tokens_per_second": 2000.0, "finish_reasons": {"eos": len(raw)},
-                 "model_sha256": MODEL, "chat_template_sha256": None, "chat_template": None, "platform": "cpu", **(template or {})}  # fmt: skip
+                 "model_sha256": MODEL, "chat_template_sha256": None, "chat_template": None, "platform": "cpu", "weights": "float32", **(template or {})}  # fmt: skip
     factory.publish(
         "predict",
         {"predictions_raw.jsonl": jsonl_bytes(raw).decode(), "generate_report.json": pretty_json(generated)},
