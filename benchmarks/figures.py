@@ -55,7 +55,7 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = (
     Benchmark("raw_speed", ("--rounds", "7"), "parity"),
-    Benchmark("train_speed", ("--rounds", "3"), "parity"),
+    Benchmark("train_speed", ("--rounds", "2", "--steps", "6"), "parity"),
     Benchmark("tunix_speed", ("--rounds", "2", "--steps", "6"), "tunix"),
     Benchmark("forward", (), "parity"),
     Benchmark("generate", (), "parity"),
