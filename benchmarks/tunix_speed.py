@@ -130,9 +130,9 @@ def train_theirs(model: Path, given: Path, out: Path) -> None:
     import jax
     import jax.numpy as jnp
     import optax
+    from parts.tunix_inputs import model_inputs
     from tunix.models.gemma import model as gemma
     from tunix.models.gemma.params_safetensors import create_model_from_safe_tensors
-    from tunix.sft import utils
     from tunix.sft.hooks import TrainingHooks
     from tunix.sft.peft_trainer import PeftTrainer, TrainingConfig, TrainingInput
 
@@ -162,22 +162,13 @@ def train_theirs(model: Path, given: Path, out: Path) -> None:
             losses.append(float(loss))
             ends.append(time.perf_counter())
 
-    def inputs(given: TrainingInput) -> dict[str, Any]:
-        real = given.input_tokens != 0
-        return {
-            "input_tokens": given.input_tokens,
-            "input_mask": given.input_mask,
-            "positions": utils.build_positions_from_mask(real),
-            "attention_mask": utils.make_causal_attn_mask(real),
-        }
-
     adamw = optax.adamw(RATE, b1=BETAS[0], b2=BETAS[1], eps=EPS, weight_decay=0.0)
     with mesh:
         peer = create_model_from_safe_tensors(str(model), config, mesh, dtype=jnp.float32)
         settings = TrainingConfig(eval_every_n_steps=10**6, max_steps=len(steps))
         trainer = PeftTrainer(peer, optax.chain(optax.clip_by_global_norm(CLIP), adamw), settings)
         trainer.training_hooks = Clock()
-        trainer.with_gen_model_input_fn(inputs).train(
+        trainer.with_gen_model_input_fn(model_inputs).train(
             [TrainingInput(input_tokens=batch["tokens"], input_mask=batch["targets"]) for batch in batches]
         )
     counts = [int(batch["targets"][:, 1:].sum()) for batch in batches]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 ADAPTED = ".*q_einsum|.*kv_einsum|.*gate_proj|.*down_proj|.*up_proj|.*attn_vec_einsum"
 RANK, ALPHA, VOCABULARY, RATE = 16, 32.0, 256_000, 1e-5
@@ -58,8 +58,9 @@ def compiled_step(devices: list[Any], job: dict[str, Any]) -> Any:
     import optax
     from flax import nnx
     from tunix.models.gemma import model as gemma
-    from tunix.sft import utils
     from tunix.sft.peft_trainer import PeftTrainer, TrainingConfig, TrainingInput
+
+    from parts.tunix_inputs import model_inputs
 
     # It leaves its constraints on activations out where jax.devices() are CPUs, which they are in this process.
     gemma.shard = lambda x, axes: jax.lax.with_sharding_constraint(x, jax.NamedSharding(mesh, jax.P(*axes)))
@@ -84,16 +85,7 @@ def compiled_step(devices: list[Any], job: dict[str, Any]) -> Any:
         trainer = PeftTrainer(small, optimizer, TrainingConfig(eval_every_n_steps=10**6, max_steps=1))
         trainer._lora_enabled = is_lora  # noqa: SLF001  # as it finds it in a model with adapters
 
-        def inputs(given: TrainingInput) -> dict[str, Any]:
-            real = given.input_tokens != 0
-            return {
-                "input_tokens": given.input_tokens,
-                "input_mask": given.input_mask,
-                "positions": utils.build_positions_from_mask(real),
-                "attention_mask": utils.make_causal_attn_mask(real),
-            }
-
-        trainer = trainer.with_gen_model_input_fn(inputs)
+        trainer = trainer.with_gen_model_input_fn(model_inputs)
         rows = jax.ShapeDtypeStruct(
             (job["rows"], job["seq_len"]), jnp.int32, sharding=jax.NamedSharding(mesh, jax.P("fsdp"))
         )

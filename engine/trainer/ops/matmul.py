@@ -177,10 +177,8 @@ def _half_forward(x: jax.Array, weight: jax.Array, out: str) -> tuple[jax.Array,
 
 def _half_backward(_: str, saved: Pair, by_out: jax.Array) -> Pair:
     x, weight = saved
-    by_out, weight = (
-        _kept(by_out),
-        _kept(weight),
-    )  # of the weight: its cast in the forward pass would be kept until here
+    by_out = _kept(by_out)
+    weight = _kept(weight)  # its cast in the forward pass would be kept until here
     small, scale = _into_range(by_out, rows=True)
     by_x = contract(small, weight.astype(HALF), (-1, -1)) * scale  # [M, in]
     (small_x, scale_x), (small, scale) = _into_range(x, rows=False), _into_range(by_out, rows=False)
